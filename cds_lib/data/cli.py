@@ -1,0 +1,129 @@
+"""The commands `data list|fetch|verify|import`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cds_lib.data.registry import DataSet, data_root, entries, entry
+from cds_lib.errors import UsageError
+
+# NumPy, Pillow and the readers are imported by the commands that need them: `--help` answers at once.
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command `data` with its four commands; each sets `handler(args) -> exit code`."""
+    parser = subparsers.add_parser("data", help="list, fetch, verify and import data sets")
+    commands = parser.add_subparsers(dest="data_command", required=True, metavar="list|fetch|verify|import")
+    root = argparse.ArgumentParser(add_help=False)
+    root.add_argument("--data-root", metavar="DIR", help="where data sets lie (default: $CDS_DATA_ROOT, else ./data)")
+
+    listing = commands.add_parser("list", parents=[root], help="what is known and what is there")
+    listing.set_defaults(handler=list_sets)
+
+    fetching = commands.add_parser("fetch", parents=[root], help="download, check and unpack a data set (resumes)")
+    fetching.add_argument("name", metavar="NAME")
+    fetching.add_argument("--offline", action="store_true", help="never use the network (as CDS_OFFLINE=1)")
+    fetching.set_defaults(handler=fetch_set)
+
+    verifying = commands.add_parser(
+        "verify", parents=[root], help="check a data set; exit code 1 if anything is not as published"
+    )
+    verifying.add_argument("name", metavar="NAME")
+    verifying.set_defaults(handler=verify_set)
+
+    importing = commands.add_parser("import", parents=[root], help="take in images you hold as folders")
+    importing.add_argument("name", metavar="NAME")
+    importing.add_argument(
+        "--folder", metavar="DIR", required=True, help="holds train/<class>/ and test/<class>/ (or val/<class>/)"
+    )
+    importing.set_defaults(handler=import_set)
+
+
+def list_sets(args: argparse.Namespace) -> int:
+    """`data list`: a table of all known sets; reads (and so checks) what is there."""
+    root = data_root(args.data_root)
+    rows = [("name", "classes", "train", "test", "state", "where")]
+    for known in entries().values():
+        state, where = _state(known, root)
+        rows.append((known.name, str(known.classes), str(known.train), str(known.test), state, where))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(
+        f"\nData folder: {root}. To get a set: `python -m cds_lib data fetch NAME` or `data import NAME --folder DIR`."
+    )
+    return 0
+
+
+def fetch_set(args: argparse.Namespace) -> int:
+    """`data fetch NAME`: 0 when the official files are in place, else UsageError."""
+    from cds_lib.data.fetch import fetch
+
+    print(fetch(entry(args.name), data_root(args.data_root), offline=args.offline))
+    return 0
+
+
+def verify_set(args: argparse.Namespace) -> int:
+    """`data verify NAME`: 0 if all is as published (or as imported), else 1 and each fault."""
+    known, root = entry(args.name), data_root(args.data_root)
+    faults, summary = _faults(known, root)
+    for fault in faults:
+        print(f"- {fault}")
+    print(f"{known.title}: {summary}")
+    return 1 if faults else 0
+
+
+def import_set(args: argparse.Namespace) -> int:
+    """`data import NAME --folder DIR`: 0 when all images are stored, else UsageError."""
+    from cds_lib.data.folders import import_folder, imported_folder
+
+    known, root = entry(args.name), data_root(args.data_root)
+    print(f"{known.title}: decoding the images in {args.folder} ...", file=sys.stderr)
+    info = import_folder(known, Path(args.folder), root)
+    extent = "complete" if info["complete"] else "a SUBSET"
+    print(
+        f"{known.title}: {extent}, {len(info['class_names'])} of {known.classes} classes, "
+        f"{info['train']} of {known.train} training and {info['test']} of {known.test} test images, "
+        f"in {imported_folder(known, root)}"
+    )
+    if (root / known.folder).is_dir():
+        print(f"The official files in {root / known.folder} come first: the import is not used while they are there.")
+    return 0
+
+
+def _state(known: DataSet, root: Path) -> tuple[str, str]:
+    from cds_lib.data.folders import imported_folder
+    from cds_lib.data.sets import load_real
+
+    official, imported = root / known.folder, imported_folder(known, root)
+    where = next((folder for folder in (official, imported) if folder.is_dir()), None)
+    if where is None:
+        held = root / known.name
+        return ("folders, not imported", str(held)) if (held / "train").is_dir() else ("not there", "-")
+    try:
+        provenance = load_real(known, root).provenance
+    except UsageError:
+        return f"BROKEN (data verify {known.name})", str(where)
+    extent = "complete" if provenance["complete"] else f"subset ({provenance['train']} + {provenance['test']})"
+    return f"{extent}, {'verified' if provenance['verified'] else 'not verified'}", str(where)
+
+
+def _faults(known: DataSet, root: Path) -> tuple[list[str], str]:
+    """Everything that is missing or differs, and one phrase that sums it up."""
+    from cds_lib.data import cifar
+    from cds_lib.data.sets import load_real
+
+    folder = root / known.folder
+    faults = cifar.faults(known, folder) if folder.is_dir() else []
+    try:
+        provenance = load_real(known, root).provenance
+    except UsageError as error:
+        return faults or [str(error)], "cannot be used"
+    if not provenance["complete"]:
+        faults.append(
+            f"{provenance['train']} of {known.train} training and {provenance['test']} of {known.test} test images"
+        )
+    usable = "OK" if not faults else "usable, but not as published"
+    return faults, f"{usable}: {provenance['note']} (sha256 of the images and labels {provenance['sha256']})"

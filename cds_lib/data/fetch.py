@@ -1,0 +1,205 @@
+"""Fetch a data set: download (resumable, several mirrors), check the md5, only then unpack and rename into place."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import shutil
+import sys
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zlib
+from pathlib import Path
+from typing import TextIO
+
+from cds_lib.data.lock import single_writer
+from cds_lib.data.registry import Archive, DataSet
+from cds_lib.errors import UsageError
+
+BLOCK = 1 << 18  # bytes read at a time
+TIMEOUT = 30.0  # seconds without a byte until a connection counts as lost
+TRIES = 3  # connections in a row that bring nothing new until a mirror counts as dead
+PAUSE = 1.0  # seconds between two connections to the same mirror
+
+
+class _MirrorFailed(Exception):
+    """This mirror cannot deliver the file; the next one may."""
+
+
+def is_offline() -> bool:
+    """True if the environment variable CDS_OFFLINE forbids the network (any value but empty and 0)."""
+    return os.environ.get("CDS_OFFLINE", "") not in ("", "0")
+
+
+def md5_of(path: Path) -> str:
+    """md5 (hex) of a file, read in blocks."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "md5").hexdigest()
+
+
+def fetch(entry: DataSet, root: Path, offline: bool = False, out: TextIO | None = None) -> Path:
+    """Bring the official files of a data set into `root` and return their folder.
+
+    Does nothing if every official file is there with its published md5. An archive that lies in `root` already (put
+    there by hand, or by an earlier fetch) is used without the network. Progress is written to `out` (default: standard
+    error). Raises UsageError: offline although a download is needed, another writer, another folder in the way, wrong
+    checksum, no mirror delivers (the download so far stays as a .part file and is resumed next time).
+    """
+    out = out or sys.stderr
+    folder = root / entry.folder
+    with single_writer(root, entry.name):
+        if folder.exists():
+            wrong = [f.path for f in entry.files if not (folder / f.path).is_file() or md5_of(folder / f.path) != f.md5]
+            if wrong:
+                raise UsageError(
+                    f"{folder} is there already, but missing or not as published: {', '.join(wrong)}; "
+                    "move that folder away to fetch the official files."
+                )
+            print(f"{entry.title}: already in {folder}, every file has the published checksum", file=out)
+            return folder
+        try:
+            archives = [_obtain(archive, entry, root, offline, out) for archive in entry.archives]
+            _unpack(archives, entry, root)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write in {root} ({error.strerror or error}); free space or choose --data-root."
+            ) from error
+    print(f"{entry.title}: checked and unpacked to {folder}", file=out)
+    return folder
+
+
+def _obtain(archive: Archive, entry: DataSet, root: Path, offline: bool, out: TextIO) -> Path:
+    """The path of the archive with its published md5: the one in `root`, else from the first mirror that works."""
+    path, part = root / archive.file, root / f"{archive.file}.part"
+    if path.exists():
+        if md5_of(path) != archive.md5:
+            raise UsageError(f"the md5 of {path} is not the published {archive.md5}; delete that file and fetch again.")
+        return path
+    if offline or is_offline():
+        raise UsageError(f"{archive.file} is not in {root} and fetching is switched off (offline). {entry.manual}")
+    failures = []
+    for url in archive.urls:
+        print(f"{entry.title}: {url} (terms: {entry.terms})", file=out)
+        while True:
+            resumed = part.exists()
+            try:
+                _download(url, part, out)
+            except _MirrorFailed as error:
+                failures.append(f"{url}: {error}")
+                break
+            if md5_of(part) == archive.md5:
+                os.replace(part, path)
+                return path
+            part.unlink()
+            if (
+                not resumed
+            ):  # a wrong checksum of a resumed file may come from its old beginning: once more from the start
+                failures.append(f"{url}: the checksum of what it sent is not the published one")
+                break
+    raise UsageError(
+        f"{archive.file} could not be fetched ({'; '.join(failures)}); try again to resume. {entry.manual}"
+    )
+
+
+def _download(url: str, part: Path, out: TextIO) -> None:
+    """Make connections to one mirror, each going on where the last one broke off, until the file is complete."""
+    idle = 0
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        reason = "it closed the connection early"
+        try:
+            if _transfer(url, part, before, out):
+                return
+        except urllib.error.HTTPError as error:
+            raise _MirrorFailed(f"it answered {error.code} {error.reason}") from error
+        except (OSError, http.client.HTTPException) as error:  # refused, reset, timed out, disk full, ...
+            reason = str(getattr(error, "reason", None) or error or type(error).__name__)
+        idle = 0 if part.exists() and part.stat().st_size > before else idle + 1
+        if idle == TRIES:
+            raise _MirrorFailed(reason)
+        time.sleep(PAUSE)
+
+
+def _transfer(url: str, part: Path, have: int, out: TextIO) -> bool:
+    """One connection: append to `part`, which holds `have` bytes. True if complete by the server's own count."""
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:  # nothing lies behind `have`: the file is complete, or longer than it should be
+            if (error.headers.get("Content-Range") or "").endswith(f"/{have}"):
+                return True
+            part.unlink()
+            return False
+        raise
+    with response:
+        if response.status == 206:
+            if not (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
+                raise _MirrorFailed("it sent another range than was asked for")
+        else:  # no Range support: from the start
+            have = 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length else None
+        line = _ProgressLine(part.stem, have, total, out)
+        with open(part, "ab" if have else "wb") as handle:
+            try:
+                while block := response.read(BLOCK):
+                    handle.write(block)
+                    have += len(block)
+                    line.update(have)
+            finally:
+                line.close(have)
+    return total is None or have >= total
+
+
+class _ProgressLine:
+    """One line that is rewritten on a terminal, one line every 30 seconds elsewhere."""
+
+    def __init__(self, name: str, start: int, total: int | None, out: TextIO) -> None:
+        self.name, self.start, self.total, self.out = name, start, total, out
+        self.live = out.isatty()
+        self.began = self.shown = time.monotonic()
+
+    def update(self, have: int) -> None:
+        now = time.monotonic()
+        if now - self.shown >= (0.2 if self.live else 30.0):
+            self.shown = now
+            self._show(have, "\r" if self.live else "", "" if self.live else "\n")
+
+    def close(self, have: int) -> None:
+        self._show(have, "\r" if self.live else "", "\n")
+
+    def _show(self, have: int, before: str, after: str) -> None:
+        rate = (have - self.start) / max(time.monotonic() - self.began, 1e-3)
+        text = f"  {self.name}: {have / 2**20:.1f}"
+        if self.total:
+            left = max(self.total - have, 0) / rate / 60 if rate else float("inf")
+            text += f" of {self.total / 2**20:.1f} MiB ({100 * have / self.total:.0f} %), about {left:.0f} min left"
+        else:
+            text += " MiB"
+        print(f"{before}{text}, {rate / 1024:.0f} KiB/s   ", end=after, file=self.out, flush=True)
+
+
+def _unpack(archives: list[Path], entry: DataSet, root: Path) -> None:
+    """Unpack checked archives under a temporary name and rename the official folder into place."""
+    scratch = root / f".{entry.name}.unpacking"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    try:
+        for archive in archives:
+            try:
+                with tarfile.open(archive) as tar:
+                    tar.extractall(
+                        scratch, filter="data"
+                    )  # refuses members that would leave the folder, links out, devices
+            except (tarfile.TarError, EOFError, zlib.error) as error:
+                raise UsageError(f"{archive} cannot be unpacked ({error}); delete it and fetch again.") from error
+        if not (scratch / entry.folder).is_dir():
+            names = ", ".join(a.name for a in archives)
+            raise UsageError(f"{names} holds no folder {entry.folder}; delete it and fetch again.")
+        os.rename(scratch / entry.folder, root / entry.folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

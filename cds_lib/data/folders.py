@@ -1,0 +1,181 @@
+"""Import images held as train/<class>/... and test|val/<class>/... : decoded once, kept as arrays."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cds_lib.data.arrays import Arrays, fingerprint
+from cds_lib.data.lock import single_writer
+from cds_lib.data.registry import DataSet
+from cds_lib.errors import UsageError
+
+THREADS = 4  # decoding small files waits for the disk more than it computes
+SHOWN = 5  # broken images named in an error; the rest is counted
+ARRAYS = Arrays._fields[:4]  # one .npy file each; the class names are in info.json
+
+
+def imported_folder(entry: DataSet, root: Path) -> Path:
+    """Where the imported arrays of a data set lie."""
+    return root / "imported" / entry.name
+
+
+def import_folder(entry: DataSet, folder: Path, root: Path) -> dict:
+    """Decode an image folder and store it under `root/imported/<name>/`; returns what is written to its info.json.
+
+    Classes are the folder names in alphabetical order (the official label order of CIFAR). A subset of classes or
+    images is allowed and recorded as such. Raises UsageError: missing or differing class folders, more classes or
+    images than the set has, any image that cannot be decoded or has another size than the set's, imported before,
+    another writer.
+    """
+    splits = {"train": _split_folder(folder, ("train",)), "test": _split_folder(folder, ("test", "val"))}
+    names = {
+        split: sorted(d.name for d in path.iterdir() if d.is_dir() and not _hidden(d)) for split, path in splits.items()
+    }
+    if differing := sorted(set(names["train"]) ^ set(names["test"])):
+        raise UsageError(
+            f"{folder}: training and test classes differ ({_some(differing)}); both need the same class folders."
+        )
+    if not 1 < len(names["train"]) <= entry.classes:
+        raise UsageError(
+            f"{folder}/train has {len(names['train'])} class folders, but {entry.title} has {entry.classes} classes; "
+            "give the folder that holds train/<class>/ and test/<class>/."
+        )
+    files = {split: _image_files(path, names[split]) for split, path in splits.items()}
+    for split, official in (("train", entry.train), ("test", entry.test)):
+        if len(files[split]) > official:
+            raise UsageError(
+                f"{splits[split]} holds {len(files[split])} files, more than the {official} images of {entry.title}."
+            )
+    target = imported_folder(entry, root)
+    with single_writer(root, entry.name):
+        if target.exists():
+            raise UsageError(f"{entry.name} was imported before; delete {target} to import it again.")
+        building = target.with_name(f".{entry.name}.building")
+        shutil.rmtree(building, ignore_errors=True)
+        try:
+            building.mkdir(parents=True)
+            info = _write(entry, files, tuple(names["train"]), building)
+            os.rename(building, target)
+        except OSError as error:
+            raise UsageError(
+                f"cannot write in {root} ({error.strerror or error}); free space or choose --data-root."
+            ) from error
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    return info
+
+
+def read_imported(entry: DataSet, root: Path) -> tuple[Arrays, dict]:
+    """The imported arrays and their info.json. Raises UsageError if a file is missing, broken or of another shape.
+
+    The caller compares `fingerprint` of the arrays with info["sha256"].
+    """
+    folder = imported_folder(entry, root)
+    try:
+        info = json.loads((folder / "info.json").read_text())
+        loaded = [np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS]
+        arrays = Arrays(*loaded, tuple(info["class_names"]))
+        side = entry.image_size
+        for part, images, labels in (("train", *arrays[:2]), ("test", *arrays[2:4])):
+            if images.shape != (info[part], 3, side, side) or labels.shape != (info[part],):
+                raise ValueError(f"{part} arrays of shape {images.shape} and {labels.shape}")
+            if images.dtype != np.uint8 or labels.dtype != np.int64:
+                raise ValueError(f"{part} arrays of type {images.dtype} and {labels.dtype}")
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise UsageError(
+            f"the imported arrays in {folder} are broken ({error}); delete that folder and import again."
+        ) from error
+    return arrays, info
+
+
+def _write(entry: DataSet, files: dict[str, list[tuple[Path, int]]], names: tuple[str, ...], folder: Path) -> dict:
+    """Decode into .npy files that are mapped, so that memory stays small whatever the size of the set."""
+    broken, arrays = [], []
+    for split, listed in files.items():
+        shape = (len(listed), 3, entry.image_size, entry.image_size)
+        images = np.lib.format.open_memmap(folder / f"{split}_images.npy", mode="w+", dtype=np.uint8, shape=shape)
+        for row, decoded in enumerate(_decoded([path for path, _ in listed], entry.image_size)):
+            if isinstance(decoded, str):
+                broken.append(f"{listed[row][0]}: {decoded}")
+            else:
+                images[row] = decoded
+        labels = np.array([label for _, label in listed], np.int64)
+        np.save(folder / f"{split}_labels.npy", labels)
+        images.flush()
+        arrays += [images, labels]
+    if broken:
+        total = sum(len(listed) for listed in files.values())
+        raise UsageError(
+            f"{len(broken)} of {total} images cannot be used ({_some(broken)}); "
+            "repair or remove them, then import again."
+        )
+    counts = {split: len(listed) for split, listed in files.items()}
+    info = {
+        "name": entry.name,
+        **counts,
+        "complete": (len(names), counts["train"], counts["test"]) == (entry.classes, entry.train, entry.test),
+        "sha256": fingerprint(Arrays(*arrays, names)),
+        "class_names": list(names),
+    }
+    (folder / "info.json").write_text(json.dumps(info, indent=1) + "\n")
+    return info
+
+
+def _decoded(paths: list[Path], side: int) -> Iterator[np.ndarray | str]:
+    """For each file, in order, its image (3, side, side) uint8, or one phrase that says what is wrong with it."""
+
+    def decode(path: Path) -> np.ndarray | str:
+        try:
+            with Image.open(path) as image:
+                pixels = np.asarray(image.convert("RGB"))
+        except Exception as error:  # Pillow's decoders raise many kinds
+            return f"cannot be decoded ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        if pixels.shape != (side, side, 3):
+            return f"is {pixels.shape[1]} x {pixels.shape[0]}, not {side} x {side}"
+        return pixels.transpose(2, 0, 1)
+
+    pending = iter(paths)
+    with ThreadPoolExecutor(THREADS) as pool:
+        while chunk := list(islice(pending, 1024)):  # map() alone would hold every decoded image at once
+            yield from pool.map(decode, chunk)
+
+
+def _split_folder(folder: Path, names: tuple[str, ...]) -> Path:
+    there = [folder / name for name in names if (folder / name).is_dir()]
+    if not there:
+        raise UsageError(
+            f"there is no {' or '.join(str(folder / name) for name in names)}; give the folder that holds "
+            "train/<class>/ and test/<class>/ (or val/<class>/)."
+        )
+    if len(there) > 1:
+        raise UsageError(f"{folder} has both test and val; rename the one that is not the official test split.")
+    return there[0]
+
+
+def _image_files(split: Path, names: list[str]) -> list[tuple[Path, int]]:
+    """All files of the class folders with labels, sorted by class, then file name. UsageError for an empty class."""
+    listed = []
+    for label, name in enumerate(names):
+        files = sorted(path for path in (split / name).iterdir() if not _hidden(path))
+        if not files:
+            raise UsageError(f"{split / name} holds no images; every class needs some in train and in test.")
+        listed += [(path, label) for path in files]
+    return listed
+
+
+def _hidden(path: Path) -> bool:
+    """What file managers leave behind, never an image of the set."""
+    return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini")
+
+
+def _some(words: list[str]) -> str:
+    return ", ".join(words[:SHOWN]) + (f" and {len(words) - SHOWN} more" if len(words) > SHOWN else "")

@@ -1,0 +1,79 @@
+"""What is known about each data set (registry.toml), and where data sets lie. Imports neither torch nor NumPy."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from cds_lib.errors import UsageError
+
+REGISTRY = Path(__file__).with_name("registry.toml")
+LAYOUTS = ("cifar-batches",)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A published archive: file name, md5 (hex) and the urls it can be had from, in the order they are tried."""
+
+    file: str
+    md5: str
+    urls: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A file inside the official folder: relative path, its part (train, test or meta), published md5 (hex)."""
+
+    path: str
+    part: str
+    md5: str
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One entry of registry.toml, see the comment there."""
+
+    name: str
+    title: str
+    page: str
+    terms: str
+    manual: str
+    classes: int
+    train: int
+    test: int
+    layout: str
+    folder: str
+    archives: tuple[Archive, ...]
+    files: tuple[PublishedFile, ...]
+    image_size: int | None = None
+
+    def part(self, part: str) -> tuple[PublishedFile, ...]:
+        """The published files of one part (`train`, `test` or `meta`), in the order they are read."""
+        return tuple(file for file in self.files if file.part == part)
+
+
+def entries() -> dict[str, DataSet]:
+    """All known data sets by name, in the order of registry.toml."""
+    with open(REGISTRY, "rb") as handle:
+        tables = tomllib.load(handle)
+    sets = {}
+    for name, table in tables.items():
+        archives = tuple(Archive(a["file"], a["md5"], tuple(a["urls"])) for a in table.pop("archives"))
+        files = tuple(PublishedFile(**file) for file in table.pop("files"))
+        sets[name] = DataSet(name=name, archives=archives, files=files, **table)
+    return sets
+
+
+def entry(name: str) -> DataSet:
+    """The entry of one data set. Raises UsageError for an unknown name."""
+    known = entries()
+    if name not in known:
+        raise UsageError(f"unknown data set {name!r}; known are: {', '.join(known)}.")
+    return known[name]
+
+
+def data_root(argument: str | os.PathLike[str] | None = None) -> Path:
+    """The folder the data sets lie in: the argument, else the environment variable CDS_DATA_ROOT, else ./data."""
+    return Path(argument or os.environ.get("CDS_DATA_ROOT") or "data").expanduser()

@@ -1,0 +1,9 @@
+"""The two kinds of failure a user meets; each carries one sentence that says what is wrong and what to do."""
+
+
+class UsageError(Exception):
+    """What was asked for cannot be done as asked: the command prints the sentence and exits with code 2."""
+
+
+class RunError(Exception):
+    """A run or a notebook failed although it was asked for correctly: printed, recorded, exit code 1."""

@@ -1,0 +1,93 @@
+"""The contrastive loss of CDS: supervised (SupCon) with labels, SimCLR's NT-Xent without."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Similarities of this many pairs are held at a time; beyond it, anchors are worked through in blocks.
+_BLOCK_ELEMENTS = 2**21
+
+
+def supcon_loss(z: Tensor, labels: Tensor | None = None, temperature: float = 0.07) -> Tensor:
+    """Contrastive loss of every tap in one call.
+
+    For an anchor a with positives P(a), among all other embeddings k != a of the same tap,
+
+        loss_a = - 1/|P(a)| sum_{p in P(a)} [ z_a.z_p / t - log sum_{k != a} exp(z_a.z_k / t) ],
+
+    averaged over the anchors that have a positive (0 if none has). Source: `CIFAR/loss.py` of the released code, that
+    is the SupCon loss with the positives' mean outside the logarithm and t / base temperature = 1; the released copy
+    lacks the guard for an anchor without positives.
+
+    Args:
+        z: L2-normalised embeddings (..., views, batch, dim); any floating type, computed in at least float32.
+        labels: (batch,) integers; positives are all views of the images with the same label. None (SimCLR):
+            the other views of the same image only.
+        temperature: t > 0.
+
+    Returns:
+        One loss per leading index, shape (...), float32 (float64 for float64 input). Once differentiable.
+
+    Raises:
+        ValueError: on a shape that does not fit or a temperature that is not positive.
+    """
+    if z.ndim < 3:
+        raise ValueError(f"z must be (..., views, batch, dim), not {tuple(z.shape)}.")
+    if temperature <= 0:
+        raise ValueError(f"The temperature must be positive, not {temperature}.")
+    views, batch, dim = z.shape[-3:]
+    if labels is None:
+        labels = torch.arange(batch, device=z.device)
+    elif labels.shape != (batch,):
+        raise ValueError(f"labels must be ({batch},) for {batch} images, not {tuple(labels.shape)}.")
+    with torch.autocast(z.device.type, enabled=False):  # exp(1 / 0.07) overflows float16
+        flat = z.reshape(-1, views * batch, dim)
+        flat = flat if flat.dtype == torch.float64 else flat.float()
+        return _SupCon.apply(flat, labels.repeat(views), temperature).reshape(z.shape[:-3])
+
+
+class _SupCon(torch.autograd.Function):
+    """Loss and gradient in one pass over blocks of anchors, so that no views^2 tensor outlives its block.
+
+    With w_a = 1/(number of anchors that have positives) (0 for the others), s = z z^T / t without its diagonal, and
+    Q_ap = 1/|P(a)| for positives, the loss is sum_a w_a (logsumexp_k s_ak - sum_p Q_ap s_ap), its gradient with
+    respect to s is G = w (softmax(s) - Q), and with respect to z it is (G + G^T) z / t.
+    """
+
+    @staticmethod
+    def forward(ctx, z: Tensor, labels: Tensor, temperature: float) -> Tensor:
+        taps, n, _ = z.shape
+        positives = (labels[:, None] == labels[None, :]).sum(1).sub(1).to(z.dtype)  # |P(a)|, (n,)
+        has_positive = positives > 0
+        weight = has_positive.to(z.dtype) / has_positive.sum().clamp(min=1)  # (n,)
+        loss = z.new_zeros(taps)
+        grad = torch.zeros_like(z) if ctx.needs_input_grad[0] else None
+        block = max(1, min(n, _BLOCK_ELEMENTS // (taps * n)))
+        for start in range(0, n, block):
+            rows = slice(start, min(start + block, n))
+            anchors, w = z[:, rows], weight[rows, None]
+            wq = (labels[rows, None] == labels[None, :]).to(z.dtype)  # w Q, (rows, n)
+            wq.diagonal(start).zero_()
+            wq *= w / positives[rows, None].clamp(min=1)
+            s = torch.bmm(anchors, z.mT).div_(temperature)  # (taps, rows, n)
+            s.diagonal(start, 1, 2).fill_(torch.finfo(s.dtype).min / 4)  # finite: 0 * inf is not 0
+            s.sub_(s.amax(-1, keepdim=True))  # changes no loss: the mean over positives is shifted as the log-sum is
+            loss -= s.flatten(1) @ wq.flatten()
+            total = s.exp_().sum(-1, keepdim=True)
+            loss += total.log()[..., 0] @ w[:, 0]
+            if grad is not None:
+                g = s.mul_(w / total).sub_(wq).div_(temperature)  # s holds exp(s - max)
+                if block == n:
+                    torch.bmm(g + g.mT, z, out=grad)
+                else:
+                    grad[:, rows] += torch.bmm(g, z)
+                    grad.baddbmm_(g.mT, anchors)
+        ctx.save_for_backward(grad)
+        return loss
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None]:
+        (grad,) = ctx.saved_tensors
+        return grad * grad_output[:, None, None], None, None

@@ -1,0 +1,39 @@
+"""Deeply-supervised nets: classifiers on the intermediate stages (Lee et al., with cross-entropy companions)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cds_lib.models import forward_stages, initialise, pooled_and_logits, projection_heads, stage_taps
+
+
+class DeeplySupervisedNet(nn.Module):
+    """Cross-entropy at the end plus `weight` times the cross-entropy of a classifier after every earlier stage.
+
+    The classifier is the separable-convolution stack that CDS uses, then one linear layer. Which variant stands behind
+    the paper's DSN rows is not known; this is the author's own deep classifier, so DSN and CDS differ in the loss and
+    the second view, not in the capacity of their heads.
+    """
+
+    views = 1
+
+    def __init__(self, backbone: nn.Module, num_classes: int, weight: float = 1.0):
+        super().__init__()
+        self.backbone = backbone
+        self.weight = weight
+        taps = stage_taps(backbone)
+        self.indices = taps.indices
+        self.heads = projection_heads(taps.channels[:-1], taps.pooled)
+        self.classifiers = nn.ModuleList(nn.Linear(taps.pooled, num_classes) for _ in self.heads)
+        initialise(self.heads)
+
+    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "cross_entropy_1", ...}, one a stage before the last."""
+        maps, features = forward_stages(self.backbone, view, self.indices)
+        _, logits = pooled_and_logits(self.backbone, features)
+        losses = {"cross_entropy": F.cross_entropy(logits.float(), labels)}
+        for stage, (head, classifier) in enumerate(zip(self.heads, self.classifiers, strict=True)):
+            loss = F.cross_entropy(classifier(head(maps[stage])).float(), labels)
+            losses[f"cross_entropy_{stage + 1}"] = self.weight * loss
+        return losses

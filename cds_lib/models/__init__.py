@@ -1,0 +1,29 @@
+"""Backbones, their stages, and the heads that are attached to them in training."""
+
+from cds_lib.models.backbones import (
+    MODEL_NAMES,
+    STEMS,
+    Taps,
+    create_backbone,
+    forward_stages,
+    initialise,
+    pooled,
+    pooled_and_logits,
+    stage_taps,
+)
+from cds_lib.models.heads import SepConvHead, SepConvUnit, projection_heads
+
+__all__ = [
+    "MODEL_NAMES",
+    "STEMS",
+    "SepConvHead",
+    "SepConvUnit",
+    "Taps",
+    "create_backbone",
+    "forward_stages",
+    "initialise",
+    "pooled",
+    "pooled_and_logits",
+    "projection_heads",
+    "stage_taps",
+]

@@ -1,0 +1,206 @@
+"""The eleven backbones of the study and the stage features of any timm network.
+
+Every backbone is a `timm` network: `create_backbone` only chooses the stem, the width and the released initialisation.
+The other functions work for every timm network that reports its stages (`feature_info`, `forward_intermediates`), so
+that the method is not tied to the eleven. A training step reads
+
+    maps, features = forward_stages(backbone, images, stage_taps(backbone).indices)
+    embedding, logits = pooled_and_logits(backbone, features)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import timm
+from timm.layers import make_divisible
+from torch import Tensor, nn
+
+from cds_lib.errors import UsageError
+
+MODEL_NAMES: tuple[str, ...] = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+    "seresnet18",
+    "seresnet50",
+    "preactresnet18",
+)
+STEMS: tuple[str, ...] = ("cifar", "imagenet")
+
+# (kernel, stride, padding) of the one convolution of the stem; only the ImageNet stem is followed by a max-pool.
+_STEM_CONV = {"cifar": (3, 1, 1), "imagenet": (7, 2, 3)}
+_STAGE_CHANNELS = (64, 128, 256, 512)
+_RESNEXT_GROUP_WIDTH = {"resnext50_32x4d": 4, "resnext101_32x8d": 8}
+_RESNEXT_GROUPS = 32
+# Networks of timm 1.0.31 that put more than the classifier between the pooled vector and the logits: a batch norm, or
+# a second classifier on the patch tokens that is averaged in.
+_MORE_THAN_A_CLASSIFIER = ("EfficientVitMsra", "SHViT", "VOLO")
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Where a network can be supervised: its last (up to) four stages, in network order.
+
+    Attributes:
+        indices: of the stages, as `forward_intermediates` counts them; strictly increasing.
+        channels: of each stage's map.
+        pooled: length of the pooled vector, the input of the network's classifier.
+    """
+
+    indices: tuple[int, ...]
+    channels: tuple[int, ...]
+    pooled: int
+
+
+def create_backbone(name: str, num_classes: int, stem: str = "cifar", width: float = 1.0) -> nn.Module:
+    """Build one of the eleven backbones with the released initialisation.
+
+    Args:
+        name: one of `MODEL_NAMES`.
+        num_classes: outputs of the classifier, at least 1.
+        stem: "cifar" (3x3 convolution of stride 1, no max-pool; for images of 16 to 64 pixels) or "imagenet" (timm's
+            own: 7x7 of stride 2 and max-pool).
+        width: multiplier in (0, 1] for the channels of the stem and of every stage, for miniatures. Blocks, strides
+            and shortcuts stay as they are. Channels are rounded to multiples of 8 and are at least 8. ResNeXt scales
+            the number of groups and keeps the channels per group; the squeeze of the SE blocks keeps timm's own rule
+            (a sixteenth of the channels, a multiple of 8, at least 8). At 1 the network is timm's, the stem aside.
+
+    Returns:
+        A timm network: `forward` maps images `(B, 3, H, W)` to logits `(B, num_classes)`.
+
+    Raises:
+        UsageError: unknown name or stem, width outside (0, 1], fewer than one class.
+    """
+    if name not in MODEL_NAMES:
+        raise UsageError(f"There is no backbone named {name!r}; choose one of {', '.join(MODEL_NAMES)}.")
+    if stem not in STEMS:
+        raise UsageError(f"There is no stem named {stem!r}; choose one of {', '.join(STEMS)}.")
+    if not 0 < width <= 1:
+        raise UsageError(f"The width must be above 0 and at most 1, not {width}; 1 is the full network.")
+    if num_classes < 1:
+        raise UsageError(f"A backbone needs at least one class, not {num_classes}.")
+    channels = tuple(make_divisible(c * width) for c in _STAGE_CHANNELS)
+    if name == "preactresnet18":
+        backbone = _preact_resnet(num_classes, stem, channels)
+    else:
+        backbone = _resnet(name, num_classes, stem, channels, groups=max(1, round(_RESNEXT_GROUPS * width)))
+    if stem == "cifar":
+        # timm counts the strides of its own stem, which divides the resolution by 4 (by 2 at the stem's own feature).
+        for info in backbone.feature_info:
+            info["reduction"] = max(1, info["reduction"] // 4)
+    initialise(backbone)
+    return backbone
+
+
+def _resnet(name: str, num_classes: int, stem: str, channels: tuple[int, ...], groups: int) -> nn.Module:
+    # timm's ResNet fixes its stem at 64 channels unless the stem is "deep", whose last convolution then has
+    # 2 * stem_width channels. Asking for a deep stem therefore gives the stages the right number of input channels;
+    # the stem's convolution itself is then put back to the single one of these networks.
+    arguments = {"channels": channels, "stem_type": "deep", "stem_width": channels[0] // 2}
+    if name in _RESNEXT_GROUP_WIDTH:
+        # timm: inner channels = floor(stage channels * base_width / 64) * cardinality; their product stays constant.
+        base_width = _RESNEXT_GROUP_WIDTH[name] * _RESNEXT_GROUPS / groups
+        arguments |= {"cardinality": groups, "base_width": base_width}
+    backbone = timm.create_model(name, num_classes=num_classes, **arguments)
+    backbone.conv1 = _stem_conv(stem, channels[0])
+    if stem == "cifar":
+        backbone.maxpool = nn.Identity()
+    return backbone
+
+
+def _preact_resnet(num_classes: int, stem: str, channels: tuple[int, ...]) -> nn.Module:
+    backbone = timm.create_model("resnetv2_18", num_classes=num_classes, channels=channels, stem_chs=channels[0])
+    if stem == "cifar":
+        backbone.stem.conv = _stem_conv(stem, channels[0])
+        backbone.stem.pool = nn.Identity()
+    return backbone
+
+
+def _stem_conv(stem: str, channels: int) -> nn.Conv2d:
+    kernel, stride, padding = _STEM_CONV[stem]
+    return nn.Conv2d(3, channels, kernel, stride=stride, padding=padding, bias=False)
+
+
+def initialise(module: nn.Module) -> None:
+    """Initialise a backbone or a head in place, as released (`CIFAR/models/resnet.py`).
+
+    Convolution weights are Kaiming normal, fan-out, gain of ReLU; batch norms scale by 1 and shift by 0, the last of a
+    residual branch included (no zero-init). Linear layers and convolution biases keep the framework's default, which
+    is also what the classifier gets where timm would use another or builds it as a 1x1 convolution.
+    """
+    classifier = module.get_classifier() if hasattr(module, "get_classifier") else None
+    for layer in module.modules():
+        if layer is classifier:
+            layer.reset_parameters()
+        elif isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+
+def stage_taps(backbone: nn.Module) -> Taps:
+    """The last (up to) four stages of any timm network.
+
+    A network whose resolution never changes (ViT, MLP-Mixer) lists its blocks instead of stages: then four blocks at
+    equal distances, the last of them the last block.
+
+    Raises:
+        UsageError: the network does not report stages.
+    """
+    info = getattr(backbone, "feature_info", None)
+    if not info or not hasattr(backbone, "forward_intermediates"):
+        raise UsageError(
+            f"{type(backbone).__name__} does not report stage features; use a timm network that has feature_info and "
+            "forward_intermediates."
+        )
+    count = len(info)
+    indices = tuple(range(max(0, count - 4), count))
+    if count > 4 and len({stage["reduction"] for stage in info}) == 1:
+        indices = tuple(count * quarter // 4 - 1 for quarter in (1, 2, 3, 4))
+    return Taps(indices, tuple(info[index]["num_chs"] for index in indices), backbone.head_hidden_size)
+
+
+def forward_stages(backbone: nn.Module, x: Tensor, indices: Sequence[int]) -> tuple[list[Tensor], Tensor]:
+    """One pass through the network without its classifier.
+
+    Args:
+        backbone: any timm network.
+        x: images `(B, 3, H, W)`.
+        indices: of the wanted stages, from `stage_taps`.
+
+    Returns:
+        The stages' maps, each `(B, C, H', W')` in network order, and the final features in the network's own layout,
+        ready for `pooled` or `pooled_and_logits`.
+    """
+    features, maps = backbone.forward_intermediates(x, indices=list(indices), output_fmt="NCHW")
+    return maps, features
+
+
+def pooled(backbone: nn.Module, features: Tensor) -> Tensor:
+    """The input of the classifier, `(B, stage_taps(backbone).pooled)`, from the final features of `forward_stages`.
+
+    Whatever the network does between its last stage and its classifier is included (pooling, normalisation, hidden
+    layers, dropout).
+    """
+    return backbone.forward_head(features, pre_logits=True)
+
+
+def pooled_and_logits(backbone: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
+    """`pooled(backbone, features)` and the logits `(B, num_classes)` made of that same vector."""
+    vector = pooled(backbone, features)
+    classifier = backbone.get_classifier()
+    if type(backbone).__name__ not in _MORE_THAN_A_CLASSIFIER:
+        if isinstance(classifier, nn.Linear):
+            return vector, classifier(vector)
+        if isinstance(classifier, nn.Conv2d):  # timm's pre-activation networks classify by a 1x1 convolution
+            return vector, classifier(vector[:, :, None, None]).flatten(1)
+    # Composite classifiers (several heads, hidden layers): only the network itself can apply them, pooling once more.
+    return vector, backbone.forward_head(features)

@@ -1,0 +1,103 @@
+"""The plots of the reports. Colours are those of Okabe and Ito, which colour-blind readers can tell apart; markers
+differ as well. Figures are made without pyplot, so that they need no display and leave no global state."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from cds_lib.study import formats
+from cds_lib.study.store import write_text
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def gains(frame: pd.DataFrame) -> Figure:
+    """Difference to the baseline of every model: ours (filled, with its 95 % interval) and the paper's (hollow).
+
+    `frame` is a tidy table; rows without a reference are left out, rows not run show the published value alone.
+    """
+    rows = frame[frame["method"] != "baseline"]
+    models = list(dict.fromkeys(rows["model"]))
+    methods = list(dict.fromkeys(rows["method"]))
+    smoke = rows["profile"].iloc[0] == "smoke"
+    step = 0.8 / max(len(methods), 1)
+    figure = Figure(figsize=(7.5, 1.6 + 0.34 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    for _, row in rows.iterrows():
+        index = methods.index(row["method"])
+        y = models.index(row["model"]) + (index - (len(methods) - 1) / 2) * step
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+        if not np.isnan(row["paper_delta"]):
+            axes.plot(row["paper_delta"], y, marker, mfc="none", mec=colour, ms=7, mew=1.4)
+        if not np.isnan(row["baseline_delta"]):
+            if not np.isnan(row["ci_low"]):
+                axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=colour, lw=1.6, solid_capstyle="butt")
+            axes.plot(row["baseline_delta"], y, marker, color=colour, ms=6)
+        label = f"n = {row['n']}" if row["n"] else "not run"
+        axes.annotate(label, (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8, color="#555555")
+    for index, method in enumerate(methods):
+        style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "ls": "none"}
+        axes.plot([], [], **style, label=f"{formats.method_name(method)}, this study")
+        axes.plot([], [], **style, mfc="none", mew=1.4, label=f"{formats.method_name(method)}, paper")
+    axes.axvline(0, color="#777777", lw=0.8)
+    axes.set_yticks(range(len(models)), models)
+    axes.set_ylim(len(models) - 0.5, -0.5)
+    axes.set_xlabel("difference to the baseline (percentage points), bars: 95 % interval over paired seeds")
+    if smoke:
+        axes.set_title("smoke profile: this study's points mean nothing", fontsize=10)
+    axes.grid(axis="x", color="#dddddd", lw=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=max(len(methods), 1), frameon=False, fontsize=9)
+    return figure
+
+
+def accuracy_curves(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
+    """Test accuracy against the epoch: the mean over seeds as a line, lowest to highest seed as a band.
+
+    `histories` maps a method to one history a seed, with the columns `epoch` and `test_top1` (percent; empty at epochs
+    without an evaluation). Epochs that not every seed has reached are left out.
+    """
+    figure = Figure(figsize=(7.5, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for index, (method, runs) in enumerate(histories.items()):
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+        curves = [run.set_index("epoch")["test_top1"].dropna() for run in runs if "test_top1" in run]
+        if not curves:
+            continue
+        together = pd.concat(curves, axis=1, join="inner").sort_index()
+        axes.fill_between(together.index, together.min(axis=1), together.max(axis=1), color=colour, alpha=0.15, lw=0)
+        label = f"{formats.method_name(method)} (n = {len(curves)})"
+        few = max(len(together) // 10, 1)
+        axes.plot(together.index, together.mean(axis=1), color=colour, marker=marker, markevery=few, ms=4, label=label)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("test top-1 accuracy (%)")
+    axes.grid(color="#dddddd", lw=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.lines:
+        axes.legend(frameon=False)
+    else:
+        axes.text(0.5, 0.5, "no run is finished", transform=axes.transAxes, ha="center")
+    return figure
+
+
+def svg_text(figure: Figure) -> str:
+    """The figure as an SVG document that is the same, byte for byte, every time it is drawn."""
+    text = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "cds_lib"}):
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()
+
+
+def save_svg(figure: Figure, path: Path) -> Path:
+    """Write the figure as SVG, complete or not at all."""
+    write_text(Path(path), svg_text(figure))
+    return Path(path)

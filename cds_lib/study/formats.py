@@ -1,0 +1,209 @@
+"""How a table is printed: the cells as text, and the same text as Markdown, LaTeX and HTML.
+
+The numbers stay numeric in the csv; everything here is for reading.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from itertools import groupby
+
+import pandas as pd
+
+from cds_lib.study import profiles, statistics
+from cds_lib.study.tables import Table
+
+# What the headline number is, and what its caption must admit.
+METRICS = {"test_top1_last": "test top-1 accuracy after the last epoch, in percent"}
+NAMES = {
+    "baseline": "baseline",
+    "dsn": "DSN",
+    "dks": "DKS",
+    "dhm": "DHM",
+    "cds": "CDS (ours)",
+    "cds_simclr": "CDS without labels",
+    "cds_kd": "CDS, distilled",
+}
+EMPTY = "–"
+
+HEADINGS = (
+    "paper",
+    "ours, last epoch: mean ± std (n)",
+    "best epoch",
+    "difference to baseline [95 % CI]",
+    "paper difference",
+    "verdict",
+    "runs",
+)
+
+
+def method_name(method: str) -> str:
+    """How a method is called in tables and legends."""
+    return NAMES.get(method, method.upper())
+
+
+def mean_std_n(mean: float, std: float, n: int, n_planned: int | None = None) -> str:
+    """`77.18 ± 0.12 (5)`; `77.18 (1)` without a deviation; `(3 of 5 seeds)` while runs are missing; `not run`."""
+    if n == 0:
+        return "not run"
+    count = f"{n} of {n_planned} seeds" if n_planned is not None and n < n_planned else f"{n}"
+    deviation = "" if pd.isna(std) else f" ± {std:.2f}"
+    return f"{mean:.2f}{deviation} ({count})"
+
+
+def signed(value: float) -> str:
+    """`+1.25`, `−0.50` with a real minus sign, `0.00` without a sign."""
+    text = f"{value:+.2f}".replace("-", "−")
+    return text[1:] if text[1:] == "0.00" else text
+
+
+def difference(delta: float, low: float, high: float) -> str:
+    """`+1.25 [+0.50, +2.00]`; without the interval where there are too few seeds for one."""
+    if pd.isna(delta):
+        return EMPTY
+    return signed(delta) if pd.isna(low) else f"{signed(delta)} [{signed(low)}, {signed(high)}]"
+
+
+def cells(row: pd.Series) -> dict[str, str]:
+    """One printed row: heading -> text."""
+    best = mean_std_n(row["best_mean"], row["best_std"], row["n"])
+    texts = (
+        EMPTY if pd.isna(row["paper"]) else f"{row['paper']:.2f}",
+        mean_std_n(row["mean"], row["std"], row["n"], row["n_planned"]),
+        EMPTY if pd.isna(row["best_mean"]) else best.removesuffix(f" ({row['n']})"),
+        difference(row["baseline_delta"], row["ci_low"], row["ci_high"]),
+        EMPTY if pd.isna(row["paper_delta"]) else signed(row["paper_delta"]),
+        row["verdict"] or EMPTY,
+        row["runs"] or EMPTY,
+    )
+    return dict(zip(HEADINGS, texts, strict=True))
+
+
+def group_columns(frame: pd.DataFrame) -> list[str]:
+    """What names a group of rows: the model, and whatever else varies in this table."""
+    return [name for name in ("dataset", "model", "setting", "metric") if name == "model" or frame[name].nunique() > 1]
+
+
+def notes(frame: pd.DataFrame, table: Table) -> list[str]:
+    """Everything a reader must know to read the numbers, one sentence or two an item."""
+    profile = frame["profile"].iloc[0]
+    metrics = "; ".join(METRICS.get(metric, metric) for metric in frame["metric"].unique())
+    done, planned = int(frame["n"].sum()), int(frame["n_planned"].sum())
+    seeds = int(frame["n_planned"].max())
+    return [
+        profiles.describe(profile),
+        f"Metric: {metrics}; mean ± sample standard deviation over n seeds (planned: {seeds} a cell; {done} of "
+        f"{planned} runs are finished). The best epoch is chosen on the test set, as the released code does: it is "
+        "optimistic and never the headline.",
+        "Differences are in percentage points, paired by seed, with the 95 % t interval of their mean.",
+        "Verdicts mean nothing in the smoke profile."
+        if profile == "smoke"
+        else f"Verdicts follow a rule fixed before running; fewer than {statistics.MIN_SEEDS} seeds are inconclusive.",
+        f"Published numbers: {table.source}.",
+    ]
+
+
+def markdown_table(frame: pd.DataFrame, table: Table) -> str:
+    """A pipe table with the notes below."""
+    groups = group_columns(frame)
+    lines = [[*groups, "method", *HEADINGS]]
+    lines.append(["---"] * len(groups) + ["---"] + ["---:"] * 5 + ["---", "---"])
+    for _, row in frame.iterrows():
+        lines.append([*(str(row[name]) for name in groups), method_name(row["method"]), *cells(row).values()])
+    body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return f"# {table.title}\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes(frame, table)) + "\n"
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    # A row that starts with a bracket would be taken for the optional argument of the line break above it.
+    "[": "{[}",
+    "]": "{]}",
+}
+
+
+def latex_escape(text: str) -> str:
+    """Text in which LaTeX sees nothing but text."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def latex_table(frame: pd.DataFrame, table: Table) -> str:
+    """A booktabs table environment; needs `\\usepackage{booktabs}`. A rule separates the groups."""
+    groups = group_columns(frame)
+    columns = "l" * (len(groups) + 1) + "rrrrr" + "lp{30mm}"
+    headings = [*groups, "method", *HEADINGS]
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table*}",
+        r"\centering\scriptsize",
+        rf"\caption{{{latex_escape(table.title)}. {latex_escape(' '.join(notes(frame, table)))}}}",
+        rf"\label{{tab:{table.name}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        " & ".join(latex_escape(heading) for heading in headings) + r" \\",
+    ]
+    for names, rows in groupby((row for _, row in frame.iterrows()), key=lambda row: tuple(row[groups])):
+        lines.append(r"\midrule")
+        for row in rows:
+            texts = [*map(str, names), method_name(row["method"]), *cells(row).values()]
+            lines.append(" & ".join(latex_escape(text) for text in texts) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
+
+
+def _best_rows(rows: list[pd.Series]) -> set[int]:
+    """Index of the row with the highest accuracy of a group; nothing for smoke numbers or a lone row."""
+    measured = [row for row in rows if row["n"] > 0]
+    if len(measured) < 2 or measured[0]["profile"] == "smoke" or "top" not in measured[0]["metric"]:
+        return set()
+    return {max(measured, key=lambda row: row["mean"]).name}
+
+
+def html_table(frame: pd.DataFrame, table: Table) -> str:
+    """A semantic table in a figure that scrolls by itself on a narrow screen; the best mean of a group is bold."""
+    groups = group_columns(frame)
+    width = 1 + len(HEADINGS)
+    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in ("method", *HEADINGS))
+    body = []
+    for names, grouped in groupby((row for _, row in frame.iterrows()), key=lambda row: tuple(row[groups])):
+        rows = list(grouped)
+        best = _best_rows(rows)
+        title = escape(", ".join(map(str, names)))
+        body.append(f'<tbody><tr class="group"><th scope="rowgroup" colspan="{width}">{title}</th></tr>')
+        body += [_html_row(row, row.name in best) for row in rows]
+        body.append("</tbody>")
+    items = "".join(f"<li>{escape(note)}</li>" for note in notes(frame, table))
+    label = escape(table.title, quote=True)
+    return (
+        f'<figure class="table"><div class="scroll" role="region" aria-label="{label}" tabindex="0" '
+        f'style="overflow-x:auto"><table><caption>{escape(table.title)}</caption><thead><tr>{head}</tr></thead>'
+        + "\n".join(body)
+        + f'</table></div><figcaption><ul class="notes">{items}</ul></figcaption></figure>'
+    )
+
+
+def _html_row(row: pd.Series, best: bool) -> str:
+    texts = cells(row)
+    parts = [f'<th scope="row">{escape(method_name(row["method"]))}</th>']
+    for heading, text in texts.items():
+        content = escape(text)
+        if heading == "runs" and row["runs"]:
+            ids = "".join(f"<code>{escape(run)}</code> " for run in row["runs"].split())
+            content = f"<details><summary>{len(row['runs'].split())}</summary>{ids.strip()}</details>"
+        elif heading == HEADINGS[1] and best:
+            content = f"<strong>{content}</strong>"
+        kind = "verdict " + row["verdict"].split(" (")[0].replace(" ", "-") if heading == "verdict" else "number"
+        parts.append(f'<td class="{"runs" if heading == "runs" else escape(kind.strip())}">{content}</td>')
+    missing = ' class="missing"' if row["n"] == 0 else ""
+    return f"<tr{missing}>{''.join(parts)}</tr>"

@@ -1,0 +1,140 @@
+"""The local engine: one process a run, as many at a time as the machine has GPUs or cores for.
+
+Processes are forked from a server that has imported torch once, so that starting a run takes a fraction of a second.
+Two single-threaded runs on two cores finish more than one run on two threads; so every CPU run gets cores / jobs
+threads, one by default.
+"""
+
+from __future__ import annotations
+
+import glob
+import multiprocessing
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+from cds_lib.study.progress import Progress
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.store import Store
+
+
+@dataclass
+class _Slot:
+    spec: RunSpec
+    process: Any
+    news: connection.Connection
+    number: int
+    outcome: str | None = None  # None until it says how it ended; "" when done, else the sentence of the failure
+
+
+def default_jobs() -> int:
+    """GPUs if there are any, else the cores this process may use."""
+    return len(_gpus()) or _cores()
+
+
+def run(
+    specs: Sequence[RunSpec],
+    store: Store,
+    data_root: Path,
+    *,
+    jobs: int,
+    progress: Progress,
+    compile_method: bool = False,
+) -> dict[str, str]:
+    """Train `specs` in order, `jobs` at a time; returns {run id: sentence} of those that failed.
+
+    On KeyboardInterrupt the running trainings are ended (each resumes from its last whole epoch) and it is raised again.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cds_lib.study.worker"])
+    gpus = _gpus()
+    threads = max(1, _cores() // jobs)
+    waiting = list(specs)
+    slots: list[_Slot] = []
+    failed: dict[str, str] = {}
+    try:
+        while waiting or slots:
+            while waiting and len(slots) < jobs:
+                number = min(set(range(jobs)) - {slot.number for slot in slots})
+                gpu = gpus[number % len(gpus)] if gpus else None
+                slots.append(_start(context, waiting.pop(0), store, data_root, number, threads, gpu, compile_method))
+                progress.start(slots[-1].spec.label, slots[-1].spec.budget.epochs)
+            connection.wait([s.news for s in slots] + [s.process.sentinel for s in slots], timeout=1.0)
+            progress.tick()
+            for slot in list(slots):
+                _read_news(slot, store, progress)
+                if not slot.process.is_alive():
+                    _read_news(slot, store, progress)
+                    _end(slot, store, progress, failed)
+                    slots.remove(slot)
+    except BaseException:
+        for slot in slots:
+            slot.process.kill()
+            slot.process.join()
+        raise
+    return failed
+
+
+def _start(
+    context: Any,
+    spec: RunSpec,
+    store: Store,
+    data_root: Path,
+    number: int,
+    threads: int,
+    gpu: str | None,
+    compile_method: bool,
+) -> _Slot:
+    from cds_lib.study.worker import work
+
+    news, child_end = context.Pipe(duplex=False)
+    arguments = (spec.to_dict(), str(store.root), str(data_root), threads, gpu, compile_method, child_end)
+    process = context.Process(target=work, args=arguments, daemon=True)
+    process.start()
+    child_end.close()
+    return _Slot(spec, process, news, number)
+
+
+def _read_news(slot: _Slot, store: Store, progress: Progress) -> None:
+    try:
+        while slot.news.poll():
+            kind, value = slot.news.recv()
+            if kind == "progress":
+                progress.advance(slot.spec.label, value)
+            elif kind == "done":
+                slot.outcome = ""
+                progress.finish(slot.spec.label, f"top-1 {value['test_top1_last']:.2f} %")
+            else:
+                slot.outcome = value
+    except (EOFError, OSError):
+        pass  # the process has closed its end; how it ended is for `_end` to say
+
+
+def _end(slot: _Slot, store: Store, progress: Progress, failed: dict[str, str]) -> None:
+    slot.process.join()
+    slot.news.close()
+    if slot.outcome is None:
+        code = slot.process.exitcode
+        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        slot.outcome = f"The training process died ({how}), perhaps for want of memory: try fewer jobs (--jobs)."
+        store.write_status(slot.spec.id, state="failed", error=slot.outcome)
+    if slot.outcome:
+        failed[slot.spec.id] = slot.outcome
+        progress.finish(slot.spec.label, f"FAILED: {slot.outcome}")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _gpus() -> list[str]:
+    """Names for CUDA_VISIBLE_DEVICES; torch, slow to import, is asked only where the machine has such a device at all."""
+    if not glob.glob("/dev/nvidia[0-9]*"):
+        return []
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]

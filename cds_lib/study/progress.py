@@ -1,0 +1,99 @@
+"""Progress that reads well in a terminal, in a notebook and in a log file.
+
+One line a finished run, always. What runs now is one live line in a terminal, and a line every half minute elsewhere.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+_LIVE_SECONDS = 0.5
+_LOG_SECONDS = 30.0
+
+
+class Progress:
+    """Counts finished runs, estimates the time left, prints. `log` receives the lines too (appended)."""
+
+    def __init__(self, total: int, done: int, jobs: int, log: Path | None = None):
+        self.total, self.done, self.jobs = total, done, max(1, jobs)
+        self.log = log
+        self.live = sys.stdout.isatty()
+        self.seconds: list[float] = []  # of the runs finished here
+        self.running: dict[str, tuple[float, float, int]] = {}  # label -> (started, epochs done, epochs)
+        self.last_print = time.monotonic()
+        self.width = 0
+
+    def start(self, label: str, epochs: int) -> None:
+        """A run begins."""
+        self.running[label] = (time.monotonic(), 0.0, epochs)
+        self.tick()
+
+    def advance(self, label: str, epochs_done: float) -> None:
+        """A run has done this many epochs (a fraction is fine)."""
+        started, _, epochs = self.running[label]
+        self.running[label] = (started, epochs_done, epochs)
+        self.tick()
+
+    def finish(self, label: str, text: str) -> None:
+        """A run ended, well or badly: one line."""
+        started, _, _ = self.running.pop(label)
+        seconds = time.monotonic() - started
+        self.seconds.append(seconds)
+        self.done += 1
+        self.say(f"[{self.done}/{self.total}] {label}: {text} in {duration(seconds)}{self._left()}")
+
+    def tick(self) -> None:
+        """Show what runs now, if it is time to."""
+        now = time.monotonic()
+        if not self.running or now - self.last_print < (_LIVE_SECONDS if self.live else _LOG_SECONDS):
+            return
+        self.last_print = now
+        parts = [f"{label} epoch {done:.0f}/{epochs}" for label, (_, done, epochs) in self.running.items()]
+        line = f"[{self.done}/{self.total}] running: {'; '.join(parts)}{self._left()}"
+        if self.live:
+            print("\r" + line[:200].ljust(self.width), end="", flush=True)
+            self.width = min(len(line), 200)
+        else:
+            self.say(line)
+
+    def say(self, line: str) -> None:
+        """Print a lasting line."""
+        if self.live and self.width:
+            print("\r" + " " * self.width + "\r", end="")
+            self.width = 0
+        print(line, flush=True)
+        self.last_print = time.monotonic()
+        if self.log is not None:
+            with open(self.log, "a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+
+    def _left(self) -> str:
+        """Time left, from the runs finished here and the pace of those that run."""
+        now = time.monotonic()
+        paces = [
+            (now - started) * epochs / done
+            for started, done, epochs in self.running.values()
+            if done > 0 and now - started > 1.0
+        ]
+        known = self.seconds + paces
+        waiting = self.total - self.done - len(self.running)
+        if not known or self.total == self.done:
+            return ""
+        mean = sum(known) / len(known)
+        rest = sum(
+            max(0.0, ((now - started) * epochs / done if done > 0 else mean) - (now - started))
+            for started, done, epochs in self.running.values()
+        )
+        return f" | about {duration((rest + waiting * mean) / min(self.jobs, max(1, waiting + len(self.running))))} left"
+
+
+def duration(seconds: float) -> str:
+    """17 s, 4 min 10 s, 3 h 20 min."""
+    whole = int(round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,40 @@
+"""Where a number comes from: the code version, the library versions and the machine, as recorded with every run."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import cds_lib
+
+_LIBRARIES = ("torch", "torchvision", "timm", "numpy")
+
+
+@cache
+def code_version() -> str:
+    """The commit of the checkout, with "+dirty" if library files differ from it; the release outside a checkout."""
+    root = Path(cds_lib.__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        dirty = "+dirty" if git("status", "--porcelain", "--", "cds_lib") else ""
+        return git("rev-parse", "--short=12", "HEAD") + dirty
+    except (OSError, subprocess.CalledProcessError):
+        return f"release {cds_lib.__version__}"
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that decide a result."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in _LIBRARIES}}
+
+
+@cache
+def machine() -> str:
+    """System and processor, without the host's name."""
+    return f"{platform.system()} {platform.machine()}"

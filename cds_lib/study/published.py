@@ -1,0 +1,144 @@
+"""The published numbers, read from `paper_tables.yaml` and addressed in this project's vocabulary.
+
+The authors' poster names a row `Ours` and a column `RNT18`; here they are `cds` and `resnet18`. A number that was
+never found is None: an empty cell, not a guess.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from cds_lib.errors import UsageError
+
+PAPER_TABLES = Path(__file__).with_name("paper_tables.yaml")
+
+MODELS = {
+    "RNT18": "resnet18",
+    "RNT34": "resnet34",
+    "RNT50": "resnet50",
+    "RNT101": "resnet101",
+    "RXT50": "resnext50_32x4d",
+    "RXT101": "resnext101_32x8d",
+    "WRN50": "wide_resnet50_2",
+    "WRN101": "wide_resnet101_2",
+    "SET18": "seresnet18",
+    "SET50": "seresnet50",
+    "PAT18": "preactresnet18",
+}
+METHODS = {
+    "Base": "baseline",
+    "Baseline": "baseline",
+    "DSN": "dsn",
+    "DKS": "dks",
+    "DHM": "dhm",
+    "KD": "kd",
+    "AT": "at",
+    "RKD": "rkd",
+    "SP": "sp",
+    "CRD": "crd",
+    "CC": "cc",
+    "OKD": "okd",
+    "SSKD": "sskd",
+    "Ours": "cds",
+}
+DATASETS = {
+    "CUB": "cub200",
+    "Cars": "stanford_cars",
+    "Flowers": "flowers102",
+    "Dogs": "stanford_dogs",
+    "Aircrafts": "fgvc_aircraft",
+}
+# Rows such as `top1_RNT18` and `faster_rcnn_Ours` carry a measure or a detector in front of the name to translate.
+PREFIXES = ("top1_", "top5_", "faster_rcnn_", "retinanet_")
+# In the distillation table `Ours` is CDS with a teacher. In the comparison of contrastive methods the numbered rows
+# differ in batch size and epochs, so they keep the poster's names.
+EXCEPTIONS = {"table_7": {"Ours": "cds_kd"}, "contrastive_comparison": {"Baseline": "Baseline", "Ours": "Ours"}}
+
+
+@dataclass(frozen=True)
+class PaperValue:
+    """One published number.
+
+    value: as printed, in the table's unit (percent for accuracies).
+    precision: "exact" for printed digits, "approximate" for a number measured from a plot.
+    source: where it was read.
+    """
+
+    value: float
+    precision: str
+    source: str
+
+
+@cache
+def _tables() -> dict[str, dict]:
+    content = yaml.safe_load(PAPER_TABLES.read_text(encoding="utf-8"))
+    return {table["id"]: table for table in content["tables"]}
+
+
+def _table(table_id: str) -> dict:
+    if table_id not in _tables():
+        raise UsageError(f"no published table {table_id!r}; known: {', '.join(_tables())}")
+    return _tables()[table_id]
+
+
+def project_name(table_id: str, poster_name: str) -> str:
+    """The project's name for a row or column heading of the poster; a heading without one stays as it is."""
+    names = {**MODELS, **METHODS, **DATASETS, **EXCEPTIONS.get(table_id, {})}
+    prefix = next((p for p in PREFIXES if poster_name.startswith(p)), "")
+    rest = poster_name[len(prefix) :]
+    return prefix + names.get(rest, rest)
+
+
+def rows(table_id: str) -> tuple[str, ...]:
+    """Row names of a published table, in its order and in the project's vocabulary."""
+    return tuple(project_name(table_id, name) for name in _table(table_id)["rows"])
+
+
+def columns(table_id: str) -> tuple[str, ...]:
+    """Column names of a published table, in its order and in the project's vocabulary."""
+    return tuple(project_name(table_id, name) for name in _table(table_id)["columns"])
+
+
+@cache
+def _values(table_id: str) -> dict[tuple[str, str], PaperValue]:
+    table = _table(table_id)
+    found = {}
+    for poster_row, cells in table["values"].items():
+        for column, cell in zip(columns(table_id), cells, strict=True):
+            if isinstance(cell, int | float) and not isinstance(cell, bool):
+                value = PaperValue(float(cell), table["precision"], table["source"])
+                found[project_name(table_id, poster_row), column] = value
+    return found
+
+
+def paper_value(table_id: str, row: str, column: str) -> PaperValue | None:
+    """The published number with its precision and source, or None where the paper's table has no such cell.
+
+    `table_id` is an id of `paper_tables.yaml` (`table_1`); `row` and `column` use the project's names (`cds`,
+    `resnet18`; with the poster's prefix where it has one: `top1_resnet18`, `faster_rcnn_cds`).
+    Raises UsageError for an unknown table, so that a misspelt id cannot pass for an unpublished number.
+    """
+    return _values(table_id).get((row, column))
+
+
+def published(table_id: str, row: str, column: str) -> float | None:
+    """The published number alone; see `paper_value`."""
+    found = paper_value(table_id, row, column)
+    return None if found is None else found.value
+
+
+def table1(model: str, method: str) -> float | None:
+    """Published CIFAR-100 top-1 accuracy in percent of one network under one method."""
+    return published("table_1", method, model)
+
+
+def source(table_id: str) -> str:
+    """One sentence saying where the numbers of a published table were read and how precisely."""
+    table = _table(table_id)
+    how = "printed digits" if table["precision"] == "exact" else "measured from the plot"
+    within = f", within {table['uncertainty']} points" if "uncertainty" in table else ""
+    return f"{table['source']} ({how}{within})"

@@ -1,0 +1,162 @@
+"""From finished runs to tables: a tidy frame, its files, and what it says in words. Reads the store, never trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cds_lib.errors import RunError
+from cds_lib.study import formats, statistics
+from cds_lib.study.store import Store, write_text
+from cds_lib.study.tables import Cell, Table
+
+# The first sixteen are relied on from outside.
+COLUMNS = (
+    "table",
+    "dataset",
+    "model",
+    "method",
+    "setting",
+    "metric",
+    "paper",
+    "mean",
+    "std",
+    "n",
+    "ci_low",
+    "ci_high",
+    "baseline_delta",
+    "paper_delta",
+    "verdict",
+    "profile",
+    "n_planned",
+    "best_mean",
+    "best_std",
+    "p_value",
+    "runs",
+)
+NUMBERS = ("paper", "mean", "std", "ci_low", "ci_high", "baseline_delta", "paper_delta", "best_mean", "best_std", "p_value")
+
+
+def tidy(table: Table, profile: str, seeds: tuple[int, ...], store: Store) -> pd.DataFrame:
+    """One row a cell, in print order; a cell without a finished run is a row with n = 0.
+
+    mean, std: over the seeds that have finished, at the cell's metric; best_mean, best_std: the same at the best epoch.
+    baseline_delta, ci_low, ci_high, p_value: difference to the cell's reference, paired by seed, with its 95 %
+    interval and sign-flip test; paper_delta: the paper's own difference between the two cells. All in the metric's
+    unit. n_planned: seeds asked for. runs: ids of the finished runs, separated by spaces.
+    Raises RunError if a finished run lacks the metric.
+    """
+    cells = table.cells(profile, seeds)
+    values = {(cell.key, cell.metric): _by_seed(cell, cell.metric, store) for cell in cells}
+    paper = {(cell.key, cell.metric): cell.paper for cell in cells}
+    rows = []
+    for cell in cells:
+        ours = values[cell.key, cell.metric]
+        summary = statistics.summarise(list(ours.values()))
+        best = statistics.summarise(list(_best_by_seed(cell, store).values()))
+        row = {
+            "table": table.name,
+            "dataset": cell.dataset,
+            "model": cell.model,
+            "method": cell.method,
+            "setting": cell.setting,
+            "metric": cell.metric,
+            "paper": cell.paper,
+            "mean": summary.mean,
+            "std": summary.std,
+            "n": summary.n,
+            "verdict": statistics.NOT_RUN if summary.n == 0 else "",
+            "profile": profile,
+            "n_planned": len(cell.specs),
+            "best_mean": best.mean,
+            "best_std": best.std,
+            "runs": " ".join(spec.id for spec in cell.specs if store.is_done(spec.id)),
+        }
+        if cell.reference is not None:
+            reference = (cell.reference, cell.metric)
+            difference = statistics.paired_difference(ours, values[reference])
+            published = None if cell.paper is None or paper[reference] is None else cell.paper - paper[reference]
+            row |= {
+                "baseline_delta": difference.delta,
+                "ci_low": difference.ci_low,
+                "ci_high": difference.ci_high,
+                "p_value": difference.p_sign_flip,
+                "paper_delta": None if published is None else round(published, 6),
+                "verdict": statistics.verdict(difference, published, profile),
+            }
+            if summary.n and not difference.n:  # it was run, but no seed of its reference was
+                row["verdict"] = statistics.INCONCLUSIVE
+        rows.append(row)
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    return frame.astype(dict.fromkeys(NUMBERS, "float64"))
+
+
+def _by_seed(cell: Cell, metric: str, store: Store) -> dict[int, float]:
+    """Seed -> value of the metric, over the cell's finished runs."""
+    found = {}
+    for spec in cell.specs:
+        if store.is_done(spec.id):
+            metrics = store.metrics(spec.id)
+            if metric not in metrics:
+                raise RunError(
+                    f"Run {spec.id} ({spec.label}) has no {metric!r} in its metrics.json: "
+                    f"delete {store.run_dir(spec.id)} and run again."
+                )
+            found[spec.seed] = float(metrics[metric])
+    return found
+
+
+def _best_by_seed(cell: Cell, store: Store) -> dict[int, float]:
+    """The best-epoch twin of a last-epoch metric; nothing for a metric that has no epochs."""
+    return _by_seed(cell, cell.metric.removesuffix("_last") + "_best", store) if cell.metric.endswith("_last") else {}
+
+
+def write_table(frame: pd.DataFrame, table: Table, results: Path) -> dict[str, Path]:
+    """Write RESULTS/tables/<table>.csv (numbers numeric), .md and .tex, each complete or not at all."""
+    base = Path(results) / "tables" / table.name
+    texts = {
+        "csv": frame.to_csv(index=False, lineterminator="\n"),
+        "md": formats.markdown_table(frame, table),
+        "tex": formats.latex_table(frame, table),
+    }
+    paths = {suffix: base.with_name(f"{table.name}.{suffix}") for suffix in texts}
+    for suffix, text in texts.items():
+        write_text(paths[suffix], text)
+    return paths
+
+
+def read_table(table: str, results: Path) -> pd.DataFrame:
+    """The frame that `write_table` wrote, with the same column types."""
+    text_columns = {name: "str" for name in COLUMNS if name not in NUMBERS and not name.startswith("n")}
+    path = Path(results) / "tables" / f"{table}.csv"
+    return pd.read_csv(path, dtype=text_columns | dict.fromkeys(NUMBERS, "float64"), keep_default_na=False, na_values=[""]).fillna(
+        dict.fromkeys(text_columns, "")
+    )
+
+
+def conclusion(frame: pd.DataFrame) -> str:
+    """What the verdicts add up to, one sentence a method, as plain text."""
+    profile = frame["profile"].iloc[0]
+    done, planned = int(frame["n"].sum()), int(frame["n_planned"].sum())
+    sentences = [f"{done} of {planned} runs are finished."]
+    if profile == "smoke":
+        return " ".join([*sentences, "This is the smoke profile: the numbers show that the code runs and nothing else."])
+    claims = frame[frame["paper_delta"].notna() & (frame["paper_delta"] != 0)]
+    for method, rows in claims.groupby("method", sort=False):
+        counts = rows["verdict"].value_counts()
+        verdicts = (statistics.REPRODUCED, statistics.CONFIRMED, statistics.INCONCLUSIVE)
+        verdicts += (statistics.CONTRADICTED, statistics.NOT_RUN)
+        listed = ", ".join(f"{counts[name]} {name}" for name in verdicts if name in counts)
+        noun = "difference" if len(rows) == 1 else "differences"
+        sentence = f"{method}: of {len(rows)} published {noun} to the reference, {listed}"
+        measured = rows[rows["baseline_delta"].notna()]
+        if len(measured):
+            ours, theirs = np.mean(measured["baseline_delta"]), np.mean(measured["paper_delta"])
+            sentence += (
+                f"; over the {len(measured)} measured, ours averages {formats.signed(ours)} points "
+                f"and the paper's {formats.signed(theirs)}"
+            )
+        sentences.append(sentence + ".")
+    return " ".join(sentences)

@@ -1,0 +1,96 @@
+"""From tables to trained runs: what is done, what is missing, train the missing through an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cds_lib.errors import UsageError
+from cds_lib.study import local_engine
+from cds_lib.study.profiles import SEEDS, check_profile
+from cds_lib.study.progress import Progress, duration
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.store import Store
+from cds_lib.study.tables import Table
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The union of the runs of some tables, each once, by state."""
+
+    done: tuple[RunSpec, ...]
+    missing: tuple[RunSpec, ...]
+    failed: tuple[RunSpec, ...]
+
+    @property
+    def total(self) -> int:
+        return len(self.done) + len(self.missing) + len(self.failed)
+
+    def describe(self) -> str:
+        """One line: how many runs, how many of them done, missing, failed before."""
+        failed = f", {len(self.failed)} failed before (--retry-failed tries them again)" if self.failed else ""
+        return f"{self.total} runs: {len(self.done)} done, {len(self.missing)} to train{failed}"
+
+
+def parse_seeds(text: str, profile: str) -> tuple[int, ...]:
+    """"0,1,2" -> (0, 1, 2); empty means the profile's own. UsageError for what is not a list of whole numbers >= 0."""
+    if not text:
+        return SEEDS[check_profile(profile)]
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise UsageError(f"Seeds must be whole numbers separated by commas, such as 0,1,2, not {text!r}.")
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def make_plan(tables: Iterable[Table], profile: str, seeds: tuple[int, ...], store: Store, retry_failed: bool) -> Plan:
+    """Sort the runs of the tables by state; a run that failed is missing again if `retry_failed`."""
+    specs = {spec.id: spec for table in tables for spec in table.runs(profile, seeds)}
+    done, missing, failed = [], [], []
+    for run_id, spec in specs.items():
+        if store.is_done(run_id):
+            done.append(spec)
+        elif not retry_failed and store.status(run_id).get("state") == "failed":
+            failed.append(spec)
+        else:
+            missing.append(spec)
+    return Plan(tuple(done), tuple(missing), tuple(failed))
+
+
+def train_missing(
+    plan: Plan, store: Store, data_root: Path, *, jobs: int = 0, compile_method: bool = False
+) -> dict[str, str]:
+    """Train what the plan misses; returns {run id: sentence} of the failures. `jobs` 0 fits the machine.
+
+    Raises:
+        UsageError: data that is needed is missing or damaged (checked before the first run starts), the results folder
+            is not writable or in use.
+    """
+    if jobs < 0:
+        raise UsageError(f"--jobs must be 1 or more, not {jobs}.")
+    if not plan.missing:
+        return {}
+    store.open_for_writing()
+    jobs = min(jobs or local_engine.default_jobs(), len(plan.missing))
+    with store.lock():
+        progress = Progress(plan.total, len(plan.done) + len(plan.failed), jobs, store.root / "log.txt")
+        progress.say(f"{plan.describe()}, {jobs} at a time; each run's own log is in {store.root / 'runs'}/<id>/log.txt")
+        _check_data(plan.missing, data_root)
+        try:
+            failed = local_engine.run(
+                plan.missing, store, data_root, jobs=jobs, progress=progress, compile_method=compile_method
+            )
+        except KeyboardInterrupt:
+            progress.say("Stopped. Run the same command again to go on: finished runs are kept, started ones resume.")
+            raise
+        spent = sum(store.metrics(spec.id)["seconds"] for spec in plan.missing if store.is_done(spec.id))
+        progress.say(f"Trained {len(plan.missing) - len(failed)} runs, {len(failed)} failed; {duration(spent)} of training.")
+    return failed
+
+
+def _check_data(specs: Iterable[RunSpec], data_root: Path) -> None:
+    """Read every real data set once here, so that a missing or damaged one is one sentence and not one a run."""
+    from cds_lib.data import registry, sets
+
+    for name in dict.fromkeys(spec.dataset for spec in specs if spec.budget.source == "real"):
+        sets.load_real(registry.entry(name), data_root)

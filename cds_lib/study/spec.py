@@ -1,0 +1,103 @@
+"""What one run is: everything that decides its result, and the id that names its folder.
+
+A run's id is a hash of the canonical form of its spec. Fields that are None are left out of that form, so that a
+field added later (with None meaning "as before") leaves the ids of finished runs as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from cds_lib.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The protocol of a run, chosen by the profile.
+
+    source: "standin" (made data) or "real"; image_size in pixels; stem and width as in `create_backbone`;
+    train_size and val_size: images, class-balanced, drawn from the training set (None = all of it, 0 = no validation);
+    schedule: "step" (lr / 10 when the 0-based epoch index reaches a milestone) or "cosine" (to 0, per step);
+    warmup_epochs: linear from 0, per step; eval_every: epochs between test evaluations (the last is always evaluated);
+    precision: "fp32" or "amp" (bf16 where the device has it, else fp16 with a loss scaler).
+    """
+
+    source: str
+    image_size: int
+    stem: str
+    width: float
+    train_size: int | None
+    val_size: int
+    epochs: int
+    batch_size: int
+    lr: float
+    momentum: float
+    weight_decay: float
+    schedule: str
+    milestones: tuple[int, ...] | None
+    warmup_epochs: int
+    eval_every: int
+    precision: str
+    cutout: bool
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training. `options` are the method's hyper-parameters."""
+
+    dataset: str
+    model: str
+    method: str
+    setting: str
+    seed: int
+    budget: Budget
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dict that `from_dict` turns back into an equal spec."""
+        return _plain(asdict(self))
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> RunSpec:
+        """Inverse of `to_dict`; raises UsageError on missing or unknown fields (a store of another version)."""
+        try:
+            budget = dict(data["budget"])
+            if budget.get("milestones") is not None:
+                budget["milestones"] = tuple(budget["milestones"])
+            missing = {f.name for f in fields(Budget)} - budget.keys()
+            return cls(**{**data, "budget": Budget(**{**dict.fromkeys(missing), **budget})})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"A run's spec cannot be read ({error}): it was written by another version.") from error
+
+    @property
+    def canonical(self) -> str:
+        """Sorted, compact JSON without None fields: the text that is hashed."""
+        return json.dumps(_without_none(self.to_dict()), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @property
+    def id(self) -> str:
+        """12 hexadecimal digits."""
+        return hashlib.sha256(self.canonical.encode()).hexdigest()[:12]
+
+    @property
+    def label(self) -> str:
+        """How progress lines call the run."""
+        return f"{self.dataset} {self.model} {self.method} seed {self.seed}"
+
+
+def _plain(value: Any) -> Any:
+    """Tuples to lists, whole floats kept floats: what JSON gives back after a round trip."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    return value

@@ -1,0 +1,109 @@
+"""What the numbers say: mean and deviation over seeds, paired differences, and the verdict on one published claim.
+
+Runs that share a seed share the data split, the order of the images and, where shapes agree, the initial weights.
+Differences are therefore taken seed by seed, which removes most of the spread between seeds. The rule that turns a
+difference into a verdict was fixed before anything was run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+MIN_SEEDS = 3
+# All 2**n sign patterns are enumerated up to n = 16; beyond that as many are drawn, from a fixed seed.
+SIGN_FLIPS = 2**16
+
+REPRODUCED = "reproduced"
+CONFIRMED = "direction confirmed"
+CONTRADICTED = "contradicted"
+INCONCLUSIVE = "inconclusive"
+NOT_RUN = "not run"
+NO_CLAIM = "no published claim"
+SMOKE = "not meaningful (smoke)"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean and sample standard deviation (ddof = 1) over n seeds; mean is None for n = 0, std is None for n < 2."""
+
+    mean: float | None
+    std: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of the n seed-by-seed differences `ours - reference`, in the unit of the values.
+
+    delta: None when no seed is common. ci_low, ci_high: 95 % t interval of the mean; p_sign_flip: two-sided sign-flip
+    test (never below 2 / 2**n); all three are None for n < 2.
+    """
+
+    delta: float | None
+    ci_low: float | None
+    ci_high: float | None
+    p_sign_flip: float | None
+    n: int
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Mean, sample standard deviation and count of one value a seed."""
+    n = len(values)
+    return Summary(
+        mean=float(np.mean(values)) if n else None,
+        std=float(np.std(values, ddof=1)) if n > 1 else None,
+        n=n,
+    )
+
+
+def paired_difference(ours: Mapping[int, float], reference: Mapping[int, float]) -> Difference:
+    """Compare two methods by seed; a seed that only one of them has run does not count.
+
+    `ours` and `reference` map a seed to its value. Equal differences at every seed give an interval of width 0.
+    """
+    seeds = sorted(ours.keys() & reference.keys())
+    differences = np.array([ours[seed] - reference[seed] for seed in seeds], dtype=np.float64)
+    n = len(seeds)
+    if n == 0:
+        return Difference(None, None, None, None, 0)
+    delta = float(differences.mean())
+    if n == 1:
+        return Difference(delta, None, None, None, 1)
+    margin = stats.t.ppf((1 + CONFIDENCE) / 2, df=n - 1) * differences.std(ddof=1) / np.sqrt(n)
+    flips = stats.permutation_test(
+        (differences,),
+        lambda sample, axis: np.mean(sample, axis=axis),
+        permutation_type="samples",
+        n_resamples=SIGN_FLIPS,
+        vectorized=True,
+        rng=0,
+    )
+    return Difference(delta, float(delta - margin), float(delta + margin), float(flips.pvalue), n)
+
+
+def verdict(difference: Difference, paper_delta: float | None, profile: str) -> str:
+    """The verdict on "this method differs from its reference as published".
+
+    `paper_delta` is the published difference in the same unit; its sign is the paper's direction, so that a measure
+    where less is better needs no special case. "Lies above" the published difference means further in that direction.
+    Without a published difference, or with one of exactly 0, there is no direction to confirm.
+    """
+    if difference.n == 0:
+        return NOT_RUN
+    if profile == "smoke":
+        return SMOKE
+    if not paper_delta:
+        return NO_CLAIM
+    if difference.n < MIN_SEEDS:
+        return INCONCLUSIVE
+    low, high = difference.ci_low, difference.ci_high
+    if paper_delta < 0:
+        low, high = -high, -low
+    if low > 0:
+        return REPRODUCED if profile == "paper" and high >= abs(paper_delta) else CONFIRMED
+    return CONTRADICTED if high < 0 else INCONCLUSIVE

@@ -1,0 +1,106 @@
+"""The tables of the paper as grids of runs: which runs fill a cell, how it is read, and what was published for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cds_lib.errors import UsageError
+from cds_lib.study import profiles, published
+from cds_lib.study.spec import RunSpec
+
+TABLE1_MODELS = (
+    "resnet18",
+    "resnet50",
+    "resnet101",
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+    "seresnet18",
+    "seresnet50",
+    "preactresnet18",
+)
+TABLE1_METHODS = ("baseline", "dsn", "cds")
+
+CellKey = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table: its runs (one a seed), the key read from metrics.json, and the published value in percent.
+
+    `reference` is the key of the cell it is compared with (the baseline of the same network), None for a baseline.
+    """
+
+    dataset: str
+    model: str
+    method: str
+    setting: str
+    metric: str
+    paper: float | None
+    specs: tuple[RunSpec, ...]
+    reference: CellKey | None
+
+    @property
+    def key(self) -> CellKey:
+        return (self.dataset, self.model, self.method, self.setting)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A grid of runs with a name, the question it answers, and the source of its published numbers."""
+
+    name: str
+    title: str
+    question: str
+    source: str
+    build: Callable[[str, tuple[int, ...]], list[Cell]]
+
+    def cells(self, profile: str, seeds: tuple[int, ...]) -> list[Cell]:
+        """All cells under a profile, in print order; UsageError for an unknown profile."""
+        return self.build(profiles.check_profile(profile), seeds)
+
+    def runs(self, profile: str, seeds: tuple[int, ...]) -> list[RunSpec]:
+        """All runs of the table, each once, seed by seed so that every cell has a number early."""
+        cells = self.cells(profile, seeds)
+        return list({spec.id: spec for i in range(len(seeds)) for cell in cells for spec in cell.specs[i : i + 1]}.values())
+
+
+def _table1(profile: str, seeds: tuple[int, ...]) -> list[Cell]:
+    return [
+        Cell(
+            dataset="cifar100",
+            model=model,
+            method=method,
+            setting="supervised",
+            metric="test_top1_last",
+            paper=published.published("table_1", method, model),
+            specs=tuple(profiles.supervised(profile, "cifar100", model, method, seed) for seed in seeds),
+            reference=None if method == "baseline" else ("cifar100", model, "baseline", "supervised"),
+        )
+        for model in TABLE1_MODELS
+        for method in TABLE1_METHODS
+    ]
+
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        Table(
+            name="table1_cifar100",
+            title="Table 1: CIFAR-100, ten networks, deep supervision",
+            question="Does contrastive deep supervision beat the plain baseline and deep supervision with classifiers "
+            "on CIFAR-100, for every one of ten networks?",
+            source=published.source("table_1"),
+            build=_table1,
+        ),
+    )
+}
+
+
+def find_table(name: str) -> Table:
+    """The table of this name; UsageError that lists the names otherwise."""
+    if name not in TABLES:
+        raise UsageError(f"Unknown table {name!r}: choose from {', '.join(TABLES)}.")
+    return TABLES[name]

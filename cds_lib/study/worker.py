@@ -1,0 +1,66 @@
+"""What runs inside a worker process: one run, with its output in the run's log and its news on a pipe."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from multiprocessing import connection, parent_process
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cds_lib.errors import RunError, UsageError
+from cds_lib.study.execute import execute
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.store import Store
+
+
+def work(
+    spec: dict[str, Any], results: str, data_root: str, threads: int, gpu: str | None, compile_method: bool, news: Any
+) -> None:
+    """Train one run; send ("progress", epochs), then ("done", metrics) or ("failed", sentence) to `news`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    _die_with_the_parent()
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    torch.set_num_threads(threads)
+    run = RunSpec.from_dict(spec)
+    store = Store(results)
+    try:
+        _send_output_to(store.run_dir(run.id) / "log.txt")
+        metrics = execute(
+            run,
+            store,
+            Path(data_root),
+            compile_method=compile_method,
+            on_progress=lambda epochs: news.send(("progress", epochs)),
+        )
+        news.send(("done", metrics))
+    except (UsageError, RunError) as error:
+        traceback.print_exc()
+        news.send(("failed", str(error)))
+    except OSError as error:
+        news.send(("failed", f"The run's folder cannot be used ({error}): free space or make it writable."))
+
+
+def _die_with_the_parent() -> None:
+    """A parent that is killed must not leave trainings behind that nobody waits for."""
+    parent = parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            connection.wait([parent.sentinel])
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def _send_output_to(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())

@@ -1,0 +1,34 @@
+"""Checkpoints that are either whole or absent, and load as weights only (nothing is unpickled that could run code)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cds_lib.errors import RunError
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors, numbers, strings, lists and dicts under a temporary name, then rename."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except RuntimeError as error:  # torch reports a full disk as a RuntimeError of its zip writer
+        raise OSError(f"writing {path.name}: {error}".splitlines()[0]) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read what `save` wrote; RunError that names the file if it is damaged."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # damaged zip, damaged pickle, wrong content: torch has no common class for them
+        raise RunError(f"{path} is damaged ({type(error).__name__}): delete it and run again.") from error

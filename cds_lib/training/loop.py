@@ -1,0 +1,178 @@
+"""The one training loop: every method, every data set, every profile.
+
+It knows a method that returns named losses, batches that yield views and labels, and numbers. What is trained on what
+is decided in `cds_lib.study`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cds_lib.errors import RunError
+from cds_lib.training import checkpoint
+from cds_lib.training.precision import Precision
+from cds_lib.training.schedule import learning_rate
+
+_SECONDS_BETWEEN_CHECKS = 1.0
+
+
+class TrainingBudget(Protocol):
+    """What the loop reads of a run's budget; see `cds_lib.study.spec.Budget`."""
+
+    epochs: int
+    lr: float
+    momentum: float
+    weight_decay: float
+    schedule: str
+    milestones: tuple[int, ...] | None
+    warmup_epochs: int
+    eval_every: int
+    precision: str
+
+
+def fit(
+    method: nn.Module,
+    batches: Any,
+    evaluate: Callable[[nn.Module], dict[str, float]],
+    budget: TrainingBudget,
+    *,
+    device: torch.device,
+    checkpoint_path: Path,
+    on_epoch: Callable[[list[dict[str, float]]], None],
+    on_progress: Callable[[float], None] = lambda epochs: None,
+    compile_method: bool = False,
+) -> list[dict[str, float]]:
+    """Train `method` in place for `budget.epochs`, resuming from `checkpoint_path` if it is there.
+
+    Args:
+        method: `method(*views, labels=labels)` -> dict of named scalar losses, whose sum is minimised;
+            `method.backbone` is the network that is evaluated.
+        batches: `len(batches)` steps an epoch, `batches.epoch(e)` yields (views, labels) that depend on e alone.
+        evaluate: called with the backbone every `eval_every` epochs and after the last; its numbers join the epoch's row.
+        on_epoch: called with all rows so far, after the checkpoint of the epoch is safe.
+        on_progress: called about once a second with the epochs done so far (a fraction).
+
+    Returns:
+        One row an epoch: epoch (1-based), lr, train_loss, train_<term> (means over the epoch's images),
+        images_per_second (training alone), what `evaluate` returned where it ran, and seconds (all of the epoch).
+
+    Raises:
+        RunError: a loss is not finite; the sentence names epoch, step and term. The last checkpoint stays.
+    """
+    method.to(device=device, memory_format=torch.channels_last)
+    method.train()
+    precision = Precision(budget.precision, device)
+    optimizer = torch.optim.SGD(
+        method.parameters(), lr=budget.lr, momentum=budget.momentum, weight_decay=budget.weight_decay, fused=True
+    )
+    rows: list[dict[str, float]] = []
+    if checkpoint_path.exists():
+        rows = _restore(checkpoint.load(checkpoint_path, device), method, optimizer, precision.scaler)
+    # Static shapes: the smaller last batch of an epoch gets a graph of its own instead of slowing all others down.
+    step_method = torch.compile(method, dynamic=False) if compile_method else method
+
+    steps = len(batches)
+    for epoch in range(len(rows), budget.epochs):
+        began = time.perf_counter()
+        terms = _TermLog(steps, device)
+        last_check = began
+        for step, (views, labels) in enumerate(batches.epoch(epoch)):
+            lr = learning_rate(
+                epoch * steps + step,
+                steps,
+                lr=budget.lr,
+                epochs=budget.epochs,
+                schedule=budget.schedule,
+                milestones=budget.milestones,
+                warmup_epochs=budget.warmup_epochs,
+            )
+            optimizer.param_groups[0]["lr"] = lr
+            with precision.autocast():
+                losses = step_method(*views, labels=labels)
+            precision.scaler.scale(sum(losses.values())).backward()
+            precision.scaler.step(optimizer)
+            precision.scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            terms.add(losses, len(labels))
+            # Reading a loss waits for the device, so it is done once in a while, never every step.
+            if time.perf_counter() - last_check > _SECONDS_BETWEEN_CHECKS:
+                terms.check(epoch)
+                on_progress(epoch + (step + 1) / steps)
+                last_check = time.perf_counter()
+        terms.check(epoch)
+        row = {"epoch": epoch + 1, "lr": lr, **terms.means()}
+        row["images_per_second"] = terms.images / (time.perf_counter() - began)
+        if (epoch + 1) % budget.eval_every == 0 or epoch + 1 == budget.epochs:
+            row |= evaluate(method.backbone)
+        row["seconds"] = time.perf_counter() - began
+        rows = [*rows, row]
+        checkpoint.save(checkpoint_path, _state(rows, method, optimizer, precision.scaler))
+        on_epoch(rows)
+        on_progress(epoch + 1)
+    return rows
+
+
+class _TermLog:
+    """The named losses of an epoch, kept on the device."""
+
+    def __init__(self, steps: int, device: torch.device):
+        self.names: list[str] = []
+        self.values = torch.empty(0)
+        self.sizes: list[int] = []
+        self.steps, self.device, self.checked = steps, device, 0
+
+    @property
+    def images(self) -> int:
+        return sum(self.sizes)
+
+    def add(self, losses: dict[str, Tensor], batch_size: int) -> None:
+        if not self.names:
+            self.names = list(losses)
+            self.values = torch.zeros(self.steps, len(losses), device=self.device)
+        torch.stack([loss.detach().float() for loss in losses.values()], out=self.values[len(self.sizes)])
+        self.sizes.append(batch_size)
+
+    def check(self, epoch: int) -> None:
+        new = self.values[self.checked : len(self.sizes)]
+        bad = (~torch.isfinite(new)).nonzero()
+        if len(bad):
+            step, term = bad[0].tolist()
+            raise RunError(
+                f"The loss term {self.names[term]!r} became {new[step, term].item()} in epoch {epoch + 1}, step "
+                f"{self.checked + step + 1} of {self.steps}: lower the learning rate or the term's weight. The checkpoint "
+                "of the last whole epoch is kept."
+            )
+        self.checked = len(self.sizes)
+
+    def means(self) -> dict[str, float]:
+        sizes = torch.tensor(self.sizes, device=self.device, dtype=torch.float64)
+        means = (self.values[: len(self.sizes)].double() * sizes[:, None]).sum(0) / sizes.sum()
+        named = {f"train_{name}": mean for name, mean in zip(self.names, means.tolist(), strict=True)}
+        return {"train_loss": sum(named.values()), **named}
+
+
+def _state(rows: list[dict[str, float]], method: nn.Module, optimizer: Any, scaler: Any) -> dict[str, Any]:
+    return {
+        "rows": rows,
+        "method": method.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scaler": scaler.state_dict(),
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _restore(state: dict[str, Any], method: nn.Module, optimizer: Any, scaler: Any) -> list[dict[str, float]]:
+    method.load_state_dict(state["method"])
+    optimizer.load_state_dict(state["optimizer"])
+    scaler.load_state_dict(state["scaler"])
+    torch.set_rng_state(state["random"].cpu())
+    if state["random_cuda"] and torch.cuda.device_count() == len(state["random_cuda"]):
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["random_cuda"]])
+    return state["rows"]

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# The tests: ./run_tests.sh [pytest arguments]. Paths among the arguments are relative to the repository.
+set -euo pipefail
+# shellcheck source=scripts/environment.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/scripts/environment.sh"
+use_environment test
+cd "$cds_root"
+# Two single-threaded processes beat one with two threads; "-n 0" among the arguments turns them off.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+exec "$cds_python" -m pytest -n 2 "$@"

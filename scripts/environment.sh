@@ -1,0 +1,160 @@
+# shellcheck shell=bash
+# Sourced by run_all.sh, run_tests.sh and .ci/run. `use_environment [test]` sets cds_python, an interpreter that has what
+# pyproject.toml asks for (and its test extra), and puts the repository on PYTHONPATH:
+#   1. the active virtual or conda environment, as it is, when it has everything;
+#   2. else .venv in the repository, made from requirements.lock with uv, or with venv and pip where there is no uv.
+# Two files in .venv tell how far it is. installing.lock: someone is, or was, installing what it lists. installed.lock:
+# the same file, renamed when all of it was there. So an install that was killed is seen, and so is a changed lock.
+# Written for bash 3.2, which macOS still ships.
+# shellcheck disable=SC2034  # cds_python is for the script that sources this
+
+cds_root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+cds_venv=$cds_root/.venv
+cds_python=''
+
+say() { printf '%s\n' "$*" >&2; }
+
+stop() {  # stop CODE MESSAGE
+    say "$2"
+    exit "$1"
+}
+
+use_environment() {
+    # With HOME empty, "~" would be the working directory and every tool would put its settings there.
+    [ -n "${HOME:-}" ] || unset HOME
+    use_active_environment "$@" || use_own_environment "$@"
+    export PYTHONPATH="$cds_root${PYTHONPATH:+:$PYTHONPATH}"
+}
+
+use_active_environment() {
+    local prefix unmet
+    for prefix in "${VIRTUAL_ENV:-}" "${CONDA_PREFIX:-}"; do
+        # Our own .venv is looked after below even when it is active: its lock may have changed.
+        if [ -z "$prefix" ] || [ "$prefix" -ef "$cds_venv" ]; then continue; fi
+        if unmet=$("$prefix/bin/python" "$cds_root/scripts/unmet_requirements.py" "$@" 2>&1); then
+            cds_python=$prefix/bin/python
+            say "environment: $prefix (active)"
+            return 0
+        fi
+        say "The active environment $prefix is not used: $unmet"
+    done
+    return 1
+}
+
+use_own_environment() {
+    local state unmet
+    state=$(own_state)
+    if [ "$state" = foreign ]; then
+        unmet=$("$cds_venv/bin/python" "$cds_root/scripts/unmet_requirements.py" "$@" 2>&1) ||
+            stop 2 ".venv was not made by this script and cannot be used: $unmet. Remove it, or activate an environment that has them."
+    elif [ "$state" != ready ]; then
+        { mkdir -p "$cds_venv" && [ -w "$cds_venv" ]; } 2>/dev/null ||
+            stop 2 "Cannot write $cds_venv: make the repository writable, or activate an environment that has the packages."
+        take_lock
+        state=$(own_state)  # whoever held the lock may have finished it
+        [ "$state" = ready ] || make_own_environment "$state"
+        release_lock
+    fi
+    cds_python=$cds_venv/bin/python
+    say "environment: $cds_venv"
+}
+
+lock_for_here() {  # the lock, after a line that says which place it was installed for: a moved .venv does not work
+    printf '# installed for %s\n' "$cds_root"
+    cat "$cds_root/requirements.lock"
+}
+
+own_state() {
+    if [ -e "$cds_venv/installing.lock" ]; then
+        echo interrupted
+    elif [ -e "$cds_venv/installed.lock" ]; then
+        if [ "$(head -n 1 "$cds_venv/installed.lock")" != "# installed for $cds_root" ] ||
+            ! "$cds_venv/bin/python" -c '' 2>/dev/null; then
+            echo broken
+        elif lock_for_here | cmp -s - "$cds_venv/installed.lock"; then
+            echo ready
+        else
+            echo outdated
+        fi
+    elif [ -e "$cds_venv/pyvenv.cfg" ]; then
+        echo foreign
+    else
+        echo absent
+    fi
+}
+
+make_own_environment() {  # make_own_environment STATE
+    local log=$cds_venv/install.log base='' with=pip site
+    if command -v uv >/dev/null 2>&1; then with=uv; fi
+    if [ "$1" != outdated ]; then
+        base=$(find_python) || [ "$with" = uv ] ||
+            stop 2 "No Python 3.11 or newer was found: install one (or uv), or activate an environment that has the packages."
+    fi
+    case $1 in
+        absent) say "making the environment in .venv with $with: about 6 GB on Linux, some minutes (log: .venv/install.log)" ;;
+        outdated) say "requirements.lock has changed: bringing .venv in line with it (log: .venv/install.log)" ;;
+        *) say "making .venv again, the last install was $1: some minutes (log: .venv/install.log)"
+           find "$cds_venv/" -mindepth 1 -maxdepth 1 ! -name 'making.*' -exec rm -rf {} + ;;
+    esac
+    : >"$log"
+    lock_for_here >"$cds_venv/installing.lock"
+    if [ "$with" = uv ]; then
+        # Where no Python is new enough, uv fetches one.
+        [ "$1" = outdated ] || logged uv venv --allow-existing --python "${base:-3.12}" "$cds_venv"
+        logged uv pip install --python "$cds_venv/bin/python" --require-hashes -r "$cds_venv/installing.lock"
+    else
+        [ "$1" = outdated ] || logged "$base" -m venv "$cds_venv"
+        logged "$cds_venv/bin/python" -m pip install --no-input --require-hashes -r "$cds_venv/installing.lock"
+    fi
+    # The package is not installed but found here, by JupyterLab's kernels as well, which do not get PYTHONPATH.
+    site=$("$cds_venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    printf '%s\n' "$cds_root" >"$site/cds_study.pth"
+    mv "$cds_venv/installing.lock" "$cds_venv/installed.lock"
+}
+
+logged() {  # run a command, its noise in the log; PYTHONPATH is hidden from it, or pip would count what lies there
+    local log=$cds_venv/install.log
+    if ! PYTHONPATH='' "$@" >>"$log" 2>&1 </dev/null; then
+        tail -n 12 "$log" >&2
+        stop 1 "Making the environment failed: the lines above are the end of $log. Run the same command again to retry."
+    fi
+}
+
+find_python() {  # print the real interpreter of the first Python >= 3.11; a name on PATH may be a stub that only fails
+    local name
+    for name in python3.13 python3.12 python3.11 python3; do
+        "$name" -c 'import sys; print(sys.executable) if sys.version_info >= (3, 11) else sys.exit(1)' 2>/dev/null &&
+            return 0
+    done
+    return 1
+}
+
+take_lock() {  # one process makes .venv, others wait; flock where there is one (not on macOS), else a folder
+    if command -v flock >/dev/null 2>&1; then
+        exec 9>"$cds_venv/making.lock"
+        flock -n 9 || { say "Another process is making .venv: waiting for it."; flock 9; }
+        return 0
+    fi
+    local told='' holder
+    until mkdir "$cds_venv/making.d" 2>/dev/null; do
+        holder=$(cat "$cds_venv/making.d/pid" 2>/dev/null || true)
+        if [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null; then
+            rm -rf "$cds_venv/making.d"  # its maker was killed
+            continue
+        fi
+        [ -n "$told" ] || say "Another process is making .venv: waiting for it."
+        told=yes
+        sleep 1
+    done
+    echo "$$" >"$cds_venv/making.d/pid"
+    trap 'rm -rf "$cds_venv/making.d"' EXIT
+}
+
+release_lock() {
+    if command -v flock >/dev/null 2>&1; then
+        exec 9>&-
+    else
+        rm -rf "$cds_venv/making.d"
+        trap - EXIT
+    fi
+}

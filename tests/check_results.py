@@ -1,0 +1,122 @@
+"""Check that a results folder holds every file that the study promises: python tests/check_results.py RESULTS.
+
+Prints what is wrong, one line each, and exits 1; prints one line and exits 0 when nothing is. Used by .ci/run on the
+smoke profile, good for any profile whose runs are all finished, with the profile's own seeds.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from xml.etree import ElementTree
+
+COLUMNS = (
+    "table,dataset,model,method,setting,metric,paper,mean,std,n,ci_low,ci_high,"
+    "baseline_delta,paper_delta,verdict,profile"
+).split(",")
+RUN_FILES = ("spec.json", "status.json", "metrics.json", "history.csv")
+
+# What a browser would load by itself: a link that is only clicked on may lead elsewhere.
+_LOADED = re.compile(
+    r"<(?:script|img|iframe|link|source|object|embed)\b[^>]*?\b(?:src|href|data)=[\"']?(?:https?:)?//", re.I
+)
+_STYLE_LOADED = re.compile(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//", re.I)
+
+
+def problems(results: Path, tables: Iterable[str], notebooks: Iterable[str], run_ids: Iterable[str]) -> list[str]:
+    """What is missing or wrong in RESULTS, one sentence each."""
+    found = []
+    for name in tables:
+        found += _missing(results / "tables", [f"{name}.{suffix}" for suffix in ("csv", "md", "tex")])
+        found += _table_problems(results / "tables" / f"{name}.csv")
+    for name in notebooks:
+        found += _missing(results, [f"notebooks/{name}.ipynb", f"html/{name}.html"])
+    found += _missing(results, ["index.html"])
+    for page in [results / "index.html", *sorted((results / "html").glob("*.html"))]:
+        found += _page_problems(page)
+    figures = sorted((results / "figures").glob("*.svg"))
+    if not figures:
+        found.append("figures/ has no .svg")
+    for figure in figures:
+        try:
+            ElementTree.parse(figure)
+        except ElementTree.ParseError as error:
+            found.append(f"{figure.name} is no SVG ({error})")
+    for run_id in run_ids:
+        found += _run_problems(results / "runs" / run_id)
+    return found
+
+
+def _missing(folder: Path, names: Iterable[str]) -> list[str]:
+    return [f"{folder / name} is missing or empty" for name in names if not _filled(folder / name)]
+
+
+def _filled(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _table_problems(path: Path) -> list[str]:
+    if not _filled(path):
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        return [f"{path.name} has no rows"]
+    lacking = [column for column in COLUMNS if column not in rows[0]]
+    if lacking:
+        return [f"{path.name} lacks the columns {', '.join(lacking)}"]
+    return [
+        f"{path.name}: {row['model']} {row['method']} was not run"
+        for row in rows
+        if int(row["n"]) == 0 or not row["mean"]
+    ]
+
+
+def _page_problems(path: Path) -> list[str]:
+    if not _filled(path):
+        return []
+    text = path.read_text(encoding="utf-8")
+    return [
+        f"{path.name} loads from elsewhere: {match.group()!r}"
+        for p in (_LOADED, _STYLE_LOADED)
+        for match in p.finditer(text)
+    ]
+
+
+def _run_problems(folder: Path) -> list[str]:
+    lacking = _missing(folder, RUN_FILES)
+    if lacking:
+        return lacking
+    state = json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"]
+    return [] if state == "done" else [f"run {folder.name} is {state}"]
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit("usage: python tests/check_results.py RESULTS")
+    from cds_lib.study.profiles import SEEDS
+    from cds_lib.study.tables import TABLES
+
+    results = Path(sys.argv[1])
+    profiles = set()
+    for name in TABLES:
+        if _filled(results / "tables" / f"{name}.csv"):
+            with (results / "tables" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+                profiles |= {row["profile"] for row in csv.DictReader(file)}
+    if len(profiles) != 1:
+        sys.exit(f"{results} must hold the tables of one profile, it has those of {sorted(profiles) or 'none'}")
+    profile = profiles.pop()
+    run_ids = {spec.id for table in TABLES.values() for spec in table.runs(profile, SEEDS[profile])}
+    notebooks = {path.stem for path in (Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb")}
+    found = problems(results, TABLES, sorted(notebooks | set(TABLES)), sorted(run_ids))
+    if found:
+        sys.exit("\n".join(found))
+    print(f"{results}: {len(run_ids)} runs, {len(TABLES)} tables, {len(notebooks)} notebooks, all files are there")
+
+
+if __name__ == "__main__":
+    main()

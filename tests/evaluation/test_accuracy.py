@@ -1,0 +1,41 @@
+"""Accuracy and loss against counting by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from cds_lib.evaluation.accuracy import evaluate
+
+
+class Constant(nn.Module):
+    """Logits are the images' first pixels."""
+
+    def forward(self, images):
+        return images[:, :, 0, 0]
+
+
+def test_counts_every_image_once_whatever_the_batches():
+    logits = torch.tensor([[3.0, 0, 0], [0, 2.0, 0], [0, 0, 1.0], [5.0, 0, 0], [0, 1.0, 0]])
+    images, labels = logits[:, :, None, None], torch.tensor([0, 1, 0, 0, 2])
+    expected = -torch.log_softmax(logits, 1)[torch.arange(5), labels].mean().item()
+    for sizes in ([5], [2, 2, 1], [1, 4]):
+        result = evaluate(Constant(), list(zip(images.split(sizes), labels.split(sizes), strict=True)))
+        assert result["top1"] == pytest.approx(60.0)
+        assert result["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_uses_running_statistics_and_restores_the_mode():
+    norm = nn.Sequential(nn.BatchNorm2d(3), Constant())
+    norm.train()
+    before = norm[0].running_mean.clone()
+    result = evaluate(norm, [(torch.zeros(4, 3, 1, 1), torch.zeros(4, dtype=torch.long))])
+    assert norm.training
+    assert torch.equal(norm[0].running_mean, before)
+    assert result["loss"] == pytest.approx(math.log(3))
+
+
+def test_no_image_is_an_error():
+    with pytest.raises(ValueError, match="no image"):
+        evaluate(Constant(), [])

@@ -1,0 +1,137 @@
+"""The contrastive loss against the released values, an independent library, finite differences and closed forms."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from pytorch_metric_learning.losses import NTXentLoss, SupConLoss
+from pytorch_metric_learning.reducers import MeanReducer
+
+import cds_lib.losses.contrastive as contrastive
+from cds_lib.losses import supcon_loss
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def embeddings(*shape, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(*shape, generator=generator, dtype=dtype), dim=-1)
+
+
+def test_equals_the_released_implementation():
+    inputs = np.load(GOLDEN / "cds.npz")
+    expected = json.loads((GOLDEN / "cds.json").read_text())
+    z, labels = torch.from_numpy(inputs["cds_z"]), torch.from_numpy(inputs["cds_labels"])
+    torch.testing.assert_close(supcon_loss(z, labels), torch.tensor(expected["supcon_per_tap"]), rtol=1e-5, atol=0)
+    torch.testing.assert_close(supcon_loss(z), torch.tensor(expected["simclr_per_tap"]), rtol=1e-5, atol=0)
+    cross_entropy = F.cross_entropy(torch.from_numpy(inputs["cds_logits"]), torch.from_numpy(inputs["cds_targets"]))
+    total = cross_entropy + 0.1 * supcon_loss(z, labels).sum()
+    assert total.item() == pytest.approx(expected["cds_total_released"], rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.5])
+def test_equals_pytorch_metric_learning(temperature):
+    z = embeddings(2, 24, 16)
+    labels = torch.arange(24) % 7
+    flat, both = z.reshape(48, 16), labels.repeat(2)
+    oracle = SupConLoss(temperature=temperature, reducer=MeanReducer())(flat, both)
+    assert supcon_loss(z, labels, temperature).item() == pytest.approx(oracle.item(), rel=1e-5)
+    pairs = torch.arange(24).repeat(2)
+    oracle = NTXentLoss(temperature=temperature, reducer=MeanReducer())(flat, pairs)
+    assert supcon_loss(z, None, temperature).item() == pytest.approx(oracle.item(), rel=1e-5)
+
+
+def test_gradient_by_finite_differences():
+    z = embeddings(2, 3, 5, 4, dtype=torch.float64).requires_grad_()  # 2 taps, 3 views
+    labels = torch.tensor([3, 3, -1, 0, 3])
+    assert torch.autograd.gradcheck(lambda z: supcon_loss(z, labels, 0.3), z)
+    assert torch.autograd.gradcheck(lambda z: supcon_loss(z, None, 0.3), z)
+
+
+def test_blocks_of_anchors_change_nothing(monkeypatch):
+    z = embeddings(3, 2, 17, 8, dtype=torch.float64).requires_grad_()
+    labels = torch.arange(17) % 5
+    whole = supcon_loss(z, labels)
+    (whole_grad,) = torch.autograd.grad(whole.sum(), z)
+    monkeypatch.setattr(contrastive, "_BLOCK_ELEMENTS", 3 * 34 * 5)  # blocks of 5 of the 34 anchors
+    blocks = supcon_loss(z, labels)
+    (blocks_grad,) = torch.autograd.grad(blocks.sum(), z)
+    torch.testing.assert_close(blocks, whole, rtol=1e-12, atol=0)
+    torch.testing.assert_close(blocks_grad, whole_grad, rtol=1e-10, atol=1e-14)
+
+
+def test_each_tap_has_its_own_loss_and_gradient():
+    z = embeddings(4, 2, 8, 6).requires_grad_()
+    labels = torch.arange(8) % 3
+    together = supcon_loss(z, labels)
+    apart = torch.stack([supcon_loss(z[k], labels) for k in range(4)])
+    torch.testing.assert_close(together, apart)
+    (grad,) = torch.autograd.grad(together[2], z)
+    assert grad[2].abs().sum() > 0
+    assert grad[[0, 1, 3]].abs().sum() == 0
+
+
+def test_values_known_in_closed_form():
+    batch = 128
+    collapsed = embeddings(1, 1, 8).expand(2, batch, 8)
+    assert supcon_loss(collapsed).item() == pytest.approx(math.log(2 * batch - 1), rel=1e-5)
+    # Perfectly separated classes: every positive has similarity 1, every negative 0, n positives an anchor.
+    labels = torch.arange(batch) % 16
+    separated = torch.eye(16)[labels].expand(2, batch, 16)
+    n, rest = 2 * 8 - 1, 2 * batch - 16
+    expected = math.log(n + rest * math.exp(-1 / 0.07))
+    assert supcon_loss(separated, labels).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_anchors_without_a_positive_are_left_out():
+    z = embeddings(1, 4, 8).requires_grad_()  # one view: image 2 and 3 have no positive
+    labels = torch.tensor([0, 0, 1, 2])
+    s = z[0] @ z[0].T / 0.07
+    expected = torch.stack(
+        [torch.logsumexp(s[a][torch.arange(4) != a], 0) - s[a, p] for a, p in ((0, 1), (1, 0))]
+    ).mean()
+    torch.testing.assert_close(supcon_loss(z, labels), expected)
+    alone = supcon_loss(z, torch.arange(4))
+    assert alone.item() == 0
+    (grad,) = torch.autograd.grad(alone, z)
+    assert grad.abs().sum() == 0
+
+
+def test_invariant_to_the_order_of_images_views_and_to_rotation():
+    z, labels = embeddings(2, 12, 6), torch.arange(12) % 4
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
+    rotation = torch.linalg.qr(embeddings(6, 6, seed=2)).Q
+    loss = supcon_loss(z, labels)
+    torch.testing.assert_close(supcon_loss(z[:, order], labels[order]), loss)
+    torch.testing.assert_close(supcon_loss(z.flip(0), labels), loss)
+    torch.testing.assert_close(supcon_loss(z @ rotation, labels + 100), loss)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_computes_in_float32_inside_autocast(dtype):
+    z = embeddings(2, 16, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = supcon_loss(z.to(dtype))
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, supcon_loss(z.to(dtype).float()))
+
+
+def test_zero_embeddings_stay_finite():
+    z = torch.zeros(2, 4, 8, requires_grad=True)
+    loss = supcon_loss(z)
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(7))
+    assert torch.isfinite(z.grad).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "labels", "temperature"),
+    [((4, 8), None, 0.07), ((2, 4, 8), torch.arange(5), 0.07), ((2, 4, 8), torch.arange(8).view(4, 2), 0.07), ((2, 4, 8), None, 0.0)],
+)
+def test_bad_input_is_refused(shape, labels, temperature):
+    with pytest.raises(ValueError, match="must be"):
+        supcon_loss(torch.zeros(shape), labels, temperature)

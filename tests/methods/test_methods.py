@@ -1,0 +1,141 @@
+"""The methods against losses put together by hand, their gradients, and what remains of them after training."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import cds_lib
+from cds_lib.errors import UsageError
+from cds_lib.losses import supcon_loss
+from cds_lib.methods import create_method
+from cds_lib.models import create_backbone
+
+LABELS = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
+
+
+def make(name, model="resnet18", seed=0, **options):
+    torch.manual_seed(seed)
+    backbone = create_backbone(model, 4, width=0.125)
+    return create_method(name, backbone, 4, options)
+
+
+def views(count, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(8, 3, 16, 16, generator=generator) for _ in range(count)]
+
+
+def test_baseline_is_the_cross_entropy_of_the_backbone():
+    method = make("baseline")
+    (view,) = views(1)
+    assert method(view, labels=LABELS).keys() == {"cross_entropy"}
+    torch.testing.assert_close(method(view, labels=LABELS)["cross_entropy"], F.cross_entropy(method.backbone(view), LABELS))
+
+
+def test_cds_is_put_together_as_released():
+    """Stage by stage through timm's own modules: both views at once, CE on view 1, SupCon on the four embeddings."""
+    method = make("cds", weight=0.1)
+    view1, view2 = views(2)
+    losses = method(view1, view2, LABELS)
+    net = method.backbone
+    x = net.act1(net.bn1(net.conv1(torch.cat([view1, view2]))))
+    embeddings = []
+    for stage in range(1, 5):
+        x = getattr(net, f"layer{stage}")(x)
+        embeddings.append(method.heads[str(stage)](x) if stage < 4 else x.mean((2, 3)))
+    logits = net.fc(embeddings[-1])
+    assert list(losses) == ["cross_entropy", "contrastive_1", "contrastive_2", "contrastive_3", "contrastive_4"]
+    torch.testing.assert_close(losses["cross_entropy"], F.cross_entropy(logits[:8], LABELS))
+    for tap, embedding in enumerate(embeddings, 1):
+        unit = embedding / embedding.norm(dim=1, keepdim=True)
+        expected = 0.1 * supcon_loss(torch.stack([unit[:8], unit[8:]]), LABELS)
+        torch.testing.assert_close(losses[f"contrastive_{tap}"], expected)
+
+
+def test_cds_without_labels_uses_the_other_view_only():
+    with_labels, without = make("cds"), make("cds_simclr")
+    pair = views(2)
+    shuffled = LABELS.flip(0) * 0 + torch.arange(8) % 2
+    a, b = without(*pair, labels=LABELS), make("cds_simclr")(*pair, labels=shuffled)
+    torch.testing.assert_close(a["contrastive_2"], b["contrastive_2"])
+    assert not torch.isclose(a["contrastive_2"], with_labels(*pair, labels=LABELS)["contrastive_2"])
+
+
+def test_dsn_is_put_together_by_hand():
+    method = make("dsn", weight=0.5)
+    (view,) = views(1)
+    losses = method(view, labels=LABELS)
+    net = method.backbone
+    x = net.act1(net.bn1(net.conv1(view)))
+    assert list(losses) == ["cross_entropy", "cross_entropy_1", "cross_entropy_2", "cross_entropy_3"]
+    for stage in range(1, 5):
+        x = getattr(net, f"layer{stage}")(x)
+        if stage < 4:
+            logits = method.classifiers[stage - 1](method.heads[stage - 1](x))
+            torch.testing.assert_close(losses[f"cross_entropy_{stage}"], 0.5 * F.cross_entropy(logits, LABELS))
+    torch.testing.assert_close(losses["cross_entropy"], F.cross_entropy(net.fc(x.mean((2, 3))), LABELS))
+
+
+@pytest.mark.parametrize("name", ["baseline", "dsn", "cds", "cds_simclr"])
+@pytest.mark.parametrize("model", ["resnet50", "preactresnet18", "seresnet18"])
+def test_every_parameter_gets_a_gradient(name, model):
+    method = make(name, model)
+    sum(method(*views(method.views), labels=LABELS).values()).backward()
+    missing = [key for key, p in method.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", ["baseline", "dsn", "cds", "cds_simclr"])
+def test_the_loss_falls_within_a_few_steps(name):
+    method = make(name)
+    pair = views(method.views)
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.05, momentum=0.9)
+    totals = []
+    for _ in range(8):
+        loss = sum(method(*pair, labels=LABELS).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        totals.append(loss.item())
+    assert totals[-1] < 0.8 * totals[0]
+
+
+def test_same_seed_gives_every_method_the_same_backbone():
+    states = [make(name, seed=7).backbone.state_dict() for name in ("baseline", "dsn", "cds")]
+    for state in states[1:]:
+        assert all(torch.equal(state[key], value) for key, value in states[0].items())
+
+
+def test_taps_choose_stages_and_their_heads():
+    method = make("cds", taps=[1, 3])
+    assert list(method(*views(2), labels=LABELS)) == ["cross_entropy", "contrastive_1", "contrastive_3"]
+    assert list(method.heads) == ["1", "3"]
+
+
+@pytest.mark.parametrize("taps", [[], [0, 1], [2, 1], [1, 1], [4, 5]])
+def test_impossible_taps_are_refused(taps):
+    with pytest.raises(UsageError, match="taps must be increasing stages from 1 to 4"):
+        make("cds", taps=taps)
+
+
+def test_unknown_methods_and_options_are_refused():
+    with pytest.raises(UsageError, match="Unknown method 'cdx'"):
+        make("cdx")
+    with pytest.raises(UsageError, match="does not take these options"):
+        make("dsn", temperature=0.1)
+    with pytest.raises(UsageError, match="timm has no model"):
+        cds_lib.ContrastiveDeepSupervision("resnet18x", 10)
+
+
+def test_the_library_use_of_the_readme():
+    model = cds_lib.ContrastiveDeepSupervision("mobilenetv3_small_050", num_classes=4)
+    view1, view2 = (torch.randn(4, 3, 64, 64) for _ in range(2))
+    loss = sum(model(view1, view2, LABELS[:4]).values())
+    loss.backward()
+    with pytest.raises(ValueError, match="two views and labels"):
+        model(view1)
+    model.eval()
+    calls = []
+    for head in model.heads.values():
+        head.register_forward_hook(lambda *_: calls.append(1))
+    torch.testing.assert_close(model(view1), model.backbone(view1))
+    assert calls == []  # heads are not computed at inference

@@ -1,0 +1,359 @@
+"""Backbones against timm, torchvision and the published counts; stage features on eight families of networks."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cds_lib.errors import UsageError
+from cds_lib.models import (
+    MODEL_NAMES,
+    create_backbone,
+    forward_stages,
+    initialise,
+    pooled,
+    pooled_and_logits,
+    stage_taps,
+)
+
+# Trainable parameters: (CIFAR stem and 100 classes, ImageNet stem and 1000 classes).
+PARAMETERS = {
+    "resnet18": (11_220_132, 11_689_512),
+    "resnet34": (21_328_292, 21_797_672),
+    "resnet50": (23_705_252, 25_557_032),
+    "resnet101": (42_697_380, 44_549_160),
+    "resnext50_32x4d": (23_177_124, 25_028_904),
+    "resnext101_32x8d": (86_939_556, 88_791_336),
+    "wide_resnet50_2": (67_031_460, 68_883_240),
+    "wide_resnet101_2": (125_034_916, 126_886_696),
+    "seresnet18": (11_310_244, 11_779_624),
+    "seresnet50": (26_236_244, 28_088_024),
+    "preactresnet18": (11_218_340, 11_687_720),
+}
+# The same networks in torchvision, an independent implementation with the same parameter names.
+TORCHVISION = [name for name in MODEL_NAMES if re.match("resnet|resnext|wide", name)]
+OTHER_TIMM = {
+    "resnetv2_18": (1, 2, 3, 4),
+    "convnext_atto": (0, 1, 2, 3),
+    "vit_tiny_patch16_224": (2, 5, 8, 11),
+    "mobilenetv3_small_100": (1, 2, 3, 4),
+    "efficientnet_b0": (1, 2, 3, 4),
+    "regnetx_002": (1, 2, 3, 4),
+    "swin_tiny_patch4_window7_224": (0, 1, 2, 3),
+    "levit_128s": (0, 1, 2),
+    "efficientvit_m0": (0, 1, 2),
+}
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@functools.cache
+def on_meta(name: str, stem: str = "cifar", width: float = 1.0) -> nn.Module:
+    """A network without memory for its weights; shared by the tests, none of which changes it."""
+    with torch.device("meta"):
+        return create_backbone(name, 100 if stem == "cifar" else 1000, stem=stem, width=width)
+
+
+def randomise_batch_norms(module: nn.Module) -> None:
+    """Give running statistics and affine parameters values that a wrong wiring cannot hide behind."""
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.running_mean, std=0.1)
+            nn.init.uniform_(layer.running_var, 0.5, 1.5)
+            nn.init.uniform_(layer.weight, 0.5, 1.0)
+            nn.init.normal_(layer.bias, std=0.1)
+
+
+def test_the_names_are_the_eleven_of_the_study():
+    assert tuple(PARAMETERS) == MODEL_NAMES
+    assert len(set(MODEL_NAMES)) == 11
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_parameter_counts(name):
+    cifar, imagenet = PARAMETERS[name]
+    assert parameters(on_meta(name)) == cifar
+    assert parameters(on_meta(name, "imagenet")) == imagenet
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_full_width_is_exactly_timms_network(name):
+    with torch.device("meta"):
+        reference = timm.create_model("resnetv2_18" if name == "preactresnet18" else name)
+    ours = on_meta(name, "imagenet")
+    assert str(ours) == str(reference)  # every layer with its strides, groups and activations
+    assert ours.feature_info == reference.feature_info
+    cifar = on_meta(name).state_dict()
+    classifier = {"head.fc.weight", "head.fc.bias"} if name == "preactresnet18" else {"fc.weight", "fc.bias"}
+    stem = {"stem.conv.weight"} if name == "preactresnet18" else {"conv1.weight"}
+    changed = {key for key, value in reference.state_dict().items() if cifar[key].shape != value.shape}
+    assert changed == stem | classifier
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_parameters_have_torchvisions_names_and_shapes(name):
+    with torch.device("meta"):
+        reference = getattr(torchvision.models, name)()
+    shapes = {key: value.shape for key, value in reference.state_dict().items()}
+    assert {key: value.shape for key, value in on_meta(name, "imagenet").state_dict().items()} == shapes
+
+
+@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
+@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d"])
+def test_every_stage_and_the_logits_equal_torchvisions(name, stem):
+    torch.manual_seed(0)
+    reference = getattr(torchvision.models, name)(num_classes=10)
+    if stem == "cifar":
+        reference.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        reference.maxpool = nn.Identity()
+    randomise_batch_norms(reference)
+    reference.eval()
+    backbone = create_backbone(name, 10, stem=stem).eval()
+    backbone.load_state_dict(reference.state_dict())
+    x = torch.randn(2, 3, 64 if stem == "imagenet" else 16, 64 if stem == "imagenet" else 16)
+    with torch.no_grad():
+        maps, features = forward_stages(backbone, x, stage_taps(backbone).indices)
+        vector, logits = pooled_and_logits(backbone, features)
+        expected = reference.maxpool(reference.relu(reference.bn1(reference.conv1(x))))
+        for stage, ours in enumerate(maps, start=1):
+            expected = getattr(reference, f"layer{stage}")(expected)
+            torch.testing.assert_close(ours, expected)
+        torch.testing.assert_close(vector, expected.mean((2, 3)))
+        torch.testing.assert_close(logits, reference(x))
+
+
+def test_preactivation_block_and_final_norm_by_hand():
+    torch.manual_seed(0)
+    backbone = create_backbone("preactresnet18", 10, width=0.125).eval()
+    randomise_batch_norms(backbone)
+    weights = backbone.state_dict()
+
+    def norm_relu(x, name):
+        statistics = [weights[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
+        return torch.nn.functional.batch_norm(x, *statistics).relu()
+
+    def conv(x, name, stride=1):
+        weight = weights[f"{name}.weight"]
+        return torch.nn.functional.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
+
+    x = torch.randn(2, 3, 16, 16)
+    expected = conv(x, "stem.conv")  # no norm and no pooling: the first block's own pre-activation follows
+    for stage in range(4):
+        for block in range(2):
+            name = f"stages.{stage}.blocks.{block}"
+            stride = 2 if stage > 0 and block == 0 else 1
+            active = norm_relu(expected, f"{name}.norm1")
+            shortcut = conv(active, f"{name}.downsample.conv", stride) if stride == 2 else expected
+            residual = norm_relu(conv(active, f"{name}.conv1", stride), f"{name}.norm2")
+            expected = conv(residual, f"{name}.conv2") + shortcut
+    expected = norm_relu(expected, "norm").mean((2, 3))
+    with torch.no_grad():
+        maps, features = forward_stages(backbone, x, stage_taps(backbone).indices)
+    torch.testing.assert_close(pooled(backbone, features), expected)
+    assert [tuple(m.shape[1:]) for m in maps] == [(8, 16, 16), (16, 8, 8), (32, 4, 4), (64, 2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "size", "giga_macs"),
+    [
+        ("resnet18", "cifar", 32, 0.556),
+        ("resnet50", "cifar", 32, 1.298),
+        ("resnet18", "imagenet", 224, 1.81),
+        ("resnet34", "imagenet", 224, 3.66),
+        ("resnet50", "imagenet", 224, 4.09),
+    ],
+)
+def test_multiply_accumulates_of_one_image(name, stem, size, giga_macs):
+    backbone = on_meta(name, stem)
+    with FlopCounterMode(display=False) as counter:
+        backbone(torch.empty(1, 3, size, size, device="meta"))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(giga_macs, abs=0.006)
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [(name, "cifar") for name in MODEL_NAMES] + [(name, "imagenet") for name in ("seresnet50", "preactresnet18")],
+)
+def test_stage_shapes(name, stem):
+    backbone = on_meta(name, stem)
+    taps = stage_taps(backbone)
+    last = 512 if name.endswith(("net18", "net34")) else 2048
+    assert taps.indices == (1, 2, 3, 4)
+    assert taps.channels == (last // 8, last // 4, last // 2, last)
+    assert taps.pooled == last
+    maps, features = forward_stages(backbone, torch.empty(2, 3, 64, 64, device="meta"), taps.indices)
+    vector, logits = pooled_and_logits(backbone, features)
+    assert [m.shape[1] for m in maps] == list(taps.channels)
+    first = 64 if stem == "cifar" else 16
+    assert [m.shape[-1] for m in maps] == [first, first // 2, first // 4, first // 8]
+    assert [64 // m.shape[-1] for m in maps] == [info["reduction"] for info in backbone.feature_info[1:]]
+    assert vector.shape == (2, last)
+    assert logits.shape == (2, 100 if stem == "cifar" else 1000)
+
+
+@pytest.mark.parametrize("width", [0.25, 0.0625])
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_width_scales_channels_and_nothing_else(name, width):
+    full, small = on_meta(name), on_meta(name, width=width)
+    layers, small_layers = dict(full.named_modules()), dict(small.named_modules())
+    assert list(small_layers) == list(layers)  # same blocks, and shortcuts exactly where the full network has them
+    for key, layer in layers.items():
+        if isinstance(layer, nn.Conv2d):
+            other = small_layers[key]
+            assert (other.kernel_size, other.stride, other.padding) == (layer.kernel_size, layer.stride, layer.padding)
+            if layer.groups > 1:
+                assert other.groups == 32 * width
+    stages = [max(8, int(c * width)) for c in (64, 128, 256, 512)]
+    expansion = 1 if name.endswith(("net18", "net34")) else 4
+    assert stage_taps(small).channels == tuple(c * expansion for c in stages)
+    stem = small.stem.conv if name == "preactresnet18" else small.conv1
+    assert stem.weight.shape == (stages[0], 3, 3, 3)
+    assert stem.bias is None
+
+
+def test_resnext_miniature_keeps_the_channels_of_a_group():
+    for name, group_width in (("resnext50_32x4d", 4), ("resnext101_32x8d", 8)):
+        for width in (1.0, 0.5, 0.25, 0.125):
+            small, groups = on_meta(name, width=width), int(32 * width)
+            for stage, layer in enumerate((small.layer1, small.layer2, small.layer3, small.layer4)):
+                assert layer[1].conv2.groups == groups
+                assert layer[1].conv2.in_channels == groups * group_width * 2**stage
+
+
+@pytest.mark.parametrize(("size", "width"), [(16, 0.125), (32, 0.0625)])
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_miniatures_train_at_both_cifar_sizes(name, size, width):
+    torch.manual_seed(0)
+    backbone = create_backbone(name, 5, width=width)
+    maps, features = forward_stages(backbone, torch.randn(2, 3, size, size), stage_taps(backbone).indices)
+    assert [m.shape[-1] for m in maps] == [size, size // 2, size // 4, size // 8]
+    _, logits = pooled_and_logits(backbone, features)
+    # The maps enter the loss too: an in-place operation that overwrote one of them would fail here.
+    (logits.square().mean() + sum(m.square().mean() for m in maps)).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in backbone.parameters())
+
+
+@pytest.mark.parametrize("name", ["resnet50", "seresnet18", "preactresnet18"])
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_miniatures_of_odd_width_run(name, stem):
+    backbone = create_backbone(name, 5, stem=stem, width=0.3).eval()
+    assert backbone(torch.randn(2, 3, 32, 32)).shape == (2, 5)
+    assert stage_taps(backbone).channels[-1] in (152, 608)
+
+
+def test_initialisation_is_the_released_one():
+    torch.manual_seed(0)
+    backbone = create_backbone("resnet50", 100, width=0.5)
+    for name, layer in backbone.named_modules():
+        if isinstance(layer, nn.Conv2d) and layer.weight.numel() > 10_000:
+            fan_out = layer.out_channels * layer.kernel_size[0] ** 2
+            assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=0.04), name
+            assert layer.weight.mean().abs().item() < 0.1 * math.sqrt(2 / fan_out), name
+        if isinstance(layer, nn.BatchNorm2d):
+            assert layer.weight.eq(1).all(), name  # also the last of each residual branch, which timm sets to 0
+            assert layer.bias.eq(0).all(), name
+
+
+@pytest.mark.parametrize("name", ["resnet18", "preactresnet18"])
+def test_the_classifier_keeps_the_frameworks_default(name):
+    torch.manual_seed(0)
+    classifier = create_backbone(name, 100, width=0.5).get_classifier()
+    bound = 1 / math.sqrt(256)  # uniform between plus and minus 1 / sqrt(inputs), weight and bias
+    for tensor in (classifier.weight, classifier.bias):
+        assert tensor.abs().max().item() <= bound
+        assert tensor.abs().max().item() > 0.9 * bound
+    assert classifier.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
+
+
+def test_initialise_leaves_linear_layers_and_biases_alone():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    nn.init.constant_(module[1].weight, 3.0)
+    initialise(module)
+    changed = {key for key, value in module.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {"0.weight"}
+
+
+def test_equal_seeds_give_equal_networks():
+    states = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        states.append(create_backbone("seresnet18", 10, width=0.125).state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert not torch.equal(states[0]["conv1.weight"], states[2]["conv1.weight"])
+
+
+@pytest.mark.parametrize("name", OTHER_TIMM)
+def test_stage_features_of_any_timm_network(name):
+    torch.manual_seed(0)
+    backbone = timm.create_model(name, num_classes=7).eval()
+    nn.init.normal_(_plain(backbone.get_classifier()).weight)  # visible logits: some networks start with tiny ones
+    size = 224 if "224" in name or name.startswith(("levit", "efficientvit")) else 64
+    x = torch.randn(2, 3, size, size)
+    taps = stage_taps(backbone)
+    assert taps.indices == OTHER_TIMM[name]
+    with torch.no_grad():
+        maps, features = forward_stages(backbone, x, taps.indices)
+        vector, logits = pooled_and_logits(backbone, features)
+        assert torch.equal(logits, backbone(x))
+    assert tuple(m.shape[1] for m in maps) == taps.channels
+    assert all(m.ndim == 4 for m in maps)
+    sizes = [m.shape[-1] for m in maps]
+    assert sizes == sorted(sizes, reverse=True)
+    assert vector.shape == (2, taps.pooled)
+    assert torch.equal(vector, pooled(backbone, features))
+
+
+def _plain(classifier: nn.Module | tuple) -> nn.Module:
+    classifier = classifier[0] if isinstance(classifier, tuple) else classifier
+    return getattr(classifier, "linear", classifier)
+
+
+def test_composite_classifiers_still_give_the_networks_own_logits():
+    torch.manual_seed(0)
+    backbone = timm.create_model("efficientvit_m0", num_classes=7).eval()
+    nn.init.uniform_(backbone.head.bn.weight, 0.5, 2.0)  # a batch norm between the pooled vector and the classifier
+    x = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        _, features = forward_stages(backbone, x, stage_taps(backbone).indices)
+        assert torch.equal(pooled_and_logits(backbone, features)[1], backbone(x))
+
+
+def test_dropout_acts_once_on_the_vector_that_is_classified():
+    torch.manual_seed(0)
+    backbone = timm.create_model("resnet18", num_classes=7, drop_rate=0.5).train()
+    features = torch.rand(2, 512, 2, 2) + 0.1
+    vector, logits = pooled_and_logits(backbone, features)
+    assert 0.3 < vector.eq(0).float().mean() < 0.7
+    torch.testing.assert_close(logits, backbone.fc(vector))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"name": "resnet152", "num_classes": 10}, "resnet152.*choose one of resnet18"),
+        ({"name": "resnet18", "num_classes": 10, "stem": "tiny"}, "tiny.*cifar, imagenet"),
+        ({"name": "resnet18", "num_classes": 10, "width": 0.0}, "width.*not 0.0"),
+        ({"name": "resnet18", "num_classes": 10, "width": 1.5}, "width.*not 1.5"),
+        ({"name": "resnet18", "num_classes": 10, "width": math.nan}, "width.*not nan"),
+        ({"name": "resnet18", "num_classes": 0}, "at least one class"),
+    ],
+)
+def test_mistakes_are_named(arguments, words):
+    with pytest.raises(UsageError, match=words):
+        create_backbone(**arguments)
+
+
+def test_a_network_without_stages_is_refused():
+    with pytest.raises(UsageError, match="Sequential does not report stage features"):
+        stage_taps(nn.Sequential(nn.Linear(2, 2)))

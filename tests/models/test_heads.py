@@ -1,0 +1,174 @@
+"""Projection heads against their published sizes and an independent computation."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cds_lib.errors import UsageError
+from cds_lib.models import (
+    MODEL_NAMES,
+    SepConvHead,
+    create_backbone,
+    forward_stages,
+    pooled_and_logits,
+    projection_heads,
+    stage_taps,
+)
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def build(name: str, width: float = 1.0) -> tuple[nn.Module, nn.ModuleList]:
+    backbone = create_backbone(name, 100, width=width)
+    taps = stage_taps(backbone)
+    return backbone, projection_heads(taps.channels[:-1], taps.pooled)
+
+
+@pytest.mark.parametrize(
+    ("name", "of_heads", "total"),
+    [
+        ("resnet18", 726_528, 11_946_660),
+        ("resnet34", 726_528, 22_054_820),
+        ("resnet50", 11_311_104, 35_016_356),
+        ("resnet101", 11_311_104, 54_008_484),
+    ],
+)
+def test_parameter_counts_alone_and_with_the_backbone(name, of_heads, total):
+    with torch.device("meta"):
+        backbone, heads = build(name)
+    assert parameters(heads) == of_heads
+    assert parameters(backbone) + parameters(heads) == total
+
+
+@pytest.mark.parametrize(("name", "giga_macs"), [("resnet18", 0.575), ("resnet50", 1.603)])
+def test_multiply_accumulates_of_one_view(name, giga_macs):
+    with torch.device("meta"):
+        backbone, heads = build(name)
+        view = torch.empty(1, 3, 32, 32)
+    with FlopCounterMode(display=False) as counter:
+        maps, features = forward_stages(backbone.eval(), view, (1, 2, 3, 4))
+        pooled_and_logits(backbone, features)
+        for head, stage_map in zip(heads.eval(), maps, strict=False):
+            head(stage_map)
+    assert counter.get_total_flops() / 2e9 == pytest.approx(giga_macs, abs=0.0006)
+
+
+def test_stacks_of_three_two_and_one_units_with_doubling_channels():
+    heads = projection_heads([64, 128, 256], 512)
+    widths = [[unit[0].in_channels for unit in head.units] + [head.units[-1][-3].out_channels] for head in heads]
+    assert widths == [[64, 128, 256, 512], [128, 256, 512], [256, 512]]
+    assert all(layer.bias is None for layer in heads.modules() if isinstance(layer, nn.Conv2d))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_one_head_computed_independently(training):
+    torch.manual_seed(0)
+    head = SepConvHead(4, 10, units=1).train(training)
+    weights = [p.detach() for p in head.parameters()]
+    assert [tuple(w.shape) for w in weights] == [
+        (4, 1, 3, 3), (4, 4, 1, 1), (4,), (4,), (4, 1, 3, 3), (10, 4, 1, 1), (10,), (10,),
+    ]  # fmt: skip
+    x = torch.randn(3, 4, 7, 6)
+    head_output = head(x).detach()
+
+    def norm(y, scale, shift):
+        if training:
+            mean, variance = y.mean((0, 2, 3), keepdim=True), y.var((0, 2, 3), correction=0, keepdim=True)
+        else:
+            mean, variance = 0.0, torch.ones(())
+        return (y - mean) / torch.sqrt(variance + 1e-5) * scale[:, None, None] + shift[:, None, None]
+
+    y = F.conv2d(x, weights[0], stride=2, padding=1, groups=4)
+    assert y.shape[-2:] == (4, 3)
+    y = norm(torch.einsum("oi,bihw->bohw", weights[1][:, :, 0, 0], y), weights[2], weights[3]).clamp(min=0)
+    y = F.conv2d(y, weights[4], stride=1, padding=1, groups=4)
+    y = norm(torch.einsum("oi,bihw->bohw", weights[5][:, :, 0, 0], y), weights[6], weights[7]).clamp(min=0)
+    torch.testing.assert_close(head_output, y.mean((2, 3)))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [32, 16, 8, 1])
+def test_embeddings_have_one_length_and_are_not_negative(size, memory_format):
+    torch.manual_seed(0)
+    heads = projection_heads([8, 16, 32], 64).to(memory_format=memory_format)
+    for stage, (head, channels) in enumerate(zip(heads, (8, 16, 32), strict=True)):
+        side = max(1, size // 2**stage)
+        x = torch.randn(4, channels, side, side).to(memory_format=memory_format)
+        embedding = head(x)
+        assert embedding.shape == (4, 64)
+        assert embedding.min() >= 0
+        assert not torch.allclose(embedding.norm(dim=1), torch.ones(4))  # normalising is the method's work
+
+
+def test_memory_format_does_not_change_the_embedding():
+    torch.manual_seed(0)
+    head = SepConvHead(8, 32, units=2)
+    x = torch.randn(4, 8, 16, 16)
+    expected = head(x)
+    actual = head.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(actual, expected)
+
+
+def test_initialisation_is_the_released_one():
+    torch.manual_seed(0)
+    for name, layer in projection_heads([64, 128, 256], 512).named_modules():
+        if isinstance(layer, nn.Conv2d):
+            # fan-out counts all output channels, in depthwise convolutions too
+            std = math.sqrt(2 / (layer.out_channels * layer.kernel_size[0] ** 2))
+            assert layer.weight.std().item() == pytest.approx(std, rel=0.12), name
+        if isinstance(layer, nn.BatchNorm2d):
+            assert layer.weight.eq(1).all() and layer.bias.eq(0).all(), name
+
+
+def test_channels_grow_geometrically_where_stages_do_not_double():
+    head = SepConvHead(24, 1024, units=3)  # the second stage and the pooled vector of a MobileNetV3
+    widths = [unit[0].in_channels for unit in head.units]
+    assert widths == [24, 84, 293]
+    assert head.units[-1][-3].out_channels == 1024
+    assert [unit[0].in_channels for unit in SepConvHead(192, 192, units=3).units] == [192, 192, 192]  # a ViT
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "vit_tiny_patch16_224", "mobilenetv3_small_100", "levit_128s"])
+def test_heads_fit_any_timm_network(name):
+    torch.manual_seed(0)
+    backbone = timm.create_model(name, num_classes=5)
+    taps = stage_taps(backbone)
+    heads = projection_heads(taps.channels[:-1], taps.pooled)
+    assert [len(head.units) for head in heads] == list(range(len(taps.indices) - 1, 0, -1))
+    maps, features = forward_stages(backbone, torch.randn(2, 3, 224, 224), taps.indices)
+    vector, logits = pooled_and_logits(backbone, features)
+    embeddings = [head(stage_map) for head, stage_map in zip(heads, maps, strict=False)]
+    assert {e.shape for e in [*embeddings, vector]} == {(2, taps.pooled)}
+    (logits.square().sum() + sum(e.square().sum() for e in embeddings)).backward()
+    assert all(p.grad is not None for p in heads.parameters())
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_heads_train_the_shared_backbone_and_do_not_change_its_logits(name):
+    torch.manual_seed(0)
+    backbone, heads = build(name, width=0.125)
+    x = torch.randn(4, 3, 16, 16)
+    expected = backbone.eval()(x)
+    maps, features = forward_stages(backbone, x, stage_taps(backbone).indices)
+    embeddings = [head(stage_map) for head, stage_map in zip(heads, maps, strict=False)]
+    _, logits = pooled_and_logits(backbone, features)
+    assert torch.equal(logits, expected)  # the heads' in-place ReLUs must not write into the backbone's maps
+    sum(e.square().sum() for e in embeddings).backward()
+    assert all(p.grad.isfinite().all() for p in heads.parameters())
+    stem = backbone.stem.conv if name == "preactresnet18" else backbone.conv1
+    assert stem.weight.grad.abs().sum() > 0
+    assert backbone.get_classifier().weight.grad is None
+
+
+def test_a_head_without_units_is_refused():
+    with pytest.raises(UsageError, match="at least one unit"):
+        SepConvHead(8, 16, units=0)

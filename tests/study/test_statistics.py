@@ -1,0 +1,113 @@
+"""Statistics against scipy's paired t test, hand-enumerated sign flips, and the verdict rule case by case."""
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cds_lib.study import statistics as s
+
+
+def test_summary_uses_the_sample_standard_deviation():
+    assert s.summarise([1.0, 2.0, 6.0]) == s.Summary(3.0, pytest.approx(7**0.5), 3)
+
+
+def test_summary_of_one_and_of_none():
+    assert s.summarise([4.5]) == s.Summary(4.5, None, 1)
+    assert s.summarise([]) == s.Summary(None, None, 0)
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 11])
+def test_interval_is_that_of_the_paired_t_test(n):
+    rng = np.random.default_rng(n)
+    ours, reference = 60 + rng.normal(size=n), 59 + rng.normal(size=n)
+    found = s.paired_difference(dict(enumerate(ours)), dict(enumerate(reference)))
+    oracle = stats.ttest_rel(ours, reference).confidence_interval(0.95)
+    assert (found.ci_low, found.ci_high) == pytest.approx((oracle.low, oracle.high))
+    assert found.delta == pytest.approx((ours - reference).mean())
+    assert found.n == n
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 9])
+def test_p_value_is_the_share_of_sign_patterns_at_least_as_extreme(n):
+    differences = np.random.default_rng(10 + n).normal(0.4, 1, size=n)
+    found = s.paired_difference(dict(enumerate(differences)), dict.fromkeys(range(n), 0.0))
+    flipped = [abs(np.mean(differences * signs)) for signs in itertools.product((-1, 1), repeat=n)]
+    observed = abs(differences.mean())
+    assert found.p_sign_flip == pytest.approx(np.mean([value >= observed - 1e-12 for value in flipped]))
+
+
+def test_six_seeds_of_one_sign_are_the_fewest_that_reach_five_percent():
+    p = {n: s.paired_difference({i: 1.0 + i for i in range(n)}, dict.fromkeys(range(n), 0.0)).p_sign_flip for n in (5, 6)}
+    assert p == {5: pytest.approx(2 / 2**5), 6: pytest.approx(2 / 2**6)}
+
+
+def test_only_common_seeds_count_and_are_matched_by_seed_not_by_position():
+    found = s.paired_difference({2: 12.0, 0: 5.0, 7: 100.0}, {0: 4.0, 1: -50.0, 2: 9.0})
+    assert found.delta == 2.0
+    assert found.n == 2
+
+
+def test_one_common_seed_gives_a_difference_without_an_interval():
+    assert s.paired_difference({0: 3.0}, {0: 1.0, 1: 1.0}) == s.Difference(2.0, None, None, None, 1)
+    assert s.paired_difference({0: 3.0}, {1: 1.0}) == s.Difference(None, None, None, None, 0)
+
+
+def test_equal_differences_give_an_interval_of_width_zero_without_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = s.paired_difference({i: i + 0.5 for i in range(4)}, {i: float(i) for i in range(4)})
+        nothing = s.paired_difference({i: float(i) for i in range(4)}, {i: float(i) for i in range(4)})
+    assert (found.delta, found.ci_low, found.ci_high, found.p_sign_flip) == (0.5, 0.5, 0.5, 2 / 2**4)
+    assert (nothing.delta, nothing.ci_low, nothing.ci_high, nothing.p_sign_flip) == (0.0, 0.0, 0.0, 1.0)
+    assert s.verdict(nothing, 1.0, "paper") == s.INCONCLUSIVE
+
+
+def test_a_diverged_run_reaches_the_verdict_as_inconclusive():
+    found = s.paired_difference({0: float("nan"), 1: 2.0, 2: 2.0}, {0: 1.0, 1: 1.0, 2: 1.0})
+    assert s.verdict(found, 1.0, "mini") == s.INCONCLUSIVE
+
+
+def test_many_seeds_are_sampled_reproducibly():
+    values = dict(enumerate(np.random.default_rng(0).normal(0.1, 1, size=20)))
+    zeros = dict.fromkeys(range(20), 0.0)
+    assert s.paired_difference(values, zeros) == s.paired_difference(values, zeros)
+
+
+def difference(low: float, high: float, n: int = 6) -> s.Difference:
+    return s.Difference((low + high) / 2, low, high, 0.03, n)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "paper", "profile", "expected"),
+    [
+        (1.0, 3.0, 2.0, "paper", s.REPRODUCED),  # contains the published difference
+        (3.0, 4.0, 2.0, "paper", s.REPRODUCED),  # lies above it
+        (2.0, 4.0, 4.0, "paper", s.REPRODUCED),  # touches it
+        (0.5, 1.5, 2.0, "paper", s.CONFIRMED),  # right sign, smaller than published
+        (1.0, 3.0, 2.0, "mini", s.CONFIRMED),  # only the paper's own protocol can reproduce
+        (-3.0, -1.0, 2.0, "paper", s.CONTRADICTED),
+        (-3.0, -1.0, 2.0, "mini", s.CONTRADICTED),
+        (-1.0, 3.0, 2.0, "paper", s.INCONCLUSIVE),
+        (0.0, 3.0, 2.0, "paper", s.INCONCLUSIVE),  # 0 on the edge is contained
+        (-3.0, -1.0, -2.0, "paper", s.REPRODUCED),  # less is better
+        (-1.5, -0.5, -2.0, "paper", s.CONFIRMED),
+        (-4.0, -3.0, -2.0, "paper", s.REPRODUCED),
+        (1.0, 3.0, -2.0, "paper", s.CONTRADICTED),
+        (1.0, 3.0, None, "paper", s.NO_CLAIM),
+        (1.0, 3.0, 0.0, "paper", s.NO_CLAIM),
+        (1.0, 3.0, 2.0, "smoke", s.SMOKE),
+    ],
+)
+def test_verdict_rule(low, high, paper, profile, expected):
+    assert s.verdict(difference(low, high), paper, profile) == expected
+
+
+def test_fewer_than_three_seeds_are_inconclusive_and_none_is_not_run():
+    assert s.verdict(difference(1.0, 3.0, n=2), 2.0, "paper") == s.INCONCLUSIVE
+    assert s.verdict(difference(1.0, 3.0, n=3), 2.0, "paper") == s.REPRODUCED
+    assert s.verdict(s.paired_difference({0: 1.0}, {0: 0.0}), 2.0, "paper") == s.INCONCLUSIVE
+    for profile in ("smoke", "mini", "paper"):
+        assert s.verdict(s.paired_difference({}, {}), 2.0, profile) == s.NOT_RUN

@@ -1,0 +1,262 @@
+"""The house rules: packaging files agree, layers do not reach upwards, files stay small and portable."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = ROOT / "cds_lib"
+MAX_LINES = 450
+
+DATA_SETS = "cifar10 cifar100 imagenet cub200 stanford_cars flowers102 stanford_dogs fgvc_aircraft coco".split()
+# Reading results must start fast and work where torch does not.
+TORCH_FREE = [
+    "cds_lib",
+    "cds_lib.errors",
+    "cds_lib.data.registry",
+    *(
+        f"cds_lib.study.{name}"
+        for name in "spec store profiles tables published statistics formats report render".split()
+    ),
+]
+
+
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def requirements() -> list[Requirement]:
+    extras = project()["optional-dependencies"].values()
+    return [Requirement(text) for text in [*project()["dependencies"], *(text for extra in extras for text in extra)]]
+
+
+def locked() -> dict[str, set[str]]:
+    """Package -> its locked versions (several where they differ by platform or Python)."""
+    found: dict[str, set[str]] = {}
+    for name, version in re.findall(r"^([A-Za-z0-9._-]+)==([^\s;]+)", (ROOT / "requirements.lock").read_text(), re.M):
+        found.setdefault(name.lower(), set()).add(version)
+    return found
+
+
+def source_files() -> list[Path]:
+    """What people read and write: everything but the environment, caches, data and results that are not tracked."""
+    skipped = {".venv", ".git", "data", "__pycache__", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints"}
+    files = [path for path in ROOT.rglob("*") if not skipped & {*path.relative_to(ROOT).parts[:1], path.parent.name}]
+    return [p for p in files if p.is_file() and p.relative_to(ROOT).parts[:1] != ("results",)]
+
+
+# -- packaging ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_requirement_has_one_plain_floor():
+    for requirement in requirements():
+        assert [spec.operator for spec in requirement.specifier] == [">="], requirement
+        assert not requirement.marker and not requirement.extras and not requirement.url, requirement
+
+
+def test_every_locked_version_satisfies_its_floor():
+    versions = locked()
+    for requirement in requirements():
+        assert requirement.name in versions, f"{requirement.name} is not in requirements.lock: regenerate it"
+        for version in versions[requirement.name]:
+            assert requirement.specifier.contains(Version(version)), (requirement, version)
+
+
+def test_lock_holds_the_constraints():
+    pins = [
+        Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
+    ]
+    assert {pin.name for pin in pins} == {"torch", "torchvision"}
+    for pin in pins:
+        assert all(pin.specifier.contains(Version(version)) for version in locked()[pin.name]), pin
+
+
+def test_every_locked_package_has_a_hash_and_no_address():
+    text = (ROOT / "requirements.lock").read_text()
+    entries = [e for e in re.sub(r"^ *#.*\n", "", text, flags=re.M).replace("\\\n", " ").splitlines() if e.strip()]
+    assert len(entries) > 100
+    assert not [entry for entry in entries if "--hash=sha256:" not in entry]
+    assert "://" not in text and "--index" not in text and "--find-links" not in text
+
+
+def test_lock_says_how_to_make_it_again():
+    header = (ROOT / "requirements.lock").read_text().splitlines()[1]
+    for part in ("pyproject.toml", "--extra test", "--constraint constraints.txt", "--universal", "--generate-hashes"):
+        assert part in header
+
+
+def test_conda_environment_is_the_lock_and_the_projects_python():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    python, pip, lists = environment["dependencies"]
+    assert SpecifierSet(python.removeprefix("python")) == SpecifierSet(project()["requires-python"])
+    assert (pip, lists) == ("pip", {"pip": ["-r requirements.lock"]})
+    assert "defaults" not in environment["channels"]
+
+
+def test_package_data_reaches_every_data_file():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    data = {p for p in LIBRARY.rglob("*") if p.is_file() and p.suffix != ".py" and p.parent.name != "__pycache__"}
+    covered = {p for pattern in settings["package-data"]["cds_lib"] for p in LIBRARY.glob(pattern)}
+    covered |= {p for folder in LIBRARY.rglob("templates") for p in folder.rglob("*")}
+    assert data and data <= covered, data - covered
+
+
+def test_every_imported_package_is_required():
+    """What the library imports is asked for by pyproject.toml, so that nothing works only by luck."""
+    names = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml"}
+    core = {Requirement(text).name for text in project()["dependencies"]}
+    for path in LIBRARY.rglob("*.py"):
+        for module in imported_modules(path):
+            top = module.split(".")[0]
+            if top not in sys.stdlib_module_names and top != "cds_lib":
+                assert names.get(top, top) in core, f"{path.relative_to(ROOT)} imports {top}"
+
+
+def test_citation_names_the_software_and_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["version"] == project()["version"]
+    assert citation["license"] == project()["license"] == "MIT"
+    (paper,) = citation["references"]
+    assert paper["title"] == "Contrastive Deep Supervision" and paper["year"] == 2022
+    assert {"type": "other", "value": "arXiv:2207.05306", "description": "arXiv preprint"} in paper["identifiers"]
+
+
+def test_readme_names_the_two_commands_first():
+    commands = re.findall(r"^\./\S+", (ROOT / "README.md").read_text(), re.M)
+    assert commands[:2] == ["./run_all.sh", "./run_tests.sh"]
+
+
+def test_readme_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / "README.md").read_text()):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+# -- layers ------------------------------------------------------------------------------------------------------------
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Every module that a file imports, at its top or inside a function; `from a import b` counts as a and as a.b."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def reaches(path: Path, *forbidden: str) -> set[str]:
+    return {m for m in imported_modules(path) if any(m == f or m.startswith(f + ".") for f in forbidden)}
+
+
+def files_of(package: str) -> list[Path]:
+    files = sorted((LIBRARY / package).rglob("*.py"))
+    assert files, package
+    return files
+
+
+def test_losses_know_tensors_only():
+    for path in files_of("losses"):
+        tops = {m.split(".")[0] for m in imported_modules(path)} - {"torch", *sys.stdlib_module_names}
+        assert tops <= {"cds_lib"}, (path, tops)
+        own = {m for m in imported_modules(path) if m.startswith("cds_lib")}
+        assert all(m.startswith(("cds_lib.losses", "cds_lib.errors")) for m in own), (path, own)
+        assert not reaches(path, "os", "io", "pathlib", "shutil"), path
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [
+        ("models", ["data", "methods", "training", "evaluation", "study"]),
+        ("methods", ["data", "training", "evaluation", "study"]),
+        ("data", ["losses", "models", "methods", "training", "evaluation", "study"]),
+        ("evaluation", ["study", "training"]),
+        ("training", ["study", "models", "data.registry", "data.sets"]),
+    ],
+)
+def test_layers_do_not_reach_upwards(package, forbidden):
+    for path in files_of(package):
+        assert not reaches(path, *(f"cds_lib.{name}" for name in forbidden)), path
+
+
+def test_methods_touch_no_files_and_no_devices():
+    for path in files_of("methods"):
+        assert not reaches(path, "os", "pathlib", "shutil", "json"), path
+        calls = {
+            n.func.attr
+            for n in ast.walk(ast.parse(path.read_text()))
+            if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)
+        }
+        assert not calls & {"cuda", "cpu", "save", "load"}, path
+
+
+def test_training_knows_no_data_set_and_no_table():
+    for path in files_of("training"):
+        constants = {n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)}
+        assert not constants & set(DATA_SETS), path
+        assert not [c for c in constants if isinstance(c, str) and c.startswith("table")], path
+
+
+@pytest.mark.parametrize("name", "report render formats statistics figures".split())
+def test_reports_never_train(name):
+    path = LIBRARY / "study" / f"{name}.py"
+    forbidden = ("cds_lib.training", "cds_lib.methods", "cds_lib.study.execute", "cds_lib.study.local_engine", "torch")
+    assert not reaches(path, *forbidden)
+
+
+def test_reading_results_needs_no_torch():
+    program = f"import sys, {', '.join(TORCH_FREE)}; print(*{{'torch', 'torchvision', 'timm'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def test_files_stay_small():
+    code = [p for p in source_files() if p.suffix in {".py", ".sh", ".toml"} or p.parent.name == ".ci"]
+    assert len(code) > 20
+    for path in code:
+        length = len(path.read_text(encoding="utf-8").splitlines())
+        assert length <= MAX_LINES, f"{path.relative_to(ROOT)} has {length} lines: split it"
+
+
+def test_nothing_names_the_machine_it_was_written_on():
+    # Built from pieces, so that this file does not find itself.
+    machine = re.compile(
+        "|".join("/" + name for name in ["work/", "root/", "home/[a-z]", "Users/[a-z]", "tmp/ipykernel"])
+    )
+    kinds = {
+        "",
+        ".py",
+        ".sh",
+        ".md",
+        ".toml",
+        ".yml",
+        ".yaml",
+        ".cff",
+        ".lock",
+        ".txt",
+        ".ipynb",
+        ".json",
+        ".csv",
+        ".html",
+    }
+    tracked_results = [p for p in (ROOT / "results" / "mini").rglob("*") if p.is_file() and p.name != "log.txt"]
+    for path in [*source_files(), *tracked_results]:
+        if path.suffix in kinds and not path.name.startswith(".lock"):
+            match = machine.search(path.read_text(encoding="utf-8"))
+            assert not match, f"{path.relative_to(ROOT)} contains {match.group()!r}"

@@ -1,0 +1,414 @@
+"""What run_all.sh and run_tests.sh decide about the environment, with stand-ins for python, uv and pip: no network.
+
+Each test has a repository of its own in a folder whose name has spaces, and a PATH that holds only the stand-ins and
+the few system tools that the scripts may use.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = ["run_all.sh", "run_tests.sh", ".ci/run", "scripts/environment.sh"]
+# All that the scripts may rely on beside bash, git (in .ci/run) and an interpreter.
+TOOLS = "bash cat cmp dirname env find head mkdir mv rm sleep tail".split()
+STAND_IN_TOOLS = ["chmod"]
+
+# Stands for an interpreter: writes down how it was called and does what the scripts see of the real one. `unmet` beside
+# an environment's bin/ says what that environment lacks; TEST_PIP says how an install ends.
+PYTHON = r"""#!/usr/bin/env bash
+printf '%s\n' "${0##*/} $*" >>"$TEST_LOG"
+case "$*" in
+    *version_info*) printf '%s\n' "$0" ;;
+    *purelib*) mkdir -p "${0%/bin/*}/site" && printf '%s\n' "${0%/bin/*}/site" ;;
+    *unmet_requirements.py*)
+        if [ -e "${0%/bin/*}/unmet" ]; then echo "it lacks $(cat "${0%/bin/*}/unmet")" >&2; exit 1; fi ;;
+    "-m venv "*)
+        mkdir -p "$3/bin" && cat "$0" >"$3/bin/python" && chmod +x "$3/bin/python" && echo x >"$3/pyvenv.cfg" ;;
+    "-m pip install "*)
+        echo "a lot of noise" && echo "pip sees PYTHONPATH=$PYTHONPATH" >>"$TEST_LOG"
+        case ${TEST_PIP:-} in
+            fail) echo "ERROR: no space left" && exit 1 ;;
+            killed) kill -9 "$PPID" ;;
+            slow) sleep 1 ;;
+        esac ;;
+    "-m cds_lib "*|"-m pytest "*)
+        echo "PYTHON=$0" && echo "PYTHONPATH=$PYTHONPATH" && echo "CWD=$PWD" && echo "HOME=${HOME-unset}" &&
+            echo "OMP=${OMP_NUM_THREADS-unset}" && printf 'ARG=%s\n' "$@"
+        exit "${TEST_EXIT:-0}" ;;
+esac
+"""
+UV = r"""#!/usr/bin/env bash
+printf '%s\n' "uv $*" >>"$TEST_LOG"
+if [ "$1" = venv ]; then
+    for place in "$@"; do :; done
+    mkdir -p "$place/bin" && cat "$TEST_PYTHON" >"$place/bin/python" && chmod +x "$place/bin/python"
+    echo x >"$place/pyvenv.cfg"
+fi
+"""
+FAILING = "#!/usr/bin/env bash\nexit 127\n"  # such as a version manager's stub for a version that is not there
+
+
+def executable(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+class House:
+    """A repository, a PATH and a home to run the scripts in."""
+
+    def __init__(self, folder: Path, *, flock: bool = True):
+        self.folder, self.repo, self.path = folder, folder / "my clone", folder / "path"
+        self.log, self.home = folder / "calls.log", folder / "home"
+        for name in [*SCRIPTS, "scripts/unmet_requirements.py", "pyproject.toml"]:
+            (self.repo / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, self.repo / name)
+        (self.repo / "requirements.lock").write_text("torch==1 --hash=sha256:00\n")
+        self.path.mkdir()
+        self.home.mkdir()
+        for tool in TOOLS + STAND_IN_TOOLS + ["flock"] * flock:
+            found = shutil.which(tool)
+            if not found:
+                pytest.skip(f"this machine has no {tool}")
+            (self.path / tool).symlink_to(found)
+        self.python = executable(self.path / "python3.11", PYTHON)
+        self.env = {
+            "PATH": str(self.path),
+            "HOME": str(self.home),
+            "TEST_LOG": str(self.log),
+            "TEST_PYTHON": str(self.python),
+        }
+
+    @property
+    def venv(self) -> Path:
+        return self.repo / ".venv"
+
+    def environment(self, name: str, unmet: str = "") -> Path:
+        """An environment that somebody else made."""
+        executable(self.folder / name / "bin/python", PYTHON)
+        if unmet:
+            (self.folder / name / "unmet").write_text(unmet)
+        return self.folder / name
+
+    def start(
+        self, *arguments: str, script: str = "run_all.sh", cwd: Path | None = None, **env: object
+    ) -> subprocess.Popen:
+        variables = self.env | {name: str(value) for name, value in env.items()}
+        command = [str(self.repo / script), *arguments]
+        return subprocess.Popen(
+            command, env=variables, cwd=cwd or self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    def run(self, *arguments: str, **options: object) -> subprocess.CompletedProcess:
+        process = self.start(*arguments, **options)
+        out, err = process.communicate(timeout=30)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def calls(self) -> list[str]:
+        """How the stand-ins were called since the last time this was asked."""
+        text = self.log.read_text() if self.log.exists() else ""
+        self.log.write_text("")
+        return text.splitlines()
+
+    def installs(self) -> int:
+        return sum(" pip install " in call for call in self.calls())
+
+
+@pytest.fixture(params=[True, False], ids=["flock", "no-flock"])
+def house(tmp_path, request):
+    return House(tmp_path, flock=request.param)
+
+
+def used(done: subprocess.CompletedProcess) -> Path:
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.splitlines()[0].removeprefix("PYTHON="))
+
+
+# -- an environment that is active -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variable", ["VIRTUAL_ENV", "CONDA_PREFIX"])
+def test_active_environment_is_used_as_it_is(house, variable):
+    active = house.environment("an env")
+    done = house.run(**{variable: active})
+    assert used(done) == active / "bin/python"
+    assert done.stderr == f"environment: {active} (active)\n"
+    assert house.installs() == 0 and not house.venv.exists()
+
+
+def test_virtual_environment_goes_before_the_conda_one_it_was_made_in(house):
+    inner, outer = house.environment("inner"), house.environment("outer")
+    assert used(house.run(VIRTUAL_ENV=inner, CONDA_PREFIX=outer)) == inner / "bin/python"
+
+
+def test_active_environment_that_lacks_something_is_named_and_left_alone(house):
+    active = house.environment("base", unmet="torch>=2.6")
+    done = house.run(CONDA_PREFIX=active)
+    assert used(done) == house.venv / "bin/python"
+    assert done.stderr.splitlines()[0] == f"The active environment {active} is not used: it lacks torch>=2.6"
+    assert sorted(p.name for p in active.iterdir()) == ["bin", "unmet"]
+
+
+def test_active_environment_without_a_python(house):
+    (house.folder / "gone").mkdir()
+    assert used(house.run(VIRTUAL_ENV=house.folder / "gone")) == house.venv / "bin/python"
+
+
+def test_tests_ask_for_the_test_extra_too(house):
+    house.run(VIRTUAL_ENV=house.environment("env"), script="run_tests.sh")
+    assert house.calls()[0] == f"python {house.repo}/scripts/unmet_requirements.py test"
+
+
+# -- our own .venv -----------------------------------------------------------------------------------------------------
+
+
+def test_first_run_makes_the_environment_from_the_hashed_lock(house):
+    done = house.run()
+    assert used(done) == house.venv / "bin/python"
+    assert house.calls()[1:4] == [
+        f"python3.11 -m venv {house.venv}",
+        f"python -m pip install --no-input --require-hashes -r {house.venv}/installing.lock",
+        "pip sees PYTHONPATH=",
+    ]
+    assert done.stderr.splitlines() == [
+        "making the environment in .venv with pip: about 6 GB on Linux, some minutes (log: .venv/install.log)",
+        f"environment: {house.venv}",
+    ]
+    assert "noise" not in done.stdout and "noise" in (house.venv / "install.log").read_text()
+
+
+def test_second_run_installs_nothing(house):
+    house.run()
+    house.calls()
+    done = house.run()
+    assert house.installs() == 0
+    assert done.stderr == f"environment: {house.venv}\n"
+
+
+def test_kernels_find_the_package_without_pythonpath(house):
+    house.run()
+    assert (house.venv / "site/cds_study.pth").read_text() == f"{house.repo}\n"
+
+
+def test_uv_is_used_where_it_is(house):
+    executable(house.path / "uv", UV)
+    assert used(house.run()) == house.venv / "bin/python"
+    assert [call for call in house.calls() if call.startswith("uv")] == [
+        f"uv venv --allow-existing --python {house.python} {house.venv}",
+        f"uv pip install --python {house.venv}/bin/python --require-hashes -r {house.venv}/installing.lock",
+    ]
+
+
+def test_uv_fetches_a_python_where_there_is_none(house):
+    executable(house.path / "uv", UV)
+    executable(house.path / "hidden", house.python.read_text())
+    house.python.unlink()
+    assert used(house.run(TEST_PYTHON=house.path / "hidden")) == house.venv / "bin/python"
+    assert f"uv venv --allow-existing --python 3.12 {house.venv}" in house.calls()
+
+
+def test_changed_lock_is_installed_into_the_environment_there_is(house):
+    house.run()
+    (house.venv / "own.txt").write_text("the user's")
+    (house.repo / "requirements.lock").write_text("torch==2 --hash=sha256:00\n")
+    house.calls()
+    done = house.run()
+    assert "requirements.lock has changed" in done.stderr
+    calls = house.calls()
+    assert any(" pip install " in call for call in calls) and not any(" venv " in call for call in calls)
+    assert (house.venv / "own.txt").exists()
+    assert "torch==2" in (house.venv / "installed.lock").read_text()
+    assert house.run() and house.installs() == 0
+
+
+def test_changed_lock_is_seen_when_our_environment_is_active(house):
+    house.run()
+    (house.repo / "requirements.lock").write_text("torch==2 --hash=sha256:00\n")
+    assert "requirements.lock has changed" in house.run(VIRTUAL_ENV=house.venv).stderr
+
+
+def test_killed_install_is_made_again_from_nothing(house):
+    killed = house.run(TEST_PIP="killed")
+    assert killed.returncode == -9
+    (house.venv / "half").write_text("a half-written package")
+    house.calls()
+    done = house.run()
+    assert used(done) == house.venv / "bin/python"
+    assert "the last install was interrupted" in done.stderr
+    assert house.installs() == 1 and not (house.venv / "half").exists()
+
+
+def test_failed_install_shows_its_end_and_its_log_and_can_be_retried(house):
+    failed = house.run(TEST_PIP="fail")
+    assert failed.returncode == 1 and failed.stdout == ""
+    assert failed.stderr.splitlines()[-2] == "ERROR: no space left"
+    assert str(house.venv / "install.log") in failed.stderr.splitlines()[-1]
+    assert used(house.run()) == house.venv / "bin/python"
+
+
+def test_moved_repository_gets_a_new_environment(house):
+    house.run()
+    house.repo = house.repo.rename(house.folder / "elsewhere")
+    house.calls()
+    assert used(house.run()) == house.venv / "bin/python"
+    assert house.installs() == 1
+
+
+def test_environment_whose_python_is_gone_is_made_again(house):
+    house.run()
+    (house.venv / "bin/python").unlink()
+    assert used(house.run()) == house.venv / "bin/python"
+
+
+def test_somebody_elses_venv_is_used_but_never_changed(house):
+    house.environment("my clone/.venv")
+    (house.venv / "pyvenv.cfg").write_text("x")
+    assert used(house.run()) == house.venv / "bin/python"
+    (house.venv / "unmet").write_text("timm>=1.0.20")
+    done = house.run()
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        ".venv was not made by this script and cannot be used: it lacks timm>=1.0.20. Remove it"
+    )
+    assert house.installs() == 0
+
+
+def test_python_that_only_pretends_to_be_there_is_passed_over(house):
+    executable(house.path / "python3.13", FAILING)
+    house.run()
+    assert f"python3.11 -m venv {house.venv}" in house.calls()
+
+
+def test_no_python_is_one_line_and_exit_2(house):
+    executable(house.path / "python3", FAILING)
+    house.python.unlink()
+    done = house.run()
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "No Python 3.11 or newer was found: install one (or uv), or activate an environment that has the packages."
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_repository_is_one_line_and_exit_2(house):
+    house.repo.chmod(0o555)
+    done = house.run()
+    house.repo.chmod(0o755)
+    assert done.returncode == 2 and done.stderr.startswith("Cannot write ")
+
+
+def test_venv_that_is_a_file_is_one_line_and_exit_2(house):
+    house.venv.write_text("")
+    done = house.run()
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"Cannot write {house.venv}:") and len(done.stderr.splitlines()) == 1
+
+
+def test_two_at_once_install_once(house):
+    first = house.start(TEST_PIP="slow")
+    deadline = time.monotonic() + 20
+    while not (house.venv / "installing.lock").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    second = house.run()
+    first.communicate(timeout=30)
+    assert first.returncode == second.returncode == 0
+    assert "Another process is making .venv: waiting for it." in second.stderr
+    assert house.installs() == 1
+
+
+# -- what the scripts pass on ------------------------------------------------------------------------------------------
+
+
+def test_run_all_is_a_thin_front(house):
+    active = house.environment("env")
+    cwd = house.folder / "some where"
+    cwd.mkdir()
+    done = house.run("--only", "a b", "--seeds", "0,1", cwd=cwd, VIRTUAL_ENV=active, PYTHONPATH="/theirs")
+    assert done.stdout.splitlines()[1:] == [
+        f"PYTHONPATH={house.repo}:/theirs",
+        f"CWD={cwd}",
+        f"HOME={house.home}",
+        "OMP=unset",
+        *(f"ARG={argument}" for argument in ["-m", "cds_lib", "run-all", "--only", "a b", "--seeds", "0,1"]),
+    ]
+
+
+def test_run_tests_passes_its_arguments_after_its_own(house):
+    done = house.run("-k", "two words", "-n", "0", script="run_tests.sh", VIRTUAL_ENV=house.environment("env"))
+    assert done.stdout.splitlines()[1:] == [
+        f"PYTHONPATH={house.repo}",
+        f"CWD={house.repo}",
+        f"HOME={house.home}",
+        "OMP=1",
+        *(f"ARG={argument}" for argument in ["-m", "pytest", "-n", "2", "-k", "two words", "-n", "0"]),
+    ]
+
+
+@pytest.mark.parametrize("script", ["run_all.sh", "run_tests.sh"])
+@pytest.mark.parametrize("code", [1, 2, 130])
+def test_exit_codes_are_passed_on(house, script, code):
+    assert house.run(script=script, VIRTUAL_ENV=house.environment("env"), TEST_EXIT=code).returncode == code
+
+
+def test_empty_home_is_taken_as_none(house):
+    assert "HOME=unset" in house.run(HOME="", VIRTUAL_ENV=house.environment("env")).stdout.splitlines()
+
+
+# -- the scripts themselves --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_parse_and_pass_shellcheck(name):
+    subprocess.run(["bash", "-n", ROOT / name], check=True)
+    if shutil.which("shellcheck"):
+        done = subprocess.run(["shellcheck", "-x", "-S", "warning", name], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_stay_within_the_bash_of_macos(name):
+    text = (ROOT / name).read_text()
+    for newer in ("mapfile", "readarray", "declare -A", ",,}", "^^}", "&>>", "|&", "realpath", "readlink -f"):
+        assert newer not in text
+
+
+@pytest.mark.parametrize("name", ["run_all.sh", "run_tests.sh", ".ci/run"])
+def test_scripts_are_executable_and_strict(name):
+    assert os.access(ROOT / name, os.X_OK)
+    assert "set -euo pipefail" in (ROOT / name).read_text()
+
+
+# -- scripts/unmet_requirements.py -------------------------------------------------------------------------------------
+
+
+def unmet(tmp_path, dependencies, *extras):
+    """What the script says in a repository that asks for these dependencies."""
+    script = tmp_path / "scripts/unmet_requirements.py"
+    script.parent.mkdir()
+    shutil.copy(ROOT / "scripts/unmet_requirements.py", script)
+    text = f"[project]\ndependencies = {dependencies!r}\noptional-dependencies.test = ['nothing-like-it>=1']\n"
+    (tmp_path / "pyproject.toml").write_text(text)
+    done = subprocess.run([sys.executable, script, *extras], capture_output=True, text=True)
+    return done.returncode, done.stderr.strip()
+
+
+def test_met_requirements(tmp_path):
+    assert unmet(tmp_path, ["numpy>=1.0", "pytest>=8"]) == (0, "")
+
+
+def test_missing_and_old_packages_are_listed(tmp_path):
+    code, text = unmet(tmp_path, ["numpy>=999.1", "no-such-package>=1", "pytest>=8"])
+    assert (code, text) == (1, "it lacks numpy>=999.1, no-such-package>=1")
+
+
+def test_extras_are_asked_for_only_when_named(tmp_path):
+    assert unmet(tmp_path, ["numpy>=1.0"], "test") == (1, "it lacks nothing-like-it>=1")

@@ -1,0 +1,180 @@
+"""The training loop: what it optimises, exact resume, honest failure, precision, compilation."""
+
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from cds_lib.errors import RunError
+from cds_lib.methods import create_method
+from cds_lib.models import create_backbone
+from cds_lib.study.spec import Budget
+from cds_lib.training.loop import fit
+
+CPU = torch.device("cpu")
+TIMINGS = {"seconds", "images_per_second"}
+
+
+def budget(**changes):
+    values = {
+        "source": "standin", "image_size": 8, "stem": "cifar", "width": 0.125, "train_size": None, "val_size": 0,
+        "epochs": 4, "batch_size": 8, "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "cosine",
+        "milestones": None, "warmup_epochs": 1, "eval_every": 2, "precision": "fp32", "cutout": False,
+    }  # fmt: skip
+    return Budget(**{**values, **changes})
+
+
+class Noise:
+    """Two views of random images whose content depends on the epoch alone; the last batch is smaller."""
+
+    def __len__(self):
+        return 3
+
+    def epoch(self, epoch):
+        generator = torch.Generator().manual_seed(epoch)
+        for size in (8, 8, 4):
+            views = tuple(torch.randn(size, 3, 8, 8, generator=generator) for _ in range(2))
+            yield views, torch.arange(size) % 4
+
+
+class Dropped(nn.Module):
+    """A method that draws random numbers in training, so that resuming must restore the generator."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.method = create_method("cds", create_backbone("resnet18", 4, width=0.125), 4, {})
+        self.backbone = self.method.backbone
+
+    def forward(self, *views, labels):
+        return self.method(*(nn.functional.dropout(view, 0.1) for view in views), labels=labels)
+
+
+def checksum(backbone):
+    return {"test_top1": 50.0, "test_loss": sum(p.detach().double().sum().item() for p in backbone.parameters())}
+
+
+def train(path, on_epoch=lambda rows: None, method=None, batches=None, **changes):
+    method = method or Dropped()
+    torch.manual_seed(11)
+    rows = fit(
+        method, batches or Noise(), checksum, budget(**changes), device=CPU, checkpoint_path=path / "c.pt", on_epoch=on_epoch
+    )
+    return method, [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
+
+
+def test_killed_at_a_random_epoch_equals_never_killed(tmp_path):
+    class Killed(Exception):
+        pass
+
+    def kill(rows):
+        if len(rows) == killed_after:
+            raise Killed
+
+    (tmp_path / "a").mkdir()
+    whole, whole_rows = train(tmp_path / "a")
+    killed_after = random.Random().randint(1, 3)
+    with pytest.raises(Killed):
+        train(tmp_path, on_epoch=kill)
+    torch.rand(5)  # another process would have another generator state
+    resumed, rows = train(tmp_path)
+    assert rows == whole_rows, f"killed after {killed_after}"
+    for key, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[key], value), (key, killed_after)
+
+
+def test_minimises_the_sum_of_the_terms_as_torch_sgd_does(tmp_path):
+    trained, rows = train(tmp_path, epochs=1, warmup_epochs=0, schedule="step", milestones=())
+    oracle = Dropped()
+    torch.manual_seed(11)
+    oracle.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(oracle.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    sums, count = {}, 0
+    for views, labels in Noise().epoch(0):
+        losses = oracle(*views, labels=labels)
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+        count += len(labels)
+        for name, loss in losses.items():
+            sums[name] = sums.get(name, 0.0) + loss.item() * len(labels)
+    for key, value in oracle.state_dict().items():
+        torch.testing.assert_close(trained.state_dict()[key], value, rtol=1e-4, atol=1e-5)
+    for name, total in sums.items():
+        assert rows[0][f"train_{name}"] == pytest.approx(total / count, rel=1e-4)
+    assert rows[0]["train_loss"] == pytest.approx(sum(sums.values()) / count, rel=1e-4)
+
+
+def test_evaluates_every_so_often_and_at_the_end(tmp_path):
+    _, rows = train(tmp_path, epochs=5, eval_every=2)
+    assert [row["epoch"] for row in rows if "test_top1" in row] == [2, 4, 5]
+
+
+class Breaking(nn.Module):
+    """Its second term becomes NaN in the second step of epoch 2."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Linear(1, 1)
+        self.calls = 0
+
+    def forward(self, *views, labels):
+        self.calls += 1
+        zero = self.backbone.weight.sum() * 0
+        return {"cross_entropy": zero + 1.0, "contrastive_2": zero + (float("nan") if self.calls == 5 else 2.0)}
+
+
+def test_a_loss_that_is_not_finite_names_epoch_step_and_term(tmp_path):
+    with pytest.raises(RunError, match=r"'contrastive_2' became nan in epoch 2, step 2 of 3"):
+        train(tmp_path, method=Breaking())
+    saved = torch.load(tmp_path / "c.pt", weights_only=True)
+    assert [row["epoch"] for row in saved["rows"]] == [1]
+    assert all(torch.isfinite(value).all() for value in saved["method"].values())
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    (tmp_path / "c.pt").write_bytes(b"PK\x03\x04 half a file")
+    with pytest.raises(RunError, match=r"c\.pt is damaged .*delete it"):
+        train(tmp_path)
+
+
+class OneBatch:
+    """The first batch of Noise."""
+
+    def __len__(self):
+        return 1
+
+    def epoch(self, epoch):
+        yield next(Noise().epoch(epoch))
+
+
+def test_bf16_autocast_trains_with_float32_losses_and_weights(tmp_path):
+    trained, rows = train(tmp_path, batches=OneBatch(), precision="amp", epochs=1)
+    assert all(p.dtype == torch.float32 for p in trained.parameters())
+    (tmp_path / "fp32").mkdir()
+    _, full = train(tmp_path / "fp32", batches=OneBatch(), epochs=1)
+    assert rows[0]["train_loss"] == pytest.approx(full[0]["train_loss"], rel=0.02)
+    assert rows[0]["train_loss"] != full[0]["train_loss"]
+
+
+def test_the_compiled_step_is_the_same_step(tmp_path, monkeypatch):
+    """The graph is captured as for a GPU and run by torch's own kernels: compiling kernels takes too long for a test."""
+    real_compile, compiled = torch.compile, []
+
+    def capture(module, **options):
+        compiled.append(module)
+        return real_compile(module, backend="eager", **options)
+
+    monkeypatch.setattr(torch, "compile", capture)
+    method = Dropped()
+    torch.manual_seed(11)
+    rows = fit(
+        method, OneBatch(), checksum, budget(epochs=1, precision="amp"), device=CPU, checkpoint_path=tmp_path / "c.pt",
+        on_epoch=lambda rows: None, compile_method=True,
+    )  # fmt: skip
+    assert compiled == [method]
+    (tmp_path / "eager").mkdir()
+    _, eager = train(tmp_path / "eager", batches=OneBatch(), epochs=1, precision="amp")
+    assert rows[0]["train_loss"] == pytest.approx(eager[0]["train_loss"], rel=1e-3)
+    assert not any(key.startswith("_orig_mod") for key in torch.load(tmp_path / "c.pt", weights_only=True)["method"])
