@@ -1,4 +1,4 @@
-"""The command line: run-all, report, status, data. Exit code 0 done, 1 something failed, 2 asked wrongly, 130 stopped."""
+"""The command line: run-all, report, status, data. Exit code 0 done, 1 failed, 2 asked wrongly, 130 stopped."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m cds_lib", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="python -m cds_lib", description=__doc__, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -52,9 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     run_all.add_argument("--retry-failed", action="store_true", help="train again what failed before")
     run_all.set_defaults(handler=commands.run_all)
 
-    report = subparsers.add_parser("report", help="write tables, notebooks and index again; trains nothing", allow_abbrev=False)
+    report = subparsers.add_parser(
+        "report", help="write tables, notebooks and index again; trains nothing", allow_abbrev=False
+    )
     _common(report)
-    report.set_defaults(handler=commands.report)
+    report.set_defaults(handler=commands.report_again)
 
     status = subparsers.add_parser("status", help="what is done, running and failed", allow_abbrev=False)
     _common(status)
@@ -65,7 +67,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--profile", default="smoke", metavar="|".join(profiles.PROFILES), help="the budget (default: smoke)")
+    parser.add_argument(
+        "--profile", default="smoke", metavar="|".join(profiles.PROFILES), help="the budget (default: smoke)"
+    )
     parser.add_argument("--only", default="", metavar="NAME,...", help="these tables or notebooks only")
     parser.add_argument("--seeds", default="", metavar="0,1,2", help="seeds (default: the profile's)")
     parser.add_argument("--results", default="", metavar="DIR", help="results folder (default: results/<profile>)")

@@ -88,6 +88,8 @@ def _page_problems(path: Path) -> list[str]:
 
 
 def _run_problems(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return [f"run {folder.name} was planned and never started"]
     lacking = _missing(folder, RUN_FILES)
     if lacking:
         return lacking

@@ -78,3 +78,7 @@ def test_each_fault_is_named(results, name, old, new, sentence):
 def test_a_folder_without_figures(results):
     (results / "figures/t.svg").unlink()
     assert problems(results) == ["figures/ has no .svg"]
+
+
+def test_a_run_that_never_started(results):
+    assert check.problems(results, ["t"], ["t"], ["r", "s"]) == ["run s was planned and never started"]

@@ -114,7 +114,13 @@ def test_package_data_reaches_every_data_file():
 
 def test_every_imported_package_is_required():
     """What the library imports is asked for by pyproject.toml, so that nothing works only by luck."""
-    names = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml"}
+    names = {
+        "sklearn": "scikit-learn",
+        "PIL": "pillow",
+        "yaml": "pyyaml",
+        "IPython": "ipython",
+        "bs4": "beautifulsoup4",
+    }
     core = {Requirement(text).name for text in project()["dependencies"]}
     for path in LIBRARY.rglob("*.py"):
         for module in imported_modules(path):

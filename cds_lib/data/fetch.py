@@ -94,9 +94,7 @@ def _obtain(archive: Archive, entry: DataSet, root: Path, offline: bool, out: Te
                 os.replace(part, path)
                 return path
             part.unlink()
-            if (
-                not resumed
-            ):  # a wrong checksum of a resumed file may come from its old beginning: once more from the start
+            if not resumed:  # else the fault may lie in the old beginning: once more from the start
                 failures.append(f"{url}: the checksum of what it sent is not the published one")
                 break
     raise UsageError(
@@ -129,11 +127,8 @@ def _transfer(url: str, part: Path, have: int, out: TextIO) -> bool:
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # nothing lies behind `have`: the file is complete, or longer than it should be
-            if (error.headers.get("Content-Range") or "").endswith(f"/{have}"):
-                return True
-            part.unlink()
-            return False
+        if error.code == 416 and have:  # nothing lies behind `have`: complete or too long, the checksum will tell
+            return True
         raise
     with response:
         if response.status == 206:

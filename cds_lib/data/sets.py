@@ -70,9 +70,7 @@ def load_real(known: DataSet, root: Path) -> ArrayData:
             if unpublished
             else "every checksum the published one"
         )
-        return _array_data(
-            known, arrays, "official", complete=complete, verified=complete and not unpublished, note=note
-        )
+        return _array_data(known, arrays, "official", complete=complete, verified=not unpublished, note=note)
     if folders.imported_folder(known, root).is_dir():
         arrays, info = folders.read_imported(known, root)
         extent = _extent(known, arrays, info["complete"])

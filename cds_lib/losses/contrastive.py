@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -56,7 +58,7 @@ class _SupCon(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, z: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    def forward(ctx: Any, z: Tensor, labels: Tensor, temperature: float) -> Tensor:
         taps, n, _ = z.shape
         positives = (labels[:, None] == labels[None, :]).sum(1).sub(1).to(z.dtype)  # |P(a)|, (n,)
         has_positive = positives > 0
@@ -88,6 +90,6 @@ class _SupCon(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
         (grad,) = ctx.saved_tensors
         return grad * grad_output[:, None, None], None, None

@@ -64,14 +64,20 @@ class ContrastiveDeepSupervision(nn.Module):
         self.weight, self.temperature, self.use_labels = weight, temperature, use_labels
         stages = stage_taps(backbone)
         self.last = len(stages.indices)
-        if not self.taps or list(self.taps) != sorted(set(self.taps)) or not 1 <= self.taps[0] <= self.taps[-1] <= self.last:
+        if (
+            not self.taps
+            or list(self.taps) != sorted(set(self.taps))
+            or not 1 <= self.taps[0] <= self.taps[-1] <= self.last
+        ):
             raise UsageError(f"taps must be increasing stages from 1 to {self.last}, not {list(taps)}.")
         self.indices = stages.indices
         heads = projection_heads(stages.channels[:-1], stages.pooled)
         self.heads = nn.ModuleDict({str(tap): heads[tap - 1] for tap in self.taps if tap < self.last})
         initialise(self.heads)
 
-    def forward(self, view1: Tensor, view2: Tensor | None = None, labels: Tensor | None = None) -> dict[str, Tensor] | Tensor:
+    def forward(
+        self, view1: Tensor, view2: Tensor | None = None, labels: Tensor | None = None
+    ) -> dict[str, Tensor] | Tensor:
         """Training: two views (B, 3, S, S) and labels (B,) -> {"cross_entropy", "contrastive_<tap>", ...}.
 
         Eval mode: images (B, 3, S, S) -> logits (B, num_classes), the backbone alone.

@@ -129,7 +129,7 @@ def _stem_conv(stem: str, channels: int) -> nn.Conv2d:
 
 
 def initialise(module: nn.Module) -> None:
-    """Initialise a backbone or a head in place, as released (`CIFAR/models/resnet.py`).
+    """Initialise a backbone or a head in place, as released (`CIFAR/resnet.py`).
 
     Convolution weights are Kaiming normal, fan-out, gain of ReLU; batch norms scale by 1 and shift by 0, the last of a
     residual branch included (no zero-init). Linear layers and convolution biases keep the framework's default, which

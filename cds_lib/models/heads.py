@@ -1,7 +1,7 @@
 """Projection heads of contrastive deep supervision: stacks of separable convolutions, used in training only.
 
 A head brings the map of an intermediate stage to the resolution and the width of the last one: one unit for each stage
-that is still to come. There is no linear layer and no MLP (released file `CIFAR/models/resnet.py`).
+that is still to come. There is no linear layer and no MLP (released file `CIFAR/resnet.py`).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class SepConvHead(nn.Module):
         units: number of units, at least 1; each halves the resolution. The channels grow geometrically from
             `in_channels` to `out_channels`, which is the released doubling wherever the stages double.
 
-    `forward` takes a map `(B, in_channels, H, W)` of any memory format and any size, and returns `(B, out_channels)`,
-    non-negative and not normalised. Embeddings are the same for maps of 4x4 at the end as with the fixed pooling of
-    the released CIFAR code.
+    `forward` takes a map `(B, in_channels, H, W)` of any size and memory format and returns `(B, out_channels)`, which
+    is non-negative (it comes after a ReLU) and not normalised. The released CIFAR code pools a fixed 4x4 window, which
+    is the same thing for its 32x32 images.
 
     Raises:
         UsageError: fewer than one unit.

@@ -10,12 +10,13 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cds_lib.study import formats
 from cds_lib.study.store import write_text
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#444444", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -26,14 +27,15 @@ def gains(frame: pd.DataFrame) -> Figure:
     """
     rows = frame[frame["method"] != "baseline"]
     models = list(dict.fromkeys(rows["model"]))
-    methods = list(dict.fromkeys(rows["method"]))
+    # The baseline has no row here but keeps its place, so that a method looks the same in every figure of a table.
+    methods = ["baseline", *dict.fromkeys(rows["method"])]
     smoke = rows["profile"].iloc[0] == "smoke"
-    step = 0.8 / max(len(methods), 1)
+    step = 0.8 / max(len(methods) - 1, 1)
     figure = Figure(figsize=(7.5, 1.6 + 0.34 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     for _, row in rows.iterrows():
         index = methods.index(row["method"])
-        y = models.index(row["model"]) + (index - (len(methods) - 1) / 2) * step
+        y = models.index(row["model"]) + (index - len(methods) / 2) * step
         colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
         if not np.isnan(row["paper_delta"]):
             axes.plot(row["paper_delta"], y, marker, mfc="none", mec=colour, ms=7, mew=1.4)
@@ -43,7 +45,7 @@ def gains(frame: pd.DataFrame) -> Figure:
             axes.plot(row["baseline_delta"], y, marker, color=colour, ms=6)
         label = f"n = {row['n']}" if row["n"] else "not run"
         axes.annotate(label, (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8, color="#555555")
-    for index, method in enumerate(methods):
+    for index, method in enumerate(methods[1:], start=1):
         style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "ls": "none"}
         axes.plot([], [], **style, label=f"{formats.method_name(method)}, this study")
         axes.plot([], [], **style, mfc="none", mew=1.4, label=f"{formats.method_name(method)}, paper")
@@ -56,37 +58,52 @@ def gains(frame: pd.DataFrame) -> Figure:
     axes.grid(axis="x", color="#dddddd", lw=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=max(len(methods), 1), frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=max(len(methods) - 1, 1), frameon=False, fontsize=9)
     return figure
 
 
-def accuracy_curves(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
-    """Test accuracy against the epoch: the mean over seeds as a line, lowest to highest seed as a band.
+def accuracy_curves(histories: Mapping[str, Mapping[str, Sequence[pd.DataFrame]]]) -> Figure:
+    """Test accuracy against the epoch, a panel a model: the mean over seeds, lowest to highest seed as a band.
 
-    `histories` maps a method to one history a seed, with the columns `epoch` and `test_top1` (percent; empty at epochs
-    without an evaluation). Epochs that not every seed has reached are left out.
+    `histories` maps a model and a method to one history a seed, with the columns `epoch` and `test_top1` (percent;
+    empty at epochs without an evaluation). Epochs that not every seed has reached are left out, and so are models
+    without runs.
     """
-    figure = Figure(figsize=(7.5, 4), layout="constrained")
-    axes = figure.add_subplot()
-    for index, (method, runs) in enumerate(histories.items()):
-        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-        curves = [run.set_index("epoch")["test_top1"].dropna() for run in runs if "test_top1" in run]
-        if not curves:
-            continue
-        together = pd.concat(curves, axis=1, join="inner").sort_index()
-        axes.fill_between(together.index, together.min(axis=1), together.max(axis=1), color=colour, alpha=0.15, lw=0)
-        label = f"{formats.method_name(method)} (n = {len(curves)})"
-        few = max(len(together) // 10, 1)
-        axes.plot(together.index, together.mean(axis=1), color=colour, marker=marker, markevery=few, ms=4, label=label)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("test top-1 accuracy (%)")
-    axes.grid(color="#dddddd", lw=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    if axes.lines:
-        axes.legend(frameon=False)
-    else:
-        axes.text(0.5, 0.5, "no run is finished", transform=axes.transAxes, ha="center")
+    methods = list(dict.fromkeys(method for by_method in histories.values() for method in by_method))
+    panels = {model: by_method for model, by_method in histories.items() if any(map(len, by_method.values()))}
+    columns = 2 if len(panels) > 1 else 1
+    rows = max(-(-len(panels) // columns), 1)
+    figure = Figure(figsize=(7.5, 0.7 + 2.3 * rows), layout="constrained")
+    if not panels:
+        figure.text(0.5, 0.5, "no run is finished", ha="center", va="center")
+        return figure
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, (model, by_method) in zip(grid, panels.items(), strict=False):
+        for method, runs in by_method.items():
+            _curve(axes, runs, methods.index(method), formats.method_name(method))
+        axes.set_title(model, fontsize=10)
+        axes.grid(color="#dddddd", lw=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    figure.supxlabel("epoch", fontsize=10)
+    figure.supylabel("test top-1 accuracy (%)", fontsize=10)
+    lines = {line.get_label(): line for axes in grid for line in axes.lines}
+    place = {"loc": "outside upper center", "ncols": len(methods)}
+    figure.legend(lines.values(), lines.keys(), **place, frameon=False, fontsize=9)
     return figure
+
+
+def _curve(axes: Axes, runs: Sequence[pd.DataFrame], index: int, label: str) -> None:
+    """One method's line and band, in the style of its place among the methods."""
+    curves = [run.set_index("epoch")["test_top1"].dropna() for run in runs if "test_top1" in run]
+    if not curves:
+        return
+    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+    together = pd.concat(curves, axis=1, join="inner").sort_index()
+    axes.fill_between(together.index, together.min(axis=1), together.max(axis=1), color=colour, alpha=0.15, lw=0)
+    few = max(len(together) // 10, 1)
+    axes.plot(together.index, together.mean(axis=1), color=colour, marker=marker, markevery=few, ms=4, label=label)
 
 
 def svg_text(figure: Figure) -> str:

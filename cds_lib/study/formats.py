@@ -20,7 +20,7 @@ NAMES = {
     "dsn": "DSN",
     "dks": "DKS",
     "dhm": "DHM",
-    "cds": "CDS (ours)",
+    "cds": "CDS",
     "cds_simclr": "CDS without labels",
     "cds_kd": "CDS, distilled",
 }
@@ -28,7 +28,7 @@ EMPTY = "–"
 
 HEADINGS = (
     "paper",
-    "ours, last epoch: mean ± std (n)",
+    "this study, last epoch: mean ± std (n)",
     "best epoch",
     "difference to baseline [95 % CI]",
     "paper difference",

@@ -1,8 +1,8 @@
 """The local engine: one process a run, as many at a time as the machine has GPUs or cores for.
 
 Processes are forked from a server that has imported torch once, so that starting a run takes a fraction of a second.
-Two single-threaded runs on two cores finish more than one run on two threads; so every CPU run gets cores / jobs
-threads, one by default.
+A run on the CPU always has one thread: two such runs on two cores finish more than one run on two threads, and the
+result, which depends on the number of threads in the last digits, is the same whatever `jobs` is.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ def run(
 ) -> dict[str, str]:
     """Train `specs` in order, `jobs` at a time; returns {run id: sentence} of those that failed.
 
-    On KeyboardInterrupt the running trainings are ended (each resumes from its last whole epoch) and it is raised again.
+    On KeyboardInterrupt the running trainings are ended (each resumes from its last whole epoch); it is raised again.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["cds_lib.study.worker"])
     gpus = _gpus()
-    threads = max(1, _cores() // jobs)
+    threads = max(1, _cores() // jobs) if gpus else 1
     waiting = list(specs)
     slots: list[_Slot] = []
     failed: dict[str, str] = {}
@@ -61,7 +61,7 @@ def run(
                 number = min(set(range(jobs)) - {slot.number for slot in slots})
                 gpu = gpus[number % len(gpus)] if gpus else None
                 slots.append(_start(context, waiting.pop(0), store, data_root, number, threads, gpu, compile_method))
-                progress.start(slots[-1].spec.label, slots[-1].spec.budget.epochs)
+                progress.start(slots[-1].spec)
             connection.wait([s.news for s in slots] + [s.process.sentinel for s in slots], timeout=1.0)
             progress.tick()
             for slot in list(slots):
@@ -103,10 +103,10 @@ def _read_news(slot: _Slot, store: Store, progress: Progress) -> None:
         while slot.news.poll():
             kind, value = slot.news.recv()
             if kind == "progress":
-                progress.advance(slot.spec.label, value)
+                progress.advance(slot.spec, value)
             elif kind == "done":
                 slot.outcome = ""
-                progress.finish(slot.spec.label, f"top-1 {value['test_top1_last']:.2f} %")
+                progress.finish(slot.spec, f"top-1 {value['test_top1_last']:.2f} %")
             else:
                 slot.outcome = value
     except (EOFError, OSError):
@@ -123,7 +123,7 @@ def _end(slot: _Slot, store: Store, progress: Progress, failed: dict[str, str]) 
         store.write_status(slot.spec.id, state="failed", error=slot.outcome)
     if slot.outcome:
         failed[slot.spec.id] = slot.outcome
-        progress.finish(slot.spec.label, f"FAILED: {slot.outcome}")
+        progress.finish(slot.spec, f"FAILED: {slot.outcome}")
 
 
 def _cores() -> int:
@@ -131,7 +131,7 @@ def _cores() -> int:
 
 
 def _gpus() -> list[str]:
-    """Names for CUDA_VISIBLE_DEVICES; torch, slow to import, is asked only where the machine has such a device at all."""
+    """Names for CUDA_VISIBLE_DEVICES; torch, slow to import, is asked only where the machine has such a device."""
     if not glob.glob("/dev/nvidia[0-9]*"):
         return []
     import torch

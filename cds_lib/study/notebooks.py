@@ -67,7 +67,8 @@ def execute(
             found = _in_own_process(job, notebook, executed, parameters, timeout)
             if not found["kernel_did_not_start"]:
                 break
-        result = NotebookResult(notebook.stem, found["error"] is None, round(time.monotonic() - began, 1), found["error"])
+        seconds, error = round(time.monotonic() - began, 1), found["error"]
+        result = NotebookResult(notebook.stem, error is None, seconds, error)
         saved = nbformat.read(executed if executed.exists() else notebook, as_version=4)
     _clean(saved, notebook.name, result)
     write_text(output, nbformat.writes(saved) + "\n")
@@ -200,7 +201,8 @@ def _execute_here(job: dict[str, Any]) -> dict[str, Any]:
         return {"error": f'cell "{cell.id}": {error.ename}: {first}', "kernel_did_not_start": False}
     except DeadKernelError:
         where = _last_cell_started(executed)
-        return {"error": f"{where}the kernel died; the system may have run out of memory", "kernel_did_not_start": False}
+        error = f"{where}the kernel died; the system may have run out of memory"
+        return {"error": error, "kernel_did_not_start": False}
     except RuntimeError as error:
         if _last_cell_started(executed):
             raise

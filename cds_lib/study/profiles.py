@@ -69,6 +69,9 @@ _SMOKE = replace(
     warmup_epochs=0,
 )
 
+# The lesson of the first notebook: a minute of training on made data, the same under every profile.
+_LESSON = replace(_SMOKE, train_size=1_000, epochs=12, warmup_epochs=1)
+
 # What supervises the network, with the weights of its terms.
 #   cds         lambda 0.1 per stage, four stages, temperature 0.07: released `CIFAR/train.py`
 #   cds_simclr  the same without labels
@@ -118,3 +121,16 @@ def supervised(profile: str, dataset: str, model: str, method: str, seed: int) -
         budget = replace(budget, width=_MINI_WIDTH.get(model, budget.width))
         options.update(_MINI_OPTIONS.get(method, {}))
     return RunSpec(dataset, model, method, "supervised", seed, budget, options)
+
+
+def lesson(method: str, seed: int) -> RunSpec:
+    """A run of the first notebook: resnet18 on the ten-class stand-in."""
+    return RunSpec(
+        "cifar10",
+        "resnet18",
+        method,
+        "supervised",
+        seed,
+        _LESSON,
+        {**_OPTIONS[method], **_MINI_OPTIONS.get(method, {})},
+    )

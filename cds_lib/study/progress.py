@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+
+from cds_lib.study.spec import RunSpec
 
 _LIVE_SECONDS = 0.5
 _LOG_SECONDS = 30.0
@@ -21,28 +24,26 @@ class Progress:
         self.log = log
         self.live = sys.stdout.isatty()
         self.seconds: list[float] = []  # of the runs finished here
-        self.running: dict[str, tuple[float, float, int]] = {}  # label -> (started, epochs done, epochs)
+        self.running: dict[str, _Running] = {}  # by run id
         self.last_print = time.monotonic()
         self.width = 0
 
-    def start(self, label: str, epochs: int) -> None:
+    def start(self, spec: RunSpec) -> None:
         """A run begins."""
-        self.running[label] = (time.monotonic(), 0.0, epochs)
+        self.running[spec.id] = _Running(spec.label, spec.budget.epochs, time.monotonic())
         self.tick()
 
-    def advance(self, label: str, epochs_done: float) -> None:
+    def advance(self, spec: RunSpec, epochs_done: float) -> None:
         """A run has done this many epochs (a fraction is fine)."""
-        started, _, epochs = self.running[label]
-        self.running[label] = (started, epochs_done, epochs)
+        self.running[spec.id].done = epochs_done
         self.tick()
 
-    def finish(self, label: str, text: str) -> None:
+    def finish(self, spec: RunSpec, text: str) -> None:
         """A run ended, well or badly: one line."""
-        started, _, _ = self.running.pop(label)
-        seconds = time.monotonic() - started
+        seconds = time.monotonic() - self.running.pop(spec.id).started
         self.seconds.append(seconds)
         self.done += 1
-        self.say(f"[{self.done}/{self.total}] {label}: {text} in {duration(seconds)}{self._left()}")
+        self.say(f"[{self.done}/{self.total}] {spec.label}: {text} in {duration(seconds)}{self._left()}")
 
     def tick(self) -> None:
         """Show what runs now, if it is time to."""
@@ -50,7 +51,7 @@ class Progress:
         if not self.running or now - self.last_print < (_LIVE_SECONDS if self.live else _LOG_SECONDS):
             return
         self.last_print = now
-        parts = [f"{label} epoch {done:.0f}/{epochs}" for label, (_, done, epochs) in self.running.items()]
+        parts = [f"{run.label} epoch {run.done:.0f}/{run.epochs}" for run in self.running.values()]
         line = f"[{self.done}/{self.total}] running: {'; '.join(parts)}{self._left()}"
         if self.live:
             print("\r" + line[:200].ljust(self.width), end="", flush=True)
@@ -72,21 +73,29 @@ class Progress:
     def _left(self) -> str:
         """Time left, from the runs finished here and the pace of those that run."""
         now = time.monotonic()
-        paces = [
-            (now - started) * epochs / done
-            for started, done, epochs in self.running.values()
-            if done > 0 and now - started > 1.0
-        ]
-        known = self.seconds + paces
         waiting = self.total - self.done - len(self.running)
+        known = self.seconds + [run.total(now) for run in self.running.values() if run.done and now - run.started > 1]
         if not known or self.total == self.done:
             return ""
         mean = sum(known) / len(known)
         rest = sum(
-            max(0.0, ((now - started) * epochs / done if done > 0 else mean) - (now - started))
-            for started, done, epochs in self.running.values()
+            max(0.0, (run.total(now) if run.done else mean) - (now - run.started)) for run in self.running.values()
         )
-        return f" | about {duration((rest + waiting * mean) / min(self.jobs, max(1, waiting + len(self.running))))} left"
+        return (
+            f" | about {duration((rest + waiting * mean) / min(self.jobs, max(1, waiting + len(self.running))))} left"
+        )
+
+
+@dataclass
+class _Running:
+    label: str
+    epochs: int
+    started: float
+    done: float = 0.0
+
+    def total(self, now: float) -> float:
+        """Seconds from start to end at the pace so far."""
+        return (now - self.started) * self.epochs / self.done
 
 
 def duration(seconds: float) -> str:

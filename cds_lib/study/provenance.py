@@ -19,7 +19,9 @@ def code_version() -> str:
     root = Path(cds_lib.__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
 
     try:
         dirty = "+dirty" if git("status", "--porcelain", "--", "cds_lib") else ""

@@ -131,11 +131,6 @@ def published(table_id: str, row: str, column: str) -> float | None:
     return None if found is None else found.value
 
 
-def table1(model: str, method: str) -> float | None:
-    """Published CIFAR-100 top-1 accuracy in percent of one network under one method."""
-    return published("table_1", method, model)
-
-
 def source(table_id: str) -> str:
     """One sentence saying where the numbers of a published table were read and how precisely."""
     table = _table(table_id)

@@ -36,7 +36,8 @@ COLUMNS = (
     "p_value",
     "runs",
 )
-NUMBERS = ("paper", "mean", "std", "ci_low", "ci_high", "baseline_delta", "paper_delta", "best_mean", "best_std", "p_value")
+NUMBERS = ("paper", "mean", "std", "ci_low", "ci_high", "baseline_delta", "paper_delta")
+NUMBERS += ("best_mean", "best_std", "p_value")
 
 
 def tidy(table: Table, profile: str, seeds: tuple[int, ...], store: Store) -> pd.DataFrame:
@@ -129,11 +130,11 @@ def write_table(frame: pd.DataFrame, table: Table, results: Path) -> dict[str, P
 
 def read_table(table: str, results: Path) -> pd.DataFrame:
     """The frame that `write_table` wrote, with the same column types."""
-    text_columns = {name: "str" for name in COLUMNS if name not in NUMBERS and not name.startswith("n")}
+    texts = [name for name in COLUMNS if name not in (*NUMBERS, "n", "n_planned")]
+    types = dict.fromkeys(texts, "str") | dict.fromkeys(NUMBERS, "float64")
     path = Path(results) / "tables" / f"{table}.csv"
-    return pd.read_csv(path, dtype=text_columns | dict.fromkeys(NUMBERS, "float64"), keep_default_na=False, na_values=[""]).fillna(
-        dict.fromkeys(text_columns, "")
-    )
+    frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
+    return frame.fillna(dict.fromkeys(texts, ""))
 
 
 def conclusion(frame: pd.DataFrame) -> str:
@@ -142,7 +143,7 @@ def conclusion(frame: pd.DataFrame) -> str:
     done, planned = int(frame["n"].sum()), int(frame["n_planned"].sum())
     sentences = [f"{done} of {planned} runs are finished."]
     if profile == "smoke":
-        return " ".join([*sentences, "This is the smoke profile: the numbers show that the code runs and nothing else."])
+        return " ".join([*sentences, "Smoke profile: the numbers show that the code runs and nothing else."])
     claims = frame[frame["paper_delta"].notna() & (frame["paper_delta"] != 0)]
     for method, rows in claims.groupby("method", sort=False):
         counts = rows["verdict"].value_counts()
@@ -150,13 +151,13 @@ def conclusion(frame: pd.DataFrame) -> str:
         verdicts += (statistics.CONTRADICTED, statistics.NOT_RUN)
         listed = ", ".join(f"{counts[name]} {name}" for name in verdicts if name in counts)
         noun = "difference" if len(rows) == 1 else "differences"
-        sentence = f"{method}: of {len(rows)} published {noun} to the reference, {listed}"
+        sentence = f"{formats.method_name(method)}: of {len(rows)} published {noun} to the reference, {listed}"
         measured = rows[rows["baseline_delta"].notna()]
         if len(measured):
             ours, theirs = np.mean(measured["baseline_delta"]), np.mean(measured["paper_delta"])
             sentence += (
-                f"; over the {len(measured)} measured, ours averages {formats.signed(ours)} points "
-                f"and the paper's {formats.signed(theirs)}"
+                f"; over the {len(measured)} measured, this study averages "
+                f"{formats.signed(ours)} points and the paper {formats.signed(theirs)}"
             )
         sentences.append(sentence + ".")
     return " ".join(sentences)

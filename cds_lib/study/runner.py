@@ -34,7 +34,7 @@ class Plan:
 
 
 def parse_seeds(text: str, profile: str) -> tuple[int, ...]:
-    """"0,1,2" -> (0, 1, 2); empty means the profile's own. UsageError for what is not a list of whole numbers >= 0."""
+    """ "0,1,2" -> (0, 1, 2); empty means the profile's own. UsageError for what is not a list of whole numbers >= 0."""
     if not text:
         return SEEDS[check_profile(profile)]
     parts = [part.strip() for part in text.split(",")]
@@ -66,15 +66,15 @@ def train_missing(
         UsageError: data that is needed is missing or damaged (checked before the first run starts), the results folder
             is not writable or in use.
     """
-    if jobs < 0:
-        raise UsageError(f"--jobs must be 1 or more, not {jobs}.")
     if not plan.missing:
         return {}
     store.open_for_writing()
     jobs = min(jobs or local_engine.default_jobs(), len(plan.missing))
     with store.lock():
         progress = Progress(plan.total, len(plan.done) + len(plan.failed), jobs, store.root / "log.txt")
-        progress.say(f"{plan.describe()}, {jobs} at a time; each run's own log is in {store.root / 'runs'}/<id>/log.txt")
+        progress.say(
+            f"{plan.describe()}, {jobs} at a time; each run's own log is in {store.root / 'runs'}/<id>/log.txt"
+        )
         _check_data(plan.missing, data_root)
         try:
             failed = local_engine.run(
@@ -84,7 +84,9 @@ def train_missing(
             progress.say("Stopped. Run the same command again to go on: finished runs are kept, started ones resume.")
             raise
         spent = sum(store.metrics(spec.id)["seconds"] for spec in plan.missing if store.is_done(spec.id))
-        progress.say(f"Trained {len(plan.missing) - len(failed)} runs, {len(failed)} failed; {duration(spent)} of training.")
+        progress.say(
+            f"Trained {len(plan.missing) - len(failed)} runs, {len(failed)} failed; {duration(spent)} of training."
+        )
     return failed
 
 

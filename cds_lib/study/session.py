@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from cds_lib.data.registry import data_root as find_data_root
-from cds_lib.study import figures, profiles, report, runner
+from cds_lib.study import profiles, runner
 from cds_lib.study.store import Store
 from cds_lib.study.tables import Table, find_table
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 
 def results_dir(profile: str, argument: str = "") -> Path:
-    """`argument`, else results/<profile> below the working directory or, from notebooks/, beside it."""
-    if argument:
-        return Path(argument)
-    here = Path.cwd()
-    return (here.parent if here.name == "notebooks" else here) / "results" / profiles.check_profile(profile)
+    """`argument`, else results/<profile> of this checkout."""
+    return Path(argument) if argument else REPOSITORY / "results" / profiles.check_profile(profile)
 
 
 class Session:
@@ -37,6 +38,8 @@ class Session:
 
     def frame(self) -> pd.DataFrame:
         """The tidy result, one row a cell."""
+        from cds_lib.study import report
+
         return report.tidy(self.table, self.profile, self.seeds, self.store)
 
 

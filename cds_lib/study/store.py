@@ -20,12 +20,13 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from cds_lib.errors import RunError, UsageError
 from cds_lib.study.spec import RunSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 VERSION = 1
 
@@ -72,6 +73,8 @@ class Store:
 
     def history(self, run_id: str) -> pd.DataFrame:
         """One row an epoch; an empty frame before the first epoch is complete."""
+        import pandas as pd
+
         path = self.run_dir(run_id) / "history.csv"
         return pd.read_csv(path) if path.exists() else pd.DataFrame()
 
@@ -80,7 +83,9 @@ class Store:
         try:
             return json.loads(path.read_text())
         except (OSError, ValueError) as error:
-            raise RunError(f"{path} cannot be read ({error}): delete the folder {path.parent} and run again.") from error
+            raise RunError(
+                f"{path} cannot be read ({error}): delete the folder {path.parent} and run again."
+            ) from error
 
     # -- writing -----------------------------------------------------------------------------------------------------
     def open_for_writing(self) -> None:
@@ -102,7 +107,8 @@ class Store:
                 write_json(marker, {"version": VERSION})
         except (OSError, ValueError, KeyError) as error:
             raise UsageError(
-                f"The results folder {self.root} cannot be used ({error}): make it writable or choose another --results."
+                f"The results folder {self.root} cannot be used ({error}): "
+                "make it writable or choose another --results."
             ) from error
 
     def write_status(self, run_id: str, **changes: Any) -> None:

@@ -64,7 +64,9 @@ class Table:
     def runs(self, profile: str, seeds: tuple[int, ...]) -> list[RunSpec]:
         """All runs of the table, each once, seed by seed so that every cell has a number early."""
         cells = self.cells(profile, seeds)
-        return list({spec.id: spec for i in range(len(seeds)) for cell in cells for spec in cell.specs[i : i + 1]}.values())
+        return list(
+            {spec.id: spec for i in range(len(seeds)) for cell in cells for spec in cell.specs[i : i + 1]}.values()
+        )
 
 
 def _table1(profile: str, seeds: tuple[int, ...]) -> list[Cell]:
@@ -84,9 +86,26 @@ def _table1(profile: str, seeds: tuple[int, ...]) -> list[Cell]:
     ]
 
 
+def _lesson(profile: str, seeds: tuple[int, ...]) -> list[Cell]:
+    baseline = ("cifar10", "resnet18", "baseline", "supervised")
+    return [
+        Cell(
+            *baseline[:2], method, "supervised", "test_top1_last", None, (profiles.lesson(method, seeds[0]),), reference
+        )
+        for method, reference in (("baseline", None), ("cds", baseline))
+    ]
+
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
+        Table(
+            name="00_start_here",
+            title="Start here: contrastive deep supervision in five minutes",
+            question="What does contrastive deep supervision do, and what does a training with it look like?",
+            source="nothing published: made images",
+            build=_lesson,
+        ),
         Table(
             name="table1_cifar100",
             title="Table 1: CIFAR-100, ten networks, deep supervision",

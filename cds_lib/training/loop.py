@@ -54,7 +54,7 @@ def fit(
         method: `method(*views, labels=labels)` -> dict of named scalar losses, whose sum is minimised;
             `method.backbone` is the network that is evaluated.
         batches: `len(batches)` steps an epoch, `batches.epoch(e)` yields (views, labels) that depend on e alone.
-        evaluate: called with the backbone every `eval_every` epochs and after the last; its numbers join the epoch's row.
+        evaluate: called with the backbone every `eval_every` epochs and after the last; the numbers join the row.
         on_epoch: called with all rows so far, after the checkpoint of the epoch is safe.
         on_progress: called about once a second with the epochs done so far (a fraction).
 
@@ -145,8 +145,8 @@ class _TermLog:
             step, term = bad[0].tolist()
             raise RunError(
                 f"The loss term {self.names[term]!r} became {new[step, term].item()} in epoch {epoch + 1}, step "
-                f"{self.checked + step + 1} of {self.steps}: lower the learning rate or the term's weight. The checkpoint "
-                "of the last whole epoch is kept."
+                f"{self.checked + step + 1} of {self.steps}: lower the learning rate or the term's weight. "
+                "The checkpoint of the last whole epoch is kept."
             )
         self.checked = len(self.sizes)
 

@@ -16,7 +16,9 @@ class Precision:
         self.device_type = device.type
         self.dtype = torch.float32
         if name == "amp":
-            bf16 = device.type == "cpu" or (device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False))
+            bf16 = device.type == "cpu" or (
+                device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+            )
             self.dtype = torch.bfloat16 if bf16 else torch.float16
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
 

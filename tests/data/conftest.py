@@ -19,7 +19,7 @@ TINY = {"cifar10": (4, 20), "cifar100": (200, 100)}  # images in each training b
 
 
 class Python2Pickler(pickle._Pickler):
-    """Writes what Python 2's cPickle wrote with protocol 2: byte strings for every string, 0 and 1 for booleans in dtypes."""
+    """Writes what Python 2 wrote with protocol 2: byte strings for every string, 0 and 1 for booleans in dtypes."""
 
     dispatch = dict(pickle._Pickler.dispatch)
 
@@ -133,7 +133,7 @@ def tools():
 
 
 class Mirror:
-    """A local web server. `files` maps path -> bytes; `cut` closes each connection after that many bytes of the body."""
+    """A local web server. `files` maps path -> bytes; `cut` closes each connection after that many bytes."""
 
     def __init__(self):
         self.files, self.ranges, self.cut, self.asked = {}, True, None, []

@@ -35,6 +35,11 @@ def test_subsets_of_one_seed_are_nested():
     assert all(small < large for small, large in zip(subsets, subsets[1:], strict=False))
 
 
+def test_the_odd_images_go_to_random_classes():
+    favoured = [np.flatnonzero(counts(balanced_subset(LABELS, 11, seed)) == 2).item() for seed in range(40)]
+    assert len(set(favoured)) > 5
+
+
 def test_subset_draws_from_the_whole_class():
     taken = np.concatenate([balanced_subset(LABELS, 30, seed) for seed in range(60)])
     assert len(np.unique(taken)) == 300  # each image is missed 60 times with probability 0.9 ** 60

@@ -130,7 +130,12 @@ def test_zero_embeddings_stay_finite():
 
 @pytest.mark.parametrize(
     ("shape", "labels", "temperature"),
-    [((4, 8), None, 0.07), ((2, 4, 8), torch.arange(5), 0.07), ((2, 4, 8), torch.arange(8).view(4, 2), 0.07), ((2, 4, 8), None, 0.0)],
+    [
+        ((4, 8), None, 0.07),
+        ((2, 4, 8), torch.arange(5), 0.07),
+        ((2, 4, 8), torch.arange(8).view(4, 2), 0.07),
+        ((2, 4, 8), None, 0.0),
+    ],
 )
 def test_bad_input_is_refused(shape, labels, temperature):
     with pytest.raises(ValueError, match="must be"):

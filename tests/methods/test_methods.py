@@ -28,7 +28,9 @@ def test_baseline_is_the_cross_entropy_of_the_backbone():
     method = make("baseline")
     (view,) = views(1)
     assert method(view, labels=LABELS).keys() == {"cross_entropy"}
-    torch.testing.assert_close(method(view, labels=LABELS)["cross_entropy"], F.cross_entropy(method.backbone(view), LABELS))
+    torch.testing.assert_close(
+        method(view, labels=LABELS)["cross_entropy"], F.cross_entropy(method.backbone(view), LABELS)
+    )
 
 
 def test_cds_is_put_together_as_released():

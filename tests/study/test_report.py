@@ -75,7 +75,7 @@ def test_complete_cells(store):
     assert cds["paper_delta"] == 3.39
     assert cds["verdict"] == "direction confirmed"
     assert cds["runs"] == " ".join(ids["cds"][seed] for seed in SEEDS)
-    assert formats.cells(cds)["ours, last epoch: mean ± std (n)"] == "34.00 ± 1.73 (3)"
+    assert formats.cells(cds)["this study, last epoch: mean ± std (n)"] == "34.00 ± 1.73 (3)"
     assert formats.cells(cds)["difference to baseline [95 % CI]"] == "+3.00 [+0.52, +5.48]"
     baseline = rows_of(frame)["baseline"]
     assert baseline["verdict"] == ""
@@ -99,11 +99,11 @@ def test_partial_cell_and_pairs_with_gaps(store):
     assert rows["cds"]["baseline_delta"] == 3.0  # over the one common seed
     assert np.isnan(rows["cds"]["ci_low"])
     assert rows["cds"]["verdict"] == "inconclusive"
-    assert formats.cells(rows["cds"])["ours, last epoch: mean ± std (n)"].endswith("(2 of 3 seeds)")
+    assert formats.cells(rows["cds"])["this study, last epoch: mean ± std (n)"].endswith("(2 of 3 seeds)")
     assert rows["dsn"]["n"] == 1
     assert np.isnan(rows["dsn"]["baseline_delta"])  # no seed in common: nothing to compare
     assert rows["dsn"]["verdict"] == "inconclusive"
-    assert formats.cells(rows["dsn"])["ours, last epoch: mean ± std (n)"] == "31.00 (1 of 3 seeds)"
+    assert formats.cells(rows["dsn"])["this study, last epoch: mean ± std (n)"] == "31.00 (1 of 3 seeds)"
 
 
 def test_a_method_without_a_published_number_has_a_difference_but_no_claim(store):
@@ -149,8 +149,8 @@ def test_markdown(store, tmp_path):
     assert len(rows) == 2 + 4
     assert len({row.count("|") for row in rows}) == 1
     assert rows[2].startswith("| resnet18 | baseline | 77.45 | 31.00 ± 1.00 (3) | 32.00 ± 1.00 | – | – | – | ")
-    assert rows[4].startswith("| resnet18 | CDS (ours) | 80.84 | not run | – | – | +3.39 | not run | – |")
-    for promise in ("Miniature profile", "after the last epoch", "3 of 12 runs", "a poster, Table 1", "on the test set"):
+    assert rows[4].startswith("| resnet18 | CDS | 80.84 | not run | – | – | +3.39 | not run | – |")
+    for promise in ("Miniature profile", "after the last epoch", "3 of 12 runs", "a poster, Table 1", "the test set"):
         assert promise in text
 
 
@@ -221,13 +221,13 @@ def test_conclusion_counts_claims(store):
     fill(store, baseline={0: 30.0, 1: 31.0, 2: 32.0}, cds={0: 33.0, 1: 33.0, 2: 36.0})
     text = report.conclusion(report.tidy(TABLE, "mini", SEEDS, store))
     assert text.startswith("6 of 12 runs are finished. ")
-    assert "dsn: of 1 published difference to the reference, 1 not run." in text
-    assert "cds: of 1 published difference to the reference, 1 direction confirmed; over the 1 measured, " in text
-    assert "+3.00 points and the paper's +3.39." in text
-    assert "cds_simclr" not in text
+    assert "DSN: of 1 published difference to the reference, 1 not run." in text
+    assert "CDS: of 1 published difference to the reference, 1 direction confirmed; over the 1 measured, " in text
+    assert "this study averages +3.00 points and the paper +3.39." in text
+    assert "without labels" not in text
 
 
 def test_conclusion_of_smoke_claims_nothing(store):
     fill(store, "smoke", baseline={0: 30.0}, cds={0: 33.0})
     text = report.conclusion(report.tidy(TABLE, "smoke", (0,), store))
-    assert text == "2 of 4 runs are finished. This is the smoke profile: the numbers show that the code runs and nothing else."
+    assert text == "2 of 4 runs are finished. Smoke profile: the numbers show that the code runs and nothing else."

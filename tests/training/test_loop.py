@@ -59,7 +59,13 @@ def train(path, on_epoch=lambda rows: None, method=None, batches=None, **changes
     method = method or Dropped()
     torch.manual_seed(11)
     rows = fit(
-        method, batches or Noise(), checksum, budget(**changes), device=CPU, checkpoint_path=path / "c.pt", on_epoch=on_epoch
+        method,
+        batches or Noise(),
+        checksum,
+        budget(**changes),
+        device=CPU,
+        checkpoint_path=path / "c.pt",
+        on_epoch=on_epoch,
     )
     return method, [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
 
@@ -159,7 +165,7 @@ def test_bf16_autocast_trains_with_float32_losses_and_weights(tmp_path):
 
 
 def test_the_compiled_step_is_the_same_step(tmp_path, monkeypatch):
-    """The graph is captured as for a GPU and run by torch's own kernels: compiling kernels takes too long for a test."""
+    """The graph is captured as for a GPU and run by torch's own kernels: compiling takes too long for a test."""
     real_compile, compiled = torch.compile, []
 
     def capture(module, **options):

@@ -1,0 +1,77 @@
+"""What the training loop costs on top of the network: python benchmarks/loop_cost.py
+
+At the mini profile's resnet18 batch, one thread: epochs of `fit` (augmentation, loss, optimizer, bookkeeping,
+checkpoint) against the same number of bare forward and backward passes of the same network and heads on ready views,
+in turn, in one process. Prints a Markdown table with the medians' ratio; evaluation is not in either.
+"""
+
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from cds_lib.data import sets
+from cds_lib.data.batches import Batches
+from cds_lib.methods import create_method
+from cds_lib.models import create_backbone, forward_stages, pooled_and_logits
+from cds_lib.study import profiles
+from cds_lib.training.loop import fit
+
+STEPS = 30  # an epoch
+ROUNDS = 20
+
+
+def bare_step(method, images):
+    """Forward and backward of backbone and heads with given gradients at their outputs."""
+    if method.views == 1 and not hasattr(method, "heads"):
+        outputs = [method.backbone(images)]
+    else:
+        maps, features = forward_stages(method.backbone, images, method.indices)
+        pooled, logits = pooled_and_logits(method.backbone, features)
+        heads = method.heads.values() if hasattr(method.heads, "values") else method.heads
+        outputs = [logits, pooled, *(head(map_) for head, map_ in zip(heads, maps, strict=False))]
+    torch.autograd.backward(outputs, [torch.full_like(output, 1e-6) for output in outputs])
+    method.zero_grad(set_to_none=True)
+
+
+def measure(name: str) -> tuple[float, float]:
+    """Median seconds of an epoch of bare passes and of an epoch of `fit`."""
+    spec = profiles.supervised("mini", "cifar100", "resnet18", name, 0)
+    size, batch = spec.budget.image_size, spec.budget.batch_size
+    data = sets.load("cifar100", None, "standin", size)
+    images, labels = (torch.from_numpy(array[: STEPS * batch]) for array in (data.train_images, data.train_labels))
+    images = images.repeat(1 + STEPS * batch // len(images), 1, 1, 1)[: STEPS * batch]
+    labels = labels.repeat(1 + STEPS * batch // len(labels))[: STEPS * batch]
+    method = create_method(name, create_backbone("resnet18", 100, width=spec.budget.width), 100, spec.options)
+    batches = Batches(images, labels, batch_size=batch, seed=0, views=method.views, cutout=spec.budget.cutout)
+    budget = replace(spec.budget, epochs=1, warmup_epochs=0)
+    ready = torch.cat(next(iter(batches.epoch(0)))[0]).contiguous(memory_format=torch.channels_last)
+    bare, loop = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for round_ in range(ROUNDS + 1):
+            checkpoint = Path(folder) / f"{round_}.pt"
+            began = time.perf_counter()
+            fit(
+                method, batches, lambda backbone: {}, budget,
+                device=torch.device("cpu"), checkpoint_path=checkpoint, on_epoch=lambda rows: None,
+            )  # fmt: skip
+            middle = time.perf_counter()
+            for _ in range(STEPS):
+                bare_step(method, ready)
+            end = time.perf_counter()
+            checkpoint.unlink()
+            if round_:  # the first warms up
+                loop.append(middle - began)
+                bare.append(end - middle)
+    return statistics.median(bare), statistics.median(loop)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print("| method | bare passes, ms a step | training loop, ms a step | ratio |\n|---|---|---|---|", flush=True)
+    for name in ("baseline", "dsn", "cds"):
+        bare, loop = measure(name)
+        print(f"| {name} | {1e3 * bare / STEPS:.1f} | {1e3 * loop / STEPS:.1f} | {loop / bare:.3f} |", flush=True)

@@ -1,0 +1,166 @@
+"""The commands of the study: run everything, write the report again, show the state."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cds_lib.data import registry
+from cds_lib.errors import UsageError
+from cds_lib.study import profiles, runner
+from cds_lib.study.progress import duration
+from cds_lib.study.session import REPOSITORY, results_dir
+from cds_lib.study.store import Store
+from cds_lib.study.tables import TABLES, Table
+
+if TYPE_CHECKING:
+    from cds_lib.study.notebooks import NotebookResult
+
+NOTEBOOKS = REPOSITORY / "notebooks"
+
+
+def run_all(options: argparse.Namespace) -> int:
+    """`run-all`: train the union of all runs, execute the notebooks, write tables and index. 1 if anything failed."""
+    tables, notebook_files = _select(options.only)
+    profile = profiles.check_profile(options.profile)
+    seeds = runner.parse_seeds(options.seeds, profile)
+    if options.jobs < 0:
+        raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
+    store = Store(results_dir(profile, options.results).absolute())
+    data_root = registry.data_root(options.data_root or None).absolute()
+    if options.offline:
+        os.environ["CDS_OFFLINE"] = "1"
+    if options.list:
+        return _list(tables, notebook_files, data_root)
+    plan = runner.make_plan(tables, profile, seeds, store, options.retry_failed)
+    print(f"Profile {profile}, results in {store.root}.\n{profiles.describe(profile)}\n{plan.describe()}.", flush=True)
+    if options.dry_run:
+        return _dry_run(plan, store)
+    store.open_for_writing()
+    failed = runner.train_missing(plan, store, data_root, jobs=options.jobs, compile_method=options.compile)
+    results = _write_report(tables, notebook_files, profile, seeds, store)
+    broken = [result for result in results if not result.ok]
+    if failed or plan.failed or broken:
+        print(
+            f"Failed: {len(failed) + len(plan.failed)} runs, {len(broken)} notebooks; the index names them "
+            "(--retry-failed trains failed runs again).",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def report_again(options: argparse.Namespace) -> int:
+    """`report`: tables, notebooks and index from what the store holds; trains nothing."""
+    tables, notebook_files = _select(options.only)
+    profile = profiles.check_profile(options.profile)
+    seeds = runner.parse_seeds(options.seeds, profile)
+    store = Store(results_dir(profile, options.results).absolute())
+    store.open_for_writing()
+    results = _write_report(tables, notebook_files, profile, seeds, store)
+    return 1 if any(not result.ok for result in results) else 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """`status`: a line a table, then a line for every run that is running, interrupted or failed."""
+    tables, _ = _select(options.only)
+    profile = profiles.check_profile(options.profile)
+    seeds = runner.parse_seeds(options.seeds, profile)
+    store = Store(results_dir(profile, options.results))
+    print(f"Profile {profile}, results in {store.root}.")
+    for table in tables:
+        print(f"{table.name}: {runner.make_plan([table], profile, seeds, store, retry_failed=False).describe()}")
+    for spec in {spec.id: spec for table in tables for spec in table.runs(profile, seeds)}.values():
+        state = store.status(spec.id)
+        if state and state["state"] != "done":
+            history = store.history(spec.id)
+            error = f": {state['error']}" if state.get("error") else ""
+            print(f"  {state['state']} {spec.id} {spec.label}, epoch {len(history)}/{spec.budget.epochs}{error}")
+    return 0
+
+
+def _select(only: str) -> tuple[list[Table], list[Path]]:
+    """The tables and the notebook files that --only names; all of them when it is empty."""
+    files = {path.stem: path for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
+    names = [name.strip() for name in only.split(",") if name.strip()] or list(dict.fromkeys([*files, *TABLES]))
+    for name in names:
+        if name not in files and name not in TABLES:
+            raise UsageError(
+                f"There is no table or notebook {name!r}: choose from {', '.join(dict.fromkeys([*files, *TABLES]))}."
+            )
+    return [TABLES[name] for name in names if name in TABLES], [files[name] for name in names if name in files]
+
+
+def _list(tables: list[Table], notebook_files: list[Path], data_root: Path) -> int:
+    print("Tables and notebooks (number of runs in the profiles " + ", ".join(profiles.PROFILES) + "):")
+    for table in tables:
+        counts = [len(table.runs(profile, profiles.SEEDS[profile])) for profile in profiles.PROFILES]
+        print(f"  {table.name:24} {' / '.join(map(str, counts)):16} {table.title}")
+    for path in notebook_files:
+        if path.stem not in TABLES:
+            print(f"  {path.stem:24} {'-':16} notebook without runs of its own")
+    specs = [spec for table in tables for spec in table.runs("paper", (0,))]
+    print(f"Networks: {', '.join(dict.fromkeys(spec.model for spec in specs))}")
+    print(f"Methods: {', '.join(dict.fromkeys(spec.method for spec in specs))}")
+    print(f"Data sets, in {data_root}:")
+    for entry in registry.entries().values():
+        present = (data_root / entry.folder).is_dir() or (data_root / "imported" / entry.name).is_dir()
+        print(f"  {entry.name:24} {'there' if present else 'not there':16} {entry.title}")
+    return 0
+
+
+def _dry_run(plan: runner.Plan, store: Store) -> int:
+    for spec in plan.missing:
+        print(f"  to train: {spec.id} {spec.label}")
+    known: dict[tuple[str, str], list[float]] = {}
+    for spec in plan.done:
+        known.setdefault((spec.model, spec.method), []).append(store.metrics(spec.id)["seconds"])
+    pairs = [(spec.model, spec.method) for spec in plan.missing]
+    if plan.missing and all(pair in known for pair in pairs):
+        seconds = sum(sum(known[pair]) / len(known[pair]) for pair in pairs)
+        print(f"About {duration(seconds)} of training, from the finished runs of the same networks and methods.")
+    return 0
+
+
+def _write_report(
+    tables: list[Table],
+    notebook_files: list[Path],
+    profile: str,
+    seeds: tuple[int, ...],
+    store: Store,
+) -> list[NotebookResult]:
+    # Slow to import, and only needed once there is something to report.
+    from cds_lib.study import notebooks, render, report
+
+    for table in tables:
+        report.write_table(report.tidy(table, profile, seeds, store), table, store.root)
+    parameters = {
+        "profile": profile,
+        "results": _from_repository(store.root),
+        "data_root": "",
+        "seeds": ",".join(map(str, seeds)),
+        "train": False,
+    }  # the notebooks only read: everything that could be trained has been
+    results = []
+    for number, path in enumerate(notebook_files, 1):
+        began = time.monotonic()
+        result = notebooks.execute(path, store.root / "notebooks" / path.name, parameters)
+        render.render_notebook(store.root / "notebooks" / path.name, store.root / "html")
+        how = "done" if result.ok else f"FAILED: {result.error}"
+        print(
+            f"[{number}/{len(notebook_files)}] notebook {path.stem}: {how} in {duration(time.monotonic() - began)}",
+            flush=True,
+        )
+        results.append(result)
+    index = render.write_index(store.root, profile, results)
+    print(f"Report: {index}", flush=True)
+    return results
+
+
+def _from_repository(path: Path) -> str:
+    """Relative where possible: an executed notebook is committed and must not carry a machine's paths."""
+    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)

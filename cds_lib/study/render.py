@@ -1,0 +1,198 @@
+"""Executed notebooks and the results folder as HTML pages that need nothing but themselves: no network, no script.
+
+A notebook becomes two pages, without and with its code. Both, and the index, share `templates/page.html.j2`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from functools import cache
+from itertools import chain, count
+from pathlib import Path
+
+import jinja2
+import nbformat
+from bs4 import BeautifulSoup
+from markupsafe import Markup
+from nbconvert import HTMLExporter
+from pygments.formatters import HtmlFormatter
+
+from cds_lib.study import formats, notebooks, profiles, report
+from cds_lib.study.footer import provenance_rows
+from cds_lib.study.notebooks import NotebookResult
+from cds_lib.study.progress import duration
+from cds_lib.study.store import Store, write_text
+from cds_lib.study.tables import TABLES
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+def render_notebook(executed: Path, html: Path) -> dict[str, Path]:
+    """Write html/<name>.html (without code) and html/<name>.code.html from a notebook that `notebooks.execute` wrote.
+
+    A failed notebook is rendered too, with a banner. `html` is RESULTS/html: the runs of RESULTS give the footer.
+    """
+    result = notebooks.stored_result(executed)
+    notebook = nbformat.read(executed, as_version=4)
+    store = Store(html.parent)
+    provenance = provenance_rows(store, _run_ids(result.name, store))
+    paths = {"html": html / f"{result.name}.html", "code": html / f"{result.name}.code.html"}
+    for kind, path in paths.items():
+        with_code = kind == "code"
+        body, toc = _with_contents(_exporter(with_code).from_notebook_node(notebook)[0])
+        failed = next((c.id for c in notebook.cells if result.error and f'cell "{c.id}"' in result.error), None)
+        page = _page(
+            title=_title(notebook, result.name),
+            body=Markup(body),
+            toc=toc,
+            links=[
+                {"href": "../index.html", "text": "All results", "current": False},
+                {"href": f"{result.name}.html", "text": "Report", "current": not with_code},
+                {"href": f"{result.name}.code.html", "text": "With code", "current": with_code},
+                {"href": f"../notebooks/{result.name}.ipynb", "text": "Notebook file", "current": False},
+            ],
+            profile=_parameter(notebook, "profile"),
+            error=result.error,
+            error_anchor=f"cell-{failed}" if f'id="cell-{failed}"' in body else None,
+            provenance=provenance,
+            code=with_code,
+        )
+        write_text(path, page)
+    return paths
+
+
+def write_index(results: Path, profile: str, executed_now: Sequence[NotebookResult] = ()) -> Path:
+    """Write RESULTS/index.html from what the folder holds; `executed_now` are results just obtained.
+
+    Lists the notebooks with their state, the tables with their progress, the failed runs with their one line, the
+    figures and the provenance. Works at any time, with any part missing.
+    """
+    results = Path(results)
+    store = Store(results)
+    ids = store.ids()
+    tables = [_table_entry(name, results) for name in TABLES if (results / "tables" / f"{name}.csv").exists()]
+    content = {
+        "description": profiles.describe(profile),
+        "notebooks": _notebook_entries(results, executed_now),
+        "tables": tables,
+        "failed": [_failed_entry(store, run_id) for run_id in ids if store.status(run_id).get("state") == "failed"],
+        "figures": [_figure_entry(path) for path in sorted((results / "figures").glob("*.svg"))],
+    }
+    body, toc = _with_contents(_environment().get_template("index.html.j2").render(content))
+    page = _page(
+        title="Contrastive Deep Supervision: results",
+        body=Markup(body),
+        toc=toc,
+        links=[{"href": "index.html", "text": "All results", "current": True}],
+        profile=profile,
+        error=None,
+        error_anchor=None,
+        provenance=provenance_rows(store, ids),
+        code=False,
+    )
+    write_text(results / "index.html", page)
+    return results / "index.html"
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+
+
+@cache
+def _exporter(with_code: bool) -> HTMLExporter:
+    return HTMLExporter(
+        template_name="cells",
+        extra_template_basedirs=[str(TEMPLATES)],
+        exclude_input=not with_code,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+    )
+
+
+def _with_contents(body: str) -> tuple[str, list[dict[str, str]]]:
+    """The body with a distinct id at every h2 and h3, and the table of contents that leads to them."""
+    soup = BeautifulSoup(body, "html.parser")
+    for pilcrow in soup.find_all("a", class_="anchor-link"):  # nbconvert's; the contents do its work
+        pilcrow.decompose()
+    toc, used = [], set()
+    for heading in soup.find_all(["h2", "h3"]):
+        text = heading.get_text(strip=True)
+        wanted = heading.get("id") or text.replace(" ", "-")
+        candidates = chain([wanted], (f"{wanted}-{i}" for i in count(2)))
+        heading["id"] = next(name for name in candidates if name not in used)
+        used.add(heading["id"])
+        toc.append({"level": heading.name[1], "id": heading["id"], "text": text})
+    return str(soup), toc
+
+
+def _page(*, code: bool, **content: object) -> str:
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    if code:
+        light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("default", "github-dark"))
+        # The page has its own background; only the colours of the tokens are wanted.
+        style += f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n.highlight {{ background: none; }}\n"
+    return _environment().get_template("page.html.j2").render(style=style, **content) + "\n"
+
+
+def _title(notebook: nbformat.NotebookNode, name: str) -> str:
+    """The text of the first `# heading`."""
+    for cell in notebook.cells:
+        for line in cell.source.splitlines() if cell.cell_type == "markdown" else ():
+            if line.startswith("# "):
+                return line.removeprefix("# ").strip()
+    return name
+
+
+def _parameter(notebook: nbformat.NotebookNode, name: str) -> str | None:
+    """What papermill was told for a parameter."""
+    return notebook.metadata.get("papermill", {}).get("parameters", {}).get(name)
+
+
+def _run_ids(name: str, store: Store) -> list[str]:
+    """The runs behind a notebook: those of its table, or all of the folder if it is not about one table."""
+    if (store.root / "tables" / f"{name}.csv").exists():
+        return [run for runs in report.read_table(name, store.root)["runs"] for run in runs.split()]
+    return store.ids()
+
+
+def _notebook_entries(results: Path, executed_now: Sequence[NotebookResult]) -> list[dict]:
+    """Every executed notebook of the folder, in the order of the tables and then by name."""
+    found = {path.stem: notebooks.stored_result(path) for path in sorted((results / "notebooks").glob("*.ipynb"))}
+    found |= {result.name: result for result in executed_now}
+    order = [name for name in TABLES if name in found] + [name for name in sorted(found) if name not in TABLES]
+    entries = []
+    for name in order:
+        path = results / "notebooks" / f"{name}.ipynb"
+        title = _title(nbformat.read(path, as_version=4), name) if path.exists() else name
+        result = found[name]
+        time = duration(result.seconds)
+        entries.append({"name": name, "title": title, "ok": result.ok, "error": result.error, "time": time})
+    return entries
+
+
+def _table_entry(name: str, results: Path) -> dict:
+    frame = report.read_table(name, results)
+    table = TABLES[name]
+    return {
+        "name": name,
+        "title": table.title,
+        "question": table.question,
+        "conclusion": report.conclusion(frame),
+        "html": Markup(formats.html_table(frame, table)),
+        "done": int(frame["n"].sum()),
+        "planned": int(frame["n_planned"].sum()),
+    }
+
+
+def _figure_entry(path: Path) -> dict:
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    return {"name": path.stem, "data": f"data:image/svg+xml;base64,{data}"}
+
+
+def _failed_entry(store: Store, run_id: str) -> dict:
+    error = (store.status(run_id).get("error") or "no message").splitlines()[0]
+    return {"id": run_id, "label": store.spec(run_id).label, "error": error}

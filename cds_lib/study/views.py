@@ -1,0 +1,77 @@
+"""What a notebook shows: one call a cell, each returning something Jupyter displays, and saving it to RESULTS."""
+
+from __future__ import annotations
+
+from html import escape
+
+import pandas as pd
+from IPython.display import HTML, SVG
+from matplotlib.figure import Figure
+
+from cds_lib.study import figures, formats, profiles, published, report
+from cds_lib.study.session import Session
+
+
+def published_table(table_id: str) -> HTML:
+    """A table of the paper as published, the longer side downwards, with the source of its numbers."""
+    down, across = published.columns(table_id), published.rows(table_id)
+    transposed = len(across) > len(down)
+    if transposed:
+        down, across = across, down
+
+    def cell(row: str, column: str) -> str:
+        value = published.published(table_id, *((row, column) if transposed else (column, row)))
+        return f'<td class="number">{formats.EMPTY if value is None else f"{value:.2f}"}</td>'
+
+    head = "".join(f'<th scope="col">{escape(formats.NAMES.get(name, name))}</th>' for name in across)
+    body = "".join(
+        f'<tr><th scope="row">{escape(formats.NAMES.get(row, row))}</th>'
+        + "".join(cell(row, column) for column in across)
+        + "</tr>"
+        for row in down
+    )
+    return HTML(
+        '<figure class="table"><div class="scroll" role="region" aria-label="published numbers" tabindex="0" '
+        f'style="overflow-x:auto"><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        f"<figcaption>Source: {escape(published.source(table_id))}.</figcaption></figure>"
+    )
+
+
+def plan(study: Session) -> HTML:
+    """What the profile runs, and how much of it is there at this moment."""
+    state = f"Seeds: {', '.join(map(str, study.seeds))}. {study.plan().describe()}."
+    return HTML(f"<p>{escape(profiles.describe(study.profile))}</p><p>{escape(state)}</p>")
+
+
+def table(study: Session) -> HTML:
+    """The result; written to RESULTS/tables as csv, Markdown and LaTeX."""
+    frame = study.frame()
+    report.write_table(frame, study.table, study.store.root)
+    return HTML(formats.html_table(frame, study.table))
+
+
+def conclusion(study: Session) -> HTML:
+    """What the verdicts add up to, in words."""
+    return HTML(f"<p>{escape(report.conclusion(study.frame()))}</p>")
+
+
+def gains(study: Session) -> SVG:
+    """The differences to the baseline beside the published ones; written to RESULTS/figures/<table>_gains.svg."""
+    description = "Difference to the baseline of every network, in percentage points, beside the published difference."
+    return save_and_show(study, "gains", figures.gains(study.frame()), description)
+
+
+def accuracy_curves(study: Session) -> SVG:
+    """Test accuracy by epoch; written to RESULTS/figures/<table>_accuracy.svg."""
+    histories: dict[str, dict[str, list[pd.DataFrame]]] = {}
+    for cell in study.table.cells(study.profile, study.seeds):
+        finished = [study.store.history(spec.id) for spec in cell.specs if study.store.is_done(spec.id)]
+        histories.setdefault(cell.model, {})[cell.method] = finished
+    description = "Test accuracy against the epoch, one panel a network, one line a method."
+    return save_and_show(study, "accuracy", figures.accuracy_curves(histories), description)
+
+
+def save_and_show(study: Session, kind: str, figure: Figure, description: str) -> SVG:
+    """Save the figure and return it; the description is what a screen reader says."""
+    path = figures.save_svg(figure, study.store.root / "figures" / f"{study.table.name}_{kind}.svg")
+    return SVG(path.read_text(encoding="utf-8"), metadata={"alt": description})

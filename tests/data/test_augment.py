@@ -1,0 +1,360 @@
+"""The two views against Pillow and torchvision: equal pixels for equal parameters, equal distributions without."""
+
+import itertools
+import platform
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms as T
+import torchvision.transforms.functional as TF
+from PIL import Image
+from scipy import stats
+
+from cds_lib.data import augment
+from cds_lib.data.augment import (
+    BLACK_PADDING,
+    BRIGHTNESS,
+    CIFAR_MEAN,
+    CIFAR_STD,
+    CONTRAST,
+    GREY_PADDING,
+    HUE,
+    SATURATION,
+    View1Params,
+    View2Params,
+    apply_view1,
+    apply_view2,
+    draw_view1,
+    draw_view2,
+    normalise,
+)
+
+STATS = (CIFAR_MEAN, CIFAR_STD)
+NEUTRAL = (1.0, 1.0, 1.0, 0.0)
+
+
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def make_images(n, size, seed=0):
+    """Noise, smooth colour gradients, nearly grey and fully saturated images in turn: (n, 3, size, size) uint8."""
+    random = np.random.default_rng(seed)
+    ramp = np.linspace(0, 1, size)
+    images = np.empty((n, 3, size, size), np.uint8)
+    for i in range(n):
+        noise = random.integers(0, 256, (3, size, size))
+        smooth = np.outer(ramp, ramp[::-1]) * random.uniform(-200, 200, (3, 1, 1)) + random.uniform(40, 215, (3, 1, 1))
+        grey = smooth[:1] + random.integers(-2, 3, (3, size, size))
+        images[i] = np.clip((noise, smooth, grey, noise // 128 * 255)[i % 4], 0, 255)
+    return torch.from_numpy(images)
+
+
+def to_pil(image):
+    return Image.fromarray(image.permute(1, 2, 0).numpy())
+
+
+def pixels(view):
+    """Undo the normalisation: whole numbers from 0 to 255, and nothing in between."""
+    x = (view.double() * torch.tensor(CIFAR_STD).view(3, 1, 1) + torch.tensor(CIFAR_MEAN).view(3, 1, 1)) * 255
+    assert (x - x.round()).abs().max() < 1e-3
+    return x.round().to(torch.int16)
+
+
+def assert_same_pixels(view, expected):
+    """`expected` (B, 3, S, S) uint8. Other processors fuse Pillow's multiply-add: rarely, a pixel is rounded apart."""
+    difference = (pixels(view) - expected).abs()
+    if platform.machine() in ("x86_64", "AMD64"):
+        assert difference.max() == 0
+    else:
+        assert (difference > 0).double().mean() < 1e-3
+
+
+def pil_crop_flip(image, top, left, flip, fill):
+    size, padding = image.height, image.height // 8
+    image = TF.crop(TF.pad(image, padding, fill=fill), int(top), int(left), size, size)
+    return TF.hflip(image) if flip else image
+
+
+def cut_out(tensor, y, x):
+    """The Cutout of DeVries and Taylor, as the released code has it: one hole of half the side, clipped."""
+    side = tensor.shape[1]
+    mask, half = np.ones((side, side), np.float32), side // 2 // 2
+    (y1, y2), (x1, x2) = np.clip((y - half, y + half), 0, side), np.clip((x - half, x + half), 0, side)
+    mask[y1:y2, x1:x2] = 0
+    return tensor * torch.from_numpy(mask)
+
+
+def pil_view1(images, params):
+    views = []
+    for i, image in enumerate(images):
+        view = pil_crop_flip(to_pil(image), params.top[i], params.left[i], params.flip[i], GREY_PADDING)
+        view = TF.to_tensor(view)
+        views.append(view if params.hole is None else cut_out(view, *params.hole[i].tolist()))
+    return torch.stack(views).mul(255).round().to(torch.uint8)
+
+
+def pil_view2(images, params):
+    adjust = {
+        BRIGHTNESS: TF.adjust_brightness,
+        CONTRAST: TF.adjust_contrast,
+        SATURATION: TF.adjust_saturation,
+        HUE: TF.adjust_hue,
+    }
+    views = []
+    for i, image in enumerate(images):
+        view = pil_crop_flip(to_pil(image), params.top[i], params.left[i], params.flip[i], BLACK_PADDING)
+        if params.jitter[i]:
+            for operation in params.order[i].tolist():
+                view = adjust[operation](view, params.factors[i, operation].item())
+        if params.grey[i]:
+            view = TF.to_grayscale(view, num_output_channels=3)
+        views.append(TF.pil_to_tensor(view))
+    return torch.stack(views)
+
+
+def fixed_view2(n, size, order=(0, 1, 2, 3), factors=NEUTRAL, jitter=True, grey=False):
+    """The same parameters for n images, in the middle of the padded image and not flipped."""
+    middle = torch.full((n,), size // 8)
+    switch = torch.zeros(n, dtype=torch.bool)
+    return View2Params(
+        middle, middle, switch, switch | jitter, torch.tensor([order] * n), torch.tensor([factors] * n), switch | grey
+    )
+
+
+@pytest.mark.parametrize("size", [16, 24, 32])
+@pytest.mark.parametrize("cutout", [True, False])
+def test_view1_has_the_pixels_of_pillow(size, cutout):
+    images = make_images(64, size)
+    params = draw_view1(64, size, generator(1), cutout)
+    assert_same_pixels(apply_view1(images, params, *STATS), pil_view1(images, params))
+
+
+@pytest.mark.parametrize("size", [16, 24, 32])
+def test_view2_has_the_pixels_of_pillow(size):
+    images = make_images(256, size)
+    params = draw_view2(256, size, generator(2))
+    assert_same_pixels(apply_view2(images, params, *STATS), pil_view2(images, params))
+
+
+def test_every_order_of_the_jitter_has_the_pixels_of_pillow():
+    orders = torch.tensor(list(itertools.permutations(range(4))))
+    images = make_images(96, 16)
+    params = draw_view2(96, 16, generator(3))
+    params = params._replace(order=orders.repeat(4, 1), jitter=torch.ones(96, dtype=torch.bool))
+    assert_same_pixels(apply_view2(images, params, *STATS), pil_view2(images, params))
+
+
+@pytest.mark.parametrize("operation", [BRIGHTNESS, CONTRAST, SATURATION, HUE])
+@pytest.mark.parametrize("strength", [-1.0, -0.3, 0.2, 1.0])
+def test_single_operations_have_the_pixels_of_pillow(operation, strength):
+    factors = list(NEUTRAL)
+    factors[operation] += augment.JITTER_STRENGTH[operation] * strength
+    images = make_images(16, 32)
+    params = fixed_view2(16, 32, factors=factors)
+    assert_same_pixels(apply_view2(images, params, *STATS), pil_view2(images, params))
+
+
+@pytest.mark.parametrize("shift", [-0.1, 0.0, 0.033, 0.1])
+def test_hue_of_a_quarter_million_colours_equals_pillow(shift):
+    """Every green and blue with four reds: the 8-bit HSV roundings differ by colour, so all sectors are needed."""
+    green, blue = torch.meshgrid(torch.arange(256), torch.arange(256), indexing="ij")
+    images = torch.stack([torch.stack([torch.full_like(green, red), green, blue]) for red in (0, 77, 128, 255)])
+    images = images.to(torch.uint8)
+    params = fixed_view2(4, 256, factors=(1.0, 1.0, 1.0, shift))
+    assert_same_pixels(apply_view2(images, params, *STATS), pil_view2(images, params))
+
+
+def test_hue_is_near_the_exact_rotation():
+    """torchvision's tensor version keeps the hue as a float; 8 bits of it lose a few levels, never more than 12."""
+    images = make_images(16, 32)
+    params = fixed_view2(16, 32, factors=(1.0, 1.0, 1.0, 0.07))
+    difference = (pixels(apply_view2(images, params, *STATS)) - TF.adjust_hue(images, 0.07)).abs().double()
+    assert difference.max() <= 12 and difference.mean() < 3
+
+
+@pytest.mark.parametrize("jitter", [True, False])
+@pytest.mark.parametrize("grey", [True, False])
+def test_batches_in_which_all_or_none_are_jittered_or_grey(jitter, grey):
+    images = make_images(8, 16)
+    params = fixed_view2(8, 16, order=(3, 1, 0, 2), factors=(1.3, 0.7, 1.2, 0.05), jitter=jitter, grey=grey)
+    view = apply_view2(images, params, *STATS)
+    assert_same_pixels(view, pil_view2(images, params))
+    if grey:
+        plain = pixels(view)
+        assert torch.equal(plain[:, 0], plain[:, 1]) and torch.equal(plain[:, 0], plain[:, 2])
+    elif not jitter:
+        assert_same_pixels(view, images)
+
+
+def test_cutout_is_black_half_as_wide_and_clipped():
+    white = torch.full((3, 3, 32, 32), 255, dtype=torch.uint8)
+    middle = torch.full((3,), 4)
+    hole = torch.tensor([[16, 16], [0, 31], [5, 20]])
+    params = View1Params(middle, middle, torch.zeros(3, dtype=torch.bool), hole)
+    black = pixels(apply_view1(white, params, *STATS)) == 0
+    assert black.sum((1, 2, 3)).tolist() == [3 * 16 * 16, 3 * 8 * 9, 3 * 13 * 16]
+    assert black[0, :, 8:24, 8:24].all() and black[1, :, :8, 23:].all() and black[2, :, :13, 12:28].all()
+
+
+def test_the_padding_is_grey_in_view_1_and_black_in_view_2():
+    images = torch.full((1, 3, 32, 32), 200, dtype=torch.uint8)
+    corner, no = torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.bool)
+    view1 = pixels(apply_view1(images, View1Params(corner, corner, no, None), *STATS))
+    view2 = fixed_view2(1, 32, jitter=False)._replace(top=corner, left=corner)
+    view2 = pixels(apply_view2(images, view2, *STATS))
+    for view, fill in ((view1, 128), (view2, 0)):
+        assert (view[..., :4, :] == fill).all() and (view[..., :4] == fill).all() and (view[..., 4:, 4:] == 200).all()
+
+
+@pytest.mark.parametrize(("draw", "apply"), [(draw_view1, apply_view1), (draw_view2, apply_view2)])
+def test_an_image_is_augmented_the_same_alone_and_in_any_batch(draw, apply):
+    images = make_images(24, 16)
+    params = draw(24, 16, generator(4))
+    before = images.clone()
+    whole = apply(images, params, *STATS)
+    alone = [apply(images[i : i + 1], type(params)(*(p[i : i + 1] for p in params)), *STATS) for i in range(24)]
+    assert torch.equal(whole, torch.cat(alone))
+    other = torch.randperm(24, generator=generator(5))
+    assert torch.equal(whole[other], apply(images[other], type(params)(*(p[other] for p in params)), *STATS))
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize(("draw", "apply"), [(draw_view1, apply_view1), (draw_view2, apply_view2)])
+def test_views_are_normalised_floats_in_channels_last(draw, apply):
+    images = make_images(10, 16)
+    view = apply(images, draw(10, 16, generator(0)), *STATS)
+    assert view.dtype == torch.float32 and view.shape == images.shape
+    assert view.is_contiguous(memory_format=torch.channels_last) and not view.requires_grad
+    assert pixels(view).min() >= 0 and pixels(view).max() <= 255
+    channels_last = images.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(view, apply(channels_last, draw(10, 16, generator(0)), *STATS))
+
+
+def test_normalise_equals_torchvision_and_survives_inference_mode():
+    images = make_images(4, 16)
+    expected = TF.normalize(images.float() / 255, CIFAR_MEAN, CIFAR_STD)
+    augment._scale_and_shift.cache_clear()
+    with torch.inference_mode():  # what evaluation caches must also serve training
+        torch.testing.assert_close(normalise(images, *STATS), expected, rtol=0, atol=2e-6)
+    view = normalise(images, *STATS)
+    torch.testing.assert_close(view, expected, rtol=0, atol=2e-6)
+    torch.nn.functional.conv2d(view, torch.ones(1, 3, 3, 3, requires_grad=True)).sum().backward()
+
+
+def test_draws_follow_from_the_generator_alone():
+    for draw in (draw_view1, draw_view2):
+        first, again, other = (draw(50, 32, generator(seed)) for seed in (7, 7, 8))
+        assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+        assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    plain, cut = draw_view1(50, 32, generator(7), cutout=False), draw_view1(50, 32, generator(7))
+    assert plain.hole is None and all(torch.equal(a, b) for a, b in zip(plain[:3], cut[:3], strict=True))
+
+
+# Distributions. The seeds are fixed; a threshold of p = 1e-3 fails a correct implementation for one seed in a thousand.
+P_VALUE = 1e-3
+
+
+def uniform_p(values, cells):
+    return stats.chisquare(np.bincount(values.numpy(), minlength=cells)).pvalue
+
+
+@pytest.mark.parametrize(("size", "places"), [(32, 9), (16, 5)])
+@pytest.mark.parametrize("draw", [draw_view1, draw_view2])
+def test_crop_offsets_and_flips_are_uniform(draw, size, places):
+    n = 81_000
+    params = draw(n, size, generator(10))
+    assert uniform_p(params.top * places + params.left, places**2) > P_VALUE
+    assert stats.binomtest(int(params.flip.sum()), n, 0.5).pvalue > P_VALUE
+    assert uniform_p((params.top * places + params.left) * 2 + params.flip, 2 * places**2) > P_VALUE
+
+
+def test_hole_centres_are_uniform_over_the_image():
+    hole = draw_view1(102_400, 32, generator(11)).hole
+    assert hole.min() == 0 and hole.max() == 31
+    assert uniform_p(hole[:, 0] * 32 + hole[:, 1], 1024) > P_VALUE
+
+
+def test_jitter_and_grey_have_the_released_probabilities():
+    n = 48_000
+    params = draw_view2(n, 32, generator(12))
+    assert stats.binomtest(int(params.jitter.sum()), n, 0.8).pvalue > P_VALUE
+    assert stats.binomtest(int(params.grey.sum()), n, 0.2).pvalue > P_VALUE
+    both = stats.chi2_contingency(stats.contingency.crosstab(params.jitter.numpy(), params.grey.numpy()).count)
+    assert both.pvalue > P_VALUE  # drawn independently
+    code = params.order @ torch.tensor([64, 16, 4, 1])
+    counts = torch.unique(code, return_counts=True)[1].numpy()
+    assert len(counts) == 24 and stats.chisquare(counts).pvalue > P_VALUE
+    for operation, (low, high) in enumerate([(0.6, 1.4), (0.6, 1.4), (0.6, 1.4), (-0.1, 0.1)]):
+        factors = params.factors[:, operation].double().numpy()
+        assert low - 1e-6 <= factors.min() and factors.max() <= high + 1e-6
+        assert stats.kstest(factors, "uniform", (low, high - low)).pvalue > P_VALUE
+
+
+class ReleasedCutout:
+    def __call__(self, tensor):
+        return cut_out(tensor, *torch.randint(tensor.shape[1], (2,)).tolist())
+
+
+def released_pipelines(size):
+    """The two pipelines of the released script, written with torchvision's classes."""
+    last = T.Normalize(*STATS)
+    flip = T.RandomHorizontalFlip()
+    crop1, crop2 = T.RandomCrop(size, padding=size // 8, fill=128), T.RandomCrop(size, padding=size // 8)
+    jitter = T.RandomApply([T.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8)
+    view1 = T.Compose([crop1, flip, T.ToTensor(), ReleasedCutout(), last])
+    return view1, T.Compose([crop2, flip, jitter, T.RandomGrayscale(p=0.2), T.ToTensor(), last])
+
+
+@pytest.mark.parametrize("view", [1, 2])
+def test_moments_of_many_draws_agree_with_the_released_pipeline(view):
+    """Of one asymmetric colour image: mean and spread of channels, quadrants and whole views over 2,000 draws each."""
+    n, size = 2000, 16
+    image = make_images(2, size, seed=3)[1]
+    image[0] = 255 - image[0] // 2
+    images = image.expand(n, 3, size, size)
+    with torch.random.fork_rng():
+        torch.manual_seed(20)
+        pipeline = released_pipelines(size)[view - 1]
+        released = torch.stack([pipeline(to_pil(image)) for _ in range(n)])
+    if view == 1:
+        ours = apply_view1(images, draw_view1(n, size, generator(21)), *STATS)
+    else:
+        ours = apply_view2(images, draw_view2(n, size, generator(21)), *STATS)
+
+    def summaries(views):
+        quadrants = views.unfold(2, 8, 8).unfold(3, 8, 8).mean((4, 5)).flatten(1)  # (n, 12)
+        return torch.cat([quadrants, views.mean((2, 3)), views.std((2, 3)), views.std(1).mean((1, 2))[:, None]], 1).double()
+
+    a, b = summaries(released), summaries(ours)
+    limit = stats.norm.isf(P_VALUE / 2 / (2 * a.shape[1]))  # Bonferroni over all means and spreads
+    z_mean = (a.mean(0) - b.mean(0)) / ((a.var(0) + b.var(0)) / n).sqrt()
+    assert z_mean.abs().max() < limit
+    square_a, square_b = (a - a.mean(0)) ** 2, (b - b.mean(0)) ** 2
+    z_spread = (square_a.mean(0) - square_b.mean(0)) / ((square_a.var(0) + square_b.var(0)) / n).sqrt()
+    assert z_spread.abs().max() < limit
+    for column in range(a.shape[1]):
+        assert stats.ks_2samp(a[:, column], b[:, column]).pvalue > P_VALUE / a.shape[1]
+
+
+@pytest.mark.parametrize("wrong", ["float", "oblong", "one channel"])
+def test_other_images_are_refused(wrong):
+    images = {
+        "float": torch.zeros(2, 3, 16, 16),
+        "oblong": torch.zeros(2, 3, 16, 24, dtype=torch.uint8),
+        "one channel": torch.zeros(2, 1, 16, 16, dtype=torch.uint8),
+    }[wrong]
+    with pytest.raises(ValueError, match="square uint8 images"):
+        apply_view1(images, draw_view1(2, 16, generator(0)), *STATS)
+    with pytest.raises(ValueError, match="square uint8 images"):
+        apply_view2(images, draw_view2(2, 16, generator(0)), *STATS)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_gpu_makes_the_same_pixels():
+    images = make_images(64, 32)
+    for draw, apply in ((draw_view1, apply_view1), (draw_view2, apply_view2)):
+        params = draw(64, 32, generator(0))
+        on_gpu = apply(images.cuda(), type(params)(*(p.cuda() for p in params)), *STATS).cpu()
+        assert torch.equal(pixels(on_gpu), pixels(apply(images, params, *STATS)))

@@ -1,0 +1,195 @@
+"""Runs on the local engine: trained, failed, killed, resumed. The budgets are tiny, the processes are real."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cds_lib.errors import UsageError
+from cds_lib.study import local_engine, profiles, runner
+from cds_lib.study.progress import Progress
+from cds_lib.study.store import Store
+from cds_lib.study.tables import TABLES
+
+TIMINGS = {"seconds", "images_per_second", "peak_memory_mib"}
+
+
+def tiny(method, seed=0, epochs=2, **options):
+    spec = profiles.supervised("smoke", "cifar10", "resnet18", method, seed)
+    budget = replace(spec.budget, train_size=40, batch_size=20, epochs=epochs, val_size=20)
+    return replace(spec, budget=budget, options={**spec.options, **options})
+
+
+def train(specs, store, jobs=2):
+    store.open_for_writing()
+    return local_engine.run(specs, store, Path("no data"), jobs=jobs, progress=Progress(len(specs), 0, jobs))
+
+
+def results(store, spec):
+    return {key: value for key, value in store.metrics(spec.id).items() if key not in TIMINGS}
+
+
+def test_runs_are_trained_recorded_and_paired(tmp_path, capsys):
+    store = Store(tmp_path)
+    baseline, cds, broken = tiny("baseline"), tiny("cds"), tiny("cds", taps=[9])
+    failed = train([baseline, cds, broken], store)
+    assert list(failed) == [broken.id]
+    assert "taps must be increasing stages" in failed[broken.id]
+    assert store.status(broken.id)["state"] == "failed"
+    assert store.status(broken.id)["error"] == failed[broken.id]
+    assert not store.is_done(broken.id)
+    for spec in (baseline, cds):
+        files = set(os.listdir(store.run_dir(spec.id)))
+        assert files >= {"spec.json", "status.json", "history.csv", "metrics.json", "split.npz", "model.pt", "log.txt"}
+        assert "checkpoint.pt" not in files
+        status = store.status(spec.id)
+        assert status["state"] == "done"
+        assert status["data"]["kind"] == "standin"
+        assert status["versions"].keys() >= {"torch", "timm", "python"}
+        history, metrics = store.history(spec.id), store.metrics(spec.id)
+        assert list(history["epoch"]) == [1, 2]
+        assert metrics["test_top1_last"] == pytest.approx(history["test_top1"].iloc[-1])
+        assert metrics["test_top1_best"] == pytest.approx(history["test_top1"].max())
+        assert 0 <= metrics["val_top1_last"] <= 100
+    # Same seed: same images drawn from the training set.
+    splits = [(store.run_dir(spec.id) / "split.npz").read_bytes() for spec in (baseline, cds)]
+    assert splits[0] == splits[1]
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("top-1" in line for line in lines) == 2
+    assert sum("FAILED" in line for line in lines) == 1
+
+
+# A sweep of one run in a process of its own, that can be killed from outside.
+SWEEP = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_engine import tiny, train
+from cds_lib.study.store import Store
+if __name__ == "__main__":
+    train([tiny("cds", epochs=12)], Store(sys.argv[1]), jobs=1)
+"""
+
+
+def start_sweep(folder):
+    root = Path(__file__).parents[2]
+    script = folder / "sweep.py"
+    script.write_text(SWEEP)
+    return subprocess.Popen(
+        [sys.executable, str(script), str(folder / "results"), str(Path(__file__).parent)],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def wait_until(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.02)
+
+
+def test_a_killed_sweep_takes_its_runs_with_it_and_resumes_to_the_same_result(tmp_path):
+    spec = tiny("cds", epochs=12)
+    store = Store(tmp_path / "results")
+    sweep = start_sweep(tmp_path)
+    wait_until(lambda: len(store.history(spec.id)) >= 2)
+    assert store.status(spec.id)["state"] == "running"
+    sweep.send_signal(signal.SIGKILL)
+    sweep.wait()
+    wait_until(lambda: store.status(spec.id)["state"] == "interrupted", 20)  # the worker has died too
+    epochs = len(store.history(spec.id))
+    assert epochs < 12
+    assert not store.is_done(spec.id)
+
+    assert train([spec], store) == {}
+    undisturbed = Store(tmp_path / "undisturbed")
+    assert train([spec], undisturbed) == {}
+    assert results(store, spec) == results(undisturbed, spec)
+    columns = [c for c in store.history(spec.id) if c not in TIMINGS]
+    assert store.history(spec.id)[columns].equals(undisturbed.history(spec.id)[columns])
+
+
+def test_a_worker_that_is_killed_is_a_failure_and_the_next_run_goes_on(tmp_path):
+    store = Store(tmp_path)
+    victim, other = tiny("baseline", epochs=200), tiny("baseline", seed=1)
+
+    class Killer(Progress):
+        def advance(self, spec, epochs_done):
+            super().advance(spec, epochs_done)
+            if spec == victim:
+                owner = (store.run_dir(victim.id) / ".lock").read_text().split()[1]
+                os.kill(int(owner), signal.SIGKILL)
+
+    store.open_for_writing()
+    failed = local_engine.run([victim, other], store, Path("none"), jobs=1, progress=Killer(2, 0, 1))
+    assert "died (signal 9)" in failed[victim.id]
+    assert store.status(victim.id)["state"] == "failed"
+    assert store.is_done(other.id)
+
+
+def test_a_full_disk_is_one_sentence_and_nothing_half_written(tmp_path, monkeypatch):
+    """The limit on file sizes of this process stands in for the disk: the checkpoint does not fit."""
+    import resource
+
+    import torch
+
+    from cds_lib.errors import RunError
+    from cds_lib.study.execute import execute
+
+    torch.set_num_threads(1)
+    store = Store(tmp_path)
+    store.open_for_writing()
+    spec = tiny("baseline")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
+    try:
+        with pytest.raises(RunError, match="free space"):
+            execute(spec, store, Path("none"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert store.status(spec.id)["state"] == "failed"
+    assert not [name for name in os.listdir(store.run_dir(spec.id)) if name.endswith((".pt", ".part"))]
+    assert execute(spec, store, Path("none"))["epochs"] == 2  # with space again it goes through
+
+
+def test_plans_sort_runs_by_state(tmp_path):
+    table = TABLES["00_start_here"]
+    store = Store(tmp_path)
+    first, second = table.runs("smoke", (0,))
+    (store.run_dir(first.id)).mkdir(parents=True)
+    (store.run_dir(first.id) / "metrics.json").write_text("{}")
+    store.write_status(second.id, state="failed", error="no")
+    plan = runner.make_plan([table, table], "smoke", (0,), store, retry_failed=False)
+    assert (plan.done, plan.missing, plan.failed) == ((first,), (), (second,))
+    assert plan.describe() == "2 runs: 1 done, 0 to train, 1 failed before (--retry-failed tries them again)"
+    assert runner.make_plan([table], "smoke", (0,), store, retry_failed=True).missing == (second,)
+    assert runner.train_missing(plan, store, tmp_path) == {}
+
+
+@pytest.mark.parametrize("text", ["a", "1.5", "-1", "0,,1", "٣"])
+def test_seeds_that_are_no_whole_numbers_are_refused(text):
+    with pytest.raises(UsageError, match="Seeds must be whole numbers"):
+        runner.parse_seeds(text, "mini")
+
+
+def test_seeds():
+    assert runner.parse_seeds("", "mini") == (0, 1, 2)
+    assert runner.parse_seeds("2, 0,2", "mini") == (2, 0)
+
+
+def test_json_of_a_run_is_readable(tmp_path):
+    store = Store(tmp_path)
+    spec = tiny("baseline", epochs=1)
+    assert train([spec], store, jobs=1) == {}
+    assert json.loads((store.run_dir(spec.id) / "spec.json").read_text()) == spec.to_dict()

@@ -1,0 +1,97 @@
+"""Figures show what is in the table, are the same bytes every time, and survive missing runs."""
+
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from cds_lib.study import figures
+
+
+def frame(profile="mini", **changes):
+    rows = [
+        {"model": "resnet18", "method": "baseline", "n": 3, "baseline_delta": np.nan, "paper_delta": np.nan},
+        {"model": "resnet18", "method": "dsn", "n": 3, "baseline_delta": 1.0, "paper_delta": 0.85},
+        {"model": "resnet18", "method": "cds", "n": 1, "baseline_delta": 2.0, "paper_delta": 3.39},
+        {"model": "resnet50", "method": "baseline", "n": 0, "baseline_delta": np.nan, "paper_delta": np.nan},
+        {"model": "resnet50", "method": "dsn", "n": 0, "baseline_delta": np.nan, "paper_delta": 1.15},
+        {"model": "resnet50", "method": "cds", "n": 0, "baseline_delta": np.nan, "paper_delta": np.nan},
+    ]
+    interval = {"ci_low": [np.nan, 0.5, np.nan, np.nan, np.nan, np.nan]}
+    interval["ci_high"] = [np.nan, 1.5, np.nan, np.nan, np.nan, np.nan]
+    return pd.DataFrame(rows).assign(profile=profile, **interval)
+
+
+def history(*accuracies):
+    return pd.DataFrame({"epoch": range(1, len(accuracies) + 1), "test_top1": accuracies})
+
+
+def points(axes, filled):
+    """x of every marker that stands for a difference."""
+    found = []
+    for line in axes.lines:
+        if line.get_marker() not in ("None", None, "") and len(line.get_xdata()) == 1:
+            hollow = line.get_markerfacecolor() == "none"
+            found += [] if hollow == filled else list(line.get_xdata())
+    return found
+
+
+def test_gains_show_ours_filled_and_the_papers_hollow():
+    axes = figures.gains(frame()).axes[0]
+    assert points(axes, filled=True) == [1.0, 2.0]
+    assert points(axes, filled=False) == [0.85, 3.39, 1.15]
+    bars = [list(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2 and line.get_lw() > 1]
+    assert bars == [[0.5, 1.5]]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["resnet18", "resnet50"]
+    assert [text.get_text() for text in axes.texts] == ["n = 3", "n = 1", "not run", "not run"]
+    assert "percentage points" in axes.get_xlabel()
+    assert axes.get_title() == ""
+
+
+def test_gains_of_smoke_say_so():
+    assert "mean nothing" in figures.gains(frame("smoke")).axes[0].get_title()
+
+
+def test_curves_are_means_over_the_seeds_at_common_epochs():
+    seeds = [history(10, np.nan, 30), history(20, np.nan, 50), pd.DataFrame({"epoch": [1], "train_loss": [2.0]})]
+    figure = figures.accuracy_curves(
+        {"resnet18": {"baseline": seeds, "cds": []}, "resnet50": {"baseline": [], "cds": []}}
+    )
+    (axes,) = figure.axes
+    (line,) = axes.lines
+    assert list(line.get_xdata()) == [1, 3]
+    assert list(line.get_ydata()) == [15, 40]
+    assert axes.get_title() == "resnet18"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["baseline"]
+
+
+def test_a_method_looks_the_same_in_both_figures():
+    curves = figures.accuracy_curves({"resnet18": {"baseline": [history(1)], "dsn": [history(1)], "cds": [history(1)]}})
+    by_label = {line.get_label(): to_hex(line.get_color()) for line in curves.axes[0].lines}
+    gains = {text.get_text(): handle for handle, text in legend(figures.gains(frame()))}
+    for method in ("DSN", "CDS"):
+        assert to_hex(gains[f"{method}, this study"].get_color()) == by_label[method]
+
+
+def legend(figure):
+    (found,) = figure.legends
+    return zip(found.legend_handles, found.get_texts(), strict=True)
+
+
+def test_without_any_run_there_is_a_figure_that_says_so():
+    text = figures.svg_text(figures.accuracy_curves({"resnet18": {"baseline": []}}))
+    assert "no run is finished" in text  # matplotlib keeps the text as a comment beside its outline
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: figures.gains(frame()), lambda: figures.accuracy_curves({"m": {"cds": [history(1, 2)]}})]
+)
+def test_svg_is_the_same_bytes_every_time_and_complete(make, tmp_path):
+    first = figures.save_svg(make(), tmp_path / "folder" / "a.svg")
+    second = figures.save_svg(make(), tmp_path / "folder" / "b.svg")
+    assert first.read_bytes() == second.read_bytes()
+    assert ElementTree.parse(first).getroot().tag.endswith("svg")
+    assert sorted(path.name for path in first.parent.iterdir()) == ["a.svg", "b.svg"]
+    assert "<dc:date>" not in first.read_text()

@@ -1,0 +1,99 @@
+"""What a run's id depends on, and what it must not depend on."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from cds_lib.errors import UsageError
+from cds_lib.study import profiles
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.tables import TABLE1_MODELS, TABLES, find_table
+
+SPEC = profiles.supervised("paper", "cifar100", "resnet18", "cds", 0)
+
+
+def test_the_id_is_a_hash_of_the_content_and_nothing_else():
+    again = RunSpec.from_dict(json.loads(json.dumps(SPEC.to_dict())))
+    assert again == SPEC
+    assert again.id == SPEC.id
+    turned = RunSpec.from_dict(dict(reversed(SPEC.to_dict().items())))
+    assert turned.id == SPEC.id
+    assert len(SPEC.id) == 12
+    assert int(SPEC.id, 16) >= 0
+
+
+def test_ids_never_change():
+    """Pinned: a changed id would orphan every finished run of every user."""
+    assert profiles.supervised("paper", "cifar100", "resnet18", "cds", 0).id == "PINNED_PAPER"
+    assert profiles.supervised("mini", "cifar100", "resnet18", "baseline", 2).id == "PINNED_MINI"
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"method": "dsn"}, {"model": "resnet34"}, {"dataset": "cifar10"}, {"options": {}}]
+)
+def test_everything_that_decides_a_result_changes_the_id(change):
+    assert replace(SPEC, **change).id != SPEC.id
+    assert replace(SPEC, budget=replace(SPEC.budget, epochs=301)).id != SPEC.id
+
+
+def test_a_field_added_later_leaves_old_ids_alone():
+    old = SPEC.to_dict()
+    assert old["budget"]["train_size"] is None
+    assert "train_size" not in SPEC.canonical
+    del old["budget"]["train_size"]  # a spec.json from before the field was there
+    assert RunSpec.from_dict(old).id == SPEC.id
+
+
+@pytest.mark.parametrize("broken", [{}, {"budget": {}}, {"budget": 3}, {**SPEC.to_dict(), "colour": "red"}])
+def test_a_spec_of_another_version_is_one_sentence(broken):
+    with pytest.raises(UsageError, match="written by another version"):
+        RunSpec.from_dict(broken)
+
+
+def test_the_paper_profile_is_the_released_protocol():
+    budget = SPEC.budget
+    assert (budget.epochs, budget.batch_size, budget.image_size, budget.width) == (300, 128, 32, 1.0)
+    assert (budget.lr, budget.momentum, budget.weight_decay) == (0.1, 0.9, 5e-4)
+    assert (budget.schedule, budget.milestones, budget.warmup_epochs) == ("step", (90, 180, 280), 0)
+    assert SPEC.options == {"weight": 0.1, "temperature": 0.07, "taps": [1, 2, 3, 4]}
+    assert budget.cutout
+    assert budget.train_size is None
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(UsageError, match="Unknown profile 'tiny'"):
+        profiles.supervised("tiny", "cifar100", "resnet18", "cds", 0)
+    with pytest.raises(UsageError, match="Unknown method 'cdx'"):
+        profiles.supervised("mini", "cifar100", "resnet18", "cdx", 0)
+    with pytest.raises(UsageError, match="Unknown table 'table9'"):
+        find_table("table9")
+
+
+def test_table1_is_ten_networks_by_method_with_the_published_numbers():
+    table = TABLES["table1_cifar100"]
+    cells = table.cells("paper", (0, 1, 2))
+    assert len(TABLE1_MODELS) == 10
+    assert {(c.model, c.method) for c in cells} >= {(m, k) for m in TABLE1_MODELS for k in ("baseline", "dsn", "cds")}
+    by_key = {(c.model, c.method): c for c in cells}
+    assert by_key["resnet18", "baseline"].paper == 77.45
+    assert by_key["resnet18", "cds"].paper == 80.84
+    assert by_key["preactresnet18", "dsn"].paper == 77.40
+    assert by_key["resnet18", "cds"].reference == by_key["resnet18", "baseline"].key
+    assert [spec.seed for spec in by_key["resnet18", "cds"].specs] == [0, 1, 2]
+
+
+def test_runs_are_unique_and_come_seed_by_seed():
+    runs = TABLES["table1_cifar100"].runs("mini", (0, 1))
+    assert len({run.id for run in runs}) == len(runs)
+    assert [run.seed for run in runs] == sorted(run.seed for run in runs)
+
+
+def test_reading_results_needs_no_torch():
+    code = (
+        "import sys, cds_lib.cli, cds_lib.study.report, cds_lib.study.session, cds_lib.study.runner\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,113 @@
+"""The store: whole files or none, honest states, one writer, clear refusals."""
+
+import json
+import multiprocessing
+import os
+import stat
+
+import pytest
+
+from cds_lib.errors import RunError, UsageError
+from cds_lib.study import profiles
+from cds_lib.study.store import Store, write_json, write_text
+
+SPEC = profiles.supervised("smoke", "cifar100", "resnet18", "cds", 0)
+
+
+def test_a_run_is_finished_exactly_when_its_metrics_are_there(tmp_path):
+    store = Store(tmp_path)
+    assert not store.is_done(SPEC.id)
+    assert store.status(SPEC.id) == {}
+    assert store.history(SPEC.id).empty
+    write_json(store.run_dir(SPEC.id) / "spec.json", SPEC.to_dict())
+    write_json(store.run_dir(SPEC.id) / "metrics.json", {"test_top1_last": 1.5})
+    assert store.is_done(SPEC.id)
+    assert store.metrics(SPEC.id) == {"test_top1_last": 1.5}
+    assert store.spec(SPEC.id) == SPEC
+    assert store.ids() == [SPEC.id]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_part(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write_text(path, "old")
+
+    def full(fd):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_json_refuses_numbers_that_are_none(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "m.json", {"test_top1_last": float("nan")})
+    assert os.listdir(tmp_path) == []
+
+
+def hold(root, ready, done):
+    store = Store(root)
+    with store.lock(), store.lock_run(SPEC.id):
+        store.write_status(SPEC.id, state="running")
+        ready.set()
+        done.wait(20)
+
+
+def test_one_writer_at_a_time_and_a_dead_one_holds_nothing(tmp_path):
+    store = Store(tmp_path)
+    store.open_for_writing()
+    context = multiprocessing.get_context("fork")
+    ready, done = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(tmp_path, ready, done))
+    other.start()
+    assert ready.wait(20)
+    with pytest.raises(UsageError, match=f"in use by process {other.pid}"), store.lock():
+        pass
+    with pytest.raises(RunError, match=f"being trained by process {other.pid}"), store.lock_run(SPEC.id):
+        pass
+    assert store.status(SPEC.id)["state"] == "running"
+    other.kill()
+    other.join()
+    assert store.status(SPEC.id)["state"] == "interrupted"
+    with store.lock(), store.lock_run(SPEC.id):
+        pass
+
+
+def test_a_newer_store_is_left_alone(tmp_path):
+    write_json(tmp_path / "store.json", {"version": 99})
+    with pytest.raises(UsageError, match="newer version"):
+        Store(tmp_path).open_for_writing()
+
+
+def test_a_damaged_marker_or_run_file_is_named(tmp_path):
+    (tmp_path / "store.json").write_text("{")
+    with pytest.raises(UsageError, match="cannot be used"):
+        Store(tmp_path).open_for_writing()
+    folder = tmp_path / "runs" / SPEC.id
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text('{"test_top1_last": 3')
+    with pytest.raises(RunError, match=r"metrics\.json cannot be read .* delete the folder"):
+        Store(tmp_path).metrics(SPEC.id)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_refused(tmp_path):
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    with pytest.raises(UsageError, match="make it writable"):
+        Store(tmp_path / "results").open_for_writing()
+
+
+def test_a_file_in_the_way_is_refused(tmp_path):
+    (tmp_path / "results").write_text("I am a file")
+    with pytest.raises(UsageError, match="cannot be used"):
+        Store(tmp_path / "results").open_for_writing()
+
+
+def test_status_merges(tmp_path):
+    store = Store(tmp_path)
+    store.write_status(SPEC.id, state="done", error=None)
+    store.write_status(SPEC.id, finished="now")
+    found = json.loads((store.run_dir(SPEC.id) / "status.json").read_text())
+    assert found == {"state": "done", "error": None, "finished": "now"}

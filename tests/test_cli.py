@@ -1,0 +1,136 @@
+"""The commands as a user meets them: what bad input says, with which exit code, and that nothing else is printed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cds_lib.study import profiles
+from cds_lib.study.store import Store, write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def command(*arguments, cwd=None, **environment):
+    process = subprocess.run(
+        [sys.executable, "-m", "cds_lib", *map(str, arguments)],
+        cwd=cwd or ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "Traceback" not in process.stderr + process.stdout
+    return process
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run-all", "--only", "table9"], "There is no table or notebook 'table9': choose from"),
+        (["run-all", "--profile", "tiny"], "Unknown profile 'tiny': choose one of smoke, mini, paper."),
+        (["run-all", "--seeds", "0,x"], "Seeds must be whole numbers"),
+        (["run-all", "--jobs", "-1"], "--jobs must be 1 or more"),
+        (["run-all", "--jobs", "two"], "invalid int value: 'two'"),
+        (["run-all", "--engine", "cloud"], "invalid choice: 'cloud'"),
+        (["run-all", "--prof", "mini"], "unrecognized arguments"),
+        (["status", "--profile", "x"], "Unknown profile 'x'"),
+        (["nothing"], "invalid choice"),
+        ([], "required"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_code_2(arguments, sentence, tmp_path):
+    extra = ["--results", tmp_path] if arguments[:1] == ["run-all"] else []
+    process = command(*arguments, *extra)
+    assert process.returncode == 2
+    assert sentence in process.stderr
+    assert process.stderr.strip().splitlines()[-1].count("error: ") == 1
+    assert not any(tmp_path.iterdir())  # nothing was begun
+
+
+def test_missing_data_stops_before_the_first_run(tmp_path):
+    process = command(
+        "run-all",
+        "--profile",
+        "mini",
+        "--only",
+        "table1_cifar100",
+        "--data-root",
+        tmp_path / "none",
+        "--results",
+        tmp_path / "r",
+    )
+    assert process.returncode == 2
+    assert "python -m cds_lib data fetch cifar100" in process.stderr
+    assert len(process.stderr.strip().splitlines()) == 1
+    assert not list((tmp_path / "r" / "runs").iterdir())
+
+
+def test_a_truncated_data_file_is_named(tmp_path):
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    for name in ("train", "test", "meta"):
+        (folder / name).write_bytes(b"\x80\x04half")
+    process = command(
+        "run-all",
+        "--profile",
+        "mini",
+        "--only",
+        "table1_cifar100",
+        "--data-root",
+        tmp_path,
+        "--results",
+        tmp_path / "r",
+    )
+    assert process.returncode == 2
+    assert str(folder) in process.stderr
+    assert len(process.stderr.strip().splitlines()) == 1
+
+
+def test_a_results_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    process = command("run-all", "--results", tmp_path / "file" / "results", "--only", "00_start_here")
+    assert process.returncode == 2
+    assert "make it writable or choose another --results" in process.stderr
+
+
+def test_two_at_once_on_the_same_results(tmp_path):
+    store = Store(tmp_path)
+    store.open_for_writing()
+    with store.lock():
+        process = command("run-all", "--results", tmp_path, "--only", "00_start_here")
+    assert process.returncode == 2
+    assert f"in use by process {os.getpid()}" in process.stderr
+
+
+def test_list_and_dry_run_train_nothing(tmp_path):
+    process = command("run-all", "--list", "--results", tmp_path)
+    assert process.returncode == 0
+    for word in ("table1_cifar100", "resnext101_32x8d", "cds", "cifar100", "30 / 90 / 90"):
+        assert word in process.stdout
+    process = command("run-all", "--dry-run", "--profile", "paper", "--only", "table1_cifar100", "--results", tmp_path)
+    assert process.returncode == 0
+    assert "90 runs: 0 done, 90 to train" in process.stdout
+    assert process.stdout.count("  to train: ") == 90
+    assert not any(tmp_path.iterdir())
+
+
+def test_status_names_what_failed(tmp_path):
+    store = Store(tmp_path)
+    spec = profiles.lesson("cds", 0)
+    write_json(store.run_dir(spec.id) / "spec.json", spec.to_dict())
+    store.write_status(spec.id, state="failed", error="The GPU is out of memory.")
+    process = command("status", "--only", "00_start_here", "--results", tmp_path)
+    assert process.returncode == 0
+    assert "2 runs: 0 done, 1 to train, 1 failed before" in process.stdout
+    assert f"failed {spec.id} cifar10 resnet18 cds seed 0, epoch 0/12: The GPU is out of memory." in process.stdout
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
+    line = f'"{sys.executable}" -m cds_lib run-all --list --results "{tmp_path}" | head -n 1'
+    process = subprocess.run(
+        ["bash", "-c", line], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert process.stderr == ""

@@ -1,0 +1,120 @@
+"""The law for committed notebooks: stripped, thin, one parameters cell, a first cell that says what to expect."""
+
+import ast
+import inspect
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from cds_lib.study import open_study
+from cds_lib.study.profiles import PROFILES
+from cds_lib.study.tables import TABLES
+
+NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+# What `run-all` passes to every notebook, and what a notebook may declare besides.
+PASSED = {"profile", "results", "data_root", "seeds", "train"}
+KNOWN = (set(inspect.signature(open_study).parameters) - {"table"}) | {"train"}
+PACKAGES = {"cds_lib", "IPython", "matplotlib", "numpy", "pandas", "sklearn", "scipy", "seaborn", "torch", "timm"}
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_of(path):
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def trees_of(path):
+    for cell in code_of(path):
+        yield cell, ast.parse("\n".join(line for line in cell.source.splitlines() if not line.startswith("%")))
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@each_notebook
+def test_file_is_stripped_and_formatted(path):
+    raw = path.read_bytes()
+    notebook = json.loads(raw)
+    assert len(raw) < 40_000
+    assert b"\r" not in raw
+    assert raw.endswith(b"}\n")
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert nbformat.writes(read(path)).rstrip("\n") + "\n" == raw.decode("utf-8")  # else the next save changes it all
+    assert set(notebook["metadata"]) == {"kernelspec"}
+    assert notebook["metadata"]["kernelspec"] == {"display_name": "Python 3", "language": "python", "name": "python3"}
+    for cell in notebook["cells"]:
+        assert set(cell["metadata"]) <= {"tags"}
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            assert cell["execution_count"] is None
+
+
+@each_notebook
+def test_cell_ids_are_unique_and_readable(path):
+    ids = [cell.id for cell in read(path).cells]
+    assert len(set(ids)) == len(ids)
+    for name in ids:
+        assert re.fullmatch(r"[a-z]+(-[a-z0-9]+)*", name), name  # written by a person, so stable
+
+
+@each_notebook
+def test_exactly_one_parameters_cell_first_and_literal(path):
+    code = code_of(path)
+    tagged = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    assert tagged == code[:1]
+    names = set()
+    for statement in ast.parse(tagged[0].source).body:
+        assert isinstance(statement, ast.Assign)
+        (target,) = statement.targets
+        ast.literal_eval(statement.value)
+        names.add(target.id)
+    assert names >= PASSED, f"run-all passes {PASSED - names}"
+    assert names <= KNOWN, f"nothing reads {names - KNOWN}"
+
+
+@each_notebook
+def test_first_cell_says_what_to_expect(path):
+    first = read(path).cells[0]
+    assert first.cell_type == "markdown"
+    assert first.source.startswith("# ")
+    for word in ("**Question.**", "**Expected time.**", "**Writes.**"):
+        assert word in first.source
+    table = TABLES.get(path.stem)
+    first_runs = {table.runs(profile, (0,))[0].id for profile in PROFILES} if table else ()
+    if len(first_runs) > 1:  # what it costs depends on the profile
+        assert all(f"`{profile}`" in first.source for profile in PROFILES)
+
+
+@each_notebook
+def test_notebook_holds_no_logic(path):
+    for cell, tree in trees_of(path):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                assert node.end_lineno - node.lineno < 5, f"{cell.id}: {node.name} belongs in the library"
+            if isinstance(node, ast.Import):
+                assert {alias.name.split(".")[0] for alias in node.names} <= PACKAGES, cell.id
+            if isinstance(node, ast.ImportFrom):
+                assert node.module.split(".")[0] in PACKAGES, cell.id
+
+
+@each_notebook
+def test_notebook_installs_nothing_and_knows_no_machine(path):
+    for cell in read(path).cells:
+        assert not re.search(r"^\s*[!%]\s*(pip|conda|sh|bash)|^\s*!", cell.source, re.M), cell.id
+        assert not re.search(r"(?<![\w.:/<])(/(home|root|Users|tmp|mnt|work|data)/|~/|[A-Z]:\\)", cell.source), cell.id
+
+
+@each_notebook
+def test_headings_are_distinct(path):
+    text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    assert len(set(headings)) == len(headings)
+    assert len(re.findall(r"^# ", text, re.M)) == 1
