@@ -20,7 +20,7 @@ from cds_lib.models import create_backbone, forward_stages, pooled_and_logits
 from cds_lib.study import profiles
 from cds_lib.training.loop import fit
 
-STEPS = 30  # an epoch
+STEPS = 20  # an epoch
 ROUNDS = 20
 
 

@@ -125,7 +125,7 @@ def test_status_names_what_failed(tmp_path):
     process = command("status", "--only", "00_start_here", "--results", tmp_path)
     assert process.returncode == 0
     assert "2 runs: 0 done, 1 to train, 1 failed before" in process.stdout
-    assert f"failed {spec.id} cifar10 resnet18 cds seed 0, epoch 0/12: The GPU is out of memory." in process.stdout
+    assert f"failed {spec.id} cifar10 resnet18 cds seed 0, epoch 0/10: The GPU is out of memory." in process.stdout
 
 
 def test_a_reader_that_leaves_early_is_no_error(tmp_path):

@@ -22,6 +22,7 @@ CIFAR_STD = (0.2023, 0.1994, 0.2010)
 GREY_PADDING, BLACK_PADDING = 128, 0  # of view 1 and of view 2
 FLIP_P, JITTER_P, GREY_P = 0.5, 0.8, 0.2
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # torchvision's numbering of ColorJitter's operations
+HUE_PIXELS = int(__import__("os").environ.get("HP", 2**15))
 JITTER_STRENGTH = (0.4, 0.4, 0.4, 0.1)  # factors 1 +- 0.4 for the first three, hue shift 0 +- 0.1 of the colour circle
 
 
@@ -36,7 +37,7 @@ class View1Params(NamedTuple):
 
 class View2Params(NamedTuple):
     """Of n images: crop offsets and flip as in view 1; jitter and grey (n,) bool: whether it is done; order (n, 4)
-    int64: the jitter operations, first to last; factors (n, 4) float32: one of each operation, in their own numbering."""
+    int64: the jitter operations, first to last; factors (n, 4) float32: column k belongs to operation k."""
 
     top: Tensor
     left: Tensor
@@ -83,12 +84,8 @@ def apply_view2(images: Tensor, params: View2Params, mean: tuple[float, ...], st
     group = torch.where(params.jitter, 3 - hue_position, 4)
     rows = group.argsort()
     ends = torch.bincount(group, minlength=5).cumsum(0).tolist()
-    # The float images and six planes of scratch are one block: many large short-lived tensors would cost page faults.
-    batch, channels, size, _ = images.shape
-    block = torch.empty(channels + 6, batch, size * size, device=images.device)
-    x = block[:channels].view(batch, channels, size, size)
-    x.copy_(_crop_flip(images, params.top, params.left, params.flip, BLACK_PADDING, rows))
-    _jitter(x.flatten(2), params.order[rows], params.factors[rows], hue_position[rows], ends, block[channels:])
+    x = _crop_flip(images, params.top, params.left, params.flip, BLACK_PADDING, rows).float()
+    _jitter(x.flatten(2), params.order[rows], params.factors[rows], hue_position[rows], ends)
     grey = params.grey[rows].nonzero().squeeze(1)
     x[grey] = _luma(x.index_select(0, grey))[:, None]
     return _normalise_(x.index_select(0, rows.argsort()), mean, std)
@@ -149,16 +146,19 @@ def _windows(canvas: Tensor, start: Tensor, size: int) -> Tensor:
     return canvas.as_strided((canvas.numel() - reach, channels, size, size), strides).index_select(0, start)
 
 
-def _jitter(x: Tensor, order: Tensor, factors: Tensor, hue_position: Tensor, ends: list[int], scratch: Tensor) -> None:
-    """Colour jitter in place. x (B, 3, P) float32, sorted as `apply_view2` says; ends[g]: images of groups 0 to g;
-    scratch: planes (6, B, P) float32."""
+def _jitter(x: Tensor, order: Tensor, factors: Tensor, hue_position: Tensor, ends: list[int]) -> None:
+    """Colour jitter in place. x (B, 3, P) float32, sorted as `apply_view2` says; ends[g]: images of groups 0 to g."""
     jittered = ends[3]
     j = torch.arange(3, device=x.device)
     blends = order.gather(1, j + (j >= hue_position[:, None]))  # (B, 3): the order without the hue shift
     strengths = factors.gather(1, blends)
     for j, cut in enumerate((ends[2], ends[1], ends[0])):
         _blend_(x[:cut], blends[:cut, j], strengths[:cut, j])
-    _shift_hue_(x[:jittered], factors[:jittered, HUE], scratch[:, :jittered])
+    # Planes that stay in the cache; all scratch in one tensor, since many large short-lived ones would cost page faults.
+    piece = max(1, HUE_PIXELS // x.shape[2])
+    scratch = x.new_empty(6, piece, x.shape[2])
+    for images, hues in zip(x[:jittered].split(piece), factors[:jittered, HUE].split(piece), strict=True):
+        _shift_hue_(images, hues, scratch[:, : len(images)])
     for j, cut in enumerate((ends[2], ends[1], ends[0])):
         _blend_(x[cut:jittered], blends[cut:jittered, j], strengths[cut:jittered, j])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import torch
-from IPython.display import SVG
+from IPython.display import HTML, SVG
 from matplotlib.figure import Figure
 
 from cds_lib.data import augment, sets
@@ -37,7 +37,7 @@ def views(study: Session, count: int = 8, size: int = 32, seed: int = 0) -> SVG:
     return save_and_show(study, "views", figure, "Eight made images in a row, below each its view 1 and its view 2.")
 
 
-def taps_table(model: str = "resnet18", size: int = 32) -> pd.DataFrame:
+def taps_table(model: str = "resnet18", size: int = 32) -> HTML:
     """What is attached where: a row a stage of the full-size network with the shapes that a forward pass shows."""
     backbone = create_backbone(model, 10)
     method = ContrastiveDeepSupervision(backbone, 10)
@@ -52,11 +52,11 @@ def taps_table(model: str = "resnet18", size: int = 32) -> pd.DataFrame:
                 "tap": f"stage {stage}",
                 "feature map": " x ".join(map(str, features.shape[1:])),
                 "head": "none: the pooled vector itself" if head is None else "separable convolutions, pooled",
-                "head parameters": 0 if head is None else sum(p.numel() for p in head.parameters()),
+                "head parameters": f"{sum(p.numel() for p in head.parameters()):,}" if head else "0",
                 "embedding": taps.pooled,
             }
         )
-    return pd.DataFrame(rows).set_index("tap")
+    return HTML(pd.DataFrame(rows).to_html(index=False, border=0))
 
 
 def terms(study: Session) -> SVG:
@@ -77,6 +77,4 @@ def terms(study: Session) -> SVG:
     axes.spines[["top", "right"]].set_visible(False)
     if columns:
         axes.legend(frameon=False)
-    return save_and_show(
-        study, "terms", figure, "Cross-entropy and contrastive loss of each tap against the epoch."
-    )
+    return save_and_show(study, "terms", figure, "Cross-entropy and contrastive loss of each tap against the epoch.")

@@ -167,11 +167,12 @@ def test_hue_of_a_quarter_million_colours_equals_pillow(shift):
 
 
 def test_hue_is_near_the_exact_rotation():
-    """torchvision's tensor version keeps the hue as a float; 8 bits of it lose a few levels, never more than 12."""
+    """torchvision's tensor version keeps the hue as a float. Eight bits cost up to 1/255 of the circle each in the hue,
+    in the shift and where 256 wraps to 0: six levels each of a fully saturated channel, and two for the roundings."""
     images = make_images(16, 32)
     params = fixed_view2(16, 32, factors=(1.0, 1.0, 1.0, 0.07))
     difference = (pixels(apply_view2(images, params, *STATS)) - TF.adjust_hue(images, 0.07)).abs().double()
-    assert difference.max() <= 12 and difference.mean() < 3
+    assert difference.max() <= 3 * 6 + 2 and difference.mean() < 3
 
 
 @pytest.mark.parametrize("jitter", [True, False])
@@ -325,7 +326,8 @@ def test_moments_of_many_draws_agree_with_the_released_pipeline(view):
 
     def summaries(views):
         quadrants = views.unfold(2, 8, 8).unfold(3, 8, 8).mean((4, 5)).flatten(1)  # (n, 12)
-        return torch.cat([quadrants, views.mean((2, 3)), views.std((2, 3)), views.std(1).mean((1, 2))[:, None]], 1).double()
+        colourfulness = views.std(1).mean((1, 2))[:, None]
+        return torch.cat([quadrants, views.mean((2, 3)), views.std((2, 3)), colourfulness], 1).double()
 
     a, b = summaries(released), summaries(ours)
     limit = stats.norm.isf(P_VALUE / 2 / (2 * a.shape[1]))  # Bonferroni over all means and spreads

@@ -1,0 +1,162 @@
+"""Batches: every image once, everything random from (seed, epoch), the same first view for one and two views."""
+
+import numpy as np
+import pytest
+import torch
+
+from cds_lib.data.augment import CIFAR_MEAN, CIFAR_STD, apply_view1, draw_view1, normalise
+from cds_lib.data.batches import Batches, evaluation_batches
+from cds_lib.errors import UsageError
+
+
+def data(n=50, size=16):
+    """Noise images whose number is also their label."""
+    images = np.random.default_rng(0).integers(0, 256, (n, 3, size, size), np.uint8)
+    return torch.from_numpy(images), torch.arange(n)
+
+
+def make(n=50, size=16, **options):
+    return Batches(*data(n, size), **({"batch_size": 8, "seed": 3} | options))
+
+
+def collect(batches, epoch=0):
+    """An epoch as (list of views over the whole epoch, labels)."""
+    parts = list(batches.epoch(epoch))
+    return [torch.cat(view) for view in zip(*(views for views, _ in parts), strict=True)], torch.cat(
+        [y for _, y in parts]
+    )
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_an_epoch_shows_every_image_once_with_its_label(views):
+    n = 40
+    images = torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, 3, 16, 16).contiguous()
+    batches = Batches(images, torch.arange(n), batch_size=8, seed=0, views=views, cutout=False)
+    for batch_views, labels in batches.epoch(0):
+        assert len(batch_views) == views and labels.dtype == torch.int64
+        assert all(view.shape == (8, 3, 16, 16) and view.dtype == torch.float32 for view in batch_views)
+        # no crop of at most two pixels moves the centre out of a constant image
+        expected = normalise(images[labels], CIFAR_MEAN, CIFAR_STD)[..., 8, 8]
+        torch.testing.assert_close(batch_views[0][..., 8, 8], expected)
+    assert sorted(collect(batches)[1].tolist()) == list(range(n))
+
+
+def test_one_view_and_two_views_see_the_same_order_and_first_view():
+    (one,), labels1 = collect(make(views=1), epoch=2)
+    (first, second), labels2 = collect(make(views=2), epoch=2)
+    assert torch.equal(labels1, labels2) and torch.equal(one, first)
+    assert not torch.equal(first, second)
+
+
+def test_the_first_view_is_the_augmented_image():
+    batches = make(views=1, cutout=True)
+    (views,), labels = collect(batches, epoch=1)
+    params = draw_view1(50, 16, batches._generator(1, 1, "cpu"))
+    assert torch.equal(views, apply_view1(batches.images[labels], params, CIFAR_MEAN, CIFAR_STD))
+
+
+def test_an_epoch_depends_on_seed_and_epoch_and_nothing_else():
+    first, labels = collect(make(), epoch=4)
+    torch.manual_seed(99)
+    np.random.seed(99)
+    batches = make()
+    for epoch in (7, 0, 4):  # any order, as after resuming
+        again, again_labels = collect(batches, epoch)
+    assert torch.equal(labels, again_labels) and all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    for other in (collect(make(), epoch=5), collect(make(seed=4), epoch=4)):
+        assert not torch.equal(labels, other[1])
+        assert not any(torch.equal(a, b) for a, b in zip(first, other[0], strict=True))
+
+
+def test_the_global_generators_are_left_alone():
+    before, before_numpy = torch.get_rng_state(), np.random.get_state()[1].copy()
+    collect(make())
+    assert torch.equal(before, torch.get_rng_state()) and (before_numpy == np.random.get_state()[1]).all()
+
+
+def test_the_batch_size_only_cuts_the_epoch_differently():
+    (a, b), labels = collect(make(batch_size=10))
+    (c, d), other = collect(make(batch_size=25))
+    assert torch.equal(labels, other) and torch.equal(a, c) and torch.equal(b, d)
+
+
+def test_no_two_of_many_epochs_or_seeds_share_a_stream():
+    states = {
+        make(seed=s)._generator(e, k, "cpu").initial_seed() for s in range(12) for e in range(12) for k in range(3)
+    }
+    assert len(states) == 12 * 12 * 3
+
+
+def test_without_cutout_only_the_holes_change():
+    (cut, second_cut), labels = collect(make(cutout=True))
+    (plain, second), other = collect(make(cutout=False))
+    assert torch.equal(labels, other) and torch.equal(second_cut, second)
+    black = normalise(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), CIFAR_MEAN, CIFAR_STD)
+    hole = (cut != plain).any(1, keepdim=True).expand_as(cut)
+    assert 0 < hole.float().mean() <= 0.25
+    assert torch.equal(cut[hole], black.expand_as(cut)[hole])
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "sizes"),
+    [(12, 4, [4, 4, 4]), (14, 4, [4, 4, 4, 2]), (13, 4, [4, 4, 4]), (4, 4, [4]), (3, 2, [2])],
+)
+@pytest.mark.parametrize("views", [1, 2])
+def test_the_last_batch_is_kept_unless_it_is_a_single_image(n, batch_size, sizes, views):
+    batches = make(n=n, batch_size=batch_size, views=views)
+    parts = list(batches.epoch(0))
+    assert [len(labels) for _, labels in parts] == sizes
+    assert all(len(view) == len(labels) for seen, labels in parts for view in seen)
+    assert len(batches) == len(sizes)
+
+
+def test_the_image_left_out_changes_with_the_epoch():
+    batches = make(n=5, batch_size=4, views=1)
+    left_out = {10 - int(collect(batches, epoch)[1].sum()) for epoch in range(40)}
+    assert left_out == set(range(5))
+
+
+def test_evaluation_shows_every_image_once_in_order():
+    images, labels = data(n=21)
+    parts = list(evaluation_batches(images, labels, 8))
+    assert [len(y) for _, y in parts] == [8, 8, 5]
+    assert torch.equal(torch.cat([y for _, y in parts]), labels)
+    assert torch.equal(torch.cat([x for x, _ in parts]), normalise(images, CIFAR_MEAN, CIFAR_STD))
+
+
+def test_other_statistics_reach_every_view():
+    statistics = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
+    views, _ = collect(make(**statistics))
+    for view in views:  # plain pixel values
+        torch.testing.assert_close(view, view.round().clamp(0, 255), rtol=0, atol=1e-3)
+    images, labels = data()
+    (x, _), *_ = evaluation_batches(images, labels, 50, **statistics)
+    torch.testing.assert_close(x, images.float(), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 51}, "choose 2 to 50"),
+        ({"batch_size": 1}, "choose 2 to 50"),
+        ({"views": 3}, "1 or 2 views"),
+        ({"seed": -1}, "non-negative"),
+    ],
+)
+def test_impossible_options_are_refused(change, message):
+    with pytest.raises(UsageError, match=message):
+        make(**change)
+
+
+@pytest.mark.parametrize("shape", [(50, 1, 16, 16), (50, 3, 16, 12), (50, 16, 16), (50, 16, 16, 3)])
+def test_other_image_shapes_are_refused(shape):
+    with pytest.raises(UsageError, match=r"\(N, 3, S, S\) uint8"):
+        Batches(torch.zeros(shape, dtype=torch.uint8), torch.zeros(50, dtype=torch.int64), batch_size=8, seed=0)
+
+
+def test_floats_and_missing_labels_are_refused():
+    images, labels = data()
+    with pytest.raises(UsageError, match="uint8"):
+        Batches(images.float(), labels, batch_size=8, seed=0)
+    with pytest.raises(UsageError, match="as many labels"):
+        Batches(images, labels[:-1], batch_size=8, seed=0)
