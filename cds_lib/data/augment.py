@@ -22,8 +22,12 @@ CIFAR_STD = (0.2023, 0.1994, 0.2010)
 GREY_PADDING, BLACK_PADDING = 128, 0  # of view 1 and of view 2
 FLIP_P, JITTER_P, GREY_P = 0.5, 0.8, 0.2
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # torchvision's numbering of ColorJitter's operations
-HUE_PIXELS = int(__import__("os").environ.get("HP", 2**15))
 JITTER_STRENGTH = (0.4, 0.4, 0.4, 0.1)  # factors 1 +- 0.4 for the first three, hue shift 0 +- 0.1 of the colour circle
+
+# The C library gives memory above a limit back to the system when a tensor is freed, and getting it again costs a page
+# fault for every 4 KiB: half the time of the views. Its limit follows the largest tensor freed so far, up to 32 MiB
+# (glibc's dynamic M_MMAP_THRESHOLD), so freeing one that size, never touched, sets it for the process.
+torch.empty(2**25 - 2**16, dtype=torch.uint8)
 
 
 class View1Params(NamedTuple):
@@ -154,11 +158,7 @@ def _jitter(x: Tensor, order: Tensor, factors: Tensor, hue_position: Tensor, end
     strengths = factors.gather(1, blends)
     for j, cut in enumerate((ends[2], ends[1], ends[0])):
         _blend_(x[:cut], blends[:cut, j], strengths[:cut, j])
-    # Planes that stay in the cache; all scratch in one tensor, since many large short-lived ones would cost page faults.
-    piece = max(1, HUE_PIXELS // x.shape[2])
-    scratch = x.new_empty(6, piece, x.shape[2])
-    for images, hues in zip(x[:jittered].split(piece), factors[:jittered, HUE].split(piece), strict=True):
-        _shift_hue_(images, hues, scratch[:, : len(images)])
+    _shift_hue_(x[:jittered], factors[:jittered, HUE])
     for j, cut in enumerate((ends[2], ends[1], ends[0])):
         _blend_(x[cut:jittered], blends[cut:jittered, j], strengths[cut:jittered, j])
 
@@ -182,14 +182,14 @@ def _luma(x: Tensor) -> Tensor:
     return weighted.add_(0.5).floor_()
 
 
-def _shift_hue_(x: Tensor, fraction: Tensor, scratch: Tensor) -> None:
+def _shift_hue_(x: Tensor, fraction: Tensor) -> None:
     """Turn the hue by a fraction (B,) of the circle, through 8-bit HSV as Pillow does; x (B, 3, P) float32, in place.
 
-    Six planes of scratch, (6, B, P) float32, take every intermediate result. The result was compared with Pillow's for
-    all 2^24 colours: no difference.
+    Compared with Pillow for all 2^24 colours: no difference.
     """
     red, green, blue = x.unbind(1)
-    value, chroma, red_leads, green_leads, difference, other = scratch
+    # Every intermediate result goes into one of six planes: new tensors would cost as much as the arithmetic.
+    value, chroma, red_leads, green_leads, difference, other = x.new_empty(6, len(x), x.shape[2])
     torch.maximum(torch.maximum(red, green, out=value), blue, out=value)
     torch.minimum(torch.minimum(red, green, out=chroma), blue, out=chroma)
     torch.sub(value, chroma, out=chroma)

@@ -57,11 +57,13 @@ def run(
     failed: dict[str, str] = {}
     try:
         while waiting or slots:
-            while waiting and len(slots) < jobs:
+            while len(slots) < jobs and (spec := _next_ready(waiting, slots, store, progress, failed)):
                 number = min(set(range(jobs)) - {slot.number for slot in slots})
                 gpu = gpus[number % len(gpus)] if gpus else None
-                slots.append(_start(context, waiting.pop(0), store, data_root, number, threads, gpu, compile_method))
-                progress.start(slots[-1].spec)
+                slots.append(_start(context, spec, store, data_root, number, threads, gpu, compile_method))
+                progress.start(spec)
+            if not slots:
+                continue  # what waited was given up, because the run it starts from has failed
             connection.wait([s.news for s in slots] + [s.process.sentinel for s in slots], timeout=1.0)
             progress.tick()
             for slot in list(slots):
@@ -76,6 +78,23 @@ def run(
             slot.process.join()
         raise
     return failed
+
+
+def _next_ready(
+    waiting: list[RunSpec], slots: list[_Slot], store: Store, progress: Progress, failed: dict[str, str]
+) -> RunSpec | None:
+    """Take the first waiting run whose parent is trained; give up those whose parent will not be."""
+    coming = {spec.id for spec in waiting} | {slot.spec.id for slot in slots}
+    for spec in list(waiting):
+        if spec.parent is None or store.is_done(spec.parent.id):
+            waiting.remove(spec)
+            return spec
+        if spec.parent.id not in coming:
+            waiting.remove(spec)
+            coming.discard(spec.id)
+            failed[spec.id] = f"It starts from run {spec.parent.id} ({spec.parent.label}), which has failed."
+            progress.skip(spec, failed[spec.id])
+    return None
 
 
 def _start(

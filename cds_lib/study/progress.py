@@ -45,6 +45,11 @@ class Progress:
         self.done += 1
         self.say(f"[{self.done}/{self.total}] {spec.label}: {text} in {duration(seconds)}{self._left()}")
 
+    def skip(self, spec: RunSpec, text: str) -> None:
+        """A run that cannot begin: one line."""
+        self.done += 1
+        self.say(f"[{self.done}/{self.total}] {spec.label}: NOT STARTED: {text}")
+
     def tick(self) -> None:
         """Show what runs now, if it is time to."""
         now = time.monotonic()

@@ -34,7 +34,7 @@ class Plan:
 
 
 def parse_seeds(text: str, profile: str) -> tuple[int, ...]:
-    """ "0,1,2" -> (0, 1, 2); empty means the profile's own. UsageError for what is not a list of whole numbers >= 0."""
+    """Turn "0,1,2" into (0, 1, 2); empty means the profile's own. UsageError for anything but whole numbers >= 0."""
     if not text:
         return SEEDS[check_profile(profile)]
     parts = [part.strip() for part in text.split(",")]

@@ -46,7 +46,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One training. `options` are the method's hyper-parameters."""
+    """One training. `options` are the method's hyper-parameters, `parent` the run it starts from (its teacher)."""
 
     dataset: str
     model: str
@@ -55,6 +55,7 @@ class RunSpec:
     seed: int
     budget: Budget
     options: dict[str, Any] = field(default_factory=dict)
+    parent: RunSpec | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dict that `from_dict` turns back into an equal spec."""
@@ -68,7 +69,8 @@ class RunSpec:
             if budget.get("milestones") is not None:
                 budget["milestones"] = tuple(budget["milestones"])
             missing = {f.name for f in fields(Budget)} - budget.keys()
-            return cls(**{**data, "budget": Budget(**{**dict.fromkeys(missing), **budget})})
+            parent = None if data.get("parent") is None else cls.from_dict(data["parent"])
+            return cls(**{**data, "budget": Budget(**{**dict.fromkeys(missing), **budget}), "parent": parent})
         except (KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"A run's spec cannot be read ({error}): it was written by another version.") from error
 
@@ -81,6 +83,11 @@ class RunSpec:
     def id(self) -> str:
         """12 hexadecimal digits."""
         return hashlib.sha256(self.canonical.encode()).hexdigest()[:12]
+
+    @property
+    def lineage(self) -> tuple[RunSpec, ...]:
+        """The runs this one needs, in the order they must be trained, and itself."""
+        return (*(self.parent.lineage if self.parent else ()), self)
 
     @property
     def label(self) -> str:

@@ -62,11 +62,10 @@ class Table:
         return self.build(profiles.check_profile(profile), seeds)
 
     def runs(self, profile: str, seeds: tuple[int, ...]) -> list[RunSpec]:
-        """All runs of the table, each once, seed by seed so that every cell has a number early."""
+        """All runs of the table, each once, parents before children, seed by seed so that cells fill early."""
         cells = self.cells(profile, seeds)
-        return list(
-            {spec.id: spec for i in range(len(seeds)) for cell in cells for spec in cell.specs[i : i + 1]}.values()
-        )
+        leaves = [spec for i in range(len(seeds)) for cell in cells for spec in cell.specs[i : i + 1]]
+        return list({spec.id: spec for leaf in leaves for spec in leaf.lineage}.values())
 
 
 def _table1(profile: str, seeds: tuple[int, ...]) -> list[Cell]:

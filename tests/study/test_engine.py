@@ -193,3 +193,18 @@ def test_json_of_a_run_is_readable(tmp_path):
     spec = tiny("baseline", epochs=1)
     assert train([spec], store, jobs=1) == {}
     assert json.loads((store.run_dir(spec.id) / "spec.json").read_text()) == spec.to_dict()
+
+
+def test_a_run_waits_for_its_parent_and_is_given_up_without_it(tmp_path, capsys):
+    store = Store(tmp_path)
+    teacher, broken = tiny("baseline", epochs=1), tiny("cds", taps=[9], epochs=1)
+    child = replace(tiny("baseline", seed=1, epochs=1), parent=teacher)
+    orphan = replace(tiny("baseline", seed=2, epochs=1), parent=broken)
+    grandchild = replace(tiny("baseline", seed=3, epochs=1), parent=orphan)
+    assert grandchild.lineage == (broken, orphan, grandchild)
+    failed = train([grandchild, orphan, child, broken, teacher], store)
+    assert failed.keys() == {broken.id, orphan.id, grandchild.id}
+    assert f"starts from run {broken.id}" in failed[orphan.id]
+    assert store.status(orphan.id) == {}  # not begun, so it is tried again when its parent is there
+    assert store.status(child.id)["started"] >= store.status(teacher.id)["finished"]
+    assert capsys.readouterr().out.count("NOT STARTED") == 2

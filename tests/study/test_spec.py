@@ -47,6 +47,14 @@ def test_a_field_added_later_leaves_old_ids_alone():
     assert RunSpec.from_dict(old).id == SPEC.id
 
 
+def test_a_parent_is_part_of_what_a_run_is():
+    child = replace(SPEC, method="kd", parent=replace(SPEC, model="resnet50"))
+    assert RunSpec.from_dict(json.loads(json.dumps(child.to_dict()))) == child
+    assert child.id != replace(child, parent=None).id
+    assert child.id != replace(child, parent=SPEC).id
+    assert child.lineage == (child.parent, child)
+
+
 @pytest.mark.parametrize("broken", [{}, {"budget": {}}, {"budget": 3}, {**SPEC.to_dict(), "colour": "red"}])
 def test_a_spec_of_another_version_is_one_sentence(broken):
     with pytest.raises(UsageError, match="written by another version"):
