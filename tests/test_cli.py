@@ -1,8 +1,10 @@
 """The commands as a user meets them: what bad input says, with which exit code, and that nothing else is printed."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -134,3 +136,29 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
         ["bash", "-c", line], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert process.stderr == ""
+
+
+def test_ctrl_c_stops_in_one_line_and_the_run_can_go_on(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cds_lib", "run-all", "--only", "00_start_here", "--results", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    store, spec = Store(tmp_path), profiles.lesson("cds", 0)
+    deadline = time.monotonic() + 100
+    while not store.checkpoint(spec.id).exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in output
+    assert output.splitlines()[-1].startswith("Stopped. Run the same command again to go on")
+    assert store.status(spec.id)["state"] == "interrupted"
+    assert store.checkpoint(spec.id).exists()
+    with store.lock(), store.lock_run(spec.id):
+        pass  # nothing that still runs holds them

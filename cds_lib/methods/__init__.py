@@ -13,6 +13,7 @@ from torch import nn
 from cds_lib.errors import UsageError
 from cds_lib.methods.baseline import Baseline
 from cds_lib.methods.cds import ContrastiveDeepSupervision
+from cds_lib.methods.dks_dhm import MimickingBranches
 from cds_lib.methods.dsn import DeeplySupervisedNet
 
 
@@ -27,11 +28,13 @@ def create_method(name: str, backbone: nn.Module, num_classes: int, options: dic
             return Baseline(backbone, **options)
         if name == "dsn":
             return DeeplySupervisedNet(backbone, num_classes, **options)
+        if name in ("dks", "dhm"):
+            return MimickingBranches(backbone, num_classes, layout=name, **options)
         if name in ("cds", "cds_simclr"):
             return ContrastiveDeepSupervision(backbone, num_classes, use_labels=name == "cds", **options)
     except TypeError as error:
         raise UsageError(f"Method {name!r} does not take these options: {error}.") from error
-    raise UsageError(f"Unknown method {name!r}: choose one of baseline, dsn, cds, cds_simclr.")
+    raise UsageError(f"Unknown method {name!r}: choose one of baseline, dsn, dks, dhm, cds, cds_simclr.")
 
 
-__all__ = ["Baseline", "ContrastiveDeepSupervision", "DeeplySupervisedNet", "create_method"]
+__all__ = ["Baseline", "ContrastiveDeepSupervision", "DeeplySupervisedNet", "MimickingBranches", "create_method"]

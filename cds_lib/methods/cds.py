@@ -44,6 +44,7 @@ class ContrastiveDeepSupervision(nn.Module):
     """
 
     views = 2
+    uses_unlabelled = True
 
     def __init__(
         self,
@@ -80,6 +81,8 @@ class ContrastiveDeepSupervision(nn.Module):
     ) -> dict[str, Tensor] | Tensor:
         """Training: two views (B, 3, S, S) and labels (B,) -> {"cross_entropy", "contrastive_<tap>", ...}.
 
+        An image labelled -1 is unlabelled: the cross-entropy is the mean over the others (0 if there is none), and
+        in the contrastive loss its only positive is its other view.
         Eval mode: images (B, 3, S, S) -> logits (B, num_classes), the backbone alone.
         """
         if not self.training:
@@ -90,8 +93,10 @@ class ContrastiveDeepSupervision(nn.Module):
         pooled, logits = pooled_and_logits(self.backbone, features)
         embeddings = [pooled if tap == self.last else self.heads[str(tap)](maps[tap - 1]) for tap in self.taps]
         z = F.normalize(torch.stack(embeddings).float(), dim=-1).unflatten(1, (2, len(view1)))  # (taps, views, B, dim)
-        contrastive = self.weight * supcon_loss(z, labels if self.use_labels else None, self.temperature)
+        classes = torch.where(labels < 0, -1 - torch.arange(len(labels), device=labels.device), labels)
+        contrastive = self.weight * supcon_loss(z, classes if self.use_labels else None, self.temperature)
+        cross_entropy = F.cross_entropy(logits[: len(view1)].float(), labels, ignore_index=-1, reduction="sum")
         return {
-            "cross_entropy": F.cross_entropy(logits[: len(view1)].float(), labels),
+            "cross_entropy": cross_entropy / (labels >= 0).sum().clamp(min=1),
             **{f"contrastive_{tap}": loss for tap, loss in zip(self.taps, contrastive, strict=True)},
         }

@@ -106,11 +106,20 @@ def _prepare(spec: RunSpec, data_root: Path, device: torch.device) -> _Setup:
     backbone = create_backbone(spec.model, classes, stem=budget.stem, width=budget.width)
     method = create_method(spec.method, backbone, classes, spec.options)
 
+    train_labels = data.train_labels.copy()
+    if spec.labelled is not None:
+        count = round(spec.labelled * len(train_index))
+        labelled = train_index[splits.balanced_subset(train_labels[train_index], count, split_seed)]
+        if getattr(method, "uses_unlabelled", False):
+            train_labels[np.setdiff1d(train_index, labelled)] = -1
+        else:
+            train_index = labelled
+
     def on_device(images: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
 
     batches = Batches(
-        *on_device(data.train_images[train_index], data.train_labels[train_index]),
+        *on_device(data.train_images[train_index], train_labels[train_index]),
         batch_size=budget.batch_size,
         seed=order_seed,
         views=method.views,

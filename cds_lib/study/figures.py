@@ -106,6 +106,35 @@ def _curve(axes: Axes, runs: Sequence[pd.DataFrame], index: int, label: str) -> 
     axes.plot(together.index, together.mean(axis=1), color=colour, marker=marker, markevery=few, ms=4, label=label)
 
 
+def accuracy_by_fraction(frame: pd.DataFrame) -> Figure:
+    """Test accuracy against the labelled percentage, a panel a data set: ours (mean, bars of one standard deviation
+    over seeds) with filled markers, the published curves hollow and dashed.
+
+    `frame` is a tidy table whose settings are `semi_<percent>`.
+    """
+    datasets = list(dict.fromkeys(frame["dataset"]))
+    methods = list(dict.fromkeys(frame["method"]))
+    figure = Figure(figsize=(4.2 * len(datasets), 4), layout="constrained")
+    for axes, dataset in zip(np.atleast_1d(figure.subplots(1, len(datasets))), datasets, strict=True):
+        for index, method in enumerate(methods):
+            rows = frame[(frame["dataset"] == dataset) & (frame["method"] == method)]
+            percent = rows["setting"].str.removeprefix("semi_").astype(int)
+            style = {"color": COLOURS[index], "marker": MARKERS[index], "ms": 6}
+            name = formats.method_name(method)
+            bars = rows["std"].fillna(0.0)
+            axes.errorbar(percent, rows["mean"], yerr=bars, capsize=3, label=f"{name}, this study", **style)
+            if rows["paper"].notna().any():
+                axes.plot(percent, rows["paper"], ls="--", mfc="none", label=f"{name}, paper", **style)
+        axes.set_title(dataset)
+        axes.set_xlabel("labelled training images (%)")
+        axes.set_ylabel("test top-1 accuracy (%)")
+        axes.grid(color="#dddddd", lw=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
 def svg_text(figure: Figure) -> str:
     """The figure as an SVG document that is the same, byte for byte, every time it is drawn."""
     text = io.StringIO()

@@ -21,6 +21,7 @@ NAMES = {
     "dks": "DKS",
     "dhm": "DHM",
     "cds": "CDS",
+    "baseline_matched": "baseline, as many steps",
     "cds_simclr": "CDS without labels",
     "cds_kd": "CDS, distilled",
 }

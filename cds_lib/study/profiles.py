@@ -124,6 +124,28 @@ def supervised(profile: str, dataset: str, model: str, method: str, seed: int) -
     return RunSpec(dataset, model, method, "supervised", seed, budget, options)
 
 
+def semi_supervised(profile: str, dataset: str, method: str, percent: int, seed: int) -> RunSpec:
+    """A run of resnet18 that may use the labels of `percent` of the training images, class-balanced.
+
+    The published protocol is not known; ours, in three forms:
+    baseline          the labelled images alone, as many epochs over them as the full protocol has: fewer steps
+    baseline_matched  the same with as many steps as a training on all images has
+    cds_simclr        all images in random batches: cross-entropy of the labelled ones, contrastive loss without labels
+    """
+    spec = supervised(profile, dataset, "resnet18", method.removesuffix("_matched"), seed)
+    budget = spec.budget if profile != "smoke" else replace(spec.budget, train_size=1_000, epochs=1)
+    if method == "baseline_matched":
+        factor = 100 / percent
+        budget = replace(
+            budget,
+            epochs=round(budget.epochs * factor),
+            eval_every=round(budget.eval_every * factor),
+            warmup_epochs=round(budget.warmup_epochs * factor),
+            milestones=budget.milestones and tuple(round(m * factor) for m in budget.milestones),
+        )
+    return replace(spec, setting=f"semi_{percent}", budget=budget, labelled=percent / 100)
+
+
 def lesson(method: str, seed: int) -> RunSpec:
     """A run of the first notebook: resnet18 on the ten-class stand-in."""
     return RunSpec(

@@ -46,7 +46,11 @@ class Budget:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One training. `options` are the method's hyper-parameters, `parent` the run it starts from (its teacher)."""
+    """One training.
+
+    `options` are the method's hyper-parameters, `parent` the run it starts from (its teacher), `labelled` the fraction
+    of the training images whose labels it may use (None = all).
+    """
 
     dataset: str
     model: str
@@ -56,6 +60,7 @@ class RunSpec:
     budget: Budget
     options: dict[str, Any] = field(default_factory=dict)
     parent: RunSpec | None = None
+    labelled: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dict that `from_dict` turns back into an equal spec."""
@@ -92,7 +97,8 @@ class RunSpec:
     @property
     def label(self) -> str:
         """How progress lines call the run."""
-        return f"{self.dataset} {self.model} {self.method} seed {self.seed}"
+        setting = "" if self.setting == "supervised" else f" {self.setting}"
+        return f"{self.dataset} {self.model} {self.method}{setting} seed {self.seed}"
 
 
 def _plain(value: Any) -> Any:

@@ -95,6 +95,29 @@ def _lesson(profile: str, seeds: tuple[int, ...]) -> list[Cell]:
     ]
 
 
+def _semi_supervised(profile: str, seeds: tuple[int, ...]) -> list[Cell]:
+    rows = {"baseline": "baseline", "baseline_matched": None, "cds_simclr": "cds"}  # our method -> published row
+    cells = []
+    for dataset in ("cifar100", "cifar10"):
+        for percent in (10, 20, 30, 40):
+            for method, row in rows.items():
+                specs = (profiles.semi_supervised(profile, dataset, method, percent, seed) for seed in seeds)
+                setting = f"semi_{percent}"
+                cells.append(
+                    Cell(
+                        dataset=dataset,
+                        model="resnet18",
+                        method=method,
+                        setting=setting,
+                        metric="test_top1_last",
+                        paper=row and published.published(f"fig_semi_supervised_{dataset}", row, f"{percent}%"),
+                        specs=tuple(specs),
+                        reference=None if method == "baseline" else (dataset, "resnet18", "baseline", setting),
+                    )
+                )
+    return cells
+
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -112,6 +135,14 @@ TABLES: dict[str, Table] = {
             "on CIFAR-100, for every one of ten networks?",
             source=published.source("table_1"),
             build=_table1,
+        ),
+        Table(
+            name="semi_supervised",
+            title="Semi-supervised learning on CIFAR-100 and CIFAR-10",
+            question="With labels for 10 to 40 % of the training images, does contrastive deep supervision without "
+            "labels on all of them beat training on the labelled ones?",
+            source=published.source("fig_semi_supervised_cifar100"),
+            build=_semi_supervised,
         ),
     )
 }

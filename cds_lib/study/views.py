@@ -71,6 +71,12 @@ def accuracy_curves(study: Session) -> SVG:
     return save_and_show(study, "accuracy", figures.accuracy_curves(histories), description)
 
 
+def accuracy_by_fraction(study: Session) -> SVG:
+    """Test accuracy by labelled percentage; written to RESULTS/figures/<table>_fraction.svg."""
+    description = "Test accuracy against the percentage of labelled images, one panel a data set, one line a method."
+    return save_and_show(study, "fraction", figures.accuracy_by_fraction(study.frame()), description)
+
+
 def save_and_show(study: Session, kind: str, figure: Figure, description: str) -> SVG:
     """Save the figure and return it; the description is what a screen reader says."""
     path = figures.save_svg(figure, study.store.root / "figures" / f"{study.table.name}_{kind}.svg")

@@ -141,3 +141,24 @@ def test_the_library_use_of_the_readme():
         head.register_forward_hook(lambda *_: calls.append(1))
     torch.testing.assert_close(model(view1), model.backbone(view1))
     assert calls == []  # heads are not computed at inference
+
+
+def test_unlabelled_images_have_no_cross_entropy_and_one_positive():
+    torch.manual_seed(0)
+    method = create_method("cds", create_backbone("resnet18", 20, width=0.125), 20, {})
+    pair = views(2)
+    partly = torch.tensor([0, 1, -1, -1, 0, -1, -1, 3])
+    losses = method(*pair, labels=partly)
+    with torch.no_grad():
+        logits = method.backbone(torch.cat(pair))[:8]
+    known = partly >= 0
+    torch.testing.assert_close(losses["cross_entropy"], F.cross_entropy(logits[known], partly[known]))
+    classes_of_their_own = method(*pair, labels=torch.tensor([0, 1, 10, 11, 0, 12, 13, 3]))
+    torch.testing.assert_close(losses["contrastive_1"], classes_of_their_own["contrastive_1"])
+
+
+def test_a_batch_without_labels_is_simclr_alone():
+    pair = views(2)
+    losses = make("cds")(*pair, labels=torch.full((8,), -1))
+    assert losses["cross_entropy"].item() == 0
+    torch.testing.assert_close(losses["contrastive_3"], make("cds_simclr")(*pair, labels=LABELS)["contrastive_3"])

@@ -208,3 +208,47 @@ def test_a_run_waits_for_its_parent_and_is_given_up_without_it(tmp_path, capsys)
     assert store.status(orphan.id) == {}  # not begun, so it is tried again when its parent is there
     assert store.status(child.id)["started"] >= store.status(teacher.id)["finished"]
     assert capsys.readouterr().out.count("NOT STARTED") == 2
+
+
+def test_a_labelled_fraction_is_class_balanced_and_the_same_for_every_method(tmp_path, monkeypatch):
+    """The baseline sees the labelled images alone; CDS sees all, with -1 where there is no label."""
+    import numpy as np
+    import torch
+
+    from cds_lib.study import execute as module
+
+    seen = {}
+
+    class Recorder(module.Batches):
+        def __init__(self, images, labels, **options):
+            seen[options["views"]] = (images.numpy(), labels.numpy())
+            super().__init__(images, labels, **options)
+
+    monkeypatch.setattr(module, "Batches", Recorder)
+    torch.set_num_threads(1)
+    store = Store(tmp_path)
+    store.open_for_writing()
+    for method in ("baseline", "cds_simclr"):
+        spec = profiles.semi_supervised("smoke", "cifar10", method, 20, seed=0)
+        spec = replace(spec, budget=replace(spec.budget, train_size=200, epochs=1, batch_size=20))
+        module.execute(spec, store, Path("none"))
+    (few, few_labels), (many, many_labels) = seen[1], seen[2]
+    assert np.bincount(few_labels).tolist() == [4] * 10
+    assert len(many) == 200
+    known = many_labels >= 0
+    assert np.array_equal(many[known], few)
+    assert np.array_equal(many_labels[known], few_labels)
+
+
+def test_the_matched_baseline_takes_as_many_steps_as_a_training_on_all_images():
+    for percent in (10, 20, 30, 40):
+        specs = {
+            method: profiles.semi_supervised("paper", "cifar100", method, percent, 0)
+            for method in ("baseline", "baseline_matched", "cds_simclr")
+        }
+        epochs = {method: spec.budget.epochs for method, spec in specs.items()}
+        assert epochs["baseline"] == epochs["cds_simclr"] == 300
+        assert epochs["baseline_matched"] * percent / 100 == pytest.approx(300, rel=0.005)
+        assert {spec.method for spec in specs.values()} == {"baseline", "cds_simclr"}
+        drops = specs["baseline_matched"].budget.milestones
+        assert [drop * percent / 100 for drop in drops] == pytest.approx([90, 180, 280], rel=0.01)

@@ -95,3 +95,21 @@ def test_svg_is_the_same_bytes_every_time_and_complete(make, tmp_path):
     assert ElementTree.parse(first).getroot().tag.endswith("svg")
     assert sorted(path.name for path in first.parent.iterdir()) == ["a.svg", "b.svg"]
     assert "<dc:date>" not in first.read_text()
+
+
+def test_accuracy_by_fraction_draws_ours_and_the_published_curves():
+    rows = [
+        {"dataset": dataset, "method": method, "setting": f"semi_{percent}", "mean": percent + bonus, "std": 1.0,
+         "paper": None if method == "baseline_matched" else 50.0 + percent}
+        for dataset in ("cifar100", "cifar10")
+        for method, bonus in (("baseline", 0.0), ("baseline_matched", 1.0), ("cds_simclr", 2.0))
+        for percent in (10, 20, 30, 40)
+    ]  # fmt: skip
+    figure = figures.accuracy_by_fraction(pd.DataFrame(rows).astype({"paper": float}))
+    assert [axes.get_title() for axes in figure.axes] == ["cifar100", "cifar10"]
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    assert len(labels) == 5
+    assert "CDS without labels, paper" in labels
+    assert "baseline, as many steps, paper" not in labels
+    published = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
+    assert [list(line.get_ydata()) for line in published] == [[60.0, 70.0, 80.0, 90.0]] * 2

@@ -1,0 +1,116 @@
+"""DKS and DHM: auxiliary branches of residual stages that mimic one another and the network."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from timm.models.resnet import ResNet
+from timm.models.resnetv2 import ResNetV2
+from torch import Tensor, nn
+
+from cds_lib.errors import UsageError
+from cds_lib.losses import mimicry_loss
+from cds_lib.models import forward_stages, initialise, pooled_and_logits, stage_taps
+
+
+class MimickingBranches(nn.Module):
+    """Cross-entropy at the end and of two branches, plus the KL terms between all three classifiers.
+
+        loss = sum of the three cross-entropies + mimicry_loss (all weights 1, temperature 1)
+
+    Deeply-supervised knowledge synergy and dynamic hierarchical mimicking are one algorithm as released: with weight
+    and temperature 1 their losses coincide. What differs here is `layout`, the number of blocks in the branches:
+
+        branch 1, after stage 2: a stage like stage 3, then a stage like stage 4
+        branch 2, after stage 3: a stage like stage 4 of twice the width, with all its blocks
+
+    - "dks": in branch 1 all blocks of stage 3 and half of those of stage 4, rounded down. This is the rule of the only
+      training code that DKS has released (WRN-28-10, three stages), moved to the last two of four stages.
+    - "dhm": in branch 1 half of the blocks of stage 3, rounded up, and two of stage 4. This gives the counts of DHM's
+      released ImageNet networks: [1, 2], [2] for ResNet-18, [3, 2], [3] for -34 and -50, [12, 2], [3] for -101.
+
+    Both releases double the width in branch 2, so both layouts do. Neither covers ResNeXt, wide, SE or pre-activation
+    networks or a CIFAR stem with four stages; these get the counts of the ResNet of equal depth. Each branch has the
+    backbone's kind of blocks, freshly initialised, then (pre-activation) a final norm of its own, average pooling and
+    its own linear layer. It shares no parameter with the backbone or with the other branch.
+
+    Args:
+        backbone: a network of `create_backbone`, or any ResNet or ResNetV2 of timm with four stages.
+        num_classes: of the branches' classifiers.
+        layout: "dks" or "dhm".
+
+    Raises:
+        UsageError: a network of another kind.
+    """
+
+    views = 1
+
+    def __init__(self, backbone: nn.Module, num_classes: int, layout: str):
+        super().__init__()
+        taps = stage_taps(backbone)
+        if not isinstance(backbone, ResNet | ResNetV2) or len(taps.indices) != 4:
+            raise UsageError(f"DKS and DHM need a ResNet of four stages, not {type(backbone).__name__}.")
+        self.backbone = backbone
+        self.indices = taps.indices[1:3]
+        third, fourth = (_blocks(backbone, index) for index in taps.indices[2:])
+        counts = {"dks": (len(third), len(fourth) // 2), "dhm": ((len(third) + 1) // 2, 2)}[layout]
+        norm = backbone.norm if isinstance(backbone, ResNetV2) else nn.Identity()
+        branches = (
+            nn.Sequential(*third[: counts[0]], *fourth[: counts[1]], norm),
+            nn.Sequential(*fourth, norm),
+        )
+        self.branches = nn.ModuleList(copy.deepcopy(branch) for branch in branches)
+        _double_width(self.branches[1])
+        for branch in self.branches:
+            _initialise_afresh(branch)
+        self.classifiers = nn.ModuleList(nn.Linear(taps.pooled * factor, num_classes) for factor in (1, 2))
+
+    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "cross_entropy_1", "cross_entropy_2", "mimicry"}."""
+        maps, features = forward_stages(self.backbone, view, self.indices)
+        logits = [pooled_and_logits(self.backbone, features)[1]]
+        for stage, branch, classifier in zip(maps, self.branches, self.classifiers, strict=True):
+            logits.append(classifier(F.adaptive_avg_pool2d(branch(stage), 1).flatten(1)))
+        logits = torch.stack(logits).float()  # (3, B, num_classes)
+        cross_entropies = [F.cross_entropy(one, labels) for one in logits]
+        return {
+            "cross_entropy": cross_entropies[0],
+            "cross_entropy_1": cross_entropies[1],
+            "cross_entropy_2": cross_entropies[2],
+            "mimicry": mimicry_loss(logits),
+        }
+
+
+def _blocks(backbone: nn.Module, index: int) -> list[nn.Module]:
+    stage = backbone.get_submodule(backbone.feature_info[index]["module"])
+    return list(stage.blocks if isinstance(backbone, ResNetV2) else stage)
+
+
+def _double_width(branch: nn.Sequential) -> None:
+    """Double in place all channels of a branch of one stage, but for those it is given. Groups stay: they widen."""
+    for block_name, block in branch.named_children():
+        for name, layer in block.named_modules():
+            # What reads the branch's input: the shortcut, the first convolution and (pre-activation) the norm before.
+            first = block_name == "0" and (name in ("norm1", "conv1") or name.startswith("downsample."))
+            if isinstance(layer, nn.Conv2d):
+                layer.in_channels *= 1 if first else 2
+                layer.out_channels *= 2
+                shape = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
+                layer.weight = nn.Parameter(layer.weight.new_empty(shape))
+                if layer.bias is not None:
+                    layer.bias = nn.Parameter(layer.bias.new_empty(layer.out_channels))
+            elif isinstance(layer, nn.BatchNorm2d) and not (first and name == "norm1"):
+                layer.num_features *= 2
+                for key in ("weight", "bias"):
+                    setattr(layer, key, nn.Parameter(getattr(layer, key).new_empty(layer.num_features)))
+                for key in ("running_mean", "running_var"):
+                    setattr(layer, key, getattr(layer, key).new_empty(layer.num_features))
+
+
+def _initialise_afresh(branch: nn.Sequential) -> None:
+    for layer in branch.modules():
+        if hasattr(layer, "reset_parameters"):
+            layer.reset_parameters()  # biases and running statistics, which `initialise` leaves as they are
+    initialise(branch)
