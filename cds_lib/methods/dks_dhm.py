@@ -37,12 +37,12 @@ class MimickingBranches(nn.Module):
     its own linear layer. It shares no parameter with the backbone or with the other branch.
 
     Args:
-        backbone: a network of `create_backbone`, or any ResNet or ResNetV2 of timm with four stages.
+        backbone: a network of `create_backbone`, or another timm ResNet or ResNetV2 of convolutions and batch norms.
         num_classes: of the branches' classifiers.
         layout: "dks" or "dhm".
 
     Raises:
-        UsageError: a network of another kind.
+        UsageError: a network of another kind, or an unknown layout.
     """
 
     views = 1
@@ -50,12 +50,14 @@ class MimickingBranches(nn.Module):
     def __init__(self, backbone: nn.Module, num_classes: int, layout: str):
         super().__init__()
         taps = stage_taps(backbone)
-        if not isinstance(backbone, ResNet | ResNetV2) or len(taps.indices) != 4:
-            raise UsageError(f"DKS and DHM need a ResNet of four stages, not {type(backbone).__name__}.")
+        if not isinstance(backbone, ResNet | ResNetV2):
+            raise UsageError(f"DKS and DHM need a timm ResNet or ResNetV2, not {type(backbone).__name__}.")
+        if layout not in ("dks", "dhm"):
+            raise UsageError(f"The layout of the branches must be dks or dhm, not {layout!r}.")
         self.backbone = backbone
         self.indices = taps.indices[1:3]
         third, fourth = (_blocks(backbone, index) for index in taps.indices[2:])
-        counts = {"dks": (len(third), len(fourth) // 2), "dhm": ((len(third) + 1) // 2, 2)}[layout]
+        counts = (len(third), len(fourth) // 2) if layout == "dks" else ((len(third) + 1) // 2, 2)
         norm = backbone.norm if isinstance(backbone, ResNetV2) else nn.Identity()
         branches = (
             nn.Sequential(*third[: counts[0]], *fourth[: counts[1]], norm),
@@ -107,6 +109,8 @@ def _double_width(branch: nn.Sequential) -> None:
                     setattr(layer, key, nn.Parameter(getattr(layer, key).new_empty(layer.num_features)))
                 for key in ("running_mean", "running_var"):
                     setattr(layer, key, getattr(layer, key).new_empty(layer.num_features))
+            elif not isinstance(layer, nn.BatchNorm2d) and next(layer.parameters(recurse=False), None) is not None:
+                raise UsageError(f"DKS and DHM cannot widen a {type(layer).__name__}; use another ResNet.")
 
 
 def _initialise_afresh(branch: nn.Sequential) -> None:

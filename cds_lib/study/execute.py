@@ -61,7 +61,7 @@ def execute(
         target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         setup = _prepare(spec, data_root, target)
         store.write_status(spec.id, data=setup.provenance, device=_device_name(target), threads=torch.get_num_threads())
-        _write_split(run_dir / "split.npz", setup)
+        _write_split(run_dir / "split.npz", setup.split)
         rows = fit(
             setup.method,
             setup.batches,
@@ -86,8 +86,7 @@ class _Setup:
     batches: Batches
     evaluate: Callable[[nn.Module], dict[str, float]]
     provenance: dict
-    train_index: np.ndarray
-    val_index: np.ndarray
+    split: dict[str, np.ndarray]
 
 
 def _prepare(spec: RunSpec, data_root: Path, device: torch.device) -> _Setup:
@@ -106,10 +105,12 @@ def _prepare(spec: RunSpec, data_root: Path, device: torch.device) -> _Setup:
     backbone = create_backbone(spec.model, classes, stem=budget.stem, width=budget.width)
     method = create_method(spec.method, backbone, classes, spec.options)
 
+    split = {"train": train_index, "val": val_index}
     train_labels = data.train_labels.copy()
     if spec.labelled is not None:
         count = round(spec.labelled * len(train_index))
         labelled = train_index[splits.balanced_subset(train_labels[train_index], count, split_seed)]
+        split["labelled"] = labelled
         if getattr(method, "uses_unlabelled", False):
             train_labels[np.setdiff1d(train_index, labelled)] = -1
         else:
@@ -136,7 +137,7 @@ def _prepare(spec: RunSpec, data_root: Path, device: torch.device) -> _Setup:
             for name, value in evaluate(backbone, evaluation_batches(*tensors, _EVALUATION_BATCH)).items()
         }
 
-    return _Setup(method, batches, measure, data.provenance, train_index, val_index)
+    return _Setup(method, batches, measure, data.provenance, split)
 
 
 @contextlib.contextmanager
@@ -212,9 +213,10 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _write_split(path: Path, setup: _Setup) -> None:
+def _write_split(path: Path, split: dict[str, np.ndarray]) -> None:
+    """Which images of the training set were trained on, held back, and (where not all were) used with their labels."""
     part = path.with_name(f".{path.name}.part.npz")
-    np.savez_compressed(part, train=setup.train_index.astype(np.int32), val=setup.val_index.astype(np.int32))
+    np.savez_compressed(part, **{name: index.astype(np.int32) for name, index in split.items()})
     part.replace(path)
 
 

@@ -232,6 +232,10 @@ def test_a_labelled_fraction_is_class_balanced_and_the_same_for_every_method(tmp
         spec = profiles.semi_supervised("smoke", "cifar10", method, 20, seed=0)
         spec = replace(spec, budget=replace(spec.budget, train_size=200, epochs=1, batch_size=20))
         module.execute(spec, store, Path("none"))
+        saved = np.load(store.run_dir(spec.id) / "split.npz")
+        assert len(saved["labelled"]) == 40
+        assert set(saved["labelled"]) <= set(saved["train"])
+        assert len(saved["train"]) == 200
     (few, few_labels), (many, many_labels) = seen[1], seen[2]
     assert np.bincount(few_labels).tolist() == [4] * 10
     assert len(many) == 200

@@ -1,0 +1,106 @@
+"""The mimicry loss against the released values, torch's own KL divergence, finite differences and closed forms."""
+
+import itertools
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cds_lib.losses import mimicry_loss
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def random_logits(*shape, seed=0, dtype=torch.float32):
+    return 2 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def pairwise(logits, targets):
+    """The same sum pair by pair with torch's KL divergence, without smoothing."""
+    pairs = itertools.permutations(range(len(logits)), 2)
+    log_p, log_target = logits.log_softmax(-1), targets.log_softmax(-1)
+    return sum(F.kl_div(log_p[i], log_target[j], log_target=True, reduction="batchmean") for i, j in pairs)
+
+
+@pytest.mark.parametrize("release", ["dks_total", "dhm_total"])
+def test_equals_the_released_implementations(release):
+    inputs = np.load(GOLDEN / "mimicry.npz")
+    expected = json.loads((GOLDEN / "mimicry.json").read_text())[release]
+    logits = torch.stack([torch.from_numpy(inputs[f"branch_{branch}"]) for branch in range(3)])
+    targets = torch.from_numpy(inputs["branch_targets"])
+    # The smoothing of both sides is worth 1e-6 of this value: float64 is tight enough to notice if one side lacked it.
+    for inside, tolerance in ((logits, 1e-5), (logits.double(), 4e-7)):
+        total = sum(F.cross_entropy(one, targets) for one in inside) + mimicry_loss(inside)
+        assert total.item() == pytest.approx(expected, rel=tolerance)
+
+
+@pytest.mark.parametrize("classifiers", [1, 2, 3, 4])
+def test_equals_all_ordered_pairs_of_torch_kl_div(classifiers):
+    logits = random_logits(classifiers, 16, 10, dtype=torch.float64)
+    assert mimicry_loss(logits).item() == pytest.approx(float(pairwise(logits, logits)), rel=1e-5, abs=1e-15)
+
+
+def test_gradient_is_that_of_the_side_that_learns():
+    logits = random_logits(3, 6, 5, dtype=torch.float64).requires_grad_()
+    (grad,) = torch.autograd.grad(mimicry_loss(logits), logits)
+    # Finite differences with the targets held fixed, on the independent form.
+    learner = logits.detach().clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: pairwise(z, logits.detach()), learner)
+    (expected,) = torch.autograd.grad(pairwise(learner, logits.detach()), learner)
+    torch.testing.assert_close(grad, expected, rtol=1e-5, atol=1e-7)
+    # In closed form (p_i - p_j) / batch for every pair: sum over j gives this.
+    p = logits.detach().softmax(-1)
+    torch.testing.assert_close(grad, (3 * p - p.sum(0)) / 6, rtol=1e-5, atol=1e-7)
+
+
+def test_the_target_side_is_detached():
+    logits = random_logits(2, 4, 5, dtype=torch.float64).requires_grad_()
+    (grad,) = torch.autograd.grad(mimicry_loss(logits), logits)
+    both_sides = logits.detach().clone().requires_grad_()
+    (other,) = torch.autograd.grad(pairwise(both_sides, both_sides), both_sides)
+    assert (grad - other).abs().max() > 0.01  # what it would be without detaching
+
+
+def test_is_zero_where_the_classifiers_agree():
+    agreeing = random_logits(1, 8, 10).expand(3, 8, 10).clone().requires_grad_()
+    loss = mimicry_loss(agreeing)
+    loss.backward()
+    assert loss.item() == 0
+    assert agreeing.grad.abs().max() < 1e-6
+
+
+def test_contradicting_certainties_stay_finite():
+    logits = torch.zeros(2, 3, 4)
+    logits[0, :, 0] = logits[1, :, 1] = 1000.0  # the probabilities of the others underflow to 0
+    logits.requires_grad_()
+    loss = mimicry_loss(logits)
+    loss.backward()
+    assert loss.item() == pytest.approx(2 * math.log(1e8), rel=1e-5)
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_invariant_to_the_order_of_classifiers_images_and_classes():
+    logits = random_logits(3, 8, 10)
+    loss = mimicry_loss(logits)
+    for dim in range(3):
+        torch.testing.assert_close(mimicry_loss(logits.flip(dim)), loss)
+    torch.testing.assert_close(mimicry_loss(logits.repeat(1, 2, 1)), loss)  # a batch mean
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_computes_in_float32_inside_autocast(dtype):
+    logits = random_logits(3, 8, 10).to(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = mimicry_loss(logits)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, mimicry_loss(logits.float()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(8, 10), (1, 3, 8, 10)])
+def test_bad_input_is_refused(shape):
+    with pytest.raises(ValueError, match="must be"):
+        mimicry_loss(torch.zeros(shape))

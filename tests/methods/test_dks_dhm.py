@@ -1,0 +1,175 @@
+"""DKS and DHM: branches against timm's own stages, losses put together by hand, and what remains after training."""
+
+import itertools
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+
+from cds_lib.errors import UsageError
+from cds_lib.methods import create_method
+from cds_lib.models import MODEL_NAMES, create_backbone
+
+LABELS = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
+PREACT = "preactresnet18"
+# Blocks like (stage 3, stage 4) in the branch after stage 2; the branch after stage 3 has all blocks of stage 4.
+COUNTS = {
+    "dks": {"18": (2, 1), "34": (6, 1), "50": (6, 1), "101": (23, 1)},
+    "dhm": {"18": (1, 2), "34": (3, 2), "50": (3, 2), "101": (12, 2)},
+}
+
+
+def make(name, model="resnet18", seed=0, width=0.125, **options):
+    torch.manual_seed(seed)
+    return create_method(name, create_backbone(model, 4, width=width), 4, options)
+
+
+def image_batch(seed=1):
+    return torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def counts_of(name, model):
+    return next(counts for depth, counts in COUNTS[name].items() if depth in model)
+
+
+def shapes(module):
+    return [tuple(value.shape) for value in module.state_dict().values()]
+
+
+@pytest.mark.parametrize("name", ["dks", "dhm"])
+@pytest.mark.parametrize("model", MODEL_NAMES)
+def test_branches_have_the_shapes_of_timm_stages(model, name):
+    """At full width, without memory. The second branch is stage 4 of a timm network whose stage 4 is twice as wide."""
+    with torch.device("meta"):
+        method = make(name, model, width=1.0)
+        timm_name = "resnetv2_18" if model == PREACT else model
+        wide = timm.create_model(timm_name, channels=(64, 128, 256, 1024))
+    first, second = method.branches
+    third, fourth = counts_of(name, model)
+    net = method.backbone
+    if model == PREACT:
+        expected = [*net.stages[2].blocks[:third], *net.stages[3].blocks[:fourth], net.norm]
+        assert shapes(second) == shapes(wide.stages[3]) + shapes(wide.norm)
+        assert len(second) == len(net.stages[3].blocks) + 1
+    else:
+        expected = [*net.layer3[:third], *net.layer4[:fourth]]
+        assert shapes(second) == shapes(wide.layer4)
+    assert shapes(first) == sum(map(shapes, expected), [])
+    assert [c.in_features for c in method.classifiers] == [net.num_features, 2 * net.num_features]
+
+
+@pytest.mark.parametrize("name", ["dks", "dhm"])
+def test_is_put_together_by_hand(name):
+    method = make(name)
+    view = image_batch()
+    losses = method(view, labels=LABELS)
+    net, (branch1, branch2), (fc1, fc2) = method.backbone, method.branches, method.classifiers
+    stage2 = net.layer2(net.layer1(net.act1(net.bn1(net.conv1(view)))))
+    stage3 = net.layer3(stage2)
+    ends = net.layer4(stage3), branch1(stage2), branch2(stage3)
+    logits = [fc(end.mean((2, 3))) for fc, end in zip((net.fc, fc1, fc2), ends, strict=True)]
+    assert list(losses) == ["cross_entropy", "cross_entropy_1", "cross_entropy_2", "mimicry"]
+    for term, one in zip(losses, logits, strict=False):
+        torch.testing.assert_close(losses[term], F.cross_entropy(one, LABELS))
+    expected = sum(
+        F.kl_div(one.log_softmax(1), other.detach().softmax(1), reduction="batchmean")
+        for one, other in itertools.permutations(logits, 2)
+    )
+    torch.testing.assert_close(losses["mimicry"], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_preactivation_branches_end_in_their_own_norm():
+    method = make("dhm", PREACT)
+    view = image_batch()
+    losses = method(view, labels=LABELS)
+    net = method.backbone
+    stage2 = net.stages[1](net.stages[0](net.stem(view)))
+    branch = method.branches[0]
+    assert type(branch[-1]) is type(net.norm)
+    assert branch(stage2).min() == 0  # comes after a batch norm and its ReLU, as the network's own features do
+    logits = method.classifiers[0](branch(stage2).mean((2, 3)))
+    torch.testing.assert_close(losses["cross_entropy_1"], F.cross_entropy(logits, LABELS))
+
+
+@pytest.mark.parametrize("name", ["dks", "dhm"])
+@pytest.mark.parametrize("model", MODEL_NAMES)
+def test_every_parameter_of_every_network_gets_a_gradient(model, name):
+    method = make(name, model)
+    sum(method(image_batch(), labels=LABELS).values()).backward()
+    missing = [key for key, p in method.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+    assert missing == []
+
+
+def test_mimicry_alone_teaches_the_backbone_and_both_branches():
+    method = make("dhm")
+    method(image_batch(), labels=LABELS)["mimicry"].backward()
+    for part in (method.backbone.layer4, method.backbone.fc, *method.branches, *method.classifiers):
+        assert all(p.grad.abs().sum() > 0 for p in part.parameters() if p.ndim > 1)
+
+
+@pytest.mark.parametrize("model", ["seresnet18", PREACT])
+def test_branches_share_nothing_and_start_afresh(model):
+    torch.manual_seed(0)
+    backbone = create_backbone(model, 4, width=0.125)
+    for statistic in (b for key, b in backbone.named_buffers() if key.endswith("running_mean")):
+        statistic.fill_(7.0)  # as if the backbone had been trained before
+    for key, parameter in backbone.named_parameters():
+        if key.endswith("bias"):
+            torch.nn.init.constant_(parameter, 7.0)
+    method = create_method("dks", backbone, 4, {})
+    tensors = [t for t in method.state_dict().values() if t.numel() > 0]
+    assert len({t.untyped_storage().data_ptr() for t in tensors}) == len(tensors)
+    for branch in method.branches:
+        for key, value in branch.state_dict().items():
+            if key.endswith(("running_mean", "bias")):
+                assert not (value == 7.0).any(), key
+            elif key.endswith("running_var"):
+                assert (value == 1).all()
+    own = {tuple(p.flatten()[:4].tolist()) for p in backbone.parameters() if p.ndim == 4}
+    new = [tuple(p.flatten()[:4].tolist()) for p in method.branches.parameters() if p.ndim == 4]
+    assert len(set(new)) == len(new) and own.isdisjoint(new)
+
+
+@pytest.mark.parametrize("name", ["dks", "dhm"])
+def test_new_convolutions_have_the_released_initialisation(name):
+    method = make(name, width=0.5)
+    for layer in method.branches[1].modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            fan_out = layer.out_channels * layer.kernel_size[0] * layer.kernel_size[1]
+            assert layer.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["dks", "dhm"])
+def test_the_loss_falls_within_a_few_steps(name):
+    method = make(name)
+    view = image_batch()
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.02, momentum=0.9)
+    totals = []
+    for _ in range(8):
+        loss = sum(method(view, labels=LABELS).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        totals.append(loss.item())
+    assert totals[-1] < 0.8 * totals[0]
+
+
+def test_the_backbone_stays_plain_and_the_same_for_the_seed():
+    plain = make("baseline", seed=7).backbone
+    for name in ("dks", "dhm"):
+        method = make(name, seed=7)
+        assert method.views == 1
+        state = method.backbone.state_dict()
+        assert state.keys() == plain.state_dict().keys()
+        assert all(torch.equal(state[key], value) for key, value in plain.state_dict().items())
+
+
+def test_what_has_no_such_branches_is_refused():
+    for name in ("mobilenetv3_small_050", "resnetv2_50x1_bit"):  # no residual stages; group norms
+        with torch.device("meta"):
+            backbone = timm.create_model(name, num_classes=4)
+        with pytest.raises(UsageError, match="DKS and DHM"):
+            create_method("dks", backbone, 4, {})
+    with pytest.raises(UsageError, match="does not take these options"):
+        make("dks", layout="dhm")
