@@ -47,7 +47,7 @@ def execute(
 
     Args:
         data_root: where real data sets are; not used by stand-ins.
-        device: "cpu", "cuda" or "mps"; None takes a GPU if there is one.
+        device: "cpu" or "cuda"; None takes a GPU if there is one.
         on_progress: called about once a second with the epochs done so far.
 
     Raises:

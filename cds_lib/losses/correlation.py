@@ -1,0 +1,23 @@
+"""Correlation congruence (Peng et al.)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from cds_lib.losses.precision import full_precision
+
+
+@full_precision
+def correlation_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean over neighbours i, i + 1 of the batch of sum_d |delta_i,d| |delta_i+1,d|, with delta = student - teacher.
+
+    Source: `distiller_zoo/CC.py` of HobbitLong/RepDistiller (which has it from the method's author).
+
+    Args:
+        student, teacher: embeddings (B, D) of one length, B >= 2.
+
+    Returns:
+        A scalar >= 0, float32 (float64 for float64 input).
+    """
+    delta = (student - teacher).abs()
+    return (delta[:-1] * delta[1:]).sum(1).mean()

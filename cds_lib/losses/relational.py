@@ -1,0 +1,65 @@
+"""Relational knowledge distillation (Park et al.): distances and angles between the embeddings of a batch."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cds_lib.losses.precision import full_precision
+
+_SMALLEST_SQUARE = 1e-12  # as released: a squared distance below it is taken for rounding
+
+
+@full_precision
+def distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Smooth-L1 (mean over all B x B pairs) between Euclidean distances, each divided by its batch's mean distance.
+
+    Source: `distiller_zoo/RKD.py` of HobbitLong/RepDistiller, weight 25 there.
+
+    Args:
+        student, teacher: embeddings (B, D) and (B, D'), B >= 2.
+
+    Returns:
+        A scalar >= 0, float32 (float64 for float64 input).
+    """
+    return F.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher))
+
+
+@full_precision
+def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Smooth-L1 (mean over all B x B x B triplets) between the cosines of the angles at i from j to k.
+
+    Source, arguments and result as for `distance_loss`; weight 50 there. The angles are computed from scalar products,
+    which needs B^3 numbers where the differences themselves would need B^2 D more.
+    """
+    return F.smooth_l1_loss(_cosines(student), _cosines(teacher))
+
+
+def _gram(embeddings: Tensor) -> Tensor:
+    # Neither distances nor angles change with the origin; at the mean, the products lose the fewest digits.
+    centred = embeddings - embeddings.mean(0)
+    return centred @ centred.T
+
+
+def _squared_distances(gram: Tensor) -> Tensor:
+    squares = gram.diagonal()
+    return squares[:, None] + squares[None, :] - 2 * gram
+
+
+def _relative_distances(embeddings: Tensor) -> Tensor:
+    batch = len(embeddings)
+    distances = _squared_distances(_gram(embeddings)).clamp(min=_SMALLEST_SQUARE).sqrt()
+    distances = distances.masked_fill(torch.eye(batch, dtype=torch.bool, device=distances.device), 0.0)
+    return distances * (batch * (batch - 1)) / distances.sum()
+
+
+def _cosines(embeddings: Tensor) -> Tensor:
+    gram = _gram(embeddings)
+    squares = _squared_distances(gram)
+    # Two embeddings at one point have no direction; their cosines are 0, as is the gradient through them.
+    apart = (squares > _SMALLEST_SQUARE) & ~torch.eye(len(gram), dtype=torch.bool, device=gram.device)
+    inverse = torch.where(apart, squares.where(apart, 1.0).rsqrt(), 0.0)
+    # (e_j - e_i).(e_k - e_i), anchors i first
+    products = gram[None] - gram[:, :, None] - gram[:, None, :] + gram.diagonal()[:, None, None]
+    return products * inverse[:, :, None] * inverse[:, None, :]
