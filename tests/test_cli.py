@@ -110,12 +110,12 @@ def test_two_at_once_on_the_same_results(tmp_path):
 def test_list_and_dry_run_train_nothing(tmp_path):
     process = command("run-all", "--list", "--results", tmp_path)
     assert process.returncode == 0
-    for word in ("table1_cifar100", "resnext101_32x8d", "cds", "cifar100", "30 / 90 / 90"):
+    for word in ("table1_cifar100", "resnext101_32x8d", "cds", "cifar100", "50 / 150 / 150"):
         assert word in process.stdout
     process = command("run-all", "--dry-run", "--profile", "paper", "--only", "table1_cifar100", "--results", tmp_path)
     assert process.returncode == 0
-    assert "90 runs: 0 done, 90 to train" in process.stdout
-    assert process.stdout.count("  to train: ") == 90
+    assert "150 runs: 0 done, 150 to train" in process.stdout
+    assert process.stdout.count("  to train: ") == 150
     assert not any(tmp_path.iterdir())
 
 

@@ -2,6 +2,9 @@
 
 Called in training as `method(*views, labels=labels)`, with as many views as its `views` says, a method returns its
 named loss terms, already weighted, whose sum is to be minimised. `method.backbone` is the plain network that remains.
+
+A method that distils a teacher is given another, trained method. A method with `needs_index` is also given `index`, the
+images' places in the training set; one with `prepare` is first given the labels of the whole training set.
 """
 
 from __future__ import annotations
@@ -11,19 +14,50 @@ from typing import Any
 from torch import nn
 
 from cds_lib.errors import UsageError
+from cds_lib.methods.at import AttentionTransfer
 from cds_lib.methods.baseline import Baseline
+from cds_lib.methods.cc import CorrelationCongruence
 from cds_lib.methods.cds import ContrastiveDeepSupervision
+from cds_lib.methods.cds_kd import DistilledCDS
+from cds_lib.methods.crd import ContrastiveRepresentationDistillation
 from cds_lib.methods.dks_dhm import MimickingBranches
 from cds_lib.methods.dsn import DeeplySupervisedNet
+from cds_lib.methods.kd import KnowledgeDistillation
+from cds_lib.methods.okd import OnlineDistillation
+from cds_lib.methods.rkd import RelationalDistillation
+from cds_lib.methods.sp import SimilarityPreserving
+from cds_lib.methods.sskd import SSKD, SSKDTeacher
+
+_WITH_TEACHER = {
+    "kd": KnowledgeDistillation,
+    "at": AttentionTransfer,
+    "rkd": RelationalDistillation,
+    "sp": SimilarityPreserving,
+    "cc": CorrelationCongruence,
+    "crd": ContrastiveRepresentationDistillation,
+    "sskd_teacher": SSKDTeacher,
+    "sskd": SSKD,
+    "cds_kd": DistilledCDS,
+}
+_NAMES = ("baseline", "dsn", "dks", "dhm", "cds", "cds_simclr", "okd", *_WITH_TEACHER)
 
 
-def create_method(name: str, backbone: nn.Module, num_classes: int, options: dict[str, Any]) -> nn.Module:
+def create_method(
+    name: str, backbone: nn.Module, num_classes: int, options: dict[str, Any], teacher: nn.Module | None = None
+) -> nn.Module:
     """Build the method called `name` in the study's tables around a backbone.
 
+    Args:
+        teacher: a trained method, for those that distil one.
+
     Raises:
-        UsageError: unknown name, or options the method does not have.
+        UsageError: unknown name, options the method does not have, or no teacher where one is needed.
     """
+    if name in _WITH_TEACHER and teacher is None:
+        raise UsageError(f"Method {name!r} distils a teacher: give it the run of one.")
     try:
+        if name in _WITH_TEACHER:
+            return _WITH_TEACHER[name](backbone, num_classes, teacher, **options)
         if name == "baseline":
             return Baseline(backbone, **options)
         if name == "dsn":
@@ -32,9 +66,27 @@ def create_method(name: str, backbone: nn.Module, num_classes: int, options: dic
             return MimickingBranches(backbone, num_classes, layout=name, **options)
         if name in ("cds", "cds_simclr"):
             return ContrastiveDeepSupervision(backbone, num_classes, use_labels=name == "cds", **options)
+        if name == "okd":
+            return OnlineDistillation(backbone, num_classes, **options)
     except TypeError as error:
         raise UsageError(f"Method {name!r} does not take these options: {error}.") from error
-    raise UsageError(f"Unknown method {name!r}: choose one of baseline, dsn, dks, dhm, cds, cds_simclr.")
+    raise UsageError(f"Unknown method {name!r}: choose one of {', '.join(_NAMES)}.")
 
 
-__all__ = ["Baseline", "ContrastiveDeepSupervision", "DeeplySupervisedNet", "MimickingBranches", "create_method"]
+__all__ = [
+    "SSKD",
+    "AttentionTransfer",
+    "Baseline",
+    "ContrastiveDeepSupervision",
+    "ContrastiveRepresentationDistillation",
+    "CorrelationCongruence",
+    "DeeplySupervisedNet",
+    "DistilledCDS",
+    "KnowledgeDistillation",
+    "MimickingBranches",
+    "OnlineDistillation",
+    "RelationalDistillation",
+    "SSKDTeacher",
+    "SimilarityPreserving",
+    "create_method",
+]

@@ -89,13 +89,21 @@ class ContrastiveDeepSupervision(nn.Module):
             return self.backbone(view1)
         if view2 is None or labels is None:
             raise ValueError("In training mode the method needs two views and labels; call .eval() for logits.")
-        maps, features = forward_stages(self.backbone, torch.cat([view1, view2]), self.indices)
+        return self.terms(*self.embed(torch.cat([view1, view2])), labels)
+
+    def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """images (N, 3, S, S) -> L2-normalised embeddings (taps, N, dim) float32, logits (N, num_classes)."""
+        maps, features = forward_stages(self.backbone, images, self.indices)
         pooled, logits = pooled_and_logits(self.backbone, features)
         embeddings = [pooled if tap == self.last else self.heads[str(tap)](maps[tap - 1]) for tap in self.taps]
-        z = F.normalize(torch.stack(embeddings).float(), dim=-1).unflatten(1, (2, len(view1)))  # (taps, views, B, dim)
+        return F.normalize(torch.stack(embeddings).float(), dim=-1), logits
+
+    def terms(self, z: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The losses, from what `embed` returns for view 1 and view 2 in one batch."""
+        z = z.unflatten(1, (2, len(labels)))  # (taps, views, B, dim)
         classes = torch.where(labels < 0, -1 - torch.arange(len(labels), device=labels.device), labels)
         contrastive = self.weight * supcon_loss(z, classes if self.use_labels else None, self.temperature)
-        cross_entropy = F.cross_entropy(logits[: len(view1)].float(), labels, ignore_index=-1, reduction="sum")
+        cross_entropy = F.cross_entropy(logits[: len(labels)].float(), labels, ignore_index=-1, reduction="sum")
         return {
             "cross_entropy": cross_entropy / (labels >= 0).sum().clamp(min=1),
             **{f"contrastive_{tap}": loss for tap, loss in zip(self.taps, contrastive, strict=True)},

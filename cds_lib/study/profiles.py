@@ -77,9 +77,12 @@ _LESSON = replace(_SMOKE, train_size=2_000, epochs=10, warmup_epochs=1)
 #   cds_simclr  the same without labels
 #   dsn         separable-conv head and linear layer at stages 1-3, weight 1 each: the head is the author's own stack,
 #               the weight that of Lee et al.; the variant behind the published row is not known
+#   dks, dhm    all weights and the temperature 1: released sundw2014/DKS and d-li14/DHM
 _OPTIONS: dict[str, dict[str, Any]] = {
     "baseline": {},
     "dsn": {"weight": 1.0},
+    "dks": {},
+    "dhm": {},
     "cds": {"weight": 0.1, "temperature": 0.07, "taps": [1, 2, 3, 4]},
     "cds_simclr": {"weight": 0.1, "temperature": 0.07, "taps": [1, 2, 3, 4]},
 }

@@ -21,7 +21,7 @@ TABLE1_MODELS = (
     "seresnet50",
     "preactresnet18",
 )
-TABLE1_METHODS = ("baseline", "dsn", "cds")
+TABLE1_METHODS = ("baseline", "dsn", "dks", "dhm", "cds")
 
 CellKey = tuple[str, str, str, str]
 

@@ -1,0 +1,38 @@
+"""Attention transfer (Zagoruyko and Komodakis)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cds_lib.losses import attention_loss
+from cds_lib.methods.teacher import WithTeacher
+from cds_lib.models import forward_stages, pooled_and_logits, stage_taps
+
+
+class AttentionTransfer(WithTeacher):
+    """loss = CE + weight * sum over the stages of attention_loss(student's map, teacher's map).
+
+    All four stages and weight 1000, as HobbitLong/RepDistiller for CIFAR-100.
+    """
+
+    views = 1
+
+    def __init__(self, backbone: nn.Module, num_classes: int, teacher: nn.Module, weight: float = 1000.0):
+        super().__init__()
+        self.backbone = backbone
+        self.weight = weight
+        self.indices, self.teacher_indices = (stage_taps(net).indices for net in (backbone, teacher.backbone))
+        self.hold_teacher(teacher)
+
+    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "attention_1", ...}, one a stage."""
+        maps, features = forward_stages(self.backbone, view, self.indices)
+        _, logits = pooled_and_logits(self.backbone, features)
+        losses = {"cross_entropy": F.cross_entropy(logits.float(), labels)}
+        with torch.no_grad():
+            targets, _ = forward_stages(self.teacher.backbone, view, self.teacher_indices)
+        for stage, (student, target) in enumerate(zip(maps, targets, strict=True), 1):
+            losses[f"attention_{stage}"] = self.weight * attention_loss(student, target)
+        return losses

@@ -1,0 +1,38 @@
+"""Correlation congruence for knowledge distillation (Peng et al.)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cds_lib.losses import correlation_loss
+from cds_lib.methods.teacher import WithTeacher
+from cds_lib.models import pooled, pooled_and_logits, stage_taps
+
+
+class CorrelationCongruence(WithTeacher):
+    """loss = CE + weight * correlation_loss of linear embeddings of the pooled vectors.
+
+    Both embeddings are trained. 128 dimensions and weight 0.02, as HobbitLong/RepDistiller for CIFAR-100.
+    """
+
+    views = 1
+
+    def __init__(
+        self, backbone: nn.Module, num_classes: int, teacher: nn.Module, weight: float = 0.02, dimensions: int = 128
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.weight = weight
+        self.embed_student = nn.Linear(stage_taps(backbone).pooled, dimensions)
+        self.embed_teacher = nn.Linear(stage_taps(teacher.backbone).pooled, dimensions)
+        self.hold_teacher(teacher)
+
+    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "correlation"}."""
+        student, logits = pooled_and_logits(self.backbone, self.backbone.forward_features(view))
+        with torch.no_grad():
+            target = pooled(self.teacher.backbone, self.teacher.backbone.forward_features(view))
+        term = correlation_loss(self.embed_student(student), self.embed_teacher(target))
+        return {"cross_entropy": F.cross_entropy(logits.float(), labels), "correlation": self.weight * term}

@@ -1,0 +1,112 @@
+"""Contrastive representation distillation (Tian, Krishnan and Isola)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cds_lib.errors import UsageError
+from cds_lib.losses import contrast, nce_loss, updated_memory
+from cds_lib.methods.teacher import WithTeacher
+from cds_lib.models import pooled, pooled_and_logits, stage_taps
+
+
+class ContrastiveRepresentationDistillation(WithTeacher):
+    """loss = CE + weight * (nce_loss of the student's embeddings + nce_loss of the teacher's embeddings).
+
+    The pooled vectors are embedded by one linear layer each, both trained, and L2-normalised. Two banks hold a running
+    embedding of every training image; an anchor of one network is contrasted with rows of the other network's bank: its
+    own image (the positive) and images of other classes. A bank's rows move to the new embeddings after they were read.
+    The partition constant of each side is N times the mean score in the first batch and stays.
+
+    All constants are those of HobbitLong/RepDistiller for CIFAR-100. It draws an image's negatives without repetition
+    where the other classes have enough images; here they are independent draws, as the loss assumes of its noise.
+
+    Call `prepare` once with the labels of the training set, before training and before a checkpoint is loaded.
+
+    Args:
+        negatives: an image; fewer where the other classes have fewer images: no class gets more negatives than there
+            are images outside the largest class.
+    """
+
+    views = 1
+    needs_index = True
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_classes: int,
+        teacher: nn.Module,
+        weight: float = 0.8,
+        dimensions: int = 128,
+        negatives: int = 16384,
+        temperature: float = 0.07,
+        momentum: float = 0.5,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.weight, self.negatives, self.temperature, self.momentum = weight, negatives, temperature, momentum
+        self.embed_student = nn.Linear(stage_taps(backbone).pooled, dimensions)
+        self.embed_teacher = nn.Linear(stage_taps(teacher.backbone).pooled, dimensions)
+        self.register_buffer("partition", torch.zeros(2))  # of the student's and the teacher's anchors; 0: not yet set
+        self.hold_teacher(teacher)
+
+    def prepare(self, labels: Tensor) -> None:
+        """Set up the banks and the sampling of negatives for a training set.
+
+        Args:
+            labels: (N,) integers, of the images that `index` counts.
+
+        Raises:
+            UsageError: all images are of one class.
+        """
+        classes, sizes = torch.unique(labels, return_inverse=True, return_counts=True)[1:]
+        if len(sizes) < 2:
+            raise UsageError("CRD needs negatives: train it on at least two classes.")
+        device, dimensions = self.partition.device, self.embed_student.out_features
+        self.draws = min(self.negatives, len(labels) - int(sizes.max()))
+        bound = (3 / dimensions) ** 0.5  # as released
+        for name in ("memory_student", "memory_teacher"):
+            self.register_buffer(name, torch.empty(len(labels), dimensions, device=device).uniform_(-bound, bound))
+        # The images sorted by class: those of an image's class are `class_size` neighbours from `class_start` on.
+        sampling = {
+            "by_class": classes.argsort(stable=True),
+            "class_start": (sizes.cumsum(0) - sizes)[classes],
+            "class_size": sizes[classes],
+        }
+        for name, values in sampling.items():
+            self.register_buffer(name, values.to(device), persistent=False)
+
+    def sample_negatives(self, index: Tensor) -> Tensor:
+        """Images (B, K) of other classes than those of `index` (B,), independent and uniform."""
+        start, size = self.class_start[index, None], self.class_size[index, None]
+        # A rank among the images of other classes, then past the image's own class. 2^48: all remainders alike likely.
+        rank = torch.randint(2**48, (len(index), self.draws), device=index.device) % (len(self.by_class) - size)
+        return self.by_class[torch.where(rank < start, rank, rank + size)]
+
+    def forward(self, view: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """view (B, 3, S, S), labels (B,), index (B,) in the training set -> {"cross_entropy", "contrastive"}."""
+        student, logits = pooled_and_logits(self.backbone, self.backbone.forward_features(view))
+        with torch.no_grad():
+            target = pooled(self.teacher.backbone, self.teacher.backbone.forward_features(view))
+        candidates = torch.cat([index[:, None], self.sample_negatives(index)], dim=1)
+        term = self.contrastive(student, target, index, candidates)
+        return {"cross_entropy": F.cross_entropy(logits.float(), labels), "contrastive": self.weight * term}
+
+    def contrastive(self, student: Tensor, target: Tensor, index: Tensor, candidates: Tensor) -> Tensor:
+        """The loss for pooled vectors (B, D) and (B, D') and bank rows (B, 1 + K); then the banks are updated."""
+        z_student = F.normalize(self.embed_student(student).float(), dim=1)
+        z_teacher = F.normalize(self.embed_teacher(target).float(), dim=1)
+        scores = torch.stack(
+            [
+                contrast(z_student, self.memory_teacher, candidates, self.temperature),
+                contrast(z_teacher, self.memory_student, candidates, self.temperature),
+            ]
+        )
+        num_images = len(self.memory_student)
+        with torch.no_grad():
+            self.partition = torch.where(self.partition > 0, self.partition, scores.mean((1, 2)) * num_images)
+            self.memory_student = updated_memory(self.memory_student, index, z_student, self.momentum)
+            self.memory_teacher = updated_memory(self.memory_teacher, index, z_teacher, self.momentum)
+        return sum(nce_loss(side, num_images) for side in scores / self.partition[:, None, None])

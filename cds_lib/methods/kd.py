@@ -1,0 +1,43 @@
+"""Knowledge distillation (Hinton, Vinyals and Dean)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cds_lib.losses import kd_loss
+from cds_lib.methods.teacher import WithTeacher
+
+
+class KnowledgeDistillation(WithTeacher):
+    """loss = cross_entropy_weight * CE + weight * T^2 KL(teacher || student), both on view 1.
+
+    Weights and temperature are those of HobbitLong/RepDistiller for CIFAR-100 (gamma 0.1, alpha 0.9, T 4).
+    """
+
+    views = 1
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_classes: int,
+        teacher: nn.Module,
+        cross_entropy_weight: float = 0.1,
+        weight: float = 0.9,
+        temperature: float = 4.0,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.cross_entropy_weight, self.weight, self.temperature = cross_entropy_weight, weight, temperature
+        self.hold_teacher(teacher)
+
+    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "kd"}."""
+        logits = self.backbone(view)
+        with torch.no_grad():
+            targets = self.teacher.backbone(view)
+        return {
+            "cross_entropy": self.cross_entropy_weight * F.cross_entropy(logits.float(), labels),
+            "kd": self.weight * kd_loss(logits, targets, self.temperature),
+        }

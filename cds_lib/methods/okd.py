@@ -1,0 +1,97 @@
+"""Online knowledge distillation by an on-the-fly native ensemble: ONE (Lan, Zhu and Gong)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from timm.models.resnet import ResNet
+from timm.models.resnetv2 import ResNetV2
+from torch import Tensor, nn
+
+from cds_lib.errors import UsageError
+from cds_lib.losses import kd_loss
+from cds_lib.models import forward_stages, initialise, pooled_and_logits, stage_taps
+
+
+class OnlineDistillation(nn.Module):
+    """Branches that share all but the last stage, and learn from their own gated ensemble.
+
+        loss = sum of the branches' CE + CE of the ensemble + w * sum over branches of T^2 KL(ensemble || branch)
+
+    Branch 1 is the backbone itself, the others have a last stage (with a final norm, if the network has one) and a
+    classifier of their own. The ensemble's logits are the branches', weighted per image by a gate on the shared
+    features: average pooling, linear layer, batch norm, ReLU, softmax. In the KL the ensemble is a constant.
+    w = exp(-5 (1 - e / rampup_epochs)^2) in the 0-based epoch e, then 1.
+
+    Three branches, T = 3 and 80 of 300 epochs are those of `cifar_one.py` of Lan1991Xu/ONE_NeurIPS2018, whose target
+    probabilities have 1e-7 added, which is left out here.
+
+    Call `prepare` once with the labels of the training set, before training: their number tells when an epoch ends.
+
+    Args:
+        rampup_epochs: 0 for none.
+
+    Raises:
+        UsageError: the backbone is no timm ResNet or ResNetV2, or fewer than two branches.
+    """
+
+    views = 1
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_classes: int,
+        branches: int = 3,
+        temperature: float = 3.0,
+        rampup_epochs: float = 80.0,
+    ):
+        super().__init__()
+        if not isinstance(backbone, ResNet | ResNetV2):
+            raise UsageError(f"Online distillation needs a timm ResNet or ResNetV2, not {type(backbone).__name__}.")
+        if branches < 2:
+            raise UsageError(f"Online distillation needs at least two branches, not {branches}.")
+        self.backbone = backbone
+        self.temperature, self.rampup_epochs = temperature, rampup_epochs
+        taps = stage_taps(backbone)
+        self.shared = taps.indices[-2:-1]
+        last_stage = backbone.get_submodule(backbone.feature_info[taps.indices[-1]]["module"])
+        norm = backbone.norm if isinstance(backbone, ResNetV2) else nn.Identity()
+        self.stages = nn.ModuleList(copy.deepcopy(nn.Sequential(last_stage, norm)) for _ in range(branches - 1))
+        for layer in self.stages.modules():
+            if hasattr(layer, "reset_parameters"):
+                layer.reset_parameters()  # biases and running statistics, which `initialise` leaves as they are
+        initialise(self.stages)
+        self.classifiers = nn.ModuleList(nn.Linear(taps.pooled, num_classes) for _ in self.stages)
+        self.gate = nn.Sequential(
+            nn.Linear(taps.channels[-2], branches), nn.BatchNorm1d(branches), nn.ReLU(), nn.Softmax(dim=1)
+        )
+        self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
+
+    def prepare(self, labels: Tensor) -> None:
+        """Learn the size of the training set from its labels (N,)."""
+        self.num_images = len(labels)
+
+    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "cross_entropy_2", ..., "ensemble", "kd"}."""
+        (shared,), features = forward_stages(self.backbone, view, self.shared)
+        logits = [pooled_and_logits(self.backbone, features)[1]]
+        for stage, classifier in zip(self.stages, self.classifiers, strict=True):
+            logits.append(classifier(F.adaptive_avg_pool2d(stage(shared), 1).flatten(1)))
+        logits = torch.stack(logits).float()  # (branches, B, num_classes)
+        weights = self.gate(F.adaptive_avg_pool2d(shared, 1).flatten(1)).float()  # (B, branches)
+        ensemble = (weights.T[..., None] * logits).sum(0)
+        kd = sum(kd_loss(one, ensemble.detach(), self.temperature) for one in logits)
+        return {
+            "cross_entropy": F.cross_entropy(logits[0], labels),
+            **{f"cross_entropy_{branch}": F.cross_entropy(one, labels) for branch, one in enumerate(logits[1:], 2)},
+            "ensemble": F.cross_entropy(ensemble, labels),
+            "kd": self._rampup(len(view)) * kd,
+        }
+
+    def _rampup(self, batch: int) -> Tensor:
+        epoch = self.images_seen // self.num_images  # counted on the device and kept in the checkpoint
+        self.images_seen += batch
+        left = (1 - epoch / self.rampup_epochs).clamp(min=0) if self.rampup_epochs else torch.zeros_like(epoch)
+        return (-5 * left.square()).exp()

@@ -1,0 +1,44 @@
+"""Relational knowledge distillation (Park et al.)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cds_lib.losses import angle_loss, distance_loss
+from cds_lib.methods.teacher import WithTeacher
+from cds_lib.models import pooled, pooled_and_logits
+
+
+class RelationalDistillation(WithTeacher):
+    """loss = CE + distance_weight * distance_loss + angle_weight * angle_loss of the pooled vectors.
+
+    Weights 25 and 50, as HobbitLong/RepDistiller for CIFAR-100 (whose beta for their sum is 1).
+    """
+
+    views = 1
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_classes: int,
+        teacher: nn.Module,
+        distance_weight: float = 25.0,
+        angle_weight: float = 50.0,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.distance_weight, self.angle_weight = distance_weight, angle_weight
+        self.hold_teacher(teacher)
+
+    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "distance", "angle"}."""
+        student, logits = pooled_and_logits(self.backbone, self.backbone.forward_features(view))
+        with torch.no_grad():
+            target = pooled(self.teacher.backbone, self.teacher.backbone.forward_features(view))
+        return {
+            "cross_entropy": F.cross_entropy(logits.float(), labels),
+            "distance": self.distance_weight * distance_loss(student, target),
+            "angle": self.angle_weight * angle_loss(student, target),
+        }

@@ -1,0 +1,38 @@
+"""Similarity-preserving knowledge distillation (Tung and Mori)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cds_lib.losses import similarity_loss
+from cds_lib.methods.teacher import WithTeacher
+from cds_lib.models import forward_stages, pooled_and_logits, stage_taps
+
+
+class SimilarityPreserving(WithTeacher):
+    """loss = CE + weight * similarity_loss(student's last map, teacher's last map).
+
+    The last stage and weight 3000, as HobbitLong/RepDistiller for CIFAR-100.
+    """
+
+    views = 1
+
+    def __init__(self, backbone: nn.Module, num_classes: int, teacher: nn.Module, weight: float = 3000.0):
+        super().__init__()
+        self.backbone = backbone
+        self.weight = weight
+        self.last, self.teacher_last = (stage_taps(net).indices[-1:] for net in (backbone, teacher.backbone))
+        self.hold_teacher(teacher)
+
+    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "similarity"}."""
+        (student,), features = forward_stages(self.backbone, view, self.last)
+        _, logits = pooled_and_logits(self.backbone, features)
+        with torch.no_grad():
+            (target,), _ = forward_stages(self.teacher.backbone, view, self.teacher_last)
+        return {
+            "cross_entropy": F.cross_entropy(logits.float(), labels),
+            "similarity": self.weight * similarity_loss(student, target),
+        }

@@ -1,0 +1,34 @@
+"""What all methods with a teacher share: a trained network that teaches and is not changed by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class WithTeacher(nn.Module):
+    """Holds `self.teacher`, another method around a trained network, outside the module's own registration.
+
+    So the teacher's parameters are not among the student's and its state is not in the student's checkpoint; it is
+    frozen, moves along with the student and is in eval mode whatever mode the student is in (`teacher_mode = "train"`:
+    in the student's mode).
+    """
+
+    teacher: nn.Module
+    teacher_mode = "eval"
+
+    def hold_teacher(self, teacher: nn.Module) -> None:
+        """Freeze `teacher` in place and keep it."""
+        object.__setattr__(self, "teacher", teacher.requires_grad_(False))  # past the registration of nn.Module
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> WithTeacher:
+        super().train(mode)
+        self.teacher.train(mode and self.teacher_mode == "train")
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        self.teacher._apply(fn, recurse)  # what .to(), .cuda() and .float() go through
+        return super()._apply(fn, recurse)
