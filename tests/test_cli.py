@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cds_lib.files import write_json
 from cds_lib.study import profiles
-from cds_lib.study.store import Store, write_json
+from cds_lib.study.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 

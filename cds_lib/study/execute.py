@@ -19,11 +19,12 @@ from cds_lib.data import sets, splits
 from cds_lib.data.batches import Batches, evaluation_batches
 from cds_lib.errors import RunError, UsageError
 from cds_lib.evaluation.accuracy import evaluate
+from cds_lib.files import replacing, write_json, write_text
 from cds_lib.methods import create_method
 from cds_lib.models import create_backbone
 from cds_lib.study import provenance
 from cds_lib.study.spec import RunSpec
-from cds_lib.study.store import Store, write_json, write_text
+from cds_lib.study.store import Store
 from cds_lib.training import checkpoint
 from cds_lib.training.loop import fit
 
@@ -215,9 +216,8 @@ def _device_name(device: torch.device) -> str:
 
 def _write_split(path: Path, split: dict[str, np.ndarray]) -> None:
     """Which images of the training set were trained on, held back, and (where not all were) used with their labels."""
-    part = path.with_name(f".{path.name}.part.npz")
-    np.savez_compressed(part, **{name: index.astype(np.int32) for name, index in split.items()})
-    part.replace(path)
+    with replacing(path) as file:
+        np.savez_compressed(file, **{name: index.astype(np.int32) for name, index in split.items()})
 
 
 def _now() -> str:

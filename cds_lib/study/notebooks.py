@@ -20,7 +20,7 @@ from typing import Any
 import nbformat
 
 from cds_lib.errors import UsageError
-from cds_lib.study.store import write_text
+from cds_lib.files import write_text
 
 # Some starts fail for reasons that have nothing to do with the notebook, such as a port taken in the same instant.
 START_ATTEMPTS = 3

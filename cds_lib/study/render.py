@@ -18,11 +18,12 @@ from markupsafe import Markup
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
+from cds_lib.files import write_text
 from cds_lib.study import formats, notebooks, profiles, report
 from cds_lib.study.footer import provenance_rows
 from cds_lib.study.notebooks import NotebookResult
 from cds_lib.study.progress import duration
-from cds_lib.study.store import Store, write_text
+from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
 TEMPLATES = Path(__file__).with_name("templates")

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from cds_lib.errors import RunError
+from cds_lib.files import write_text
 from cds_lib.study import formats, statistics
-from cds_lib.study.store import Store, write_text
+from cds_lib.study.store import Store
 from cds_lib.study.tables import Cell, Table
 
 # The first sixteen are relied on from outside.

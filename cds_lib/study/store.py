@@ -13,16 +13,14 @@ Every file is written under a temporary name and renamed, so none is ever seen h
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cds_lib.errors import RunError, UsageError
+from cds_lib.files import is_locked, locked, write_json
 from cds_lib.study.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -67,7 +65,7 @@ class Store:
         if not (self.run_dir(run_id) / "status.json").exists():
             return {}
         status = self._json(run_id, "status.json")
-        if status["state"] == "running" and not _is_locked(self.run_dir(run_id) / ".lock"):
+        if status["state"] == "running" and not is_locked(self.run_dir(run_id) / ".lock"):
             status["state"] = "interrupted"
         return status
 
@@ -121,7 +119,7 @@ class Store:
     def lock_run(self, run_id: str) -> Iterator[None]:
         """Hold the run for this process; RunError if another process trains it."""
         self.run_dir(run_id).mkdir(parents=True, exist_ok=True)
-        with _lock(self.run_dir(run_id) / ".lock") as owner:
+        with locked(self.run_dir(run_id) / ".lock") as owner:
             if owner is not None:
                 raise RunError(f"Run {run_id} is being trained by {owner}: wait for it or choose another --results.")
             yield
@@ -129,59 +127,9 @@ class Store:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the whole store for training; UsageError if another process trains in it."""
-        with _lock(self.root / ".lock") as owner:
+        with locked(self.root / ".lock") as owner:
             if owner is not None:
                 raise UsageError(
                     f"{self.root} is in use by {owner}: wait until it has finished or choose another --results folder."
                 )
             yield
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is either the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """`write_text` of indented JSON; NaN is refused."""
-    write_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[str | None]:
-    """Yield None with the lock held until exit, or the name of its owner. The system frees it when a process dies."""
-    with open(path, "a+") as file:
-        for attempt in range(5):  # somebody who only asks for the status holds it for an instant
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.05 * attempt)
-        else:
-            file.seek(0)
-            yield file.read().strip() or "another process"
-            return
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield None
-
-
-def _is_locked(path: Path) -> bool:
-    if not path.exists():
-        return False
-    with open(path) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False

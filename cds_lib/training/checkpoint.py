@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cds_lib.errors import RunError
+from cds_lib.files import replacing
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write tensors, numbers, strings, lists and dicts under a temporary name, then rename."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(part, "wb") as file:
+        with replacing(path) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
     except RuntimeError as error:  # torch reports a full disk as a RuntimeError of its zip writer
         raise OSError(f"writing {path.name}: {error}".splitlines()[0]) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:

@@ -161,7 +161,7 @@ def test_leftovers_of_a_crash_are_cleared(entry, tmp_path):
 
 def test_one_writer_at_a_time(entry, tmp_path):
     held = write_folder(tmp_path / "held")
-    with single_writer(tmp_path, "cifar10"), pytest.raises(UsageError, match="another process"):
+    with single_writer(tmp_path, "cifar10"), pytest.raises(UsageError, match="is writing"):
         import_folder(entry, held, tmp_path)
 
 

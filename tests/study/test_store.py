@@ -8,8 +8,9 @@ import stat
 import pytest
 
 from cds_lib.errors import RunError, UsageError
+from cds_lib.files import write_json, write_text
 from cds_lib.study import profiles
-from cds_lib.study.store import Store, write_json, write_text
+from cds_lib.study.store import Store
 
 SPEC = profiles.supervised("smoke", "cifar100", "resnet18", "cds", 0)
 
