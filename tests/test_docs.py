@@ -17,8 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "deviations.md").read_text(encoding="utf-8")
 # What the study lacks, and the tables that would bring it.
 NOT_YET = {
-    "distillation": {"table7_imagenet_distillation", "distillation_cifar100"},
-    "ImageNet": {"table3_imagenet", "contrastive_methods"},
+    "ImageNet": {"table3_imagenet", "table7_imagenet_distillation", "contrastive_methods"},
     "detection": {"table4_coco"},
 }
 
@@ -61,7 +60,7 @@ def test_every_deviation_is_there_once_and_in_order():
 
 
 def test_the_page_names_the_tables_and_methods_of_the_study():
-    tables, methods = re.search(r"Tables: (.+)\.\nMethods: (.+)\.\n", PAGE).groups()
+    tables, methods = re.search(r"Tables: (.+?)\.\nMethods: (.+?)\.\n", PAGE, re.DOTALL).groups()
     assert set(re.findall(r"`(\w+)`", tables)) == set(TABLES), (
         "a table is new or gone: correct what the page says of it"
     )

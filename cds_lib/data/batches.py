@@ -77,8 +77,9 @@ class Batches:
         """Batches an epoch."""
         return -(-self.used // self.batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-        """Yield (views, labels) of epoch 0, 1, ...: each view (B, 3, S, S) float32, normalised; labels (B,) int64."""
+    def epoch(self, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor, Tensor]]:
+        """Yield (views, labels, index) of epoch 0, 1, ...: each view (B, 3, S, S) float32, normalised; labels (B,) and
+        index (B,), the images' places in the training set, int64."""
         count, size, device = len(self.images), self.images.shape[-1], self.images.device
         order = torch.randperm(count, generator=self._generator(epoch, ORDER, "cpu")).to(device)
         # Drawn for the whole epoch at once: small draws for every batch would add a tenth to the cost of the views.
@@ -86,11 +87,12 @@ class Batches:
         draws2 = draw_view2(count, size, self._generator(epoch, VIEW2, device)) if self.views == 2 else None
         for start in range(0, self.used, self.batch_size):
             part = slice(start, min(start + self.batch_size, self.used))
-            images = self.images.index_select(0, order[part])
+            index = order[part]
+            images = self.images.index_select(0, index)
             views = (apply_view1(images, _part(draws1, part), self.mean, self.std),)
             if draws2 is not None:
                 views += (apply_view2(images, _part(draws2, part), self.mean, self.std),)
-            yield views, self.labels.index_select(0, order[part])
+            yield views, self.labels.index_select(0, index), index
 
     def _generator(self, epoch: int, stream: int, device: torch.device | str) -> torch.Generator:
         state = np.random.SeedSequence(self.seed, spawn_key=(epoch, stream)).generate_state(1, np.uint64)

@@ -60,7 +60,7 @@ def execute(
     with store.lock_run(spec.id), _recorded(spec, store):
         write_json(run_dir / "spec.json", spec.to_dict())
         target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        setup = _prepare(spec, data_root, target)
+        setup = _prepare(spec, store, data_root, target)
         store.write_status(spec.id, data=setup.provenance, device=_device_name(target), threads=torch.get_num_threads())
         _write_split(run_dir / "split.npz", setup.split)
         rows = fit(
@@ -90,7 +90,7 @@ class _Setup:
     split: dict[str, np.ndarray]
 
 
-def _prepare(spec: RunSpec, data_root: Path, device: torch.device) -> _Setup:
+def _prepare(spec: RunSpec, store: Store, data_root: Path, device: torch.device) -> _Setup:
     budget = spec.budget
     data = sets.load(spec.dataset, data_root, budget.source, budget.image_size)
     classes = len(data.class_names)
@@ -103,8 +103,7 @@ def _prepare(spec: RunSpec, data_root: Path, device: torch.device) -> _Setup:
         train_index = train_index[chosen]
 
     torch.manual_seed(weight_seed)
-    backbone = create_backbone(spec.model, classes, stem=budget.stem, width=budget.width)
-    method = create_method(spec.method, backbone, classes, spec.options)
+    method = _build(spec, classes, store)
 
     split = {"train": train_index, "val": val_index}
     train_labels = data.train_labels.copy()
@@ -120,8 +119,12 @@ def _prepare(spec: RunSpec, data_root: Path, device: torch.device) -> _Setup:
     def on_device(images: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
 
+    images, labels = on_device(data.train_images[train_index], train_labels[train_index])
+    if hasattr(method, "prepare"):
+        method.prepare(labels)
     batches = Batches(
-        *on_device(data.train_images[train_index], train_labels[train_index]),
+        images,
+        labels,
         batch_size=budget.batch_size,
         seed=order_seed,
         views=method.views,
@@ -139,6 +142,21 @@ def _prepare(spec: RunSpec, data_root: Path, device: torch.device) -> _Setup:
         }
 
     return _Setup(method, batches, measure, data.provenance, split)
+
+
+def _build(spec: RunSpec, classes: int, store: Store) -> nn.Module:
+    """The untrained method of a run; its backbone is initialised first, so that it is the same whatever the method."""
+    backbone = create_backbone(spec.model, classes, stem=spec.budget.stem, width=spec.budget.width)
+    with torch.random.fork_rng(devices=[]):  # building the teacher must not shift what is drawn for the heads
+        teacher = _load_trained(spec.parent, classes, store) if spec.parent else None
+    return create_method(spec.method, backbone, classes, spec.options, teacher)
+
+
+def _load_trained(spec: RunSpec, classes: int, store: Store) -> nn.Module:
+    """The method of a finished run with its final weights."""
+    method = _build(spec, classes, store)
+    method.load_state_dict(checkpoint.load(store.model(spec.id), torch.device("cpu"))["method"])
+    return method
 
 
 @contextlib.contextmanager
@@ -192,7 +210,6 @@ def _metrics(rows: list[dict[str, float]], device: torch.device) -> dict[str, fl
         "best_epoch": best["epoch"],
         "test_loss_last": last["test_loss"],
         "train_loss_last": last["train_loss"],
-        "train_cross_entropy_last": last["train_cross_entropy"],
         "epochs": len(rows),
         "seconds": sum(row["seconds"] for row in rows),
         "images_per_second": float(np.median([row["images_per_second"] for row in rows])),

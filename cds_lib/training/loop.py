@@ -52,8 +52,8 @@ def fit(
 
     Args:
         method: `method(*views, labels=labels)` -> dict of named scalar losses, whose sum is minimised;
-            `method.backbone` is the network that is evaluated.
-        batches: `len(batches)` steps an epoch, `batches.epoch(e)` yields (views, labels) that depend on e alone.
+            `method.backbone` is the network that is evaluated. A method with `needs_index` also gets `index`.
+        batches: `len(batches)` steps an epoch, `batches.epoch(e)` yields (views, labels, index) that depend on e alone.
         evaluate: called with the backbone every `eval_every` epochs and after the last; the numbers join the row.
         on_epoch: called with all rows so far, after the checkpoint of the epoch is safe.
         on_progress: called about once a second with the epochs done so far (a fraction).
@@ -77,12 +77,13 @@ def fit(
     # Static shapes: the smaller last batch of an epoch gets a graph of its own instead of slowing all others down.
     step_method = torch.compile(method, dynamic=False) if compile_method else method
 
+    needs_index = getattr(method, "needs_index", False)
     steps = len(batches)
     for epoch in range(len(rows), budget.epochs):
         began = time.perf_counter()
         terms = _TermLog(steps, device)
         last_check = began
-        for step, (views, labels) in enumerate(batches.epoch(epoch)):
+        for step, (views, labels, index) in enumerate(batches.epoch(epoch)):
             lr = learning_rate(
                 epoch * steps + step,
                 steps,
@@ -94,7 +95,7 @@ def fit(
             )
             optimizer.param_groups[0]["lr"] = lr
             with precision.autocast():
-                losses = step_method(*views, labels=labels)
+                losses = step_method(*views, labels=labels, **({"index": index} if needs_index else {}))
             precision.scaler.scale(sum(losses.values())).backward()
             precision.scaler.step(optimizer)
             precision.scaler.update()

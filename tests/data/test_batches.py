@@ -22,8 +22,8 @@ def make(n=50, size=16, **options):
 def collect(batches, epoch=0):
     """An epoch as (list of views over the whole epoch, labels)."""
     parts = list(batches.epoch(epoch))
-    return [torch.cat(view) for view in zip(*(views for views, _ in parts), strict=True)], torch.cat(
-        [y for _, y in parts]
+    return [torch.cat(view) for view in zip(*(views for views, _, _ in parts), strict=True)], torch.cat(
+        [y for _, y, _ in parts]
     )
 
 
@@ -32,7 +32,8 @@ def test_an_epoch_shows_every_image_once_with_its_label(views):
     n = 40
     images = torch.arange(n, dtype=torch.uint8)[:, None, None, None].expand(n, 3, 16, 16).contiguous()
     batches = Batches(images, torch.arange(n), batch_size=8, seed=0, views=views, cutout=False)
-    for batch_views, labels in batches.epoch(0):
+    for batch_views, labels, index in batches.epoch(0):
+        assert torch.equal(index, labels)  # image i has label i here
         assert len(batch_views) == views and labels.dtype == torch.int64
         assert all(view.shape == (8, 3, 16, 16) and view.dtype == torch.float32 for view in batch_views)
         # no crop of at most two pixels moves the centre out of a constant image
@@ -105,8 +106,8 @@ def test_without_cutout_only_the_holes_change():
 def test_the_last_batch_is_kept_unless_it_is_a_single_image(n, batch_size, sizes, views):
     batches = make(n=n, batch_size=batch_size, views=views)
     parts = list(batches.epoch(0))
-    assert [len(labels) for _, labels in parts] == sizes
-    assert all(len(view) == len(labels) for seen, labels in parts for view in seen)
+    assert [len(labels) for _, labels, _ in parts] == sizes
+    assert all(len(view) == len(labels) for seen, labels, _ in parts for view in seen)
     assert len(batches) == len(sizes)
 
 

@@ -256,3 +256,44 @@ def test_the_matched_baseline_takes_as_many_steps_as_a_training_on_all_images():
         assert {spec.method for spec in specs.values()} == {"baseline", "cds_simclr"}
         drops = specs["baseline_matched"].budget.milestones
         assert [drop * percent / 100 for drop in drops] == pytest.approx([90, 180, 280], rel=0.01)
+
+
+def test_a_student_gets_its_trained_teacher_and_keeps_its_own_weights_paired(tmp_path):
+    import torch
+
+    from cds_lib.study import execute as module
+
+    torch.set_num_threads(1)
+    store = Store(tmp_path)
+    store.open_for_writing()
+    small = {"train_size": 40, "batch_size": 20, "epochs": 1}
+
+    def shrink(spec):
+        parent = spec.parent and shrink(spec.parent)
+        return replace(spec, model="resnet18", budget=replace(spec.budget, **small), parent=parent)
+
+    for method in ("sskd", "crd", "cds_kd", "okd"):
+        spec = shrink(profiles.distilled("smoke", "cifar10", method, 0))
+        for run in spec.lineage:
+            module.execute(run, store, Path("none"))
+        assert store.is_done(spec.id)
+        if spec.parent:
+            torch.manual_seed(5)
+            student = module._build(spec, 10, store)
+            torch.manual_seed(5)
+            baseline = module._build(tiny("baseline"), 10, store)
+            trained = torch.load(store.model(spec.parent.id), weights_only=True)["method"]
+            assert all(torch.equal(student.teacher.state_dict()[key], value) for key, value in trained.items())
+            mine, plain = student.backbone.state_dict(), baseline.backbone.state_dict()
+            assert all(torch.equal(mine[key], value) for key, value in plain.items())
+    assert [run.method for run in shrink(profiles.distilled("smoke", "cifar10", "sskd", 0)).lineage] == [
+        "baseline",
+        "sskd_teacher",
+        "sskd",
+    ]
+
+
+def test_teachers_are_the_runs_of_table_1():
+    table1 = {run.id for run in TABLES["table1_cifar100"].runs("mini", (0,))}
+    for method in ("kd", "cds_kd", "sskd"):
+        assert profiles.distilled("mini", "cifar100", method, 0).lineage[0].id in table1

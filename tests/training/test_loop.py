@@ -35,7 +35,7 @@ class Noise:
         generator = torch.Generator().manual_seed(epoch)
         for size in (8, 8, 4):
             views = tuple(torch.randn(size, 3, 8, 8, generator=generator) for _ in range(2))
-            yield views, torch.arange(size) % 4
+            yield views, torch.arange(size) % 4, torch.arange(size)
 
 
 class Dropped(nn.Module):
@@ -97,7 +97,7 @@ def test_minimises_the_sum_of_the_terms_as_torch_sgd_does(tmp_path):
     oracle.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(oracle.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     sums, count = {}, 0
-    for views, labels in Noise().epoch(0):
+    for views, labels, _ in Noise().epoch(0):
         losses = oracle(*views, labels=labels)
         optimizer.zero_grad()
         sum(losses.values()).backward()
