@@ -203,7 +203,7 @@ def test_index_lists_notebooks_tables_failures_and_figures(results):
     assert 'failed cell "broken": ValueError: no 12 s' in rows[1]
     assert rows[2].startswith("unsaved failed no <i>kernel</i> 1 s")
     progress = page.find("progress")
-    assert (progress["value"], progress["max"]) == ("3", "90")
+    assert (progress["value"], progress["max"]) == ("3", "150")
     (failed,) = page.find("ul", class_="failed-runs").find_all("li")
     assert failed.get_text() == f"{cells[1].specs[0].id} cifar100 resnet18 dsn seed 0: first <b>line</b>"
     assert "31.00 ± 1.00 (3)" in page.find("section", id=TABLE.name).get_text()
