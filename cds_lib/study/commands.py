@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cds_lib.data import registry
 from cds_lib.errors import UsageError
-from cds_lib.study import profiles, runner
+from cds_lib.study import local_engine, profiles, runner
 from cds_lib.study.progress import duration
 from cds_lib.study.session import REPOSITORY, results_dir
 from cds_lib.study.store import Store
@@ -145,17 +145,21 @@ def _write_report(
         "seeds": ",".join(map(str, seeds)),
         "train": False,
     }  # the notebooks only read: everything that could be trained has been
+
+    def execute(path: Path) -> NotebookResult:
+        return notebooks.execute(path, store.root / "notebooks" / path.name, parameters)
+
     results = []
-    for number, path in enumerate(notebook_files, 1):
-        began = time.monotonic()
-        result = notebooks.execute(path, store.root / "notebooks" / path.name, parameters)
-        render.render_notebook(store.root / "notebooks" / path.name, store.root / "html")
-        how = "done" if result.ok else f"FAILED: {result.error}"
-        print(
-            f"[{number}/{len(notebook_files)}] notebook {path.stem}: {how} in {duration(time.monotonic() - began)}",
-            flush=True,
-        )
-        results.append(result)
+    # Each notebook is a process of its own; the threads only wait for them.
+    with ThreadPoolExecutor(max_workers=local_engine.cores()) as pool:
+        for number, result in enumerate(pool.map(execute, notebook_files), 1):
+            render.render_notebook(store.root / "notebooks" / f"{result.name}.ipynb", store.root / "html")
+            how = "done" if result.ok else f"FAILED: {result.error}"
+            print(
+                f"[{number}/{len(notebook_files)}] notebook {result.name}: {how} in {duration(result.seconds)}",
+                flush=True,
+            )
+            results.append(result)
     index = render.write_index(store.root, profile, results)
     print(f"Report: {index}", flush=True)
     return results

@@ -32,7 +32,7 @@ class _Slot:
 
 def default_jobs() -> int:
     """GPUs if there are any, else the cores this process may use."""
-    return len(_gpus()) or _cores()
+    return len(_gpus()) or cores()
 
 
 def run(
@@ -52,7 +52,7 @@ def run(
     standins = any(spec.budget.source == "standin" for spec in specs)  # made with scikit-learn, slow to import
     context.set_forkserver_preload(["cds_lib.study.worker", *(["sklearn.datasets"] if standins else [])])
     gpus = _gpus()
-    threads = max(1, _cores() // jobs) if gpus else 1
+    threads = max(1, cores() // jobs) if gpus else 1
     waiting = list(specs)
     slots: list[_Slot] = []
     failed: dict[str, str] = {}
@@ -146,7 +146,8 @@ def _end(slot: _Slot, store: Store, progress: Progress, failed: dict[str, str]) 
         progress.finish(slot.spec, f"FAILED: {slot.outcome}")
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
