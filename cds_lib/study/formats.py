@@ -5,6 +5,7 @@ The numbers stay numeric in the csv; everything here is for reading.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 from itertools import groupby
 
@@ -41,6 +42,11 @@ HEADINGS = (
 def method_name(method: str) -> str:
     """How a method is called in tables and legends."""
     return NAMES.get(method, method.upper())
+
+
+def group_title(names: Iterable[str]) -> str:
+    """The heading of a group of rows: `cifar100, resnet18, 10 % labelled`."""
+    return ", ".join(f"{n.removeprefix('semi_')} % labelled" if n.startswith("semi_") else str(n) for n in names)
 
 
 def mean_std_n(mean: float, std: float, n: int, n_planned: int | None = None) -> str:
@@ -180,7 +186,7 @@ def html_table(frame: pd.DataFrame, table: Table) -> str:
     for names, grouped in groupby((row for _, row in frame.iterrows()), key=lambda row: tuple(row[groups])):
         rows = list(grouped)
         best = _best_rows(rows)
-        title = escape(", ".join(map(str, names)))
+        title = escape(group_title(names))
         body.append(f'<tbody><tr class="group"><th scope="rowgroup" colspan="{width}">{title}</th></tr>')
         body += [_html_row(row, row.name in best) for row in rows]
         body.append("</tbody>")
