@@ -10,7 +10,7 @@ from cds_lib.data import augment
 from cds_lib.losses import supcon_loss
 from cds_lib.methods import ContrastiveDeepSupervision, DeeplySupervisedNet
 from cds_lib.models import projection_heads
-from cds_lib.study import profiles
+from cds_lib.study import formats, profiles, report
 from cds_lib.study.tables import TABLES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -154,3 +154,18 @@ def test_relative_links_and_named_files_exist(page):
             assert ((ROOT / page).parent / target).exists(), target
     for path in re.findall(r"`(cds_lib/[\w./]+)`", text):
         assert (ROOT / path).exists(), path
+
+
+def test_the_numbers_of_the_readme_are_those_of_the_committed_results():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    frame = report.read_table("table1_cifar100", ROOT / "results" / "mini")
+    measured = frame[frame["n"] > 0]
+    assert len(measured) > 0
+    for _, row in measured.iterrows():
+        texts = formats.cells(row)
+        expected = [formats.method_name(row["method"]), texts[formats.HEADINGS[1]]]
+        if row["method"] != "baseline":
+            expected += [texts[heading] for heading in formats.HEADINGS[3:6]]
+        assert "| " + " | ".join(expected) + " |" in readme
+        for run in row["runs"].split():
+            assert (ROOT / "results" / "mini" / "runs" / run / "metrics.json").exists()

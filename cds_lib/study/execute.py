@@ -44,7 +44,9 @@ def execute(
     compile_method: bool = False,
     on_progress: Callable[[float], None] = lambda epochs: None,
 ) -> dict[str, float]:
-    """Train the run, or finish it if it was interrupted, and return its metrics; a finished run is only read.
+    """Train the run, or finish it if it was interrupted, and return its metrics.
+
+    A finished run whose weights are there is only read.
 
     Args:
         data_root: where real data sets are; not used by stand-ins.
@@ -55,7 +57,7 @@ def execute(
         UsageError: data missing or not as it should be, unknown names. RunError: the training failed.
     """
     run_dir = store.run_dir(spec.id)
-    if store.is_done(spec.id):
+    if store.is_done(spec.id) and store.model(spec.id).exists():
         return store.metrics(spec.id)
     with store.lock_run(spec.id), _recorded(spec, store):
         write_json(run_dir / "spec.json", spec.to_dict())

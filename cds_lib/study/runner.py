@@ -44,16 +44,21 @@ def parse_seeds(text: str, profile: str) -> tuple[int, ...]:
 
 
 def make_plan(tables: Iterable[Table], profile: str, seeds: tuple[int, ...], store: Store, retry_failed: bool) -> Plan:
-    """Sort the runs of the tables by state; a run that failed is missing again if `retry_failed`."""
+    """Sort the runs of the tables by state; a run that failed is missing again if `retry_failed`.
+
+    So is a finished run that a missing one starts from if its weights are not there, as in a fresh clone.
+    """
     specs = {spec.id: spec for table in tables for spec in table.runs(profile, seeds)}
     done, missing, failed = [], [], []
-    for run_id, spec in specs.items():
-        if store.is_done(run_id):
-            done.append(spec)
+    wanted: set[str] = set()  # runs whose weights a missing run starts from
+    for run_id, spec in reversed(specs.items()):  # children before their parents
+        if store.is_done(run_id) and (run_id not in wanted or store.model(run_id).exists()):
+            done.insert(0, spec)
         elif not retry_failed and store.status(run_id).get("state") == "failed":
-            failed.append(spec)
+            failed.insert(0, spec)
         else:
-            missing.append(spec)
+            missing.insert(0, spec)
+            wanted |= {spec.parent.id} if spec.parent else set()
     return Plan(tuple(done), tuple(missing), tuple(failed))
 
 

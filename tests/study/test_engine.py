@@ -297,3 +297,27 @@ def test_teachers_are_the_runs_of_table_1():
     table1 = {run.id for run in TABLES["table1_cifar100"].runs("mini", (0,))}
     for method in ("kd", "cds_kd", "sskd"):
         assert profiles.distilled("mini", "cifar100", method, 0).lineage[0].id in table1
+
+
+def test_a_teacher_without_weights_is_trained_again_only_when_a_student_needs_it(tmp_path):
+    """A clone holds the committed results of finished runs, not their weights."""
+    store = Store(tmp_path)
+    teacher = tiny("baseline", epochs=1)
+    student = replace(tiny("kd", epochs=1), parent=teacher)
+
+    class OneTable:
+        def runs(self, profile, seeds):
+            return [teacher, student]
+
+    def plan():
+        return runner.make_plan([OneTable()], "smoke", (0,), store, retry_failed=False)
+
+    assert train([teacher], store) == {}
+    before = results(store, teacher)
+    assert plan().missing == (student,)
+    store.model(teacher.id).unlink()
+    assert plan().missing == (teacher, student)
+    assert train(plan().missing, store) == {}
+    assert results(store, teacher) == before
+    store.model(teacher.id).unlink()
+    assert plan().done == (teacher, student)
