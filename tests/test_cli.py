@@ -148,6 +148,8 @@ def test_ctrl_c_stops_in_one_line_and_the_run_can_go_on(tmp_path):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # A shell's background job ignores Ctrl-C, and whatever it starts would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     store, spec = Store(tmp_path), profiles.lesson("cds", 0)
     deadline = time.monotonic() + 100
