@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
 from cds_lib.losses import mimicry_loss
-from cds_lib.models import forward_stages, initialise, pooled_and_logits, stage_taps
+from cds_lib.models import forward_stages, pooled_and_logits, reinitialise, stage_taps
 
 
 class MimickingBranches(nn.Module):
@@ -65,8 +65,7 @@ class MimickingBranches(nn.Module):
         )
         self.branches = nn.ModuleList(copy.deepcopy(branch) for branch in branches)
         _double_width(self.branches[1])
-        for branch in self.branches:
-            _initialise_afresh(branch)
+        reinitialise(self.branches)
         self.classifiers = nn.ModuleList(nn.Linear(taps.pooled * factor, num_classes) for factor in (1, 2))
 
     def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -111,10 +110,3 @@ def _double_width(branch: nn.Sequential) -> None:
                     setattr(layer, key, getattr(layer, key).new_empty(layer.num_features))
             elif not isinstance(layer, nn.BatchNorm2d) and next(layer.parameters(recurse=False), None) is not None:
                 raise UsageError(f"DKS and DHM cannot widen a {type(layer).__name__}; use another ResNet.")
-
-
-def _initialise_afresh(branch: nn.Sequential) -> None:
-    for layer in branch.modules():
-        if hasattr(layer, "reset_parameters"):
-            layer.reset_parameters()  # biases and running statistics, which `initialise` leaves as they are
-    initialise(branch)

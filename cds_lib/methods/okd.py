@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
 from cds_lib.losses import kd_loss
-from cds_lib.models import forward_stages, initialise, pooled_and_logits, stage_taps
+from cds_lib.models import forward_stages, pooled_and_logits, reinitialise, stage_taps
 
 
 class OnlineDistillation(nn.Module):
@@ -59,10 +59,7 @@ class OnlineDistillation(nn.Module):
         last_stage = backbone.get_submodule(backbone.feature_info[taps.indices[-1]]["module"])
         norm = backbone.norm if isinstance(backbone, ResNetV2) else nn.Identity()
         self.stages = nn.ModuleList(copy.deepcopy(nn.Sequential(last_stage, norm)) for _ in range(branches - 1))
-        for layer in self.stages.modules():
-            if hasattr(layer, "reset_parameters"):
-                layer.reset_parameters()  # biases and running statistics, which `initialise` leaves as they are
-        initialise(self.stages)
+        reinitialise(self.stages)
         self.classifiers = nn.ModuleList(nn.Linear(taps.pooled, num_classes) for _ in self.stages)
         self.gate = nn.Sequential(
             nn.Linear(taps.channels[-2], branches), nn.BatchNorm1d(branches), nn.ReLU(), nn.Softmax(dim=1)

@@ -9,6 +9,7 @@ from cds_lib.models.backbones import (
     initialise,
     pooled,
     pooled_and_logits,
+    reinitialise,
     stage_taps,
 )
 from cds_lib.models.heads import SepConvHead, SepConvUnit, projection_heads
@@ -25,5 +26,6 @@ __all__ = [
     "pooled",
     "pooled_and_logits",
     "projection_heads",
+    "reinitialise",
     "stage_taps",
 ]

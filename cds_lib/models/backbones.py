@@ -146,6 +146,14 @@ def initialise(module: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
+def reinitialise(module: nn.Module) -> None:
+    """Start a copied stage afresh, in place: as `initialise`, with biases and running statistics at their defaults."""
+    for layer in module.modules():
+        if hasattr(layer, "reset_parameters"):
+            layer.reset_parameters()
+    initialise(module)
+
+
 def stage_taps(backbone: nn.Module) -> Taps:
     """The last (up to) four stages of any timm network.
 
