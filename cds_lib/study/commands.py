@@ -37,7 +37,9 @@ def run_all(options: argparse.Namespace) -> int:
     if options.list:
         return _list(tables, notebook_files, data_root)
     plan = runner.make_plan(tables, profile, seeds, store, options.retry_failed)
-    print(f"Profile {profile}, results in {store.root}.\n{profiles.describe(profile)}\n{plan.describe()}.", flush=True)
+    print(f"Profile {profile}, results in {store.root}.\n{profiles.describe(profile)}", flush=True)
+    if options.dry_run or not plan.missing:  # the training says it otherwise
+        print(f"{plan.describe()}.", flush=True)
     if options.dry_run:
         return _dry_run(plan, store)
     store.open_for_writing()

@@ -108,14 +108,19 @@ def _start(
     gpu: str | None,
     compile_method: bool,
 ) -> _Slot:
-    from cds_lib.study.worker import work
-
     news, child_end = context.Pipe(duplex=False)
     arguments = (spec.to_dict(), str(store.root), str(data_root), threads, gpu, compile_method, child_end)
-    process = context.Process(target=work, args=arguments, daemon=True)
+    process = context.Process(target=_work, args=arguments, daemon=True)
     process.start()
     child_end.close()
     return _Slot(spec, process, news, number)
+
+
+def _work(*arguments: Any) -> None:
+    """Runs in the worker process. Torch is imported there, by the server it is forked from, and never in this one."""
+    from cds_lib.study.worker import work
+
+    work(*arguments)
 
 
 def _read_news(slot: _Slot, store: Store, progress: Progress) -> None:
