@@ -12,6 +12,7 @@ import pytest
 from cds_lib.files import write_json
 from cds_lib.study import profiles
 from cds_lib.study.store import Store
+from cds_lib.study.tables import TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -165,3 +166,12 @@ def test_ctrl_c_stops_in_one_line_and_the_run_can_go_on(tmp_path):
     assert store.checkpoint(spec.id).exists()
     with store.lock(), store.lock_run(spec.id):
         pass  # nothing that still runs holds them
+
+
+def test_a_dry_run_estimates_from_the_finished_seeds(tmp_path):
+    store = Store(tmp_path)
+    for run in TABLES["semi_supervised"].runs("smoke", (0,)):
+        write_json(store.run_dir(run.id) / "metrics.json", {"seconds": 10.0 if run.dataset == "cifar10" else 30.0})
+    arguments = ["run-all", "--dry-run", "--only", "semi_supervised", "--results", tmp_path, "--seeds"]
+    assert "About 16 min 00 s of training" in command(*arguments, "0,1,2").stdout  # 2 x (12 x 10 + 12 x 30) s
+    assert "About" not in command(*arguments, "1,2").stdout

@@ -118,13 +118,13 @@ def _list(tables: list[Table], notebook_files: list[Path], data_root: Path) -> i
 def _dry_run(plan: runner.Plan, store: Store) -> int:
     for spec in plan.missing:
         print(f"  to train: {spec.id} {spec.label}")
-    known: dict[tuple[str, str], list[float]] = {}
+    known: dict[str, list[float]] = {}  # id with seed 0 -> seconds of the finished seeds
     for spec in plan.done:
-        known.setdefault((spec.model, spec.method), []).append(store.metrics(spec.id)["seconds"])
-    pairs = [(spec.model, spec.method) for spec in plan.missing]
-    if plan.missing and all(pair in known for pair in pairs):
-        seconds = sum(sum(known[pair]) / len(known[pair]) for pair in pairs)
-        print(f"About {duration(seconds)} of training, from the finished runs of the same networks and methods.")
+        known.setdefault(spec.with_seed(0).id, []).append(store.metrics(spec.id)["seconds"])
+    cells = [spec.with_seed(0).id for spec in plan.missing]
+    if cells and all(cell in known for cell in cells):
+        seconds = sum(sum(known[cell]) / len(known[cell]) for cell in cells)
+        print(f"About {duration(seconds)} of training, from the finished runs with other seeds.")
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,6 +60,8 @@ def execute(
     if store.is_done(spec.id) and store.model(spec.id).exists():
         return store.metrics(spec.id)
     with store.lock_run(spec.id), _recorded(spec, store):
+        for leftover in run_dir.glob(".*.part"):  # of a process that was killed while it wrote
+            leftover.unlink()
         write_json(run_dir / "spec.json", spec.to_dict())
         target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         setup = _prepare(spec, store, data_root, target)
@@ -162,7 +164,7 @@ def _load_trained(spec: RunSpec, classes: int, store: Store) -> nn.Module:
 
 
 @contextlib.contextmanager
-def _recorded(spec: RunSpec, store: Store):  # noqa: ANN202 (a generator behind contextmanager)
+def _recorded(spec: RunSpec, store: Store) -> Iterator[None]:
     """Keep status.json true, and turn what a training can run into one sentence."""
     store.write_status(
         spec.id,

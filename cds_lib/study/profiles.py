@@ -35,7 +35,7 @@ _PAPER_CIFAR = Budget(
 )
 
 # Miniature on real images: 16x16 by area averaging, a class-balanced fifth of the training set, narrow networks.
-# Cutout is off: in so short a training it hurt every method.
+# Cutout is off: an early trial saw it hurt in so short a training.
 _MINI_CIFAR = replace(
     _PAPER_CIFAR,
     image_size=16,

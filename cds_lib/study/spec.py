@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from cds_lib.errors import UsageError
@@ -88,6 +88,10 @@ class RunSpec:
     def id(self) -> str:
         """12 hexadecimal digits."""
         return hashlib.sha256(self.canonical.encode()).hexdigest()[:12]
+
+    def with_seed(self, seed: int) -> RunSpec:
+        """The same run, and the runs it needs, with another seed."""
+        return replace(self, seed=seed, parent=self.parent and self.parent.with_seed(seed))
 
     @property
     def lineage(self) -> tuple[RunSpec, ...]:

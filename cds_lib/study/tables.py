@@ -100,10 +100,9 @@ DISTILLATION_METHODS = ("kd", "at", "rkd", "sp", "cc", "crd", "okd", "sskd", "cd
 
 def _distillation(profile: str, seeds: tuple[int, ...]) -> list[Cell]:
     def cell(method: str, specs: tuple[RunSpec, ...]) -> Cell:
-        setting = specs[0].setting if specs else "distill"
         baseline = ("cifar100", "resnet18", "baseline", "supervised")
         reference = None if method == "baseline" else baseline
-        return Cell("cifar100", "resnet18", method, setting, "test_top1_last", None, specs, reference)
+        return Cell("cifar100", "resnet18", method, specs[0].setting, "test_top1_last", None, specs, reference)
 
     return [
         *(

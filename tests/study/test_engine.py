@@ -191,7 +191,11 @@ def test_seeds():
 def test_json_of_a_run_is_readable(tmp_path):
     store = Store(tmp_path)
     spec = tiny("baseline", epochs=1)
+    leftover = store.run_dir(spec.id) / ".checkpoint.pt.1.part"  # of a process that was killed
+    leftover.parent.mkdir(parents=True)
+    leftover.touch()
     assert train([spec], store, jobs=1) == {}
+    assert not leftover.exists()
     assert json.loads((store.run_dir(spec.id) / "spec.json").read_text()) == spec.to_dict()
 
 

@@ -53,6 +53,9 @@ def test_a_parent_is_part_of_what_a_run_is():
     assert child.id != replace(child, parent=None).id
     assert child.id != replace(child, parent=SPEC).id
     assert child.lineage == (child.parent, child)
+    grandchild = replace(child, model="resnet34", parent=child).with_seed(4)
+    assert [run.seed for run in grandchild.lineage] == [4, 4, 4]
+    assert grandchild.with_seed(0).parent == child
 
 
 @pytest.mark.parametrize("broken", [{}, {"budget": {}}, {"budget": 3}, {**SPEC.to_dict(), "colour": "red"}])
