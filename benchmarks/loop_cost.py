@@ -17,7 +17,7 @@ from cds_lib.data import sets
 from cds_lib.data.batches import Batches
 from cds_lib.methods import create_method
 from cds_lib.models import create_backbone, forward_stages, pooled_and_logits
-from cds_lib.study import profiles
+from cds_lib.study import settings
 from cds_lib.training.loop import fit
 
 STEPS = 20  # an epoch
@@ -39,7 +39,7 @@ def bare_step(method, images):
 
 def measure(name: str) -> tuple[float, float]:
     """Median seconds of an epoch of bare passes and of an epoch of `fit`."""
-    spec = profiles.supervised("mini", "cifar100", "resnet18", name, 0)
+    spec = settings.supervised("mini", "cifar100", "resnet18", name, 0)
     size, batch = spec.budget.image_size, spec.budget.batch_size
     data = sets.load("cifar100", None, "standin", size)
     images, labels = (torch.from_numpy(array[: STEPS * batch]) for array in (data.train_images, data.train_labels))

@@ -10,7 +10,7 @@ from cds_lib.data import augment
 from cds_lib.losses import supcon_loss
 from cds_lib.methods import ContrastiveDeepSupervision, DeeplySupervisedNet
 from cds_lib.models import projection_heads
-from cds_lib.study import formats, profiles, report
+from cds_lib.study import formats, profiles, report, settings
 from cds_lib.study.tables import TABLES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,7 +40,7 @@ def ours(name: str) -> str:
 
 
 def spec(profile, method="cds"):
-    return profiles.supervised(profile, "cifar100", "resnet18", method, 0)
+    return settings.supervised(profile, "cifar100", "resnet18", method, 0)
 
 
 def default(function, name):
@@ -82,7 +82,7 @@ def test_every_not_yet_is_one_of_these():
 
 def test_the_defaults_of_the_method():
     paper, smoke, mini = (spec(profile).options for profile in ("paper", "smoke", "mini"))
-    first_notebook = profiles.lesson("cds", 0).options
+    first_notebook = settings.lesson("cds", 0).options
     assert f"taps {listed(paper['taps'])}" in ours("D1")
     assert f"{paper['weight']:g} a stage (`paper`, `smoke`); {mini['weight']:g} in `mini`" in ours("D6")
     assert "`cds` and `cds_simclr` are two methods" in ours("D17")

@@ -8,22 +8,14 @@ and training resumed at an epoch boundary goes on exactly as it would have, with
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cds_lib.data.augment import (
-    CIFAR_MEAN,
-    CIFAR_STD,
-    View1Params,
-    View2Params,
-    apply_view1,
-    apply_view2,
-    draw_view1,
-    draw_view2,
-    normalise,
-)
+from cds_lib.data.augment import apply_view1, apply_view2, draw_view1, draw_view2, normalise
+from cds_lib.data.views import AUGMENTATIONS, statistics
 from cds_lib.errors import UsageError
 
 ORDER, VIEW1, VIEW2 = range(3)  # the random streams of an epoch
@@ -40,7 +32,9 @@ class Batches:
         seed: non-negative integer; with the epoch it decides all that is random. The order is the same on every device,
             the augmentation on every device of one type.
         views: 1 (view 1 alone) or 2.
-        cutout: False leaves Cutout out of view 1 and changes nothing else.
+        augmentation: "cifar" (the released CIFAR views) or a name of `cds_lib.data.views.AUGMENTATIONS`.
+        size: side of the views, at most S; None: S. The CIFAR views have the side of the images.
+        cutout: False leaves Cutout out of CIFAR's view 1 and changes nothing else.
 
     Raises:
         UsageError: the images, labels, batch size, seed or number of views are not as above.
@@ -54,9 +48,9 @@ class Batches:
         batch_size: int,
         seed: int,
         views: int = 2,
+        augmentation: str = "cifar",
+        size: int | None = None,
         cutout: bool = True,
-        mean: tuple[float, ...] = CIFAR_MEAN,
-        std: tuple[float, ...] = CIFAR_STD,
     ):
         if images.dtype != torch.uint8 or images.shape[1:] != (3, images.shape[-1], images.shape[-1]):
             raise UsageError(f"training images must be (N, 3, S, S) uint8, not {tuple(images.shape)} {images.dtype}.")
@@ -69,9 +63,12 @@ class Batches:
         if seed < 0:
             raise UsageError(f"a seed is a non-negative integer, not {seed}.")
         self.images, self.labels = images, labels
-        self.batch_size, self.seed, self.views, self.cutout = batch_size, seed, views, cutout
-        self.mean, self.std = mean, std
-        self.used = len(images) - (len(images) % batch_size == 1)  # images an epoch
+        self.batch_size, self.seed, self.views = batch_size, seed, views
+        self.augmentation, self.cutout = check_augmentation(augmentation), cutout
+        self.size = images.shape[-1] if size is None else size
+        if self.size > images.shape[-1] or (augmentation == "cifar" and self.size != images.shape[-1]):
+            raise UsageError(f"{augmentation} views of side {size} cannot be cut from images of {images.shape[-1]}.")
+        self.used = images_an_epoch(len(images), batch_size)
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -80,36 +77,61 @@ class Batches:
     def epoch(self, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor, Tensor]]:
         """Yield (views, labels, index) of epoch 0, 1, ...: each view (B, 3, S, S) float32, normalised; labels (B,) and
         index (B,), the images' places in the training set, int64."""
-        count, size, device = len(self.images), self.images.shape[-1], self.images.device
-        order = torch.randperm(count, generator=self._generator(epoch, ORDER, "cpu")).to(device)
+        count, device = len(self.images), self.images.device
+        order = torch.randperm(count, generator=epoch_generator(self.seed, epoch, ORDER, "cpu")).to(device)
         # Drawn for the whole epoch at once: small draws for every batch would add a tenth to the cost of the views.
-        draws1 = draw_view1(count, size, self._generator(epoch, VIEW1, device), self.cutout)
-        draws2 = draw_view2(count, size, self._generator(epoch, VIEW2, device)) if self.views == 2 else None
+        generators = [epoch_generator(self.seed, epoch, stream, device) for stream in (VIEW1, VIEW2)[: self.views]]
+        draws = [self._draw(view, generator) for view, generator in enumerate(generators)]
         for start in range(0, self.used, self.batch_size):
             part = slice(start, min(start + self.batch_size, self.used))
             index = order[part]
             images = self.images.index_select(0, index)
-            views = (apply_view1(images, _part(draws1, part), self.mean, self.std),)
-            if draws2 is not None:
-                views += (apply_view2(images, _part(draws2, part), self.mean, self.std),)
+            views = tuple(self._apply(view, images, part_of(params, part)) for view, params in enumerate(draws))
             yield views, self.labels.index_select(0, index), index
 
-    def _generator(self, epoch: int, stream: int, device: torch.device | str) -> torch.Generator:
-        state = np.random.SeedSequence(self.seed, spawn_key=(epoch, stream)).generate_state(1, np.uint64)
-        return torch.Generator(device).manual_seed(int(state[0]))
+    def _draw(self, view: int, generator: torch.Generator) -> Any:
+        if self.augmentation != "cifar":
+            return AUGMENTATIONS[self.augmentation][view].draw(len(self.images), generator)
+        if view == 0:
+            return draw_view1(len(self.images), self.size, generator, self.cutout)
+        return draw_view2(len(self.images), self.size, generator)
+
+    def _apply(self, view: int, images: Tensor, params: Any) -> Tensor:
+        if self.augmentation != "cifar":
+            return AUGMENTATIONS[self.augmentation][view].apply(images, params, self.size)
+        return (apply_view1, apply_view2)[view](images, params, *statistics("cifar"))
+
+
+def epoch_generator(seed: int, epoch: int, stream: int, device: torch.device | str) -> torch.Generator:
+    """The generator of one of an epoch's random streams."""
+    state = np.random.SeedSequence(seed, spawn_key=(epoch, stream)).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(state[0]))
+
+
+def images_an_epoch(count: int, batch_size: int) -> int:
+    """All, but for a last batch of a single image."""
+    return count - (count % batch_size == 1)
+
+
+def check_augmentation(name: str) -> str:
+    """Return the name; UsageError if there is no such augmentation."""
+    if name != "cifar" and name not in AUGMENTATIONS:
+        raise UsageError(f"Unknown augmentation {name!r}: choose one of cifar, {', '.join(AUGMENTATIONS)}.")
+    return name
+
+
+def part_of(params: Any, part: slice) -> Any:
+    """The same draws, of some of the images."""
+    return type(params)(*(None if values is None else values[part] for values in params))
 
 
 def evaluation_batches(
-    images: Tensor,
-    labels: Tensor,
-    batch_size: int,
-    mean: tuple[float, ...] = CIFAR_MEAN,
-    std: tuple[float, ...] = CIFAR_STD,
+    images: Tensor, labels: Tensor, batch_size: int, augmentation: str = "cifar", size: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield every image once, in order: (normalised (B, 3, S, S) float32, labels (B,)); the last batch may be small."""
+    """Yield every image once, in order: (normalised (B, 3, size, size) float32, labels (B,)); the last batch may be
+    small. `size`: side of the centre crop, None for the whole image."""
+    margin = 0 if size is None else (images.shape[-1] - size) // 2
+    side = images.shape[-1] if size is None else size
+    mean, std = statistics(check_augmentation(augmentation))
     for part, part_labels in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-        yield normalise(part, mean, std), part_labels
-
-
-def _part(params: View1Params | View2Params, part: slice) -> View1Params | View2Params:
-    return type(params)(*(None if values is None else values[part] for values in params))
+        yield normalise(part[..., margin : margin + side, margin : margin + side], mean, std), part_labels

@@ -42,11 +42,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def list_sets(args: argparse.Namespace) -> int:
-    """`data list`: a table of all known sets; reads (and so checks) what is there."""
+    """`data list`: a table of all known sets, and what is there of them."""
     root = data_root(args.data_root)
     rows = [("name", "classes", "train", "test", "state", "where")]
     for known in entries().values():
-        state, where = _state(known, root)
+        state, where = data_state(known, root)
         rows.append((known.name, str(known.classes), str(known.train), str(known.test), state, where))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
@@ -76,51 +76,71 @@ def verify_set(args: argparse.Namespace) -> int:
 
 
 def import_set(args: argparse.Namespace) -> int:
-    """`data import NAME --folder DIR`: 0 when all images are stored, else UsageError."""
+    """`data import NAME --folder DIR`: 0 when all images are stored or listed, else UsageError."""
     from cds_lib.data.folders import import_folder, imported_folder
 
     known, root = entry(args.name), data_root(args.data_root)
     print(f"{known.title}: decoding the images in {args.folder} ...", file=sys.stderr)
-    info = import_folder(known, Path(args.folder), root)
+    if known.layout == "coco":
+        from cds_lib.data.coco import import_coco
+
+        info = import_coco(Path(args.folder), root)
+    else:
+        info = import_folder(known, Path(args.folder), root)
     extent = "complete" if info["complete"] else "a SUBSET"
     print(
         f"{known.title}: {extent}, {len(info['class_names'])} of {known.classes} classes, "
         f"{info['train']} of {known.train} training and {info['test']} of {known.test} test images, "
         f"in {imported_folder(known, root)}"
     )
-    if (root / known.folder).is_dir():
+    if known.is_official(root) and Path(args.folder).resolve() != (root / known.folder).resolve():
         print(f"The official files in {root / known.folder} come first: the import is not used while they are there.")
     return 0
 
 
-def _state(known: DataSet, root: Path) -> tuple[str, str]:
+def data_state(known: DataSet, root: Path) -> tuple[str, str]:
+    """In words, what is there of a set and whether it is complete and verified; and where ("-": nowhere)."""
     from cds_lib.data.folders import imported_folder
-    from cds_lib.data.sets import load_real
 
     official, imported = root / known.folder, imported_folder(known, root)
-    where = next((folder for folder in (official, imported) if folder.is_dir()), None)
-    if where is None:
+    there = [official] * known.is_official(root) + [imported] * imported.is_dir()
+    if not there:
         held = root / known.name
         return ("folders, not imported", str(held)) if (held / "train").is_dir() else ("not there", "-")
     try:
-        provenance = load_real(known, root).provenance
+        provenance = _provenance(known, root)
     except UsageError:
-        return f"BROKEN (data verify {known.name})", str(where)
+        return f"BROKEN (data verify {known.name})", str(there[0])
     extent = "complete" if provenance["complete"] else f"subset ({provenance['train']} + {provenance['test']})"
-    return f"{extent}, {'verified' if provenance['verified'] else 'not verified'}", str(where)
+    return f"{extent}, {'verified' if provenance['verified'] else 'not verified'}", str(there[0])
+
+
+def _provenance(known: DataSet, root: Path) -> dict:
+    from cds_lib.data import coco, sets
+
+    if known.layout == "coco":
+        return coco.load(root, "real").provenance
+    return sets.load_real(known, root).provenance if known.image_size else sets.load_files(known.name, root).provenance
 
 
 def _faults(known: DataSet, root: Path) -> tuple[list[str], str]:
-    """Everything that is missing or differs, and one phrase that sums it up."""
-    from cds_lib.data import cifar
-    from cds_lib.data.sets import load_real
+    """Everything that is missing or differs, and one phrase that sums it up; every image is decoded."""
+    from cds_lib.data import cifar, coco, image_files, sets
 
     folder = root / known.folder
-    faults = cifar.faults(known, folder) if folder.is_dir() else []
+    faults = cifar.faults(known, folder) if known.image_size and folder.is_dir() else []
     try:
-        provenance = load_real(known, root).provenance
+        provenance = _provenance(known, root)
     except UsageError as error:
         return faults or [str(error)], "cannot be used"
+    if known.image_size is None:
+        if known.layout == "coco":
+            data = coco.load(root, "real")
+            files = [image.path for image in (*data.train, *data.val)]
+        else:
+            listed = sets.load_files(known.name, root)
+            files = [*listed.train_files, *listed.test_files]
+        faults += image_files.broken_images(files)
     if not provenance["complete"]:
         faults.append(
             f"{provenance['train']} of {known.train} training and {provenance['test']} of {known.test} test images"

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import json
 import os
-import shutil
 import sys
-import tarfile
 import time
 import urllib.error
 import urllib.request
-import zlib
 from pathlib import Path
 from typing import TextIO
 
 from cds_lib.data.lock import single_writer
 from cds_lib.data.registry import Archive, DataSet
+from cds_lib.data.unpack import unpack
 from cds_lib.errors import UsageError
+from cds_lib.files import write_json
 
 BLOCK = 1 << 18  # bytes read at a time
 TIMEOUT = 30.0  # seconds without a byte until a connection counts as lost
 TRIES = 3  # connections in a row that bring nothing new until a mirror counts as dead
+FETCHED = "fetched.json"  # in an official folder: the fingerprint of what was unpacked
 PAUSE = 1.0  # seconds between two connections to the same mirror
 
 
@@ -43,7 +44,7 @@ def md5_of(path: Path) -> str:
 def fetch(entry: DataSet, root: Path, offline: bool = False, out: TextIO | None = None) -> Path:
     """Bring the official files of a data set into `root` and return their folder.
 
-    Does nothing if every official file is there with its published md5. An archive that lies in `root` already (put
+    Does nothing if every official file is there (with its md5, where one is published). An archive that lies in `root` already (put
     there by hand, or by an earlier fetch) is used without the network. Progress is written to `out` (default: standard
     error). Raises UsageError: offline although a download is needed, another writer, another folder in the way, wrong
     checksum, no mirror delivers (the download so far stays as a .part file and is resumed next time).
@@ -51,18 +52,22 @@ def fetch(entry: DataSet, root: Path, offline: bool = False, out: TextIO | None 
     out = out or sys.stderr
     folder = root / entry.folder
     with single_writer(root, entry.name):
-        if folder.exists():
+        if folder.exists() and (entry.is_official(root) or not entry.marker):
             wrong = [f.path for f in entry.files if not (folder / f.path).is_file() or md5_of(folder / f.path) != f.md5]
             if wrong:
                 raise UsageError(
                     f"{folder} is there already, but missing or not as published: {', '.join(wrong)}; "
                     "move that folder away to fetch the official files."
                 )
-            print(f"{entry.title}: already in {folder}, every file has the published checksum", file=out)
+            checked = ", every file has the published checksum" if entry.files else ""
+            print(f"{entry.title}: already in {folder}{checked}", file=out)
             return folder
+        if folder.exists() and any(folder.iterdir()):
+            raise UsageError(f"{folder} is in the way, and is not {entry.title} as published; move it away to fetch it.")
         try:
-            archives = [_obtain(archive, entry, root, offline, out) for archive in entry.archives]
-            _unpack(archives, entry, root)
+            archives = [(_obtain(archive, entry, root, offline, out), archive) for archive in entry.archives]
+            unpack(archives, entry, root)
+            _record(entry, root)
         except OSError as error:
             raise UsageError(
                 f"cannot write in {root} ({error.strerror or error}); free space or choose --data-root."
@@ -71,13 +76,32 @@ def fetch(entry: DataSet, root: Path, offline: bool = False, out: TextIO | None 
     return folder
 
 
+def _record(entry: DataSet, root: Path) -> None:
+    """Keep what was unpacked, so that a set whose files have no checksums of their own can be known again later."""
+    if entry.image_size is None and entry.layout != "coco" and all(archive.md5 for archive in entry.archives):
+        from cds_lib.data import image_files, layouts
+
+        sha256 = image_files.fingerprint(layouts.read(entry, root))
+        write_json(root / entry.folder / FETCHED, {"sha256": sha256})
+
+
+def is_verified(entry: DataSet, root: Path, sha256: str) -> bool:
+    """Whether the files with this fingerprint are those that were unpacked from archives with the published md5."""
+    try:
+        return json.loads((root / entry.folder / FETCHED).read_text())["sha256"] == sha256
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _obtain(archive: Archive, entry: DataSet, root: Path, offline: bool, out: TextIO) -> Path:
     """The path of the archive with its published md5: the one in `root`, else from the first mirror that works."""
     path, part = root / archive.file, root / f"{archive.file}.part"
     if path.exists():
-        if md5_of(path) != archive.md5:
+        if archive.md5 and md5_of(path) != archive.md5:
             raise UsageError(f"the md5 of {path} is not the published {archive.md5}; delete that file and fetch again.")
         return path
+    if not archive.urls:
+        raise UsageError(f"{archive.file} is not in {root} and cannot be downloaded. {entry.manual}")
     if offline or is_offline():
         raise UsageError(f"{archive.file} is not in {root} and fetching is switched off (offline). {entry.manual}")
     failures = []
@@ -90,7 +114,7 @@ def _obtain(archive: Archive, entry: DataSet, root: Path, offline: bool, out: Te
             except _MirrorFailed as error:
                 failures.append(f"{url}: {error}")
                 break
-            if md5_of(part) == archive.md5:
+            if archive.md5 is None or md5_of(part) == archive.md5:
                 os.replace(part, path)
                 return path
             part.unlink()
@@ -176,25 +200,3 @@ class _ProgressLine:
         else:
             text += " MiB"
         print(f"{before}{text}, {rate / 1024:.0f} KiB/s   ", end=after, file=self.out, flush=True)
-
-
-def _unpack(archives: list[Path], entry: DataSet, root: Path) -> None:
-    """Unpack checked archives under a temporary name and rename the official folder into place."""
-    scratch = root / f".{entry.name}.unpacking"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    try:
-        for archive in archives:
-            try:
-                with tarfile.open(archive) as tar:
-                    tar.extractall(
-                        scratch, filter="data"
-                    )  # refuses members that would leave the folder, links out, devices
-            except (tarfile.TarError, EOFError, zlib.error) as error:
-                raise UsageError(f"{archive} cannot be unpacked ({error}); delete it and fetch again.") from error
-        if not (scratch / entry.folder).is_dir():
-            names = ", ".join(a.name for a in archives)
-            raise UsageError(f"{names} holds no folder {entry.folder}; delete it and fetch again.")
-        os.rename(scratch / entry.folder, root / entry.folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

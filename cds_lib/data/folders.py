@@ -1,4 +1,8 @@
-"""Import images held as train/<class>/... and test|val/<class>/... : decoded once, kept as arrays."""
+"""Import images held as train/<class>/... and test|val/<class>/...
+
+Images of one small size (CIFAR) are decoded once and kept as arrays. Of larger ones a listing is kept: they stay where
+they are, and are read from there.
+"""
 
 from __future__ import annotations
 
@@ -13,28 +17,28 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cds_lib.data import image_files
 from cds_lib.data.arrays import Arrays, fingerprint
+from cds_lib.data.image_files import THREADS, Listing, some
 from cds_lib.data.lock import single_writer
 from cds_lib.data.registry import DataSet
 from cds_lib.errors import UsageError
 
-THREADS = 4  # decoding small files waits for the disk more than it computes
-SHOWN = 5  # broken images named in an error; the rest is counted
 ARRAYS = Arrays._fields[:4]  # one .npy file each; the class names are in info.json
 
 
 def imported_folder(entry: DataSet, root: Path) -> Path:
-    """Where the imported arrays of a data set lie."""
+    """Where the imported arrays, or the listing, of a data set lie."""
     return root / "imported" / entry.name
 
 
 def import_folder(entry: DataSet, folder: Path, root: Path) -> dict:
-    """Decode an image folder and store it under `root/imported/<name>/`; returns what is written to its info.json.
+    """Decode an image folder and store it, or its listing, under `root/imported/<name>/`; returns its info.json.
 
     Classes are the folder names in alphabetical order (the official label order of CIFAR). A subset of classes or
     images is allowed and recorded as such. Raises UsageError: missing or differing class folders, more classes or
-    images than the set has, any image that cannot be decoded or has another size than the set's, imported before,
-    another writer.
+    images than the set has, any image that cannot be decoded or has another size than the set's (if all have one),
+    imported before, another writer.
     """
     splits = {"train": _split_folder(folder, ("train",)), "test": _split_folder(folder, ("test", "val"))}
     names = {
@@ -42,7 +46,7 @@ def import_folder(entry: DataSet, folder: Path, root: Path) -> dict:
     }
     if differing := sorted(set(names["train"]) ^ set(names["test"])):
         raise UsageError(
-            f"{folder}: training and test classes differ ({_some(differing)}); both need the same class folders."
+            f"{folder}: training and test classes differ ({some(differing)}); both need the same class folders."
         )
     if not 1 < len(names["train"]) <= entry.classes:
         raise UsageError(
@@ -63,7 +67,8 @@ def import_folder(entry: DataSet, folder: Path, root: Path) -> dict:
         shutil.rmtree(building, ignore_errors=True)
         try:
             building.mkdir(parents=True)
-            info = _write(entry, files, tuple(names["train"]), building)
+            write = _write_listing if entry.image_size is None else _write
+            info = write(entry, files, tuple(names["train"]), building)
             os.rename(building, target)
         except OSError as error:
             raise UsageError(
@@ -97,6 +102,52 @@ def read_imported(entry: DataSet, root: Path) -> tuple[Arrays, dict]:
     return arrays, info
 
 
+def read_listing(entry: DataSet, root: Path) -> tuple[Listing, dict]:
+    """The imported listing and its info.json. Raises UsageError if either is missing or broken."""
+    folder = imported_folder(entry, root)
+    try:
+        info = json.loads((folder / "info.json").read_text())
+        listed = json.loads((folder / "listing.json").read_text())
+        splits = [tuple((str(name), int(label)) for name, label in listed[part]) for part in ("train", "test")]
+        return Listing(Path(info["folder"]), *splits, tuple(info["class_names"])), info
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"the imported listing in {folder} is broken ({error}); delete that folder and import again."
+        ) from error
+
+
+def _write_listing(
+    entry: DataSet, files: dict[str, list[tuple[Path, int]]], names: tuple[str, ...], folder: Path
+) -> dict:
+    """Decode every image to check it, and keep the listing."""
+    if broken := image_files.broken_images([path for listed in files.values() for path, _ in listed]):
+        total = sum(len(listed) for listed in files.values())
+        raise UsageError(
+            f"{len(broken)} of {total} images cannot be used ({some(broken)}); repair or remove them, then import again."
+        )
+    above = files["train"][0][0].parents[2].absolute()
+    splits = {
+        split: tuple((str(path.absolute().relative_to(above)), label) for path, label in listed)
+        for split, listed in files.items()
+    }
+    listing = Listing(above, splits["train"], splits["test"], names)
+    info = _info(entry, files, names, image_files.fingerprint(listing)) | {"folder": str(above)}
+    (folder / "listing.json").write_text(json.dumps(splits))
+    (folder / "info.json").write_text(json.dumps(info, indent=1) + "\n")
+    return info
+
+
+def _info(entry: DataSet, files: dict[str, list], names: tuple[str, ...], sha256: str) -> dict:
+    counts = {split: len(listed) for split, listed in files.items()}
+    return {
+        "name": entry.name,
+        **counts,
+        "complete": (len(names), counts["train"], counts["test"]) == (entry.classes, entry.train, entry.test),
+        "sha256": sha256,
+        "class_names": list(names),
+    }
+
+
 def _write(entry: DataSet, files: dict[str, list[tuple[Path, int]]], names: tuple[str, ...], folder: Path) -> dict:
     """Decode into .npy files that are mapped, so that memory stays small whatever the size of the set."""
     broken, arrays = [], []
@@ -115,17 +166,10 @@ def _write(entry: DataSet, files: dict[str, list[tuple[Path, int]]], names: tupl
     if broken:
         total = sum(len(listed) for listed in files.values())
         raise UsageError(
-            f"{len(broken)} of {total} images cannot be used ({_some(broken)}); "
+            f"{len(broken)} of {total} images cannot be used ({some(broken)}); "
             "repair or remove them, then import again."
         )
-    counts = {split: len(listed) for split, listed in files.items()}
-    info = {
-        "name": entry.name,
-        **counts,
-        "complete": (len(names), counts["train"], counts["test"]) == (entry.classes, entry.train, entry.test),
-        "sha256": fingerprint(Arrays(*arrays, names)),
-        "class_names": list(names),
-    }
+    info = _info(entry, files, names, fingerprint(Arrays(*arrays, names)))
     (folder / "info.json").write_text(json.dumps(info, indent=1) + "\n")
     return info
 
@@ -175,7 +219,3 @@ def _image_files(split: Path, names: list[str]) -> list[tuple[Path, int]]:
 def _hidden(path: Path) -> bool:
     """What file managers leave behind, never an image of the set."""
     return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini")
-
-
-def _some(words: list[str]) -> str:
-    return ", ".join(words[:SHOWN]) + (f" and {len(words) - SHOWN} more" if len(words) > SHOWN else "")

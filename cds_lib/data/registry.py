@@ -10,16 +10,18 @@ from pathlib import Path
 from cds_lib.errors import UsageError
 
 REGISTRY = Path(__file__).with_name("registry.toml")
-LAYOUTS = ("cifar-batches",)
+LAYOUTS = ("cifar-batches", "cub", "cars", "flowers", "dogs", "aircraft", "ilsvrc", "coco")
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A published archive: file name, md5 (hex) and the urls it can be had from, in the order they are tried."""
+    """A published archive or loose file: its name, md5 (hex; None: none is published), the urls it can be had from, in
+    the order they are tried (none: only by hand), and the folder below the data folder that it is unpacked into."""
 
     file: str
-    md5: str
+    md5: str | None
     urls: tuple[str, ...]
+    into: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,14 @@ class DataSet:
     test: int
     layout: str
     folder: str
+    marker: str
     archives: tuple[Archive, ...]
     files: tuple[PublishedFile, ...]
     image_size: int | None = None
+
+    def is_official(self, root: Path) -> bool:
+        """Whether the data folder `root` holds the set in its published layout."""
+        return (root / self.folder / self.marker).exists()
 
     def part(self, part: str) -> tuple[PublishedFile, ...]:
         """The published files of one part (`train`, `test` or `meta`), in the order they are read."""
@@ -60,9 +67,11 @@ def entries() -> dict[str, DataSet]:
         tables = tomllib.load(handle)
     sets = {}
     for name, table in tables.items():
-        archives = tuple(Archive(a["file"], a["md5"], tuple(a["urls"])) for a in table.pop("archives"))
-        files = tuple(PublishedFile(**file) for file in table.pop("files"))
-        sets[name] = DataSet(name=name, archives=archives, files=files, **table)
+        archives = tuple(
+            Archive(a["file"], a.get("md5"), tuple(a.get("urls", ())), a.get("into", "")) for a in table.pop("archives")
+        )
+        files = tuple(PublishedFile(**file) for file in table.pop("files", ()))
+        sets[name] = DataSet(name=name, archives=archives, files=files, **{"marker": "", **table})
     return sets
 
 

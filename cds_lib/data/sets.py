@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cds_lib.data import cifar, folders, standin
+from cds_lib.data import cifar, fetch, folders, image_files, layouts, standin
 from cds_lib.data.arrays import Arrays, area_average, fingerprint
+from cds_lib.data.image_files import FileData, Listing
 from cds_lib.data.registry import DataSet, entry
 from cds_lib.data.registry import data_root as default_data_root
 from cds_lib.errors import UsageError
@@ -22,8 +23,9 @@ class ArrayData:
 
     Images (N, 3, H, W) uint8 RGB, C-contiguous; labels (N,) int64 in 0..len(class_names)-1. `provenance` says what
     these images are: kind ("standin", "official" or "imported"), complete (the official number of images and classes),
-    verified (every file has its published md5), train and test (counts), sha256 (of images and labels before any
-    resizing, see `arrays.fingerprint`), note (one sentence).
+    verified (every file, or every archive it came from, has its published md5), train and test (counts), sha256 (of
+    images and labels before any resizing, see `arrays.fingerprint`; of sets that are read as files see
+    `image_files.fingerprint`), note (one sentence).
     """
 
     name: str
@@ -39,10 +41,10 @@ def load(name: str, data_root: Path | None, source: str, image_size: int | None 
     """Load data set `name`.
 
     `source` "real": the official files in `data_root`, else the images imported there. `source` "standin": made-up
-    images with the class count of the set, `data_root` is not used. `image_size`: the side to shrink to by area
-    averaging, a divisor of the real side (None: as they are); stand-ins are made at that size. The arrays are writable
-    and the caller's own. Raises UsageError: unknown name or source, data missing (says what to run) or broken, a size
-    that does not divide.
+    images with the class count of the set, `data_root` is not used. `image_size`: of CIFAR the side to shrink to by
+    area averaging, a divisor of the real side (None: as they are); of image files the side that `image_files.arrays`
+    brings them to; stand-ins are made at that size. The arrays are writable and the caller's own. Raises UsageError:
+    unknown name or source, data missing (says what to run) or broken, a size that does not divide.
     """
     known = entry(name)
     if source == "standin":
@@ -52,20 +54,68 @@ def load(name: str, data_root: Path | None, source: str, image_size: int | None 
         return _array_data(known, arrays, "standin", complete=False, verified=False, note=note)
     if source != "real":
         raise UsageError(f"unknown data source {source!r}; choose standin or real.")
-    data = load_real(known, default_data_root() if data_root is None else Path(data_root))
+    root = default_data_root() if data_root is None else Path(data_root)
+    if known.image_size is None:
+        listing, provenance = _listing(known, root)
+        train, test = image_files.arrays(listing, name, root, STANDIN_SIZE if image_size is None else image_size)
+        labels = listing.labels("train"), listing.labels("test")
+        return ArrayData(name, train, labels[0], test, labels[1], listing.class_names, provenance)
+    data = load_real(known, root)
     if image_size is None:
         return data
     train, test = (area_average(images, image_size) for images in (data.train_images, data.test_images))
     return ArrayData(name, train, data.train_labels, test, data.test_labels, data.class_names, data.provenance)
 
 
+def load_files(name: str, data_root: Path | None) -> FileData:
+    """Load the listing of a set of image files, for training that decodes as it goes. Raises UsageError, as `load`."""
+    known = entry(name)
+    listing, provenance = _listing(known, default_data_root() if data_root is None else Path(data_root))
+    train, test = (tuple(listing.paths(split)) for split in ("train", "test"))
+    labels = listing.labels("train"), listing.labels("test")
+    return FileData(name, train, labels[0], test, labels[1], listing.class_names, provenance)
+
+
+def _listing(known: DataSet, root: Path) -> tuple[Listing, dict]:
+    """The images of a set of files and where they come from: the official layout in `root`, else an import."""
+    if known.is_official(root):
+        listing, kind = layouts.read(known, root), "official"
+        sha256 = image_files.fingerprint(listing)
+        verified = fetch.is_verified(known, root, sha256)
+        how = "every archive had the published checksum" if verified else "no published checksum to compare with"
+    elif folders.imported_folder(known, root).is_dir():
+        listing, info = folders.read_listing(known, root)
+        sha256, kind, verified = image_files.fingerprint(listing), "imported", False
+        if sha256 != info["sha256"]:
+            raise UsageError(
+                f"the images in {listing.folder} have changed since they were imported; delete "
+                f"{folders.imported_folder(known, root)} and import again."
+            )
+        how = "no published checksum to compare with"
+    else:
+        raise UsageError(missing(known, root))
+    train, test, classes = len(listing.train), len(listing.test), len(listing.class_names)
+    complete = (train, test, classes) == (known.train, known.test, known.classes)
+    layout = "official layout" if kind == "official" else "imported from image folders"
+    provenance = {
+        "kind": kind,
+        "complete": complete,
+        "verified": verified,
+        "train": train,
+        "test": test,
+        "sha256": sha256,
+        "note": f"{layout}, {_extent(known, classes, train, test, complete)}, {how}",
+    }
+    return listing, provenance
+
+
 def load_real(known: DataSet, root: Path) -> ArrayData:
-    """The real images at full resolution: the official files in `root`, else the imported arrays. Raises UsageError."""
+    """CIFAR's images at full resolution: the official files in `root`, else the imported arrays. Raises UsageError."""
     official = root / known.folder
     if official.is_dir():
         arrays, unpublished = cifar.read(known, official)
         complete = (len(arrays.train_labels), len(arrays.test_labels)) == (known.train, known.test)
-        note = f"official layout, {_extent(known, arrays, complete)}, " + (
+        note = f"official layout, {_extent_of(known, arrays, complete)}, " + (
             f"checksum not the published one: {', '.join(unpublished)}"
             if unpublished
             else "every checksum the published one"
@@ -73,7 +123,7 @@ def load_real(known: DataSet, root: Path) -> ArrayData:
         return _array_data(known, arrays, "official", complete=complete, verified=not unpublished, note=note)
     if folders.imported_folder(known, root).is_dir():
         arrays, info = folders.read_imported(known, root)
-        extent = _extent(known, arrays, info["complete"])
+        extent = _extent_of(known, arrays, info["complete"])
         note = f"imported from image folders, {extent}, no published checksum to compare with"
         data = _array_data(known, arrays, "imported", complete=info["complete"], verified=False, note=note)
         if data.provenance["sha256"] != info["sha256"]:
@@ -100,12 +150,17 @@ def missing(known: DataSet, root: Path) -> str:
     )
 
 
-def _extent(known: DataSet, arrays: Arrays, complete: bool) -> str:
+def _extent_of(known: DataSet, arrays: Arrays, complete: bool) -> str:
+    counts = len(arrays.class_names), len(arrays.train_labels), len(arrays.test_labels)
+    return _extent(known, *counts, complete)
+
+
+def _extent(known: DataSet, classes: int, train: int, test: int, complete: bool) -> str:
     if complete:
         return "complete"
     return (
-        f"a subset ({len(arrays.class_names)} of {known.classes} classes, "
-        f"{len(arrays.train_labels)} of {known.train} training, {len(arrays.test_labels)} of {known.test} test images)"
+        f"a subset ({classes} of {known.classes} classes, "
+        f"{train} of {known.train} training, {test} of {known.test} test images)"
     )
 
 

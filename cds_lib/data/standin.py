@@ -31,8 +31,8 @@ def make(classes: int, size: int = 32, train: int = TRAIN, test: int = TEST, see
             f"stand-in images need two classes, a size of 8 and one image a class in train and test at least, "
             f"not {classes} classes, size {size}, {train} + {test} images."
         )
-    scans, digits = _scans()
-    photographs = _photographs(size)
+    scans, digits = load_scans()
+    photographs = load_photographs(size)
     styles = -(-classes // 10)
     parts = []
     for split, count in enumerate((train, test)):
@@ -52,7 +52,7 @@ def make(classes: int, size: int = 32, train: int = TRAIN, test: int = TEST, see
     return Arrays(*parts, names)
 
 
-def _scans() -> tuple[np.ndarray, np.ndarray]:
+def load_scans() -> tuple[np.ndarray, np.ndarray]:
     """The 1,797 digits: (N, 8, 8) int32 in 0..255, and which digit each is."""
     from sklearn.datasets import load_digits  # here: importing scikit-learn takes longer than making the images
 
@@ -60,7 +60,7 @@ def _scans() -> tuple[np.ndarray, np.ndarray]:
     return np.minimum(digits.images.astype(np.int32) * 16, 255), digits.target
 
 
-def _photographs(size: int) -> list[np.ndarray]:
+def load_photographs(size: int) -> list[np.ndarray]:
     """The two photographs (3, H, W) uint8, shrunk or enlarged by a whole factor so that a patch shows something."""
     from sklearn.datasets import load_sample_images
 
@@ -114,7 +114,7 @@ def _backgrounds(
     grey = (
         patches.sum(axis=1, keepdims=True, dtype=np.uint16) // 4 + 64
     )  # lifted, so that dark places show the tint as well
-    tint = _rgb(hue)[:, :, None, None]
+    tint = hue_to_rgb(hue)[:, :, None, None]
     tinted = grey * tint // 85  # 0..765: every product fits in 16 bits
     return (patches + tinted) // 4  # a quarter photograph, three quarters its grey version in the tint
 
@@ -126,7 +126,7 @@ def _blend(backgrounds: np.ndarray, ink: np.ndarray, random: np.random.Generator
     return np.clip(blended, 0, 255, out=blended).astype(np.uint8)
 
 
-def _rgb(hue: np.ndarray) -> np.ndarray:
+def hue_to_rgb(hue: np.ndarray) -> np.ndarray:
     """Fully saturated colours (N, 3) uint16 in 0..255 of hues (N,) in 0..1535 (red 0, green 512, blue 1024)."""
     position = (hue[:, None] - np.array([0, 512, 1024])) % 1536  # distance from each primary, once round the circle
     away = np.minimum(position, 1536 - position)

@@ -1,4 +1,4 @@
-"""Top-1 accuracy and cross-entropy of a plain backbone: no heads, no test-time augmentation, every image once."""
+"""Accuracy and cross-entropy of a plain backbone: no heads, no test-time augmentation, every image once."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ def evaluate(backbone: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> d
         batches: pairs of normalised images and labels, the last batch may be smaller.
 
     Returns:
-        {"top1": percent, "loss": mean cross-entropy in nats}; counts are kept on the device, read once at the end.
+        {"top1": percent, "top5": percent (100 with five classes or fewer), "loss": mean cross-entropy in nats}; counts
+        are kept on the device and read once at the end. Top-1 takes the first of equal logits.
     """
     was_training = backbone.training
     backbone.eval()
-    correct = loss = None
+    totals = None
     count = 0
     for images, labels in batches:
         logits = backbone(images).float()
-        hits = (logits.argmax(1) == labels).sum()
-        total = F.cross_entropy(logits, labels, reduction="sum").double()
-        correct, loss = (hits, total) if correct is None else (correct + hits, loss + total)
+        best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        sums = torch.stack([(logits.argmax(1) == labels).sum(), best.sum(), loss]).double()
+        totals = sums if totals is None else totals + sums
         count += len(labels)
     backbone.train(was_training)
     if count == 0:
         raise ValueError("There is no image to evaluate on.")
-    return {"top1": 100.0 * correct.item() / count, "loss": loss.item() / count}
+    top1, top5, loss = totals.tolist()
+    return {"top1": 100 * top1 / count, "top5": 100 * top5 / count, "loss": loss / count}

@@ -6,6 +6,7 @@ from cds_lib.losses.correlation import correlation_loss
 from cds_lib.losses.crd import contrast, nce_loss, updated_memory
 from cds_lib.losses.kd import kd_loss, soft_cross_entropy
 from cds_lib.losses.mimicry import mimicry_loss
+from cds_lib.losses.regression import regression_loss
 from cds_lib.losses.relational import angle_loss, distance_loss
 from cds_lib.losses.similarity import similarity_loss
 from cds_lib.losses.sskd import ranked_kd_loss, rotation_similarities
@@ -20,6 +21,7 @@ __all__ = [
     "mimicry_loss",
     "nce_loss",
     "ranked_kd_loss",
+    "regression_loss",
     "rotation_similarities",
     "similarity_loss",
     "soft_cross_entropy",

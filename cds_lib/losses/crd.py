@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,7 +13,7 @@ from cds_lib.losses.precision import full_precision
 
 @full_precision
 def contrast(anchors: Tensor, memory: Tensor, candidates: Tensor, temperature: float) -> Tensor:
-    """exp(anchor . candidate / T) for the candidates that each anchor is given.
+    """anchor . candidate / T for the candidates that each anchor is given.
 
     All N products are computed and the candidates' picked: one matrix product reads far less memory than a copy of
     every anchor's candidates would.
@@ -25,27 +27,31 @@ def contrast(anchors: Tensor, memory: Tensor, candidates: Tensor, temperature: f
     Returns:
         (B, 1 + K), float32 (float64 for float64 input).
     """
-    return (anchors @ memory.T).gather(1, candidates).div(temperature).exp()
+    return ((anchors / temperature) @ memory.T).gather(1, candidates)
 
 
 @full_precision
-def nce_loss(scores: Tensor, num_images: int) -> Tensor:
+def nce_loss(logits: Tensor, log_partition: Tensor | float, num_images: int) -> Tensor:
     """Noise-contrastive estimation, mean over the anchors.
 
-    With m negatives and noise probability 1 / num_images, the classifier's probability that a candidate of score x is
-    the positive is x / (x + m / num_images). Source: `crd/criterion.py` of HobbitLong/RepDistiller, with its epsilon.
+    A candidate's score is x = exp(logit) / Z. With m negatives and noise probability 1 / num_images, the classifier's
+    probability that it is the positive is x / (x + c), c = m / num_images + 1e-7. Source: `crd/criterion.py` of
+    HobbitLong/RepDistiller, with its epsilon; log(x + c) is written as log c + softplus(log x - log c), one pass over
+    the candidates.
 
     Args:
-        scores: (B, 1 + m) positive numbers, normalised by the partition constant; column 0 is the positive.
+        logits: (B, 1 + m); column 0 is the positive.
+        log_partition: log Z, a constant.
         num_images: of the training set, N.
 
     Returns:
         A scalar >= 0, float32 (float64 for float64 input).
     """
-    noise = (scores.shape[1] - 1) / num_images
-    total = scores + (noise + 1e-7)
-    positive, negatives = scores[:, 0] / total[:, 0], noise / total[:, 1:]
-    return -(positive.log().sum() + negatives.log().sum()) / len(scores)
+    negatives = logits.shape[1] - 1
+    noise = negatives / num_images
+    log_c = math.log(noise + 1e-7)
+    rest = F.softplus(logits - (log_partition + log_c)).sum() - (logits[:, 0] - log_partition).sum()
+    return rest / len(logits) + log_c + negatives * math.log1p(1e-7 / noise)
 
 
 @torch.no_grad()

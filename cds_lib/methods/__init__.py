@@ -4,7 +4,8 @@ Called in training as `method(*views, labels=labels)`, with as many views as its
 named loss terms, already weighted, whose sum is to be minimised. `method.backbone` is the plain network that remains.
 
 A method that distils a teacher is given another, trained method. A method with `needs_index` is also given `index`, the
-images' places in the training set; one with `prepare` is first given the labels of the whole training set.
+images' places in the training set; one with `prepare` is first given the labels of the whole training set. One that
+leaves the network's classifier untrained, a pre-training, says `classifies = False`.
 """
 
 from __future__ import annotations
@@ -16,17 +17,21 @@ from torch import nn
 from cds_lib.errors import UsageError
 from cds_lib.methods.at import AttentionTransfer
 from cds_lib.methods.baseline import Baseline
+from cds_lib.methods.byol import BYOL
 from cds_lib.methods.cc import CorrelationCongruence
 from cds_lib.methods.cds import ContrastiveDeepSupervision
 from cds_lib.methods.cds_kd import DistilledCDS
 from cds_lib.methods.crd import ContrastiveRepresentationDistillation
+from cds_lib.methods.detection import Detection
 from cds_lib.methods.dks_dhm import MimickingBranches
 from cds_lib.methods.dsn import DeeplySupervisedNet
 from cds_lib.methods.kd import KnowledgeDistillation
+from cds_lib.methods.linear import LinearClassifier
 from cds_lib.methods.okd import OnlineDistillation
 from cds_lib.methods.rkd import RelationalDistillation
 from cds_lib.methods.sp import SimilarityPreserving
 from cds_lib.methods.sskd import SSKD, SSKDTeacher
+from cds_lib.methods.supcon import SupervisedContrastive
 
 _WITH_TEACHER = {
     "kd": KnowledgeDistillation,
@@ -39,7 +44,15 @@ _WITH_TEACHER = {
     "sskd": SSKD,
     "cds_kd": DistilledCDS,
 }
-_NAMES = ("baseline", "dsn", "dks", "dhm", "cds", "cds_simclr", "okd", *_WITH_TEACHER)
+# Those that need no number of classes: it is the network's own.
+_PLAIN = {
+    "baseline": Baseline,
+    "supcon": SupervisedContrastive,
+    "linear": LinearClassifier,
+    "byol": BYOL,
+    "detection": Detection,
+}
+_NAMES = (*_PLAIN, "dsn", "dks", "dhm", "cds", "cds_simclr", "okd", *_WITH_TEACHER)
 
 
 def create_method(
@@ -58,8 +71,8 @@ def create_method(
     try:
         if name in _WITH_TEACHER:
             return _WITH_TEACHER[name](backbone, num_classes, teacher, **options)
-        if name == "baseline":
-            return Baseline(backbone, **options)
+        if name in _PLAIN:
+            return _PLAIN[name](backbone, **options)
         if name == "dsn":
             return DeeplySupervisedNet(backbone, num_classes, **options)
         if name in ("dks", "dhm"):
@@ -74,6 +87,7 @@ def create_method(
 
 
 __all__ = [
+    "BYOL",
     "SSKD",
     "AttentionTransfer",
     "Baseline",
@@ -81,12 +95,15 @@ __all__ = [
     "ContrastiveRepresentationDistillation",
     "CorrelationCongruence",
     "DeeplySupervisedNet",
+    "Detection",
     "DistilledCDS",
     "KnowledgeDistillation",
+    "LinearClassifier",
     "MimickingBranches",
     "OnlineDistillation",
     "RelationalDistillation",
     "SSKDTeacher",
     "SimilarityPreserving",
+    "SupervisedContrastive",
     "create_method",
 ]

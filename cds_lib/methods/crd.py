@@ -50,6 +50,7 @@ class ContrastiveRepresentationDistillation(WithTeacher):
         self.embed_student = nn.Linear(stage_taps(backbone).pooled, dimensions)
         self.embed_teacher = nn.Linear(stage_taps(teacher.backbone).pooled, dimensions)
         self.register_buffer("partition", torch.zeros(2))  # of the student's and the teacher's anchors; 0: not yet set
+        self.has_partition = False  # known without asking the device; after a resume it is found to be set already
         self.hold_teacher(teacher)
 
     def prepare(self, labels: Tensor) -> None:
@@ -81,9 +82,11 @@ class ContrastiveRepresentationDistillation(WithTeacher):
     def sample_negatives(self, index: Tensor) -> Tensor:
         """Images (B, K) of other classes than those of `index` (B,), independent and uniform."""
         start, size = self.class_start[index, None], self.class_size[index, None]
-        # A rank among the images of other classes, then past the image's own class. 2^48: all remainders alike likely.
-        rank = torch.randint(2**48, (len(index), self.draws), device=index.device) % (len(self.by_class) - size)
-        return self.by_class[torch.where(rank < start, rank, rank + size)]
+        # A rank among the images of other classes, then past the image's own class. Double precision: all alike likely.
+        uniform = torch.rand(len(index), self.draws, device=index.device, dtype=torch.float64)
+        rank = uniform.mul_(len(self.by_class) - size).long()
+        rank.add_((rank >= start) * size)
+        return self.by_class.index_select(0, rank.flatten()).view_as(rank)
 
     def forward(self, view: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,), index (B,) in the training set -> {"cross_entropy", "contrastive"}."""
@@ -98,15 +101,17 @@ class ContrastiveRepresentationDistillation(WithTeacher):
         """The loss for pooled vectors (B, D) and (B, D') and bank rows (B, 1 + K); then the banks are updated."""
         z_student = F.normalize(self.embed_student(student).float(), dim=1)
         z_teacher = F.normalize(self.embed_teacher(target).float(), dim=1)
-        scores = torch.stack(
-            [
-                contrast(z_student, self.memory_teacher, candidates, self.temperature),
-                contrast(z_teacher, self.memory_student, candidates, self.temperature),
-            ]
-        )
+        logits = [
+            contrast(z_student, self.memory_teacher, candidates, self.temperature),
+            contrast(z_teacher, self.memory_student, candidates, self.temperature),
+        ]
         num_images = len(self.memory_student)
         with torch.no_grad():
-            self.partition = torch.where(self.partition > 0, self.partition, scores.mean((1, 2)) * num_images)
+            if not self.has_partition:
+                means = torch.stack([side.exp().mean() for side in logits]) * num_images
+                self.partition = torch.where(self.partition > 0, self.partition, means)
+                self.has_partition = True
             self.memory_student = updated_memory(self.memory_student, index, z_student, self.momentum)
             self.memory_teacher = updated_memory(self.memory_teacher, index, z_teacher, self.momentum)
-        return sum(nce_loss(side, num_images) for side in scores / self.partition[:, None, None])
+        log_partition = self.partition.log()
+        return sum(nce_loss(side, log_z, num_images) for side, log_z in zip(logits, log_partition, strict=True))

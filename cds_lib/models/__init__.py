@@ -12,15 +12,18 @@ from cds_lib.models.backbones import (
     reinitialise,
     stage_taps,
 )
+from cds_lib.models.detectors import DETECTOR_NAMES, create_detector
 from cds_lib.models.heads import SepConvHead, SepConvUnit, projection_heads
 
 __all__ = [
+    "DETECTOR_NAMES",
     "MODEL_NAMES",
     "STEMS",
     "SepConvHead",
     "SepConvUnit",
     "Taps",
     "create_backbone",
+    "create_detector",
     "forward_stages",
     "initialise",
     "pooled",

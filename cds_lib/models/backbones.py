@@ -32,10 +32,12 @@ MODEL_NAMES: tuple[str, ...] = (
     "seresnet50",
     "preactresnet18",
 )
-STEMS: tuple[str, ...] = ("cifar", "imagenet")
+STEMS: tuple[str, ...] = ("cifar", "imagenet", "imagenet_no_max_pool")
 
-# (kernel, stride, padding) of the one convolution of the stem; only the ImageNet stem is followed by a max-pool.
-_STEM_CONV = {"cifar": (3, 1, 1), "imagenet": (7, 2, 3)}
+# (kernel, stride, padding) of the one convolution of the stem, and how much less it shrinks the image than timm's own
+# stem, which is followed by a max-pool.
+_STEM_CONV = {"cifar": (3, 1, 1), "imagenet": (7, 2, 3), "imagenet_no_max_pool": (7, 2, 3)}
+_STEM_GAIN = {"cifar": 4, "imagenet": 1, "imagenet_no_max_pool": 2}
 _STAGE_CHANNELS = (64, 128, 256, 512)
 _RESNEXT_GROUP_WIDTH = {"resnext50_32x4d": 4, "resnext101_32x8d": 8}
 _RESNEXT_GROUPS = 32
@@ -65,8 +67,9 @@ def create_backbone(name: str, num_classes: int, stem: str = "cifar", width: flo
     Args:
         name: one of `MODEL_NAMES`.
         num_classes: outputs of the classifier, at least 1.
-        stem: "cifar" (3x3 convolution of stride 1, no max-pool; for images of 16 to 64 pixels) or "imagenet" (timm's
-            own: 7x7 of stride 2 and max-pool).
+        stem: "cifar" (3x3 convolution of stride 1, no max-pool; for images of 16 to 64 pixels), "imagenet" (timm's
+            own: 7x7 of stride 2 and max-pool) or "imagenet_no_max_pool" (the released ImageNet network
+            builds the max-pool and never calls it: every map is twice as large).
         width: multiplier in (0, 1] for the channels of the stem and of every stage, for miniatures. Blocks, strides
             and shortcuts stay as they are. Channels are rounded to multiples of 8 and are at least 8. ResNeXt scales
             the number of groups and keeps the channels per group; the squeeze of the SE blocks keeps timm's own rule
@@ -91,10 +94,8 @@ def create_backbone(name: str, num_classes: int, stem: str = "cifar", width: flo
         backbone = _preact_resnet(num_classes, stem, channels)
     else:
         backbone = _resnet(name, num_classes, stem, channels, groups=max(1, round(_RESNEXT_GROUPS * width)))
-    if stem == "cifar":
-        # timm counts the strides of its own stem, which divides the resolution by 4 (by 2 at the stem's own feature).
-        for info in backbone.feature_info:
-            info["reduction"] = max(1, info["reduction"] // 4)
+    for info in backbone.feature_info:  # timm counts the strides of its own stem
+        info["reduction"] = max(1, info["reduction"] // _STEM_GAIN[stem])
     initialise(backbone)
     return backbone
 
@@ -110,7 +111,7 @@ def _resnet(name: str, num_classes: int, stem: str, channels: tuple[int, ...], g
         arguments |= {"cardinality": groups, "base_width": base_width}
     backbone = timm.create_model(name, num_classes=num_classes, **arguments)
     backbone.conv1 = _stem_conv(stem, channels[0])
-    if stem == "cifar":
+    if stem != "imagenet":
         backbone.maxpool = nn.Identity()
     return backbone
 
@@ -119,6 +120,7 @@ def _preact_resnet(num_classes: int, stem: str, channels: tuple[int, ...]) -> nn
     backbone = timm.create_model("resnetv2_18", num_classes=num_classes, channels=channels, stem_chs=channels[0])
     if stem == "cifar":
         backbone.stem.conv = _stem_conv(stem, channels[0])
+    if stem != "imagenet":
         backbone.stem.pool = nn.Identity()
     return backbone
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cds_lib.data import registry
+from cds_lib.data.cli import data_state
 from cds_lib.errors import UsageError
-from cds_lib.study import local_engine, profiles, runner
+from cds_lib.study import local_engine, profiles, runner, settings
 from cds_lib.study.progress import duration
 from cds_lib.study.session import REPOSITORY, results_dir
 from cds_lib.study.store import Store
@@ -105,13 +106,23 @@ def _list(tables: list[Table], notebook_files: list[Path], data_root: Path) -> i
     for path in notebook_files:
         if path.stem not in TABLES:
             print(f"  {path.stem:24} {'-':16} notebook without runs of its own")
-    specs = [spec for table in tables for spec in table.runs("paper", (0,))]
-    print(f"Networks: {', '.join(dict.fromkeys(spec.model for spec in specs))}")
-    print(f"Methods: {', '.join(dict.fromkeys(spec.method for spec in specs))}")
+    cells = {
+        profile: [cell for table in tables for cell in table.cells(profile, profiles.SEEDS[profile])]
+        for profile in profiles.PROFILES
+    }
+    for title, name in (("Networks", "model"), ("Methods", "method"), ("Settings", "setting")):
+        print(f"{title} (runs that fill a cell, in the same profiles):")
+        for value in dict.fromkeys(getattr(cell, name) for cell in cells["paper"]):
+            runs = [
+                {spec.id for cell in cells[profile] if getattr(cell, name) == value for spec in cell.specs}
+                for profile in profiles.PROFILES
+            ]
+            kind = " (detector)" if value in settings.DETECTORS else ""
+            print(f"  {value:24} {' / '.join(str(len(ids)) for ids in runs)}{kind}")
     print(f"Data sets, in {data_root}:")
     for entry in registry.entries().values():
-        present = (data_root / entry.folder).is_dir() or (data_root / "imported" / entry.name).is_dir()
-        print(f"  {entry.name:24} {'there' if present else 'not there':16} {entry.title}")
+        state, where = data_state(entry, data_root)
+        print(f"  {entry.name:24} {state:32} {entry.title}")
     return 0
 
 

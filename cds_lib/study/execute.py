@@ -1,4 +1,4 @@
-"""One run from its spec to its results: data, method, training, files. The same on every engine."""
+"""One run from its spec to its results: training and files. The same on every engine."""
 
 from __future__ import annotations
 
@@ -6,33 +6,21 @@ import contextlib
 import resource
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
-from cds_lib.data import sets, splits
-from cds_lib.data.batches import Batches, evaluation_batches
 from cds_lib.errors import RunError, UsageError
-from cds_lib.evaluation.accuracy import evaluate
 from cds_lib.files import replacing, write_json, write_text
-from cds_lib.methods import create_method
-from cds_lib.models import create_backbone
 from cds_lib.study import provenance
+from cds_lib.study.setup import prepare
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.training import checkpoint
 from cds_lib.training.loop import fit
-
-_EVALUATION_BATCH = 500
-
-# Independent random streams of a run; the split, the order, view 1 and the backbone's weights depend on the seed alone,
-# so that runs of the same seed are paired whatever their method is.
-_SPLIT, _WEIGHTS, _ORDER = range(3)
 
 
 def execute(
@@ -42,6 +30,7 @@ def execute(
     *,
     device: str | None = None,
     compile_method: bool = False,
+    workers: int = 0,
     on_progress: Callable[[float], None] = lambda epochs: None,
 ) -> dict[str, float]:
     """Train the run, or finish it if it was interrupted, and return its metrics.
@@ -51,6 +40,7 @@ def execute(
     Args:
         data_root: where real data sets are; not used by stand-ins.
         device: "cpu" or "cuda"; None takes a GPU if there is one.
+        workers: processes that decode images which are too large to be kept in memory.
         on_progress: called about once a second with the epochs done so far.
 
     Raises:
@@ -64,9 +54,10 @@ def execute(
             leftover.unlink()
         write_json(run_dir / "spec.json", spec.to_dict())
         target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        setup = _prepare(spec, store, data_root, target)
+        setup = prepare(spec, store, data_root, target, workers)
         store.write_status(spec.id, data=setup.provenance, device=_device_name(target), threads=torch.get_num_threads())
-        _write_split(run_dir / "split.npz", setup.split)
+        if setup.split:
+            _write_split(run_dir / "split.npz", setup.split)
         rows = fit(
             setup.method,
             setup.batches,
@@ -77,90 +68,13 @@ def execute(
             on_epoch=lambda rows: write_text(run_dir / "history.csv", pd.DataFrame(rows).to_csv(index=False)),
             on_progress=on_progress,
             compile_method=compile_method,
+            pretrained=setup.pretrained,
         )
         checkpoint.save(store.model(spec.id), {"method": setup.method.state_dict(), "spec": spec.canonical})
         metrics = _metrics(rows, target)
         write_json(run_dir / "metrics.json", metrics)
         store.checkpoint(spec.id).unlink(missing_ok=True)
     return metrics
-
-
-@dataclass
-class _Setup:
-    method: nn.Module
-    batches: Batches
-    evaluate: Callable[[nn.Module], dict[str, float]]
-    provenance: dict
-    split: dict[str, np.ndarray]
-
-
-def _prepare(spec: RunSpec, store: Store, data_root: Path, device: torch.device) -> _Setup:
-    budget = spec.budget
-    data = sets.load(spec.dataset, data_root, budget.source, budget.image_size)
-    classes = len(data.class_names)
-    split_seed, weight_seed, order_seed = (
-        int(np.random.SeedSequence([spec.seed, stream]).generate_state(1)[0]) for stream in (_SPLIT, _WEIGHTS, _ORDER)
-    )
-    train_index, val_index = splits.train_val_split(data.train_labels, budget.val_size, split_seed)
-    if budget.train_size is not None:
-        chosen = splits.balanced_subset(data.train_labels[train_index], budget.train_size, split_seed)
-        train_index = train_index[chosen]
-
-    torch.manual_seed(weight_seed)
-    method = _build(spec, classes, store)
-
-    split = {"train": train_index, "val": val_index}
-    train_labels = data.train_labels.copy()
-    if spec.labelled is not None:
-        count = round(spec.labelled * len(train_index))
-        labelled = train_index[splits.balanced_subset(train_labels[train_index], count, split_seed)]
-        split["labelled"] = labelled
-        if getattr(method, "uses_unlabelled", False):
-            train_labels[np.setdiff1d(train_index, labelled)] = -1
-        else:
-            train_index = labelled
-
-    def on_device(images: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
-
-    images, labels = on_device(data.train_images[train_index], train_labels[train_index])
-    if hasattr(method, "prepare"):
-        method.prepare(labels)
-    batches = Batches(
-        images,
-        labels,
-        batch_size=budget.batch_size,
-        seed=order_seed,
-        views=method.views,
-        cutout=budget.cutout,
-    )
-    test = on_device(data.test_images, data.test_labels)
-    val = on_device(data.train_images[val_index], data.train_labels[val_index])
-
-    def measure(backbone: nn.Module) -> dict[str, float]:
-        parts = {"test": test, "val": val} if len(val_index) else {"test": test}
-        return {
-            f"{part}_{name}": value
-            for part, tensors in parts.items()
-            for name, value in evaluate(backbone, evaluation_batches(*tensors, _EVALUATION_BATCH)).items()
-        }
-
-    return _Setup(method, batches, measure, data.provenance, split)
-
-
-def _build(spec: RunSpec, classes: int, store: Store) -> nn.Module:
-    """The untrained method of a run; its backbone is initialised first, so that it is the same whatever the method."""
-    backbone = create_backbone(spec.model, classes, stem=spec.budget.stem, width=spec.budget.width)
-    with torch.random.fork_rng(devices=[]):  # building the teacher must not shift what is drawn for the heads
-        teacher = _load_trained(spec.parent, classes, store) if spec.parent else None
-    return create_method(spec.method, backbone, classes, spec.options, teacher)
-
-
-def _load_trained(spec: RunSpec, classes: int, store: Store) -> nn.Module:
-    """The method of a finished run with its final weights."""
-    method = _build(spec, classes, store)
-    method.load_state_dict(checkpoint.load(store.model(spec.id), torch.device("cpu"))["method"])
-    return method
 
 
 @contextlib.contextmanager
@@ -205,23 +119,24 @@ def _one_sentence(error: BaseException) -> BaseException:
 
 
 def _metrics(rows: list[dict[str, float]], device: torch.device) -> dict[str, float]:
-    """Last-epoch values are the results; the best test epoch is recorded as the released code reports it."""
+    """Last-epoch values are the results; the best test epoch is recorded as the released code reports it.
+
+    What was measured on test and validation images (accuracies or AP in percent, losses) appears as `<name>_last`; a
+    pre-training measures nothing.
+    """
     last = rows[-1]
-    best = max((row for row in rows if "test_top1" in row), key=lambda row: row["test_top1"])
-    metrics = {
-        "test_top1_last": last["test_top1"],
-        "test_top1_best": best["test_top1"],
-        "best_epoch": best["epoch"],
-        "test_loss_last": last["test_loss"],
+    metrics = {f"{name}_last": value for name, value in last.items() if name.startswith(("test_", "val_"))}
+    for headline in ("test_top1", "test_ap"):
+        if headline in last:
+            best = max((row for row in rows if headline in row), key=lambda row: row[headline])
+            metrics |= {f"{headline}_best": best[headline], "best_epoch": best["epoch"]}
+    return metrics | {
         "train_loss_last": last["train_loss"],
         "epochs": len(rows),
         "seconds": sum(row["seconds"] for row in rows),
         "images_per_second": float(np.median([row["images_per_second"] for row in rows])),
         "peak_memory_mib": _peak_memory_mib(device),
     }
-    if "val_top1" in last:
-        metrics["val_top1_last"] = last["val_top1"]
-    return metrics
 
 
 def _peak_memory_mib(device: torch.device) -> float:

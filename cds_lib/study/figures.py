@@ -20,23 +20,32 @@ COLOURS = ("#444444", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#5
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def gains(frame: pd.DataFrame) -> Figure:
-    """Difference to the baseline of every model: ours (filled, with its 95 % interval) and the paper's (hollow).
+def colour_and_marker(index: int) -> tuple[str, str]:
+    """Of the method in this place of its table; beyond the seventh, colours come again with other markers."""
+    return COLOURS[index % len(COLOURS)], MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]
 
-    `frame` is a tidy table; rows without a reference are left out, rows not run show the published value alone.
+
+def gains(frame: pd.DataFrame) -> Figure:
+    """Difference to the baseline of every group of rows: ours (filled, with its 95 % interval), the paper's (hollow).
+
+    `frame` is a tidy table, of which the first metric is shown; rows without a reference are left out, rows not run
+    show the published value alone. A group is a network, or whatever else varies in the table.
     """
-    rows = frame[frame["method"] != "baseline"]
-    models = list(dict.fromkeys(rows["model"]))
+    first = frame[frame["metric"] == frame["metric"].iloc[0]]
+    group_names = [name for name in formats.group_columns(first) if first[name].nunique() > 1] or ["model"]
+    rows = first[first["method"] != "baseline"]
+    groups = [formats.group_title(names) for names in rows[group_names].itertuples(index=False)]
+    places = list(dict.fromkeys(groups))
     # The baseline has no row here but keeps its place, so that a method looks the same in every figure of a table.
     methods = ["baseline", *dict.fromkeys(rows["method"])]
     smoke = rows["profile"].iloc[0] == "smoke"
     step = 0.8 / max(len(methods) - 1, 1)
     figure = Figure(figsize=(7.5, 1.6 + 0.34 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
-    for _, row in rows.iterrows():
+    for (_, row), group in zip(rows.iterrows(), groups, strict=True):
         index = methods.index(row["method"])
-        y = models.index(row["model"]) + (index - len(methods) / 2) * step
-        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+        y = places.index(group) + (index - len(methods) / 2) * step
+        colour, marker = colour_and_marker(index)
         if not np.isnan(row["paper_delta"]):
             axes.plot(row["paper_delta"], y, marker, mfc="none", mec=colour, ms=7, mew=1.4)
         if not np.isnan(row["baseline_delta"]):
@@ -46,28 +55,35 @@ def gains(frame: pd.DataFrame) -> Figure:
         label = f"n = {row['n']}" if row["n"] else "not run"
         axes.annotate(label, (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8, color="#555555")
     for index, method in enumerate(methods[1:], start=1):
-        style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "ls": "none"}
+        colour, marker = colour_and_marker(index)
+        style = {"color": colour, "marker": marker, "ls": "none"}
         axes.plot([], [], **style, label=f"{formats.method_name(method)}, this study")
-        axes.plot([], [], **style, mfc="none", mew=1.4, label=f"{formats.method_name(method)}, paper")
+        if rows.loc[rows["method"] == method, "paper_delta"].notna().any():
+            axes.plot([], [], **style, mfc="none", mew=1.4, label=f"{formats.method_name(method)}, paper")
     axes.axvline(0, color="#777777", lw=0.8)
-    axes.set_yticks(range(len(models)), models)
-    axes.set_ylim(len(models) - 0.5, -0.5)
-    axes.set_xlabel("difference to the baseline (percentage points), bars: 95 % interval over paired seeds")
+    axes.set_yticks(range(len(places)), places)
+    axes.set_ylim(len(places) - 0.5, -0.5)
+    measure = formats.METRICS[first["metric"].iloc[0]][0]
+    axes.set_xlabel(f"difference of {measure} to the baseline (percentage points), bars: 95 % interval, paired seeds")
     if smoke:
         axes.set_title("smoke profile: this study's points mean nothing", fontsize=10)
     axes.grid(axis="x", color="#dddddd", lw=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=max(len(methods) - 1, 1), frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=min(max(len(methods) - 1, 1), 4), frameon=False, fontsize=9)
     return figure
 
 
-def accuracy_curves(histories: Mapping[str, Mapping[str, Sequence[pd.DataFrame]]]) -> Figure:
-    """Test accuracy against the epoch, a panel a model: the mean over seeds, lowest to highest seed as a band.
+def accuracy_curves(
+    histories: Mapping[str, Mapping[str, Sequence[pd.DataFrame]]],
+    column: str = "test_top1",
+    label: str = "test top-1 accuracy (%)",
+) -> Figure:
+    """A measure against the epoch, a panel a group: the mean over seeds, lowest to highest seed as a band.
 
-    `histories` maps a model and a method to one history a seed, with the columns `epoch` and `test_top1` (percent;
-    empty at epochs without an evaluation). Epochs that not every seed has reached are left out, and so are models
-    without runs.
+    `histories` maps a group (a model, or what else varies) and a method to one history a seed, with the columns `epoch`
+    and `column` (percent; empty at epochs without an evaluation). Epochs that not every seed has reached are left out,
+    and so are groups without runs.
     """
     methods = list(dict.fromkeys(method for by_method in histories.values() for method in by_method))
     panels = {model: by_method for model, by_method in histories.items() if any(map(len, by_method.values()))}
@@ -80,26 +96,26 @@ def accuracy_curves(histories: Mapping[str, Mapping[str, Sequence[pd.DataFrame]]
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, (model, by_method) in zip(grid, panels.items(), strict=False):
         for method, runs in by_method.items():
-            _curve(axes, runs, methods.index(method), formats.method_name(method))
+            _curve(axes, runs, column, methods.index(method), formats.method_name(method))
         axes.set_title(model, fontsize=10)
         axes.grid(color="#dddddd", lw=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     figure.supxlabel("epoch", fontsize=10)
-    figure.supylabel("test top-1 accuracy (%)", fontsize=10)
+    figure.supylabel(label, fontsize=10)
     lines = {line.get_label(): line for axes in grid for line in axes.lines}
-    place = {"loc": "outside upper center", "ncols": len(methods)}
+    place = {"loc": "outside upper center", "ncols": min(len(methods), 6)}
     figure.legend(lines.values(), lines.keys(), **place, frameon=False, fontsize=9)
     return figure
 
 
-def _curve(axes: Axes, runs: Sequence[pd.DataFrame], index: int, label: str) -> None:
+def _curve(axes: Axes, runs: Sequence[pd.DataFrame], column: str, index: int, label: str) -> None:
     """One method's line and band, in the style of its place among the methods."""
-    curves = [run.set_index("epoch")["test_top1"].dropna() for run in runs if "test_top1" in run]
+    curves = [run.set_index("epoch")[column].dropna() for run in runs if column in run]
     if not curves:
         return
-    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+    colour, marker = colour_and_marker(index)
     together = pd.concat(curves, axis=1, join="inner").sort_index()
     axes.fill_between(together.index, together.min(axis=1), together.max(axis=1), color=colour, alpha=0.15, lw=0)
     few = max(len(together) // 10, 1)
@@ -119,7 +135,8 @@ def accuracy_by_fraction(frame: pd.DataFrame) -> Figure:
         for index, method in enumerate(methods):
             rows = frame[(frame["dataset"] == dataset) & (frame["method"] == method)]
             percent = rows["setting"].str.removeprefix("semi_").astype(int)
-            style = {"color": COLOURS[index], "marker": MARKERS[index], "ms": 6}
+            colour, marker = colour_and_marker(index)
+            style = {"color": colour, "marker": marker, "ms": 6}
             name = formats.method_name(method)
             bars = rows["std"].fillna(0.0)
             axes.errorbar(percent, rows["mean"], yerr=bars, capsize=3, label=f"{name}, this study", **style)

@@ -15,7 +15,23 @@ from cds_lib.study import profiles, statistics
 from cds_lib.study.tables import Table
 
 # What the headline number is, and what its caption must admit.
-METRICS = {"test_top1_last": "test top-1 accuracy after the last epoch, in percent"}
+METRICS = {
+    "test_top1_last": ("top-1", "test top-1 accuracy after the last epoch, in percent"),
+    "test_top5_last": ("top-5", "test top-5 accuracy after the last epoch, in percent"),
+    "test_ap_last": ("AP", "AP: box AP on val2017 after the last epoch (mean over IoU 0.50 to 0.95), in percent"),
+    "test_ap_s_last": ("AP small", "AP small: of objects below 32x32 pixels"),
+    "test_ap_m_last": ("AP medium", "AP medium: of objects between"),
+    "test_ap_l_last": ("AP large", "AP large: of objects above 96x96 pixels"),
+}
+SETTINGS = {
+    "supervised": "from scratch",
+    "supervised_no_max_pool": "without max-pool, as released",
+    "distill": "distilled",
+    "finetune": "in pre-training and fine-tuning",
+    "finetune_pretraining_only": "in pre-training only",
+    "finetune_only": "in fine-tuning only",
+    "detect": "detection",
+}
 NAMES = {
     "baseline": "baseline",
     "dsn": "DSN",
@@ -25,6 +41,12 @@ NAMES = {
     "baseline_matched": "baseline, as many steps",
     "cds_simclr": "CDS without labels",
     "cds_kd": "CDS, distilled",
+    "baseline_autoaugment": "baseline, AutoAugment",
+    "supcon": "SupCon",
+    "supcon_512": "SupCon, batch 512",
+    "supcon_100_epochs": "SupCon, 100 epochs",
+    "byol_dsn": "BYOL + DSN",
+    "cds_autoaugment": "CDS, AutoAugment",
 }
 EMPTY = "–"
 
@@ -46,7 +68,13 @@ def method_name(method: str) -> str:
 
 def group_title(names: Iterable[str]) -> str:
     """The heading of a group of rows: `cifar100, resnet18, 10 % labelled`."""
-    return ", ".join(f"{n.removeprefix('semi_')} % labelled" if n.startswith("semi_") else str(n) for n in names)
+    return ", ".join(_group_name(str(name)) for name in names)
+
+
+def _group_name(name: str) -> str:
+    if name.startswith("semi_"):
+        return f"{name.removeprefix('semi_')} % labelled"
+    return METRICS[name][0] if name in METRICS else SETTINGS.get(name, name)
 
 
 def mean_std_n(mean: float, std: float, n: int, n_planned: int | None = None) -> str:
@@ -86,6 +114,12 @@ def cells(row: pd.Series) -> dict[str, str]:
     return dict(zip(HEADINGS, texts, strict=True))
 
 
+def finished(frame: pd.DataFrame) -> tuple[int, int]:
+    """Runs of the cells that are finished, and planned; a run that fills several measures counts once."""
+    first = frame[frame["metric"] == frame["metric"].iloc[0]]
+    return int(first["n"].sum()), int(first["n_planned"].sum())
+
+
 def group_columns(frame: pd.DataFrame) -> list[str]:
     """What names a group of rows: the model, and whatever else varies in this table."""
     return [name for name in ("dataset", "model", "setting", "metric") if name == "model" or frame[name].nunique() > 1]
@@ -94,8 +128,8 @@ def group_columns(frame: pd.DataFrame) -> list[str]:
 def notes(frame: pd.DataFrame, table: Table) -> list[str]:
     """Everything a reader must know to read the numbers, one sentence or two an item."""
     profile = frame["profile"].iloc[0]
-    metrics = "; ".join(METRICS.get(metric, metric) for metric in frame["metric"].unique())
-    done, planned = int(frame["n"].sum()), int(frame["n_planned"].sum())
+    metrics = "; ".join(METRICS[metric][1] for metric in frame["metric"].unique())
+    done, planned = finished(frame)
     seeds = int(frame["n_planned"].max())
     return [
         profiles.describe(profile),
@@ -170,9 +204,9 @@ def latex_table(frame: pd.DataFrame, table: Table) -> str:
 
 
 def _best_rows(rows: list[pd.Series]) -> set[int]:
-    """Index of the row with the highest accuracy of a group; nothing for smoke numbers or a lone row."""
+    """Index of the row with the highest accuracy or AP of a group; nothing for smoke numbers or a lone row."""
     measured = [row for row in rows if row["n"] > 0]
-    if len(measured) < 2 or measured[0]["profile"] == "smoke" or "top" not in measured[0]["metric"]:
+    if len(measured) < 2 or measured[0]["profile"] == "smoke":
         return set()
     return {max(measured, key=lambda row: row["mean"]).name}
 

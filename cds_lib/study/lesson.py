@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from cds_lib.data import augment, sets
 from cds_lib.methods import ContrastiveDeepSupervision
 from cds_lib.models import create_backbone, forward_stages, stage_taps
-from cds_lib.study.figures import COLOURS, MARKERS
+from cds_lib.study.figures import colour_and_marker
 from cds_lib.study.session import Session
 from cds_lib.study.views import save_and_show
 
@@ -68,7 +68,8 @@ def terms(study: Session) -> SVG:
     history = study.store.history(spec.id)
     columns = [name for name in history if name.startswith(("train_cross_entropy", "train_contrastive"))]
     for index, column in enumerate(columns):
-        style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "ms": 4}
+        colour, marker = colour_and_marker(index)
+        style = {"color": colour, "marker": marker, "ms": 4}
         label = column.removeprefix("train_").replace("cross_entropy", "cross-entropy").replace("_", ", tap ")
         axes.plot(history["epoch"], history[column], label=label, **style)
     axes.set_xlabel("epoch")

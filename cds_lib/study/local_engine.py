@@ -53,6 +53,7 @@ def run(
     context.set_forkserver_preload(["cds_lib.study.worker", *(["sklearn.datasets"] if standins else [])])
     gpus = _gpus()
     threads = max(1, cores() // jobs) if gpus else 1
+    workers = max(1, cores() // jobs)  # that decode images, where a run needs them
     waiting = list(specs)
     slots: list[_Slot] = []
     failed: dict[str, str] = {}
@@ -61,7 +62,7 @@ def run(
             while len(slots) < jobs and (spec := _next_ready(waiting, slots, store, progress, failed)):
                 number = min(set(range(jobs)) - {slot.number for slot in slots})
                 gpu = gpus[number % len(gpus)] if gpus else None
-                slots.append(_start(context, spec, store, data_root, number, threads, gpu, compile_method))
+                slots.append(_start(context, spec, store, data_root, number, threads, workers, gpu, compile_method))
                 progress.start(spec)
             if not slots:
                 continue  # what waited was given up, because the run it starts from has failed
@@ -105,12 +106,13 @@ def _start(
     data_root: Path,
     number: int,
     threads: int,
+    workers: int,
     gpu: str | None,
     compile_method: bool,
 ) -> _Slot:
     news, child_end = context.Pipe(duplex=False)
-    arguments = (spec.to_dict(), str(store.root), str(data_root), threads, gpu, compile_method, child_end)
-    process = context.Process(target=_work, args=arguments, daemon=True)
+    arguments = (spec.to_dict(), str(store.root), str(data_root), threads, workers, gpu, compile_method, child_end)
+    process = context.Process(target=_work, args=arguments)  # not a daemon: those may not have workers of their own
     process.start()
     child_end.close()
     return _Slot(spec, process, news, number)
@@ -131,11 +133,19 @@ def _read_news(slot: _Slot, store: Store, progress: Progress) -> None:
                 progress.advance(slot.spec, value)
             elif kind == "done":
                 slot.outcome = ""
-                progress.finish(slot.spec, f"top-1 {value['test_top1_last']:.2f} %")
+                progress.finish(slot.spec, _headline(value))
             else:
                 slot.outcome = value
     except (EOFError, OSError):
         pass  # the process has closed its end; how it ended is for `_end` to say
+
+
+def _headline(metrics: dict[str, float]) -> str:
+    """The number that a progress line shows when a run has finished."""
+    for name, key in (("top-1", "test_top1_last"), ("AP", "test_ap_last")):
+        if key in metrics:
+            return f"{name} {metrics[key]:.2f} %"
+    return f"training loss {metrics['train_loss_last']:.3f}"
 
 
 def _end(slot: _Slot, store: Store, progress: Progress, failed: dict[str, str]) -> None:

@@ -131,6 +131,19 @@ def published(table_id: str, row: str, column: str) -> float | None:
     return None if found is None else found.value
 
 
+def printed(table_id: str, row: str, column: str) -> str | None:
+    """The cell as text with the table's decimals: `75.30`, a batch size as `256`, `yes` or `no`; None without one."""
+    table = _table(table_id)
+    poster_row = dict(zip(rows(table_id), table["rows"], strict=True)).get(row)
+    cell = dict(zip(columns(table_id), table["values"].get(poster_row, ()), strict=False)).get(column)
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if not isinstance(cell, float):
+        return None if cell is None else str(cell)
+    decimals = max(len(str(v).split(".")[1]) for line in table["values"].values() for v in line if type(v) is float)
+    return f"{cell:.{decimals}f}"
+
+
 def source(table_id: str) -> str:
     """One sentence saying where the numbers of a published table were read and how precisely."""
     table = _table(table_id)

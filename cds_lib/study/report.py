@@ -10,8 +10,9 @@ import pandas as pd
 from cds_lib.errors import RunError
 from cds_lib.files import write_text
 from cds_lib.study import formats, statistics
+from cds_lib.study.grids import Cell
 from cds_lib.study.store import Store
-from cds_lib.study.tables import Cell, Table
+from cds_lib.study.tables import Table
 
 # The first sixteen are relied on from outside.
 COLUMNS = (
@@ -96,11 +97,13 @@ def tidy(table: Table, profile: str, seeds: tuple[int, ...], store: Store) -> pd
 
 
 def _by_seed(cell: Cell, metric: str, store: Store) -> dict[int, float]:
-    """Seed -> value of the metric, over the cell's finished runs."""
+    """Seed -> value of the metric, over the cell's finished runs; AP of a size without objects is not a value."""
     found = {}
     for spec in cell.specs:
         if store.is_done(spec.id):
             metrics = store.metrics(spec.id)
+            if metric not in metrics and metric.startswith("test_ap_"):
+                continue
             if metric not in metrics:
                 raise RunError(
                     f"Run {spec.id} ({spec.label}) has no {metric!r} in its metrics.json: "
@@ -111,8 +114,9 @@ def _by_seed(cell: Cell, metric: str, store: Store) -> dict[int, float]:
 
 
 def _best_by_seed(cell: Cell, store: Store) -> dict[int, float]:
-    """The best-epoch twin of a last-epoch metric; nothing for a metric that has no epochs."""
-    return _by_seed(cell, cell.metric.removesuffix("_last") + "_best", store) if cell.metric.endswith("_last") else {}
+    """The best-epoch twin of the headline measures, by which the best epoch is chosen; nothing for the others."""
+    headline = cell.metric in ("test_top1_last", "test_ap_last")
+    return _by_seed(cell, cell.metric.replace("_last", "_best"), store) if headline else {}
 
 
 def write_table(frame: pd.DataFrame, table: Table, results: Path) -> dict[str, Path]:
@@ -141,7 +145,7 @@ def read_table(table: str, results: Path) -> pd.DataFrame:
 def conclusion(frame: pd.DataFrame) -> str:
     """What the verdicts add up to, one sentence a method, as plain text."""
     profile = frame["profile"].iloc[0]
-    done, planned = int(frame["n"].sum()), int(frame["n_planned"].sum())
+    done, planned = formats.finished(frame)
     sentences = [f"{done} of {planned} runs are finished."]
     if profile == "smoke":
         return " ".join([*sentences, "Smoke profile: the numbers show that the code runs and nothing else."])

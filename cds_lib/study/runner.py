@@ -96,8 +96,28 @@ def train_missing(
 
 
 def _check_data(specs: Iterable[RunSpec], data_root: Path) -> None:
-    """Read every real data set once here, so that a missing or damaged one is one sentence and not one a run."""
-    from cds_lib.data import registry, sets
+    """Read every real data set once here, so that a missing or damaged one is one sentence and not one a run.
 
-    for name in dict.fromkeys(spec.dataset for spec in specs if spec.budget.source == "real"):
-        sets.load_real(registry.entry(name), data_root)
+    Small images are decoded here, once, into the arrays that the runs map.
+    """
+    from cds_lib.data import coco, registry, sets
+
+    real = [spec for spec in specs if spec.budget.source == "real"]
+    for name, family in dict.fromkeys((spec.dataset, _reader(spec)) for spec in real):
+        if family == "coco":
+            coco.load(data_root, "real")
+        elif family == "files":
+            sets.load_files(name, data_root)
+        elif family == "cifar":
+            sets.load_real(registry.entry(name), data_root)
+        else:
+            sets.load(name, data_root, "real", family)
+
+
+def _reader(spec: RunSpec) -> str | int:
+    """How a run reads its data set: as detection data, as files, as the CIFAR batches, or as arrays of this side."""
+    if spec.setting == "detect":
+        return "coco"
+    if spec.budget.streamed:
+        return "files"
+    return "cifar" if spec.budget.augmentation is None else spec.budget.stored_size

@@ -23,6 +23,10 @@ class Budget:
     schedule: "step" (lr / 10 when the 0-based epoch index reaches a milestone) or "cosine" (to 0, per step);
     warmup_epochs: linear from 0, per step; eval_every: epochs between test evaluations (the last is always evaluated);
     precision: "fp32" or "amp" (bf16 where the device has it, else fp16 with a loss scaler).
+
+    None means what came before the field: augmentation (a name of `cds_lib.data.batches`, None = the released CIFAR
+    views), optimizer ("lars"; None = SGD), warmup_steps (a warm-up in steps, in the place of epochs), new_lr_factor (in
+    fine-tuning: times the learning rate for what the pre-trained network does not have).
     """
 
     source: str
@@ -42,14 +46,28 @@ class Budget:
     eval_every: int
     precision: str
     cutout: bool
+    augmentation: str | None = None
+    optimizer: str | None = None
+    warmup_steps: int | None = None
+    new_lr_factor: float | None = None
+
+    @property
+    def stored_size(self) -> int:
+        """Side of the images in memory that views are cut from: of the ImageNet views 8/7 of theirs, as 256 and 224."""
+        return self.image_size if self.augmentation is None else round(self.image_size * 8 / 7)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether images are decoded as the training goes: real ones of more than 64 pixels."""
+        return self.source == "real" and self.augmentation is not None and self.image_size > 64
 
 
 @dataclass(frozen=True)
 class RunSpec:
     """One training.
 
-    `options` are the method's hyper-parameters, `parent` the run it starts from (its teacher), `labelled` the fraction
-    of the training images whose labels it may use (None = all).
+    `options` are the method's hyper-parameters, `parent` the run it starts from (its teacher, or the pre-training of
+    its backbone), `labelled` the fraction of the training images whose labels it may use (None = all).
     """
 
     dataset: str

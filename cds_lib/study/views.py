@@ -11,6 +11,15 @@ from matplotlib.figure import Figure
 from cds_lib.study import figures, formats, profiles, published, report
 from cds_lib.study.session import Session
 
+# What the poster's headings measure, in words.
+_MEASURES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "top1_percent": "top-1",
+    "batch_size": "batch",
+    "autoaugment": "AutoAugment",
+}
+
 
 def published_table(table_id: str) -> HTML:
     """A table of the paper as published, the longer side downwards, with the source of its numbers."""
@@ -20,14 +29,12 @@ def published_table(table_id: str) -> HTML:
         down, across = across, down
 
     def cell(row: str, column: str) -> str:
-        value = published.published(table_id, *((row, column) if transposed else (column, row)))
-        return f'<td class="number">{formats.EMPTY if value is None else f"{value:.2f}"}</td>'
+        text = published.printed(table_id, *((row, column) if transposed else (column, row)))
+        return f'<td class="number">{formats.EMPTY if text is None else text}</td>'
 
-    head = "".join(f'<th scope="col">{escape(formats.NAMES.get(name, name))}</th>' for name in across)
+    head = "".join(f'<th scope="col">{escape(_heading(name))}</th>' for name in across)
     body = "".join(
-        f'<tr><th scope="row">{escape(formats.NAMES.get(row, row))}</th>'
-        + "".join(cell(row, column) for column in across)
-        + "</tr>"
+        f'<tr><th scope="row">{escape(_heading(row))}</th>' + "".join(cell(row, column) for column in across) + "</tr>"
         for row in down
     )
     return HTML(
@@ -35,6 +42,17 @@ def published_table(table_id: str) -> HTML:
         f'style="overflow-x:auto"><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         f"<figcaption>Source: {escape(published.source(table_id))}.</figcaption></figure>"
     )
+
+
+def _heading(name: str) -> str:
+    """How a row or column of a published table is called: `top1_resnet18` is `top-1, resnet18`, `dsn` is `DSN`."""
+    for prefix in published.PREFIXES:
+        if name.startswith(prefix) and name not in _MEASURES:
+            measure = prefix.removesuffix("_")
+            return f"{_MEASURES.get(measure, measure)}, {_heading(name.removeprefix(prefix))}"
+    if name in formats.NAMES or name in published.METHODS.values():
+        return formats.method_name(name)
+    return _MEASURES.get(name, name)
 
 
 def plan(study: Session) -> HTML:
@@ -62,13 +80,18 @@ def gains(study: Session) -> SVG:
 
 
 def accuracy_curves(study: Session) -> SVG:
-    """Test accuracy by epoch; written to RESULTS/figures/<table>_accuracy.svg."""
+    """Test accuracy (AP of detectors) by epoch; written to RESULTS/figures/<table>_accuracy.svg."""
+    cells = study.table.cells(study.profile, study.seeds)
+    varying = [name for name in ("dataset", "model", "setting") if len({getattr(cell, name) for cell in cells}) > 1]
     histories: dict[str, dict[str, list[pd.DataFrame]]] = {}
-    for cell in study.table.cells(study.profile, study.seeds):
+    for cell in cells:
+        group = formats.group_title(getattr(cell, name) for name in varying or ["model"])
         finished = [study.store.history(spec.id) for spec in cell.specs if study.store.is_done(spec.id)]
-        histories.setdefault(cell.model, {})[cell.method] = finished
-    description = "Test accuracy against the epoch, one panel a network, one line a method."
-    return save_and_show(study, "accuracy", figures.accuracy_curves(histories), description)
+        histories.setdefault(group, {})[cell.method] = finished
+    detection = cells[0].metric == "test_ap_last"
+    column, label = ("test_ap", "AP (%)") if detection else ("test_top1", "test top-1 accuracy (%)")
+    description = "Test accuracy against the epoch, one panel a group of rows, one line a method."
+    return save_and_show(study, "accuracy", figures.accuracy_curves(histories, column, label), description)
 
 
 def accuracy_by_fraction(study: Session) -> SVG:

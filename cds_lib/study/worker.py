@@ -20,7 +20,14 @@ from cds_lib.study.store import Store
 
 
 def work(
-    spec: dict[str, Any], results: str, data_root: str, threads: int, gpu: str | None, compile_method: bool, news: Any
+    spec: dict[str, Any],
+    results: str,
+    data_root: str,
+    threads: int,
+    workers: int,
+    gpu: str | None,
+    compile_method: bool,
+    news: Any,
 ) -> None:
     """Train one run; send ("progress", epochs), then ("done", metrics) or ("failed", sentence) to `news`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
@@ -37,6 +44,7 @@ def work(
             store,
             Path(data_root),
             compile_method=compile_method,
+            workers=workers,
             on_progress=lambda epochs: news.send(("progress", epochs)),
         )
         news.send(("done", metrics))

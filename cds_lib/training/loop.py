@@ -7,7 +7,7 @@ is decided in `cds_lib.study`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cds_lib.errors import RunError
 from cds_lib.training import checkpoint
+from cds_lib.training.optimizer import make_optimizer
 from cds_lib.training.precision import Precision
 from cds_lib.training.schedule import learning_rate
 
@@ -32,6 +33,9 @@ class TrainingBudget(Protocol):
     schedule: str
     milestones: tuple[int, ...] | None
     warmup_epochs: int
+    warmup_steps: int | None
+    optimizer: str | None
+    new_lr_factor: float | None
     eval_every: int
     precision: str
 
@@ -47,6 +51,7 @@ def fit(
     on_epoch: Callable[[list[dict[str, float]]], None],
     on_progress: Callable[[float], None] = lambda epochs: None,
     compile_method: bool = False,
+    pretrained: Set[str] | None = None,
 ) -> list[dict[str, float]]:
     """Train `method` in place for `budget.epochs`, resuming from `checkpoint_path` if it is there.
 
@@ -57,6 +62,8 @@ def fit(
         evaluate: called with the backbone every `eval_every` epochs and after the last; the numbers join the row.
         on_epoch: called with all rows so far, after the checkpoint of the epoch is safe.
         on_progress: called about once a second with the epochs done so far (a fraction).
+        pretrained: names of the parameters that were trained before; all others learn `budget.new_lr_factor` times as
+            fast. None: all learn alike.
 
     Returns:
         One row an epoch: epoch (1-based), lr, train_loss, train_<term> (means over the epoch's images),
@@ -68,9 +75,7 @@ def fit(
     method.to(device=device, memory_format=torch.channels_last)
     method.train()
     precision = Precision(budget.precision, device)
-    optimizer = torch.optim.SGD(
-        method.parameters(), lr=budget.lr, momentum=budget.momentum, weight_decay=budget.weight_decay, fused=True
-    )
+    optimizer = make_optimizer(method, budget, pretrained)
     rows: list[dict[str, float]] = []
     if checkpoint_path.exists():
         rows = _restore(checkpoint.load(checkpoint_path, device), method, optimizer, precision.scaler)
@@ -91,9 +96,10 @@ def fit(
                 epochs=budget.epochs,
                 schedule=budget.schedule,
                 milestones=budget.milestones,
-                warmup_epochs=budget.warmup_epochs,
+                warmup=budget.warmup_epochs * steps if budget.warmup_steps is None else budget.warmup_steps,
             )
-            optimizer.param_groups[0]["lr"] = lr
+            for group in optimizer.param_groups:
+                group["lr"] = lr * group["lr_factor"]
             with precision.autocast():
                 losses = step_method(*views, labels=labels, **({"index": index} if needs_index else {}))
             precision.scaler.scale(sum(losses.values())).backward()

@@ -13,17 +13,16 @@ def learning_rate(
     epochs: int,
     schedule: str,
     milestones: tuple[int, ...] | None,
-    warmup_epochs: int,
+    warmup: int,
 ) -> float:
     """Learning rate of the 0-based `step`.
 
     "step": lr / 10 for every milestone that the 0-based epoch index has reached (released `CIFAR/train.py`).
-    "cosine": half a cosine from lr to 0, one value a step. Both after `warmup_epochs` of a linear rise from 0.
+    "cosine": half a cosine from lr to 0, one value a step. Both after `warmup` steps of a linear rise from 0.
 
     Raises:
         ValueError: for another schedule.
     """
-    warmup = warmup_epochs * steps_per_epoch
     if step < warmup:
         return lr * (step + 1) / warmup
     if schedule == "step":

@@ -14,13 +14,9 @@ from scipy import stats
 from cds_lib.data import augment
 from cds_lib.data.augment import (
     BLACK_PADDING,
-    BRIGHTNESS,
     CIFAR_MEAN,
     CIFAR_STD,
-    CONTRAST,
     GREY_PADDING,
-    HUE,
-    SATURATION,
     View1Params,
     View2Params,
     apply_view1,
@@ -29,6 +25,7 @@ from cds_lib.data.augment import (
     draw_view2,
     normalise,
 )
+from cds_lib.data.colour import BRIGHTNESS, CONTRAST, HUE, JITTER_STRENGTH, SATURATION
 
 STATS = (CIFAR_MEAN, CIFAR_STD)
 NEUTRAL = (1.0, 1.0, 1.0, 0.0)
@@ -150,7 +147,7 @@ def test_every_order_of_the_jitter_has_the_pixels_of_pillow():
 @pytest.mark.parametrize("strength", [-1.0, -0.3, 0.2, 1.0])
 def test_single_operations_have_the_pixels_of_pillow(operation, strength):
     factors = list(NEUTRAL)
-    factors[operation] += augment.JITTER_STRENGTH[operation] * strength
+    factors[operation] += JITTER_STRENGTH[operation] * strength
     images = make_images(16, 32)
     params = fixed_view2(16, 32, factors=factors)
     assert_same_pixels(apply_view2(images, params, *STATS), pil_view2(images, params))

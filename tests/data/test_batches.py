@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from cds_lib.data.augment import CIFAR_MEAN, CIFAR_STD, apply_view1, draw_view1, normalise
-from cds_lib.data.batches import Batches, evaluation_batches
+from cds_lib.data.batches import Batches, epoch_generator, evaluation_batches
+from cds_lib.data.views import AUGMENTATIONS
 from cds_lib.errors import UsageError
 
 
@@ -15,8 +17,8 @@ def data(n=50, size=16):
     return torch.from_numpy(images), torch.arange(n)
 
 
-def make(n=50, size=16, **options):
-    return Batches(*data(n, size), **({"batch_size": 8, "seed": 3} | options))
+def make(n=50, side=16, **options):
+    return Batches(*data(n, side), **({"batch_size": 8, "seed": 3} | options))
 
 
 def collect(batches, epoch=0):
@@ -52,7 +54,7 @@ def test_one_view_and_two_views_see_the_same_order_and_first_view():
 def test_the_first_view_is_the_augmented_image():
     batches = make(views=1, cutout=True)
     (views,), labels = collect(batches, epoch=1)
-    params = draw_view1(50, 16, batches._generator(1, 1, "cpu"))
+    params = draw_view1(50, 16, epoch_generator(batches.seed, 1, 1, "cpu"))
     assert torch.equal(views, apply_view1(batches.images[labels], params, CIFAR_MEAN, CIFAR_STD))
 
 
@@ -82,9 +84,7 @@ def test_the_batch_size_only_cuts_the_epoch_differently():
 
 
 def test_no_two_of_many_epochs_or_seeds_share_a_stream():
-    states = {
-        make(seed=s)._generator(e, k, "cpu").initial_seed() for s in range(12) for e in range(12) for k in range(3)
-    }
+    states = {epoch_generator(s, e, k, "cpu").initial_seed() for s in range(12) for e in range(12) for k in range(3)}
     assert len(states) == 12 * 12 * 3
 
 
@@ -125,14 +125,19 @@ def test_evaluation_shows_every_image_once_in_order():
     assert torch.equal(torch.cat([x for x, _ in parts]), normalise(images, CIFAR_MEAN, CIFAR_STD))
 
 
-def test_other_statistics_reach_every_view():
-    statistics = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
-    views, _ = collect(make(**statistics))
-    for view in views:  # plain pixel values
-        torch.testing.assert_close(view, view.round().clamp(0, 255), rtol=0, atol=1e-3)
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_other_augmentations_have_their_size_statistics_and_pairing(name):
+    (first, second), labels = collect(make(augmentation=name, size=14), epoch=1)
+    (alone,), same_labels = collect(make(augmentation=name, size=14, views=1), epoch=1)
+    assert torch.equal(labels, same_labels) and torch.equal(first, alone) and not torch.equal(first, second)
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD))
+    for view in (first, second):
+        assert view.shape == (50, 3, 14, 14) and view.dtype == torch.float32
+        pixels = (view * std + mean) * 255
+        torch.testing.assert_close(pixels, pixels.round().clamp(0, 255), rtol=0, atol=1e-3)
     images, labels = data()
-    (x, _), *_ = evaluation_batches(images, labels, 50, **statistics)
-    torch.testing.assert_close(x, images.float(), rtol=0, atol=1e-3)
+    (x, _), *_ = evaluation_batches(images, labels, 50, augmentation=name, size=14)
+    torch.testing.assert_close((x * std + mean) * 255, images[..., 1:15, 1:15].float(), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +147,9 @@ def test_other_statistics_reach_every_view():
         ({"batch_size": 1}, "choose 2 to 50"),
         ({"views": 3}, "1 or 2 views"),
         ({"seed": -1}, "non-negative"),
+        ({"augmentation": "mixup"}, "choose one of cifar, imagenet"),
+        ({"augmentation": "imagenet", "size": 17}, "side 17 cannot be cut from images of 16"),
+        ({"size": 14}, "cifar views of side 14"),
     ],
 )
 def test_impossible_options_are_refused(change, message):

@@ -210,7 +210,7 @@ def test_broken_archive(tiny100, tools, tmp_path, data):
 def test_archive_without_the_folder(tiny100, tools, tmp_path):
     data = tools.tar_gz({"other/train": b""})
     (tmp_path / "cifar-100-python.tar.gz").write_bytes(data)
-    with pytest.raises(UsageError, match="holds no folder cifar-100-python"):
+    with pytest.raises(UsageError, match="there is no cifar-100-python in it"):
         fetch(tools.with_archive(tiny100.entry, data), tmp_path, out=io.StringIO())
     assert names(tmp_path) == [".cifar100.lock", "cifar-100-python.tar.gz"]
 

@@ -61,13 +61,13 @@ def test_order_is_mixed(hundred):
 
 def test_training_and_test_images_come_from_different_scans(monkeypatch):
     """Each scan is replaced by a flat square: white if it is among the first two thirds of its digit, else black."""
-    scans, digits = standin._scans()
+    scans, digits = standin.load_scans()
     marked = np.zeros_like(scans)
     for digit in range(10):
         members = np.flatnonzero(digits == digit)
         marked[members[: len(members) * 2 // 3]] = 255
     used = []
-    monkeypatch.setattr(standin, "_scans", lambda: (marked, digits))
+    monkeypatch.setattr(standin, "load_scans", lambda: (marked, digits))
     monkeypatch.setattr(standin, "_place", lambda chosen, size, random: used.append(chosen) or np.zeros((1, 1, 1), int))
     standin.make(10)
     assert (used[0] == 255).all() and (used[1] == 0).all()
@@ -75,9 +75,9 @@ def test_training_and_test_images_come_from_different_scans(monkeypatch):
 
 def test_the_digit_of_a_class_is_drawn(monkeypatch):
     """Each scan is replaced by its digit's value."""
-    scans, digits = standin._scans()
+    scans, digits = standin.load_scans()
     used = []
-    monkeypatch.setattr(standin, "_scans", lambda: (np.broadcast_to(digits[:, None, None], scans.shape), digits))
+    monkeypatch.setattr(standin, "load_scans", lambda: (np.broadcast_to(digits[:, None, None], scans.shape), digits))
     monkeypatch.setattr(standin, "_place", lambda chosen, size, random: used.append(chosen) or np.zeros((1, 1, 1), int))
     data = standin.make(100)
     assert np.array_equal(used[0][:, 0, 0], data.train_labels % 10)
@@ -107,7 +107,7 @@ def test_the_brightest_background_does_not_overflow():
 
 
 def test_ink_is_inside_the_image_and_full_range():
-    scans, _ = standin._scans()
+    scans, _ = standin.load_scans()
     ink = standin._place(scans[:200], 32, np.random.default_rng(0))
     assert ink.shape == (200, 32, 32) and ink.min() == 0 and ink.max() == 255
     drawn = (ink > 0).mean(axis=(1, 2))
@@ -115,7 +115,7 @@ def test_ink_is_inside_the_image_and_full_range():
 
 
 def test_hues():
-    red, yellow, green, blue = standin._rgb(np.array([0, 256, 512, 1024])).tolist()
+    red, yellow, green, blue = standin.hue_to_rgb(np.array([0, 256, 512, 1024])).tolist()
     assert red == [255, 0, 0] and yellow == [255, 255, 0] and green == [0, 255, 0] and blue == [0, 0, 255]
 
 

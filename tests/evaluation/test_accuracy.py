@@ -26,6 +26,13 @@ def test_counts_every_image_once_whatever_the_batches():
         assert result["loss"] == pytest.approx(expected, rel=1e-6)
 
 
+def test_top5_counts_the_five_largest_logits():
+    logits = torch.arange(8.0).repeat(4, 1)  # the five largest are 3 to 7
+    result = evaluate(Constant(), [(logits[:, :, None, None], torch.tensor([7, 3, 2, 0]))])
+    assert (result["top1"], result["top5"]) == (25.0, 50.0)
+    assert evaluate(Constant(), [(torch.randn(4, 3, 1, 1), torch.zeros(4, dtype=torch.long))])["top5"] == 100.0
+
+
 def test_uses_running_statistics_and_restores_the_mode():
     norm = nn.Sequential(nn.BatchNorm2d(3), Constant())
     norm.train()

@@ -86,7 +86,7 @@ SAMPLES = {
     "distance": (lambda s: losses.distance_loss(s, normal(4, 5, seed=1)), (4, 3)),
     "angle": (lambda s: losses.angle_loss(s, normal(4, 5, seed=1)), (4, 3)),
     "nce": (
-        lambda s: losses.nce_loss(losses.contrast(s, bank(s), CANDIDATES, 0.5), 6),
+        lambda s: losses.nce_loss(losses.contrast(s, bank(s), CANDIDATES, 0.5), 0.3, 6),
         (2, 3),
     ),
     "rotations": (lambda s: losses.rotation_similarities(s).square().sum(), (8, 3)),

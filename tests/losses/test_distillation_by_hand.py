@@ -96,15 +96,15 @@ def test_correlation_by_a_loop_over_neighbours():
 def test_contrast_and_nce_by_loops():
     anchors, memory = normal(3, 4), normal(9, 4, seed=1)
     candidates = torch.tensor([[0, 5, 6], [1, 5, 8], [2, 2, 7]])
-    scores = losses.contrast(anchors, memory, candidates, 0.5)
+    logits = losses.contrast(anchors, memory, candidates, 0.5)
     total = 0.0
     for i in range(3):
         for column, row in enumerate(candidates[i].tolist()):
             x = math.exp(sum(a * b for a, b in zip(anchors[i].tolist(), memory[row].tolist(), strict=True)) / 0.5)
-            assert scores[i, column].item() == pytest.approx(x)
-            noise = 2 / 9
+            assert logits[i, column].item() == pytest.approx(math.log(x))
+            x, noise = x / 1.7, 2 / 9
             total -= math.log((x if column == 0 else noise) / (x + noise + 1e-7))
-    assert losses.nce_loss(scores, 9).item() == pytest.approx(total / 3)
+    assert losses.nce_loss(logits, math.log(1.7), 9).item() == pytest.approx(total / 3)
 
 
 def test_memory_rows_move_half_way_and_stay_of_length_one():

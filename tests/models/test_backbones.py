@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cds_lib.errors import UsageError
 from cds_lib.models import (
     MODEL_NAMES,
+    STEMS,
     create_backbone,
     forward_stages,
     initialise,
@@ -178,6 +179,9 @@ def test_preactivation_block_and_final_norm_by_hand():
         ("resnet18", "imagenet", 224, 1.81),
         ("resnet34", "imagenet", 224, 3.66),
         ("resnet50", "imagenet", 224, 4.09),
+        ("resnet18", "imagenet_no_max_pool", 224, 6.90),
+        ("resnet34", "imagenet_no_max_pool", 224, 14.30),
+        ("resnet50", "imagenet_no_max_pool", 224, 16.00),
     ],
 )
 def test_multiply_accumulates_of_one_image(name, stem, size, giga_macs):
@@ -196,7 +200,7 @@ def test_taps_are_the_four_stages(name):
     assert taps.pooled == last
 
 
-@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+@pytest.mark.parametrize("stem", STEMS)
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_stage_shapes(name, stem):
     backbone = create_backbone(name, 7, stem=stem, width=0.125).eval()
@@ -205,7 +209,7 @@ def test_stage_shapes(name, stem):
         maps, features = forward_stages(backbone, torch.randn(2, 3, 32, 32), taps.indices)
         vector, logits = pooled_and_logits(backbone, features)
     assert [m.shape[1] for m in maps] == list(taps.channels)
-    first = 32 if stem == "cifar" else 8
+    first = {"cifar": 32, "imagenet": 8, "imagenet_no_max_pool": 16}[stem]
     assert [m.shape[-1] for m in maps] == [first, first // 2, first // 4, first // 8]
     assert [32 // m.shape[-1] for m in maps] == [info["reduction"] for info in backbone.feature_info[1:]]
     assert vector.shape == (2, taps.pooled)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cds_lib.errors import UsageError
-from cds_lib.study import local_engine, profiles, runner
+from cds_lib.study import local_engine, runner, settings
 from cds_lib.study.progress import Progress
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
@@ -21,7 +21,7 @@ TIMINGS = {"seconds", "images_per_second", "peak_memory_mib"}
 
 
 def tiny(method, seed=0, epochs=2, **options):
-    spec = profiles.supervised("smoke", "cifar10", "resnet18", method, seed)
+    spec = settings.supervised("smoke", "cifar10", "resnet18", method, seed)
     budget = replace(spec.budget, train_size=40, batch_size=20, epochs=epochs, val_size=20)
     return replace(spec, budget=budget, options={**spec.options, **options})
 
@@ -220,20 +220,21 @@ def test_a_labelled_fraction_is_class_balanced_and_the_same_for_every_method(tmp
     import torch
 
     from cds_lib.study import execute as module
+    from cds_lib.study import setup
 
     seen = {}
 
-    class Recorder(module.Batches):
+    class Recorder(setup.Batches):
         def __init__(self, images, labels, **options):
             seen[options["views"]] = (images.numpy(), labels.numpy())
             super().__init__(images, labels, **options)
 
-    monkeypatch.setattr(module, "Batches", Recorder)
+    monkeypatch.setattr(setup, "Batches", Recorder)
     torch.set_num_threads(1)
     store = Store(tmp_path)
     store.open_for_writing()
     for method in ("baseline", "cds_simclr"):
-        spec = profiles.semi_supervised("smoke", "cifar10", method, 20, seed=0)
+        spec = settings.semi_supervised("smoke", "cifar10", method, 20, seed=0)
         spec = replace(spec, budget=replace(spec.budget, train_size=200, epochs=1, batch_size=20))
         module.execute(spec, store, Path("none"))
         saved = np.load(store.run_dir(spec.id) / "split.npz")
@@ -251,7 +252,7 @@ def test_a_labelled_fraction_is_class_balanced_and_the_same_for_every_method(tmp
 def test_the_matched_baseline_takes_as_many_steps_as_a_training_on_all_images():
     for percent in (10, 20, 30, 40):
         specs = {
-            method: profiles.semi_supervised("paper", "cifar100", method, percent, 0)
+            method: settings.semi_supervised("paper", "cifar100", method, percent, 0)
             for method in ("baseline", "baseline_matched", "cds_simclr")
         }
         epochs = {method: spec.budget.epochs for method, spec in specs.items()}
@@ -266,6 +267,7 @@ def test_a_student_gets_its_trained_teacher_and_keeps_its_own_weights_paired(tmp
     import torch
 
     from cds_lib.study import execute as module
+    from cds_lib.study import setup
 
     torch.set_num_threads(1)
     store = Store(tmp_path)
@@ -277,20 +279,20 @@ def test_a_student_gets_its_trained_teacher_and_keeps_its_own_weights_paired(tmp
         return replace(spec, model="resnet18", budget=replace(spec.budget, **small), parent=parent)
 
     for method in ("sskd", "crd", "cds_kd", "okd"):
-        spec = shrink(profiles.distilled("smoke", "cifar10", method, 0))
+        spec = shrink(settings.distilled("smoke", "cifar10", "resnet18", method, 0))
         for run in spec.lineage:
             module.execute(run, store, Path("none"))
         assert store.is_done(spec.id)
         if spec.parent:
             torch.manual_seed(5)
-            student = module._build(spec, 10, store)
+            student = setup.build_method(spec, 10, store)
             torch.manual_seed(5)
-            baseline = module._build(tiny("baseline"), 10, store)
+            baseline = setup.build_method(tiny("baseline"), 10, store)
             trained = torch.load(store.model(spec.parent.id), weights_only=True)["method"]
             assert all(torch.equal(student.teacher.state_dict()[key], value) for key, value in trained.items())
             mine, plain = student.backbone.state_dict(), baseline.backbone.state_dict()
             assert all(torch.equal(mine[key], value) for key, value in plain.items())
-    assert [run.method for run in shrink(profiles.distilled("smoke", "cifar10", "sskd", 0)).lineage] == [
+    assert [run.method for run in shrink(settings.distilled("smoke", "cifar10", "resnet18", "sskd", 0)).lineage] == [
         "baseline",
         "sskd_teacher",
         "sskd",
@@ -300,14 +302,14 @@ def test_a_student_gets_its_trained_teacher_and_keeps_its_own_weights_paired(tmp
 def test_teachers_are_the_runs_of_table_1():
     table1 = {run.id for run in TABLES["table1_cifar100"].runs("mini", (0,))}
     for method in ("kd", "cds_kd", "sskd"):
-        assert profiles.distilled("mini", "cifar100", method, 0).lineage[0].id in table1
+        assert settings.distilled("mini", "cifar100", "resnet18", method, 0).lineage[0].id in table1
 
 
 def test_a_teacher_without_weights_is_trained_again_only_when_a_student_needs_it(tmp_path):
     """A clone holds the committed results of finished runs, not their weights."""
     store = Store(tmp_path)
     teacher = tiny("baseline", epochs=1)
-    student = replace(tiny("kd", epochs=1), parent=teacher)
+    student = replace(tiny("kd", epochs=1), setting="distill", parent=teacher)
 
     class OneTable:
         def runs(self, profile, seeds):

@@ -21,7 +21,8 @@ def frame(profile="mini", **changes):
     ]
     interval = {"ci_low": [np.nan, 0.5, np.nan, np.nan, np.nan, np.nan]}
     interval["ci_high"] = [np.nan, 1.5, np.nan, np.nan, np.nan, np.nan]
-    return pd.DataFrame(rows).assign(profile=profile, **interval)
+    names = {"dataset": "cifar100", "setting": "supervised", "metric": "test_top1_last", "profile": profile}
+    return pd.DataFrame(rows).assign(**names, **interval)
 
 
 def history(*accuracies):
@@ -48,6 +49,22 @@ def test_gains_show_ours_filled_and_the_papers_hollow():
     assert [text.get_text() for text in axes.texts] == ["n = 3", "n = 1", "not run", "not run"]
     assert "percentage points" in axes.get_xlabel()
     assert axes.get_title() == ""
+
+
+def test_gains_show_one_measure_and_name_what_varies():
+    rows = frame().assign(model="resnet50", setting=["finetune"] * 3 + ["finetune_only"] * 3)
+    both = pd.concat([rows, rows.assign(metric="test_top5_last", baseline_delta=9.0)], ignore_index=True)
+    axes = figures.gains(both).axes[0]
+    assert 9.0 not in points(axes, filled=True)
+    assert [text.get_text() for text in axes.get_yticklabels()] == [
+        "in pre-training and fine-tuning",
+        "in fine-tuning only",
+    ]
+    assert "top-1" in axes.get_xlabel()
+
+
+def test_no_two_methods_of_a_table_look_the_same():
+    assert len({figures.colour_and_marker(index) for index in range(11)}) == 11
 
 
 def test_gains_of_smoke_say_so():

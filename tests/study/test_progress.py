@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from cds_lib.study import profiles
 from cds_lib.study import progress as module
+from cds_lib.study import settings
 from cds_lib.study.progress import Progress, duration
 
 
 def run(name, epochs=10):
-    spec = profiles.lesson("cds", 0)
+    spec = settings.lesson("cds", 0)
     return replace(spec, dataset=name, budget=replace(spec.budget, epochs=epochs))
 
 

@@ -8,9 +8,10 @@ import pytest
 
 from cds_lib.errors import RunError
 from cds_lib.study import formats, report
-from cds_lib.study.profiles import supervised
+from cds_lib.study.grids import Cell
+from cds_lib.study.settings import supervised
 from cds_lib.study.store import Store
-from cds_lib.study.tables import Cell, Table
+from cds_lib.study.tables import Table
 
 SEEDS = (0, 1, 2)
 PAPER = {"baseline": 77.45, "dsn": 78.30, "cds": 80.84, "cds_simclr": None}

@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 
 from cds_lib.errors import UsageError
-from cds_lib.study import profiles
+from cds_lib.study import settings
+from cds_lib.study.grids import TEN_NETWORKS
 from cds_lib.study.spec import RunSpec
-from cds_lib.study.tables import TABLE1_MODELS, TABLES, find_table
+from cds_lib.study.tables import TABLES, find_table
 
-SPEC = profiles.supervised("paper", "cifar100", "resnet18", "cds", 0)
+SPEC = settings.supervised("paper", "cifar100", "resnet18", "cds", 0)
 
 
 def test_the_id_is_a_hash_of_the_content_and_nothing_else():
@@ -27,8 +28,8 @@ def test_the_id_is_a_hash_of_the_content_and_nothing_else():
 
 def test_ids_never_change():
     """Pinned: a changed id would orphan every finished run of every user."""
-    assert profiles.supervised("paper", "cifar100", "resnet18", "cds", 0).id == "e4ebdbddc3e4"
-    assert profiles.supervised("mini", "cifar100", "resnet18", "baseline", 2).id == "65d6b4e72463"
+    assert settings.supervised("paper", "cifar100", "resnet18", "cds", 0).id == "e4ebdbddc3e4"
+    assert settings.supervised("mini", "cifar100", "resnet18", "baseline", 2).id == "65d6b4e72463"
 
 
 @pytest.mark.parametrize(
@@ -76,9 +77,9 @@ def test_the_paper_profile_is_the_released_protocol():
 
 def test_unknown_names_are_refused():
     with pytest.raises(UsageError, match="Unknown profile 'tiny'"):
-        profiles.supervised("tiny", "cifar100", "resnet18", "cds", 0)
+        settings.supervised("tiny", "cifar100", "resnet18", "cds", 0)
     with pytest.raises(UsageError, match="Unknown method 'cdx'"):
-        profiles.supervised("mini", "cifar100", "resnet18", "cdx", 0)
+        settings.supervised("mini", "cifar100", "resnet18", "cdx", 0)
     with pytest.raises(UsageError, match="Unknown table 'table9'"):
         find_table("table9")
 
@@ -86,8 +87,8 @@ def test_unknown_names_are_refused():
 def test_table1_is_ten_networks_by_method_with_the_published_numbers():
     table = TABLES["table1_cifar100"]
     cells = table.cells("paper", (0, 1, 2))
-    assert len(TABLE1_MODELS) == 10
-    assert {(c.model, c.method) for c in cells} >= {(m, k) for m in TABLE1_MODELS for k in ("baseline", "dsn", "cds")}
+    assert len(TEN_NETWORKS) == 10
+    assert {(c.model, c.method) for c in cells} >= {(m, k) for m in TEN_NETWORKS for k in ("baseline", "dsn", "cds")}
     by_key = {(c.model, c.method): c for c in cells}
     assert by_key["resnet18", "baseline"].paper == 77.45
     assert by_key["resnet18", "cds"].paper == 80.84

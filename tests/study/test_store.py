@@ -9,10 +9,10 @@ import pytest
 
 from cds_lib.errors import RunError, UsageError
 from cds_lib.files import write_json, write_text
-from cds_lib.study import profiles
+from cds_lib.study import settings
 from cds_lib.study.store import Store
 
-SPEC = profiles.supervised("smoke", "cifar100", "resnet18", "cds", 0)
+SPEC = settings.supervised("smoke", "cifar100", "resnet18", "cds", 0)
 
 
 def test_a_run_is_finished_exactly_when_its_metrics_are_there(tmp_path):

@@ -1,0 +1,183 @@
+"""COCO 2017 for detection: read from the published layout, without torch, into one record an image.
+
+    folder/train2017/*.jpg, folder/val2017/*.jpg, folder/annotations/instances_{train,val}2017.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cds_lib.data import coco_standin
+from cds_lib.data.image_files import broken_images, some
+from cds_lib.data.lock import single_writer
+from cds_lib.data.registry import entry
+from cds_lib.errors import UsageError
+from cds_lib.files import write_json
+
+
+@dataclass(frozen=True)
+class CocoImage:
+    """One image with its objects.
+
+    path: the file; pixels: (3, H, W) uint8 where the image is made and there is no file. boxes (N, 4) float32, corners
+    x1, y1, x2, y2 in pixels; labels (N,) int64 from 1; area (N,) float32, of the object, in square pixels; crowd (N,)
+    bool: a group of objects, which is not trained on.
+    """
+
+    image_id: int
+    path: Path | None
+    pixels: np.ndarray | None
+    height: int
+    width: int
+    boxes: np.ndarray
+    labels: np.ndarray
+    area: np.ndarray
+    crowd: np.ndarray
+
+
+@dataclass(frozen=True)
+class DetectionData:
+    """Images to train on (with at least one object that is no crowd) and all images to evaluate on; `names[k]` is the
+    category of label k + 1. `provenance` as in `sets.ArrayData`, its sha256 of what is fed to `_describe`."""
+
+    train: tuple[CocoImage, ...]
+    val: tuple[CocoImage, ...]
+    names: tuple[str, ...]
+    provenance: dict
+
+
+def load(data_root: Path, source: str) -> DetectionData:
+    """The stand-in, or the real set: its official folder in `data_root`, else the folder that was imported.
+
+    Raises UsageError: not there (says what to run), images missing, annotations that cannot be read.
+    """
+    if source == "standin":
+        train, val = (_images(content, None, pixels) for content, pixels in coco_standin.make())
+        note = "stand-in images made from scikit-learn's digits and photographs: AP on them means nothing"
+        return _data(train, val, _names(coco_standin.make()[0][0], Path("stand-in")), "standin", note)
+    known, root = entry("coco"), Path(data_root)
+    if known.is_official(root):
+        return read(root / known.folder)
+    record = root / "imported" / "coco" / "info.json"
+    if record.exists():
+        return read(Path(json.loads(record.read_text())["folder"]))
+    raise UsageError(
+        f"{known.title} is not in {root}; run `python -m cds_lib data fetch coco --data-root {root}`, or, if you hold "
+        f"it (train2017/, val2017/, annotations/), `python -m cds_lib data import coco --folder FOLDER --data-root {root}`."
+    )
+
+
+def read(folder: Path) -> DetectionData:
+    """The set in a folder of the published layout, or a subset of it. Raises UsageError as `load`."""
+    contents = {split: _json(folder / "annotations" / f"instances_{split}2017.json") for split in ("train", "val")}
+    train, val = (_images(contents[split], folder / f"{split}2017", {}) for split in ("train", "val"))
+    missing = [str(image.path) for image in (*train, *val) if not image.path.is_file()]
+    if missing:
+        raise UsageError(
+            f"{len(missing)} of {len(train) + len(val)} images are missing ({some(missing)}); put them back, or fetch "
+            "or import the set again."
+        )
+    return _data(train, val, _names(contents["train"], folder), "official", "")
+
+
+def import_coco(folder: Path, root: Path) -> dict:
+    """Check a folder of the published layout, decode every image, and remember it in `root`; returns its info.json."""
+    data = read(folder)
+    if broken := broken_images([image.path for image in (*data.train, *data.val)]):
+        raise UsageError(f"{len(broken)} images cannot be used ({some(broken)}); repair them, then import again.")
+    info = {"folder": str(folder.absolute()), "class_names": list(data.names), **data.provenance}
+    with single_writer(root, "coco"):
+        write_json(root / "imported" / "coco" / "info.json", info)
+    return info
+
+
+def _json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read ({error}); get COCO's annotations again.") from error
+    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in _KEYS):
+        raise UsageError(f"{path} lacks {', '.join(_KEYS)}: not COCO's annotations; get them again.")
+    return content
+
+
+_KEYS = ("images", "annotations", "categories")
+
+
+def _names(content: dict, path: Path) -> tuple[str, ...]:
+    try:
+        return tuple(str(one["name"]) for one in sorted(content["categories"], key=lambda one: one["id"]))
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{path}: a category lacks {error}; get COCO's annotations again.") from error
+
+
+def _images(content: dict, folder: Path | None, pixels: dict[int, np.ndarray]) -> tuple[CocoImage, ...]:
+    """All images of a file, in the order of their ids; boxes without area are left out."""
+    try:
+        label = {one["id"]: k for k, one in enumerate(sorted(content["categories"], key=lambda one: one["id"]), 1)}
+        objects: dict[int, list[tuple]] = {one["id"]: [] for one in content["images"]}
+        for one in content["annotations"]:
+            x, y, width, height = (float(value) for value in one["bbox"])
+            if width > 0 and height > 0:
+                corners = (x, y, x + width, y + height)
+                area = float(one.get("area", width * height))
+                objects[one["image_id"]].append((corners, label[one["category_id"]], area, bool(one.get("iscrowd"))))
+        found = []
+        for one in sorted(content["images"], key=lambda one: one["id"]):
+            boxes, labels, areas, crowds = zip(*objects[one["id"]], strict=True) if objects[one["id"]] else ((),) * 4
+            found.append(
+                CocoImage(
+                    image_id=int(one["id"]),
+                    path=folder and folder / str(one["file_name"]),
+                    pixels=pixels.get(one["id"]),
+                    height=int(one["height"]),
+                    width=int(one["width"]),
+                    boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
+                    labels=np.array(labels, dtype=np.int64),
+                    area=np.array(areas, dtype=np.float32),
+                    crowd=np.array(crowds, dtype=bool),
+                )
+            )
+    except (KeyError, TypeError, ValueError) as error:
+        where = folder or "the annotations"
+        raise UsageError(f"{where}: an annotation is malformed ({error}); get COCO's annotations again.") from error
+    return tuple(found)
+
+
+def _data(
+    train: tuple[CocoImage, ...], val: tuple[CocoImage, ...], names: tuple[str, ...], kind: str, note: str
+) -> DetectionData:
+    known = entry("coco")
+    complete = (len(train), len(val)) == (known.train, known.test) and kind == "official"
+    extent = (
+        "complete"
+        if complete
+        else f"a subset ({len(train)} of {known.train} training, {len(val)} of {known.test} validation images)"
+    )
+    provenance = {
+        "kind": kind,
+        "complete": complete,
+        "verified": False,
+        "train": len(train),
+        "test": len(val),
+        "sha256": _describe(train, val),
+        "note": note or f"COCO's layout, {extent}, no published checksum to compare with",
+    }
+    trained = tuple(image for image in train if (~image.crowd).any())
+    return DetectionData(trained, val, names, provenance)
+
+
+def _describe(*splits: tuple[CocoImage, ...]) -> str:
+    """sha256 (hex) of every image's id and size and every object's box, label, area and crowd flag."""
+    digest = hashlib.sha256()
+    for images in splits:
+        for image in images:
+            digest.update(f"{image.image_id} {image.height} {image.width}\n".encode())
+            for array in (image.boxes, image.labels, image.area, image.crowd):
+                digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,0 +1,119 @@
+"""Batches for detectors: images of like shape together, mirrored at random, decoded by worker processes as it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import functional as TF
+
+from cds_lib.data.batches import ORDER, VIEW1, epoch_generator
+from cds_lib.data.coco import CocoImage
+from cds_lib.data.stream import decode, one_sentence
+from cds_lib.errors import UsageError
+
+FLIP_P = 0.5
+
+Target = dict[str, Tensor]
+
+
+class DetectionBatches:
+    """Training batches: every image once an epoch; wide images and tall ones are not mixed, which would pad much.
+
+    Args:
+        images: with at least one object each; crowds are not trained on.
+        batch_size: the last batch of each shape may be smaller.
+        seed: with the epoch it decides all that is random.
+        device: where images and targets are wanted.
+        workers: processes that decode; 0: this one does. The batches are the same.
+
+    Raises:
+        UsageError: there is no image. RunError, while iterating: an image that cannot be decoded, by name.
+    """
+
+    def __init__(
+        self, images: Sequence[CocoImage], *, batch_size: int, seed: int, device: torch.device, workers: int
+    ):
+        if not images:
+            raise UsageError("There is no image with an object to train on; import COCO with its annotations.")
+        self.images = list(images)
+        self.batch_size, self.seed, self.device, self.workers = batch_size, seed, device, workers
+        tall = np.array([image.height > image.width for image in self.images])
+        self.shapes = [np.flatnonzero(tall), np.flatnonzero(~tall)]
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return sum(-(-len(shape) // self.batch_size) for shape in self.shapes)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[tuple[list[Tensor]], list[Target], Tensor]]:
+        """Yield ((images,), targets, index): images (3, H, W) float32 in 0..1; a target is {"boxes" (N, 4) float32
+        corners, "labels" (N,) int64}; index (B,) int64, the images' places in the training set."""
+        generator = epoch_generator(self.seed, epoch, ORDER, "cpu")
+        flip = torch.rand(len(self.images), generator=epoch_generator(self.seed, epoch, VIEW1, "cpu")) < FLIP_P
+        batches: list[list[int]] = []
+        for shape in self.shapes:
+            order = shape[torch.randperm(len(shape), generator=generator).numpy()].tolist()
+            batches += [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        batches = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+        for index, images in zip(batches, _load(self.images, batches, self.workers), strict=True):
+            targets = [_target(self.images[i]) for i in index]
+            for position, i in enumerate(index):
+                if flip[i]:
+                    images[position] = images[position].flip(2)
+                    targets[position]["boxes"] = _mirrored(targets[position]["boxes"], self.images[i].width)
+            kept = [{key: target[key][~target["iscrowd"]] for key in ("boxes", "labels")} for target in targets]
+            yield (_floats(images, self.device),), _moved(kept, self.device), torch.tensor(index)
+
+
+def detection_evaluation(
+    images: Sequence[CocoImage], *, batch_size: int, device: torch.device, workers: int
+) -> Iterator[tuple[list[Tensor], list[Target]]]:
+    """Yield every image once, in order, with all its objects, crowds included."""
+    batches = [list(range(i, min(i + batch_size, len(images)))) for i in range(0, len(images), batch_size)]
+    for index, loaded in zip(batches, _load(images, batches, workers), strict=True):
+        yield _floats(loaded, device), _moved([_target(images[i]) for i in index], device)
+
+
+class _Pixels(Dataset):
+    """Image i as (3, H, W) uint8."""
+
+    def __init__(self, images: Sequence[CocoImage]):
+        self.files = [image.path if image.pixels is None else image.pixels for image in images]
+
+    def __getitem__(self, index: int) -> Tensor:
+        file = self.files[index]
+        return torch.from_numpy(file) if isinstance(file, np.ndarray) else TF.pil_to_tensor(decode(file))
+
+
+@one_sentence
+def _load(images: Sequence[CocoImage], batches: list[list[int]], workers: int) -> Iterator[list[Tensor]]:
+    more = {"multiprocessing_context": "forkserver"} if workers else {}
+    yield from DataLoader(
+        _Pixels(images),
+        batch_sampler=batches,
+        collate_fn=list,
+        num_workers=workers,
+        generator=torch.Generator(),  # else the loader would draw from the process's own, and shift what follows
+        **more,
+    )
+
+
+def _target(image: CocoImage) -> Target:
+    fields = {"boxes": image.boxes, "labels": image.labels, "area": image.area, "iscrowd": image.crowd}
+    return {key: torch.from_numpy(value.copy()) for key, value in fields.items()}
+
+
+def _mirrored(boxes: Tensor, width: int) -> Tensor:
+    left, top, right, bottom = boxes.unbind(1)
+    return torch.stack([width - right, top, width - left, bottom], dim=1)
+
+
+def _floats(images: list[Tensor], device: torch.device) -> list[Tensor]:
+    return [image.to(device, non_blocking=True).float().div_(255) for image in images]
+
+
+def _moved(targets: list[Target], device: torch.device) -> list[Target]:
+    return [{key: value.to(device, non_blocking=True) for key, value in target.items()} for target in targets]

@@ -1,0 +1,169 @@
+"""Image sets that are too large to be kept as arrays at full size: listings of files, and small arrays made of them.
+
+A listing says which files are the training and the test images, and which class each is of. It comes from the official
+layout (`layouts.py`) or from an import (`folders.py`). Miniatures use arrays that are decoded once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cds_lib.data.lock import single_writer
+from cds_lib.errors import UsageError
+
+THREADS = 4  # decoding small files waits for the disk more than it computes
+SHOWN = 5  # files named in an error; the rest is counted
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files relative to `folder`, as (path, class) pairs, classes counting from 0 in the order of `class_names`."""
+
+    folder: Path
+    train: tuple[tuple[str, int], ...]
+    test: tuple[tuple[str, int], ...]
+    class_names: tuple[str, ...]
+
+    def paths(self, split: str) -> list[Path]:
+        """The files of "train" or "test"."""
+        return [self.folder / name for name, _ in getattr(self, split)]
+
+    def labels(self, split: str) -> np.ndarray:
+        """Their classes (N,) int64."""
+        return np.array([label for _, label in getattr(self, split)], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class FileData:
+    """A data set as files; `provenance` as in `sets.ArrayData`, its sha256 that of `fingerprint`."""
+
+    name: str
+    train_files: tuple[Path, ...]
+    train_labels: np.ndarray
+    test_files: tuple[Path, ...]
+    test_labels: np.ndarray
+    class_names: tuple[str, ...]
+    provenance: dict
+
+
+def fingerprint(listing: Listing) -> str:
+    """sha256 (hex) of the relative path, size in bytes and class of every training, then every test image.
+
+    Contents are not read: of ImageNet that would take hours. UsageError names and counts files that are missing.
+    """
+    digest, missing = hashlib.sha256(), []
+    for split in ("train", "test"):
+        for name, label in getattr(listing, split):
+            try:
+                size = os.stat(listing.folder / name).st_size
+            except OSError:
+                missing.append(name)
+                continue
+            digest.update(f"{split} {name} {size} {label}\n".encode())
+    if missing:
+        total = len(listing.train) + len(listing.test)
+        raise UsageError(
+            f"{len(missing)} of {total} images are missing in {listing.folder} ({some(missing)}); "
+            "put them back, or fetch or import the set again."
+        )
+    return digest.hexdigest()
+
+
+def broken_images(paths: Sequence[Path]) -> list[str]:
+    """Decode every image; for each that cannot be, its path and what is wrong."""
+    found = _mapped(paths, _fault)
+    return [f"{path}: {fault}" for path, fault in zip(paths, found, strict=True) if fault]
+
+
+def arrays(listing: Listing, name: str, root: Path, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Training and test images (N, 3, side, side) uint8, decoded once and kept under `root`/arrays.
+
+    An image's short side is resized to `side` (Pillow, bilinear with antialiasing), then its centre is cut out. The
+    arrays are mapped, not read, and private to the caller. UsageError: images that cannot be decoded (named and
+    counted), another writer, `root` not writable.
+    """
+    folder = root / "arrays" / f"{name}_{side}_{fingerprint(listing)[:12]}"
+    if not folder.is_dir():
+        with single_writer(root, f"arrays_{name}"):
+            if not folder.is_dir():  # another process may have made it meanwhile
+                _decode_all(listing, folder, side)
+    train, test = (np.load(folder / f"{split}.npy", mmap_mode="c", allow_pickle=False) for split in ("train", "test"))
+    return train, test
+
+
+def _decode_all(listing: Listing, folder: Path, side: int) -> None:
+    building = folder.with_name(f".{folder.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    broken = []
+    try:
+        building.mkdir(parents=True)
+        for split in ("train", "test"):
+            paths = listing.paths(split)
+            shape = (len(paths), 3, side, side)
+            images = np.lib.format.open_memmap(building / f"{split}.npy", mode="w+", dtype=np.uint8, shape=shape)
+            for row, decoded in enumerate(_mapped(paths, lambda path: _square(path, side))):
+                if isinstance(decoded, str):
+                    broken.append(f"{paths[row]}: {decoded}")
+                else:
+                    images[row] = decoded
+            images.flush()
+        if broken:
+            raise UsageError(
+                f"{len(broken)} images cannot be used ({some(broken)}); repair them, or import the set again."
+            )
+        os.rename(building, folder)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write in {folder.parent} ({error.strerror or error}); free space or choose --data-root."
+        ) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _square(path: Path, side: int) -> np.ndarray | str:
+    try:
+        with Image.open(path) as image:
+            image = image.convert("RGB")
+    except Exception as error:  # Pillow's decoders raise many kinds
+        return _reason(error)
+    factor = side / min(image.size)
+    width, height = (max(side, round(length * factor)) for length in image.size)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (width - side) // 2, (height - side) // 2
+    return np.asarray(image.crop((left, top, left + side, top + side))).transpose(2, 0, 1)
+
+
+def _fault(path: Path) -> str | None:
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except Exception as error:
+        return _reason(error)
+    return None
+
+
+def _reason(error: Exception) -> str:
+    return f"cannot be decoded ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+
+
+def _mapped(paths: Iterable[Path], function: Callable[[Path], Any]) -> Iterator[Any]:
+    pending = iter(paths)
+    with ThreadPoolExecutor(THREADS) as pool:
+        while chunk := list(islice(pending, 1024)):  # map() alone would hold every result at once
+            yield from pool.map(function, chunk)
+
+
+def some(words: Sequence[str]) -> str:
+    """The first few, and how many more there are."""
+    return ", ".join(words[:SHOWN]) + (f" and {len(words) - SHOWN} more" if len(words) > SHOWN else "")

@@ -1,0 +1,178 @@
+"""The published on-disk layouts of the image sets: each function turns one into a listing of files and classes.
+
+Labels count from 0 in the order of the published class ids. A file of the layout that is missing, or that does not say
+what it should, is one UsageError that names it. Whether the images are there is for `image_files.fingerprint` to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from cds_lib.data.image_files import Listing
+from cds_lib.data.registry import DataSet
+from cds_lib.errors import UsageError
+
+
+def read(known: DataSet, root: Path) -> Listing:
+    """The listing of an official folder below `root`. Raises UsageError for a missing or malformed file."""
+    folder = root / known.folder
+    listing = _READERS[known.layout](folder)
+    if len(listing.class_names) != known.classes:
+        raise UsageError(f"{folder} names {len(listing.class_names)} classes, not {known.classes}; {_cure(folder)}.")
+    for split in ("train", "test"):
+        labels = listing.labels(split)
+        if not len(labels):
+            raise UsageError(f"{folder} lists no {split} images; {_cure(folder)}.")
+        if not 0 <= labels.min() <= labels.max() < known.classes:
+            raise UsageError(f"{folder}: {split} labels are outside 1..{known.classes}; {_cure(folder)}.")
+    return listing
+
+
+def _cub(folder: Path) -> Listing:
+    """images.txt, image_class_labels.txt (classes from 1), train_test_split.txt (1 = training), classes.txt: id, value."""
+    names, classes = _pairs(folder / "images.txt"), _pairs(folder / "classes.txt")
+    labels = _pairs(folder / "image_class_labels.txt")
+    is_train = _pairs(folder / "train_test_split.txt")
+    if not names.keys() == labels.keys() == is_train.keys():
+        raise UsageError(f"{folder}: images.txt, image_class_labels.txt and train_test_split.txt differ; {_cure(folder)}.")
+    splits: dict[str, list[tuple[str, int]]] = {"1": [], "0": []}
+    for number, name in names.items():
+        if is_train[number] not in splits:
+            raise UsageError(f"{folder / 'train_test_split.txt'} says {is_train[number]!r} of an image; {_cure(folder)}.")
+        splits[is_train[number]].append((f"images/{name}", _integer(labels[number], folder) - 1))
+    return Listing(folder, tuple(splits["1"]), tuple(splits["0"]), tuple(classes.values()))
+
+
+def _cars(folder: Path) -> Listing:
+    """devkit/cars_train_annos.mat, cars_test_annos_withlabels.mat (fields fname, class from 1), devkit/cars_meta.mat."""
+
+    def split(path: Path, images: str) -> tuple[tuple[str, int], ...]:
+        annotations = np.atleast_1d(_mat(path, "annotations"))
+        return tuple((f"{images}/{one['fname']}", int(one["class"]) - 1) for one in _fields(annotations, path, "fname"))
+
+    names = np.atleast_1d(_mat(folder / "devkit" / "cars_meta.mat", "class_names"))
+    return Listing(
+        folder,
+        split(folder / "devkit" / "cars_train_annos.mat", "cars_train"),
+        split(folder / "cars_test_annos_withlabels.mat", "cars_test"),
+        tuple(str(name) for name in names),
+    )
+
+
+def _flowers(folder: Path) -> Listing:
+    """setid.mat (trnid, valid, tstid: image numbers), imagelabels.mat (classes from 1, by image number).
+
+    Training images are trnid and valid together: the published accuracies fit 2,040 training images, not 1,020.
+    """
+    labels = np.atleast_1d(_mat(folder / "imagelabels.mat", "labels"))
+    ids = {key: np.atleast_1d(_mat(folder / "setid.mat", key)).astype(int) for key in ("trnid", "valid", "tstid")}
+    if not all(len(part) and 1 <= part.min() <= part.max() <= len(labels) for part in ids.values()):
+        raise UsageError(f"{folder}: setid.mat names images that imagelabels.mat does not have; {_cure(folder)}.")
+
+    def split(numbers: np.ndarray) -> tuple[tuple[str, int], ...]:
+        return tuple((f"jpg/image_{number:05d}.jpg", int(labels[number - 1]) - 1) for number in numbers.tolist())
+
+    train = np.sort(np.concatenate([ids["trnid"], ids["valid"]]))
+    return Listing(folder, split(train), split(ids["tstid"]), tuple(f"class {c}" for c in range(1, 103)))
+
+
+def _dogs(folder: Path) -> Listing:
+    """train_list.mat and test_list.mat (file_list, labels from 1); a class is named by its folder in Images/."""
+    names: dict[int, str] = {}
+
+    def split(path: Path) -> tuple[tuple[str, int], ...]:
+        files, labels = (np.atleast_1d(_mat(path, key)) for key in ("file_list", "labels"))
+        if len(files) != len(labels):
+            raise UsageError(f"{path} has {len(files)} files and {len(labels)} labels; {_cure(folder)}.")
+        names.update((int(label), str(file).split("/")[0]) for file, label in zip(files, labels, strict=True))
+        return tuple((f"Images/{file}", int(label) - 1) for file, label in zip(files, labels, strict=True))
+
+    train, test = split(folder / "train_list.mat"), split(folder / "test_list.mat")
+    return Listing(folder, train, test, tuple(names[label] for label in sorted(names)))
+
+
+def _aircraft(folder: Path) -> Listing:
+    """data/variants.txt, data/images_variant_{trainval,test}.txt: image number, space, variant."""
+    data = folder / "data"
+    names = tuple(_lines(data / "variants.txt"))
+    classes = {name: label for label, name in enumerate(names)}
+
+    def split(path: Path) -> tuple[tuple[str, int], ...]:
+        pairs = [line.partition(" ")[::2] for line in _lines(path)]
+        if unknown := sorted({name for _, name in pairs} - classes.keys()):
+            raise UsageError(f"{path} has variants that variants.txt lacks ({unknown[0]}); {_cure(folder)}.")
+        return tuple((f"data/images/{number}.jpg", classes[name]) for number, name in pairs)
+
+    return Listing(folder, split(data / "images_variant_trainval.txt"), split(data / "images_variant_test.txt"), names)
+
+
+def _ilsvrc(folder: Path) -> Listing:
+    """train/<wnid>/ and val/<wnid>/; classes in the order of the wnids."""
+    names = tuple(sorted(path.name for path in (folder / "train").glob("n*") if path.is_dir()))
+    other = {path.name for path in (folder / "val").glob("n*") if path.is_dir()}
+    if set(names) != other:
+        raise UsageError(f"{folder}: train/ has {len(names)} class folders and val/ {len(other)}, or others; {_cure(folder)}.")
+
+    def split(part: str) -> tuple[tuple[str, int], ...]:
+        return tuple(
+            (f"{part}/{name}/{file.name}", label)
+            for label, name in enumerate(names)
+            for file in sorted((folder / part / name).iterdir())
+        )
+
+    return Listing(folder, split("train"), split("val"), names)
+
+
+_READERS: dict[str, Callable[[Path], Listing]] = {
+    "cub": _cub,
+    "cars": _cars,
+    "flowers": _flowers,
+    "dogs": _dogs,
+    "aircraft": _aircraft,
+    "ilsvrc": _ilsvrc,
+}
+
+
+def _cure(folder: Path) -> str:
+    return f"move {folder} away and fetch the set again"
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read ({error}); move its folder away and fetch the set again.") from error
+
+
+def _pairs(path: Path) -> dict[str, str]:
+    pairs = [line.split(maxsplit=1) for line in _lines(path) if line.strip()]
+    if any(len(pair) != 2 for pair in pairs):
+        raise UsageError(f"{path} has a line that is not a number and a value; move its folder away and fetch again.")
+    return dict(pairs)
+
+
+def _integer(text: str, folder: Path) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise UsageError(f"{folder} has a label {text!r} that is not a number; {_cure(folder)}.")
+    return int(text)
+
+
+def _mat(path: Path, key: str) -> np.ndarray:
+    """One variable of a MATLAB file, which holds data alone: reading it runs no code."""
+    from scipy.io import loadmat  # slow to import
+
+    try:
+        return loadmat(path, squeeze_me=True)[key]
+    except KeyError:
+        raise UsageError(f"{path} has no {key!r}; {_cure(path.parent)}.") from None
+    except Exception as error:  # a broken file can raise nearly anything
+        raise UsageError(f"{path} cannot be read ({error}); {_cure(path.parent)}.") from error
+
+
+def _fields(annotations: np.ndarray, path: Path, field: str) -> np.ndarray:
+    if field not in (annotations.dtype.names or ()) or "class" not in annotations.dtype.names:
+        raise UsageError(f"{path} has no {field!r} and class in its annotations; {_cure(path.parent)}.")
+    return annotations

@@ -1,0 +1,184 @@
+"""Batches of images that are too large, or too many, for memory: decoded and cropped by worker processes as it goes.
+
+A worker sends whole uint8 crops; colour and normalisation are done in batches on the device. What is random follows
+from (seed, epoch, image), never from the number of workers.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import functional as TF
+
+from cds_lib.data.augment import normalise
+from cds_lib.data.batches import ORDER, VIEW1, VIEW2, check_augmentation, epoch_generator, images_an_epoch, part_of
+from cds_lib.data.colour import ColourParams
+from cds_lib.data.views import AUGMENTATIONS, View, autoaugment, draw_geometry, statistics
+from cds_lib.errors import RunError, UsageError
+
+_NAME = f"{RunError.__module__}.{RunError.__qualname__}"
+STORED = 8 / 7  # the short side an image is resized to, of the side of a plain crop: 256 of 224
+
+
+class StreamedBatches:
+    """Augmented training batches of image files, with the interface of `Batches`.
+
+    Args:
+        files: N image files.
+        labels: (N,) int64 on the device.
+        batch_size, seed, views, augmentation, size: as in `Batches`, "cifar" excepted.
+        device: where the views are wanted.
+        workers: processes that decode; 0: this one does. The batches are the same.
+
+    Raises:
+        UsageError: another augmentation, fewer than two images a batch. RunError, while iterating: an image that cannot
+            be decoded, by name.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        labels: Tensor,
+        *,
+        batch_size: int,
+        seed: int,
+        views: int,
+        augmentation: str,
+        size: int,
+        device: torch.device,
+        workers: int,
+    ):
+        if check_augmentation(augmentation) == "cifar":
+            raise UsageError("CIFAR's views are made of images in memory; choose another augmentation for files.")
+        if not 2 <= batch_size <= len(files):
+            raise UsageError(f"a batch cannot be {batch_size} of {len(files)} images; choose 2 to {len(files)}.")
+        self.files, self.labels = list(files), labels
+        self.batch_size, self.seed, self.size, self.device, self.workers = batch_size, seed, size, device, workers
+        self.pipeline = AUGMENTATIONS[augmentation][:views]
+        self.used = images_an_epoch(len(self.files), batch_size)
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return -(-self.used // self.batch_size)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor, Tensor]]:
+        """Yield (views, labels, index) of epoch 0, 1, ..., as `Batches.epoch`."""
+        count = len(self.files)
+        order = torch.randperm(count, generator=epoch_generator(self.seed, epoch, ORDER, "cpu"))[: self.used]
+        crops = _Crops(self.files, self.pipeline, self.size, self.seed, epoch)
+        generators = [epoch_generator(self.seed, epoch, stream, self.device) for stream in (VIEW1, VIEW2)]
+        colours = [
+            ColourParams(*view.draw_colour(count, generator))
+            for view, generator in zip(self.pipeline, generators, strict=False)
+        ]
+        loaded = _load(crops, order.tolist(), self.batch_size, self.device, self.workers)
+        for number, parts in enumerate(loaded):
+            start = number * self.batch_size
+            index = order[start : start + self.batch_size].to(self.device)
+            part = slice(start, start + len(index))
+            views = tuple(
+                view.finish(part_crops.to(self.device, non_blocking=True), part_of(colour, part))
+                for view, part_crops, colour in zip(self.pipeline, parts, colours, strict=True)
+            )
+            yield views, self.labels.index_select(0, index), index
+
+
+def streamed_evaluation(
+    files: Sequence[Path],
+    labels: Tensor,
+    batch_size: int,
+    augmentation: str,
+    size: int,
+    device: torch.device,
+    workers: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield every image once, in order: short side resized to 8/7 of `size`, centre crop, normalised; and its label."""
+    loaded = _load(_Centres(list(files), size), range(len(files)), batch_size, device, workers)
+    for (crops,), part_labels in zip(loaded, labels.split(batch_size), strict=True):
+        yield normalise(crops.to(device, non_blocking=True), *statistics(augmentation)), part_labels
+
+
+class _Crops(Dataset):
+    """Image i as one uint8 crop (3, S, S) a view."""
+
+    def __init__(self, files: list[Path], pipeline: tuple[View, ...], size: int, seed: int, epoch: int):
+        self.files, self.pipeline, self.size, self.seed, self.epoch = files, pipeline, size, seed, epoch
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        image = decode(self.files[index])
+        return tuple(self._crop(view, image, (self.epoch, number, index)) for number, view in enumerate(self.pipeline))
+
+    def _crop(self, view: View, image: Image.Image, key: tuple[int, ...]) -> Tensor:
+        state = np.random.SeedSequence(self.seed, spawn_key=key).generate_state(1, np.uint64)
+        geometry = draw_geometry(1, torch.Generator().manual_seed(int(state[0])))
+        if view.scale is None:
+            image = _short_side(image, self.size)
+        height, width = torch.tensor([image.height]), torch.tensor([image.width])
+        top, left, height, width = view.boxes(geometry.uniform, height, width, self.size)[0].tolist()
+        image = image.crop((left, top, left + width, top + height))
+        image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
+        if geometry.flip.item():
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if view.autoaugment:
+            image = autoaugment(image, geometry.seed.item())
+        return TF.pil_to_tensor(image)
+
+
+class _Centres(Dataset):
+    """Image i, resized and cut to its centre, as a single crop (3, S, S) uint8."""
+
+    def __init__(self, files: list[Path], size: int):
+        self.files, self.size = files, size
+
+    def __getitem__(self, index: int) -> tuple[Tensor]:
+        return (TF.pil_to_tensor(TF.center_crop(_short_side(decode(self.files[index]), self.size), [self.size] * 2)),)
+
+
+def one_sentence(load: Callable[..., Iterator]) -> Callable[..., Iterator]:
+    """An error from a worker process comes with its traceback wrapped round the sentence: give the sentence alone."""
+
+    @functools.wraps(load)
+    def loading(*arguments: Any) -> Iterator:
+        try:
+            yield from load(*arguments)
+        except RunError as error:
+            raise RunError(str(error).strip().splitlines()[-1].removeprefix(f"{_NAME}: ")) from error
+
+    return loading
+
+
+@one_sentence
+def _load(
+    dataset: Dataset, order: Sequence[int], batch_size: int, device: torch.device, workers: int
+) -> Iterator[list[Tensor]]:
+    more: dict[str, Any] = {"multiprocessing_context": "forkserver", "prefetch_factor": 2} if workers else {}
+    yield from DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=order,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # else the loader would draw from the process's own, and shift what follows
+        **more,
+    )
+
+
+def _short_side(image: Image.Image, size: int) -> Image.Image:
+    return TF.resize(image, [round(size * STORED)])
+
+
+def decode(path: Path) -> Image.Image:
+    """A whole RGB image; RunError names a file that is damaged."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except Exception as error:  # Pillow's decoders raise many kinds
+        raise RunError(f"{path} cannot be decoded ({error}): repair or remove it and import the set again.") from error

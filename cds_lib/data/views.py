@@ -1,0 +1,170 @@
+"""The views of images larger than CIFAR's: a crop, a flip, then AutoAugment or colour, by name of the protocol.
+
+Sources: "imagenet" is the released ImageNet code (view 1: resized crop of 8 to 100 % of the area, flip; view 2: of 20
+to 100 %, flip, jitter, greyscale). "contrastive" is view 2 twice, as in HobbitLong/SupContrast. "finetune" is ours: a
+random crop of 7/8 of the image's side, flip, and in view 2 colour. AutoAugment follows the flip in view 1 of
+"imagenet", and takes the place of the colour in both views of "contrastive": our choice, the published is not known.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor
+from torchvision.transforms import AutoAugment
+
+from cds_lib.data.augment import CIFAR_MEAN, CIFAR_STD, FLIP_P, normalise_
+from cds_lib.data.colour import ColourParams, apply_colour, arrange, draw_colour
+
+RATIO = (3 / 4, 4 / 3)  # of width and height of a resized crop; tried TRIES times, as torchvision does
+TRIES = 10
+DRAWS = 2 * TRIES + 2  # uniform numbers a box takes
+
+
+class Geometry(NamedTuple):
+    """Of n images: uniform (n, DRAWS) that `boxes` turns into crops, flip (n,) bool, seed (n,) int64 of AutoAugment."""
+
+    uniform: Tensor
+    flip: Tensor
+    seed: Tensor
+
+
+class ViewParams(NamedTuple):
+    """All that is random about a view of n images; a colour of None fields is none."""
+
+    uniform: Tensor
+    flip: Tensor
+    seed: Tensor
+    jitter: Tensor | None
+    order: Tensor | None
+    factors: Tensor | None
+    grey: Tensor | None
+
+
+@dataclass(frozen=True)
+class View:
+    """One view. scale: the least share of the area that a resized crop takes; None: a crop of the output's size."""
+
+    scale: float | None
+    colour: bool = False
+    autoaugment: bool = False
+
+    def draw(self, n: int, generator: torch.Generator) -> ViewParams:
+        """Draw for n images, on the generator's device."""
+        geometry = draw_geometry(n, generator)
+        return ViewParams(*geometry, *self.draw_colour(n, generator))
+
+    def draw_colour(self, n: int, generator: torch.Generator) -> tuple[Tensor | None, ...]:
+        """The fields of `ColourParams`, or as many None."""
+        return tuple(draw_colour(n, generator)) if self.colour else (None,) * 4
+
+    def boxes(self, uniform: Tensor, heights: Tensor, widths: Tensor, size: int) -> Tensor:
+        """Crops (n, 4) int64 (top, left, height, width) of images of these sizes, each (n,) int64."""
+        if self.scale is None:
+            height = width = torch.full_like(heights, size)
+        else:
+            height, width = _resized_crop_sizes(uniform, heights, widths, self.scale)
+        top = (uniform[:, -2] * (heights - height + 1)).long()
+        left = (uniform[:, -1] * (widths - width + 1)).long()
+        return torch.stack([top, left, height, width], dim=1)
+
+    def apply(self, images: Tensor, params: ViewParams, size: int) -> Tensor:
+        """Images (B, 3, S, S) uint8 -> (B, 3, size, size) float32, normalised, channels_last."""
+        side = torch.full((len(images),), images.shape[-1], device=images.device)
+        crops = resized_crop(images, self.boxes(params.uniform, side, side, size), size)
+        position = torch.arange(len(images), device=images.device)
+        crops = torch.cat([crops, crops.flip(3)]).index_select(0, position + len(images) * params.flip)
+        if self.autoaugment:
+            crops = torch.stack(
+                [autoaugment(crop, seed) for crop, seed in zip(crops, params.seed.tolist(), strict=True)]
+            )
+        return self.finish(crops, ColourParams(*params[3:]))
+
+    def finish(self, crops: Tensor, colour: ColourParams) -> Tensor:
+        """What follows the crop: (B, 3, s, s) uint8 -> float32, with its colour, normalised, channels_last."""
+        if not self.colour:
+            return normalise_(crops.float(), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        arrangement = arrange(colour)
+        x = apply_colour(crops.index_select(0, arrangement.rows).float(), colour, arrangement)
+        return normalise_(x, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+
+
+AUGMENTATIONS: dict[str, tuple[View, View]] = {
+    "imagenet": (View(0.08), View(0.2, colour=True)),
+    "contrastive": (View(0.2, colour=True), View(0.2, colour=True)),
+    "finetune": (View(None), View(None, colour=True)),
+    "imagenet_autoaugment": (View(0.08, autoaugment=True), View(0.2, colour=True)),
+    "contrastive_autoaugment": (View(0.2, autoaugment=True), View(0.2, autoaugment=True)),
+}
+
+
+def statistics(augmentation: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation that images are normalised with; the released code's own for "cifar"."""
+    return (CIFAR_MEAN, CIFAR_STD) if augmentation == "cifar" else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+
+
+def draw_geometry(n: int, generator: torch.Generator) -> Geometry:
+    """Draw for n images, on the generator's device."""
+    device = generator.device
+    return Geometry(
+        torch.rand(n, DRAWS, generator=generator, device=device, dtype=torch.float64),
+        torch.rand(n, generator=generator, device=device) < FLIP_P,
+        torch.randint(2**62, (n,), generator=generator, device=device),
+    )
+
+
+def autoaugment(image: Tensor, seed: int) -> Tensor:
+    """AutoAugment (ImageNet policy) of an image, uint8 (3, S, S) or Pillow's; the process's own randomness stays."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _AUTOAUGMENT(image)
+
+
+_AUTOAUGMENT = AutoAugment()
+
+
+def _resized_crop_sizes(uniform: Tensor, heights: Tensor, widths: Tensor, least: float) -> tuple[Tensor, Tensor]:
+    """Height and width (n,) of torchvision's RandomResizedCrop: the first of ten tries that fits, else as large a
+    centred crop as the ratio allows (whose place is drawn here: it differs from the centre only in long images)."""
+    area = (heights * widths)[:, None] * (least + (1 - least) * uniform[:, :TRIES])
+    low, high = (math.log(ratio) for ratio in RATIO)
+    ratio = (low + (high - low) * uniform[:, TRIES : 2 * TRIES]).exp()
+    width, height = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()
+    fits = (width > 0) & (width <= widths[:, None]) & (height > 0) & (height <= heights[:, None])
+    first = fits.int().argmax(1, keepdim=True)
+    width, height = width.gather(1, first)[:, 0], height.gather(1, first)[:, 0]
+    widest = torch.minimum(widths, (heights * RATIO[1]).round().long())
+    highest = torch.minimum(heights, (widths / RATIO[0]).round().long())
+    found = fits.any(1)
+    return torch.where(found, height, highest), torch.where(found, width, widest)
+
+
+def resized_crop(images: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """Crop and resize as Pillow does, bilinear with antialiasing: (B, 3, S, S) uint8 -> (B, 3, size, size) uint8.
+
+    Resizing is a product with one matrix for the columns and one for the rows, rounded in between as Pillow does; a
+    value that falls on a half is rounded apart now and then, by one grey level a pass.
+    """
+    batch, channels, side, _ = images.shape
+    top, left, height, width = boxes.unbind(1)
+    columns = _weights(left, width, side, size).transpose(1, 2)  # (B, S, size)
+    wide = (images.float().reshape(batch, channels * side, side) @ columns).add_(0.5).floor_()
+    rows = _weights(top, height, side, size)  # (B, size, S)
+    x = (rows[:, None] @ wide.reshape(batch, channels, side, size)).add_(0.5).floor_()
+    return x.clamp_(0, 255).to(torch.uint8)
+
+
+def _weights(start: Tensor, length: Tensor, side: int, size: int) -> Tensor:
+    """(B, size, side): how much each pixel of a line counts for each output pixel of the crop start, length (B,)."""
+    device = start.device
+    scale = (length.double() / size)[:, None, None]
+    centre = (torch.arange(size, device=device) + 0.5)[:, None] * scale
+    place = torch.arange(side, device=device) - start[:, None]  # (B, side), within the crop
+    reach = scale.clamp(min=1)  # Pillow widens the triangle when it shrinks, and keeps it when it enlarges
+    weights = (1 - ((place[:, None] + 0.5) - centre).abs() / reach).clamp_(min=0)
+    weights *= ((place >= 0) & (place < length[:, None]))[:, None]
+    return (weights / weights.sum(2, keepdim=True)).float()

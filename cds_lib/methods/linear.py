@@ -1,0 +1,35 @@
+"""A linear classifier on a network that stays as it is: the second stage of contrastive pre-training."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cds_lib.models import pooled_and_logits
+
+
+class LinearClassifier(nn.Module):
+    """loss = CE; the network is frozen and in eval mode, its own classifier is trained (as in HobbitLong/SupContrast).
+
+    `backbone` is given the pre-trained weights before.
+    """
+
+    views = 1
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.backbone = backbone.requires_grad_(False).eval()
+        backbone.get_classifier().requires_grad_(True)
+
+    def train(self, mode: bool = True) -> LinearClassifier:
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """view (B, 3, S, S), labels (B,) -> {"cross_entropy"}."""
+        with torch.no_grad():
+            features = self.backbone.forward_features(view)
+        _, logits = pooled_and_logits(self.backbone, features)
+        return {"cross_entropy": F.cross_entropy(logits.float(), labels)}

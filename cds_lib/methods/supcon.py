@@ -1,0 +1,35 @@
+"""Supervised contrastive pre-training (Khosla et al.): the first of SupContrast's two stages."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cds_lib.losses import supcon_loss
+from cds_lib.models import pooled, stage_taps
+
+
+class SupervisedContrastive(nn.Module):
+    """loss = supcon(normalised MLP of the pooled vector, two views), labels giving the positives.
+
+    The MLP is linear, ReLU, linear (D -> D -> `dimensions`); it is dropped afterwards, and a `LinearClassifier` is
+    trained on the network. Both views go through the network together. Head, 128 dimensions and temperature 0.1 are
+    those of HobbitLong/SupContrast; its second stage is a run of its own.
+    """
+
+    views = 2
+    classifies = False
+
+    def __init__(self, backbone: nn.Module, temperature: float = 0.1, dimensions: int = 128):
+        super().__init__()
+        self.backbone = backbone
+        self.temperature = temperature
+        width = stage_taps(backbone).pooled
+        self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, dimensions))
+
+    def forward(self, view1: Tensor, view2: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Two views (B, 3, S, S), labels (B,) -> {"contrastive"}."""
+        features = self.backbone.forward_features(torch.cat([view1, view2]))
+        z = F.normalize(self.head(pooled(self.backbone, features)).float(), dim=-1)
+        return {"contrastive": supcon_loss(z.unflatten(0, (2, len(labels))), labels, self.temperature)}

@@ -1,0 +1,107 @@
+"""The two detectors of the study: torchvision's Faster R-CNN and RetinaNet, with an FPN on one of our ResNets."""
+
+from __future__ import annotations
+
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models.resnet import ResNet
+from torch import nn
+from torchvision.models.detection import FasterRCNN, RetinaNet
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.models.detection.rpn import AnchorGenerator
+from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
+
+from cds_lib.errors import UsageError
+from cds_lib.models.backbones import stage_taps
+
+DETECTOR_NAMES = ("faster_rcnn", "retinanet")
+LONG_SIDE = 1333 / 800  # of the longest side of an image, to the shortest
+_POOLED = 7  # side of the maps that RoIAlign gives
+_FROZEN = ("conv1", "bn1", "layer1")  # stem and first stage
+
+
+def create_detector(
+    name: str,
+    backbone: nn.Module,
+    num_classes: int,
+    *,
+    channels: int = 256,
+    box_features: int = 1024,
+    min_size: int = 800,
+) -> nn.Module:
+    """Build a detector around a trained backbone, with the settings of the 1x schedule.
+
+    The backbone's stem and first stage are frozen, all its batch norms are fixed to their statistics, its classifier is
+    dropped. Anchors: one size a level (32 to 512 pixels at `min_size` 800, smaller in proportion), three ratios;
+    RetinaNet three sizes a level. Faster R-CNN samples 256 anchors and 512 boxes an image.
+
+    Args:
+        name: "faster_rcnn" or "retinanet".
+        backbone: of `create_backbone`, one of the timm ResNets.
+        num_classes: without the background.
+        channels: of the FPN; box_features: of Faster R-CNN's two hidden layers; smaller in miniatures.
+        min_size: images are resized to this short side, with the long side at most 1333 / 800 of it.
+
+    Returns:
+        A torchvision detector: in training mode images and targets to named losses, else images to detections. Images
+        are a list of (3, H, W) in 0..1, labels count from 1.
+
+    Raises:
+        UsageError: unknown name, or a backbone that is no ResNet.
+    """
+    if name not in DETECTOR_NAMES:
+        raise UsageError(f"There is no detector named {name!r}; choose one of {', '.join(DETECTOR_NAMES)}.")
+    if not isinstance(backbone, ResNet):
+        raise UsageError(f"Detectors are built on a timm ResNet, not on {type(backbone).__name__}.")
+    widths = stage_taps(backbone).channels
+    _fix_batch_norms(backbone)
+    for part in _FROZEN:
+        getattr(backbone, part).requires_grad_(False)
+    common = {
+        "min_size": min_size,
+        "max_size": round(min_size * LONG_SIDE),
+        "image_mean": list(IMAGENET_DEFAULT_MEAN),
+        "image_std": list(IMAGENET_DEFAULT_STD),
+    }
+    scale = min_size / 800
+    ratios = (0.5, 1.0, 2.0)
+    if name == "faster_rcnn":
+        layers = {f"layer{stage}": str(stage) for stage in (1, 2, 3, 4)}
+        body = BackboneWithFPN(backbone, layers, list(widths), channels, LastLevelMaxPool())
+        sizes = tuple((size * scale,) for size in (32, 64, 128, 256, 512))
+        return FasterRCNN(
+            body,
+            num_classes=None,
+            rpn_anchor_generator=AnchorGenerator(sizes, (ratios,) * 5),
+            box_head=TwoMLPHead(channels * _POOLED**2, box_features),
+            box_predictor=_Predictor(box_features, num_classes + 1),
+            **common,
+        )
+    layers = {f"layer{stage}": str(stage) for stage in (2, 3, 4)}
+    body = BackboneWithFPN(backbone, layers, list(widths[1:]), channels, LastLevelP6P7(widths[3], channels))
+    sizes = tuple(tuple(size * scale * 2 ** (third / 3) for third in range(3)) for size in (32, 64, 128, 256, 512))
+    return RetinaNet(body, num_classes + 1, anchor_generator=AnchorGenerator(sizes, (ratios,) * 5), **common)
+
+
+class _Predictor(nn.Module):
+    """Class scores and box offsets (a box a class) of Faster R-CNN's pooled features."""
+
+    def __init__(self, features: int, classes: int):
+        super().__init__()
+        self.scores = nn.Linear(features, classes)
+        self.boxes = nn.Linear(features, 4 * classes)
+
+    def forward(self, x):  # noqa: ANN001, ANN201 (called by torchvision)
+        return self.scores(x), self.boxes(x)
+
+
+def _fix_batch_norms(module: nn.Module) -> None:
+    """Replace, in place, every batch norm by the affine map that it is in eval mode."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            fixed = FrozenBatchNorm2d(child.num_features, child.eps)
+            fixed.load_state_dict({k: v for k, v in child.state_dict().items() if k != "num_batches_tracked"})
+            setattr(module, name, fixed)
+        else:
+            _fix_batch_norms(child)

@@ -1,0 +1,188 @@
+"""From a run's spec to what the training loop needs: the method around its network, the batches, the evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cds_lib.data import sets, splits
+from cds_lib.data.batches import Batches, evaluation_batches
+from cds_lib.data.stream import StreamedBatches, streamed_evaluation
+from cds_lib.evaluation.accuracy import evaluate
+from cds_lib.methods import create_method
+from cds_lib.models import create_backbone, create_detector
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.store import Store
+from cds_lib.training import checkpoint
+
+_EVALUATION_BATCH = 500
+
+# Independent random streams of a run; the split, the order, view 1 and the backbone's weights depend on the seed alone,
+# so that runs of the same seed are paired whatever their method is.
+_SPLIT, _WEIGHTS, _ORDER = range(3)
+
+
+@dataclass
+class Setup:
+    """`pretrained`: names of the method's parameters that come from another run, None if that makes no difference."""
+
+    method: nn.Module
+    batches: Any
+    evaluate: Callable[[nn.Module], dict[str, float]]
+    provenance: dict
+    split: dict[str, np.ndarray] = field(default_factory=dict)
+    pretrained: set[str] | None = None
+
+
+def prepare(spec: RunSpec, store: Store, data_root: Path, device: torch.device, workers: int = 0) -> Setup:
+    """Load the data and build the method of a run.
+
+    Args:
+        workers: processes that decode images, where these are too large to be kept in memory.
+
+    Raises:
+        UsageError: data missing or not as it should be, unknown names. RunError: damaged weights of a parent.
+    """
+    build = _detection if spec.setting == "detect" else _classification
+    return build(spec, store, data_root, device, workers)
+
+
+def _classification(spec: RunSpec, store: Store, data_root: Path, device: torch.device, workers: int) -> Setup:
+    budget = spec.budget
+    if budget.streamed:
+        data = sets.load_files(spec.dataset, data_root)
+        train_images, test_images = (np.array(files, dtype=object) for files in (data.train_files, data.test_files))
+    else:
+        data = sets.load(spec.dataset, data_root, budget.source, budget.stored_size)
+        train_images, test_images = data.train_images, data.test_images
+    classes = len(data.class_names)
+    split_seed, weight_seed, order_seed = _streams(spec)
+    train_index, val_index = splits.train_val_split(data.train_labels, budget.val_size, split_seed)
+    if budget.train_size is not None:
+        chosen = splits.balanced_subset(data.train_labels[train_index], budget.train_size, split_seed)
+        train_index = train_index[chosen]
+
+    torch.manual_seed(weight_seed)
+    method = build_method(spec, classes, store)
+
+    split = {"train": train_index, "val": val_index}
+    train_labels = data.train_labels.copy()
+    if spec.labelled is not None:
+        count = round(spec.labelled * len(train_index))
+        labelled = train_index[splits.balanced_subset(train_labels[train_index], count, split_seed)]
+        split["labelled"] = labelled
+        if getattr(method, "uses_unlabelled", False):
+            train_labels[np.setdiff1d(train_index, labelled)] = -1
+        else:
+            train_index = labelled
+
+    labels = torch.from_numpy(train_labels[train_index]).to(device)
+    if hasattr(method, "prepare"):
+        method.prepare(labels)
+    views = {"augmentation": budget.augmentation or "cifar", "size": budget.image_size}
+    order = {"batch_size": budget.batch_size, "seed": order_seed, "views": method.views}
+    decoding = {"device": device, "workers": workers}
+    if budget.streamed:
+        batches = StreamedBatches(list(train_images[train_index]), labels, **order, **views, **decoding)
+    else:
+        images = torch.from_numpy(train_images[train_index]).to(device)
+        batches = Batches(images, labels, **order, **views, cutout=budget.cutout)
+
+    def part(images: np.ndarray, labels: np.ndarray) -> Callable[[], Any]:
+        """Where an evaluation starts from: what is in memory is on the device, files are read each time."""
+        on_device = torch.from_numpy(labels).to(device)
+        if budget.streamed:
+            return lambda: streamed_evaluation(list(images), on_device, _EVALUATION_BATCH, **views, **decoding)
+        tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+        return lambda: evaluation_batches(tensor, on_device, _EVALUATION_BATCH, **views)
+
+    parts = {"test": part(test_images, data.test_labels)}
+    if len(val_index):
+        parts["val"] = part(train_images[val_index], data.train_labels[val_index])
+
+    def measure(backbone: nn.Module) -> dict[str, float]:
+        if not getattr(method, "classifies", True):
+            return {}
+        return {
+            f"{name}_{key}": value
+            for name, start in parts.items()
+            for key, value in evaluate(backbone, start()).items()
+        }
+
+    pretrained = None
+    if spec.setting.startswith("finetune"):
+        pretrained = {f"backbone.{name}" for name in _without_classifier(method.backbone)}
+    return Setup(method, batches, measure, data.provenance, split, pretrained)
+
+
+def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.device, workers: int) -> Setup:
+    from cds_lib.data import coco  # torchmetrics and its friends are slow to import
+    from cds_lib.data.detection_batches import DetectionBatches, detection_evaluation
+    from cds_lib.evaluation.detection import evaluate_detection
+
+    budget = spec.budget
+    data = coco.load(data_root, budget.source)
+    _, weight_seed, order_seed = _streams(spec)
+    torch.manual_seed(weight_seed)
+    backbone = create_backbone(spec.parent.model, 1, stem=spec.parent.budget.stem, width=spec.parent.budget.width)
+    _load_backbone(backbone, spec.parent, store)
+    network = create_detector(spec.model, backbone, len(data.names), min_size=budget.image_size, **spec.options)
+    batches = DetectionBatches(
+        data.train, batch_size=budget.batch_size, seed=order_seed, device=device, workers=workers
+    )
+
+    def measure(detector: nn.Module) -> dict[str, float]:
+        loader = detection_evaluation(data.val, batch_size=budget.batch_size, device=device, workers=workers)
+        return {f"test_{key}": value for key, value in evaluate_detection(detector, loader).items()}
+
+    return Setup(create_method(spec.method, network, len(data.names), {}), batches, measure, data.provenance)
+
+
+def _streams(spec: RunSpec) -> tuple[int, ...]:
+    return tuple(
+        int(np.random.SeedSequence([spec.seed, stream]).generate_state(1)[0]) for stream in (_SPLIT, _WEIGHTS, _ORDER)
+    )
+
+
+def build_method(spec: RunSpec, classes: int, store: Store) -> nn.Module:
+    """The untrained method of a run; its backbone is initialised first, so that it is the same whatever the method.
+
+    The parent of a distillation is its teacher, any other parent has trained the backbone before.
+    """
+    backbone = create_backbone(spec.model, classes, stem=spec.budget.stem, width=spec.budget.width)
+    teacher = None
+    if spec.parent and spec.setting == "distill":
+        with torch.random.fork_rng(devices=[]):  # building the teacher must not shift what is drawn for the heads
+            teacher = load_trained(spec.parent, classes, store)
+    elif spec.parent:
+        _load_backbone(backbone, spec.parent, store)
+    return create_method(spec.method, backbone, classes, spec.options, teacher)
+
+
+def load_trained(spec: RunSpec, classes: int, store: Store) -> nn.Module:
+    """The method of a finished run with its final weights; RunError if they are damaged."""
+    method = build_method(spec, classes, store)
+    method.load_state_dict(_weights(spec, store))
+    return method
+
+
+def _weights(spec: RunSpec, store: Store) -> dict[str, torch.Tensor]:
+    return checkpoint.load(store.model(spec.id), torch.device("cpu"))["method"]
+
+
+def _load_backbone(backbone: nn.Module, spec: RunSpec, store: Store) -> None:
+    """The weights of a finished run, all but those of the classifier, which belongs to that run's classes."""
+    trained = {name.removeprefix("backbone."): value for name, value in _weights(spec, store).items()}
+    wanted = _without_classifier(backbone)
+    backbone.load_state_dict({**backbone.state_dict(), **{name: trained[name] for name in wanted}})
+
+
+def _without_classifier(backbone: nn.Module) -> list[str]:
+    classifier = {id(tensor) for tensor in backbone.get_classifier().state_dict(keep_vars=True).values()}
+    return [name for name, value in backbone.state_dict(keep_vars=True).items() if id(value) not in classifier]

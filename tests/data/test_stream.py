@@ -1,0 +1,90 @@
+"""Images decoded as training goes: the same batches whoever decodes, Pillow's pixels, and damaged files by name."""
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms as T
+from PIL import Image
+
+from cds_lib.data.stream import StreamedBatches, streamed_evaluation
+from cds_lib.data.views import AUGMENTATIONS, statistics
+from cds_lib.errors import RunError, UsageError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    random = np.random.default_rng(0)
+    paths = []
+    for number in range(9):
+        size = [(40, 60, 3), (60, 40, 3), (45, 45)][number % 3]  # the last are grey
+        paths.append(folder / f"{number}.png")
+        Image.fromarray(random.integers(0, 256, size, dtype=np.uint8)).save(paths[-1])
+    return paths
+
+
+def make(files, **options):
+    defaults = {"batch_size": 4, "seed": 3, "views": 2, "augmentation": "imagenet", "size": 28, "workers": 0}
+    return StreamedBatches(files, torch.arange(len(files)), device=CPU, **{**defaults, **options})
+
+
+def same(left, right):
+    return all(
+        torch.equal(a, b)
+        for (va, la, ia), (vb, lb, ib) in zip(left, right, strict=True)
+        for a, b in [*zip(va, vb, strict=True), (la, lb), (ia, ib)]
+    )
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_every_image_once_with_its_label_in_views_of_the_size(files, name):
+    batches = make(files[:8], augmentation=name)
+    seen = []
+    for views, labels, index in batches.epoch(0):
+        assert [view.shape for view in views] == [(4, 3, 28, 28)] * 2
+        assert not torch.equal(*views)
+        assert torch.equal(labels, index)
+        seen += index.tolist()
+    assert sorted(seen) == list(range(8)) and len(batches) == 2
+
+
+def test_a_last_batch_of_one_image_is_left_out(files):
+    assert [len(labels) for _, labels, _ in make(files).epoch(0)] == [4, 4]
+
+
+def test_the_number_of_workers_changes_nothing(files):
+    alone = list(make(files).epoch(1))
+    assert same(alone, list(make(files, workers=2).epoch(1)))
+    assert not same(alone, list(make(files).epoch(2)))
+
+
+def test_one_view_and_two_views_are_paired_and_nothing_global_is_drawn(files):
+    before = torch.get_rng_state()
+    for (one, *_), (two, *_) in zip(make(files, views=1).epoch(0), make(files).epoch(0), strict=True):
+        assert torch.equal(one[0], two[0])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_evaluation_equals_torchvision(files):
+    transform = T.Compose([T.Resize(32), T.CenterCrop(28), T.ToTensor(), T.Normalize(*statistics("imagenet"))])
+    wanted = torch.stack([transform(Image.open(file).convert("RGB")) for file in files])
+    parts = list(streamed_evaluation(files, torch.arange(9), 4, "imagenet", 28, CPU, 0))
+    assert [len(labels) for _, labels in parts] == [4, 4, 1]
+    torch.testing.assert_close(torch.cat([images for images, _ in parts]), wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_truncated_image_is_named_in_one_sentence(files, tmp_path, workers):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(files[0].read_bytes()[:400])
+    with pytest.raises(RunError, match="broken.png cannot be decoded") as caught:
+        list(make([*files[:3], broken], workers=workers).epoch(0))
+    assert "\n" not in str(caught.value) and str(caught.value).startswith(str(broken))
+
+
+@pytest.mark.parametrize("change", [{"augmentation": "cifar"}, {"augmentation": "none"}, {"batch_size": 10}])
+def test_impossible_options_are_refused(files, change):
+    with pytest.raises(UsageError):
+        make(files, **change)

@@ -1,0 +1,63 @@
+"""What is trained, how fast, and by which rule."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from cds_lib.training.optimizer import make_optimizer
+
+
+def budget(**changes):
+    values = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "optimizer": None, "new_lr_factor": None}
+    return SimpleNamespace(**{**values, **changes})
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+
+def step(method, optimizer):
+    method(torch.randn(8, 3, generator=torch.Generator().manual_seed(1))).square().sum().backward()
+    before = {name: p.detach().clone() for name, p in method.named_parameters()}
+    gradients = {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
+    optimizer.step()
+    return {name: before[name] - p.detach() for name, p in method.named_parameters()}, before, gradients
+
+
+def test_sgd_decays_every_parameter_as_released():
+    method = network()
+    moved, before, gradients = step(method, make_optimizer(method, budget()))
+    for name, change in moved.items():
+        torch.testing.assert_close(change, 0.1 * (gradients[name] + 0.01 * before[name]))
+
+
+def test_what_is_new_learns_faster_and_what_is_frozen_not_at_all():
+    method = network()
+    method[1].requires_grad_(False)
+    optimizer = make_optimizer(method, budget(new_lr_factor=10.0), pretrained={"0.weight", "0.bias", "1.weight"})
+    factors = {group["lr_factor"]: len(group["params"]) for group in optimizer.param_groups}
+    assert factors == {1.0: 2, 10.0: 2}
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1 * group["lr_factor"]
+    moved, before, gradients = step(method, optimizer)
+    torch.testing.assert_close(moved["2.weight"], 1.0 * (gradients["2.weight"] + 0.01 * before["2.weight"]))
+    torch.testing.assert_close(moved["0.weight"], 0.1 * (gradients["0.weight"] + 0.01 * before["0.weight"]))
+    assert not moved["1.weight"].any()
+
+
+def test_lars_scales_the_step_of_a_matrix_by_its_norm_and_leaves_vectors_alone():
+    method = network()
+    moved, before, gradients = step(method, make_optimizer(method, budget(optimizer="lars")))
+    torch.testing.assert_close(moved["1.bias"], 0.1 * gradients["1.bias"])  # neither decayed nor adapted
+    norm, slope = before["2.weight"].norm(), gradients["2.weight"].norm()
+    trust = 0.001 * norm / (slope + 0.01 * norm)
+    wanted = 0.1 * trust * (gradients["2.weight"] + 0.01 * before["2.weight"])
+    torch.testing.assert_close(moved["2.weight"], wanted, rtol=1e-4, atol=1e-8)
+
+
+def test_unknown_optimizer_is_refused():
+    with pytest.raises(ValueError, match="adam"):
+        make_optimizer(network(), budget(optimizer="adam"))
