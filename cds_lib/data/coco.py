@@ -102,7 +102,7 @@ def _json(path: Path) -> dict:
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read ({error}); get COCO's annotations again.") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in _KEYS):
-        raise UsageError(f"{path} lacks {', '.join(_KEYS)}: not COCO's annotations; get them again.")
+        raise UsageError(f"{path} lacks {', '.join(_KEYS)}; get COCO's annotations again.")
     return content
 
 

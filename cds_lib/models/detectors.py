@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.resnet import ResNet
 from torch import nn
@@ -17,6 +18,7 @@ from cds_lib.models.backbones import stage_taps
 
 DETECTOR_NAMES = ("faster_rcnn", "retinanet")
 LONG_SIDE = 1333 / 800  # of the longest side of an image, to the shortest
+_CHANNELS = 256  # of the FPN in the 1x schedule
 _POOLED = 7  # side of the maps that RoIAlign gives
 _FROZEN = ("conv1", "bn1", "layer1")  # stem and first stage
 
@@ -26,7 +28,7 @@ def create_detector(
     backbone: nn.Module,
     num_classes: int,
     *,
-    channels: int = 256,
+    channels: int = _CHANNELS,
     box_features: int = 1024,
     min_size: int = 800,
 ) -> nn.Module:
@@ -81,7 +83,9 @@ def create_detector(
     layers = {f"layer{stage}": str(stage) for stage in (2, 3, 4)}
     body = BackboneWithFPN(backbone, layers, list(widths[1:]), channels, LastLevelP6P7(widths[3], channels))
     sizes = tuple(tuple(size * scale * 2 ** (third / 3) for third in range(3)) for size in (32, 64, 128, 256, 512))
-    return RetinaNet(body, num_classes + 1, anchor_generator=AnchorGenerator(sizes, (ratios,) * 5), **common)
+    detector = RetinaNet(body, num_classes + 1, anchor_generator=AnchorGenerator(sizes, (ratios,) * 5), **common)
+    _widen_initialisation(detector.head, channels)
+    return detector
 
 
 class _Predictor(nn.Module):
@@ -94,6 +98,18 @@ class _Predictor(nn.Module):
 
     def forward(self, x):  # noqa: ANN001, ANN201 (called by torchvision)
         return self.scores(x), self.boxes(x)
+
+
+def _widen_initialisation(head: nn.Module, channels: int) -> None:
+    """Keep the scale of the activations of RetinaNet's head, which has no normalisation, when it is narrow.
+
+    It is initialised with a deviation of 0.01 for 256 channels; with 64 nothing would reach its end and it would not
+    learn. With 256 this changes nothing.
+    """
+    with torch.no_grad():
+        for module in head.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight *= (_CHANNELS / channels) ** 0.5
 
 
 def _fix_batch_norms(module: nn.Module) -> None:

@@ -136,11 +136,29 @@ _PAPER_DETECTION = replace(
     warmup_steps=500,
     augmentation=None,
 )
+# The miniature trains longer on fewer images, with a shorter warm-up: after 12 epochs of 178 images AP was still 0.
 _MINI_DETECTION = replace(
-    _PAPER_DETECTION, image_size=160, width=0.125, batch_size=4, lr=0.005, precision="fp32", eval_every=12
+    _PAPER_DETECTION,
+    image_size=160,
+    width=0.125,
+    train_size=500,
+    epochs=24,
+    milestones=(16, 22),
+    batch_size=4,
+    warmup_steps=50,
+    precision="fp32",
+    eval_every=24,
 )
 _SMOKE_DETECTION = replace(
-    _MINI_DETECTION, source="standin", image_size=64, width=0.0625, epochs=1, milestones=None, eval_every=1
+    _MINI_DETECTION,
+    source="standin",
+    image_size=64,
+    width=0.0625,
+    train_size=None,
+    epochs=1,
+    milestones=None,
+    lr=0.005,
+    eval_every=1,
 )
 
 _BUDGETS = {

@@ -128,14 +128,16 @@ def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.devic
 
     budget = spec.budget
     data = coco.load(data_root, budget.source)
-    _, weight_seed, order_seed = _streams(spec)
+    split_seed, weight_seed, order_seed = _streams(spec)
+    train = data.train
+    if budget.train_size is not None and budget.train_size < len(train):
+        chosen = np.random.default_rng(split_seed).choice(len(train), budget.train_size, replace=False)
+        train = tuple(train[i] for i in np.sort(chosen))
     torch.manual_seed(weight_seed)
     backbone = create_backbone(spec.parent.model, 1, stem=spec.parent.budget.stem, width=spec.parent.budget.width)
     _load_backbone(backbone, spec.parent, store)
     network = create_detector(spec.model, backbone, len(data.names), min_size=budget.image_size, **spec.options)
-    batches = DetectionBatches(
-        data.train, batch_size=budget.batch_size, seed=order_seed, device=device, workers=workers
-    )
+    batches = DetectionBatches(train, batch_size=budget.batch_size, seed=order_seed, device=device, workers=workers)
 
     def measure(detector: nn.Module) -> dict[str, float]:
         loader = detection_evaluation(data.val, batch_size=budget.batch_size, device=device, workers=workers)

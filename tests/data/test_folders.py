@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cds_lib.data import registry
+from cds_lib.data import registry, sets
 from cds_lib.data.arrays import fingerprint
 from cds_lib.data.folders import import_folder, read_imported
 from cds_lib.data.lock import single_writer
@@ -197,3 +197,58 @@ def test_damaged_arrays_are_an_error(entry, tmp_path, damage):
     damage(tmp_path / "imported" / "cifar10")
     with pytest.raises(UsageError, match="imported arrays in .* are broken .*import again"):
         read_imported(entry, tmp_path)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Images of any size, held as folders, of a set that is listed and not copied."""
+    for split, count in (("train", 2), ("val", 1)):
+        for label, name in enumerate(("001.Albatross", "002.Auklet")):
+            (tmp_path / "held" / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = np.full((30 + number, 40, 3), 50 + 100 * label, np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "held" / split / name / f"{number}.png")
+    return tmp_path / "held"
+
+
+def test_larger_images_are_listed_where_they_lie(photographs, tmp_path):
+    root = tmp_path / "data"
+    info = import_folder(registry.entry("cub200"), photographs, root)
+    assert (info["complete"], info["train"], info["test"]) == (False, 4, 2)
+    assert sorted(p.name for p in (root / "imported" / "cub200").iterdir()) == ["info.json", "listing.json"]
+    data = sets.load("cub200", root, "real", 16)
+    assert data.train_images.shape == (4, 3, 16, 16) and data.train_labels.tolist() == [0, 0, 1, 1]
+    assert data.train_images[:, 0, 0, 0].tolist() == [50, 50, 150, 150]
+    assert data.provenance["kind"] == "imported" and "a subset (2 of 200 classes" in data.provenance["note"]
+    files = sets.load_files("cub200", root)
+    assert files.train_files[0] == photographs / "train" / "001.Albatross" / "0.png"
+    assert files.class_names == ("001.Albatross", "002.Auklet") and files.test_labels.tolist() == [0, 1]
+
+
+def test_listed_images_that_changed_or_went_are_found(photographs, tmp_path):
+    root = tmp_path / "data"
+    import_folder(registry.entry("cub200"), photographs, root)
+    path = photographs / "val" / "002.Auklet" / "0.png"
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(UsageError, match=r"have changed since they were imported; delete .*imported/cub200 and import"):
+        sets.load_files("cub200", root)
+    path.unlink()
+    with pytest.raises(UsageError, match=r"1 of 6 images are missing in .*Auklet/0.png"):
+        sets.load_files("cub200", root)
+
+
+def test_a_damaged_photograph_stops_the_import(photographs, tmp_path):
+    path = photographs / "train" / "001.Albatross" / "1.png"
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(UsageError, match=r"1 of 6 images cannot be used \(.*1.png: cannot be decoded"):
+        import_folder(registry.entry("cub200"), photographs, tmp_path / "data")
+    assert nothing_left(tmp_path / "data")
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"train": [["a"]], "test": []}'])
+def test_a_broken_listing_is_one_sentence(photographs, tmp_path, content):
+    root = tmp_path / "data"
+    import_folder(registry.entry("cub200"), photographs, root)
+    (root / "imported" / "cub200" / "listing.json").write_text(content)
+    with pytest.raises(UsageError, match="imported listing in .* is broken .*; delete that folder and import again"):
+        sets.load_files("cub200", root)

@@ -1,0 +1,140 @@
+"""The detectors: what is frozen, what trains, anchors and sizes of the 1x schedule, and a training that works."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet50
+from torchvision.models.detection import fasterrcnn_resnet50_fpn, retinanet_resnet50_fpn
+
+from cds_lib.data import coco
+from cds_lib.data.detection_batches import DetectionBatches, detection_evaluation
+from cds_lib.errors import UsageError
+from cds_lib.evaluation.detection import evaluate_detection
+from cds_lib.methods.detection import Detection
+from cds_lib.models import DETECTOR_NAMES, create_backbone, create_detector
+
+CPU = torch.device("cpu")
+
+
+def small(name, model="resnet18", width=0.125):
+    torch.manual_seed(0)
+    backbone = create_backbone(model, 10, stem="imagenet", width=width)
+    return create_detector(name, backbone, 5, channels=16, box_features=32, min_size=64)
+
+
+def batch():
+    images = [torch.rand(3, 64, 80, generator=torch.Generator().manual_seed(k)) for k in range(2)]
+    boxes = torch.tensor([[4.0, 4.0, 40.0, 40.0], [20.0, 30.0, 70.0, 60.0]])
+    return images, [{"boxes": boxes, "labels": torch.tensor([1, 5])}, {"boxes": boxes[:1], "labels": torch.tensor([2])}]
+
+
+@pytest.mark.parametrize("name", DETECTOR_NAMES)
+def test_stem_first_stage_and_batch_norms_are_fixed_and_all_else_trains(name):
+    detector = small(name).train()
+    backbone = detector.backbone.body
+    before = {key: value.clone() for key, value in detector.state_dict().items()}
+    sum(detector(*batch()).values()).backward()
+    torch.optim.SGD([p for p in detector.parameters() if p.requires_grad], lr=0.1).step()
+    after = detector.state_dict()
+    assert not [m for m in detector.modules() if isinstance(m, nn.BatchNorm2d)]
+    frozen = ("backbone.body.conv1.", "backbone.body.bn1.", "backbone.body.layer1.")
+    for key, value in after.items():
+        fixed = key.startswith(frozen) or any(part in key for part in (".bn", ".downsample.1."))
+        if fixed:
+            assert torch.equal(value, before[key]), key
+    assert {key for key, p in detector.named_parameters() if not p.requires_grad} == {
+        key for key, _ in detector.named_parameters() if key.startswith(frozen)
+    }
+    assert {p.grad is not None for p in backbone.layer4.parameters()} == {True}
+    assert not any(p.requires_grad for p in backbone.layer1.parameters())
+
+
+@pytest.mark.parametrize("name", DETECTOR_NAMES)
+def test_the_backbone_gives_in_training_what_it_gave_in_evaluation(name):
+    torch.manual_seed(0)
+    backbone = create_backbone("resnet18", 10, stem="imagenet", width=0.125).train()
+    backbone(torch.randn(4, 3, 64, 64) * 3 + 1)  # statistics that are not those of the initialisation
+    x = torch.randn(2, 3, 64, 64)
+    expected = backbone.eval().forward_intermediates(x, intermediates_only=True)[-1].detach().clone()
+    detector = create_detector(name, backbone, 5, channels=16, box_features=32, min_size=64).train()
+    found = list(detector.backbone.body(x).values())[-1]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+REFERENCE = {"faster_rcnn": fasterrcnn_resnet50_fpn, "retinanet": retinanet_resnet50_fpn}
+
+
+@pytest.mark.parametrize("name", DETECTOR_NAMES)
+def test_at_full_size_it_is_torchvisions_detector(name):
+    ours = create_detector(name, create_backbone("resnet50", 1000, stem="imagenet"), 80)
+    theirs = REFERENCE[name](weights=None, weights_backbone=None, num_classes=81)
+
+    def count(module):
+        return sum(p.numel() for key, p in module.named_parameters() if not key.startswith("backbone.body"))
+
+    difference = count(ours) - count(theirs)
+    # torchvision's extra levels start from the FPN's 256 channels or from stage 4's 2,048, ours as published from the
+    # latter.
+    extra = ours.backbone.fpn.extra_blocks.p6.weight.numel() if name == "retinanet" else 0
+    known = theirs.backbone.fpn.extra_blocks.p6.weight.numel() if name == "retinanet" else 0
+    assert difference == extra - known
+    body = sum(v.numel() for k, v in resnet50().state_dict().items() if not k.startswith("fc") and "tracked" not in k)
+    assert sum(v.numel() for k, v in ours.backbone.body.state_dict().items() if not k.startswith("fc")) == body
+    ours_at, theirs_at = (
+        (d.anchor_generator if name == "retinanet" else d.rpn.anchor_generator) for d in (ours, theirs)
+    )
+    for mine, published in zip(ours_at.cell_anchors, theirs_at.cell_anchors, strict=True):
+        assert mine.shape == published.shape
+        assert (mine - published).abs().max() <= 2  # torchvision rounds the sizes of RetinaNet's anchors down
+    assert (ours.transform.min_size, ours.transform.max_size) == ((800,), 1333)
+
+
+def test_miniatures_have_anchors_in_proportion():
+    full, half = (
+        create_detector("faster_rcnn", create_backbone("resnet18", 2, stem="imagenet", width=0.125), 2, min_size=size)
+        for size in (800, 400)
+    )
+    for large, little in zip(
+        full.rpn.anchor_generator.cell_anchors, half.rpn.anchor_generator.cell_anchors, strict=True
+    ):
+        assert (large - 2 * little).abs().max() <= 1  # rounded to whole pixels
+    assert half.transform.max_size == pytest.approx(1333 / 2, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("yolo", nn.Identity()), "no detector named 'yolo'; choose one of faster_rcnn, retinanet"),
+        (("retinanet", nn.Identity()), "built on a timm ResNet, not on Identity"),
+    ],
+)
+def test_what_cannot_be_built_is_one_sentence(arguments, says):
+    with pytest.raises(UsageError, match=says):
+        create_detector(*arguments, 3)
+
+
+@pytest.mark.parametrize("name", DETECTOR_NAMES)
+def test_training_on_a_few_images_finds_their_objects(name):
+    """Overfitting six images: the loss of the classes falls to less than half."""
+    data = coco.load(None, "standin")
+    images = data.train[:6]
+    torch.manual_seed(0)
+    backbone = create_backbone("resnet18", 10, stem="imagenet", width=0.25)
+    detector = create_detector(name, backbone, len(data.names), channels=32, box_features=64, min_size=64)
+    method = Detection(detector).train()
+    lr, epochs = (0.02, 20) if name == "faster_rcnn" else (0.05, 50)
+    optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=lr, momentum=0.9)
+    batches = DetectionBatches(images, batch_size=3, seed=0, device=CPU, workers=0)
+    losses = []
+    for epoch in range(epochs):
+        for views, targets, _ in batches.epoch(epoch):
+            terms = method(*views, labels=targets)
+            optimizer.zero_grad()
+            sum(terms.values()).backward()
+            nn.utils.clip_grad_norm_(method.parameters(), 5.0)
+            optimizer.step()
+            losses.append(terms["classification" if name == "retinanet" else "loss_classifier"].item())
+    assert np.isfinite(losses).all() and np.mean(losses[-4:]) < 0.5 * np.mean(losses[:4])
+    measured = evaluate_detection(detector, detection_evaluation(images, batch_size=3, device=CPU, workers=0))
+    assert detector.training and 0 <= measured["ap"] < 100
