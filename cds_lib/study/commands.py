@@ -102,10 +102,10 @@ def _list(tables: list[Table], notebook_files: list[Path], data_root: Path) -> i
     print("Tables and notebooks (number of runs in the profiles " + ", ".join(profiles.PROFILES) + "):")
     for table in tables:
         counts = [len(table.runs(profile, profiles.SEEDS[profile])) for profile in profiles.PROFILES]
-        print(f"  {table.name:24} {' / '.join(map(str, counts)):16} {table.title}")
+        print(f"  {table.name:28} {' / '.join(map(str, counts)):16} {table.title}")
     for path in notebook_files:
         if path.stem not in TABLES:
-            print(f"  {path.stem:24} {'-':16} notebook without runs of its own")
+            print(f"  {path.stem:28} {'-':16} notebook without runs of its own")
     cells = {
         profile: [cell for table in tables for cell in table.cells(profile, profiles.SEEDS[profile])]
         for profile in profiles.PROFILES
@@ -118,11 +118,11 @@ def _list(tables: list[Table], notebook_files: list[Path], data_root: Path) -> i
                 for profile in profiles.PROFILES
             ]
             kind = " (detector)" if value in settings.DETECTORS else ""
-            print(f"  {value:24} {' / '.join(str(len(ids)) for ids in runs)}{kind}")
+            print(f"  {value:28} {' / '.join(str(len(ids)) for ids in runs)}{kind}")
     print(f"Data sets, in {data_root}:")
     for entry in registry.entries().values():
         state, where = data_state(entry, data_root)
-        print(f"  {entry.name:24} {state:32} {entry.title}")
+        print(f"  {entry.name:28} {state:38} {entry.title}")
     return 0
 
 
