@@ -54,6 +54,11 @@ def distilled(profile: str, dataset: str, model: str, method: str, seed: int) ->
     return replace(spec, parent=teacher)
 
 
+def student_alone(profile: str, spec: RunSpec) -> RunSpec:
+    """The plain training that a distilled student is compared with."""
+    return supervised(profile, spec.dataset, spec.model, "baseline", spec.seed)
+
+
 def shortened(budget: Budget, divisor: int) -> Budget:
     """The same schedule in a fraction of the epochs, tested at its end."""
     epochs = max(1, budget.epochs // divisor)

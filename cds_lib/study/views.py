@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 
 import pandas as pd
 from IPython.display import HTML, SVG
 from matplotlib.figure import Figure
 
-from cds_lib.study import figures, formats, profiles, published, report
+from cds_lib.study import figures, formats, profiles, published, report, settings
 from cds_lib.study.session import Session
+from cds_lib.study.spec import RunSpec
 
 # What the poster's headings measure, in words.
 _MEASURES = {
@@ -66,6 +68,37 @@ def table(study: Session) -> HTML:
     frame = study.frame()
     report.write_table(frame, study.table, study.store.root)
     return HTML(formats.html_table(frame, study.table))
+
+
+def teachers(study: Session) -> HTML:
+    """The accuracy of every teacher beside that of the student alone, and a warning where it is not the better one."""
+    pairs: dict[tuple[str, ...], dict[str, tuple[RunSpec, RunSpec]]] = {}
+    for cell in study.table.cells(study.profile, study.seeds):
+        for spec in cell.specs:
+            if spec.setting == "distill" and spec.parent:
+                teacher, alone = spec.lineage[0], settings.student_alone(study.profile, spec)
+                key = (teacher.model, teacher.method, alone.model, alone.method)
+                pairs.setdefault(key, {})[teacher.id] = (teacher, alone)
+    lines = []
+    for names, specs in pairs.items():
+        measured = [_top1(study, runs) for runs in zip(*specs.values(), strict=True)]
+        weak = None not in measured and measured[0][0] <= measured[1][0]
+        warning = ": <strong>no better than its student, which has little to learn from it</strong>" if weak else ""
+        said = [
+            f"{model} ({formats.method_name(method)}) {_accuracy(value)}"
+            for model, method, value in ((*names[:2], measured[0]), (*names[2:], measured[1]))
+        ]
+        lines.append(f"<li>Teacher {escape(said[0])}, student alone {escape(said[1])}{warning}.</li>")
+    return HTML(f"<ul>{''.join(lines)}</ul>")
+
+
+def _top1(study: Session, runs: Iterable[RunSpec]) -> tuple[float, int] | None:
+    values = [study.store.metrics(run.id)["test_top1_last"] for run in runs if study.store.is_done(run.id)]
+    return (sum(values) / len(values), len(values)) if values else None
+
+
+def _accuracy(value: tuple[float, int] | None) -> str:
+    return "not run" if value is None else f"{value[0]:.2f} % (n = {value[1]})"
 
 
 def conclusion(study: Session) -> HTML:

@@ -1,12 +1,13 @@
 """What the table notebook shows, run as the notebook runs it, on a results folder without any run."""
 
+import json
 from pathlib import Path
 
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
 
-from cds_lib.study import open_study, report, views
+from cds_lib.study import open_study, report, settings, views
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "table1_cifar100.ipynb"
 
@@ -65,3 +66,33 @@ def test_the_notebooks_cells_run_and_promise_the_files_they_write(tmp_path, monk
     for path in written:
         promise = path.suffix if path.suffix in (".md", ".tex") else str(path)
         assert f"`{promise}`" in notebook.cells[0].source
+
+
+def finish(study, spec, accuracy):
+    """Leave what a finished run leaves, as far as a view reads it."""
+    folder = study.store.run_dir(spec.id)
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
+    (folder / "metrics.json").write_text(json.dumps({"test_top1_last": accuracy}))
+
+
+def test_teachers_are_set_beside_their_students_and_weak_ones_are_named(tmp_path):
+    study = open_study("distillation_cifar100", profile="mini", results=str(tmp_path), seeds="0,1")
+
+    def items():
+        return [item.get_text() for item in BeautifulSoup(views.teachers(study).data, "html.parser").find_all("li")]
+
+    assert items() == [
+        "Teacher resnet50 (baseline) not run, student alone resnet18 (baseline) not run.",
+        "Teacher resnet50 (CDS) not run, student alone resnet18 (baseline) not run.",
+    ]
+    for seed, accuracy in ((0, 30.0), (1, 31.0)):
+        finish(study, settings.supervised("mini", "cifar100", "resnet18", "baseline", seed), accuracy)
+    finish(study, settings.supervised("mini", "cifar100", "resnet50", "baseline", 0), 29.25)
+    finish(study, settings.supervised("mini", "cifar100", "resnet50", "cds", 1), 30.75)
+    weak, strong = items()
+    assert weak.startswith(
+        "Teacher resnet50 (baseline) 29.25 % (n = 1), student alone resnet18 (baseline) 30.50 % (n = 2)"
+    )
+    assert weak.endswith(": no better than its student, which has little to learn from it.")
+    assert strong == "Teacher resnet50 (CDS) 30.75 % (n = 1), student alone resnet18 (baseline) 30.50 % (n = 2)."
