@@ -178,14 +178,15 @@ def _notebook_entries(results: Path, executed_now: Sequence[NotebookResult]) -> 
 def _table_entry(name: str, results: Path) -> dict:
     frame = report.read_table(name, results)
     table = TABLES[name]
+    done, planned = formats.finished(frame)
     return {
         "name": name,
         "title": table.title,
         "question": table.question,
         "conclusion": report.conclusion(frame),
         "html": Markup(formats.html_table(frame, table)),
-        "done": int(frame["n"].sum()),
-        "planned": int(frame["n_planned"].sum()),
+        "done": done,
+        "planned": planned,
     }
 
 

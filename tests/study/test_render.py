@@ -216,6 +216,15 @@ def test_index_lists_notebooks_tables_failures_and_figures(results):
             assert (results / target).exists(), target
 
 
+def test_a_run_that_fills_several_cells_counts_once_in_the_index(results):
+    table = TABLES["table4_coco"]  # four measures of every detector
+    store = Store(results)
+    store.open_for_writing()
+    report.write_table(report.tidy(table, "mini", (0, 1), store), table, results)
+    progress = soup_of(render.write_index(results, "mini")).find("progress")
+    assert (progress["value"], progress["max"]) == ("0", "20")
+
+
 def test_index_of_an_empty_folder(results):
     page = soup_of(render.write_index(results, "smoke"))
     assert "No notebook has been executed yet." in page.get_text()
