@@ -2,8 +2,9 @@
 
     python benchmarks/augmentation.py [--rounds 25]
 
-Prints a Markdown table. Both views of 128 images per measurement, the variants interleaved in one process, median after
-warm-up, one thread. Compare the ratio, not the rates: those belong to the machine and its load.
+Prints a Markdown table. Both views of 128 images (of 16 at 224x224, cropped from decoded images of 256) a measurement,
+the variants interleaved in one process, median after warm-up, one thread. Compare the ratio, not the rates: those
+belong to the machine and its load.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import numpy as np
 import torch
 import torchvision.transforms as T
 from PIL import Image
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cds_lib.data.augment import CIFAR_MEAN, CIFAR_STD  # noqa: E402
 from cds_lib.data.batches import Batches  # noqa: E402
 
-BATCH, WARM_UP = 128, 5
+BATCH, WARM_UP = {32: 128, 16: 128, 224: 16}, 5
+DECODED = 256  # side of the images that 224x224 views are cropped from
 
 
 class Cutout:
@@ -41,17 +44,24 @@ class Cutout:
 
 
 def released_views(size):
-    """The two pipelines of the released `CIFAR/train.py`, in torchvision's classes."""
-    flip, tensor, last = T.RandomHorizontalFlip(), T.ToTensor(), T.Normalize(CIFAR_MEAN, CIFAR_STD)
+    """The two pipelines of the released `CIFAR/train.py`, or `ImageNet/main.py`, in torchvision's classes."""
+    flip, tensor, jitter = T.RandomHorizontalFlip(), T.ToTensor(), T.ColorJitter(0.4, 0.4, 0.4, 0.1)
+    jitter = T.RandomApply([jitter], p=0.8)
+    if size == 224:
+        last = T.Normalize(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        colour = [jitter, T.RandomGrayscale(p=0.2)]
+        view1 = T.Compose([T.RandomResizedCrop(size), flip, tensor, last])
+        return view1, T.Compose([T.RandomResizedCrop(size, scale=(0.2, 1.0)), flip, *colour, tensor, last])
+    last = T.Normalize(CIFAR_MEAN, CIFAR_STD)
     view1 = T.Compose([T.RandomCrop(size, padding=size // 8, fill=128), flip, tensor, Cutout(), last])
-    jitter = T.RandomApply([T.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8)
     view2 = T.Compose([T.RandomCrop(size, padding=size // 8), flip, jitter, T.RandomGrayscale(p=0.2), tensor, last])
     return view1, view2
 
 
 def measure(size, rounds):
     """Median seconds a batch of pairs of (released, batched)."""
-    arrays = np.random.default_rng(0).integers(0, 256, (BATCH, size, size, 3), np.uint8)
+    batch, side = BATCH[size], DECODED if size == 224 else size
+    arrays = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8)
     view1, view2 = released_views(size)
 
     def released():
@@ -59,7 +69,8 @@ def measure(size, rounds):
         return torch.stack([view1(image) for image in images]), torch.stack([view2(image) for image in images])
 
     images = torch.from_numpy(arrays).permute(0, 3, 1, 2).contiguous()
-    batches = Batches(images, torch.zeros(BATCH, dtype=torch.int64), batch_size=BATCH, seed=0)
+    how = {"augmentation": "imagenet", "size": size} if size == 224 else {}
+    batches = Batches(images, torch.zeros(batch, dtype=torch.int64), batch_size=batch, seed=0, **how)
     epoch = iter(range(10**9))
 
     def batched():
@@ -82,9 +93,9 @@ def main():
     torch.set_num_threads(1)
     print("| images | released, pairs/s | batched, pairs/s | ratio |")
     print("|---|---|---|---|")
-    for size in (32, 16):
+    for size, batch in BATCH.items():
         released, batched = measure(size, rounds)
-        print(f"| {size}x{size} | {BATCH / released:,.0f} | {BATCH / batched:,.0f} | {released / batched:.1f} |")
+        print(f"| {size}x{size} | {batch / released:,.0f} | {batch / batched:,.0f} | {released / batched:.1f} |")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -50,8 +51,27 @@ def nce_loss(logits: Tensor, log_partition: Tensor | float, num_images: int) -> 
     negatives = logits.shape[1] - 1
     noise = negatives / num_images
     log_c = math.log(noise + 1e-7)
-    rest = F.softplus(logits - (log_partition + log_c)).sum() - (logits[:, 0] - log_partition).sum()
+    rest = _SoftplusSum.apply(logits - (log_partition + log_c)) - (logits[:, 0] - log_partition).sum()
     return rest / len(logits) + log_c + negatives * math.log1p(1e-7 / noise)
+
+
+class _SoftplusSum(torch.autograd.Function):
+    """sum of log(1 + exp(x)), with its gradient, the sigmoid.
+
+    On the CPU three times as fast as softplus, whose log1p is slow: a logarithm in double precision is as accurate.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        small = x.abs().neg_().exp_().double().add_(1).log_().sum()
+        return (x.clamp(min=0).sum(dtype=torch.float64) + small).to(x.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return x.sigmoid().mul_(grad_output)
 
 
 @torch.no_grad()
