@@ -9,35 +9,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Set
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cds_lib.errors import RunError
 from cds_lib.training import checkpoint
+from cds_lib.training.budget import TrainingBudget
 from cds_lib.training.optimizer import make_optimizer
 from cds_lib.training.precision import Precision
 from cds_lib.training.schedule import learning_rate
 
 _SECONDS_BETWEEN_CHECKS = 1.0
-
-
-class TrainingBudget(Protocol):
-    """What the loop reads of a run's budget; see `cds_lib.study.spec.Budget`."""
-
-    epochs: int
-    lr: float
-    momentum: float
-    weight_decay: float
-    schedule: str
-    milestones: tuple[int, ...] | None
-    warmup_epochs: int
-    warmup_steps: int | None
-    optimizer: str | None
-    new_lr_factor: float | None
-    eval_every: int
-    precision: str
 
 
 def fit(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Set
-from typing import TYPE_CHECKING
 
 import torch
 from timm.optim import Lars
 from torch import nn
 
-if TYPE_CHECKING:
-    from cds_lib.training.loop import TrainingBudget
+from cds_lib.training.budget import TrainingBudget
 
 
 def make_optimizer(

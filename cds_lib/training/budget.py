@@ -1,0 +1,22 @@
+"""What training reads of a run's budget."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class TrainingBudget(Protocol):
+    """What the loop and the optimizer read of a run's budget; see `cds_lib.study.spec.Budget`."""
+
+    epochs: int
+    lr: float
+    momentum: float
+    weight_decay: float
+    schedule: str
+    milestones: tuple[int, ...] | None
+    warmup_epochs: int
+    warmup_steps: int | None
+    optimizer: str | None
+    new_lr_factor: float | None
+    eval_every: int
+    precision: str
