@@ -8,7 +8,7 @@ from PIL import Image
 from scipy import stats
 
 from cds_lib.data.augment import normalise
-from cds_lib.data.views import AUGMENTATIONS, DRAWS, View, autoaugment, resized_crop, statistics
+from cds_lib.data.views import AUGMENTATIONS, DRAWS, View, _resize_each, _resize_together, autoaugment, resized_crop, statistics
 
 
 def generator(seed):
@@ -28,11 +28,15 @@ def boxes(view, n, height, width, size, seed=0):
     return view.boxes(uniform, torch.full((n,), height), torch.full((n,), width), size)
 
 
+WAYS = [_resize_each, _resize_together]  # on the CPU, and elsewhere
+
+
+@pytest.mark.parametrize("resize", WAYS)
 @pytest.mark.parametrize("size", [14, 28, 50])  # shrunk, both, enlarged
-def test_resized_crops_have_the_pixels_of_pillow(size):
+def test_resized_crops_have_the_pixels_of_pillow(resize, size):
     images = noise(40, 32)
     places = boxes(View(0.08), 40, 32, 32, size)
-    ours = resized_crop(images, places, size).numpy().astype(int)
+    ours = resize(images, places, size).numpy().astype(int)
     theirs = np.empty_like(ours)
     for image, (top, left, height, width), out in zip(images, places.tolist(), theirs, strict=True):
         crop = pillow(image).crop((left, top, left + width, top + height))
@@ -42,9 +46,10 @@ def test_resized_crops_have_the_pixels_of_pillow(size):
     assert (difference > 0).mean() < 0.08
 
 
-def test_a_whole_image_stays_as_it_is():
+@pytest.mark.parametrize("resize", [resized_crop, *WAYS])
+def test_a_whole_image_stays_as_it_is(resize):
     images = noise(3, 20)
-    assert torch.equal(resized_crop(images, torch.tensor([[0, 0, 20, 20]] * 3), 20), images)
+    assert torch.equal(resize(images, torch.tensor([[0, 0, 20, 20]] * 3), 20), images)
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 40), (30, 50)])
