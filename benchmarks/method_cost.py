@@ -85,7 +85,7 @@ def networks(method: nn.Module, images: Tensor) -> list[Tensor]:
         if hasattr(method, name):
             outputs.append(getattr(method, name)(vector))
     for branch, m in zip(getattr(method, "branches", ()), maps[1:3], strict=False):
-        outputs.append(branch(m).mean((2, 3)))
+        outputs.append(branch(m))
     outputs += [stage(maps[-2]).mean((2, 3)) for stage in getattr(method, "stages", ())]
     return outputs
 

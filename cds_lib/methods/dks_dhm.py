@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
 from cds_lib.losses import mimicry_loss
-from cds_lib.models import forward_stages, pooled_and_logits, reinitialise, stage_taps
+from cds_lib.models import forward_stages, pooled_and_logits, projection_heads, reinitialise, stage_taps
 
 
 class MimickingBranches(nn.Module):
@@ -40,6 +40,8 @@ class MimickingBranches(nn.Module):
         backbone: a network of `create_backbone`, or another timm ResNet or ResNetV2 of convolutions and batch norms.
         num_classes: of the branches' classifiers.
         layout: "dks" or "dhm".
+        small_heads: instead of either layout the separable-convolution heads of DSN and CDS after stages 2 and 3, so
+            that methods differ in their loss and not in the capacity of their heads. No release has this.
 
     Raises:
         UsageError: a network of another kind, or an unknown layout.
@@ -47,7 +49,7 @@ class MimickingBranches(nn.Module):
 
     views = 1
 
-    def __init__(self, backbone: nn.Module, num_classes: int, layout: str):
+    def __init__(self, backbone: nn.Module, num_classes: int, layout: str, small_heads: bool = False):
         super().__init__()
         taps = stage_taps(backbone)
         if not isinstance(backbone, ResNet | ResNetV2):
@@ -56,24 +58,20 @@ class MimickingBranches(nn.Module):
             raise UsageError(f"The layout of the branches must be dks or dhm, not {layout!r}.")
         self.backbone = backbone
         self.indices = taps.indices[1:3]
-        third, fourth = (_blocks(backbone, index) for index in taps.indices[2:])
-        counts = (len(third), len(fourth) // 2) if layout == "dks" else ((len(third) + 1) // 2, 2)
-        norm = backbone.norm if isinstance(backbone, ResNetV2) else nn.Identity()
-        branches = (
-            nn.Sequential(*third[: counts[0]], *fourth[: counts[1]], norm),
-            nn.Sequential(*fourth, norm),
-        )
-        self.branches = nn.ModuleList(copy.deepcopy(branch) for branch in branches)
-        _double_width(self.branches[1])
-        reinitialise(self.branches)
-        self.classifiers = nn.ModuleList(nn.Linear(taps.pooled * factor, num_classes) for factor in (1, 2))
+        if small_heads:
+            self.branches = projection_heads(taps.channels[:-1], taps.pooled)[1:]
+        else:
+            self.branches = _residual_branches(backbone, taps.indices[2:], layout)
+            reinitialise(self.branches)
+        widths = (taps.pooled, taps.pooled * (1 if small_heads else 2))
+        self.classifiers = nn.ModuleList(nn.Linear(width, num_classes) for width in widths)
 
     def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "cross_entropy_1", "cross_entropy_2", "mimicry"}."""
         maps, features = forward_stages(self.backbone, view, self.indices)
         logits = [pooled_and_logits(self.backbone, features)[1]]
         for stage, branch, classifier in zip(maps, self.branches, self.classifiers, strict=True):
-            logits.append(classifier(F.adaptive_avg_pool2d(branch(stage), 1).flatten(1)))
+            logits.append(classifier(branch(stage)))
         logits = torch.stack(logits).float()  # (3, B, num_classes)
         cross_entropies = [F.cross_entropy(one, labels) for one in logits]
         return {
@@ -82,6 +80,18 @@ class MimickingBranches(nn.Module):
             "cross_entropy_2": cross_entropies[2],
             "mimicry": mimicry_loss(logits),
         }
+
+
+def _residual_branches(backbone: nn.Module, indices: tuple[int, ...], layout: str) -> nn.ModuleList:
+    """The two branches of a layout, pooled to one vector an image; their parameters are still those of the network."""
+    third, fourth = (_blocks(backbone, index) for index in indices)
+    counts = (len(third), len(fourth) // 2) if layout == "dks" else ((len(third) + 1) // 2, 2)
+    norm = backbone.norm if isinstance(backbone, ResNetV2) else nn.Identity()
+    end = (norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(1))
+    branches = (nn.Sequential(*third[: counts[0]], *fourth[: counts[1]], *end), nn.Sequential(*fourth, *end))
+    copies = nn.ModuleList(copy.deepcopy(branch) for branch in branches)
+    _double_width(copies[1])
+    return copies
 
 
 def _blocks(backbone: nn.Module, index: int) -> list[nn.Module]:

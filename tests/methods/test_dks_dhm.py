@@ -51,7 +51,7 @@ def test_branches_have_the_shapes_of_timm_stages(model, name):
     if model == PREACT:
         expected = [*net.stages[2].blocks[:third], *net.stages[3].blocks[:fourth], net.norm]
         assert shapes(second) == shapes(wide.stages[3]) + shapes(wide.norm)
-        assert len(second) == len(net.stages[3].blocks) + 1
+        assert len(second) == len(net.stages[3].blocks) + 3  # then norm, pooling and flattening
     else:
         expected = [*net.layer3[:third], *net.layer4[:fourth]]
         assert shapes(second) == shapes(wide.layer4)
@@ -67,8 +67,8 @@ def test_is_put_together_by_hand(name):
     net, (branch1, branch2), (fc1, fc2) = method.backbone, method.branches, method.classifiers
     stage2 = net.layer2(net.layer1(net.act1(net.bn1(net.conv1(view)))))
     stage3 = net.layer3(stage2)
-    ends = net.layer4(stage3), branch1(stage2), branch2(stage3)
-    logits = [fc(end.mean((2, 3))) for fc, end in zip((net.fc, fc1, fc2), ends, strict=True)]
+    ends = net.layer4(stage3).mean((2, 3)), branch1(stage2), branch2(stage3)
+    logits = [fc(end) for fc, end in zip((net.fc, fc1, fc2), ends, strict=True)]
     assert list(losses) == ["cross_entropy", "cross_entropy_1", "cross_entropy_2", "mimicry"]
     for term, one in zip(losses, logits, strict=False):
         torch.testing.assert_close(losses[term], F.cross_entropy(one, LABELS))
@@ -86,9 +86,10 @@ def test_preactivation_branches_end_in_their_own_norm():
     net = method.backbone
     stage2 = net.stages[1](net.stages[0](net.stem(view)))
     branch = method.branches[0]
-    assert type(branch[-1]) is type(net.norm)
-    assert branch(stage2).min() == 0  # comes after a batch norm and its ReLU, as the network's own features do
-    logits = method.classifiers[0](branch(stage2).mean((2, 3)))
+    assert type(branch[-3]) is type(net.norm)
+    ends = branch[:-2](stage2)
+    assert ends.min() == 0  # comes after a batch norm and its ReLU, as the network's own features do
+    logits = method.classifiers[0](ends.mean((2, 3)))
     torch.testing.assert_close(losses["cross_entropy_1"], F.cross_entropy(logits, LABELS))
 
 
@@ -173,3 +174,16 @@ def test_what_has_no_such_branches_is_refused():
             create_method("dks", backbone, 4, {})
     with pytest.raises(UsageError, match="does not take these options"):
         make("dks", layout="dhm")
+
+
+@pytest.mark.parametrize("name", ["dks", "dhm"])
+@pytest.mark.parametrize("model", ["resnet18", "seresnet50", PREACT])
+def test_small_heads_are_those_of_dsn_and_the_losses_stay(name, model):
+    method, dsn = make(name, model, small_heads=True).train(), make("dsn", model)
+    assert [shapes(head) for head in method.branches] == [shapes(head) for head in dsn.heads[1:]]
+    assert [shapes(one) for one in method.classifiers] == [shapes(one) for one in dsn.classifiers[1:]]
+    view = image_batch()
+    losses = method(view, labels=LABELS)
+    assert losses.keys() == make(name, model).train()(view, labels=LABELS).keys()
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in method.parameters())
