@@ -88,8 +88,11 @@ def read(folder: Path) -> DetectionData:
 def import_coco(folder: Path, root: Path) -> dict:
     """Check a folder of the published layout, decode every image, and remember it in `root`; returns its info.json."""
     data = read(folder)
-    if broken := broken_images([image.path for image in (*data.train, *data.val)]):
-        raise UsageError(f"{len(broken)} images cannot be used ({some(broken)}); repair them, then import again.")
+    paths = [image.path for image in (*data.train, *data.val)]
+    if broken := broken_images(paths):
+        raise UsageError(
+            f"{len(broken)} of {len(paths)} images cannot be used ({some(broken)}); repair them, then import again."
+        )
     info = {"folder": str(folder.absolute()), "class_names": list(data.names), **data.provenance}
     with single_writer(root, "coco"):
         write_json(root / "imported" / "coco" / "info.json", info)

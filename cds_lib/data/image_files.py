@@ -119,8 +119,9 @@ def _decode_all(listing: Listing, folder: Path, side: int) -> None:
                     images[row] = decoded
             images.flush()
         if broken:
+            total = len(listing.train) + len(listing.test)
             raise UsageError(
-                f"{len(broken)} images cannot be used ({some(broken)}); repair them, or import the set again."
+                f"{len(broken)} of {total} images cannot be used ({some(broken)}); repair them, or import the set again."
             )
         os.rename(building, folder)
     except OSError as error:

@@ -83,7 +83,7 @@ def test_what_is_not_there_says_what_to_run(tmp_path):
 def test_missing_and_damaged_images_are_named_and_counted(folder, tmp_path):
     path = folder / "train2017" / "9.jpg"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(UsageError, match=r"1 images cannot be used \(.*9.jpg: cannot be decoded"):
+    with pytest.raises(UsageError, match=r"1 of \d+ images cannot be used \(.*9.jpg: cannot be decoded"):
         coco.import_coco(folder, tmp_path)
     assert not (tmp_path / "imported" / "coco").exists()
     path.unlink()

@@ -231,7 +231,7 @@ def test_a_damaged_image_is_named_and_counted(name, tmp_path, monkeypatch):
     quiet(held.entry, root)
     path = sets.load_files(name, root).test_files[-1]
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UsageError, match=rf"1 images cannot be used \(.*{path.name}: cannot be decoded"):
+    with pytest.raises(UsageError, match=rf"1 of \d+ images cannot be used \(.*{path.name}: cannot be decoded"):
         sets.load(name, root, "real", SIDE)
     assert sets.load_files(name, root).provenance["verified"] is False  # no longer what was unpacked
     assert not list((root / "arrays").iterdir())
