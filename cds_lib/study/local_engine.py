@@ -153,8 +153,11 @@ def _end(slot: _Slot, store: Store, progress: Progress, failed: dict[str, str]) 
     slot.news.close()
     if slot.outcome is None:
         code = slot.process.exitcode
-        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        slot.outcome = f"The training process died ({how}), perhaps for want of memory: try fewer jobs (--jobs)."
+        if code is not None and code < 0:
+            why = f"(signal {-code}), perhaps for want of memory: try fewer jobs (--jobs)"
+        else:
+            why = f"(exit code {code}): see its log.txt and what was printed here"
+        slot.outcome = f"The training process died {why}."
         store.write_status(slot.spec.id, state="failed", error=slot.outcome)
     if slot.outcome:
         failed[slot.spec.id] = slot.outcome
