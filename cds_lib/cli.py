@@ -1,4 +1,4 @@
-"""The command line: run-all, report, status, data. Exit code 0 done, 1 failed, 2 asked wrongly, 130 stopped."""
+"""The command line: run-all, report, status, data, bench. Exit code 0 done, 1 failed, 2 asked wrongly, 130 stopped."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 
 from cds_lib import __version__
+from cds_lib.bench import cli as bench_cli
 from cds_lib.data import cli as data_cli
 from cds_lib.errors import RunError, UsageError
 from cds_lib.study import commands, profiles
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(handler=commands.status)
 
     data_cli.add_parser(subparsers)
+    bench_cli.add_parser(subparsers)
     return parser
 
 

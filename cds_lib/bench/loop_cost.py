@@ -1,18 +1,21 @@
-"""What the training loop costs on top of the network: python benchmarks/loop_cost.py
+"""What the training loop costs on top of the network.
 
-At the mini profile's resnet18 batch, one thread: epochs of `fit` (augmentation, loss, optimizer, bookkeeping,
-checkpoint) against the same number of bare forward and backward passes of the same network and heads on ready views,
-in turn, in one process. Prints a Markdown table with the medians' ratio; evaluation is not in either.
+At the mini profile's resnet18 batch: epochs of `fit` (augmentation, loss, optimizer, bookkeeping, checkpoint) against
+the same number of bare forward and backward passes of the same network and heads on ready views; evaluation is in
+neither.
 """
 
-import statistics
+from __future__ import annotations
+
 import tempfile
-import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
+from cds_lib.bench.timing import Row, interleaved
 from cds_lib.data import sets
 from cds_lib.data.batches import Batches
 from cds_lib.methods import create_method
@@ -21,10 +24,9 @@ from cds_lib.study import settings
 from cds_lib.training.loop import fit
 
 STEPS = 20  # an epoch
-ROUNDS = 20
 
 
-def bare_step(method, images):
+def bare_step(method: nn.Module, images: Tensor) -> None:
     """Forward and backward of backbone and heads with given gradients at their outputs."""
     if method.views == 1 and not hasattr(method, "heads"):
         outputs = [method.backbone(images)]
@@ -37,8 +39,16 @@ def bare_step(method, images):
     method.zero_grad(set_to_none=True)
 
 
-def measure(name: str) -> tuple[float, float]:
-    """Median seconds of an epoch of bare passes and of an epoch of `fit`."""
+def rows(rounds: int) -> Iterator[Row]:
+    """One row a method, of a step."""
+    for name in ("baseline", "dsn", "cds"):
+        with tempfile.TemporaryDirectory() as folder:
+            loop, bare = interleaved(*_epochs(name, Path(folder) / "checkpoint.pt"), rounds)
+        yield Row("loop_cost", name, loop / STEPS, bare / STEPS)
+
+
+def _epochs(name: str, checkpoint: Path) -> tuple[Callable[[], None], Callable[[], None]]:
+    """An epoch of the loop, and as many bare steps."""
     spec = settings.supervised("mini", "cifar100", "resnet18", name, 0)
     size, batch = spec.budget.image_size, spec.budget.batch_size
     data = sets.load("cifar100", None, "standin", size)
@@ -49,29 +59,21 @@ def measure(name: str) -> tuple[float, float]:
     batches = Batches(images, labels, batch_size=batch, seed=0, views=method.views, cutout=spec.budget.cutout)
     budget = replace(spec.budget, epochs=1, warmup_epochs=0)
     ready = torch.cat(next(iter(batches.epoch(0)))[0]).contiguous(memory_format=torch.channels_last)
-    bare, loop = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        for round_ in range(ROUNDS + 1):
-            checkpoint = Path(folder) / f"{round_}.pt"
-            began = time.perf_counter()
-            fit(
-                method, batches, lambda backbone: {}, budget,
-                device=torch.device("cpu"), checkpoint_path=checkpoint, on_epoch=lambda rows: None,
-            )  # fmt: skip
-            middle = time.perf_counter()
-            for _ in range(STEPS):
-                bare_step(method, ready)
-            end = time.perf_counter()
-            checkpoint.unlink()
-            if round_:  # the first warms up
-                loop.append(middle - began)
-                bare.append(end - middle)
-    return statistics.median(bare), statistics.median(loop)
 
+    def loop() -> None:
+        fit(
+            method,
+            batches,
+            lambda backbone: {},
+            budget,
+            device=torch.device("cpu"),
+            checkpoint_path=checkpoint,
+            on_epoch=lambda rows: None,
+        )
+        checkpoint.unlink()
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    print("| method | bare passes, ms a step | training loop, ms a step | ratio |\n|---|---|---|---|", flush=True)
-    for name in ("baseline", "dsn", "cds"):
-        bare, loop = measure(name)
-        print(f"| {name} | {1e3 * bare / STEPS:.1f} | {1e3 * loop / STEPS:.1f} | {loop / bare:.3f} |", flush=True)
+    def bare() -> None:
+        for _ in range(STEPS):
+            bare_step(method, ready)
+
+    return loop, bare

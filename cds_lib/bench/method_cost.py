@@ -1,25 +1,24 @@
-"""What a method's step costs beside the arithmetic of its networks: python benchmarks/method_cost.py [METHOD ...]
+"""What a method's step costs beside the arithmetic of its networks.
 
 Forward and backward of every method of the study against bare forward and backward passes of all its networks (student,
-heads, branches; the teacher's forward) on the same views, in turn, in one process, on one thread; medians of 20 rounds
-after a warm-up. The student is the mini profile's resnet18, the teacher its resnet50, batch 64 at 16x16 pixels, 100
-classes, 10,000 training images. A bank's products with every anchor count as arithmetic. Prints a Markdown table.
+heads, branches; the teacher's forward) on the same views. The student is the mini profile's resnet18, the teacher its
+resnet50, batch 64 at 16x16 pixels, 100 classes, 10,000 training images. A bank's products with every anchor count as
+arithmetic.
 """
 
-import statistics
-import sys
-import time
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-import cds_lib.data.augment  # noqa: F401  (as in a training: it keeps freed memory with the process)
+from cds_lib.bench.timing import Row, interleaved
 from cds_lib.methods import create_method
 from cds_lib.methods.sskd import rotated_copies
 from cds_lib.models import create_backbone, forward_stages, pooled, pooled_and_logits, stage_taps
 from cds_lib.study import profiles
 
-ROUNDS = 20
 BATCH, SIZE, CLASSES, IMAGES = 64, 16, 100, 10_000
 TEACHERS = {"sskd": "sskd_teacher", "cds_kd": "cds"}
 METHODS = (
@@ -90,8 +89,14 @@ def networks(method: nn.Module, images: Tensor) -> list[Tensor]:
     return outputs
 
 
-def measure(name: str) -> tuple[float, float]:
-    """Median seconds of the bare passes and of the method's step."""
+def rows(rounds: int) -> Iterator[Row]:
+    """One row a method, of a step."""
+    for name in METHODS:
+        yield Row("method_cost", name, *interleaved(*_steps(name), rounds))
+
+
+def _steps(name: str) -> tuple[Callable[[], None], Callable[[], None]]:
+    """A step of the method, and the bare passes."""
     torch.manual_seed(0)
     method = build(name)
     views = tuple(
@@ -99,25 +104,14 @@ def measure(name: str) -> tuple[float, float]:
     )
     labels, index = torch.randint(CLASSES, (BATCH,)), torch.randperm(IMAGES)[:BATCH]
     more = {"index": index} if getattr(method, "needs_index", False) else {}
-    bare_times, method_times = [], []
-    for round_ in range(ROUNDS + 3):
-        began = time.perf_counter()
+
+    def step() -> None:
+        sum(method(*views, labels=labels, **more).values()).backward()
+        method.zero_grad(set_to_none=True)
+
+    def passes() -> None:
         outputs = [output for output in bare(method, name, views) if output.requires_grad]
         torch.autograd.backward(outputs, [torch.full_like(output, 1e-6) for output in outputs])
         method.zero_grad(set_to_none=True)
-        middle = time.perf_counter()
-        sum(method(*views, labels=labels, **more).values()).backward()
-        method.zero_grad(set_to_none=True)
-        end = time.perf_counter()
-        if round_ >= 3:
-            bare_times.append(middle - began)
-            method_times.append(end - middle)
-    return statistics.median(bare_times), statistics.median(method_times)
 
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    print("| method | bare passes, ms a step | method, ms a step | ratio |\n|---|---|---|---|", flush=True)
-    for name in sys.argv[1:] or METHODS:
-        plain, full = measure(name)
-        print(f"| {name} | {1e3 * plain:.1f} | {1e3 * full:.1f} | {full / plain:.2f} |", flush=True)
+    return step, passes

@@ -1,0 +1,64 @@
+"""Measuring variants of the same work in turn, so that a busy machine slows all of them alike."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+
+WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement: medians in seconds, of ours and of what it is compared with, and their ratio."""
+
+    benchmark: str
+    case: str
+    ours: float
+    reference: float
+
+    @property
+    def ratio(self) -> float:
+        """Ours : reference; below 1 ours is faster."""
+        return self.ours / self.reference
+
+    def as_dict(self) -> dict:
+        """For JSON."""
+        return {**asdict(self), "ratio": self.ratio}
+
+
+def interleaved(ours: Callable[[], object], reference: Callable[[], object], rounds: int) -> tuple[float, float]:
+    """Median seconds of both, called in turn `rounds` times after a warm-up."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for turn in range(WARM_UP + rounds):
+        for call, times in zip((ours, reference), seconds, strict=True):
+            began = time.perf_counter()
+            call()
+            if turn >= WARM_UP:
+                times.append(time.perf_counter() - began)
+    return statistics.median(seconds[0]), statistics.median(seconds[1])
+
+
+def machine() -> dict[str, str]:
+    """What the numbers belong to."""
+    return {
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as handle:
+            return next(line.split(":", 1)[1].strip() for line in handle if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"

@@ -1,0 +1,73 @@
+"""The benchmarks: variants do the same work, turns are fair, results are kept. How fast anything is, is not tested."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cds_lib.bench import augmentation, cli, contrastive_loss, loop_cost, method_cost, timing
+from cds_lib.bench.timing import Row
+from cds_lib.cli import main
+from cds_lib.losses import supcon_loss
+
+
+def test_variants_are_called_in_turn_and_warmed_up():
+    calls = []
+    timing.interleaved(lambda: calls.append("ours"), lambda: calls.append("reference"), 4)
+    assert calls == ["ours", "reference"] * (4 + timing.WARM_UP)
+
+
+def test_the_straightforward_loss_is_the_same_loss():
+    generator = torch.Generator().manual_seed(0)
+    z = F.normalize(torch.randn(4, 2, 16, 8, generator=generator), dim=-1)
+    labels = torch.randint(5, (16,), generator=generator)
+    expected = torch.stack([contrastive_loss.straightforward(tap, labels) for tap in z])
+    torch.testing.assert_close(supcon_loss(z, labels, contrastive_loss.TEMPERATURE), expected)
+
+
+@pytest.mark.parametrize("size", augmentation.IMAGES)
+def test_the_released_views_have_the_size(size):
+    side = augmentation.DECODED if size == 224 else size
+    image = augmentation.Image.new("RGB", (side, side))
+    assert [view(image).shape for view in augmentation.released_views(size)] == [(3, size, size)] * 2
+
+
+@pytest.mark.parametrize("name", method_cost.METHODS)
+def test_the_bare_passes_are_differentiable_networks_of_the_method(name):
+    torch.manual_seed(0)
+    method = method_cost.build(name)
+    views = tuple(torch.randn(4, 3, 16, 16) for _ in range(method.views))
+    outputs = [output for output in method_cost.bare(method, name, views) if output.requires_grad]
+    torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
+    missed = [key for key, p in method.named_parameters() if p.requires_grad and p.grad is None]
+    assert not any(key.startswith("backbone.layer") for key in missed)  # classifiers of heads are left out
+
+
+def test_a_bare_step_leaves_no_gradient(tmp_path):
+    loop, bare = loop_cost._epochs("cds", tmp_path / "checkpoint.pt")
+    loop()
+    assert callable(bare) and not list(tmp_path.iterdir())
+
+
+def test_results_are_printed_and_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(contrastive_loss, "rows", lambda rounds: [Row("contrastive_loss", "2x64 views", 0.002, 0.004)])
+    threads = torch.get_num_threads()
+    assert main(["bench", "contrastive_loss", "--out", str(tmp_path / "new")]) == 0
+    torch.set_num_threads(threads)
+    printed = capsys.readouterr().out
+    assert "| 2x64 views | 2.00 | 4.00 | 0.500 |" in printed
+    assert (tmp_path / "new" / "bench.md").read_text() in printed
+    kept = json.loads((tmp_path / "new" / "bench.json").read_text())
+    assert kept["rows"] == [
+        {"benchmark": "contrastive_loss", "case": "2x64 views", "ours": 0.002, "reference": 0.004, "ratio": 0.5}
+    ]
+    assert kept["machine"]["torch"] == torch.__version__ and kept["rounds"] >= cli.MIN_ROUNDS
+
+
+@pytest.mark.parametrize(
+    ("words", "says"), [(["speed"], "Unknown benchmark 'speed': choose from aug"), (["--rounds", "3"], "at least 20")]
+)
+def test_what_cannot_be_measured_is_one_sentence(words, says, capsys):
+    assert main(["bench", *words]) == 2
+    assert says in capsys.readouterr().err
