@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Similarities of this many pairs are held at a time; beyond it, anchors are worked through in blocks.
-_BLOCK_ELEMENTS = 2**21
+# Similarities of this many pairs are held at a time; beyond it, taps are worked through in groups, and where those of
+# one tap are more, its anchors in blocks.
+_BLOCK_ELEMENTS = 2**22
 
 
 def supcon_loss(z: Tensor, labels: Tensor | None = None, temperature: float = 0.07) -> Tensor:
@@ -65,26 +66,12 @@ class _SupCon(torch.autograd.Function):
         weight = has_positive.to(z.dtype) / has_positive.sum().clamp(min=1)  # (n,)
         loss = z.new_zeros(taps)
         grad = torch.zeros_like(z) if ctx.needs_input_grad[0] else None
-        block = max(1, min(n, _BLOCK_ELEMENTS // (taps * n)))
-        for start in range(0, n, block):
-            rows = slice(start, min(start + block, n))
-            anchors, w = z[:, rows], weight[rows, None]
-            wq = (labels[rows, None] == labels[None, :]).to(z.dtype)  # w Q, (rows, n)
-            wq.diagonal(start).zero_()
-            wq *= w / positives[rows, None].clamp(min=1)
-            s = torch.bmm(anchors, z.mT).div_(temperature)  # (taps, rows, n)
-            s.diagonal(start, 1, 2).fill_(torch.finfo(s.dtype).min / 4)  # finite: 0 * inf is not 0
-            s.sub_(s.amax(-1, keepdim=True))  # changes no loss: the mean over positives is shifted as the log-sum is
-            loss -= s.flatten(1) @ wq.flatten()
-            total = s.exp_().sum(-1, keepdim=True)
-            loss += total.log()[..., 0] @ w[:, 0]
-            if grad is not None:
-                g = s.mul_(w / total).sub_(wq).div_(temperature)  # s holds exp(s - max)
-                if block == n:
-                    torch.bmm(g + g.mT, z, out=grad)
-                else:
-                    grad[:, rows] += torch.bmm(g, z)
-                    grad.baddbmm_(g.mT, anchors)
+        group = max(1, min(taps, _BLOCK_ELEMENTS // n**2))
+        for start in range(0, taps, group):
+            part = slice(start, start + group)
+            _add_loss_and_gradient(
+                z[part], labels, temperature, positives, weight, loss[part], None if grad is None else grad[part]
+            )
         ctx.save_for_backward(grad)
         return loss
 
@@ -93,3 +80,39 @@ class _SupCon(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
         (grad,) = ctx.saved_tensors
         return grad * grad_output[:, None, None], None, None
+
+
+def _add_loss_and_gradient(
+    z: Tensor,
+    labels: Tensor,
+    temperature: float,
+    positives: Tensor,
+    weight: Tensor,
+    loss: Tensor,
+    grad: Tensor | None,
+) -> None:
+    """Of some taps z (taps, n, D): their losses, and their gradients if wanted, go into `loss` and `grad`, zero before.
+
+    With all anchors in one block the gradient is one product, with several it is two a block.
+    """
+    taps, n, _ = z.shape
+    block = max(1, min(n, _BLOCK_ELEMENTS // (taps * n)))
+    for start in range(0, n, block):
+        rows = slice(start, min(start + block, n))
+        anchors, w = z[:, rows], weight[rows, None]
+        wq = (labels[rows, None] == labels[None, :]).to(z.dtype)  # w Q, (rows, n)
+        wq.diagonal(start).zero_()
+        wq *= w / positives[rows, None].clamp(min=1)
+        s = torch.bmm(anchors, z.mT).div_(temperature)  # (taps, rows, n)
+        s.diagonal(start, 1, 2).fill_(torch.finfo(s.dtype).min / 4)  # finite: 0 * inf is not 0
+        s.sub_(s.amax(-1, keepdim=True))  # changes no loss: the mean over positives is shifted as the log-sum is
+        loss -= s.flatten(1) @ wq.flatten()
+        total = s.exp_().sum(-1, keepdim=True)
+        loss += total.log()[..., 0] @ w[:, 0]
+        if grad is not None:
+            g = s.mul_(w / total).sub_(wq).div_(temperature)  # s holds exp(s - max)
+            if block == n:
+                torch.bmm(g + g.mT, z, out=grad)
+            else:
+                grad[:, rows] += torch.bmm(g, z)
+                grad.baddbmm_(g.mT, anchors)

@@ -67,9 +67,11 @@ def train_missing(
 ) -> dict[str, str]:
     """Train what the plan misses; returns {run id: sentence} of the failures. `jobs` 0 fits the machine.
 
+    Runs whose data set is missing or damaged are among the failures, one sentence a set, before the first run starts;
+    the others are trained. They leave no trace and are tried again by the next command.
+
     Raises:
-        UsageError: data that is needed is missing or damaged (checked before the first run starts), the results folder
-            is not writable or in use.
+        UsageError: no run has its data, the results folder is not writable or in use.
     """
     if not plan.missing:
         return {}
@@ -80,38 +82,62 @@ def train_missing(
         progress.say(
             f"{plan.describe()}, {jobs} at a time; each run's own log is in {store.root / 'runs'}/<id>/log.txt"
         )
-        _check_data(plan.missing, data_root)
+        without = _without_data(plan.missing, data_root)
+        if len(without) == len(plan.missing):
+            raise UsageError(next(iter(without.values())))
+        for reason in dict.fromkeys(without.values()):
+            progress.say(f"{list(without.values()).count(reason)} runs are not trained: {reason}")
+        specs = [spec for spec in plan.missing if spec.id not in without]
+        progress.total -= len(without)
         try:
             failed = local_engine.run(
-                plan.missing, store, data_root, jobs=jobs, progress=progress, compile_method=compile_method
+                specs, store, data_root, jobs=jobs, progress=progress, compile_method=compile_method
             )
         except KeyboardInterrupt:
             progress.say("Stopped. Run the same command again to go on: finished runs are kept, started ones resume.")
             raise
         spent = sum(store.metrics(spec.id)["seconds"] for spec in plan.missing if store.is_done(spec.id))
+        lacking = f", {len(without)} lacked their data" if without else ""
         progress.say(
-            f"Trained {len(plan.missing) - len(failed)} runs, {len(failed)} failed; {duration(spent)} of training."
+            f"Trained {len(specs) - len(failed)} runs, {len(failed)} failed{lacking}; {duration(spent)} of training."
         )
-    return failed
+    return without | failed
 
 
-def _check_data(specs: Iterable[RunSpec], data_root: Path) -> None:
-    """Read every real data set once here, so that a missing or damaged one is one sentence and not one a run.
+def _without_data(specs: Iterable[RunSpec], data_root: Path) -> dict[str, str]:
+    """{run id: sentence} of the runs whose data set, or that of a run they start from, is missing or damaged.
 
-    Small images are decoded here, once, into the arrays that the runs map.
+    Every real data set is read once here, so that a fault is one sentence and not one a run. Small images are decoded
+    here, once, into the arrays that the runs map.
     """
+    faults: dict[tuple[str, str | int], str | None] = {}
+    without: dict[str, str] = {}
+    for spec in specs:  # parents come before their children
+        reader = _reader(spec)
+        if spec.budget.source == "real" and (spec.dataset, reader) not in faults:
+            try:
+                _read(spec.dataset, reader, data_root)
+                faults[spec.dataset, reader] = None
+            except UsageError as error:
+                faults[spec.dataset, reader] = str(error)
+        reason = faults.get((spec.dataset, reader)) if spec.budget.source == "real" else None
+        reason = reason or (without.get(spec.parent.id) if spec.parent else None)
+        if reason:
+            without[spec.id] = reason
+    return without
+
+
+def _read(dataset: str, reader: str | int, data_root: Path) -> None:
     from cds_lib.data import coco, registry, sets
 
-    real = [spec for spec in specs if spec.budget.source == "real"]
-    for name, family in dict.fromkeys((spec.dataset, _reader(spec)) for spec in real):
-        if family == "coco":
-            coco.load(data_root, "real")
-        elif family == "files":
-            sets.load_files(name, data_root)
-        elif family == "cifar":
-            sets.load_real(registry.entry(name), data_root)
-        else:
-            sets.load(name, data_root, "real", family)
+    if reader == "coco":
+        coco.load(data_root, "real")
+    elif reader == "files":
+        sets.load_files(dataset, data_root)
+    elif reader == "cifar":
+        sets.load_real(registry.entry(dataset), data_root)
+    else:
+        sets.load(dataset, data_root, "real", reader)
 
 
 def _reader(spec: RunSpec) -> str | int:

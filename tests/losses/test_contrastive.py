@@ -52,12 +52,13 @@ def test_gradient_by_finite_differences():
     assert torch.autograd.gradcheck(lambda z: supcon_loss(z, None, 0.3), z)
 
 
-def test_blocks_of_anchors_change_nothing(monkeypatch):
+@pytest.mark.parametrize("held", [34 * 5, 34**2, 2 * 34**2])  # five anchors of a tap at a time, one tap, two taps
+def test_groups_of_taps_and_blocks_of_anchors_change_nothing(monkeypatch, held):
     z = embeddings(3, 2, 17, 8, dtype=torch.float64).requires_grad_()
     labels = torch.arange(17) % 5
     whole = supcon_loss(z, labels)
     (whole_grad,) = torch.autograd.grad(whole.sum(), z)
-    monkeypatch.setattr(contrastive, "_BLOCK_ELEMENTS", 3 * 34 * 5)  # blocks of 5 of the 34 anchors
+    monkeypatch.setattr(contrastive, "_BLOCK_ELEMENTS", held)
     blocks = supcon_loss(z, labels)
     (blocks_grad,) = torch.autograd.grad(blocks.sum(), z)
     torch.testing.assert_close(blocks, whole, rtol=1e-12, atol=0)

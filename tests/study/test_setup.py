@@ -113,7 +113,7 @@ def dogs(image_size, epochs=2):
 def test_images_too_large_for_memory_are_decoded_as_it_goes(photographs, tmp_path):
     spec = dogs(72)
     assert spec.budget.streamed
-    runner._check_data([spec], photographs)
+    assert runner._without_data([spec], photographs) == {}
     results = []
     for workers in (0, 2):
         store = Store(tmp_path / str(workers))
@@ -135,7 +135,7 @@ def test_small_images_are_decoded_once_into_arrays(photographs, tmp_path):
     assert not spec.budget.streamed and spec.budget.stored_size == 32
     store = Store(tmp_path)
     store.open_for_writing()
-    runner._check_data([spec], photographs)
+    assert runner._without_data([spec], photographs) == {}
     metrics = train(spec, store, photographs)
     assert metrics["test_top1_last"] >= 50  # black against white
     assert list((photographs / "arrays").iterdir())
@@ -145,5 +145,20 @@ def test_small_images_are_decoded_once_into_arrays(photographs, tmp_path):
     "build", [lambda: dogs(28), lambda: dogs(72), lambda: settings.detector("mini", "retinanet", "cds", 0)]
 )
 def test_missing_data_is_one_sentence_before_the_first_run(build, tmp_path):
+    spec = build()
+    store = Store(tmp_path / "results")
     with pytest.raises(UsageError, match="data (fetch|import)"):
-        runner._check_data([build()], tmp_path)
+        runner.train_missing(runner.Plan((), spec.lineage, ()), store, tmp_path)
+    assert store.ids() == []
+
+
+def test_runs_whose_data_is_missing_do_not_keep_the_others_from_training(photographs, tmp_path, capsys):
+    there, absent = dogs(28, epochs=1), replace(dogs(28, epochs=1), dataset="cub200")
+    child = replace(there, setting="finetune", parent=absent)  # its own data is there, that of its parent is not
+    store = Store(tmp_path / "results")
+    failed = runner.train_missing(runner.Plan((), (absent, child, there), ()), store, photographs, jobs=1)
+    assert failed.keys() == {absent.id, child.id} and set(failed.values()) == {failed[absent.id]}
+    assert "CUB-200-2011 is not in" in failed[absent.id] and store.ids() == [there.id]
+    said = capsys.readouterr().out
+    assert said.count("CUB-200-2011 is not in") == 1 and "2 runs are not trained: CUB" in said
+    assert "Trained 1 runs, 0 failed, 2 lacked their data" in said
