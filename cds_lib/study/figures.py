@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cds_lib.files import write_text
 from cds_lib.study import formats
@@ -98,6 +99,7 @@ def accuracy_curves(
         for method, runs in by_method.items():
             _curve(axes, runs, column, methods.index(method), formats.method_name(method))
         axes.set_title(model, fontsize=10)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(color="#dddddd", lw=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[len(panels) :]:

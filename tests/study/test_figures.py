@@ -130,3 +130,9 @@ def test_accuracy_by_fraction_draws_ours_and_the_published_curves():
     assert "baseline, as many steps, paper" not in labels
     published = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
     assert [list(line.get_ydata()) for line in published] == [[60.0, 70.0, 80.0, 90.0]] * 2
+
+
+def test_epochs_are_whole_numbers_on_the_axis():
+    one = pd.DataFrame({"epoch": [24], "test_ap": [0.1]})
+    figure = figures.accuracy_curves({"retinanet": {"baseline": [one]}}, "test_ap", "AP (%)")
+    assert all(tick == int(tick) for tick in figure.axes[0].get_xticks())
