@@ -99,7 +99,7 @@ def accuracy_curves(
         for method, runs in by_method.items():
             _curve(axes, runs, column, methods.index(method), formats.method_name(method))
         axes.set_title(model, fontsize=10)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.grid(color="#dddddd", lw=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[len(panels) :]:
