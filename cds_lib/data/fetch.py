@@ -44,9 +44,9 @@ def md5_of(path: Path) -> str:
 def fetch(entry: DataSet, root: Path, offline: bool = False, out: TextIO | None = None) -> Path:
     """Bring the official files of a data set into `root` and return their folder.
 
-    Does nothing if every official file is there (with its md5, where one is published). An archive that lies in `root` already (put
-    there by hand, or by an earlier fetch) is used without the network. Progress is written to `out` (default: standard
-    error). Raises UsageError: offline although a download is needed, another writer, another folder in the way, wrong
+    Does nothing if every official file is there (with its md5, where one is published). An archive that lies in `root`
+    already (put there by hand, or by an earlier fetch) is used without the network. Progress is written to `out`
+    (default: standard error). Raises UsageError: offline although a download is needed, another writer, another folder in the way, wrong
     checksum, no mirror delivers (the download so far stays as a .part file and is resumed next time).
     """
     out = out or sys.stderr

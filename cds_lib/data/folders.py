@@ -10,8 +10,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,7 @@ from PIL import Image
 
 from cds_lib.data import image_files
 from cds_lib.data.arrays import Arrays, fingerprint
-from cds_lib.data.image_files import THREADS, Listing, some
+from cds_lib.data.image_files import Listing, some
 from cds_lib.data.lock import single_writer
 from cds_lib.data.registry import DataSet
 from cds_lib.errors import UsageError
@@ -182,15 +180,12 @@ def _decoded(paths: list[Path], side: int) -> Iterator[np.ndarray | str]:
             with Image.open(path) as image:
                 pixels = np.asarray(image.convert("RGB"))
         except Exception as error:  # Pillow's decoders raise many kinds
-            return f"cannot be decoded ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+            return image_files.undecodable(error)
         if pixels.shape != (side, side, 3):
             return f"is {pixels.shape[1]} x {pixels.shape[0]}, not {side} x {side}"
         return pixels.transpose(2, 0, 1)
 
-    pending = iter(paths)
-    with ThreadPoolExecutor(THREADS) as pool:
-        while chunk := list(islice(pending, 1024)):  # map() alone would hold every decoded image at once
-            yield from pool.map(decode, chunk)
+    return image_files.mapped(paths, decode)
 
 
 def _split_folder(folder: Path, names: tuple[str, ...]) -> Path:

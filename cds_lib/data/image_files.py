@@ -82,7 +82,7 @@ def fingerprint(listing: Listing) -> str:
 
 def broken_images(paths: Sequence[Path]) -> list[str]:
     """Decode every image; for each that cannot be, its path and what is wrong."""
-    found = _mapped(paths, _fault)
+    found = mapped(paths, _fault)
     return [f"{path}: {fault}" for path, fault in zip(paths, found, strict=True) if fault]
 
 
@@ -112,7 +112,7 @@ def _decode_all(listing: Listing, folder: Path, side: int) -> None:
             paths = listing.paths(split)
             shape = (len(paths), 3, side, side)
             images = np.lib.format.open_memmap(building / f"{split}.npy", mode="w+", dtype=np.uint8, shape=shape)
-            for row, decoded in enumerate(_mapped(paths, lambda path: _square(path, side))):
+            for row, decoded in enumerate(mapped(paths, lambda path: _square(path, side))):
                 if isinstance(decoded, str):
                     broken.append(f"{paths[row]}: {decoded}")
                 else:
@@ -137,7 +137,7 @@ def _square(path: Path, side: int) -> np.ndarray | str:
         with Image.open(path) as image:
             image = image.convert("RGB")
     except Exception as error:  # Pillow's decoders raise many kinds
-        return _reason(error)
+        return undecodable(error)
     factor = side / min(image.size)
     width, height = (max(side, round(length * factor)) for length in image.size)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
@@ -150,15 +150,17 @@ def _fault(path: Path) -> str | None:
         with Image.open(path) as image:
             image.load()
     except Exception as error:
-        return _reason(error)
+        return undecodable(error)
     return None
 
 
-def _reason(error: Exception) -> str:
+def undecodable(error: Exception) -> str:
+    """What is wrong with a file that Pillow cannot decode, in one phrase."""
     return f"cannot be decoded ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
 
 
-def _mapped(paths: Iterable[Path], function: Callable[[Path], Any]) -> Iterator[Any]:
+def mapped(paths: Iterable[Path], function: Callable[[Path], Any]) -> Iterator[Any]:
+    """The function of every path, in order, by a few threads and a part of the paths at a time."""
     pending = iter(paths)
     with ThreadPoolExecutor(THREADS) as pool:
         while chunk := list(islice(pending, 1024)):  # map() alone would hold every result at once
