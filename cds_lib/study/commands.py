@@ -89,12 +89,13 @@ def status(options: argparse.Namespace) -> int:
 def _select(only: str) -> tuple[list[Table], list[Path]]:
     """The tables and the notebook files that --only names; all of them when it is empty."""
     files = {path.stem: path for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
-    names = [name.strip() for name in only.split(",") if name.strip()] or list(dict.fromkeys([*files, *TABLES]))
+    everything = list(dict.fromkeys([*files, *TABLES]))
+    names = [name.strip() for name in only.split(",") if name.strip()] if only else everything
+    if not names:
+        raise UsageError(f"--only names no table and no notebook: choose from {', '.join(everything)}.")
     for name in names:
         if name not in files and name not in TABLES:
-            raise UsageError(
-                f"There is no table or notebook {name!r}: choose from {', '.join(dict.fromkeys([*files, *TABLES]))}."
-            )
+            raise UsageError(f"There is no table or notebook {name!r}: choose from {', '.join(everything)}.")
     return [TABLES[name] for name in names if name in TABLES], [files[name] for name in names if name in files]
 
 
@@ -131,7 +132,7 @@ def _dry_run(plan: runner.Plan, store: Store) -> int:
         print(f"  to train: {spec.id} {spec.label}")
     known: dict[str, list[float]] = {}  # id with seed 0 -> seconds of the finished seeds
     for spec in plan.done:
-        known.setdefault(spec.with_seed(0).id, []).append(store.metrics(spec.id)["seconds"])
+        known.setdefault(spec.with_seed(0).id, []).append(store.metric(spec.id, "seconds"))
     cells = [spec.with_seed(0).id for spec in plan.missing]
     if cells and all(cell in known for cell in cells):
         seconds = sum(sum(known[cell]) / len(known[cell]) for cell in cells)

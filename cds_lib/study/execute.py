@@ -49,6 +49,8 @@ def execute(
     run_dir = store.run_dir(spec.id)
     if store.is_done(spec.id) and store.model(spec.id).exists():
         return store.metrics(spec.id)
+    if (run_dir / "spec.json").exists():
+        store.spec(spec.id)  # what lies in a folder that was renamed is another run's, its checkpoint too
     with store.lock_run(spec.id), _recorded(spec, store):
         for leftover in run_dir.glob(".*.part"):  # of a process that was killed while it wrote
             leftover.unlink()
@@ -72,7 +74,8 @@ def execute(
         )
         checkpoint.save(store.model(spec.id), {"method": setup.method.state_dict(), "spec": spec.canonical})
         metrics = _metrics(rows, target)
-        write_json(run_dir / "metrics.json", metrics)
+        store.write_status(spec.id, state="done", finished=_now())
+        write_json(run_dir / "metrics.json", metrics)  # last: from here on the run is finished
         store.checkpoint(spec.id).unlink(missing_ok=True)
     return metrics
 
@@ -100,7 +103,6 @@ def _recorded(spec: RunSpec, store: Store) -> Iterator[None]:
         if failure is error:
             raise
         raise failure from error
-    store.write_status(spec.id, state="done", finished=_now())
 
 
 def _one_sentence(error: BaseException) -> BaseException:
@@ -108,7 +110,7 @@ def _one_sentence(error: BaseException) -> BaseException:
         return error
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return RunError("The GPU is out of memory: give it fewer jobs (--jobs) or choose a GPU with more memory.")
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's is a RuntimeError
         return RunError("This machine is out of memory: run fewer jobs at a time (--jobs).")
     if isinstance(error, OSError):
         return RunError(f"A file could not be written or read ({error}): free space or fix the folder, then run again.")
