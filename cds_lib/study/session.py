@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cds_lib.data.registry import data_root as find_data_root
+from cds_lib.errors import UsageError
 from cds_lib.study import profiles, runner
 from cds_lib.study.store import Store
 from cds_lib.study.tables import Table, find_table

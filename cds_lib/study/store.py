@@ -67,9 +67,7 @@ class Store:
         except UsageError as error:
             raise self._damaged(run_id, "spec.json", error) from error
         if spec.id != run_id:
-            raise self._damaged(
-                run_id, "spec.json", f"it is that of run {spec.id}, so the folder was renamed or copied"
-            )
+            raise self._damaged(run_id, "spec.json", f"it is that of run {spec.id}: the folder was renamed or copied")
         return spec
 
     def metrics(self, run_id: str) -> dict[str, float]:
@@ -97,10 +95,8 @@ class Store:
         status = self._json(run_id, "status.json", path)
         if not _is_status(status):
             raise self._damaged(run_id, "status.json", "it lacks the state, or a value has another type", path)
-        if status["state"] == "running" and not is_locked(self.run_dir(run_id) / ".lock"):
-            status["state"] = "interrupted"
-        if status["state"] == "done" and not self.is_done(run_id):
-            status["state"] = "interrupted"  # in the instant before its metrics were written
+        if status["state"] == "running" or (status["state"] == "done" and not self.is_done(run_id)):
+            status["state"] = "running" if is_locked(self.run_dir(run_id) / ".lock") else "interrupted"
         return status
 
     def history(self, run_id: str) -> pd.DataFrame:
@@ -116,11 +112,9 @@ class Store:
             frame = pd.read_csv(io.StringIO(text))
         except (OSError, ValueError) as error:
             raise self._damaged(run_id, "history.csv", error, cure) from error
-        numeric = all(pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes)
         rows = len(frame)
-        if not (
-            text.endswith("\n") and numeric and frame.get("epoch", pd.Series()).tolist() == list(range(1, rows + 1))
-        ):
+        whole = text.endswith("\n") and all(pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes)
+        if not whole or "epoch" not in frame or frame["epoch"].tolist() != list(range(1, rows + 1)):
             raise self._damaged(run_id, "history.csv", "it is not one whole row of numbers an epoch", cure)
         if self.is_done(run_id) and self.metrics(run_id).get("epochs", rows) != rows:
             raise self._damaged(run_id, "history.csv", f"it has {rows} rows, fewer or more than the run has epochs")
