@@ -3,6 +3,7 @@
 `python sweeps.py RUN-ALL-ARGUMENTS` is `python -m cds_lib` with one more table, `faults`, of four runs of a second.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -39,6 +40,26 @@ def build(profile, seeds):
 
 TABLE = Table("faults", "Faults", "Does it survive?", "nothing published", build)
 RUNS = TABLE.runs("smoke", (0,))
+
+
+HISTORY = "epoch,lr,train_loss,images_per_second,test_top1,seconds\n1,0.1,2.3,900.0,,1.5\n2,0.1,2.2,900.0,,1.5\n"
+HISTORY += "3,0.1,2.1,900.0,11.5,1.5\n"
+DATA = {"kind": "standin", "complete": False, "verified": False, "train": 40, "test": 20, "sha256": "0" * 64}
+
+
+def pretend(store, spec, number):
+    """The files of a finished run whose top-1 is 10 + `number`, as a training leaves them."""
+    folder = store.run_dir(spec.id)
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
+    status = {"state": "done", "error": None, "started": "2026-01-02T10:00:00+00:00", "finished": None, "data": DATA}
+    status |= {"machine": "Linux", "device": "cpu", "code": "0123456789ab", "versions": {"torch": "2.9"}}
+    (folder / "status.json").write_text(json.dumps(status))
+    epochs = spec.budget.epochs
+    (folder / "history.csv").write_text("".join(HISTORY.splitlines(True)[: epochs + 1]))
+    metrics = {"test_top1_last": 10.0 + number, "test_top1_best": 12.0 + number, "epochs": epochs, "seconds": 4.5}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "model.pt").write_bytes(b"weights")
 
 
 def start(results, *arguments, **options):
