@@ -80,13 +80,16 @@ def read(folder: Path) -> DetectionData:
     """The set in a folder of the published layout, or a subset of it. Raises UsageError as `load`."""
     contents = {split: _json(folder / "annotations" / f"instances_{split}2017.json") for split in ("train", "val")}
     train, val = (_images(contents[split], folder / f"{split}2017", {}) for split in ("train", "val"))
+    names, others = (_names(content, folder) for content in contents.values())
+    if names != others or not names:
+        raise UsageError(f"{folder}: train and val do not name the same categories; get COCO's annotations again.")
     missing = [str(image.path) for image in (*train, *val) if not image.path.is_file()]
     if missing:
         raise UsageError(
             f"{len(missing)} of {len(train) + len(val)} images are missing ({some(missing)}); put them back, or fetch "
             "or import the set again."
         )
-    return _data(train, val, _names(contents["train"], folder), "official", "")
+    return _data(train, val, names, "official", "")
 
 
 def import_coco(folder: Path, root: Path) -> dict:
