@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.step_cost import image_counts, step_cost
-from cds_lib.study.tables import Table
 
 # The rate at which training FLOPs are turned into GPU-hours. It is published, not ours: the README of airbench states
 # 32.3 PFLOP in 7 minutes on one A100 for its standard ResNet-18 on CIFAR-10 (200 epochs of 50,000 images; 3 x 2 x 0.556
@@ -91,12 +90,3 @@ def total(specs: Iterable[RunSpec]) -> Total:
         model_bytes=sum(cost.model_bytes for cost in costs),
         peak_bytes=max((cost.checkpoint_bytes for cost in costs), default=0),
     )
-
-
-def rows(tables: Iterable[Table], profile: str, seeds: tuple[int, ...]) -> list[tuple[str, Total]]:
-    """One row a table, and with several tables the union, in which runs that they share are counted once."""
-    runs = {table.name: table.runs(profile, seeds) for table in tables}
-    found = [(name, total(specs)) for name, specs in runs.items()]
-    if len(runs) > 1:
-        found.append(("together", total(spec for specs in runs.values() for spec in specs)))
-    return found
