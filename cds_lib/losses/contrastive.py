@@ -119,8 +119,8 @@ def _add_loss_and_gradient(
             continue
         softmax.mul_(w / total)  # w softmax(s)
         if block == n:
-            # z z^T and w Q are symmetric, so the transpose of w softmax(s) is exp(s_ak - log_sum_k) w_k: reading a large
-            # matrix across its rows would take longer than a second exponential.
+            # z z^T and w Q are symmetric, so the transpose of w softmax(s) is exp(s_ak - log_sum_k) w_k: reading a
+            # large matrix across its rows would take longer than a second exponential.
             s.add_(largest).sub_(total.log().add_(largest).mT).exp_().mul_(weight)
             torch.bmm(s.add_(softmax).sub_(wq, alpha=2).div_(temperature), z, out=grad)
         else:
