@@ -52,13 +52,13 @@ class Training(submitit.helpers.Checkpointable):
         """Runs in the job, where the code is the snapshot's. RunError without the weights it starts from."""
         import torch
 
-        from cds_lib.study.worker import train
+        from cds_lib.study.worker import train_logged
 
         spec, store = RunSpec.from_dict(self.spec), Store(self.results)
         if spec.parent and not store.model(spec.parent.id).exists():
             raise RunError(lacks_parent(spec))
         cpus = int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
-        train(
+        train_logged(
             spec,
             store,
             Path(self.data_root),

