@@ -63,20 +63,30 @@ def make_plan(tables: Iterable[Table], profile: str, seeds: tuple[int, ...], sto
 
 
 def train_missing(
-    plan: Plan, store: Store, data_root: Path, *, jobs: int = 0, compile_method: bool = False
+    plan: Plan,
+    store: Store,
+    data_root: Path,
+    *,
+    jobs: int = 0,
+    processes: int = 1,
+    compile_method: bool = False,
 ) -> dict[str, str]:
-    """Train what the plan misses; returns {run id: sentence} of the failures. `jobs` 0 fits the machine.
+    """Train what the plan misses; returns {run id: sentence} of the failures.
+
+    `jobs` runs at a time (0: what fits the machine), each spread over `processes`.
 
     Runs whose data set is missing or damaged are among the failures, one sentence a set, before the first run starts;
     the others are trained. They leave no trace and are tried again by the next command.
 
     Raises:
-        UsageError: no run has its data, the results folder is not writable or in use.
+        UsageError: no run has its data, the results folder is not writable or in use, a run needs more GPUs than there
+            are.
     """
     if not plan.missing:
         return {}
+    fitting = local_engine.default_jobs(processes)
     store.open_for_writing()
-    jobs = min(jobs or local_engine.default_jobs(), len(plan.missing))
+    jobs = min(jobs or fitting, len(plan.missing))
     with store.lock():
         progress = Progress(plan.total, len(plan.done) + len(plan.failed), jobs, store.root / "log.txt")
         progress.say(
@@ -91,7 +101,13 @@ def train_missing(
         progress.total -= len(without)
         try:
             failed = local_engine.run(
-                specs, store, data_root, jobs=jobs, progress=progress, compile_method=compile_method
+                specs,
+                store,
+                data_root,
+                jobs=jobs,
+                progress=progress,
+                processes=processes,
+                compile_method=compile_method,
             )
         except KeyboardInterrupt:
             progress.say("Stopped. Run the same command again to go on: finished runs are kept, started ones resume.")

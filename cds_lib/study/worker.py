@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from cds_lib.errors import RunError, UsageError
-from cds_lib.study.execute import execute
+from cds_lib.study.launch import train
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
@@ -23,26 +23,28 @@ def work(
     spec: dict[str, Any],
     results: str,
     data_root: str,
+    processes: int,
     threads: int,
     workers: int,
-    gpu: str | None,
+    gpus: str | None,
     compile_method: bool,
     news: Any,
 ) -> None:
-    """Train one run; send ("progress", epochs), then ("done", metrics) or ("failed", sentence) to `news`."""
+    """Train one run on `processes`; send ("progress", epochs), then ("done", metrics) or ("failed", sentence)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     _die_with_the_parent()
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     torch.set_num_threads(threads)
     run = RunSpec.from_dict(spec)
     store = Store(results)
     try:
         _send_output_to(store.run_dir(run.id) / "log.txt")
-        metrics = execute(
+        metrics = train(
             run,
             store,
             Path(data_root),
+            processes=processes,
             compile_method=compile_method,
             workers=workers,
             on_progress=lambda epochs: news.send(("progress", epochs)),

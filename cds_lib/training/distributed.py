@@ -143,6 +143,11 @@ class _Gather(torch.autograd.Function):
         return grad[ctx.share.of(ctx.total)], None, None
 
 
+def missed_another(error: BaseException) -> bool:
+    """Whether this is what a process runs into when another one has gone."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
 @contextlib.contextmanager
 def joined(device_type: str, timeout: timedelta = TIMEOUT) -> Iterator[tuple[Group, torch.device]]:
     """Join the processes that torchrun has started; yields the group and the device of this process.
