@@ -122,8 +122,8 @@ def images_an_epoch(count: int, batch_size: int, share: Share) -> int:
     smallest = used % batch_size or batch_size
     if smallest < 2 * share.world:
         raise UsageError(
-            f"{count} images in batches of {batch_size} leave a batch of {smallest}, and each process must get two images "
-            f"of every batch for its batch norms: use at most {smallest // 2} processes."
+            f"{count} images in batches of {batch_size} leave a batch of {smallest}, and batch norm needs two images in "
+            f"each of {share.world} processes: {smallest // 2} is the largest number of processes."
         )
     return used
 

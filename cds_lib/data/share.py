@@ -16,7 +16,9 @@ class Share:
         """The part of `count` images, of this process or of another. The parts of all make up the whole, in order; the
         first ones are the larger, so that only later processes are ever without an image."""
         rank = self.rank if rank is None else rank
-        return slice(-(-count * rank // self.world), -(-count * (rank + 1) // self.world))
+        size, rest = divmod(count, self.world)
+        start = rank * size + min(rank, rest)
+        return slice(start, start + size + (rank < rest))
 
 
 WHOLE = Share()

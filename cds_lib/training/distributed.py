@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -111,9 +112,13 @@ class Group(WholeBatch):
         if self.world == 1:
             return method
         devices = None if (device := next(method.parameters()).device).type == "cpu" else [device]
-        return DistributedDataParallel(
-            method, device_ids=devices, broadcast_buffers=False, find_unused_parameters=not classifies
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", FutureWarning
+            )  # its new name, forward_sync_buffers, is not in older PyTorch
+            return DistributedDataParallel(
+                method, device_ids=devices, broadcast_buffers=False, find_unused_parameters=not classifies
+            )
 
     def equalise(self, method: nn.Module) -> None:
         """Give all processes the buffers of the first, as DDP does: evaluation and checkpoint use those."""
