@@ -13,6 +13,7 @@ import re
 import secrets
 import shlex
 import shutil
+import signal
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
@@ -57,15 +58,22 @@ class Training(submitit.helpers.Checkpointable):
         spec, store = RunSpec.from_dict(self.spec), Store(self.results)
         if spec.parent and not store.model(spec.parent.id).exists():
             raise RunError(lacks_parent(spec))
+        told_to_end: list[int] = []
+        signal.signal(signal.SIGTERM, lambda number, frame: told_to_end.append(number))
         cpus = int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
-        train_logged(
-            spec,
-            store,
-            Path(self.data_root),
-            threads=cpus if torch.cuda.is_available() else 1,  # as in the local engine: the same results on a CPU
-            workers=cpus,
-            compile_method=self.compile_method,
-        )
+        try:
+            train_logged(
+                spec,
+                store,
+                Path(self.data_root),
+                threads=cpus if torch.cuda.is_available() else 1,  # as in the local engine: the same results on a CPU
+                workers=cpus,
+                compile_method=self.compile_method,
+            )
+        except Exception:
+            if told_to_end:  # Slurm tells all processes of a job: the training failed because its workers have ended
+                store.write_status(spec.id, state="interrupted", error=None)
+            raise
 
 
 def parse_options(assignments: Iterable[str]) -> dict[str, Any]:
