@@ -211,6 +211,8 @@ def _submit_array(
         # Python looks for modules in the working directory first: it must not be a checkout that changes.
         additional_parameters={"chdir": str(code), "requeue": True},
         stderr_to_stdout=True,
+        # Since 22.05 srun, which starts the task, does not take this over from the job: the task would have one core.
+        srun_args=[f"--cpus-per-task={options.get('cpus_per_task', 1)}"],
         **({"array_parallelism": jobs} if jobs else {}),
         **({"dependency": "afterany:" + ":".join(after)} if after else {}),
     )

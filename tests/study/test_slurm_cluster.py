@@ -114,7 +114,8 @@ def test_a_cancelled_run_and_one_that_is_queued_again_end_like_an_undisturbed_on
 
     from cds_lib.study.execute import execute
 
-    store, spec = Store(tmp_path / "results"), tiny("baseline", epochs=40)
+    store, spec = Store(tmp_path / "results"), tiny("baseline", epochs=30)
+    child = replace(tiny("baseline", seed=1), parent=spec)
     store.open_for_writing()
 
     def epochs():
@@ -129,16 +130,17 @@ def test_a_cancelled_run_and_one_that_is_queued_again_end_like_an_undisturbed_on
     assert f"Slurm job {cancelled.id} (CANCELLED) has ended, its log is {cancelled.log}" in failed[spec.id]
     assert store.status(spec.id)["state"] == "interrupted"
     before = epochs()
-    assert 1 <= before < 40
+    assert 1 <= before < 30
 
-    assert train([spec], store, slurm_engine.submit) == {}
+    assert train([spec, child], store, slurm_engine.submit) == {}
     wait_until(lambda: epochs() > before)
     job = slurm_jobs.alive(store)[spec.id]
     slurm("scancel", "--signal=USR2", job.id)  # what Slurm sends before it preempts a job or its time is over
     wait_until(lambda: slurm_jobs.alive(store)[spec.id].state == "PENDING")
-    assert epochs() < 40
+    assert epochs() < 30
     assert store.status(spec.id)["state"] == "interrupted"
-    assert slurm_engine.wait([spec], store, Progress(1, 0, 1)) == {}
+    assert slurm_jobs.alive(store)[child.id].reason == "Dependency"  # it goes on waiting
+    assert slurm_engine.wait([spec, child], store, Progress(2, 0, 2)) == {}
     assert slurm_jobs.jobs(store)[spec.id].id == job.id  # the same job, started twice
     assert "Requeued job" in (store.run_dir(spec.id) / "log.txt").read_text()
 
