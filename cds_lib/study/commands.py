@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cds_lib.data import registry
 from cds_lib.data.cli import data_state
 from cds_lib.errors import RunError, UsageError
-from cds_lib.study import local_engine, profiles, runner, settings, slurm_jobs
+from cds_lib.study import dry_run, local_engine, profiles, runner, settings, slurm_jobs
 from cds_lib.study.progress import duration
 from cds_lib.study.session import REPOSITORY, results_dir
 from cds_lib.study.spec import RunSpec
@@ -44,7 +44,9 @@ def run_all(options: argparse.Namespace) -> int:
     if options.dry_run or not plan.missing:  # the training says it otherwise
         print(f"{plan.describe()}.", flush=True)
     if options.dry_run:
-        return _dry_run(plan, store)
+        for line in dry_run.lines(plan, tables, profile, seeds, store):
+            print(line)
+        return 0
     store.open_for_writing()
     failed = runner.train_missing(
         plan, store, data_root, jobs=options.jobs, compile_method=options.compile, slurm=slurm
@@ -152,19 +154,6 @@ def _list(tables: list[Table], notebook_files: list[Path], data_root: Path) -> i
     for entry in registry.entries().values():
         state, where = data_state(entry, data_root)
         print(f"  {entry.name:28} {state:38} {entry.title}")
-    return 0
-
-
-def _dry_run(plan: runner.Plan, store: Store) -> int:
-    for spec in plan.missing:
-        print(f"  to train: {spec.id} {spec.label}")
-    known: dict[str, list[float]] = {}  # id with seed 0 -> seconds of the finished seeds
-    for spec in plan.done:
-        known.setdefault(spec.with_seed(0).id, []).append(store.metrics(spec.id)["seconds"])
-    cells = [spec.with_seed(0).id for spec in plan.missing]
-    if cells and all(cell in known for cell in cells):
-        seconds = sum(sum(known[cell]) / len(known[cell]) for cell in cells)
-        print(f"About {duration(seconds)} of training, from the finished runs with other seeds.")
     return 0
 
 

@@ -51,13 +51,13 @@ class Training(submitit.helpers.Checkpointable):
 
     def __call__(self) -> None:
         """Runs in the job, where the code is the snapshot's. RunError without the weights it starts from."""
+        spec, store = RunSpec.from_dict(self.spec), Store(self.results)
+        if spec.parent and not store.model(spec.parent.id).exists():
+            raise RunError(lacks_parent(spec))
         import torch
 
         from cds_lib.study.worker import train_logged
 
-        spec, store = RunSpec.from_dict(self.spec), Store(self.results)
-        if spec.parent and not store.model(spec.parent.id).exists():
-            raise RunError(lacks_parent(spec))
         told_to_end: list[int] = []
         signal.signal(signal.SIGTERM, lambda number, frame: told_to_end.append(number))
         cpus = int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
