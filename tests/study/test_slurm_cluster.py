@@ -32,7 +32,7 @@ def tiny(method, seed=0, epochs=1, **options):
 
 def train(specs, store, action=slurm_engine.run, **more):
     progress = Progress(len(specs), 0, 2)
-    how = {"jobs": 2, "options": {"time": 10}, "compile_method": False, "progress": progress}
+    how = {"jobs": 2, "processes": 1, "options": {"time": 10}, "compile_method": False, "progress": progress}
     return action(specs, store, Path("none"), **how, **more)
 
 

@@ -256,7 +256,7 @@ def test_a_training_that_loses_its_workers_to_scancel_is_interrupted(cancelled, 
     before = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(RunError, match="Terminated"):
-            slurm_engine.Training(run, store, tmp_path, False)()
+            slurm_engine.Training(run, store, tmp_path, 1, False)()
     finally:
         signal.signal(signal.SIGTERM, before)
     assert store.status(run.id)["state"] == state
@@ -265,5 +265,5 @@ def test_a_training_that_loses_its_workers_to_scancel_is_interrupted(cancelled, 
 def test_a_job_without_the_weights_it_starts_from_leaves_no_trace(tmp_path):
     child = spec(1, spec(0))
     with pytest.raises(RunError, match=f"It starts from run {child.parent.id} .* which has failed"):
-        slurm_engine.Training(child, Store(tmp_path), tmp_path, False)()
+        slurm_engine.Training(child, Store(tmp_path), tmp_path, 1, False)()
     assert not list(tmp_path.iterdir())
