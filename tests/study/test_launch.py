@@ -42,7 +42,7 @@ def descendants(pid):
 
 def ranks():
     """The processes that train a run for this test, and nothing else."""
-    return {p for p, c in descendants(os.getpid()).items() if " -m cds_lib.study.launch" in c and "torch.dis" not in c}
+    return {p for p, c in descendants(os.getpid()).items() if " -m cds_lib.study.rank" in c and "torch.dis" not in c}
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
@@ -103,7 +103,7 @@ def test_a_process_ends_when_its_launcher_has_gone(tmp_path):
         server.bind(address)
         server.listen(1)
         process = subprocess.Popen(
-            [sys.executable, "-m", "cds_lib.study.launch", address],
+            [sys.executable, "-m", "cds_lib.study.rank", address],
             env={**os.environ, "PYTHONPATH": str(ROOT), **where},
             stderr=subprocess.DEVNULL,
         )
@@ -156,6 +156,18 @@ def test_the_most_telling_end_is_the_reason(tmp_path, monkeypatch, words, says):
         launch.train(spec, store, tmp_path, processes=2, on_progress=heard.append)
     assert store.status(spec.id)["state"] == "failed" and says in store.status(spec.id)["error"]
     assert heard == [word[1] for speaker in words for word in speaker if word[0] == "progress"]
+
+
+def test_a_run_that_another_command_trains_is_left_alone(tmp_path, monkeypatch):
+    words = [[("failed", "Run 1 is being trained by process 2.")], [("lost", "gloo")]]
+    code = SPEAKERS.replace("{words}", repr(words))
+    monkeypatch.setattr(launch, "_start", lambda _, address: subprocess.Popen([sys.executable, "-c", code, address]))
+    store, spec = Store(tmp_path), tiny(2)
+    with store.lock_run(spec.id):
+        store.write_status(spec.id, state="running")
+        with pytest.raises(RunError, match="is being trained by process 2"):
+            launch.train(spec, store, tmp_path, processes=2)
+        assert store.status(spec.id) == {"state": "running"}
 
 
 def test_gpus_are_shared_out_and_too_few_are_one_sentence(tmp_path, monkeypatch):
