@@ -113,8 +113,9 @@ def _recorded(spec: RunSpec, store: Store) -> Iterator[None]:
         yield
     except BaseException as error:
         with contextlib.suppress(OSError):  # a full disk must not hide the failure itself
-            state = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
-            store.write_status(spec.id, state=state, error=str(error), finished=_now())
+            stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+            outcome = {"state": "interrupted"} if stopped else {"state": "failed", "error": str(error)}
+            store.write_status(spec.id, **outcome, finished=_now())
         raise
     store.write_status(spec.id, state="done", finished=_now())
 
