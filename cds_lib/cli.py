@@ -16,6 +16,9 @@ from cds_lib.study import commands, profiles
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and turn what can go wrong into one line and an exit code."""
     options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # a path may hold what the terminal's encoding does not
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return options.handler(options)
     except UsageError as error:

@@ -121,12 +121,13 @@ def _slurm_options(options: argparse.Namespace) -> dict[str, Any] | None:
 def _select(only: str) -> tuple[list[Table], list[Path]]:
     """The tables and the notebook files that --only names; all of them when it is empty."""
     files = {path.stem: path for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
-    names = [name.strip() for name in only.split(",") if name.strip()] or list(dict.fromkeys([*files, *TABLES]))
+    everything = list(dict.fromkeys([*files, *TABLES]))
+    names = [name.strip() for name in only.split(",") if name.strip()] if only else everything
+    if not names:
+        raise UsageError(f"--only names no table and no notebook: choose from {', '.join(everything)}.")
     for name in names:
         if name not in files and name not in TABLES:
-            raise UsageError(
-                f"There is no table or notebook {name!r}: choose from {', '.join(dict.fromkeys([*files, *TABLES]))}."
-            )
+            raise UsageError(f"There is no table or notebook {name!r}: choose from {', '.join(everything)}.")
     return [TABLES[name] for name in names if name in TABLES], [files[name] for name in names if name in files]
 
 

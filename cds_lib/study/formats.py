@@ -152,7 +152,8 @@ def markdown_table(frame: pd.DataFrame, table: Table) -> str:
     for _, row in frame.iterrows():
         lines.append([*(str(row[name]) for name in groups), method_name(row["method"]), *cells(row).values()])
     body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return f"# {table.title}\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes(frame, table)) + "\n"
+    text = f"# {table.title}\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes(frame, table)) + "\n"
+    return text.replace("<", "&lt;")  # Markdown would take it for HTML
 
 
 _LATEX = {

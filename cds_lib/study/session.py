@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cds_lib.data.registry import data_root as find_data_root
+from cds_lib.errors import UsageError
 from cds_lib.study import profiles, runner
 from cds_lib.study.store import Store
 from cds_lib.study.tables import Table, find_table
@@ -65,8 +66,14 @@ def open_study(
     """Open a table of the study. Empty arguments mean the defaults of `run_all.sh`.
 
     Raises:
-        UsageError: unknown table or profile, seeds that are no whole numbers.
+        UsageError: unknown table or profile, seeds that are no whole numbers, arguments of another type.
     """
+    texts = {"table": table, "profile": profile, "results": results, "data_root": data_root, "seeds": seeds}
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            raise UsageError(f'{name} must be a text, such as seeds = "0,1", not {value!r}.')
+    if type(jobs) is not int or jobs < 0:
+        raise UsageError(f"jobs must be a whole number, 0 for as many as the machine has room for, not {jobs!r}.")
     return Session(
         find_table(table),
         profiles.check_profile(profile),

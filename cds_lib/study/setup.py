@@ -14,6 +14,7 @@ from torch import nn
 from cds_lib.data import sets, splits
 from cds_lib.data.batches import Batches, evaluation_batches
 from cds_lib.data.stream import StreamedBatches, streamed_evaluation
+from cds_lib.errors import RunError
 from cds_lib.evaluation.accuracy import evaluate
 from cds_lib.methods import create_method
 from cds_lib.models import create_backbone, create_detector
@@ -190,7 +191,12 @@ def load_trained(spec: RunSpec, classes: int, store: Store) -> nn.Module:
 
 
 def _weights(spec: RunSpec, store: Store) -> dict[str, torch.Tensor]:
-    return checkpoint.load(store.model(spec.id), torch.device("cpu"))["method"]
+    """What the run has learned; RunError if the file is damaged or holds the weights of another run."""
+    path = store.model(spec.id)
+    state = checkpoint.load(path, torch.device("cpu"))
+    if state.get("spec") != spec.canonical or not isinstance(state.get("method"), dict):
+        raise RunError(f"{path} does not hold the weights of run {spec.id}: delete it and run again.")
+    return state["method"]
 
 
 def _load_backbone(backbone: nn.Module, spec: RunSpec, store: Store) -> None:
