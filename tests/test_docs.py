@@ -9,7 +9,7 @@ import pytest
 from cds_lib.data import augment, registry, views
 from cds_lib.losses import supcon_loss
 from cds_lib.methods import ContrastiveDeepSupervision, DeeplySupervisedNet
-from cds_lib.models import projection_heads
+from cds_lib.models import create_backbone, projection_heads
 from cds_lib.study import formats, profiles, report, settings
 from cds_lib.study.tables import TABLES
 
@@ -74,7 +74,9 @@ def test_the_defaults_of_the_method():
     assert smoke == paper and mini == first_notebook == {**paper, "weight": mini["weight"]}
     assert spec("paper", "cds_simclr").options == paper
     library = {name: default(ContrastiveDeepSupervision, name) for name in paper}
-    assert {**library, "taps": list(library["taps"])} == paper
+    assert library.pop("taps") is None  # all four of the study's networks
+    assert library == {name: value for name, value in paper.items() if name != "taps"}
+    assert paper["taps"] == list(ContrastiveDeepSupervision(create_backbone("resnet18", 2, width=0.0625), 2).taps)
     assert default(ContrastiveDeepSupervision, "use_labels") is True
     assert default(supcon_loss, "temperature") == paper["temperature"]
     units = [len(head.units) for head in projection_heads([8, 8, 8], 8)]
@@ -174,7 +176,30 @@ def test_the_constants_of_the_augmentation():
     assert f"{side // 8} and {side // 2} at {side}x{side}" in says
 
 
-@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+EXAMPLES = [
+    (page, code)
+    for page in PAGES
+    for code in re.findall(r"^```python\n(import timm\n.+?)^```", (ROOT / page).read_text("utf-8"), re.M | re.S)
+]
+
+
+@pytest.mark.parametrize(("page", "code"), EXAMPLES, ids=[page for page, _ in EXAMPLES])
+def test_the_example_runs_as_it_stands(page, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(code, names)
+    assert len(names["losses"]) == 5 and names["logits"].shape == (8, 10)
+    with names["torch"].no_grad():
+        same = names["plain"].eval()(names["view1"])
+    assert names["torch"].equal(same, names["logits"])
+
+
+def test_there_is_an_example():
+    assert "docs/models.md" in dict(EXAMPLES)
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_relative_links_and_named_files_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#\s]+)", text):

@@ -1,4 +1,4 @@
-"""The pictures and tables of the first notebook: the two views, the taps and heads, the two trainings."""
+"""The pictures and tables of the tutorials: the two views, the taps and heads, the terms of a training."""
 
 from __future__ import annotations
 
@@ -37,13 +37,17 @@ def views(study: Session, count: int = 8, size: int = 32, seed: int = 0) -> SVG:
     return save_and_show(study, "views", figure, "Eight made images in a row, below each its view 1 and its view 2.")
 
 
-def taps_table(model: str = "resnet18", size: int = 32) -> HTML:
-    """What is attached where: a row a stage of the full-size network with the shapes that a forward pass shows."""
-    backbone = create_backbone(model, 10)
-    method = ContrastiveDeepSupervision(backbone, 10)
-    taps = stage_taps(backbone)
+def taps_table(method: ContrastiveDeepSupervision | None = None, size: int = 32) -> HTML:
+    """What is attached where: a row a stage, with the shapes that an image of `size` pixels has there.
+
+    Without a method that of a full-size ResNet-18 with the stem for small images.
+    """
+    method = method or ContrastiveDeepSupervision(create_backbone("resnet18", 10), 10)
+    taps = stage_taps(method.backbone)
+    was_training = method.training
     with torch.no_grad():
-        maps, _ = forward_stages(backbone, torch.zeros(1, 3, size, size), taps.indices)
+        maps, _ = forward_stages(method.eval().backbone, torch.zeros(1, 3, size, size), taps.indices)
+    method.train(was_training)
     rows = []
     for stage, features in enumerate(maps, 1):
         head = dict(method.heads.items()).get(str(stage))
@@ -61,21 +65,27 @@ def taps_table(model: str = "resnet18", size: int = 32) -> HTML:
 
 def terms(study: Session) -> SVG:
     """The terms of the CDS loss against the epoch: cross-entropy, and the contrastive loss of every tap."""
-    figure = Figure(figsize=(7.5, 4), layout="constrained")
-    axes = figure.add_subplot()
     (cell,) = (cell for cell in study.table.cells(study.profile, study.seeds) if cell.method == "cds")
     (spec,) = cell.specs
     history = study.store.history(spec.id)
-    columns = [name for name in history if name.startswith(("train_cross_entropy", "train_contrastive"))]
-    for index, column in enumerate(columns):
+    names = [name for name in history if name.startswith(("train_cross_entropy", "train_contrastive"))]
+    columns = history[names].rename(columns=lambda name: name.removeprefix("train_"))
+    figure = terms_figure(columns, f"training loss (mean over {spec.budget.train_size} images)")
+    return save_and_show(study, "terms", figure, "Cross-entropy and contrastive loss of each tap against the epoch.")
+
+
+def terms_figure(losses: pd.DataFrame, label: str = "training loss") -> Figure:
+    """Named losses, a column each, a row an epoch."""
+    figure = Figure(figsize=(7.5, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for index, column in enumerate(losses):
         colour, marker = colour_and_marker(index)
-        style = {"color": colour, "marker": marker, "ms": 4}
-        label = column.removeprefix("train_").replace("cross_entropy", "cross-entropy").replace("_", ", tap ")
-        axes.plot(history["epoch"], history[column], label=label, **style)
+        name = column.replace("cross_entropy", "cross-entropy").replace("_", ", tap ")
+        axes.plot(range(1, len(losses) + 1), losses[column], label=name, color=colour, marker=marker, ms=4)
     axes.set_xlabel("epoch")
-    axes.set_ylabel(f"training loss (mean over {spec.budget.train_size} images)")
+    axes.set_ylabel(label)
     axes.grid(color="#dddddd", lw=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    if columns:
+    if len(losses.columns):
         axes.legend(frameon=False)
-    return save_and_show(study, "terms", figure, "Cross-entropy and contrastive loss of each tap against the epoch.")
+    return figure
