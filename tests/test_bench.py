@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cds_lib.bench import augmentation, cli, contrastive_loss, loop_cost, method_cost, timing
+from cds_lib.bench import augmentation, cli, contrastive_loss, loop_cost, method_cost, released_step, timing
 from cds_lib.bench.timing import Row
 from cds_lib.cli import main
 from cds_lib.losses import supcon_loss
@@ -48,6 +48,27 @@ def test_a_bare_step_leaves_no_gradient(tmp_path):
     loop, bare = loop_cost._epochs("cds", tmp_path / "checkpoint.pt")
     loop()
     assert callable(bare) and not list(tmp_path.iterdir())
+
+
+def test_a_released_step_is_measured_against_the_bare_passes_and_the_port():
+    cases = [row.case for row in released_step.rows(1, width=1 / 16) if row.ours > 0 and row.reference > 0]
+    assert cases == ["bare passes", "straightforward port"]
+
+
+def test_the_port_learns_as_the_method_does():
+    """One step of plain SGD on the gradients of the method's own loss, with equal views, moves the weights alike."""
+    torch.manual_seed(0)
+    images, labels = torch.randint(0, 256, (32, 3, 32, 32), dtype=torch.uint8), torch.arange(32)
+    method, port = released_step._method(1 / 16), released_step._method(1 / 16)
+    views = [torch.randn(3, 32, 32) for _ in range(64)]
+    sum(method(torch.stack(views[:32]), torch.stack(views[32:]), labels).values()).backward()
+    drawn = iter(views)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(released_step, "released_views", lambda size: (lambda image: next(drawn),) * 2)
+        released_step._port(port, images, labels)()
+    gradients = {name: p.grad for name, p in method.named_parameters()}
+    for name, p in port.named_parameters():
+        torch.testing.assert_close(p.grad, gradients[name], rtol=1e-3, atol=1e-5)
 
 
 def test_results_are_printed_and_kept(tmp_path, monkeypatch, capsys):

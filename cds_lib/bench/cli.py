@@ -12,6 +12,7 @@ BENCHMARKS = {
     "augmentation": "both views of a batch: ours, the released pipeline with Pillow",
     "contrastive_loss": "four taps, forward and backward: ours, four straightforward calls",
     "loop_cost": "a step, in epochs of 20: the training loop, bare passes of the network and its heads",
+    "released_step": "a step of CDS as released at 2x32 views: the training loop, bare passes, a straightforward port",
     "method_cost": "a step: the method, bare forward and backward passes of all its networks",
 }
 MIN_ROUNDS = 20
