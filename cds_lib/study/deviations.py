@@ -81,8 +81,8 @@ def _changed(rows: pd.DataFrame) -> list[str]:
     )
     chance = (1 - statistics.CONFIDENCE) * len(decided)
     return [
-        f"Of {len(decided)} switches with {statistics.MIN_SEEDS} seeds or more, {len(away)} changed top-1 by more than "
-        f"their 95 % interval{': ' + named if named else ''}.",
+        f"{len(decided)} switches have {statistics.MIN_SEEDS} seeds or more; the 95 % interval of {len(away)} leaves "
+        f"out zero{': ' + named if named else ''}.",
         f"Chance alone would be expected to give {chance:.1f} such switches, since no interval is corrected for the "
         "number of switches.",
     ]

@@ -104,7 +104,7 @@ def switches(rows: pd.DataFrame) -> Figure:
     label = f"difference of {measure} to the default (percentage points), bars: 95 % interval, paired seeds"
     if rows["profile"].iloc[0] == "smoke":
         label += "\nsmoke profile: these points mean nothing"
-    grid[-1].set_xlabel(label, fontsize=9)
+    figure.supxlabel(label, fontsize=9)
     return figure
 
 
