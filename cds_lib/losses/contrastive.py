@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cds_lib.losses.precision import outside_autocast
+
 # Similarities of this many pairs are held at a time; beyond it, taps are worked through in groups, and where those of
 # one tap are more, its anchors in blocks.
 _BLOCK_ELEMENTS = 2**22
@@ -46,7 +48,7 @@ def supcon_loss(z: Tensor, labels: Tensor | None = None, temperature: float = 0.
         labels = torch.arange(batch, device=z.device)
     elif labels.shape != (batch,):
         raise ValueError(f"labels must be ({batch},) for {batch} images, not {tuple(labels.shape)}.")
-    with torch.autocast(z.device.type, enabled=False):  # exp(1 / 0.07) overflows float16
+    with outside_autocast(z.device):  # exp(1 / 0.07) overflows float16
         flat = z.reshape(-1, views * batch, dim)
         flat = flat if flat.dtype == torch.float64 else flat.float()
         return _SupCon.apply(flat, labels.repeat(views), temperature).reshape(z.shape[:-3])
