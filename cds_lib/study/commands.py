@@ -16,7 +16,7 @@ from cds_lib.study import local_engine, profiles, runner, settings
 from cds_lib.study.progress import duration
 from cds_lib.study.session import REPOSITORY, results_dir
 from cds_lib.study.store import Store
-from cds_lib.study.tables import TABLES, Table
+from cds_lib.study.tables import SUMMARY, TABLES, Table
 
 if TYPE_CHECKING:
     from cds_lib.study.notebooks import NotebookResult
@@ -147,10 +147,12 @@ def _write_report(
     store: Store,
 ) -> list[NotebookResult]:
     # Slow to import, and only needed once there is something to report.
-    from cds_lib.study import notebooks, render, report
+    from cds_lib.study import claims, notebooks, render, report, summary
 
     for table in tables:
-        report.write_table(report.tidy(table, profile, seeds, store), table, store.root)
+        if table.name != SUMMARY:
+            report.write_table(report.tidy(table, profile, seeds, store), table, store.root)
+    summary.write(claims.tidy(profile, seeds, store), store.root)  # of all tables, whichever were asked for
     parameters = {
         "profile": profile,
         "results": _from_repository(store.root),

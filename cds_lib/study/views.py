@@ -135,5 +135,5 @@ def accuracy_by_fraction(study: Session) -> SVG:
 
 def save_and_show(study: Session, kind: str, figure: Figure, description: str) -> SVG:
     """Save the figure and return it; the description is what a screen reader says."""
-    path = figures.save_svg(figure, study.store.root / "figures" / f"{study.table.name}_{kind}.svg")
+    path = figures.save_svg(figure, study.store.root / "figures" / f"{study.table.name}_{kind}.svg", description)
     return SVG(path.read_text(encoding="utf-8"), metadata={"alt": description})
