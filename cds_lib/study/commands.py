@@ -168,13 +168,13 @@ def _write_report(
     # Each notebook is a process of its own; the threads only wait for them.
     with ThreadPoolExecutor(max_workers=local_engine.cores()) as pool:
         for number, result in enumerate(pool.map(execute, notebook_files), 1):
-            render.render_notebook(store.root / "notebooks" / f"{result.name}.ipynb", store.root / "html")
             how = "done" if result.ok else f"FAILED: {result.error}"
             print(
                 f"[{number}/{len(notebook_files)}] notebook {result.name}: {how} in {duration(result.seconds)}",
                 flush=True,
             )
             results.append(result)
+    render.render_notebooks(store.root, [result.name for result in results])
     index = render.write_index(store.root, profile, results)
     print(f"Report: {index}", flush=True)
     return results

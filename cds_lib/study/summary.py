@@ -146,10 +146,10 @@ def _latex(text: str) -> str:
 # -- HTML --------------------------------------------------------------------------------------------------------------
 
 
-def counts_html(frame: pd.DataFrame, link: str = "") -> str:
+def counts_html(frame: pd.DataFrame, link: str | None = "") -> str:
     """Counts by table and kind of claim: numbers and names in text, and a bar of signs that only repeats them.
 
-    `link` is the address of the page with every claim, "" for the page itself.
+    `link` is the address of the page with every claim, "" for the page itself, None without one.
     """
     rows = []
     for table, kind, claims in groups(frame):
@@ -159,9 +159,11 @@ def counts_html(frame: pd.DataFrame, link: str = "") -> str:
             for verdict, number in found.items()
         )
         text = ", ".join(f"{wording.SIGNS[verdict]} {number} {verdict}" for verdict, number in found.items())
+        name = escape(title(table))
+        if link is not None:
+            name = f'<a href="{escape(link)}#{anchor(table, kind)}">{name}</a>'
         rows.append(
-            f'<tr><th scope="row"><a href="{escape(link)}#{anchor(table, kind)}">{escape(title(table))}</a>, '
-            f'{escape(wording.KINDS[kind])}</th><td class="number">{len(claims)}</td>'
+            f'<tr><th scope="row">{name}, {escape(wording.KINDS[kind])}</th><td class="number">{len(claims)}</td>'
             f'<td><span class="stack" aria-hidden="true">{bar}</span><span class="counts">{escape(text)}</span></td>'
             "</tr>"
         )

@@ -133,7 +133,7 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
         )
     partial = int(frame["why"].str.contains(f"; {_PARTIAL}")[frame["n_pairs"] > 0].sum())
     if partial:
-        found.append(f"Of those tested, {counted(partial, 'claim')} with {_PARTIAL} the images of the data set.")
+        found.append(f"Of the tested claims, {partial} rest on {_PARTIAL} the images of their data set.")
     return [*found, *_unknown(frame), *unknown_numbers()]
 
 
