@@ -29,7 +29,7 @@ STYLE = """
 .cds-diagram .plain { fill: #ffffff; stroke: #1d2129; stroke-width: 1.5; }
 .cds-diagram .line { stroke: #4a5361; stroke-width: 1.5; fill: none; }
 .cds-diagram .tip { fill: #4a5361; }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   .cds-diagram text { fill: #e4e7eb; }
   .cds-diagram .box { fill: #17304f; stroke: #7db6ff; }
   .cds-diagram .head { fill: #3d2c0c; stroke: #e0a94a; }

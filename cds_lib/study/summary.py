@@ -74,16 +74,23 @@ def _p_value(value: float) -> str:
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
-def counts_markdown(frame: pd.DataFrame) -> str:
-    """A pipe table with a row a table and kind of claim, and a column a verdict that occurs."""
+def counts_markdown(frame: pd.DataFrame, by_kind: bool = True) -> str:
+    """A pipe table with a row a table (and kind of claim), and a column a verdict that occurs."""
     verdicts = list(wording.counts(frame))
-    head = ["table", "claims", "number", *(f"{wording.SIGNS[verdict]} {verdict}" for verdict in verdicts)]
-    lines = [head, ["---"] * 2 + ["---:"] * (len(verdicts) + 1)]
-    for table, kind, rows in groups(frame):
-        found = wording.counts(rows)
-        numbers = [str(found.get(verdict, 0)) for verdict in verdicts]
-        lines.append([title(table), wording.KINDS[kind], str(len(rows)), *numbers])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    lines = [["claims", "number", *(f"{wording.SIGNS[verdict]} {verdict}" for verdict in verdicts)]]
+    lines.append(["---"] + ["---:"] * (len(verdicts) + 1))
+    if by_kind:
+        rows = {f"{title(table)}, {wording.KINDS[kind]}": claims for table, kind, claims in groups(frame)}
+    else:
+        rows = {title(str(table)): claims for table, claims in frame.groupby("claimed_in", sort=False)}
+    for name, claims in rows.items():
+        found = wording.counts(claims)
+        lines.append([name, str(len(claims)), *(str(found.get(verdict, 0)) for verdict in verdicts)])
+    return _pipe_table(lines)
+
+
+def _pipe_table(lines: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -97,8 +104,7 @@ def markdown(frame: pd.DataFrame) -> str:
     for table, kind, rows in groups(frame):
         lines = [list(HEADINGS), ["---"] * 2 + ["---:"] * 5 + ["---"] * 2]
         lines += [list(cells(row).values()) for _, row in rows.iterrows()]
-        body = "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
-        parts.append(f"## {title(table)}, {wording.KINDS[kind]}\n\n{body}\n\n{_sources(rows)}")
+        parts.append(f"## {title(table)}, {wording.KINDS[kind]}\n\n{_pipe_table(lines)}\n\n{_sources(rows)}")
     return "\n\n".join([*parts, "## How to read it", _bullets(wording.notes(frame))]) + "\n"
 
 
@@ -186,7 +192,8 @@ def claims_html(frame: pd.DataFrame) -> str:
 
 def _group_html(table: str, kind: str, rows: pd.DataFrame) -> str:
     name = f"{title(table)}, {wording.KINDS[kind]}"
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in HEADINGS)
+    headings = ("claim", *HEADINGS[2:5], "p (Holm's p)", *HEADINGS[7:])
+    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
     body = "".join(_claim_html(row) for _, row in rows.iterrows())
     return (
         f'<details class="claims" id="{anchor(table, kind)}"{" open" if rows["n_pairs"].any() else ""}>'
@@ -198,15 +205,15 @@ def _group_html(table: str, kind: str, rows: pd.DataFrame) -> str:
 
 
 def _claim_html(row: pd.Series) -> str:
-    claim, *texts = cells(row).values()
-    kinds = ["", "number", "number", "number", "number", "number", f"verdict {_class(row['verdict'])}", ""]
-    parts = [f"<td{_attribute(kind)}>{escape(text)}</td>" for text, kind in zip(texts, kinds, strict=True)]
+    """A row of the page: the place below the claim, both p values in one cell."""
+    claim, where, published, ours, seeds, p_value, p_holm, verdict, why = (escape(t) for t in cells(row).values())
+    both = p_value if pd.isna(row["p_value"]) else f"{p_value} ({p_holm})"
+    numbers = "".join(f'<td class="number">{text}</td>' for text in (published, ours, seeds, both))
     missing = "" if row["n_pairs"] else ' class="missing"'
-    return f'<tr{missing}><th scope="row">{escape(claim)}</th>{"".join(parts)}</tr>'
-
-
-def _attribute(kind: str) -> str:
-    return f' class="{kind}"' if kind else ""
+    return (
+        f'<tr{missing}><th scope="row">{claim}<span class="where">{where}</span></th>'
+        f'{numbers}<td class="verdict {_class(row["verdict"])}">{verdict}</td><td>{why}</td></tr>'
+    )
 
 
 def _class(verdict: str) -> str:

@@ -93,7 +93,7 @@ def statement(row: pd.Series) -> str:
     """The published claim as a sentence without its place: `CDS beats the baseline`."""
     reference = formats.method_name(row["reference"])
     verbs = ("beats", "trails") if row["metric"].startswith(_MORE_IS_BETTER) else ("is above", "is below")
-    verb = verbs[row["paper_delta"] < 0]
+    verb = verbs[0] if row["paper_delta"] > 0 else verbs[1]
     return f"{formats.method_name(row['method'])} {verb} {'the ' if reference == 'baseline' else ''}{reference}"
 
 
@@ -117,12 +117,12 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
     for verdict in (REPRODUCED, CONFIRMED, CONTRADICTED):
         rows = frame[frame["verdict"] == verdict]
         if len(rows):
-            found.append(f"{verdict.capitalize()}: {_named(rows)}.")
+            found.append(f"{verdict.capitalize()} – {_named(rows)}.")
         elif verdict != REPRODUCED or profile == "paper":
             found.append(f"{verdict.capitalize()}: none.")
     undecided = frame[(frame["verdict"] == INCONCLUSIVE) & (frame["n_pairs"] >= statistics.MIN_SEEDS)]
     if len(undecided):
-        found.append(f"Tested and undecided, since the interval contains 0: {_named(undecided)}.")
+        found.append(f"Tested and undecided, since the interval contains 0 – {_named(undecided)}.")
     few = frame[(frame["verdict"] == INCONCLUSIVE) & (frame["n_pairs"] < statistics.MIN_SEEDS)]
     if len(few):
         signs = (few["baseline_delta"] * few["paper_delta"]).dropna()
@@ -164,8 +164,7 @@ def unknown_numbers() -> list[str]:
 def _named(rows: pd.DataFrame) -> str:
     """At most six claims with their numbers, the others counted."""
     names = [
-        f"{statement(row)} on {place(row)} by "
-        f"{formats.difference(row['baseline_delta'], row['ci_low'], row['ci_high'])} "
+        f"{statement(row)}, {place(row)}: {formats.difference(row['baseline_delta'], row['ci_low'], row['ci_high'])} "
         f"(published {formats.signed(row['paper_delta'])}, n = {row['n_pairs']})"
         for _, row in rows.head(6).iterrows()
     ]
