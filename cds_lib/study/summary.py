@@ -192,27 +192,28 @@ def claims_html(frame: pd.DataFrame) -> str:
 
 def _group_html(table: str, kind: str, rows: pd.DataFrame) -> str:
     name = f"{title(table)}, {wording.KINDS[kind]}"
-    headings = ("claim", *HEADINGS[2:5], "p (Holm's p)", *HEADINGS[7:])
+    headings = ("claim", *HEADINGS[2:5], "p (Holm's p)", "verdict and why")
     head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
     body = "".join(_claim_html(row) for _, row in rows.iterrows())
     return (
         f'<details class="claims" id="{anchor(table, kind)}"{" open" if rows["n_pairs"].any() else ""}>'
         f"<summary>{escape(name)}: {escape(wording.in_words(rows))}</summary>"
         f'<div class="scroll" role="region" aria-label="{escape(name, quote=True)}" tabindex="0">'
-        f"<table><caption>{escape(name)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f'<table><caption class="unseen">{escape(name)}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
         f"<p>{escape(_sources(rows))}</p></details>"
     )
 
 
 def _claim_html(row: pd.Series) -> str:
-    """A row of the page: the place below the claim, both p values in one cell."""
+    """A row of the page: the place below the claim, both p values in one cell, the reason below the verdict."""
     claim, where, published, ours, seeds, p_value, p_holm, verdict, why = (escape(t) for t in cells(row).values())
     both = p_value if pd.isna(row["p_value"]) else f"{p_value} ({p_holm})"
     numbers = "".join(f'<td class="number">{text}</td>' for text in (published, ours, seeds, both))
     missing = "" if row["n_pairs"] else ' class="missing"'
     return (
-        f'<tr{missing}><th scope="row">{claim}<span class="where">{where}</span></th>'
-        f'{numbers}<td class="verdict {_class(row["verdict"])}">{verdict}</td><td>{why}</td></tr>'
+        f'<tr{missing}><th scope="row">{claim}<span class="below">{where}</span></th>{numbers}'
+        f'<td><span class="{_class(row["verdict"])}">{verdict}</span><span class="below">{why}</span></td></tr>'
     )
 
 
