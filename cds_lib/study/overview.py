@@ -34,12 +34,9 @@ def short_table(frame: pd.DataFrame, table: Table) -> str:
             f'<tbody><tr class="group"><th scope="rowgroup" colspan="{len(SHORT_HEADINGS)}">'
             f"{escape(formats.group_title(names))}</th></tr>{''.join(_short_row(row) for _, row in group)}</tbody>"
         )
-    label = escape(f"{table.title}: cells that were run", quote=True)
-    text = (
-        f'<div class="scroll" role="region" aria-label="{label}" tabindex="0"><table>'
-        f"<caption>{escape(wording.counted(len(rows), 'cell'))} of {len(frame)} with a run</caption>"
-        f"<thead><tr>{head}</tr></thead>{''.join(body)}</table></div>"
-    )
+    caption = f"<caption>{escape(wording.counted(len(rows), 'cell'))} of {len(frame)} with a run</caption>"
+    table_text = f"<table>{caption}<thead><tr>{head}</tr></thead>{''.join(body)}</table>"
+    text = formats.scrolling(table_text, f"{table.title}: cells that were run")
     if len(rows) > FOLDED_ROWS:
         return f"<details><summary>{escape(wording.counted(len(rows), 'measured cell'))}</summary>{text}</details>"
     return text
@@ -67,12 +64,11 @@ def heat_map(frame: pd.DataFrame, table: Table, failed: Mapping[tuple[str, ...],
         cells = {row["method"]: row for _, row in rows.iterrows()}
         states = "".join(_state_cell(cells.get(method), failed) for method in methods)
         body.append(f'<tr><th scope="row">{escape(formats.group_title(group))}</th>{states}</tr>')
-    title = escape(table.title.split(":")[0])
-    return (
-        f'<div class="scroll" role="region" aria-label="state of {title}" tabindex="0"><table class="heat">'
-        f'<caption>{title}</caption><thead><tr><th scope="col">network</th>{head}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>"
-    )
+    title = table.title.split(":")[0]
+    caption = f"<caption>{escape(title)}</caption>"
+    head = f'<thead><tr><th scope="col">network</th>{head}</tr></thead>'
+    inner = f'<table class="heat">{caption}{head}<tbody>{"".join(body)}</tbody></table>'
+    return formats.scrolling(inner, f"state of {title}")
 
 
 def state(n: int, planned: int, failures: int) -> str:

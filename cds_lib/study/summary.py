@@ -190,17 +190,17 @@ def claims_html(frame: pd.DataFrame) -> str:
     return "".join(_group_html(table, kind, rows) for table, kind, rows in groups(frame))
 
 
-def _group_html(table: str, kind: str, rows: pd.DataFrame) -> str:
-    name = f"{title(table)}, {wording.KINDS[kind]}"
+def _group_html(table_name: str, kind: str, rows: pd.DataFrame) -> str:
+    name = f"{title(table_name)}, {wording.KINDS[kind]}"
     headings = ("claim", *HEADINGS[2:5], "p (Holm's p)", "verdict and why")
     head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
     body = "".join(_claim_html(row) for _, row in rows.iterrows())
+    caption = f'<caption class="unseen">{escape(name)}</caption>'
+    inner = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    table = formats.scrolling(inner, name)
     return (
-        f'<details class="claims" id="{anchor(table, kind)}"{" open" if rows["n_pairs"].any() else ""}>'
-        f"<summary>{escape(name)}: {escape(wording.in_words(rows))}</summary>"
-        f'<div class="scroll" role="region" aria-label="{escape(name, quote=True)}" tabindex="0">'
-        f'<table><caption class="unseen">{escape(name)}</caption><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+        f'<details class="claims" id="{anchor(table_name, kind)}"{" open" if rows["n_pairs"].any() else ""}>'
+        f"<summary>{escape(name)}: {escape(wording.in_words(rows))}</summary>{table}"
         f"<p>{escape(_sources(rows))}</p></details>"
     )
 

@@ -48,7 +48,7 @@ def fill(results):
 
 
 def notebook(results, name, title):
-    cells = [new_markdown_cell(f"# {title}\n\n| a | b |\n| - | - |\n| 1 | 2 |\n", id="title")]
+    cells = [new_markdown_cell(f"# {title}\n", id="title")]
     book = new_notebook(cells=cells, metadata={notebooks.METADATA: {"ok": True, "seconds": 1.0, "error": None}})
     path = results / "notebooks" / f"{name}.ipynb"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -224,13 +224,6 @@ def test_only_what_changed_is_rendered_again(results):
     notebook(results, "c", "c")
     render.render_notebooks(results, ["c"])
     assert (results / "html" / "b.html").read_text() != "kept"
-
-
-def test_tables_of_markdown_scroll_by_themselves(results):
-    notebook(results, "a", "a")
-    render.render_notebooks(results, ["a"])
-    parent = page(results, "a").find("table").parent
-    assert (parent["class"], parent["role"], parent["tabindex"]) == (["scroll"], "region", "0")
 
 
 # -- the picture -------------------------------------------------------------------------------------------------------
