@@ -45,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     _common(run_all)
     run_all.add_argument("--data-root", default="", metavar="DIR", help="where the data sets are (default: data)")
     run_all.add_argument("--jobs", type=int, default=0, metavar="N", help="runs at a time (default: one a GPU or core)")
+    run_all.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="processes, one a GPU, that each run is spread over"
+    )
     run_all.add_argument("--engine", default="local", choices=("local", "slurm"), help="where runs execute")
     run_all.add_argument(
         "--slurm", action="append", default=[], metavar="KEY=VALUE", help="an option of the Slurm jobs (repeatable)"

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
 from cds_lib.losses import supcon_loss
+from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import forward_stages, initialise, pooled_and_logits, projection_heads, stage_taps
 
 
@@ -45,6 +46,8 @@ class ContrastiveDeepSupervision(nn.Module):
 
     views = 2
     uses_unlabelled = True
+    batch = WholeBatch()
+    gathers = False  # contrast the images of all processes; as released, each contrasts its own
 
     def __init__(
         self,
@@ -101,10 +104,17 @@ class ContrastiveDeepSupervision(nn.Module):
     def terms(self, z: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The losses, from what `embed` returns for view 1 and view 2 in one batch."""
         z = z.unflatten(1, (2, len(labels)))  # (taps, views, B, dim)
-        classes = torch.where(labels < 0, -1 - torch.arange(len(labels), device=labels.device), labels)
+        all_labels = self.batch.gather(labels)
+        contrasted = labels
+        if self.gathers:
+            z, contrasted = self.batch.gather(z, 2), all_labels
+        images = torch.arange(len(contrasted), device=labels.device)
+        classes = torch.where(contrasted < 0, -1 - images, contrasted)
         contrastive = self.weight * supcon_loss(z, classes if self.use_labels else None, self.temperature)
         cross_entropy = F.cross_entropy(logits[: len(labels)].float(), labels, ignore_index=-1, reduction="sum")
+        # The mean over the labelled images of the whole batch: they may lie unevenly among the processes.
+        labelled = (all_labels >= 0).sum().clamp(min=1) * (len(labels) / len(all_labels))
         return {
-            "cross_entropy": cross_entropy / (labels >= 0).sum().clamp(min=1),
+            "cross_entropy": cross_entropy / labelled,
             **{f"contrastive_{tap}": loss for tap, loss in zip(self.taps, contrastive, strict=True)},
         }

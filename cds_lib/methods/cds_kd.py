@@ -90,4 +90,7 @@ class DistilledCDS(WithTeacher, ContrastiveDeepSupervision):
     def _distance(self, student: Tensor, target: Tensor) -> Tensor:
         if self.feature_loss == "mse":
             return F.mse_loss(student, target)
-        return torch.linalg.vector_norm(target - student)
+        difference = target - student
+        if self.gathers:
+            difference = self.batch.gather(difference.unflatten(0, (2, -1)), 1)
+        return torch.linalg.vector_norm(difference)

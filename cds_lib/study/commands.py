@@ -32,6 +32,8 @@ def run_all(options: argparse.Namespace) -> int:
     seeds = runner.parse_seeds(options.seeds, profile)
     if options.jobs < 0:
         raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
+    if options.processes < 1:
+        raise UsageError(f"--processes must be 1 or more, not {options.processes}.")
     slurm = _slurm_options(options)
     store = Store(results_dir(profile, options.results).absolute())
     data_root = registry.data_root(options.data_root or None).absolute()
@@ -48,9 +50,8 @@ def run_all(options: argparse.Namespace) -> int:
             print(line)
         return 0
     store.open_for_writing()
-    failed = runner.train_missing(
-        plan, store, data_root, jobs=options.jobs, compile_method=options.compile, slurm=slurm
-    )
+    how = {"jobs": options.jobs, "processes": options.processes, "compile_method": options.compile, "slurm": slurm}
+    failed = runner.train_missing(plan, store, data_root, **how)
     results = _write_report(tables, notebook_files, profile, seeds, store)
     broken = [result for result in results if not result.ok]
     if failed or plan.failed or broken:

@@ -72,24 +72,27 @@ def train_missing(
     data_root: Path,
     *,
     jobs: int = 0,
+    processes: int = 1,
     compile_method: bool = False,
     slurm: dict[str, Any] | None = None,
 ) -> dict[str, str]:
     """Train what the plan misses; returns {run id: sentence} of the failures.
 
-    `jobs` 0 fits the machine. With `slurm`, the options of the jobs, the runs are trained by Slurm.
+    `jobs` runs at a time (0: what fits the machine), each spread over `processes`. With `slurm`, the options of the
+    jobs, the runs are trained by Slurm.
 
     Runs whose data set is missing or damaged are among the failures, one sentence a set, before the first run starts;
     the others are trained. They leave no trace and are tried again by the next command.
 
     Raises:
-        UsageError: no run has its data, the results folder is not writable or in use.
+        UsageError: no run has its data, the results folder is not writable or in use, a run needs more GPUs than there
+            are.
     """
     if not plan.missing:
         return {}
     store.open_for_writing()
     if slurm is None:
-        jobs = min(jobs or local_engine.default_jobs(), len(plan.missing))
+        jobs = min(jobs or local_engine.default_jobs(processes), len(plan.missing))
     with contextlib.ExitStack() as held:
         held.enter_context(store.lock())
         if slurm is None:
@@ -104,7 +107,8 @@ def train_missing(
             progress.say(f"{list(without.values()).count(reason)} runs are not trained: {reason}")
         specs = [spec for spec in plan.missing if spec.id not in without]
         progress.total -= len(without)
-        how: dict[str, Any] = {"jobs": jobs, "progress": progress, "compile_method": compile_method}
+        how: dict[str, Any] = {"jobs": jobs, "progress": progress, "processes": processes}
+        how["compile_method"] = compile_method
         try:
             if slurm is None:
                 failed = local_engine.run(specs, store, data_root, **how)

@@ -24,9 +24,18 @@ def results_dir(profile: str, argument: str = "") -> Path:
 class Session:
     """A table, a profile, its seeds and its store. See `open_study`."""
 
-    def __init__(self, table: Table, profile: str, seeds: tuple[int, ...], store: Store, data_root: Path, jobs: int):
+    def __init__(
+        self,
+        table: Table,
+        profile: str,
+        seeds: tuple[int, ...],
+        store: Store,
+        data_root: Path,
+        jobs: int,
+        processes: int,
+    ):
         self.table, self.profile, self.seeds = table, profile, seeds
-        self.store, self.data_root, self.jobs = store, data_root, jobs
+        self.store, self.data_root, self.jobs, self.processes = store, data_root, jobs, processes
 
     def plan(self) -> runner.Plan:
         """What is done, missing and failed at this moment."""
@@ -34,7 +43,7 @@ class Session:
 
     def train_missing(self) -> None:
         """Train what the table lacks, with progress; failures are printed and show as missing cells."""
-        runner.train_missing(self.plan(), self.store, self.data_root, jobs=self.jobs)
+        runner.train_missing(self.plan(), self.store, self.data_root, jobs=self.jobs, processes=self.processes)
 
     def frame(self) -> pd.DataFrame:
         """The tidy result, one row a cell."""
@@ -44,7 +53,14 @@ class Session:
 
 
 def open_study(
-    table: str, *, profile: str = "smoke", results: str = "", data_root: str = "", seeds: str = "", jobs: int = 0
+    table: str,
+    *,
+    profile: str = "smoke",
+    results: str = "",
+    data_root: str = "",
+    seeds: str = "",
+    jobs: int = 0,
+    processes: int = 1,
 ) -> Session:
     """Open a table of the study. Empty arguments mean the defaults of `run_all.sh`.
 
@@ -58,4 +74,5 @@ def open_study(
         Store(results_dir(profile, results)),
         find_data_root(data_root or None),
         jobs,
+        processes,
     )

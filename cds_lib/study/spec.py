@@ -27,7 +27,10 @@ class Budget:
 
     None means what came before the field: augmentation (a name of `cds_lib.data.batches`, None = the released CIFAR
     views), optimizer ("lars"; None = SGD), warmup_steps (a warm-up in steps, in the place of epochs), new_lr_factor (in
-    fine-tuning: times the learning rate for what the pre-trained network does not have).
+    fine-tuning: times the learning rate for what the pre-trained network does not have), gather and sync_batchnorm.
+    These two matter where several processes train the run, which is no part of its spec: with gather, CDS contrasts the
+    images of the whole batch (None: each process its own, as released); with sync_batchnorm, batch norms use the
+    statistics of the whole batch (None: each process its own, as released).
     """
 
     source: str
@@ -51,6 +54,8 @@ class Budget:
     optimizer: str | None = None
     warmup_steps: int | None = None
     new_lr_factor: float | None = None
+    gather: bool | None = None
+    sync_batchnorm: bool | None = None
 
     @property
     def stored_size(self) -> int:
