@@ -17,7 +17,7 @@ from cds_lib.study.progress import duration
 from cds_lib.study.session import REPOSITORY, results_dir
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
-from cds_lib.study.tables import TABLES, Table
+from cds_lib.study.tables import SUMMARY, TABLES, Table
 
 if TYPE_CHECKING:
     from cds_lib.study.notebooks import NotebookResult
@@ -65,12 +65,20 @@ def run_all(options: argparse.Namespace) -> int:
 
 
 def report_again(options: argparse.Namespace) -> int:
-    """`report`: tables, notebooks and index from what the store holds; trains nothing."""
+    """`report`: tables, notebooks and index from what the store holds; trains nothing.
+
+    With --readme only the summary and the verdicts of that file.
+    """
     tables, notebook_files = _select(options.only)
     profile = profiles.check_profile(options.profile)
     seeds = runner.parse_seeds(options.seeds, profile)
     store = Store(results_dir(profile, options.results).absolute())
     store.open_for_writing()
+    if options.readme:
+        from cds_lib.study import readme
+
+        print(f"Verdicts: {readme.update(Path(options.readme), profile, seeds, store)}")
+        return 0
     results = _write_report(tables, notebook_files, profile, seeds, store)
     return 1 if any(not result.ok for result in results) else 0
 
@@ -167,10 +175,12 @@ def _write_report(
     store: Store,
 ) -> list[NotebookResult]:
     # Slow to import, and only needed once there is something to report.
-    from cds_lib.study import notebooks, render, report
+    from cds_lib.study import claims, notebooks, render, report, summary
 
     for table in tables:
-        report.write_table(report.tidy(table, profile, seeds, store), table, store.root)
+        if table.name != SUMMARY:
+            report.write_table(report.tidy(table, profile, seeds, store), table, store.root)
+    summary.write(claims.tidy(profile, seeds, store), store.root)  # of all tables, whichever were asked for
     parameters = {
         "profile": profile,
         "results": _from_repository(store.root),
@@ -186,13 +196,13 @@ def _write_report(
     # Each notebook is a process of its own; the threads only wait for them.
     with ThreadPoolExecutor(max_workers=local_engine.cores()) as pool:
         for number, result in enumerate(pool.map(execute, notebook_files), 1):
-            render.render_notebook(store.root / "notebooks" / f"{result.name}.ipynb", store.root / "html")
             how = "done" if result.ok else f"FAILED: {result.error}"
             print(
                 f"[{number}/{len(notebook_files)}] notebook {result.name}: {how} in {duration(result.seconds)}",
                 flush=True,
             )
             results.append(result)
+    render.render_notebooks(store.root, [result.name for result in results])
     index = render.write_index(store.root, profile, results)
     print(f"Report: {index}", flush=True)
     return results

@@ -36,6 +36,16 @@ class Table:
         return list({spec.id: spec for leaf in leaves for spec in leaf.lineage}.values())
 
 
+# Not a grid of its own: every published claim of the others, with a verdict.
+SUMMARY = "summary"
+
+
+def _claimed(profile: str, seeds: tuple[int, ...]) -> list[Cell]:
+    from cds_lib.study import claims  # it reads the tables below
+
+    return claims.cells(profile, seeds)
+
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -113,7 +123,7 @@ TABLES: dict[str, Table] = {
             title="Semi-supervised learning on CIFAR-100 and CIFAR-10",
             question="With labels for 10 to 40 % of the training images, does contrastive deep supervision without "
             "labels on all of them beat training on the labelled ones?",
-            source=published.source("fig_semi_supervised_cifar100"),
+            source=" and ".join(published.source(f"fig_semi_supervised_{name}") for name in ("cifar100", "cifar10")),
             build=grids.semi_supervised,
         ),
         Table(
@@ -123,6 +133,13 @@ TABLES: dict[str, Table] = {
             source="none: no such ablation is on the poster",
             build=ablations.cells,
             reference="the default",
+        ),
+        Table(
+            name=SUMMARY,
+            title="Summary: every published claim and its verdict",
+            question="Which of the published differences does this study confirm, which not, and which are unknown?",
+            source="named with each claim",
+            build=_claimed,
         ),
     )
 }
