@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cds_lib.files import write_text
 from cds_lib.study import formats
+from cds_lib.study.measures import short_name
 
 COLOURS = ("#444444", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -64,7 +65,7 @@ def gains(frame: pd.DataFrame) -> Figure:
     axes.axvline(0, color="#777777", lw=0.8)
     axes.set_yticks(range(len(places)), places)
     axes.set_ylim(len(places) - 0.5, -0.5)
-    measure = formats.METRICS[first["metric"].iloc[0]][0]
+    measure = short_name(first["metric"].iloc[0])
     axes.set_xlabel(f"difference of {measure} to the baseline (percentage points), bars: 95 % interval, paired seeds")
     if smoke:
         axes.set_title("smoke profile: this study's points mean nothing", fontsize=10)

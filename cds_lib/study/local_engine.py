@@ -32,7 +32,7 @@ class _Slot:
 
 def default_jobs() -> int:
     """GPUs if there are any, else the cores this process may use."""
-    return len(_gpus()) or cores()
+    return len(gpus()) or cores()
 
 
 def run(
@@ -51,8 +51,8 @@ def run(
     context = multiprocessing.get_context("forkserver")
     standins = any(spec.budget.source == "standin" for spec in specs)  # made with scikit-learn, slow to import
     context.set_forkserver_preload(["cds_lib.study.worker", *(["sklearn.datasets"] if standins else [])])
-    gpus = _gpus()
-    threads = max(1, cores() // jobs) if gpus else 1
+    devices = gpus()
+    threads = max(1, cores() // jobs) if devices else 1
     workers = max(1, cores() // jobs)  # that decode images, where a run needs them
     waiting = list(specs)
     slots: list[_Slot] = []
@@ -61,7 +61,7 @@ def run(
         while waiting or slots:
             while len(slots) < jobs and (spec := _next_ready(waiting, slots, store, progress, failed)):
                 number = min(set(range(jobs)) - {slot.number for slot in slots})
-                gpu = gpus[number % len(gpus)] if gpus else None
+                gpu = devices[number % len(devices)] if devices else None
                 slots.append(_start(context, spec, store, data_root, number, threads, workers, gpu, compile_method))
                 progress.start(spec)
             if not slots:
@@ -169,7 +169,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _gpus() -> list[str]:
+def gpus() -> list[str]:
     """Names for CUDA_VISIBLE_DEVICES; torch, slow to import, is asked only where the machine has such a device."""
     if not glob.glob("/dev/nvidia[0-9]*"):
         return []

@@ -31,14 +31,14 @@ def work(
 ) -> None:
     """Train one run; send ("progress", epochs), then ("done", metrics) or ("failed", sentence) to `news`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    _die_with_the_parent()
+    die_with_the_parent()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     torch.set_num_threads(threads)
     run = RunSpec.from_dict(spec)
     store = Store(results)
     try:
-        _send_output_to(store.run_dir(run.id) / "log.txt")
+        send_output_to(store.run_dir(run.id) / "log.txt")
         metrics = execute(
             run,
             store,
@@ -55,7 +55,7 @@ def work(
         news.send(("failed", f"The run's folder cannot be used ({error}): free space or make it writable."))
 
 
-def _die_with_the_parent() -> None:
+def die_with_the_parent() -> None:
     """A parent that is killed must not leave trainings behind that nobody waits for."""
     parent = parent_process()
     if parent is not None:
@@ -67,7 +67,7 @@ def _die_with_the_parent() -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
-def _send_output_to(path: Path) -> None:
+def send_output_to(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as log:
         os.dup2(log.fileno(), sys.stdout.fileno())
