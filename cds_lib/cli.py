@@ -45,7 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     _common(run_all)
     run_all.add_argument("--data-root", default="", metavar="DIR", help="where the data sets are (default: data)")
     run_all.add_argument("--jobs", type=int, default=0, metavar="N", help="runs at a time (default: one a GPU or core)")
-    run_all.add_argument("--engine", default="local", choices=("local",), help="where runs execute")
+    run_all.add_argument("--engine", default="local", choices=("local", "slurm"), help="where runs execute")
+    run_all.add_argument(
+        "--slurm", action="append", default=[], metavar="KEY=VALUE", help="an option of the Slurm jobs (repeatable)"
+    )
     run_all.add_argument("--compile", action="store_true", help="torch.compile the training step")
     run_all.add_argument("--offline", action="store_true", help="never use the network (training never does)")
     run_all.add_argument("--list", action="store_true", help="list tables, networks, methods and data, and stop")

@@ -95,8 +95,9 @@ def _recorded(spec: RunSpec, store: Store) -> Iterator[None]:
     except BaseException as error:
         failure = _one_sentence(error)
         with contextlib.suppress(OSError):  # a full disk must not hide the failure itself
-            state = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
-            store.write_status(spec.id, state=state, error=str(failure), finished=_now())
+            stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+            outcome = {"state": "interrupted"} if stopped else {"state": "failed", "error": str(failure)}
+            store.write_status(spec.id, **outcome, finished=_now())
         if failure is error:
             raise
         raise failure from error

@@ -94,9 +94,14 @@ def _next_ready(
         if spec.parent.id not in coming:
             waiting.remove(spec)
             coming.discard(spec.id)
-            failed[spec.id] = f"It starts from run {spec.parent.id} ({spec.parent.label}), which has failed."
+            failed[spec.id] = lacks_parent(spec)
             progress.skip(spec, failed[spec.id])
     return None
+
+
+def lacks_parent(spec: RunSpec) -> str:
+    """Why a run whose parent left no weights is not trained, on any engine."""
+    return f"It starts from run {spec.parent.id} ({spec.parent.label}), which has failed."
 
 
 def _start(
@@ -133,14 +138,14 @@ def _read_news(slot: _Slot, store: Store, progress: Progress) -> None:
                 progress.advance(slot.spec, value)
             elif kind == "done":
                 slot.outcome = ""
-                progress.finish(slot.spec, _headline(value))
+                progress.finish(slot.spec, headline(value))
             else:
                 slot.outcome = value
     except (EOFError, OSError):
         pass  # the process has closed its end; how it ended is for `_end` to say
 
 
-def _headline(metrics: dict[str, float]) -> str:
+def headline(metrics: dict[str, float]) -> str:
     """The number that a progress line shows when a run has finished."""
     for name, key in (("top-1", "test_top1_last"), ("AP", "test_ap_last")):
         if key in metrics:

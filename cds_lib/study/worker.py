@@ -1,4 +1,5 @@
-"""What runs inside a worker process: one run, with its output in the run's log and its news on a pipe."""
+"""What runs inside the process of one run: the training, with its output in the run's log; the local engine's with its
+news on a pipe."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,22 @@ from cds_lib.errors import RunError, UsageError
 from cds_lib.study.execute import execute
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
+
+
+def train_logged(
+    spec: RunSpec,
+    store: Store,
+    data_root: Path,
+    *,
+    threads: int,
+    workers: int,
+    compile_method: bool,
+    on_progress: Callable[[float], None] = lambda epochs: None,
+) -> dict[str, float]:
+    """Train one run in this process, as every engine does, and return its metrics; raises what `execute` raises."""
+    torch.set_num_threads(threads)
+    send_output_to(store.run_dir(spec.id) / "log.txt")
+    return execute(spec, store, data_root, compile_method=compile_method, workers=workers, on_progress=on_progress)
 
 
 def work(
@@ -34,17 +52,14 @@ def work(
     die_with_the_parent()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    torch.set_num_threads(threads)
-    run = RunSpec.from_dict(spec)
-    store = Store(results)
     try:
-        send_output_to(store.run_dir(run.id) / "log.txt")
-        metrics = execute(
-            run,
-            store,
+        metrics = train_logged(
+            RunSpec.from_dict(spec),
+            Store(results),
             Path(data_root),
-            compile_method=compile_method,
+            threads=threads,
             workers=workers,
+            compile_method=compile_method,
             on_progress=lambda epochs: news.send(("progress", epochs)),
         )
         news.send(("done", metrics))
