@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TOLERANCE = 1e-4  # of the largest entry of the gradient
-MAX_ITERATIONS = 200
+TOLERANCE = 1e-5  # of the largest entry of the gradient, where the iterations are not used up
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ def probe(
     test: Mapping[str, Tensor],
     test_labels: Tensor,
     penalties: Sequence[float],
+    iterations: int,
 ) -> dict[str, Probe]:
     """Fit a probe on every feature set, with the penalty of the best validation accuracy (of equals the strongest).
 
@@ -38,6 +38,7 @@ def probe(
         train_labels, val_labels, test_labels: (N,) int64, classes counted from 0.
         penalties: weights of the penalty, strongest first; every fit starts from the one before. In scikit-learn's
             terms C = 1 / (N * penalty).
+        iterations: of L-BFGS for each penalty, at most.
 
     Features are standardised with the mean and deviation of the training images; one that never changes counts as 0.
     """
@@ -50,7 +51,7 @@ def probe(
     weight, bias = None, None
     best: list[Probe | None] = [None] * len(train)
     for penalty in penalties:
-        weight, bias = fit(parts[0], train_labels, classes, penalty, weight, bias)
+        weight, bias = fit(parts[0], train_labels, classes, penalty, iterations, weight, bias)
         val_top1, test_top1 = (
             (torch.baddbmm(bias, part, weight).argmax(2) == labels).double().mean(1).mul(100).tolist()
             for part, labels in ((parts[1], val_labels), (parts[2], test_labels))
@@ -66,6 +67,7 @@ def fit(
     labels: Tensor,
     classes: int,
     penalty: float,
+    iterations: int,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -86,8 +88,8 @@ def fit(
     target = labels.repeat(sets)
     optimizer = torch.optim.LBFGS(
         [v, b],
-        max_iter=MAX_ITERATIONS,
-        max_eval=2 * MAX_ITERATIONS,
+        max_iter=iterations,
+        max_eval=2 * iterations,
         history_size=10,
         tolerance_grad=TOLERANCE,
         tolerance_change=0.0,

@@ -106,8 +106,8 @@ def _probes(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any], data
         )
         val, val_labels = {name: values[held] for name, values in train.items()}, labels[held]
         train, labels = {name: values[kept] for name, values in train.items()}, labels[kept]
-    test, test_labels = features.blocks["test"], features.labels["test"]
-    found = probe(train, labels, val, val_labels, test, test_labels, parameters["penalties"])
+    test = features.blocks["test"], features.labels["test"]
+    found = probe(train, labels, val, val_labels, *test, parameters["penalties"], parameters["iterations"])
     values = {f"{metric}_{block}": result.test_top1 for block, result in found.items()}
     values |= {f"{metric}_stage{stage}": found[block].test_top1 for stage, block in last_blocks(found).items()}
     return values, {"blocks": {block: asdict(result) for block, result in found.items()}}

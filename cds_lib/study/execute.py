@@ -70,6 +70,8 @@ def execute(
             compile_method=compile_method,
             pretrained=setup.pretrained,
         )
+        for stale in [*run_dir.glob("features*.npz"), *run_dir.glob("analysis/*.json")]:  # of other weights
+            stale.unlink()
         checkpoint.save(store.model(spec.id), {"method": setup.method.state_dict(), "spec": spec.canonical})
         metrics = _metrics(rows, target)
         write_json(run_dir / "metrics.json", metrics)

@@ -98,7 +98,7 @@ def accuracy_curves(
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, (model, by_method) in zip(grid, panels.items(), strict=False):
         for method, runs in by_method.items():
-            _curve(axes, runs, column, methods.index(method), formats.method_name(method))
+            curve(axes, runs, column, methods.index(method), formats.method_name(method))
         axes.set_title(model, fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.grid(color="#dddddd", lw=0.6)
@@ -113,7 +113,7 @@ def accuracy_curves(
     return figure
 
 
-def _curve(axes: Axes, runs: Sequence[pd.DataFrame], column: str, index: int, label: str) -> None:
+def curve(axes: Axes, runs: Sequence[pd.DataFrame], column: str, index: int, label: str) -> None:
     """One method's line and band, in the style of its place among the methods."""
     curves = [run.set_index("epoch")[column].dropna() for run in runs if column in run]
     if not curves:
