@@ -201,6 +201,20 @@ def stage_taps(backbone: nn.Module) -> Taps:
     return Taps(indices, tuple(info[index]["num_chs"] for index in indices), backbone.head_hidden_size)
 
 
+def block_modules(backbone: nn.Module) -> dict[str, nn.Module]:
+    """The blocks of the last (up to) four stages in network order: "2.1" is the first block of the second stage.
+
+    A stage that has no blocks of its own (as of a ViT, whose stages are blocks) is one block.
+    """
+    found = {}
+    for number, index in enumerate(stage_taps(backbone).indices, 1):
+        stage = backbone.get_submodule(backbone.feature_info[index]["module"])
+        blocks = getattr(stage, "blocks", stage)
+        children = list(blocks.children()) if isinstance(blocks, nn.Sequential | nn.ModuleList) else [stage]
+        found |= {f"{number}.{place}": block for place, block in enumerate(children, 1)}
+    return found
+
+
 def forward_stages(backbone: nn.Module, x: Tensor, indices: Sequence[int]) -> tuple[list[Tensor], Tensor]:
     """One pass through the network without its classifier.
 

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cds_lib.files import write_text
 from cds_lib.study import formats, wording
+from cds_lib.study.measures import short_name
 
 COLOURS = ("#444444", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -64,7 +65,7 @@ def gains(frame: pd.DataFrame) -> Figure:
     axes.axvline(0, color="#777777", lw=0.8)
     axes.set_yticks(range(len(places)), places)
     axes.set_ylim(len(places) - 0.5, -0.5)
-    measure = formats.METRICS[first["metric"].iloc[0]][0]
+    measure = short_name(first["metric"].iloc[0])
     axes.set_xlabel(f"difference of {measure} to the baseline (percentage points), bars: 95 % interval, paired seeds")
     if smoke:
         axes.set_title("smoke profile: this study's points mean nothing", fontsize=10)
@@ -166,7 +167,7 @@ def accuracy_curves(
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, (model, by_method) in zip(grid, panels.items(), strict=False):
         for method, runs in by_method.items():
-            _curve(axes, runs, column, methods.index(method), formats.method_name(method))
+            curve(axes, runs, column, methods.index(method), formats.method_name(method))
         axes.set_title(model, fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.grid(color="#dddddd", lw=0.6)
@@ -181,7 +182,7 @@ def accuracy_curves(
     return figure
 
 
-def _curve(axes: Axes, runs: Sequence[pd.DataFrame], column: str, index: int, label: str) -> None:
+def curve(axes: Axes, runs: Sequence[pd.DataFrame], column: str, index: int, label: str) -> None:
     """One method's line and band, in the style of its place among the methods."""
     curves = [run.set_index("epoch")[column].dropna() for run in runs if column in run]
     if not curves:

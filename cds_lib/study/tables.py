@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cds_lib.errors import UsageError
-from cds_lib.study import ablations, grids, profiles, published
+from cds_lib.study import ablations, analysis_grids, grids, profiles, published
 from cds_lib.study.grids import Cell
 from cds_lib.study.spec import RunSpec
 
@@ -125,6 +125,45 @@ TABLES: dict[str, Table] = {
             "labels on all of them beat training on the labelled ones?",
             source=" and ".join(published.source(f"fig_semi_supervised_{name}") for name in ("cifar100", "cifar10")),
             build=grids.semi_supervised,
+        ),
+        Table(
+            name="linear_probe",
+            title="Linear probes of the four stages of ResNet-18 on CIFAR-100",
+            question="How much of the class can be read linearly from each stage, and does contrastive deep "
+            "supervision change that?",
+            source="none: no such figure is on the poster",
+            build=analysis_grids.linear_probe,
+        ),
+        Table(
+            name="layerwise_accuracy",
+            title="Layer by layer: probes, transfer, invariance and similarity in ResNet-18 on CIFAR-100",
+            question="Do classifiers on intermediate layers bind these to the task, and does a contrastive loss keep "
+            "them general?",
+            source="none: no such figure is on the poster",
+            build=analysis_grids.layerwise,
+        ),
+        Table(
+            name="calibration",
+            title="Calibration of ResNet-18 on CIFAR-100",
+            question="Is a network that was trained with contrastive deep supervision better calibrated?",
+            source=published.source("fig_calibration_numbers"),
+            build=analysis_grids.calibration,
+        ),
+        Table(
+            name="training_loss",
+            title="Training loss of ResNet-18 on CIFAR-100",
+            question="Does contrastive deep supervision regularise: a higher training cross-entropy at the end, and a "
+            "higher test accuracy?",
+            source=published.source("fig_training_loss_end_values"),
+            build=analysis_grids.training_loss,
+        ),
+        Table(
+            name="tsne",
+            title="t-SNE of the four stages of ResNet-18 on CIFAR-100",
+            question="Are the classes further apart in the stages of a network that was trained with contrastive deep "
+            "supervision?",
+            source="none: no such figure is on the poster",
+            build=analysis_grids.tsne,
         ),
         Table(
             name="deviations",
