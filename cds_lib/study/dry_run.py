@@ -52,7 +52,7 @@ def _cpu_time(plan: Plan, store: Store) -> Iterator[str]:
     finished = [spec for spec in plan.done if store.is_done(spec.id)]
     if not finished:
         return
-    seconds = {spec.id: store.metrics(spec.id)["seconds"] for spec in finished}
+    seconds = {spec.id: store.metric(spec.id, "seconds") for spec in finished}
     exact: dict[str, list[float]] = {}  # id with seed 0 -> seconds of the finished seeds
     for spec in finished:
         exact.setdefault(spec.with_seed(0).id, []).append(seconds[spec.id])
