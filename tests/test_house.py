@@ -27,7 +27,7 @@ TORCH_FREE = [
     "cds_lib.data.registry",
     *(
         f"cds_lib.study.{name}"
-        for name in "spec store profiles tables published statistics formats report render".split()
+        for name in "spec store profiles tables published statistics formats report render costs dry_run".split()
     ),
 ]
 
