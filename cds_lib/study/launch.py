@@ -89,9 +89,10 @@ def train(
 def _start(processes: int, address: str) -> subprocess.Popen:
     package = str(Path(__file__).parents[2])
     paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        + ["-m", "cds_lib.study.rank", address],
+        # Slurm warns all processes of a job of its end with such a signal, which is for the launcher alone.
+        ["/bin/sh", "-c", "trap '' USR1 USR2; exec \"$@\"", "sh", *torchrun, "-m", "cds_lib.study.rank", address],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(torch.get_num_threads())},
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C reaches the whole group; the parent decides
