@@ -46,6 +46,7 @@ def train(
     Args:
         processes: that the run is spread over, a GPU each where there are GPUs; each computes on as many threads as
             this process does.
+        compile_method: of a run on one process; several do not compile.
         workers: processes that decode images, of each of these.
 
     Raises:
@@ -63,7 +64,6 @@ def train(
         "data_root": str(data_root),
         "device": device,
         "threads": torch.get_num_threads(),
-        "compile_method": compile_method,
         "workers": workers,
     }
     with tempfile.TemporaryDirectory(prefix="cds-") as folder, socket.socket(socket.AF_UNIX) as server:

@@ -111,7 +111,7 @@ def test_a_process_ends_when_its_launcher_has_gone(tmp_path):
         news = connection.Connection(server.accept()[0].detach())
         assert news.recv() == ("rank", 0)
         orders = {"spec": tiny(2).to_dict(), "results": str(tmp_path), "data_root": "", "device": "cpu", "threads": 1}
-        news.send({**orders, "compile_method": False, "workers": 0})
+        news.send({**orders, "workers": 0})
         time.sleep(0.2)
         assert process.poll() is None  # it waits for the second process
         news.close()
