@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 from cds_lib.errors import UsageError
@@ -91,15 +92,18 @@ class RunSpec:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RunSpec:
-        """Inverse of `to_dict`; raises UsageError on missing or unknown fields (a store of another version)."""
+        """Inverse of `to_dict`; raises UsageError on missing or unknown fields (a store of another version) and on
+        numbers that JSON does not have."""
         try:
             budget = dict(data["budget"])
             if budget.get("milestones") is not None:
                 budget["milestones"] = tuple(budget["milestones"])
             missing = {f.name for f in fields(Budget)} - budget.keys()
             parent = None if data.get("parent") is None else cls.from_dict(data["parent"])
-            return cls(**{**data, "budget": Budget(**{**dict.fromkeys(missing), **budget}), "parent": parent})
-        except (KeyError, TypeError, AttributeError) as error:
+            spec = cls(**{**data, "budget": Budget(**{**dict.fromkeys(missing), **budget}), "parent": parent})
+            json.dumps(spec.to_dict(), allow_nan=False)
+            return spec
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise UsageError(f"A run's spec cannot be read ({error}): it was written by another version.") from error
 
     @property
@@ -107,9 +111,9 @@ class RunSpec:
         """Sorted, compact JSON without None fields: the text that is hashed."""
         return json.dumps(_without_none(self.to_dict()), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
-    @property
+    @cached_property
     def id(self) -> str:
-        """12 hexadecimal digits."""
+        """12 hexadecimal digits; made once, so `options` must not be changed in place."""
         return hashlib.sha256(self.canonical.encode()).hexdigest()[:12]
 
     def with_seed(self, seed: int) -> RunSpec:
