@@ -21,6 +21,7 @@ from torchvision.transforms.v2 import functional as TF
 from cds_lib.data.augment import normalise
 from cds_lib.data.batches import ORDER, VIEW1, VIEW2, check_augmentation, epoch_generator, images_an_epoch, part_of
 from cds_lib.data.colour import ColourParams
+from cds_lib.data.image_files import read_rgb
 from cds_lib.data.share import WHOLE, Share
 from cds_lib.data.views import AUGMENTATIONS, View, autoaugment, draw_geometry, statistics
 from cds_lib.errors import RunError, UsageError
@@ -185,7 +186,6 @@ def _short_side(image: Image.Image, size: int) -> Image.Image:
 def decode(path: Path) -> Image.Image:
     """A whole RGB image; RunError names a file that is damaged."""
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
+        return read_rgb(path)
     except Exception as error:  # Pillow's decoders raise many kinds
         raise RunError(f"{path} cannot be decoded ({error}): repair or remove it and import the set again.") from error

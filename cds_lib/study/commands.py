@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cds_lib.data import registry
 from cds_lib.data.cli import data_state
 from cds_lib.errors import RunError, UsageError
-from cds_lib.study import dry_run, local_engine, profiles, runner, settings, slurm_jobs
+from cds_lib.study import analyses, analysis_engine, dry_run, local_engine, profiles, runner, settings, slurm_jobs
 from cds_lib.study.progress import duration
 from cds_lib.study.session import REPOSITORY, results_dir
 from cds_lib.study.spec import RunSpec
@@ -26,7 +26,10 @@ NOTEBOOKS = REPOSITORY / "notebooks"
 
 
 def run_all(options: argparse.Namespace) -> int:
-    """`run-all`: train the union of all runs, execute the notebooks, write tables and index. 1 if anything failed."""
+    """`run-all`: train the union of all runs, analyse them, execute the notebooks, write tables and index.
+
+    1 if anything failed.
+    """
     tables, notebook_files = _select(options.only)
     profile = profiles.check_profile(options.profile)
     seeds = runner.parse_seeds(options.seeds, profile)
@@ -48,16 +51,20 @@ def run_all(options: argparse.Namespace) -> int:
     if options.dry_run:
         for line in dry_run.lines(plan, tables, profile, seeds, store):
             print(line)
+        possible, _ = analyses.missing(tables, profile, seeds, store)
+        if possible:
+            print(f"{sum(len(task.names) for task in possible)} analyses of finished runs to compute.", flush=True)
         return 0
     store.open_for_writing()
     how = {"jobs": options.jobs, "processes": options.processes, "compile_method": options.compile, "slurm": slurm}
     failed = runner.train_missing(plan, store, data_root, **how)
+    unanalysed = analysis_engine.compute_missing(tables, profile, seeds, store, data_root, jobs=options.jobs)
     results = _write_report(tables, notebook_files, profile, seeds, store)
     broken = [result for result in results if not result.ok]
-    if failed or plan.failed or broken:
+    if failed or plan.failed or unanalysed or broken:
         print(
-            f"Failed: {len(failed) + len(plan.failed)} runs, {len(broken)} notebooks; the index names them "
-            "(--retry-failed trains failed runs again).",
+            f"Failed: {len(failed) + len(plan.failed)} runs, {len(unanalysed)} analyses, {len(broken)} notebooks; "
+            "the index names the runs and notebooks (--retry-failed trains failed runs again).",
             file=sys.stderr,
         )
         return 1
@@ -129,12 +136,13 @@ def _slurm_options(options: argparse.Namespace) -> dict[str, Any] | None:
 def _select(only: str) -> tuple[list[Table], list[Path]]:
     """The tables and the notebook files that --only names; all of them when it is empty."""
     files = {path.stem: path for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
-    names = [name.strip() for name in only.split(",") if name.strip()] or list(dict.fromkeys([*files, *TABLES]))
+    everything = list(dict.fromkeys([*files, *TABLES]))
+    names = [name.strip() for name in only.split(",") if name.strip()] if only else everything
+    if not names:
+        raise UsageError(f"--only names no table and no notebook: choose from {', '.join(everything)}.")
     for name in names:
         if name not in files and name not in TABLES:
-            raise UsageError(
-                f"There is no table or notebook {name!r}: choose from {', '.join(dict.fromkeys([*files, *TABLES]))}."
-            )
+            raise UsageError(f"There is no table or notebook {name!r}: choose from {', '.join(everything)}.")
     return [TABLES[name] for name in names if name in TABLES], [files[name] for name in names if name in files]
 
 

@@ -79,8 +79,11 @@ def execute(
         )
         metrics = _metrics(rows, target)
         if group.first:
+            for stale in [*run_dir.glob("features*.npz"), *run_dir.glob("analysis/*.json")]:  # of other weights
+                stale.unlink()
             checkpoint.save(store.model(spec.id), {"method": setup.method.state_dict(), "spec": spec.canonical})
-            write_json(run_dir / "metrics.json", metrics)
+            store.write_status(spec.id, state="done", finished=_now())
+            write_json(run_dir / "metrics.json", metrics)  # last: from here on the run is finished
             store.checkpoint(spec.id).unlink(missing_ok=True)
     return metrics
 
@@ -89,6 +92,8 @@ def execute(
 def _held(spec: RunSpec, store: Store) -> Iterator[None]:
     """Hold the run's folder, cleared of what a killed process left, and keep its records true."""
     run_dir = store.run_dir(spec.id)
+    if (run_dir / "spec.json").exists():
+        store.spec(spec.id)  # what lies in a folder that was renamed is another run's, its checkpoint too
     with store.lock_run(spec.id), _recorded(spec, store), _translated():
         for leftover in run_dir.glob(".*.part"):  # of a process that was killed while it wrote
             leftover.unlink()
@@ -117,7 +122,6 @@ def _recorded(spec: RunSpec, store: Store) -> Iterator[None]:
             outcome = {"state": "interrupted"} if stopped else {"state": "failed", "error": str(error)}
             store.write_status(spec.id, **outcome, finished=_now())
         raise
-    store.write_status(spec.id, state="done", finished=_now())
 
 
 @contextlib.contextmanager
@@ -137,7 +141,7 @@ def _one_sentence(error: BaseException) -> BaseException:
         return error
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return RunError("The GPU is out of memory: give it fewer jobs (--jobs) or choose a GPU with more memory.")
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's is a RuntimeError
         return RunError("This machine is out of memory: run fewer jobs at a time (--jobs).")
     if isinstance(error, OSError):
         return RunError(f"A file could not be written or read ({error}): free space or fix the folder, then run again.")

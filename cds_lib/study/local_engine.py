@@ -160,6 +160,9 @@ def headline(metrics: dict[str, float]) -> str:
 def _end(slot: _Slot, store: Store, progress: Progress, failed: dict[str, str]) -> None:
     slot.process.join()
     slot.news.close()
+    if slot.outcome is None and store.is_done(slot.spec.id) and store.model(slot.spec.id).exists():
+        slot.outcome = ""  # it died when all was done but the telling
+        progress.finish(slot.spec, headline(store.metrics(slot.spec.id)))
     if slot.outcome is None:
         code = slot.process.exitcode
         if code is not None and code < 0:

@@ -11,8 +11,10 @@ import pandas as pd
 
 from cds_lib.errors import RunError
 from cds_lib.files import write_text
-from cds_lib.study import formats, statistics
-from cds_lib.study.grids import Cell
+from cds_lib.study import analyses, formats, statistics
+from cds_lib.study.grids import HISTORY, METRICS, Cell
+from cds_lib.study.measures import measure
+from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.tables import Table
 
@@ -39,6 +41,7 @@ COLUMNS = (
     "best_std",
     "p_value",
     "runs",
+    "reason",
 )
 NUMBERS = ("paper", "mean", "std", "ci_low", "ci_high", "baseline_delta", "paper_delta")
 NUMBERS += ("best_mean", "best_std", "p_value")
@@ -50,7 +53,8 @@ def tidy(table: Table, profile: str, seeds: tuple[int, ...], store: Store) -> pd
     mean, std: over the seeds that have finished, at the cell's metric; best_mean, best_std: the same at the best epoch.
     baseline_delta, ci_low, ci_high, p_value: difference to the cell's reference, paired by seed, with its 95 %
     interval and sign-flip test; paper_delta: the paper's own difference between the two cells. All in the metric's
-    unit. n_planned: seeds asked for. runs: ids of the finished runs, separated by spaces.
+    unit. n_planned: seeds asked for. runs: ids of the finished runs, separated by spaces. reason: why finished runs
+    have no value, "" if all have one.
     Raises RunError if a finished run lacks the metric.
     """
     cells = table.cells(profile, seeds)
@@ -74,6 +78,7 @@ def tidy(table: Table, profile: str, seeds: tuple[int, ...], store: Store) -> pd
             "best_mean": best.mean,
             "best_std": best.std,
             "runs": " ".join(spec.id for spec in cell.specs if store.is_done(spec.id)),
+            "reason": analyses.reason(cell, store) if cell.source in analyses.ANALYSES else "",
         } | measured(ours)
         if cell.reference is not None:
             reference = (cell.reference, cell.metric)
@@ -112,21 +117,26 @@ def by_seed(cell: Cell, metric: str, store: Store) -> dict[int, float]:
     found = {}
     for spec in cell.specs:
         if store.is_done(spec.id):
-            metrics = store.metrics(spec.id)
-            if metric not in metrics and metric.startswith("test_ap_"):
+            numbers = _numbers(cell, spec, store)
+            if numbers is None or (metric.startswith("test_ap_") and metric not in numbers):
                 continue
-            if metric not in metrics:
-                raise RunError(
-                    f"Run {spec.id} ({spec.label}) has no {metric!r} in its metrics.json: "
-                    f"delete {store.run_dir(spec.id)} and run again."
-                )
-            found[spec.seed] = float(metrics[metric])
+            found[spec.seed] = float(numbers[metric] if metric in numbers else store.metric(spec.id, metric))
     return found
+
+
+def _numbers(cell: Cell, spec: RunSpec, store: Store) -> Mapping[str, float] | None:
+    """Everything that was measured of a finished run where the cell reads; None if an analysis is missing."""
+    if cell.source == METRICS:
+        return store.metrics(spec.id)
+    if cell.source == HISTORY:
+        return store.history(spec.id).iloc[-1]
+    found = analyses.read(store, spec.id, cell.source)
+    return found and found["values"]
 
 
 def _best_by_seed(cell: Cell, store: Store) -> dict[int, float]:
     """The best-epoch twin of the headline measures, by which the best epoch is chosen; nothing for the others."""
-    headline = cell.metric in ("test_top1_last", "test_ap_last")
+    headline = cell.metric in formats.BEST_EPOCH
     return by_seed(cell, cell.metric.replace("_last", "_best"), store) if headline else {}
 
 
@@ -145,11 +155,18 @@ def write_table(frame: pd.DataFrame, table: Table, results: Path) -> dict[str, P
 
 
 def read_table(table: str, results: Path) -> pd.DataFrame:
-    """The frame that `write_table` wrote, with the same column types."""
+    """The frame that `write_table` wrote, with the same column types; RunError if the file is damaged."""
     texts = [name for name in COLUMNS if name not in (*NUMBERS, "n", "n_planned")]
     types = dict.fromkeys(texts, "str") | dict.fromkeys(NUMBERS, "float64")
     path = Path(results) / "tables" / f"{table}.csv"
-    frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
+    types |= dict.fromkeys(("n", "n_planned"), "int64")
+    try:
+        frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""], encoding="utf-8")
+        if tuple(frame.columns) != COLUMNS or not len(frame):
+            raise ValueError("it has other columns, or no rows")
+    except (OSError, ValueError) as error:
+        first = " ".join(str(error).split())
+        raise RunError(f"{path} cannot be read ({first}): delete it and write the report again.") from error
     return frame.fillna(dict.fromkeys(texts, ""))
 
 
@@ -171,9 +188,11 @@ def conclusion(frame: pd.DataFrame) -> str:
         measured = rows[rows["baseline_delta"].notna()]
         if len(measured):
             ours, theirs = np.mean(measured["baseline_delta"]), np.mean(measured["paper_delta"])
+            what = measure(rows["metric"].iloc[0])
+            unit = what.unit.removeprefix("percentage ")
             sentence += (
                 f"; over the {len(measured)} measured, this study averages "
-                f"{formats.signed(ours)} points and the paper {formats.signed(theirs)}"
+                f"{formats.signed(ours, what.decimals)} {unit} and the paper {formats.signed(theirs, what.decimals)}"
             )
         sentences.append(sentence + ".")
     return " ".join(sentences)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cds_lib.data.registry import data_root as find_data_root
-from cds_lib.study import profiles, runner
+from cds_lib.errors import UsageError
+from cds_lib.study import analysis_engine, profiles, runner
 from cds_lib.study.store import Store
 from cds_lib.study.tables import Table, find_table
 
@@ -42,8 +43,10 @@ class Session:
         return runner.make_plan([self.table], self.profile, self.seeds, self.store, retry_failed=False)
 
     def train_missing(self) -> None:
-        """Train what the table lacks, with progress; failures are printed and show as missing cells."""
+        """Train what the table lacks, then compute the analyses it reads; failures are printed and show as missing."""
         runner.train_missing(self.plan(), self.store, self.data_root, jobs=self.jobs, processes=self.processes)
+        table = [self.table]
+        analysis_engine.compute_missing(table, self.profile, self.seeds, self.store, self.data_root, jobs=self.jobs)
 
     def frame(self) -> pd.DataFrame:
         """The tidy result, one row a cell."""
@@ -65,8 +68,14 @@ def open_study(
     """Open a table of the study. Empty arguments mean the defaults of `run_all.sh`.
 
     Raises:
-        UsageError: unknown table or profile, seeds that are no whole numbers.
+        UsageError: unknown table or profile, seeds that are no whole numbers, arguments of another type.
     """
+    texts = {"table": table, "profile": profile, "results": results, "data_root": data_root, "seeds": seeds}
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            raise UsageError(f'{name} must be a text, such as seeds = "0,1", not {value!r}.')
+    if type(jobs) is not int or jobs < 0:
+        raise UsageError(f"jobs must be a whole number, 0 for as many as the machine has room for, not {jobs!r}.")
     return Session(
         find_table(table),
         profiles.check_profile(profile),

@@ -14,6 +14,7 @@ from torch import nn
 from cds_lib.data import sets, splits
 from cds_lib.data.batches import Batches, evaluation_batches
 from cds_lib.data.stream import StreamedBatches, streamed_evaluation
+from cds_lib.errors import RunError
 from cds_lib.evaluation.accuracy import evaluate
 from cds_lib.methods import create_method
 from cds_lib.models import create_backbone, create_detector
@@ -74,10 +75,7 @@ def _classification(
         train_images, test_images = data.train_images, data.test_images
     classes = len(data.class_names)
     split_seed, weight_seed, order_seed = _streams(spec)
-    train_index, val_index = splits.train_val_split(data.train_labels, budget.val_size, split_seed)
-    if budget.train_size is not None:
-        chosen = splits.balanced_subset(data.train_labels[train_index], budget.train_size, split_seed)
-        train_index = train_index[chosen]
+    train_index, val_index = training_split(spec, data.train_labels)
 
     torch.manual_seed(weight_seed)
     method = build_method(spec, classes, store)
@@ -161,6 +159,15 @@ def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.devic
     return Setup(create_method(spec.method, network, len(data.names), {}), batches, measure, data.provenance)
 
 
+def training_split(spec: RunSpec, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which images of a training set with these `labels` a run trains on, and which it holds back: sorted indices."""
+    seed = _streams(spec)[_SPLIT]
+    train, val = splits.train_val_split(labels, spec.budget.val_size, seed)
+    if spec.budget.train_size is not None:
+        train = train[splits.balanced_subset(labels[train], spec.budget.train_size, seed)]
+    return train, val
+
+
 def _streams(spec: RunSpec) -> tuple[int, ...]:
     return tuple(
         int(np.random.SeedSequence([spec.seed, stream]).generate_state(1)[0]) for stream in (_SPLIT, _WEIGHTS, _ORDER)
@@ -190,7 +197,12 @@ def load_trained(spec: RunSpec, classes: int, store: Store) -> nn.Module:
 
 
 def _weights(spec: RunSpec, store: Store) -> dict[str, torch.Tensor]:
-    return checkpoint.load(store.model(spec.id), torch.device("cpu"))["method"]
+    """What the run has learned; RunError if the file is damaged or holds the weights of another run."""
+    path = store.model(spec.id)
+    state = checkpoint.load(path, torch.device("cpu"))
+    if state.get("spec") != spec.canonical or not isinstance(state.get("method"), dict):
+        raise RunError(f"{path} does not hold the weights of run {spec.id}: delete it and run again.")
+    return state["method"]
 
 
 def _load_backbone(backbone: nn.Module, spec: RunSpec, store: Store) -> None:

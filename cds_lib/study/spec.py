@@ -92,15 +92,18 @@ class RunSpec:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RunSpec:
-        """Inverse of `to_dict`; raises UsageError on missing or unknown fields (a store of another version)."""
+        """Inverse of `to_dict`; raises UsageError on missing or unknown fields (a store of another version) and on
+        numbers that JSON does not have."""
         try:
             budget = dict(data["budget"])
             if budget.get("milestones") is not None:
                 budget["milestones"] = tuple(budget["milestones"])
             missing = {f.name for f in fields(Budget)} - budget.keys()
             parent = None if data.get("parent") is None else cls.from_dict(data["parent"])
-            return cls(**{**data, "budget": Budget(**{**dict.fromkeys(missing), **budget}), "parent": parent})
-        except (KeyError, TypeError, AttributeError) as error:
+            spec = cls(**{**data, "budget": Budget(**{**dict.fromkeys(missing), **budget}), "parent": parent})
+            json.dumps(spec.to_dict(), allow_nan=False)
+            return spec
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise UsageError(f"A run's spec cannot be read ({error}): it was written by another version.") from error
 
     @property

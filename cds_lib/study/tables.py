@@ -6,20 +6,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cds_lib.errors import UsageError
-from cds_lib.study import grids, profiles, published
+from cds_lib.study import ablations, analysis_grids, grids, profiles, published
 from cds_lib.study.grids import Cell
 from cds_lib.study.spec import RunSpec
 
 
 @dataclass(frozen=True)
 class Table:
-    """A grid of runs with a name, the question it answers, and the source of its published numbers."""
+    """A grid of runs with a name, the question it answers, and the source of its published numbers.
+
+    reference: what its differences are taken to, in words.
+    """
 
     name: str
     title: str
     question: str
     source: str
     build: Callable[[str, tuple[int, ...]], list[Cell]]
+    reference: str = "baseline"
 
     def cells(self, profile: str, seeds: tuple[int, ...]) -> list[Cell]:
         """All cells under a profile, in print order; UsageError for an unknown profile."""
@@ -121,6 +125,53 @@ TABLES: dict[str, Table] = {
             "labels on all of them beat training on the labelled ones?",
             source=" and ".join(published.source(f"fig_semi_supervised_{name}") for name in ("cifar100", "cifar10")),
             build=grids.semi_supervised,
+        ),
+        Table(
+            name="linear_probe",
+            title="Linear probes of the four stages of ResNet-18 on CIFAR-100",
+            question="How much of the class can be read linearly from each stage, and does contrastive deep "
+            "supervision change that?",
+            source="none: no such figure is on the poster",
+            build=analysis_grids.linear_probe,
+        ),
+        Table(
+            name="layerwise_accuracy",
+            title="Layer by layer: probes, transfer, invariance and similarity in ResNet-18 on CIFAR-100",
+            question="Do classifiers on intermediate layers bind these to the task, and does a contrastive loss keep "
+            "them general?",
+            source="none: no such figure is on the poster",
+            build=analysis_grids.layerwise,
+        ),
+        Table(
+            name="calibration",
+            title="Calibration of ResNet-18 on CIFAR-100",
+            question="Is a network that was trained with contrastive deep supervision better calibrated?",
+            source=published.source("fig_calibration_numbers"),
+            build=analysis_grids.calibration,
+        ),
+        Table(
+            name="training_loss",
+            title="Training loss of ResNet-18 on CIFAR-100",
+            question="Does contrastive deep supervision regularise: a higher training cross-entropy at the end, and a "
+            "higher test accuracy?",
+            source=published.source("fig_training_loss_end_values"),
+            build=analysis_grids.training_loss,
+        ),
+        Table(
+            name="tsne",
+            title="t-SNE of the four stages of ResNet-18 on CIFAR-100",
+            question="Are the classes further apart in the stages of a network that was trained with contrastive deep "
+            "supervision?",
+            source="none: no such figure is on the poster",
+            build=analysis_grids.tsne,
+        ),
+        Table(
+            name="deviations",
+            title="Deviations: one switch at a time, CIFAR-100 and ImageNet, ResNet-18",
+            question="Where the paper and its released code differ, or the code is odd, does it change the result?",
+            source="none: no such ablation is on the poster",
+            build=ablations.cells,
+            reference="the default",
         ),
         Table(
             name=SUMMARY,

@@ -69,7 +69,14 @@ def fit(
     optimizer = make_optimizer(method, budget, pretrained)
     rows: list[dict[str, float]] = []
     if checkpoint_path.exists():
-        rows = _restore(checkpoint.load(checkpoint_path, device), method, optimizer, precision.scaler, device)
+        state = checkpoint.load(checkpoint_path, device)
+        try:
+            rows = _restore(state, method, optimizer, precision.scaler, device)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as error:  # names or shapes that do not fit, a part that is missing: no common class
+            raise RunError(f"{checkpoint_path} is not of this run: delete it and run again.") from error
+        on_epoch(rows)  # it may have been stopped between the checkpoint and this
     # Static shapes: the smaller last batch of an epoch gets a graph of its own instead of slowing all others down.
     step_method = torch.compile(method, dynamic=False) if compile_method else method
     step_method = group.parallel(step_method, getattr(method, "classifies", True))
