@@ -211,11 +211,22 @@ def _best_rows(rows: list[pd.Series]) -> set[int]:
     return {max(measured, key=lambda row: row["mean"]).name}
 
 
+def scrolling(table: str, label: str) -> str:
+    """A `<table>` in a region of this name that scrolls by itself on a narrow screen, by keyboard as well."""
+    return (
+        f'<div class="scroll" role="region" aria-label="{escape(label, quote=True)}" tabindex="0" '
+        f'style="overflow-x:auto">{table}</div>'
+    )
+
+
 def html_table(frame: pd.DataFrame, table: Table) -> str:
     """A semantic table in a figure that scrolls by itself on a narrow screen; the best mean of a group is bold."""
     groups = group_columns(frame)
     width = 1 + len(HEADINGS)
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in ("method", *HEADINGS))
+    head = "".join(
+        f'<th scope="col"{" class=runs" if heading == "runs" else ""}>{escape(heading)}</th>'
+        for heading in ("method", *HEADINGS)
+    )
     body = []
     for names, grouped in groupby((row for _, row in frame.iterrows()), key=lambda row: tuple(row[groups])):
         rows = list(grouped)
@@ -225,13 +236,10 @@ def html_table(frame: pd.DataFrame, table: Table) -> str:
         body += [_html_row(row, row.name in best) for row in rows]
         body.append("</tbody>")
     items = "".join(f"<li>{escape(note)}</li>" for note in notes(frame, table))
-    label = escape(table.title, quote=True)
-    return (
-        f'<figure class="table"><div class="scroll" role="region" aria-label="{label}" tabindex="0" '
-        f'style="overflow-x:auto"><table><caption>{escape(table.title)}</caption><thead><tr>{head}</tr></thead>'
-        + "\n".join(body)
-        + f'</table></div><figcaption><ul class="notes">{items}</ul></figcaption></figure>'
-    )
+    caption = f"<caption><span>{escape(table.title)}</span></caption>"  # the span stays in view, the table scrolls
+    inner = f"<table>{caption}<thead><tr>{head}</tr></thead>" + "\n".join(body) + "</table>"
+    notes_below = f'<figcaption><ul class="notes">{items}</ul></figcaption>'
+    return f'<figure class="table">{scrolling(inner, table.title)}{notes_below}</figure>'
 
 
 def _html_row(row: pd.Series, best: bool) -> str:

@@ -115,10 +115,11 @@ def _exporter(with_code: bool) -> HTMLExporter:
 
 
 def _with_contents(body: str) -> tuple[str, list[dict[str, str]]]:
-    """The body with a distinct id at every h2 and h3, and the table of contents that leads to them."""
+    """The body with a distinct id at every h2 and h3 and no table that is wider than the page, and the contents."""
     soup = BeautifulSoup(body, "html.parser")
     for pilcrow in soup.find_all("a", class_="anchor-link"):  # nbconvert's; the contents do its work
         pilcrow.decompose()
+    _let_tables_scroll(soup)
     toc, used = [], set()
     for heading in soup.find_all(["h2", "h3"]):
         text = heading.get_text(strip=True)
@@ -130,12 +131,23 @@ def _with_contents(body: str) -> tuple[str, list[dict[str, str]]]:
     return str(soup), toc
 
 
+def _let_tables_scroll(soup: BeautifulSoup) -> None:
+    """Put tables of Markdown and pandas into a region of their own, as `formats.scrolling` does for the study's."""
+    for number, table in enumerate(soup.find_all("table"), 1):
+        if not table.find_parent(class_="scroll"):
+            above = table.find_previous(["h1", "h2", "h3"])
+            label = f"table {number}" + (f": {above.get_text(strip=True)}" if above else "")
+            table.wrap(soup.new_tag("div", attrs={"class": "scroll", "role": "region", "aria-label": label}))
+            table.parent["tabindex"] = "0"
+
+
 def _page(*, code: bool, **content: object) -> str:
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     if code:
         light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("default", "github-dark"))
         # The page has its own background; only the colours of the tokens are wanted.
-        style += f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n.highlight {{ background: none; }}\n"
+        style += f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
+        style += ".highlight { background: none; }\n"
     return _environment().get_template("page.html.j2").render(style=style, **content) + "\n"
 
 

@@ -39,11 +39,10 @@ def published_table(table_id: str) -> HTML:
         f'<tr><th scope="row">{escape(_heading(row))}</th>' + "".join(cell(row, column) for column in across) + "</tr>"
         for row in down
     )
-    return HTML(
-        '<figure class="table"><div class="scroll" role="region" aria-label="published numbers" tabindex="0" '
-        f'style="overflow-x:auto"><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        f"<figcaption>Source: {escape(published.source(table_id))}.</figcaption></figure>"
-    )
+    inner = f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
+    label = f"published numbers, {table_id.replace('_', ' ')}"
+    source = f"<figcaption>Source: {escape(published.source(table_id))}.</figcaption>"
+    return HTML(f'<figure class="table">{formats.scrolling(inner, label)}{source}</figure>')
 
 
 def _heading(name: str) -> str:
