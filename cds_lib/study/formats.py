@@ -11,7 +11,7 @@ from itertools import groupby
 
 import pandas as pd
 
-from cds_lib.study import profiles, statistics
+from cds_lib.study import statistics
 from cds_lib.study.tables import Table
 
 # What the headline number is, and what its caption must admit.
@@ -132,7 +132,7 @@ def notes(frame: pd.DataFrame, table: Table) -> list[str]:
     done, planned = finished(frame)
     seeds = int(frame["n_planned"].max())
     return [
-        profiles.describe(profile),
+        table.describe(profile),
         f"Metric: {metrics}; mean ± sample standard deviation over n seeds (planned: {seeds} a cell; {done} of "
         f"{planned} runs are finished). The best epoch is chosen on the test set, as the released code does: it is "
         "optimistic and never the headline.",

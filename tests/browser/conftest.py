@@ -1,8 +1,4 @@
-"""Headless Chromium, and a results folder of the smoke profile with pages to open in it.
-
-CDS_TEST_RESULTS names the results folder of a finished smoke profile: its pages are tested, and every notebook is
-opened in JupyterLab. Without it a few runs are trained here, and two notebooks are opened.
-"""
+"""Headless Chromium, and a results folder of the smoke profile with pages to open in it."""
 
 from __future__ import annotations
 
@@ -40,36 +36,16 @@ FAILING = [
 
 
 @pytest.fixture(scope="session")
-def given_results():
-    """The finished results folder that CDS_TEST_RESULTS names, else None."""
-    given = os.environ.get("CDS_TEST_RESULTS")
-    return Path(given).resolve() if given else None
-
-
-@pytest.fixture(scope="session")
-def results(tmp_path_factory, given_results):
-    """A smoke results folder with index, tables, figures and the pages of at least Table 1 and a failed notebook."""
+def results(tmp_path_factory):
+    """A smoke results folder: some runs, the pages of Table 1 and of a notebook that failed, and the index."""
     folder = tmp_path_factory.mktemp("browser") / "results"
-    if given_results:
-        shutil.copytree(given_results, folder, ignore=shutil.ignore_patterns("*.pt", ".lock"))
-        render_again(folder)
-    else:
-        train_some(folder)
-        command = [sys.executable, "-m", "cds_lib", "report", "--only", "table1_cifar100", "--results", str(folder)]
-        subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True, timeout=300)
+    train_some(folder)
+    command = [sys.executable, "-m", "cds_lib", "report", "--only", "table1_cifar100", "--results", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=300)
     add_failures(folder)
     render.write_index(folder, "smoke")
     return folder
-
-
-def environment(**more):
-    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
-
-
-def render_again(folder):
-    """The pages as today's templates make them."""
-    for notebook in (folder / "notebooks").glob("*.ipynb"):
-        render.render_notebook(notebook, folder / "html")
 
 
 def train_some(folder):
