@@ -1,15 +1,32 @@
 """The benchmarks: variants do the same work, turns are fair, results are kept. How fast anything is, is not tested."""
 
 import json
+import time
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
-from cds_lib.bench import augmentation, cli, contrastive_loss, loop_cost, method_cost, timing
+from cds_lib.bench import (
+    augmentation,
+    cli,
+    contrastive_loss,
+    growth,
+    jobs,
+    loop_cost,
+    method_cost,
+    released_step,
+    start,
+    timing,
+)
 from cds_lib.bench.timing import Row
 from cds_lib.cli import main
+from cds_lib.errors import RunError
+from cds_lib.files import is_locked
 from cds_lib.losses import supcon_loss
+from cds_lib.study.progress import Progress
 
 
 def test_variants_are_called_in_turn_and_warmed_up():
@@ -48,6 +65,81 @@ def test_a_bare_step_leaves_no_gradient(tmp_path):
     loop, bare = loop_cost._epochs("cds", tmp_path / "checkpoint.pt")
     loop()
     assert callable(bare) and not list(tmp_path.iterdir())
+
+
+def test_growth_is_measured_against_the_first_case_of_each_kind(monkeypatch):
+    built = []
+
+    def case(what):
+        return lambda **sizes: built.append((what, sizes)) or (lambda: None)
+
+    monkeypatch.setattr(growth, "loss", case("loss"))
+    monkeypatch.setattr(growth, "step", case("step"))
+    rows = list(growth.rows(1))
+    assert len(rows) == (4 + 3 + 2) + (3 + 3 + 2 + 2)
+    assert rows[0].case == "loss, batch 128 against 64" and rows[-1].case == "step, size 64 against 16"
+    assert built[0] == ("loss", {"batch": 64, "taps": 4, "classes": 100})
+    assert built[-1] == ("step", {"batch": 64, "taps": 4, "classes": 100, "size": 64})
+
+
+def test_the_cases_of_growth_do_what_they_say():
+    growth.loss(batch=8, taps=2, classes=3)()
+    torch.manual_seed(0)
+    small, large = growth.step(batch=2, taps=1, classes=3, size=16), growth.step(batch=2, taps=4, classes=3, size=16)
+    macs = []
+    for call in (small, large):
+        with FlopCounterMode(display=False) as counter:
+            call()
+        macs.append(counter.get_total_flops())
+    assert macs[0] < macs[1]  # three heads more
+
+
+def test_the_runs_of_jobs_are_trained_whatever_their_number_at_a_time(monkeypatch):
+    some = [replace(s, budget=replace(s.budget, train_size=100, epochs=1)) for s in jobs.specs(2)]
+    assert len({run.id for run in some}) == 2
+    seen = []
+    monkeypatch.setattr(jobs, "Progress", lambda *a: seen.append(Progress(*a)) or seen[-1])
+    jobs.train(some, 2)
+    assert seen[0].done == 2
+    broken = [replace(some[0], method="none")]
+    with pytest.raises(RunError, match="A run of the benchmark failed: Unknown method 'none'"):
+        jobs.train(broken, 1)
+
+
+def test_the_start_is_waited_for_and_nothing_is_left_running(tmp_path):
+    start.start(tmp_path / "r")
+    (history,) = (tmp_path / "r").glob("runs/*/history.csv")
+    assert len(history.read_text().splitlines()) >= 2
+    deadline = time.monotonic() + 60
+    while is_locked(tmp_path / "r" / ".lock") or is_locked(history.parent / ".lock"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_notebook_takes_longer_than_its_cells():
+    seconds, cells = start.notebook(start.REPOSITORY / "results" / "mini")
+    assert 0 < cells < seconds
+
+
+def test_a_released_step_is_measured_against_the_bare_passes_and_the_port():
+    cases = [row.case for row in released_step.rows(1, width=1 / 16) if row.ours > 0 and row.reference > 0]
+    assert cases == ["bare passes", "straightforward port"]
+
+
+def test_the_port_learns_as_the_method_does():
+    """One step of plain SGD on the gradients of the method's own loss, with equal views, moves the weights alike."""
+    torch.manual_seed(0)
+    images, labels = torch.randint(0, 256, (32, 3, 32, 32), dtype=torch.uint8), torch.arange(32)
+    method, port = released_step._method(1 / 16), released_step._method(1 / 16)
+    views = [torch.randn(3, 32, 32) for _ in range(64)]
+    sum(method(torch.stack(views[:32]), torch.stack(views[32:]), labels).values()).backward()
+    drawn = iter(views)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(released_step, "released_views", lambda size: (lambda image: next(drawn),) * 2)
+        released_step._port(port, images, labels)()
+    gradients = {name: p.grad for name, p in method.named_parameters()}
+    for name, p in port.named_parameters():
+        torch.testing.assert_close(p.grad, gradients[name], rtol=1e-3, atol=1e-5)
 
 
 def test_results_are_printed_and_kept(tmp_path, monkeypatch, capsys):

@@ -1,16 +1,20 @@
 """docs/deviations.md says what the code does: every quoted default is read from the code here; links lead somewhere."""
 
 import inspect
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cds_lib.data import augment, registry, views
 from cds_lib.losses import supcon_loss
 from cds_lib.methods import ContrastiveDeepSupervision, DeeplySupervisedNet
-from cds_lib.models import projection_heads
-from cds_lib.study import formats, profiles, report, settings
+from cds_lib.models import create_backbone, projection_heads
+from cds_lib.study import ablations, costs, dry_run, formats, profiles, report, runner, settings
+from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
 BEYOND_CIFAR = ("imagenet", "finetune", "detection")
@@ -55,6 +59,11 @@ def test_every_deviation_is_there_once_and_in_order():
         assert len(row) == 3 and all(row), row
 
 
+def test_the_rows_that_say_so_are_measured():
+    said = {row[0] for row in DEVIATIONS if "Measured" in row[4]}
+    assert said == ablations.MEASURED
+
+
 def test_the_page_names_the_tables_and_methods_of_the_study():
     tables, methods = re.search(r"Tables: (.+?)\.\nMethods: (.+?)\.\n", PAGE, re.DOTALL).groups()
     assert set(re.findall(r"`(\w+)`", tables)) == set(TABLES), (
@@ -74,7 +83,9 @@ def test_the_defaults_of_the_method():
     assert smoke == paper and mini == first_notebook == {**paper, "weight": mini["weight"]}
     assert spec("paper", "cds_simclr").options == paper
     library = {name: default(ContrastiveDeepSupervision, name) for name in paper}
-    assert {**library, "taps": list(library["taps"])} == paper
+    assert library.pop("taps") is None  # all four of the study's networks
+    assert library == {name: value for name, value in paper.items() if name != "taps"}
+    assert paper["taps"] == list(ContrastiveDeepSupervision(create_backbone("resnet18", 2, width=0.0625), 2).taps)
     assert default(ContrastiveDeepSupervision, "use_labels") is True
     assert default(supcon_loss, "temperature") == paper["temperature"]
     units = [len(head.units) for head in projection_heads([8, 8, 8], 8)]
@@ -174,7 +185,30 @@ def test_the_constants_of_the_augmentation():
     assert f"{side // 8} and {side // 2} at {side}x{side}" in says
 
 
-@pytest.mark.parametrize("page", ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+EXAMPLES = [
+    (page, code)
+    for page in PAGES
+    for code in re.findall(r"^```python\n(import timm\n.+?)^```", (ROOT / page).read_text("utf-8"), re.M | re.S)
+]
+
+
+@pytest.mark.parametrize(("page", "code"), EXAMPLES, ids=[page for page, _ in EXAMPLES])
+def test_the_example_runs_as_it_stands(page, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(code, names)
+    assert len(names["losses"]) == 5 and names["logits"].shape == (8, 10)
+    with names["torch"].no_grad():
+        same = names["plain"].eval()(names["view1"])
+    assert names["torch"].equal(same, names["logits"])
+
+
+def test_there_is_an_example():
+    assert "docs/models.md" in dict(EXAMPLES)
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_relative_links_and_named_files_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#\s]+)", text):
@@ -187,7 +221,7 @@ def test_relative_links_and_named_files_exist(page):
 def measured_rows():
     """The rows of the README's two tables: cells with all seeds, and cells with one, each once."""
     three, one = {}, {}
-    for name in TABLES.keys() - {"00_start_here"}:
+    for name in TABLES.keys() - {"00_start_here", "deviations"}:
         frame = report.read_table(name, ROOT / "results" / "mini")
         for _, row in frame[(frame["n"] > 0) & frame["metric"].isin(["test_top1_last", "test_ap_last"])].iterrows():
             key = tuple(row[["dataset", "model", "setting", "method"]])
@@ -214,3 +248,76 @@ def test_the_numbers_of_the_readme_are_those_of_the_committed_results():
     assert len(three) == 3 and len(one) > 20
     assert sorted(row for row in shown if len(row) == 5) == sorted(three.values())
     assert sorted(row for row in shown if len(row) == 4) == sorted(one.values())
+
+
+def paper_costs() -> list[str]:
+    """The lines of the table of costs in docs/cluster.md."""
+    seeds = profiles.SEEDS["paper"]
+    runs = {name: table.runs("paper", seeds) for name, table in TABLES.items()}
+    runs["together, each run once"] = list({spec.id: spec for specs in runs.values() for spec in specs}.values())
+    lines = ["| table | runs | PFLOP | A100-hours | of its longest run | disk, GB |", "|---|---:|---:|---:|---:|---:|"]
+    for name, specs in runs.items():
+        cost = costs.total(specs)
+        longest = dry_run.number(max(costs.run_cost(spec).gpu_hours for spec in specs))
+        numbers = (cost.flops / 1e15, cost.gpu_hours, longest, cost.model_bytes / 1e9)
+        cells = [n if isinstance(n, str) else dry_run.number(n) for n in numbers]
+        lines.append(f"| {name} | {cost.runs:,} | {' | '.join(cells)} |")
+    return lines
+
+
+def test_the_costs_of_the_paper_profile():
+    page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    shown = [line for line in page.split("## What the paper profile costs\n")[1].splitlines() if line.startswith("|")]
+    assert shown == paper_costs(), "copy the right-hand side: " + "\n".join(["", *paper_costs()])
+    everything = [spec for table in TABLES.values() for spec in table.runs("paper", (0,))]
+    assert f"has {dry_run.gigabytes(costs.total(everything).peak_bytes)} GB" in page
+    assert f"assume {costs.TERAFLOPS} TFLOP/s" in page
+    baseline = settings.supervised("paper", "imagenet", "resnet18", "baseline", 0)
+    operations = costs.step_cost(baseline).train_flops / baseline.budget.batch_size
+    assert f"about {round(costs.TERAFLOPS * 1e12 / operations, -2):,.0f} images" in page
+
+
+def cluster_block(kind: str) -> str:
+    page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    (block,) = re.findall(rf"```{kind}\n(.*?)```", page.split("## Kubernetes\n")[1].split("\n## ")[0], re.DOTALL)
+    return block
+
+
+def test_the_parts_of_the_kubernetes_job_share_no_run_and_make_up_the_study():
+    job = yaml.safe_load(cluster_block("yaml"))["spec"]
+    (script,) = job["template"]["spec"]["containers"][0]["args"]
+    command = script.replace("exec ./run_all.sh", "echo")
+    seen = []
+    for index in range(job["completions"]):
+        done = subprocess.run(
+            ["bash", "-c", command],
+            env={**os.environ, "JOB_COMPLETION_INDEX": str(index)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        options = done.stdout.split()
+        value = {name: options[options.index(name) + 1] for name in ("--profile", "--only", "--seeds", "--results")}
+        assert value["--results"].endswith(f"part-{index}")
+        seeds = tuple(map(int, value["--seeds"].split(",")))
+        seen += {s.id for name in value["--only"].split(",") for s in TABLES[name].runs(value["--profile"], seeds)}
+    tables = [table for name, table in TABLES.items() if name != "00_start_here"]
+    assert len(seen) == len(set(seen))
+    assert set(seen) == {s.id for table in tables for s in table.runs("paper", profiles.SEEDS["paper"])}
+
+
+def test_parts_that_are_copied_together_are_one_finished_study(tmp_path):
+    table = TABLES["semi_supervised"]
+    for part, seed in enumerate((0, 1)):
+        store = Store(tmp_path / "volume" / "results" / f"part-{part}")
+        store.open_for_writing()
+        for run in table.runs("smoke", (seed,)):
+            store.run_dir(run.id).mkdir(parents=True)
+            for name in ("spec.json", "model.pt", "metrics.json"):
+                (store.run_dir(run.id) / name).write_text("{}")
+    copying = [line for line in cluster_block("sh").splitlines() if not line.startswith("./run_all.sh")]
+    assert [line.split()[0] for line in copying] == ["mkdir", "cp"]
+    commands = "\n".join(copying).replace("/volume/", f"{tmp_path}/volume/")
+    subprocess.run(["bash", "-ec", commands], cwd=tmp_path, check=True)
+    plan = runner.make_plan([table], "smoke", (0, 1), Store(tmp_path / "results" / "all"), retry_failed=False)
+    assert len(plan.done) == 48 and not plan.missing

@@ -12,7 +12,11 @@ BENCHMARKS = {
     "augmentation": "both views of a batch: ours, the released pipeline with Pillow",
     "contrastive_loss": "four taps, forward and backward: ours, four straightforward calls",
     "loop_cost": "a step, in epochs of 20: the training loop, bare passes of the network and its heads",
+    "released_step": "a step of CDS as released at 2x32 views: the training loop, bare passes, a straightforward port",
     "method_cost": "a step: the method, bare forward and backward passes of all its networks",
+    "growth": "the case, the first case of its kind: how the loss and a CDS step grow",
+    "jobs": "the same runs: two at a time, one at a time",
+    "start": "whole processes: run-all, the imports it needs; a notebook with its pages, its cells alone",
 }
 MIN_ROUNDS = 20
 

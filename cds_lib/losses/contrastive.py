@@ -7,9 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cds_lib.losses.precision import outside_autocast
+
 # Similarities of this many pairs are held at a time; beyond it, taps are worked through in groups, and where those of
 # one tap are more, its anchors in blocks.
 _BLOCK_ELEMENTS = 2**22
+# Rows of z z^T that are computed at a time, at least: a product of fewer is slow.
+_STRIP = 128
 
 
 def supcon_loss(z: Tensor, labels: Tensor | None = None, temperature: float = 0.07) -> Tensor:
@@ -44,7 +48,7 @@ def supcon_loss(z: Tensor, labels: Tensor | None = None, temperature: float = 0.
         labels = torch.arange(batch, device=z.device)
     elif labels.shape != (batch,):
         raise ValueError(f"labels must be ({batch},) for {batch} images, not {tuple(labels.shape)}.")
-    with torch.autocast(z.device.type, enabled=False):  # exp(1 / 0.07) overflows float16
+    with outside_autocast(z.device):  # exp(1 / 0.07) overflows float16
         flat = z.reshape(-1, views * batch, dim)
         flat = flat if flat.dtype == torch.float64 else flat.float()
         return _SupCon.apply(flat, labels.repeat(views), temperature).reshape(z.shape[:-3])
@@ -99,20 +103,42 @@ def _add_loss_and_gradient(
     block = max(1, min(n, _BLOCK_ELEMENTS // (taps * n)))
     for start in range(0, n, block):
         rows = slice(start, min(start + block, n))
-        anchors, w = z[:, rows], weight[rows, None]
+        w = weight[rows, None]
         wq = (labels[rows, None] == labels[None, :]).to(z.dtype)  # w Q, (rows, n)
         wq.diagonal(start).zero_()
         wq *= w / positives[rows, None].clamp(min=1)
-        s = torch.bmm(anchors, z.mT).div_(temperature)  # (taps, rows, n)
-        s.diagonal(start, 1, 2).fill_(torch.finfo(s.dtype).min / 4)  # finite: 0 * inf is not 0
-        s.sub_(s.amax(-1, keepdim=True))  # changes no loss: the mean over positives is shifted as the log-sum is
+        s = _gram(z) if block == n else torch.bmm(z[:, rows], z.mT)
+        s.div_(temperature).diagonal(start, 1, 2).fill_(torch.finfo(s.dtype).min / 4)  # finite: 0 * inf is not 0
+        largest = s.amax(-1, keepdim=True)
+        s.sub_(largest)  # changes no loss: the mean over positives is shifted as the log-sum is
         loss -= s.flatten(1) @ wq.flatten()
-        total = s.exp_().sum(-1, keepdim=True)
+        softmax = s.exp()  # times its denominator
+        total = softmax.sum(-1, keepdim=True)
         loss += total.log()[..., 0] @ w[:, 0]
-        if grad is not None:
-            g = s.mul_(w / total).sub_(wq).div_(temperature)  # s holds exp(s - max)
-            if block == n:
-                torch.bmm(g + g.mT, z, out=grad)
-            else:
-                grad[:, rows] += torch.bmm(g, z)
-                grad.baddbmm_(g.mT, anchors)
+        if grad is None:
+            continue
+        softmax.mul_(w / total)  # w softmax(s)
+        if block == n:
+            # z z^T and w Q are symmetric, so the transpose of w softmax(s) is exp(s_ak - log_sum_k) w_k: reading a
+            # large matrix across its rows would take longer than a second exponential.
+            s.add_(largest).sub_(total.log().add_(largest).mT).exp_().mul_(weight)
+            torch.bmm(s.add_(softmax).sub_(wq, alpha=2).div_(temperature), z, out=grad)
+        else:
+            g = softmax.sub_(wq).div_(temperature)
+            grad[:, rows] += torch.bmm(g, z)
+            grad.baddbmm_(g.mT, z[:, rows])
+
+
+def _gram(z: Tensor) -> Tensor:
+    """z z^T, (taps, n, n). On a CPU only a little more than its upper half is computed; a GPU is faster with all."""
+    taps, n, _ = z.shape
+    if z.device.type != "cpu" or n <= _STRIP:
+        return torch.bmm(z, z.mT)
+    products = z.new_empty(taps, n, n)
+    strip = max(_STRIP, -(-n // 8))
+    for out, tap in zip(products, z, strict=True):
+        for start in range(0, n, strip):
+            end = start + strip
+            torch.mm(tap[start:end], tap[start:].T, out=out[start:end, start:])
+            out[end:, start:end] = out[start:end, end:].T
+    return products

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+
+def outside_autocast(device: torch.device) -> contextlib.AbstractContextManager:
+    """A block without autocast; meta tensors, which are only shapes, know none."""
+    return contextlib.nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def full_precision(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -16,7 +22,7 @@ def full_precision(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
     def wrapped(*args: Tensor, **options: float) -> Tensor:
         low = (torch.float16, torch.bfloat16)
         args = tuple(a.float() if isinstance(a, Tensor) and a.dtype in low else a for a in args)
-        with torch.autocast(args[0].device.type, enabled=False):
+        with outside_autocast(args[0].device):
             return loss(*args, **options)
 
     return wrapped

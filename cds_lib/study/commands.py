@@ -7,14 +7,15 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cds_lib.data import registry
 from cds_lib.data.cli import data_state
-from cds_lib.errors import UsageError
-from cds_lib.study import local_engine, profiles, runner, settings
+from cds_lib.errors import RunError, UsageError
+from cds_lib.study import dry_run, local_engine, profiles, runner, settings, slurm_jobs
 from cds_lib.study.progress import duration
 from cds_lib.study.session import REPOSITORY, results_dir
+from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES, Table
 
@@ -31,6 +32,9 @@ def run_all(options: argparse.Namespace) -> int:
     seeds = runner.parse_seeds(options.seeds, profile)
     if options.jobs < 0:
         raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
+    if options.processes < 1:
+        raise UsageError(f"--processes must be 1 or more, not {options.processes}.")
+    slurm = _slurm_options(options)
     store = Store(results_dir(profile, options.results).absolute())
     data_root = registry.data_root(options.data_root or None).absolute()
     if options.offline:
@@ -42,9 +46,12 @@ def run_all(options: argparse.Namespace) -> int:
     if options.dry_run or not plan.missing:  # the training says it otherwise
         print(f"{plan.describe()}.", flush=True)
     if options.dry_run:
-        return _dry_run(plan, store)
+        for line in dry_run.lines(plan, tables, profile, seeds, store):
+            print(line)
+        return 0
     store.open_for_writing()
-    failed = runner.train_missing(plan, store, data_root, jobs=options.jobs, compile_method=options.compile)
+    how = {"jobs": options.jobs, "processes": options.processes, "compile_method": options.compile, "slurm": slurm}
+    failed = runner.train_missing(plan, store, data_root, **how)
     results = _write_report(tables, notebook_files, profile, seeds, store)
     broken = [result for result in results if not result.ok]
     if failed or plan.failed or broken:
@@ -69,7 +76,7 @@ def report_again(options: argparse.Namespace) -> int:
 
 
 def status(options: argparse.Namespace) -> int:
-    """`status`: a line a table, then a line for every run that is running, interrupted or failed."""
+    """`status`: a line a table, then a line for every run that is queued, running, interrupted or failed."""
     tables, _ = _select(options.only)
     profile = profiles.check_profile(options.profile)
     seeds = runner.parse_seeds(options.seeds, profile)
@@ -77,24 +84,50 @@ def status(options: argparse.Namespace) -> int:
     print(f"Profile {profile}, results in {store.root}.")
     for table in tables:
         print(f"{table.name}: {runner.make_plan([table], profile, seeds, store, retry_failed=False).describe()}")
+    try:
+        jobs = slurm_jobs.alive(store)
+    except RunError as error:
+        print(f"{error} What it has queued or runs is not shown, and may show as interrupted.")
+        jobs = {}
     for spec in {spec.id: spec for table in tables for spec in table.runs(profile, seeds)}.values():
-        state = store.status(spec.id)
-        if state and state["state"] != "done":
-            history = store.history(spec.id)
-            error = f": {state['error']}" if state.get("error") else ""
-            print(f"  {state['state']} {spec.id} {spec.label}, epoch {len(history)}/{spec.budget.epochs}{error}")
+        if line := _state_line(spec, store, jobs.get(spec.id)):
+            print(f"  {line}")
     return 0
+
+
+def _state_line(spec: RunSpec, store: Store, job: slurm_jobs.Job | None) -> str:
+    """What a run does that is begun or queued, "" of any other. A lock says nothing of other nodes: the queue does."""
+    state = store.status(spec.id)
+    name = f"{spec.id} {spec.label}, epoch {len(store.history(spec.id))}/{spec.budget.epochs}"
+    if job:
+        log = store.run_dir(spec.id) / "log.txt"
+        return f"{'running' if job.started else 'queued'} {name}, {job.words}, log {log if log.exists() else job.log}"
+    if not state or state["state"] == "done":
+        return ""
+    return f"{state['state']} {name}" + (f": {state['error']}" if state.get("error") else "")
+
+
+def _slurm_options(options: argparse.Namespace) -> dict[str, Any] | None:
+    """The options of the Slurm jobs; None for the local engine."""
+    if options.engine == "slurm":
+        from cds_lib.study import slurm_engine  # submitit is needed by nothing else
+
+        return slurm_engine.parse_options(options.slurm)
+    if options.slurm:
+        raise UsageError("--slurm sets the options of Slurm jobs: add --engine slurm.")
+    return None
 
 
 def _select(only: str) -> tuple[list[Table], list[Path]]:
     """The tables and the notebook files that --only names; all of them when it is empty."""
     files = {path.stem: path for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
-    names = [name.strip() for name in only.split(",") if name.strip()] or list(dict.fromkeys([*files, *TABLES]))
+    everything = list(dict.fromkeys([*files, *TABLES]))
+    names = [name.strip() for name in only.split(",") if name.strip()] if only else everything
+    if not names:
+        raise UsageError(f"--only names no table and no notebook: choose from {', '.join(everything)}.")
     for name in names:
         if name not in files and name not in TABLES:
-            raise UsageError(
-                f"There is no table or notebook {name!r}: choose from {', '.join(dict.fromkeys([*files, *TABLES]))}."
-            )
+            raise UsageError(f"There is no table or notebook {name!r}: choose from {', '.join(everything)}.")
     return [TABLES[name] for name in names if name in TABLES], [files[name] for name in names if name in files]
 
 
@@ -123,19 +156,6 @@ def _list(tables: list[Table], notebook_files: list[Path], data_root: Path) -> i
     for entry in registry.entries().values():
         state, where = data_state(entry, data_root)
         print(f"  {entry.name:28} {state:38} {entry.title}")
-    return 0
-
-
-def _dry_run(plan: runner.Plan, store: Store) -> int:
-    for spec in plan.missing:
-        print(f"  to train: {spec.id} {spec.label}")
-    known: dict[str, list[float]] = {}  # id with seed 0 -> seconds of the finished seeds
-    for spec in plan.done:
-        known.setdefault(spec.with_seed(0).id, []).append(store.metrics(spec.id)["seconds"])
-    cells = [spec.with_seed(0).id for spec in plan.missing]
-    if cells and all(cell in known for cell in cells):
-        seconds = sum(sum(known[cell]) / len(known[cell]) for cell in cells)
-        print(f"About {duration(seconds)} of training, from the finished runs with other seeds.")
     return 0
 
 

@@ -75,6 +75,39 @@ def gains(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def switches(rows: pd.DataFrame) -> Figure:
+    """What each row differs by from its reference, with its 95 % interval: a panel a group of rows, a line a row.
+
+    `rows` are those of a tidy table that have a reference; one that was not run keeps its line.
+    """
+    panels = list(rows.groupby(["dataset", "model", "setting"], sort=False))
+    figure = Figure(figsize=(7.5, 1.2 + sum(0.5 + 0.3 * len(panel) for _, panel in panels)), layout="constrained")
+    heights = [1 + len(panel) for _, panel in panels]
+    grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for index, (axes, (names, panel)) in enumerate(zip(grid, panels, strict=True)):
+        colour, marker = colour_and_marker(index + 1)
+        for y, (_, row) in enumerate(panel.iterrows()):
+            if not np.isnan(row["ci_low"]):
+                axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=colour, lw=1.6, solid_capstyle="butt")
+            axes.plot(row["baseline_delta"], y, marker, color=colour, ms=6)
+            label = f"n = {row['n']}" if row["n"] else "not run"
+            place = {"xycoords": ("axes fraction", "data"), "va": "center"}
+            axes.annotate(label, (1.01, y), **place, fontsize=8, color="#555555")
+        axes.axvline(0, color="#777777", lw=0.8)
+        axes.set_yticks(range(len(panel)), [formats.method_name(method) for method in panel["method"]], fontsize=9)
+        axes.set_ylim(len(panel) - 0.5, -0.5)
+        axes.set_title(formats.group_title(names), fontsize=10, loc="left")
+        axes.grid(axis="x", color="#dddddd", lw=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    measure = formats.METRICS[rows["metric"].iloc[0]][0]
+    label = f"difference of {measure} to the default (percentage points), bars: 95 % interval, paired seeds"
+    if rows["profile"].iloc[0] == "smoke":
+        label += "\nsmoke profile: these points mean nothing"
+    figure.supxlabel(label, fontsize=9)
+    return figure
+
+
 def accuracy_curves(
     histories: Mapping[str, Mapping[str, Sequence[pd.DataFrame]]],
     column: str = "test_top1",

@@ -47,6 +47,22 @@ NAMES = {
     "supcon_100_epochs": "SupCon, 100 epochs",
     "byol_dsn": "BYOL + DSN",
     "cds_autoaugment": "CDS, AutoAugment",
+    "baseline_two_views": "baseline, cross-entropy of two views",
+    "baseline_with_cutout": "baseline, with Cutout",
+    "baseline_without_cutout": "baseline, without Cutout",
+    "cds_with_cutout": "CDS, with Cutout",
+    "cds_without_cutout": "CDS, without Cutout",
+    "cds_two_ce_views": "CDS, cross-entropy of both views",
+    "cds_three_taps": "CDS, taps 1 to 3",
+    "cds_weight_tenth": "CDS, weight × 1/10",
+    "cds_weight_third": "CDS, weight × 1/3",
+    "cds_weight_triple": "CDS, weight × 3",
+    "cds_temperature_0.1": "CDS, temperature 0.1",
+    "cds_temperature_0.2": "CDS, temperature 0.2",
+    "cds_temperature_0.5": "CDS, temperature 0.5",
+    "cds_kd_teacher_train": "CDS, distilled, teacher in train mode",
+    "cds_kd_mse": "CDS, distilled, mean square, same weight",
+    "cds_kd_mse_matched": "CDS, distilled, mean square, matched weight",
 }
 EMPTY = "–"
 
@@ -59,6 +75,11 @@ HEADINGS = (
     "verdict",
     "runs",
 )
+
+
+def headings(table: Table) -> list[str]:
+    """The headings of the printed columns, with the table's own word for what differences are taken to."""
+    return [heading.replace("to baseline", f"to {table.reference}") for heading in HEADINGS]
 
 
 def method_name(method: str) -> str:
@@ -147,12 +168,13 @@ def notes(frame: pd.DataFrame, table: Table) -> list[str]:
 def markdown_table(frame: pd.DataFrame, table: Table) -> str:
     """A pipe table with the notes below."""
     groups = group_columns(frame)
-    lines = [[*groups, "method", *HEADINGS]]
+    lines = [[*groups, "method", *headings(table)]]
     lines.append(["---"] * len(groups) + ["---"] + ["---:"] * 5 + ["---", "---"])
     for _, row in frame.iterrows():
         lines.append([*(str(row[name]) for name in groups), method_name(row["method"]), *cells(row).values()])
     body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return f"# {table.title}\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes(frame, table)) + "\n"
+    text = f"# {table.title}\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes(frame, table)) + "\n"
+    return text.replace("<", "&lt;")  # Markdown would take it for HTML
 
 
 _LATEX = {
@@ -167,6 +189,7 @@ _LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
+    "×": r"$\times$",
     "−": "$-$",
     "–": "--",
     # A row that starts with a bracket would be taken for the optional argument of the line break above it.
@@ -184,7 +207,7 @@ def latex_table(frame: pd.DataFrame, table: Table) -> str:
     """A booktabs table environment; needs `\\usepackage{booktabs}`. A rule separates the groups."""
     groups = group_columns(frame)
     columns = "l" * (len(groups) + 1) + "rrrrr" + "lp{30mm}"
-    headings = [*groups, "method", *HEADINGS]
+    columns_named = [*groups, "method", *headings(table)]
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table*}",
@@ -193,7 +216,7 @@ def latex_table(frame: pd.DataFrame, table: Table) -> str:
         rf"\label{{tab:{table.name}}}",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
-        " & ".join(latex_escape(heading) for heading in headings) + r" \\",
+        " & ".join(latex_escape(heading) for heading in columns_named) + r" \\",
     ]
     for names, rows in groupby((row for _, row in frame.iterrows()), key=lambda row: tuple(row[groups])):
         lines.append(r"\midrule")
@@ -225,7 +248,7 @@ def html_table(frame: pd.DataFrame, table: Table) -> str:
     width = 1 + len(HEADINGS)
     head = "".join(
         f'<th scope="col"{" class=runs" if heading == "runs" else ""}>{escape(heading)}</th>'
-        for heading in ("method", *HEADINGS)
+        for heading in ("method", *headings(table))
     )
     body = []
     for names, grouped in groupby((row for _, row in frame.iterrows()), key=lambda row: tuple(row[groups])):

@@ -10,13 +10,19 @@ from pathlib import Path
 
 import cds_lib
 
+VERSION_FILE = "code_version.txt"  # beside a copy of the package that was made of a checkout
 _LIBRARIES = ("torch", "torchvision", "timm", "numpy")
 
 
 @cache
 def code_version() -> str:
-    """The commit of the checkout, with "+dirty" if library files differ from it; the release outside a checkout."""
+    """The commit of the checkout, with "+dirty" if library files differ from it; the release outside a checkout.
+
+    A copy (`study.snapshot`) has that of the checkout it was made of.
+    """
     root = Path(cds_lib.__file__).resolve().parents[1]
+    if (root / VERSION_FILE).exists():
+        return (root / VERSION_FILE).read_text(encoding="utf-8").strip()
 
     def git(*arguments: str) -> str:
         return subprocess.run(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import chain, count
 from pathlib import Path
+from urllib.parse import quote
 
 import jinja2
 import nbformat
@@ -49,9 +50,9 @@ def render_notebook(executed: Path, html: Path) -> dict[str, Path]:
             toc=toc,
             links=[
                 {"href": "../index.html", "text": "All results", "current": False},
-                {"href": f"{result.name}.html", "text": "Report", "current": not with_code},
-                {"href": f"{result.name}.code.html", "text": "With code", "current": with_code},
-                {"href": f"../notebooks/{result.name}.ipynb", "text": "Notebook file", "current": False},
+                {"href": f"{quote(result.name)}.html", "text": "Report", "current": not with_code},
+                {"href": f"{quote(result.name)}.code.html", "text": "With code", "current": with_code},
+                {"href": f"../notebooks/{quote(result.name)}.ipynb", "text": "Notebook file", "current": False},
             ],
             profile=_parameter(notebook, "profile"),
             error=result.error,
@@ -115,8 +116,13 @@ def _exporter(with_code: bool) -> HTMLExporter:
 
 
 def _with_contents(body: str) -> tuple[str, list[dict[str, str]]]:
-    """The body with a distinct id at every h2 and h3 and no table that is wider than the page, and the contents."""
+    """The body with a distinct id at every h2 and h3 and no table wider than the page; and the contents.
+
+    What would run or load something is left out, whoever wrote it into a cell.
+    """
     soup = BeautifulSoup(body, "html.parser")
+    for active in soup.find_all(["script", "iframe", "object", "embed"]):
+        active.decompose()
     for pilcrow in soup.find_all("a", class_="anchor-link"):  # nbconvert's; the contents do its work
         pilcrow.decompose()
     _let_tables_scroll(soup)

@@ -101,15 +101,9 @@ def _by_seed(cell: Cell, metric: str, store: Store) -> dict[int, float]:
     found = {}
     for spec in cell.specs:
         if store.is_done(spec.id):
-            metrics = store.metrics(spec.id)
-            if metric not in metrics and metric.startswith("test_ap_"):
+            if metric.startswith("test_ap_") and metric not in store.metrics(spec.id):
                 continue
-            if metric not in metrics:
-                raise RunError(
-                    f"Run {spec.id} ({spec.label}) has no {metric!r} in its metrics.json: "
-                    f"delete {store.run_dir(spec.id)} and run again."
-                )
-            found[spec.seed] = float(metrics[metric])
+            found[spec.seed] = float(store.metric(spec.id, metric))
     return found
 
 
@@ -134,11 +128,18 @@ def write_table(frame: pd.DataFrame, table: Table, results: Path) -> dict[str, P
 
 
 def read_table(table: str, results: Path) -> pd.DataFrame:
-    """The frame that `write_table` wrote, with the same column types."""
+    """The frame that `write_table` wrote, with the same column types; RunError if the file is damaged."""
     texts = [name for name in COLUMNS if name not in (*NUMBERS, "n", "n_planned")]
     types = dict.fromkeys(texts, "str") | dict.fromkeys(NUMBERS, "float64")
     path = Path(results) / "tables" / f"{table}.csv"
-    frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
+    types |= dict.fromkeys(("n", "n_planned"), "int64")
+    try:
+        frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""], encoding="utf-8")
+        if tuple(frame.columns) != COLUMNS or not len(frame):
+            raise ValueError("it has other columns, or no rows")
+    except (OSError, ValueError) as error:
+        first = " ".join(str(error).split())
+        raise RunError(f"{path} cannot be read ({first}): delete it and write the report again.") from error
     return frame.fillna(dict.fromkeys(texts, ""))
 
 

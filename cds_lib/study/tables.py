@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cds_lib.errors import UsageError
-from cds_lib.study import grids, profiles, published
+from cds_lib.study import ablations, grids, profiles, published
 from cds_lib.study.grids import Cell
 from cds_lib.study.spec import RunSpec
 
@@ -15,7 +15,8 @@ from cds_lib.study.spec import RunSpec
 class Table:
     """A grid of runs with a name, the question it answers, and the source of its published numbers.
 
-    `protocol` says what is run where that is the same in every profile; None: the profile says it.
+    reference: what its differences are taken to, in words.
+    protocol: what is run where that is the same in every profile; None: the profile says it.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Table:
     question: str
     source: str
     build: Callable[[str, tuple[int, ...]], list[Cell]]
+    reference: str = "baseline"
     protocol: str | None = None
 
     def describe(self, profile: str) -> str:
@@ -121,6 +123,14 @@ TABLES: dict[str, Table] = {
             "labels on all of them beat training on the labelled ones?",
             source=published.source("fig_semi_supervised_cifar100"),
             build=grids.semi_supervised,
+        ),
+        Table(
+            name="deviations",
+            title="Deviations: one switch at a time, CIFAR-100 and ImageNet, ResNet-18",
+            question="Where the paper and its released code differ, or the code is odd, does it change the result?",
+            source="none: no such ablation is on the poster",
+            build=ablations.cells,
+            reference="the default",
         ),
     )
 }

@@ -93,7 +93,7 @@ def teachers(study: Session) -> HTML:
 
 
 def _top1(study: Session, runs: Iterable[RunSpec]) -> tuple[float, int] | None:
-    values = [study.store.metrics(run.id)["test_top1_last"] for run in runs if study.store.is_done(run.id)]
+    values = [study.store.metric(run.id, "test_top1_last") for run in runs if study.store.is_done(run.id)]
     return (sum(values) / len(values), len(values)) if values else None
 
 

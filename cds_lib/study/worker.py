@@ -1,4 +1,5 @@
-"""What runs inside a worker process: one run, with its output in the run's log and its news on a pipe."""
+"""What runs inside the process of one run: the training, with its output in the run's log; the local engine's with its
+news on a pipe."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import Any
@@ -14,37 +16,61 @@ from typing import Any
 import torch
 
 from cds_lib.errors import RunError, UsageError
-from cds_lib.study.execute import execute
+from cds_lib.study.launch import train
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
+
+
+def train_logged(
+    spec: RunSpec,
+    store: Store,
+    data_root: Path,
+    *,
+    processes: int,
+    threads: int,
+    workers: int,
+    compile_method: bool,
+    on_progress: Callable[[float], None] = lambda epochs: None,
+) -> dict[str, float]:
+    """Train one run, as every engine does, and return its metrics; see `cds_lib.study.launch.train`."""
+    torch.set_num_threads(threads)
+    _send_output_to(store.run_dir(spec.id) / "log.txt")
+    return train(
+        spec,
+        store,
+        data_root,
+        processes=processes,
+        compile_method=compile_method,
+        workers=workers,
+        on_progress=on_progress,
+    )
 
 
 def work(
     spec: dict[str, Any],
     results: str,
     data_root: str,
+    processes: int,
     threads: int,
     workers: int,
-    gpu: str | None,
+    gpus: str | None,
     compile_method: bool,
     news: Any,
 ) -> None:
-    """Train one run; send ("progress", epochs), then ("done", metrics) or ("failed", sentence) to `news`."""
+    """Train one run on `processes`; send ("progress", epochs), then ("done", metrics) or ("failed", sentence)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     _die_with_the_parent()
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    torch.set_num_threads(threads)
-    run = RunSpec.from_dict(spec)
-    store = Store(results)
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     try:
-        _send_output_to(store.run_dir(run.id) / "log.txt")
-        metrics = execute(
-            run,
-            store,
+        metrics = train_logged(
+            RunSpec.from_dict(spec),
+            Store(results),
             Path(data_root),
-            compile_method=compile_method,
+            processes=processes,
+            threads=threads,
             workers=workers,
+            compile_method=compile_method,
             on_progress=lambda epochs: news.send(("progress", epochs)),
         )
         news.send(("done", metrics))

@@ -1,0 +1,49 @@
+"""Many small runs: those of the first notebook's kind, two at a time against one at a time, each on one thread.
+
+Whole runs through the local engine, as `--jobs 2` and `--jobs 1` make them: a process each, made data, training,
+evaluation, files. The server that the processes are forked from is there already. On two idle cores or more, half the
+time would be ideal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from cds_lib.bench.timing import Row, interleaved
+from cds_lib.errors import RunError
+from cds_lib.study import local_engine, settings
+from cds_lib.study.progress import Progress
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.store import Store
+
+RUNS = 4
+
+
+def specs(runs: int) -> list[RunSpec]:
+    """Short runs that differ in their seed."""
+    run = settings.lesson("cds", 0)
+    run = replace(run, budget=replace(run.budget, epochs=3, eval_every=3))
+    return [run.with_seed(seed) for seed in range(runs)]
+
+
+def rows(rounds: int) -> Iterator[Row]:
+    """One row."""
+    some = specs(RUNS)
+    yield Row(
+        "jobs", f"{RUNS} runs, two at a time", *interleaved(lambda: train(some, 2), lambda: train(some, 1), rounds)
+    )
+
+
+def train(some: list[RunSpec], jobs: int) -> None:
+    """All runs, in a results folder of their own; RunError if one fails."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        store = Store(folder)
+        store.open_for_writing()
+        failed = local_engine.run(some, store, Path(folder), jobs=jobs, progress=Progress(len(some), 0, jobs))
+        if failed:
+            raise RunError(f"A run of the benchmark failed: {next(iter(failed.values()))}")

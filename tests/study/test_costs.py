@@ -1,0 +1,220 @@
+"""What runs cost: against published operation counts, against real steps, and the kept counts against new ones.
+
+GMAC are those read off the released networks (0.556 and 1.298 a CIFAR view, 0.575 and 1.603 with the heads; on ImageNet
+1.81, 3.66 and 4.09 with, 6.90, 14.30 and 16.00 without the max-pool); a multiply-accumulate is two operations.
+"""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights, RetinaNet_ResNet50_FPN_Weights
+
+from cds_lib.study import costs, dry_run, profiles, settings, step_cost
+from cds_lib.study.execute import execute
+from cds_lib.study.setup import prepare
+from cds_lib.study.store import Store
+from cds_lib.study.tables import TABLES
+
+GIGA_MACS = 2e9
+
+
+def train_macs(spec):
+    """GMAC of a step, an image."""
+    return costs.step_cost(spec).train_flops / GIGA_MACS / spec.budget.batch_size
+
+
+def paper(dataset, model, method, stem=None):
+    return settings.supervised("paper", dataset, model, method, 0, stem)
+
+
+def stem_macs(spec):
+    """GMAC of the stem's convolution, an image: its input needs no gradient."""
+    side, kernel = (32, 3) if spec.budget.stem == "cifar" else (112, 7)
+    return side**2 * kernel**2 * 3 * 64 / 1e9
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model", "stem", "giga_macs"),
+    [
+        ("cifar100", "resnet18", None, 0.556),
+        ("cifar100", "resnet50", None, 1.298),
+        ("imagenet", "resnet18", None, 1.81),
+        ("imagenet", "resnet34", None, 3.66),
+        ("imagenet", "resnet50", None, 4.09),
+        ("imagenet", "resnet18", settings.NO_MAX_POOL, 6.90),
+        ("imagenet", "resnet34", settings.NO_MAX_POOL, 14.30),
+        ("imagenet", "resnet50", settings.NO_MAX_POOL, 16.00),
+    ],
+)
+def test_a_plain_step_is_three_forward_passes_without_the_gradient_of_the_images(dataset, model, stem, giga_macs):
+    spec = paper(dataset, model, "baseline", stem)
+    assert costs.step_cost(spec).eval_flops / GIGA_MACS == pytest.approx(giga_macs, abs=0.006)
+    assert train_macs(spec) == pytest.approx(3 * giga_macs - stem_macs(spec), abs=0.02)
+
+
+@pytest.mark.parametrize(("model", "giga_macs", "width"), [("resnet18", 0.575, 512), ("resnet50", 1.603, 2048)])
+def test_a_cds_step_is_two_views_with_heads_and_two_products_a_tap(model, giga_macs, width):
+    spec = paper("cifar100", model, "cds")
+    contrastive = 4 * 2 * 256**2 * width / 1e9 / 128
+    expected = 2 * (3 * giga_macs - stem_macs(spec)) + contrastive
+    assert train_macs(spec) == pytest.approx(expected, rel=0.002)
+    assert costs.step_cost(spec).eval_flops == costs.step_cost(paper("cifar100", model, "baseline")).eval_flops
+
+
+def test_teachers_and_rotations_count():
+    student, teacher = 3 * 1.814 - 0.118, 4.089
+    spec = {method: settings.distilled("paper", "imagenet", "resnet18", method, 0) for method in ("kd", "sskd", "crd")}
+    assert train_macs(spec["kd"]) == pytest.approx(student + teacher, rel=0.002)
+    assert train_macs(spec["sskd"]) == pytest.approx(4 * (student + teacher), rel=0.002)
+    # Two banks of 128 numbers an image: products with all of them, forward and to the anchors.
+    assert train_macs(spec["crd"]) - train_macs(spec["kd"]) == pytest.approx(4 * 1_281_167 * 128 / 1e9, rel=0.01)
+    # The teacher of SSKD's head is the frozen network under it: 4 forward passes and a small head.
+    assert train_macs(spec["sskd"].parent) == pytest.approx(4 * teacher, rel=0.01)
+
+
+def test_a_large_batch_is_counted_where_the_loss_works_in_blocks():
+    spec = settings.contrastive("paper", "supcon", 0).parent
+    pooled = 128  # of its projection
+    contrastive = 3 * (2 * spec.budget.batch_size) * 2 * pooled / 1e9  # products an image: one forward, two backward
+    assert train_macs(spec) == pytest.approx(2 * (3 * 4.087 - 0.118 + 3 * 0.0044) + contrastive, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "close"),
+    [
+        ("faster_rcnn", FasterRCNN_ResNet50_FPN_Weights.COCO_V1, 0.001),
+        ("retinanet", RetinaNet_ResNet50_FPN_Weights.COCO_V1, 0.02),  # 91 classes there, 81 here
+    ],
+)
+def test_detectors_cost_what_torchvision_states(name, weights, close):
+    spec = settings.detector("paper", name, "baseline", 0)
+    square = replace(spec, budget=replace(spec.budget, source="standin"))  # at 800 x 800 pixels, as stated there
+    assert step_cost.count(square).eval_flops / GIGA_MACS == pytest.approx(weights.meta["_ops"], rel=close)
+    assert costs.step_cost(spec).eval_flops > costs.step_cost(square).eval_flops
+
+
+def test_the_throughput_belongs_to_the_same_way_of_counting():
+    spec = paper("cifar10", "resnet18", "baseline")
+    run = costs.run_cost(replace(spec, budget=replace(spec.budget, epochs=200, eval_every=200)))
+    assert run.train_flops / 1e15 == pytest.approx(32.3, rel=0.05)
+    assert round(32.3e15 / (7 * 60) / 1e12) == costs.TERAFLOPS
+    assert replace(run, train_flops=77e12 * 3600, eval_flops=0.0).gpu_hours == 1
+
+
+SMOKE = [
+    settings.supervised("smoke", "cifar100", "resnet18", "cds", 0),
+    settings.supervised("smoke", "cifar100", "preactresnet18", "dks", 0),
+    settings.detector("smoke", "retinanet", "baseline", 0),
+]
+
+
+@pytest.mark.parametrize("spec", SMOKE, ids=lambda spec: f"{spec.model} {spec.method}")
+def test_counts_are_those_of_real_steps(spec, tmp_path):
+    store = Store(tmp_path)
+    if spec.parent:
+        method = step_cost._classifier(spec.parent, 1000)
+        store.run_dir(spec.parent.id).mkdir(parents=True)
+        torch.save({"method": method.state_dict()}, store.model(spec.parent.id))
+    run = prepare(spec, store, tmp_path, torch.device("cpu"))
+    run.method.train()
+    assert costs.run_cost(spec).steps == spec.budget.epochs * len(run.batches)
+    views, labels, _ = next(run.batches.epoch(0))
+    with FlopCounterMode(display=False) as counter:
+        sum(run.method(*views, labels=labels).values()).backward()
+    assert counter.get_total_flops() == costs.step_cost(spec).train_flops
+
+
+@pytest.mark.parametrize("method", ["baseline", "baseline_matched", "cds_simclr"])
+def test_images_are_those_that_the_run_is_given(method, tmp_path):
+    spec = settings.semi_supervised("smoke", "cifar10", method, 30, 0)
+    run = prepare(spec, Store(tmp_path), tmp_path, torch.device("cpu"))
+    assert step_cost.image_counts(spec)[0] == run.batches.used
+    assert ("cds_simclr" in step_cost._USE_UNLABELLED) == run.method.uses_unlabelled if method == "cds_simclr" else True
+
+
+def test_disk_is_that_of_a_finished_run(tmp_path, monkeypatch):
+    spec = settings.supervised("smoke", "cifar100", "resnet18", "cds", 0)
+    spec = replace(spec, budget=replace(spec.budget, width=0.25, epochs=1))
+    store, sizes = Store(tmp_path), []
+    execute(
+        spec,
+        store,
+        tmp_path,
+        device="cpu",
+        on_progress=lambda _: sizes.append(store.checkpoint(spec.id).stat().st_size),
+    )
+    cost = costs.run_cost(spec)
+    # Every tensor has a name and an alignment in the file besides.
+    assert cost.model_bytes < store.model(spec.id).stat().st_size < 1.15 * cost.model_bytes
+    assert cost.checkpoint_bytes < sizes[-1] < 1.15 * cost.checkpoint_bytes
+
+
+def test_sizes_of_sets_and_labels_and_evaluations():
+    spec = settings.semi_supervised("paper", "cifar10", "baseline", 10, 0)
+    assert step_cost.image_counts(spec) == (5_000, 10_000)
+    assert step_cost.image_counts(settings.semi_supervised("paper", "cifar10", "cds_simclr", 10, 0)) == (50_000, 10_000)
+    assert step_cost.image_counts(settings.supervised("mini", "cifar10", "resnet18", "cds", 0)) == (10_000, 12_000)
+    fine = settings.finetuned("mini", "cub200", "resnet50", "cds", "finetune", 0)
+    assert step_cost.image_counts(fine) == (5_994, 5_794)
+    assert step_cost.image_counts(fine, (33, 10)) == (32, 10)  # a last batch of one image is left out
+    run = costs.run_cost(paper("cifar10", "resnet18", "baseline"))
+    assert (
+        run.steps == 300 * 391
+        and run.eval_flops == 300 * 10_000 * costs.step_cost(paper("cifar10", "resnet18", "baseline")).eval_flops
+    )
+    budget = replace(spec.budget, epochs=7, eval_every=3)  # after epochs 3, 6 and 7
+    seven = costs.run_cost(replace(spec, budget=budget))
+    assert seven.eval_flops == 3 * 10_000 * costs.step_cost(spec).eval_flops
+
+
+def test_shared_runs_count_once():
+    one = TABLES["table1_cifar100"].runs("paper", (0,))
+    both = costs.total([*one, *TABLES["distillation_cifar100"].runs("paper", (0,))])
+    assert both.runs == len({spec.id for spec in [*one, *TABLES["distillation_cifar100"].runs("paper", (0,))]})
+    assert costs.total([*one, *one]) == costs.total(one)
+    assert costs.total([]) == costs.Total(0, 0, 0, 0)
+
+
+def test_the_kept_counts_are_those_of_the_studys_runs():
+    needed = {
+        step_cost.step_key(spec): spec
+        for profile in profiles.PROFILES
+        for table in TABLES.values()
+        for spec in table.runs(profile, (0,))
+    }
+    kept = json.loads(step_cost.KEPT.read_text())
+    assert kept.keys() == needed.keys(), "runs are new or gone: run python -m cds_lib.study.step_cost"
+    assert list(kept) == sorted(kept)
+    for key in list(kept)[::79]:
+        assert step_cost.count(needed[key]) == step_cost.StepCost(*kept[key]), (
+            f"{key}: delete {step_cost.KEPT.name} and run python -m cds_lib.study.step_cost"
+        )
+
+
+def test_what_costs_the_same_has_one_key():
+    spec = paper("cifar100", "resnet18", "cds")
+    weighted = replace(spec, seed=1, options={**spec.options, "weight": 0.3}, budget=replace(spec.budget, lr=1.0))
+    assert step_cost.step_key(weighted) == step_cost.step_key(spec)
+    for other in (
+        replace(spec, options={**spec.options, "taps": [1, 2]}),
+        replace(spec, budget=replace(spec.budget, batch_size=64)),
+        replace(spec, dataset="cifar10"),
+        paper("cifar100", "resnet18", "baseline"),
+    ):
+        assert step_cost.step_key(other) != step_cost.step_key(spec)
+    kd = settings.distilled("paper", "cifar100", "resnet18", "kd", 0)
+    assert step_cost.step_key(replace(kd, parent=paper("cifar100", "resnet101", "baseline"))) != step_cost.step_key(kd)
+
+
+def test_numbers_are_short():
+    assert [dry_run.number(x) for x in (0, 0.001234, 12.34, 99.96, 123.4, 12345.6)] == [
+        "0",
+        "0.00123",
+        "12.3",
+        "100",
+        "123",
+        "12,346",
+    ]
