@@ -1,4 +1,4 @@
-"""The command line: run-all, report, status, data, bench. Exit code 0 done, 1 failed, 2 asked wrongly, 130 stopped."""
+"""The command line. Exit code 0 done, 1 failed, 2 asked wrongly, 130 stopped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cds_lib import __version__
 from cds_lib.bench import cli as bench_cli
 from cds_lib.data import cli as data_cli
 from cds_lib.errors import RunError, UsageError
-from cds_lib.study import commands, profiles
+from cds_lib.study import commands, export, profiles
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,12 +66,16 @@ def _parser() -> argparse.ArgumentParser:
         "report", help="write tables, notebooks and index again; trains nothing", allow_abbrev=False
     )
     _common(report)
+    report.add_argument(
+        "--readme", default="", metavar="FILE", help="write the verdicts into this file (and the summary), nothing else"
+    )
     report.set_defaults(handler=commands.report_again)
 
     status = subparsers.add_parser("status", help="what is done, running and failed", allow_abbrev=False)
     _common(status)
     status.set_defaults(handler=commands.status)
 
+    export.add_parser(subparsers)
     data_cli.add_parser(subparsers)
     bench_cli.add_parser(subparsers)
     return parser

@@ -44,7 +44,7 @@ class DistilledCDS(WithTeacher, ContrastiveDeepSupervision):
         backbone: nn.Module,
         num_classes: int,
         teacher: nn.Module,
-        taps: Sequence[int] = (1, 2, 3, 4),
+        taps: Sequence[int] | None = None,
         weight: float = 0.1,
         feature_weight: float = 0.1,
         temperature: float = 3.0,

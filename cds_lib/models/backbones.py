@@ -156,6 +156,29 @@ def reinitialise(module: nn.Module) -> None:
     initialise(module)
 
 
+def as_backbone(backbone: nn.Module | str, num_classes: int) -> nn.Module:
+    """A timm network, built by its name as `timm.create_model` does unless it is one already.
+
+    Args:
+        backbone: a name of `timm.list_models()`, without pre-trained weights, or a network that is returned as it is.
+        num_classes: outputs of the classifier.
+
+    Raises:
+        UsageError: a name timm does not know, or a network with another number of classes.
+    """
+    if isinstance(backbone, str):
+        if not timm.is_model(backbone):
+            raise UsageError(f"timm has no model {backbone!r}: see timm.list_models().")
+        return timm.create_model(backbone, num_classes=num_classes)
+    found = getattr(backbone, "num_classes", num_classes)
+    if found != num_classes:
+        raise UsageError(
+            f"The network has {found} classes, not {num_classes}: build it with num_classes={num_classes}, or call its "
+            f"reset_classifier({num_classes})."
+        )
+    return backbone
+
+
 def stage_taps(backbone: nn.Module) -> Taps:
     """The last (up to) four stages of any timm network.
 
@@ -166,16 +189,30 @@ def stage_taps(backbone: nn.Module) -> Taps:
         UsageError: the network does not report stages.
     """
     info = getattr(backbone, "feature_info", None)
-    if not info or not hasattr(backbone, "forward_intermediates"):
+    if not info or not all(hasattr(backbone, name) for name in ("forward_intermediates", "head_hidden_size")):
         raise UsageError(
-            f"{type(backbone).__name__} does not report stage features; use a timm network that has feature_info and "
-            "forward_intermediates."
+            f"{type(backbone).__name__} does not report stage features; use a timm network that has feature_info, "
+            "forward_intermediates and head_hidden_size."
         )
     count = len(info)
     indices = tuple(range(max(0, count - 4), count))
     if count > 4 and len({stage["reduction"] for stage in info}) == 1:
         indices = tuple(count * quarter // 4 - 1 for quarter in (1, 2, 3, 4))
     return Taps(indices, tuple(info[index]["num_chs"] for index in indices), backbone.head_hidden_size)
+
+
+def block_modules(backbone: nn.Module) -> dict[str, nn.Module]:
+    """The blocks of the last (up to) four stages in network order: "2.1" is the first block of the second stage.
+
+    A stage that has no blocks of its own (as of a ViT, whose stages are blocks) is one block.
+    """
+    found = {}
+    for number, index in enumerate(stage_taps(backbone).indices, 1):
+        stage = backbone.get_submodule(backbone.feature_info[index]["module"])
+        blocks = getattr(stage, "blocks", stage)
+        children = list(blocks.children()) if isinstance(blocks, nn.Sequential | nn.ModuleList) else [stage]
+        found |= {f"{number}.{place}": block for place, block in enumerate(children, 1)}
+    return found
 
 
 def forward_stages(backbone: nn.Module, x: Tensor, indices: Sequence[int]) -> tuple[list[Tensor], Tensor]:

@@ -79,6 +79,8 @@ def execute(
         )
         metrics = _metrics(rows, target)
         if group.first:
+            for stale in [*run_dir.glob("features*.npz"), *run_dir.glob("analysis/*.json")]:  # of other weights
+                stale.unlink()
             checkpoint.save(store.model(spec.id), {"method": setup.method.state_dict(), "spec": spec.canonical})
             store.write_status(spec.id, state="done", finished=_now())
             write_json(run_dir / "metrics.json", metrics)  # last: from here on the run is finished

@@ -11,18 +11,10 @@ from itertools import groupby
 
 import pandas as pd
 
-from cds_lib.study import profiles, statistics
+from cds_lib.study import statistics
+from cds_lib.study.measures import measure, short_name
 from cds_lib.study.tables import Table
 
-# What the headline number is, and what its caption must admit.
-METRICS = {
-    "test_top1_last": ("top-1", "test top-1 accuracy after the last epoch, in percent"),
-    "test_top5_last": ("top-5", "test top-5 accuracy after the last epoch, in percent"),
-    "test_ap_last": ("AP", "AP: box AP on val2017 after the last epoch (mean over IoU 0.50 to 0.95), in percent"),
-    "test_ap_s_last": ("AP small", "AP small: of objects below 32x32 pixels"),
-    "test_ap_m_last": ("AP medium", "AP medium: of objects between"),
-    "test_ap_l_last": ("AP large", "AP large: of objects above 96x96 pixels"),
-}
 SETTINGS = {
     "supervised": "from scratch",
     "supervised_no_max_pool": "without max-pool, as released",
@@ -47,8 +39,26 @@ NAMES = {
     "supcon_100_epochs": "SupCon, 100 epochs",
     "byol_dsn": "BYOL + DSN",
     "cds_autoaugment": "CDS, AutoAugment",
+    "baseline_two_views": "baseline, cross-entropy of two views",
+    "baseline_with_cutout": "baseline, with Cutout",
+    "baseline_without_cutout": "baseline, without Cutout",
+    "cds_with_cutout": "CDS, with Cutout",
+    "cds_without_cutout": "CDS, without Cutout",
+    "cds_two_ce_views": "CDS, cross-entropy of both views",
+    "cds_three_taps": "CDS, taps 1 to 3",
+    "cds_weight_tenth": "CDS, weight × 1/10",
+    "cds_weight_third": "CDS, weight × 1/3",
+    "cds_weight_triple": "CDS, weight × 3",
+    "cds_temperature_0.1": "CDS, temperature 0.1",
+    "cds_temperature_0.2": "CDS, temperature 0.2",
+    "cds_temperature_0.5": "CDS, temperature 0.5",
+    "cds_kd_teacher_train": "CDS, distilled, teacher in train mode",
+    "cds_kd_mse": "CDS, distilled, mean square, same weight",
+    "cds_kd_mse_matched": "CDS, distilled, mean square, matched weight",
 }
 EMPTY = "–"
+# The headline measures, by which a run's best epoch is chosen.
+BEST_EPOCH = ("test_top1_last", "test_ap_last")
 
 HEADINGS = (
     "paper",
@@ -61,6 +71,11 @@ HEADINGS = (
 )
 
 
+def headings(table: Table) -> list[str]:
+    """The headings of the printed columns, with the table's own word for what differences are taken to."""
+    return [heading.replace("to baseline", f"to {table.reference}") for heading in HEADINGS]
+
+
 def method_name(method: str) -> str:
     """How a method is called in tables and legends."""
     return NAMES.get(method, method.upper())
@@ -71,43 +86,50 @@ def group_title(names: Iterable[str]) -> str:
     return ", ".join(_group_name(str(name)) for name in names)
 
 
+def row_title(row: pd.Series, groups: Iterable[str]) -> str:
+    """The heading of the group that a row is in, which names its metric in words."""
+    return group_title(short_name(row[name]) if name == "metric" else row[name] for name in groups)
+
+
 def _group_name(name: str) -> str:
     if name.startswith("semi_"):
         return f"{name.removeprefix('semi_')} % labelled"
-    return METRICS[name][0] if name in METRICS else SETTINGS.get(name, name)
+    return SETTINGS.get(name, name)
 
 
-def mean_std_n(mean: float, std: float, n: int, n_planned: int | None = None) -> str:
+def mean_std_n(mean: float, std: float, n: int, n_planned: int | None = None, decimals: int = 2) -> str:
     """`77.18 ± 0.12 (5)`; `77.18 (1)` without a deviation; `(3 of 5 seeds)` while runs are missing; `not run`."""
     if n == 0:
         return "not run"
     count = f"{n} of {n_planned} seeds" if n_planned is not None and n < n_planned else f"{n}"
-    deviation = "" if pd.isna(std) else f" ± {std:.2f}"
-    return f"{mean:.2f}{deviation} ({count})"
+    deviation = "" if pd.isna(std) else f" ± {std:.{decimals}f}"
+    return f"{mean:.{decimals}f}{deviation} ({count})"
 
 
-def signed(value: float) -> str:
+def signed(value: float, decimals: int = 2) -> str:
     """`+1.25`, `−0.50` with a real minus sign, `0.00` without a sign."""
-    text = f"{value:+.2f}".replace("-", "−")
-    return text[1:] if text[1:] == "0.00" else text
+    text = f"{value:+.{decimals}f}".replace("-", "−")
+    return text[1:] if float(text[1:]) == 0 else text
 
 
-def difference(delta: float, low: float, high: float) -> str:
+def difference(delta: float, low: float, high: float, decimals: int = 2) -> str:
     """`+1.25 [+0.50, +2.00]`; without the interval where there are too few seeds for one."""
     if pd.isna(delta):
         return EMPTY
-    return signed(delta) if pd.isna(low) else f"{signed(delta)} [{signed(low)}, {signed(high)}]"
+    parts = [signed(value, decimals) for value in (delta, low, high)]
+    return parts[0] if pd.isna(low) else f"{parts[0]} [{parts[1]}, {parts[2]}]"
 
 
 def cells(row: pd.Series) -> dict[str, str]:
     """One printed row: heading -> text."""
+    decimals = measure(row["metric"]).decimals
     best = mean_std_n(row["best_mean"], row["best_std"], row["n"])
     texts = (
-        EMPTY if pd.isna(row["paper"]) else f"{row['paper']:.2f}",
-        mean_std_n(row["mean"], row["std"], row["n"], row["n_planned"]),
+        EMPTY if pd.isna(row["paper"]) else f"{row['paper']:.{decimals}f}",
+        mean_std_n(row["mean"], row["std"], row["n"], row["n_planned"], decimals),
         EMPTY if pd.isna(row["best_mean"]) else best.removesuffix(f" ({row['n']})"),
-        difference(row["baseline_delta"], row["ci_low"], row["ci_high"]),
-        EMPTY if pd.isna(row["paper_delta"]) else signed(row["paper_delta"]),
+        difference(row["baseline_delta"], row["ci_low"], row["ci_high"], decimals),
+        EMPTY if pd.isna(row["paper_delta"]) else signed(row["paper_delta"], decimals),
         row["verdict"] or EMPTY,
         row["runs"] or EMPTY,
     )
@@ -128,32 +150,53 @@ def group_columns(frame: pd.DataFrame) -> list[str]:
 def notes(frame: pd.DataFrame, table: Table) -> list[str]:
     """Everything a reader must know to read the numbers, one sentence or two an item."""
     profile = frame["profile"].iloc[0]
-    metrics = "; ".join(METRICS[metric][1] for metric in frame["metric"].unique())
+    measures = list(dict.fromkeys(measure(metric) for metric in frame["metric"]))
+    metrics = "; ".join(found.long for found in measures)
+    units = ", ".join(dict.fromkeys(found.unit or "the metric's own unit" for found in measures))
+    best = (
+        " The best epoch is chosen on the test set, as the released code does: it is optimistic and never the headline."
+        if any(metric in BEST_EPOCH for metric in frame["metric"])
+        else ""
+    )
     done, planned = finished(frame)
     seeds = int(frame["n_planned"].max())
     return [
-        profiles.describe(profile),
+        table.describe(profile),
         f"Metric: {metrics}; mean ± sample standard deviation over n seeds (planned: {seeds} a cell; {done} of "
-        f"{planned} runs are finished). The best epoch is chosen on the test set, as the released code does: it is "
-        "optimistic and never the headline.",
-        "Differences are in percentage points, paired by seed, with the 95 % t interval of their mean.",
+        f"{planned} runs are finished).{best}",
+        f"Differences are in {units}, paired by seed, with the 95 % t interval of their mean.",
         "Verdicts mean nothing in the smoke profile."
         if profile == "smoke"
         else f"Verdicts follow a rule fixed before running; fewer than {statistics.MIN_SEEDS} seeds are inconclusive.",
         f"Published numbers: {table.source}.",
+        *_reasons(frame),
+    ]
+
+
+def _reasons(frame: pd.DataFrame) -> list[str]:
+    """Why finished runs have no value, one sentence a reason."""
+    rows = frame[frame["reason"] != ""]
+    return [
+        f"{reason}, in {len(group)} of {len(frame)} rows: an analysis needs the weights of its runs (model.pt), which "
+        "are not kept with committed results."
+        for reason, group in rows.groupby("reason", sort=False)
     ]
 
 
 def markdown_table(frame: pd.DataFrame, table: Table) -> str:
     """A pipe table with the notes below."""
     groups = group_columns(frame)
-    lines = [[*groups, "method", *HEADINGS]]
+    lines = [[*groups, "method", *headings(table)]]
     lines.append(["---"] * len(groups) + ["---"] + ["---:"] * 5 + ["---", "---"])
     for _, row in frame.iterrows():
-        lines.append([*(str(row[name]) for name in groups), method_name(row["method"]), *cells(row).values()])
+        lines.append([*(_group_text(row, name) for name in groups), method_name(row["method"]), *cells(row).values()])
     body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
     text = f"# {table.title}\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes(frame, table)) + "\n"
     return text.replace("<", "&lt;")  # Markdown would take it for HTML
+
+
+def _group_text(row: pd.Series, name: str) -> str:
+    return short_name(row[name]) if name == "metric" else str(row[name])
 
 
 _LATEX = {
@@ -168,6 +211,7 @@ _LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
+    "×": r"$\times$",
     "−": "$-$",
     "–": "--",
     # A row that starts with a bracket would be taken for the optional argument of the line break above it.
@@ -185,7 +229,7 @@ def latex_table(frame: pd.DataFrame, table: Table) -> str:
     """A booktabs table environment; needs `\\usepackage{booktabs}`. A rule separates the groups."""
     groups = group_columns(frame)
     columns = "l" * (len(groups) + 1) + "rrrrr" + "lp{30mm}"
-    headings = [*groups, "method", *HEADINGS]
+    columns_named = [*groups, "method", *headings(table)]
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table*}",
@@ -194,45 +238,54 @@ def latex_table(frame: pd.DataFrame, table: Table) -> str:
         rf"\label{{tab:{table.name}}}",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
-        " & ".join(latex_escape(heading) for heading in headings) + r" \\",
+        " & ".join(latex_escape(heading) for heading in columns_named) + r" \\",
     ]
-    for names, rows in groupby((row for _, row in frame.iterrows()), key=lambda row: tuple(row[groups])):
+    for _, rows in groupby((row for _, row in frame.iterrows()), key=lambda row: tuple(row[groups])):
         lines.append(r"\midrule")
         for row in rows:
-            texts = [*map(str, names), method_name(row["method"]), *cells(row).values()]
+            texts = [*(_group_text(row, name) for name in groups), method_name(row["method"]), *cells(row).values()]
             lines.append(" & ".join(latex_escape(text) for text in texts) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
 
 
 def _best_rows(rows: list[pd.Series]) -> set[int]:
-    """Index of the row with the highest accuracy or AP of a group; nothing for smoke numbers or a lone row."""
+    """Index of the best row of a group; nothing for smoke numbers, a lone row, or a metric without a better side."""
     measured = [row for row in rows if row["n"] > 0]
-    if len(measured) < 2 or measured[0]["profile"] == "smoke":
+    best = {"highest": max, "lowest": min}.get(measure(rows[0]["metric"]).best)
+    if best is None or len(measured) < 2 or measured[0]["profile"] == "smoke":
         return set()
-    return {max(measured, key=lambda row: row["mean"]).name}
+    return {best(measured, key=lambda row: row["mean"]).name}
+
+
+def scrolling(table: str, label: str) -> str:
+    """A `<table>` in a region of this name that scrolls by itself on a narrow screen, by keyboard as well."""
+    return (
+        f'<div class="scroll" role="region" aria-label="{escape(label, quote=True)}" tabindex="0" '
+        f'style="overflow-x:auto">{table}</div>'
+    )
 
 
 def html_table(frame: pd.DataFrame, table: Table) -> str:
     """A semantic table in a figure that scrolls by itself on a narrow screen; the best mean of a group is bold."""
     groups = group_columns(frame)
     width = 1 + len(HEADINGS)
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in ("method", *HEADINGS))
+    head = "".join(
+        f'<th scope="col"{" class=runs" if heading == "runs" else ""}>{escape(heading)}</th>'
+        for heading in ("method", *headings(table))
+    )
     body = []
-    for names, grouped in groupby((row for _, row in frame.iterrows()), key=lambda row: tuple(row[groups])):
+    for _, grouped in groupby((row for _, row in frame.iterrows()), key=lambda row: tuple(row[groups])):
         rows = list(grouped)
         best = _best_rows(rows)
-        title = escape(group_title(names))
+        title = escape(row_title(rows[0], groups))
         body.append(f'<tbody><tr class="group"><th scope="rowgroup" colspan="{width}">{title}</th></tr>')
         body += [_html_row(row, row.name in best) for row in rows]
         body.append("</tbody>")
     items = "".join(f"<li>{escape(note)}</li>" for note in notes(frame, table))
-    label = escape(table.title, quote=True)
-    return (
-        f'<figure class="table"><div class="scroll" role="region" aria-label="{label}" tabindex="0" '
-        f'style="overflow-x:auto"><table><caption>{escape(table.title)}</caption><thead><tr>{head}</tr></thead>'
-        + "\n".join(body)
-        + f'</table></div><figcaption><ul class="notes">{items}</ul></figcaption></figure>'
-    )
+    caption = f"<caption><span>{escape(table.title)}</span></caption>"  # the span stays in view, the table scrolls
+    inner = f"<table>{caption}<thead><tr>{head}</tr></thead>" + "\n".join(body) + "</table>"
+    notes_below = f'<figcaption><ul class="notes">{items}</ul></figcaption>'
+    return f'<figure class="table">{scrolling(inner, table.title)}{notes_below}</figure>'
 
 
 def _html_row(row: pd.Series, best: bool) -> str:

@@ -27,13 +27,18 @@ DISTILLATION = ("kd", "at", "rkd", "sp", "cc", "crd", "okd", "sskd", "cds_kd")
 TOP1, TOP5 = "test_top1_last", "test_top5_last"
 DETECTION = {"test_ap_last": "AP", "test_ap_s_last": "AP_S", "test_ap_m_last": "AP_M", "test_ap_l_last": "AP_L"}
 
+METRICS, HISTORY = "metrics", "history"
+
 CellKey = tuple[str, str, str, str]
 Seeds = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table: its runs (one a seed), the key read from metrics.json, and the published value in percent.
+    """One number of a table: its runs (one a seed), the key that is read of each, and the published value.
+
+    `source` is where that key is read: "metrics" is metrics.json, "history" the last row of history.csv, anything else
+    the name of an analysis (`study.analyses`).
 
     `method` and `setting` are the row's names; a run of the last step of a row may carry others (a linear classifier on
     a network that `supcon` pre-trained). `reference` is the key of the cell it is compared with (the baseline of the
@@ -48,6 +53,7 @@ class Cell:
     paper: float | None
     specs: tuple[RunSpec, ...]
     reference: CellKey | None
+    source: str = METRICS
 
     @property
     def key(self) -> CellKey:

@@ -1,7 +1,7 @@
 """One run from its spec to its results, on one process or spread over several that torchrun starts.
 
-The processes are new ones, never forks of one that may hold a GPU. Each is connected with the one that launched them:
-it is told what to train and says how that went; when the connection breaks, because the launcher has gone, it ends.
+The processes (`rank.py`) are new ones, never forks of one that may hold a GPU. Each is connected with the one that
+launched them: it is told what to train and says how that went.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
-import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from multiprocessing import connection
@@ -21,12 +19,11 @@ from typing import Any
 
 import torch
 
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import RunError
 from cds_lib.study import gpus
 from cds_lib.study.execute import execute
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
-from cds_lib.training import distributed
 
 _SECONDS_TO_END = 10.0
 # How a process may end badly, the most telling first: with a sentence of its own, without a word, or because it missed
@@ -49,6 +46,7 @@ def train(
     Args:
         processes: that the run is spread over, a GPU each where there are GPUs; each computes on as many threads as
             this process does.
+        compile_method: of a run on one process; several do not compile.
         workers: processes that decode images, of each of these.
 
     Raises:
@@ -66,7 +64,6 @@ def train(
         "data_root": str(data_root),
         "device": device,
         "threads": torch.get_num_threads(),
-        "compile_method": compile_method,
         "workers": workers,
     }
     with tempfile.TemporaryDirectory(prefix="cds-") as folder, socket.socket(socket.AF_UNIX) as server:
@@ -83,17 +80,19 @@ def train(
         sentence = f"The {processes} processes of the training could not be started: see its log.txt."
     else:
         return store.metrics(spec.id)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    store.write_status(spec.id, state="failed", error=sentence, finished=now, processes=processes)
+    if store.status(spec.id).get("state") != "running":  # else it is another command that trains this run
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        store.write_status(spec.id, state="failed", error=sentence, finished=now, processes=processes)
     raise RunError(sentence)
 
 
 def _start(processes: int, address: str) -> subprocess.Popen:
     package = str(Path(__file__).parents[2])
     paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        + ["--shutdown-timeout=5", "-m", "cds_lib.study.launch", address],
+        # Slurm warns all processes of a job of its end with such a signal, which is for the launcher alone.
+        ["/bin/sh", "-c", "trap '' USR1 USR2; exec \"$@\"", "sh", *torchrun, "-m", "cds_lib.study.rank", address],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(torch.get_num_threads())},
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C reaches the whole group; the parent decides
@@ -104,26 +103,25 @@ def _listen(
     server: socket.socket, agent: subprocess.Popen, orders: dict[str, Any], on_progress: Callable[[float], None]
 ) -> list[tuple[str, Any]]:
     """Give orders to the processes and hear of them until all have ended: how each did, in the order it was heard."""
-    talking: dict[connection.Connection, int | None] = {}  # and its rank, None until it has said it
+    talking: dict[connection.Connection, str] = {}  # and who it is
     ends: list[tuple[str, Any]] = []
     ended: set[connection.Connection] = set()
     while agent.poll() is None or talking:
         for ready in connection.wait([server, *talking], timeout=0.2):
             if ready is server:
-                talking[connection.Connection(server.accept()[0].detach())] = None
+                talking[connection.Connection(server.accept()[0].detach())] = "A process"
                 continue
             try:
                 kind, value = ready.recv()
+                if kind == "rank":
+                    ready.send(orders)
             except (EOFError, OSError):
-                rank = talking.pop(ready)
+                who = talking.pop(ready)
                 if ready not in ended:
-                    ends.append(
-                        ("died", f"Process {rank} of the training died, perhaps for want of memory: see its log.txt.")
-                    )
+                    ends.append(("died", f"{who} of the training died, perhaps for want of memory: see its log.txt."))
                 continue
             if kind == "rank":
-                talking[ready] = value
-                ready.send(orders)
+                talking[ready] = f"Process {value}"
             elif kind == "progress":
                 on_progress(value)
             else:
@@ -141,43 +139,3 @@ def _stop(agent: subprocess.Popen) -> None:
     except subprocess.TimeoutExpired:
         agent.kill()
         agent.wait()
-
-
-def _train_share(address: str) -> None:
-    """Runs in each of the processes."""
-    news = connection.Client(address, family="AF_UNIX")
-    news.send(("rank", int(os.environ["RANK"])))
-    orders = news.recv()
-    threading.Thread(target=_end_with_the_launcher, args=[news], daemon=True).start()
-    torch.set_num_threads(orders["threads"])
-    try:
-        with distributed.joined(orders["device"]) as (group, device):
-            execute(
-                RunSpec.from_dict(orders["spec"]),
-                Store(orders["results"]),
-                Path(orders["data_root"]),
-                device=device,
-                compile_method=orders["compile_method"],
-                workers=orders["workers"],
-                on_progress=lambda epochs: news.send(("progress", epochs)) if group.first else None,
-                group=group,
-            )
-    except Exception as error:
-        traceback.print_exc()
-        kind = "lost" if distributed.missed_another(error.__cause__ or error) else "failed"
-        news.send(
-            (kind, str(error) if isinstance(error, UsageError | RunError) else f"{type(error).__name__}: {error}")
-        )
-        sys.exit(1)
-    news.send(("done", None))
-
-
-def _end_with_the_launcher(news: connection.Connection) -> None:
-    try:
-        news.recv()  # nothing more is ever sent
-    except (EOFError, OSError):
-        os._exit(1)
-
-
-if __name__ == "__main__":
-    _train_share(sys.argv[1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,10 @@ import pandas as pd
 
 from cds_lib.errors import RunError
 from cds_lib.files import write_text
-from cds_lib.study import formats, statistics
-from cds_lib.study.grids import Cell
+from cds_lib.study import analyses, formats, statistics
+from cds_lib.study.grids import HISTORY, METRICS, Cell
+from cds_lib.study.measures import measure
+from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.tables import Table
 
@@ -37,6 +41,7 @@ COLUMNS = (
     "best_std",
     "p_value",
     "runs",
+    "reason",
 )
 NUMBERS = ("paper", "mean", "std", "ci_low", "ci_high", "baseline_delta", "paper_delta")
 NUMBERS += ("best_mean", "best_std", "p_value")
@@ -48,16 +53,16 @@ def tidy(table: Table, profile: str, seeds: tuple[int, ...], store: Store) -> pd
     mean, std: over the seeds that have finished, at the cell's metric; best_mean, best_std: the same at the best epoch.
     baseline_delta, ci_low, ci_high, p_value: difference to the cell's reference, paired by seed, with its 95 %
     interval and sign-flip test; paper_delta: the paper's own difference between the two cells. All in the metric's
-    unit. n_planned: seeds asked for. runs: ids of the finished runs, separated by spaces.
+    unit. n_planned: seeds asked for. runs: ids of the finished runs, separated by spaces. reason: why finished runs
+    have no value, "" if all have one.
     Raises RunError if a finished run lacks the metric.
     """
     cells = table.cells(profile, seeds)
-    values = {(cell.key, cell.metric): _by_seed(cell, cell.metric, store) for cell in cells}
+    values = {(cell.key, cell.metric): by_seed(cell, cell.metric, store) for cell in cells}
     paper = {(cell.key, cell.metric): cell.paper for cell in cells}
     rows = []
     for cell in cells:
         ours = values[cell.key, cell.metric]
-        summary = statistics.summarise(list(ours.values()))
         best = statistics.summarise(list(_best_by_seed(cell, store).values()))
         row = {
             "table": table.name,
@@ -67,50 +72,72 @@ def tidy(table: Table, profile: str, seeds: tuple[int, ...], store: Store) -> pd
             "setting": cell.setting,
             "metric": cell.metric,
             "paper": cell.paper,
-            "mean": summary.mean,
-            "std": summary.std,
-            "n": summary.n,
-            "verdict": statistics.NOT_RUN if summary.n == 0 else "",
+            "verdict": "" if ours else statistics.NOT_RUN,
             "profile": profile,
             "n_planned": len(cell.specs),
             "best_mean": best.mean,
             "best_std": best.std,
             "runs": " ".join(spec.id for spec in cell.specs if store.is_done(spec.id)),
-        }
+            "reason": analyses.reason(cell, store) if cell.source in analyses.ANALYSES else "",
+        } | measured(ours)
         if cell.reference is not None:
             reference = (cell.reference, cell.metric)
-            difference = statistics.paired_difference(ours, values[reference])
             published = None if cell.paper is None or paper[reference] is None else cell.paper - paper[reference]
-            row |= {
-                "baseline_delta": difference.delta,
-                "ci_low": difference.ci_low,
-                "ci_high": difference.ci_high,
-                "p_value": difference.p_sign_flip,
-                "paper_delta": None if published is None else round(published, 6),
-                "verdict": statistics.verdict(difference, published, profile),
-            }
-            if summary.n and not difference.n:  # it was run, but no seed of its reference was
-                row["verdict"] = statistics.INCONCLUSIVE
+            row |= compared(ours, values[reference], published, profile)
         rows.append(row)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.astype(dict.fromkeys(NUMBERS, "float64"))
 
 
-def _by_seed(cell: Cell, metric: str, store: Store) -> dict[int, float]:
+def measured(ours: Mapping[int, float]) -> dict[str, float | int | None]:
+    """The columns mean, std and n from one value a seed."""
+    return asdict(statistics.summarise(list(ours.values())))
+
+
+def compared(
+    ours: Mapping[int, float], reference: Mapping[int, float], published: float | None, profile: str
+) -> dict[str, object]:
+    """The columns about the difference to a reference, paired by seed, and the verdict on the published difference."""
+    difference = statistics.paired_difference(ours, reference)
+    verdict = statistics.verdict(difference, published, profile)
+    if ours and not difference.n:  # it was run, but no seed of its reference was
+        verdict = statistics.INCONCLUSIVE
+    return {
+        "baseline_delta": difference.delta,
+        "ci_low": difference.ci_low,
+        "ci_high": difference.ci_high,
+        "p_value": difference.p_sign_flip,
+        "paper_delta": None if published is None else round(published, 6),
+        "verdict": verdict,
+    }
+
+
+def by_seed(cell: Cell, metric: str, store: Store) -> dict[int, float]:
     """Seed -> value of the metric, over the cell's finished runs; AP of a size without objects is not a value."""
     found = {}
     for spec in cell.specs:
         if store.is_done(spec.id):
-            if metric.startswith("test_ap_") and metric not in store.metrics(spec.id):
+            numbers = _numbers(cell, spec, store)
+            if numbers is None or (metric.startswith("test_ap_") and metric not in numbers):
                 continue
-            found[spec.seed] = float(store.metric(spec.id, metric))
+            found[spec.seed] = float(numbers[metric] if metric in numbers else store.metric(spec.id, metric))
     return found
+
+
+def _numbers(cell: Cell, spec: RunSpec, store: Store) -> Mapping[str, float] | None:
+    """Everything that was measured of a finished run where the cell reads; None if an analysis is missing."""
+    if cell.source == METRICS:
+        return store.metrics(spec.id)
+    if cell.source == HISTORY:
+        return store.history(spec.id).iloc[-1]
+    found = analyses.read(store, spec.id, cell.source)
+    return found and found["values"]
 
 
 def _best_by_seed(cell: Cell, store: Store) -> dict[int, float]:
     """The best-epoch twin of the headline measures, by which the best epoch is chosen; nothing for the others."""
-    headline = cell.metric in ("test_top1_last", "test_ap_last")
-    return _by_seed(cell, cell.metric.replace("_last", "_best"), store) if headline else {}
+    headline = cell.metric in formats.BEST_EPOCH
+    return by_seed(cell, cell.metric.replace("_last", "_best"), store) if headline else {}
 
 
 def write_table(frame: pd.DataFrame, table: Table, results: Path) -> dict[str, Path]:
@@ -161,9 +188,11 @@ def conclusion(frame: pd.DataFrame) -> str:
         measured = rows[rows["baseline_delta"].notna()]
         if len(measured):
             ours, theirs = np.mean(measured["baseline_delta"]), np.mean(measured["paper_delta"])
+            what = measure(rows["metric"].iloc[0])
+            unit = what.unit.removeprefix("percentage ")
             sentence += (
                 f"; over the {len(measured)} measured, this study averages "
-                f"{formats.signed(ours)} points and the paper {formats.signed(theirs)}"
+                f"{formats.signed(ours, what.decimals)} {unit} and the paper {formats.signed(theirs, what.decimals)}"
             )
         sentences.append(sentence + ".")
     return " ".join(sentences)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cds_lib.data.registry import data_root as find_data_root
 from cds_lib.errors import UsageError
-from cds_lib.study import profiles, runner
+from cds_lib.study import analysis_engine, profiles, runner
 from cds_lib.study.store import Store
 from cds_lib.study.tables import Table, find_table
 
@@ -43,8 +43,10 @@ class Session:
         return runner.make_plan([self.table], self.profile, self.seeds, self.store, retry_failed=False)
 
     def train_missing(self) -> None:
-        """Train what the table lacks, with progress; failures are printed and show as missing cells."""
+        """Train what the table lacks, then compute the analyses it reads; failures are printed and show as missing."""
         runner.train_missing(self.plan(), self.store, self.data_root, jobs=self.jobs, processes=self.processes)
+        table = [self.table]
+        analysis_engine.compute_missing(table, self.profile, self.seeds, self.store, self.data_root, jobs=self.jobs)
 
     def frame(self) -> pd.DataFrame:
         """The tidy result, one row a cell."""

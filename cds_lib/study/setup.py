@@ -75,10 +75,7 @@ def _classification(
         train_images, test_images = data.train_images, data.test_images
     classes = len(data.class_names)
     split_seed, weight_seed, order_seed = _streams(spec)
-    train_index, val_index = splits.train_val_split(data.train_labels, budget.val_size, split_seed)
-    if budget.train_size is not None:
-        chosen = splits.balanced_subset(data.train_labels[train_index], budget.train_size, split_seed)
-        train_index = train_index[chosen]
+    train_index, val_index = training_split(spec, data.train_labels)
 
     torch.manual_seed(weight_seed)
     method = build_method(spec, classes, store)
@@ -160,6 +157,15 @@ def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.devic
         return {f"test_{key}": value for key, value in found.items()}
 
     return Setup(create_method(spec.method, network, len(data.names), {}), batches, measure, data.provenance)
+
+
+def training_split(spec: RunSpec, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which images of a training set with these `labels` a run trains on, and which it holds back: sorted indices."""
+    seed = _streams(spec)[_SPLIT]
+    train, val = splits.train_val_split(labels, spec.budget.val_size, seed)
+    if spec.budget.train_size is not None:
+        train = train[splits.balanced_subset(labels[train], spec.budget.train_size, seed)]
+    return train, val
 
 
 def _streams(spec: RunSpec) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ import re
 import secrets
 import shlex
 import shutil
+import signal
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
@@ -50,23 +51,30 @@ class Training(submitit.helpers.Checkpointable):
 
     def __call__(self) -> None:
         """Runs in the job, where the code is the snapshot's. RunError without the weights it starts from."""
+        spec, store = RunSpec.from_dict(self.spec), Store(self.results)
+        if spec.parent and not store.model(spec.parent.id).exists():
+            raise RunError(lacks_parent(spec))
         import torch
 
         from cds_lib.study.worker import train_logged
 
-        spec, store = RunSpec.from_dict(self.spec), Store(self.results)
-        if spec.parent and not store.model(spec.parent.id).exists():
-            raise RunError(lacks_parent(spec))
+        told_to_end: list[int] = []
+        signal.signal(signal.SIGTERM, lambda number, frame: told_to_end.append(number))
         each = max(1, int(os.environ.get("SLURM_CPUS_PER_TASK", "1")) // self.processes)
-        train_logged(
-            spec,
-            store,
-            Path(self.data_root),
-            processes=self.processes,
-            threads=each if torch.cuda.is_available() else 1,  # as in the local engine: the same results on a CPU
-            workers=each,
-            compile_method=self.compile_method,
-        )
+        try:
+            train_logged(
+                spec,
+                store,
+                Path(self.data_root),
+                processes=self.processes,
+                threads=each if torch.cuda.is_available() else 1,  # as in the local engine: the same results on a CPU
+                workers=each,
+                compile_method=self.compile_method,
+            )
+        except Exception:
+            if told_to_end:  # Slurm tells all processes of a job: the training failed because its workers have ended
+                store.write_status(spec.id, state="interrupted", error=None)
+            raise
 
 
 def parse_options(assignments: Iterable[str]) -> dict[str, Any]:
@@ -206,6 +214,8 @@ def _submit_array(
         # Python looks for modules in the working directory first: it must not be a checkout that changes.
         additional_parameters={"chdir": str(code), "requeue": True},
         stderr_to_stdout=True,
+        # Since 22.05 srun, which starts the task, does not take this over from the job: the task would have one core.
+        srun_args=[f"--cpus-per-task={options.get('cpus_per_task', 1)}"],
         **({"array_parallelism": jobs} if jobs else {}),
         **({"dependency": "afterany:" + ":".join(after)} if after else {}),
     )

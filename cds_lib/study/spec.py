@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 from cds_lib.errors import UsageError
@@ -110,9 +111,9 @@ class RunSpec:
         """Sorted, compact JSON without None fields: the text that is hashed."""
         return json.dumps(_without_none(self.to_dict()), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
-    @property
+    @cached_property
     def id(self) -> str:
-        """12 hexadecimal digits."""
+        """12 hexadecimal digits; made once, so `options` must not be changed in place."""
         return hashlib.sha256(self.canonical.encode()).hexdigest()[:12]
 
     def with_seed(self, seed: int) -> RunSpec:

@@ -34,7 +34,7 @@ def train_logged(
 ) -> dict[str, float]:
     """Train one run, as every engine does, and return its metrics; see `cds_lib.study.launch.train`."""
     torch.set_num_threads(threads)
-    _send_output_to(store.run_dir(spec.id) / "log.txt")
+    send_output_to(store.run_dir(spec.id) / "log.txt")
     return train(
         spec,
         store,
@@ -59,7 +59,7 @@ def work(
 ) -> None:
     """Train one run on `processes`; send ("progress", epochs), then ("done", metrics) or ("failed", sentence)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    _die_with_the_parent()
+    die_with_the_parent()
     if gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     try:
@@ -81,7 +81,7 @@ def work(
         news.send(("failed", f"The run's folder cannot be used ({error}): free space or make it writable."))
 
 
-def _die_with_the_parent() -> None:
+def die_with_the_parent() -> None:
     """A parent that is killed must not leave trainings behind that nobody waits for."""
     parent = parent_process()
     if parent is not None:
@@ -93,7 +93,7 @@ def _die_with_the_parent() -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
-def _send_output_to(path: Path) -> None:
+def send_output_to(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as log:
         os.dup2(log.fileno(), sys.stdout.fileno())

@@ -1,0 +1,42 @@
+"""The pooled features of every block of a network, from one pass over the images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from cds_lib.models import block_modules
+
+
+@torch.inference_mode()
+def extract(backbone: nn.Module, batches: Iterable[Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+    """Run the network in eval mode over all images once; its mode is left as it was.
+
+    Args:
+        backbone: a timm network that reports its stages.
+        batches: normalised images (B, 3, S, S) on the network's device.
+
+    Returns:
+        {block: (N, C) float32}, the map of every block averaged over its positions, blocks named and ordered as
+        `block_modules` does; and the logits (N, classes) float32. All of it on the network's device.
+    """
+    found: dict[str, list[Tensor]] = {}
+
+    def keep(name: str) -> object:
+        # The mean is taken here: a later block may work in place on the map.
+        return lambda module, inputs, output: found[name].append(output.float().mean((2, 3)))
+
+    blocks = block_modules(backbone)
+    found = {name: [] for name in blocks}
+    hooks = [module.register_forward_hook(keep(name)) for name, module in blocks.items()]
+    was_training = backbone.training
+    backbone.eval()
+    try:
+        logits = torch.cat([backbone(images).float() for images in batches])
+    finally:
+        backbone.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return {name: torch.cat(parts) for name, parts in found.items()}, logits

@@ -1,0 +1,86 @@
+"""What the notebooks of the analyses show besides the views of every table; see `views`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from IPython.display import SVG
+
+from cds_lib.study import analyses, analysis_figures, formats
+from cds_lib.study.grids import Cell
+from cds_lib.study.measures import measure
+from cds_lib.study.session import Session
+from cds_lib.study.views import save_and_show
+
+
+def by_layer(study: Session) -> SVG:
+    """Every measure of the table against the depth; written to RESULTS/figures/<table>_layers.svg."""
+    description = "Each measure of the table against the depth of the layer, one panel a measure, one line a method."
+    return save_and_show(study, "layers", analysis_figures.by_layer(study.frame()), description)
+
+
+def loss_and_accuracy(study: Session) -> SVG:
+    """Training loss beside test accuracy; written to RESULTS/figures/<table>_curves.svg."""
+    histories = {
+        method: [study.store.history(spec.id) for spec in cell.specs if study.store.is_done(spec.id)]
+        for method, cell in _cells(study).items()
+    }
+    description = "Left: training cross-entropy against the epoch. Right: test accuracy. One line a method."
+    return save_and_show(study, "curves", analysis_figures.loss_and_accuracy(histories), description)
+
+
+def reliability(study: Session) -> SVG:
+    """Reliability diagrams; written to RESULTS/figures/<table>_reliability.svg."""
+    found = {method: list(_results(study, cell).values()) for method, cell in _cells(study).items()}
+    diagrams = {method: [result["diagram"] for result in results] for method, results in found.items()}
+    rows = study.frame().query("metric == 'ece'").set_index("method")
+    ece = {method: _number(rows.loc[method], " %") for method in diagrams}
+    description = "Accuracy against confidence in bins, one panel a method, with the share of images in every bin."
+    return save_and_show(study, "reliability", analysis_figures.reliability(diagrams, ece), description)
+
+
+def embeddings(study: Session) -> SVG:
+    """t-SNE pictures of the first seed that every method has; written to RESULTS/figures/<table>_stages.svg."""
+    results = {method: _results(study, cell) for method, cell in _cells(study).items()}
+    common = [seed for seed in study.seeds if all(seed in found for found in results.values())]
+    chosen = {method: found.get(common[0]) if common else None for method, found in results.items()}
+    numbers = {
+        method: {
+            stage: f"k-NN {result['values'][f'knn_stage{stage}']:.1f} %, "
+            f"silhouette {formats.signed(result['values'][f'silhouette_stage{stage}'])}"
+            for stage in result["picture"]["points"]
+        }
+        for method, result in chosen.items()
+        if result
+    }
+    pictures = {method: result and result["picture"] for method, result in chosen.items()}
+    description = "Points of ten classes in the plane, one column a method, one row a stage, with k-NN accuracy."
+    return save_and_show(study, "stages", analysis_figures.embeddings(pictures, numbers), description)
+
+
+def _cells(study: Session) -> dict[str, Cell]:
+    """The first cell of every method."""
+    found: dict[str, Cell] = {}
+    for cell in study.table.cells(study.profile, study.seeds):
+        found.setdefault(cell.method, cell)
+    return found
+
+
+def _results(study: Session, cell: Cell) -> dict[int, dict[str, Any]]:
+    """Seed -> the result of the cell's analysis, of the finished runs that have one."""
+    found = {
+        spec.seed: analyses.read(study.store, spec.id, cell.source)
+        for spec in cell.specs
+        if study.store.is_done(spec.id)
+    }
+    return {seed: result for seed, result in found.items() if result}
+
+
+def _number(row: pd.Series, unit: str) -> str:
+    """`12.31 ± 0.20 % (n = 3)`."""
+    if row["n"] == 0:
+        return "not run"
+    decimals = measure(row["metric"]).decimals
+    deviation = "" if pd.isna(row["std"]) else f" ± {row['std']:.{decimals}f}"
+    return f"{row['mean']:.{decimals}f}{deviation}{unit} (n = {row['n']})"
