@@ -21,12 +21,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cds_lib.study import grids, report, statistics, wording
+from cds_lib.study import analyses, grids, report, statistics, wording
 from cds_lib.study.grids import Cell
+from cds_lib.study.measures import measure
 from cds_lib.study.published import poster_claim, source
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, TABLES, Table
 
+POINTS = "percentage points"
 BASELINE, RIVAL, POSTER = "baseline", "rival", "poster"
 OURS = ("cds", "cds_kd")
 
@@ -207,6 +209,7 @@ def _row(claim: Claim, profile: str, evidence: _Evidence) -> dict[str, object]:
         "profile": profile,
         "n_planned": len(cell.specs),
         "runs": " ".join(spec.id for c in claim.cells for spec in c.specs if evidence.store.is_done(spec.id)),
+        "reason": evidence.unmeasured(claim),
         "claimed_in": claim.table,
         "kind": claim.kind,
         "reference": claim.rival,
@@ -223,6 +226,7 @@ def _row(claim: Claim, profile: str, evidence: _Evidence) -> dict[str, object]:
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
     """The claims for the one plot: of CDS against baselines, and of the poster, with the seeds that a verdict needs; as
     long as there are none, with any."""
+    frame = frame[[measure(metric).unit == POINTS for metric in frame["metric"]]]  # the axis has one unit
     ours = frame[(frame["method"].str.startswith("cds") & (frame["kind"] == BASELINE)) | (frame["kind"] == POSTER)]
     decided = ours[ours["n_pairs"] >= statistics.MIN_SEEDS]
     return decided if len(decided) else ours
@@ -269,10 +273,17 @@ class _Evidence:
             reference=claim.rival,
             cells=len(claim.cells),
             filled=sum(bool(self.values(cell)) for cell in claim.cells),
+            unmeasured=row["reason"],
             error=self._error(claim) if self.errors and not row["n_pairs"] else "",
             untrained=[name for name in datasets if name not in self.trained],
             partial=[name for name in datasets if name in self.partial],
         )
+
+    def unmeasured(self, claim: Claim) -> str:
+        """Why finished runs have no value, "" if all have one or none is finished."""
+        cells = (*claim.cells, *claim.references)
+        reasons = (analyses.reason(cell, self.store) for cell in cells if cell.source in analyses.ANALYSES)
+        return next(filter(None, reasons), "")
 
     def _error(self, claim: Claim) -> str:
         """What stopped a run that the claim needs, "" if none failed."""

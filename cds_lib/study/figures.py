@@ -101,7 +101,7 @@ def switches(rows: pd.DataFrame) -> Figure:
         axes.grid(axis="x", color="#dddddd", lw=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)
-    measure = formats.METRICS[rows["metric"].iloc[0]][0]
+    measure = short_name(rows["metric"].iloc[0])
     label = f"difference of {measure} to the default (percentage points), bars: 95 % interval, paired seeds"
     if rows["profile"].iloc[0] == "smoke":
         label += "\nsmoke profile: these points mean nothing"

@@ -29,10 +29,12 @@ def short_table(frame: pd.DataFrame, table: Table) -> str:
         return "<p>No cell of it has been run.</p>"
     head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in SHORT_HEADINGS)
     body = []
-    for names, group in groupby(rows.iterrows(), key=lambda item: tuple(item[1][formats.group_columns(frame)])):
+    names = formats.group_columns(frame)
+    for _, grouped in groupby((row for _, row in rows.iterrows()), key=lambda row: tuple(row[names])):
+        group = list(grouped)
         body.append(
             f'<tbody><tr class="group"><th scope="rowgroup" colspan="{len(SHORT_HEADINGS)}">'
-            f"{escape(formats.group_title(names))}</th></tr>{''.join(_short_row(row) for _, row in group)}</tbody>"
+            f"{escape(formats.row_title(group[0], names))}</th></tr>{''.join(map(_short_row, group))}</tbody>"
         )
     caption = f"<caption>{escape(wording.counted(len(rows), 'cell'))} of {len(frame)} with a run</caption>"
     table_text = f"<table>{caption}<thead><tr>{head}</tr></thead>{''.join(body)}</table>"

@@ -91,7 +91,7 @@ def _neighbours(name: str, order: Sequence[str], suffix: str, folder: Path) -> l
         if 0 <= index < len(order):
             other = order[index]
             title = _title(nbformat.read(folder / f"{other}.ipynb", as_version=4), other)
-            found.append({"label": label, "href": f"{other}{suffix}", "title": title, "rel": label[:4].lower()})
+            found.append({"label": label, "href": f"{quote(other)}{suffix}", "title": title, "rel": label[:4].lower()})
     return found
 
 

@@ -56,8 +56,8 @@ def cells(row: pd.Series) -> dict[str, str]:
     texts = (
         wording.statement(row),
         wording.place(row),
-        formats.signed(row["paper_delta"]),
-        formats.difference(row["baseline_delta"], row["ci_low"], row["ci_high"]),
+        wording.published(row),
+        wording.difference(row),
         wanted,
         _p_value(row["p_value"]),
         _p_value(row["p_holm"]),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from cds_lib.study import formats, statistics
+from cds_lib.study.measures import measure, short_name
 from cds_lib.study.statistics import CONFIRMED, CONTRADICTED, INCONCLUSIVE, NOT_RUN, REPRODUCED, SMOKE
 from cds_lib.study.tables import TABLES
 
@@ -23,7 +24,7 @@ MEANINGS = {
 }
 # How reasons begin that the conclusion counts together.
 _FAILED, _NO_RUN_ON, _NOT_YET, _PARTIAL = "a run failed", "nothing was trained on", "not trained yet", "only a part of"
-_MORE_IS_BETTER = ("test_top", "test_ap")
+_UNMEASURED = "trained, but not measured"
 KINDS = {
     "baseline": "against the baseline",
     "rival": "CDS against the other methods",
@@ -40,15 +41,18 @@ def why(
     cells: int,
     filled: int,
     error: str,
+    unmeasured: str,
     untrained: Sequence[str],
     partial: Sequence[str],
 ) -> str:
     """The reason for a verdict.
 
     n: seeds of the claim's own cell; pairs: those that the method `reference` has as well; cells, filled: cells that
-    an average is over, and those with a run; error: what stopped a run; untrained, partial: data sets without any
-    finished run, and those of which only a part was at hand.
+    an average is over, and those with a run; error: what stopped a run; unmeasured: why finished runs have no value;
+    untrained, partial: data sets without any finished run, and those of which only a part was at hand.
     """
+    if unmeasured and not pairs and not error:
+        return f"{_UNMEASURED}: {unmeasured}"
     reason = _reason(verdict, n, pairs, reference, cells, filled, error, untrained)
     return reason + (f"; {_PARTIAL} {_listed(partial)} was at hand" if partial and n else "")
 
@@ -86,15 +90,27 @@ def _listed(names: Sequence[str]) -> str:
 
 def place(row: pd.Series) -> str:
     """Where a claim holds: `cifar100, resnet18, from scratch, top-1`."""
-    return formats.group_title([row["dataset"], row["model"], row["setting"], row["metric"]])
+    return formats.group_title([row["dataset"], row["model"], row["setting"], short_name(row["metric"])])
 
 
 def statement(row: pd.Series) -> str:
     """The published claim as a sentence without its place: `CDS beats the baseline`."""
     reference = formats.method_name(row["reference"])
-    verbs = ("beats", "trails") if row["metric"].startswith(_MORE_IS_BETTER) else ("is above", "is below")
-    verb = verbs[0] if row["paper_delta"] > 0 else verbs[1]
+    best, more = measure(row["metric"]).best, row["paper_delta"] > 0
+    verbs = ("trails", "beats") if best else ("is below", "is above")
+    verb = verbs[more if best != "lowest" else not more]
     return f"{formats.method_name(row['method'])} {verb} {'the ' if reference == 'baseline' else ''}{reference}"
+
+
+def difference(row: pd.Series) -> str:
+    """Ours, with its interval, in the decimals of its measure."""
+    decimals = measure(row["metric"]).decimals
+    return formats.difference(row["baseline_delta"], row["ci_low"], row["ci_high"], decimals)
+
+
+def published(row: pd.Series) -> str:
+    """The published difference."""
+    return formats.signed(row["paper_delta"], measure(row["metric"]).decimals)
 
 
 def counts(frame: pd.DataFrame) -> dict[str, int]:
@@ -146,6 +162,7 @@ def _unknown(frame: pd.DataFrame) -> list[str]:
         "the methods were not trained yet": whys == _NOT_YET,
         no_data: whys.str.startswith(_NO_RUN_ON),
         "a run failed": whys.str.startswith(_FAILED),
+        "the runs were not analysed (that needs their weights)": whys.str.startswith(_UNMEASURED),
     }
     rest = ~pd.concat(list(reasons.values()), axis=1).any(axis=1)
     reasons["only one of the two methods, or a part of the average, was trained"] = rest
@@ -164,8 +181,7 @@ def unknown_numbers() -> list[str]:
 def _named(rows: pd.DataFrame) -> str:
     """At most six claims with their numbers, the others counted."""
     names = [
-        f"{statement(row)}, {place(row)}: {formats.difference(row['baseline_delta'], row['ci_low'], row['ci_high'])} "
-        f"(published {formats.signed(row['paper_delta'])}, n = {row['n_pairs']})"
+        f"{statement(row)}, {place(row)}: {difference(row)} (published {published(row)}, n = {row['n_pairs']})"
         for _, row in rows.head(6).iterrows()
     ]
     return "; ".join(names) + (f"; and {len(rows) - 6} more" if len(rows) > 6 else "")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cds_lib.study import analysis_figures, analysis_grids, figures
+from cds_lib.study import analysis_figures, analysis_grids, analysis_views, figures
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 NAMES = ("linear_probe", "layerwise_accuracy", "calibration", "training_loss", "tsne")
@@ -88,6 +88,21 @@ def test_seeds_are_pooled_in_a_reliability_diagram():
     assert gaps[1] == (pytest.approx(87.5), pytest.approx(90 - 87.5))
     assert [bar.get_height() for bar in below.patches] == [pytest.approx(100 / 17), pytest.approx(1600 / 17)]
     assert above.get_title() == "baseline\nECE 5 %"
+
+
+def test_findings_count_the_layers_that_differ():
+    rows = layers(profile="mini", baseline_delta=np.nan, ci_low=np.nan, ci_high=np.nan)
+    cds = rows["method"] == "cds"
+    rows.loc[cds, ["baseline_delta", "ci_low", "ci_high"]] = [1.0, -1.0, 3.0]
+    rows.loc[cds & (rows["metric"] == "probe_top1_1.1"), ["ci_low", "ci_high"]] = [0.5, 1.5]
+    rows.loc[cds & (rows["metric"] == "probe_top1_4.2"), ["ci_low", "ci_high"]] = [-2.0, -0.5]
+    rows.loc[cds & rows["metric"].str.startswith("invariance"), ["ci_low", "ci_high"]] = np.nan
+    probe, invariance, rule = analysis_views.findings_of(rows)
+    assert probe == "linear probe, CDS: of 8 layers, 1 clearly above the baseline, 1 clearly below, 6 undecided."
+    assert invariance == "invariance, CDS: a single seed, which decides nothing."
+    assert "no correction" in rule
+    assert analysis_views.findings_of(rows.assign(baseline_delta=np.nan)) == ["Nothing can be compared yet."]
+    assert "mean nothing" in analysis_views.findings_of(rows.assign(profile="smoke"))[0]
 
 
 def test_ten_classes_look_different():

@@ -26,11 +26,14 @@ def collected():
     return claims.collect("mini", SEEDS)
 
 
+DATA = {"kind": "official", "verified": True, "train": 100, "test": 10, "sha256": "f" * 64}
+
+
 def finish(store, spec, value, dataset_complete=True):
     folder = store.run_dir(spec.id)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
-    (folder / "status.json").write_text(json.dumps({"state": "done", "data": {"complete": dataset_complete}}))
+    (folder / "status.json").write_text(json.dumps({"state": "done", "data": {**DATA, "complete": dataset_complete}}))
     metrics = {"test_top1_last": value, "test_top1_best": value, "test_top5_last": value, "seconds": 1.0}
     (folder / "metrics.json").write_text(json.dumps(metrics))
 
@@ -124,6 +127,8 @@ EXPECTED = {
     ("table7_imagenet_distillation", "poster"): lambda: [3.62],
     ("contrastive_methods", "baseline"): contrastive_baselines,
     ("contrastive_methods", "poster"): lambda: [1.6],
+    ("calibration", "baseline"): lambda: [round(5.27 - 11.92, 6)],
+    ("training_loss", "baseline"): lambda: [0.02],
     ("semi_supervised", "baseline"): lambda: sorted(
         printed("fig_semi_supervised_cifar100", "Baseline") + printed("fig_semi_supervised_cifar10", "Baseline")
     ),
@@ -297,7 +302,7 @@ def test_the_conclusion_says_what_was_confirmed_and_what_not(store):
     assert f"CDS beats DSN, {where}: −3.00" in contradicted
     (open_,) = (sentence for sentence in sentences if sentence.startswith("Tested and undecided"))
     assert f"DKS beats the baseline, {where}: +0.33" in open_
-    assert "Table 2 and Distillation on CIFAR-100" in sentences[-1]
+    assert "Table 2, Distillation on CIFAR-100" in sentences[-1]
     untested = int(
         sum(
             part.split()[0].isdigit() and int(part.split()[0])
@@ -320,10 +325,21 @@ def test_counts_add_up_in_every_form(store):
             assert sum(int(line[column]) for line in lines[2:]) == number
 
 
-def test_less_is_better_is_not_called_beating(store):
-    frame = claims.tidy("mini", SEEDS, store).head(1).assign(metric="ece", paper_delta=-6.65, method="cds")
-    assert wording.statement(frame.iloc[0]) == "CDS is below the baseline"
-    assert wording.statement(frame.assign(metric="test_top1_last").iloc[0]) == "CDS trails the baseline"
+def test_less_may_be_better_or_neither(store):
+    row = claims.tidy("mini", SEEDS, store).assign(method="cds", reference="baseline", paper_delta=-6.65).iloc[0]
+    said = {metric: wording.statement(row.replace(row["metric"], metric)) for metric in ("ece", "train_cross_entropy")}
+    assert said == {"ece": "CDS beats the baseline", "train_cross_entropy": "CDS is below the baseline"}
+    assert wording.statement(row) == "CDS trails the baseline"
+
+
+def test_what_an_analysis_lacks_is_said(store):
+    for method in ("baseline", "cds"):
+        (cell,) = (c for c in TABLES["calibration"].cells("mini", SEEDS) if (c.method, c.metric) == (method, "ece"))
+        for spec in cell.specs:
+            finish(store, spec, 30.0)
+    row = only(claims.tidy("mini", SEEDS, store), claimed_in="calibration")
+    assert (row["n"], row["verdict"], row["reason"]) == (0, "not run", "3 finished runs without weights")
+    assert row["why"] == "trained, but not measured: 3 finished runs without weights"
 
 
 def test_a_smoke_summary_judges_nothing(store):
