@@ -125,11 +125,12 @@ def by_seed(cell: Cell, metric: str, store: Store) -> dict[int, float]:
 
 
 def _numbers(cell: Cell, spec: RunSpec, store: Store) -> Mapping[str, float] | None:
-    """Everything that was measured of a finished run where the cell reads; None if an analysis is missing."""
+    """Everything that was measured of a finished run where the cell reads; None where that is missing."""
     if cell.source == METRICS:
         return store.metrics(spec.id)
     if cell.source == HISTORY:
-        return store.history(spec.id).iloc[-1]
+        history = store.history(spec.id)
+        return None if history.empty else history.iloc[-1]
     found = analyses.read(store, spec.id, cell.source)
     return found and found["values"]
 
@@ -162,8 +163,8 @@ def read_table(table: str, results: Path) -> pd.DataFrame:
     types |= dict.fromkeys(("n", "n_planned"), "int64")
     try:
         frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""], encoding="utf-8")
-        if tuple(frame.columns) != COLUMNS or not len(frame):
-            raise ValueError("it has other columns, or no rows")
+        if not set(COLUMNS) <= set(frame.columns) or not len(frame):  # the summary has more
+            raise ValueError("it lacks columns, or has no rows")
     except (OSError, ValueError) as error:
         first = " ".join(str(error).split())
         raise RunError(f"{path} cannot be read ({first}): delete it and write the report again.") from error
