@@ -162,7 +162,7 @@ def read_table(table: str, results: Path) -> pd.DataFrame:
     types |= dict.fromkeys(("n", "n_planned"), "int64")
     try:
         frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""], encoding="utf-8")
-        if tuple(frame.columns) != COLUMNS or not len(frame):
+        if tuple(frame.columns[: len(COLUMNS)]) != COLUMNS or not len(frame):  # a table may have more of its own
             raise ValueError("it has other columns, or no rows")
     except (OSError, ValueError) as error:
         first = " ".join(str(error).split())
