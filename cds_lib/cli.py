@@ -1,4 +1,4 @@
-"""The command line: run-all, report, status, data, bench. Exit code 0 done, 1 failed, 2 asked wrongly, 130 stopped."""
+"""The command line. Exit code 0 done, 1 failed, 2 asked wrongly, 130 stopped."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from cds_lib import __version__
 from cds_lib.bench import cli as bench_cli
 from cds_lib.data import cli as data_cli
 from cds_lib.errors import RunError, UsageError
-from cds_lib.study import commands, profiles
+from cds_lib.study import commands, export, profiles
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and turn what can go wrong into one line and an exit code."""
     options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # a path may hold what the terminal's encoding does not
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return options.handler(options)
     except UsageError as error:
@@ -45,6 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     _common(run_all)
     run_all.add_argument("--data-root", default="", metavar="DIR", help="where the data sets are (default: data)")
     run_all.add_argument("--jobs", type=int, default=0, metavar="N", help="runs at a time (default: one a GPU or core)")
+    run_all.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="processes, one a GPU, that each run is spread over"
+    )
     run_all.add_argument("--engine", default="local", choices=("local", "slurm"), help="where runs execute")
     run_all.add_argument(
         "--slurm", action="append", default=[], metavar="KEY=VALUE", help="an option of the Slurm jobs (repeatable)"
@@ -60,12 +66,16 @@ def _parser() -> argparse.ArgumentParser:
         "report", help="write tables, notebooks and index again; trains nothing", allow_abbrev=False
     )
     _common(report)
+    report.add_argument(
+        "--readme", default="", metavar="FILE", help="write the verdicts into this file (and the summary), nothing else"
+    )
     report.set_defaults(handler=commands.report_again)
 
     status = subparsers.add_parser("status", help="what is done, running and failed", allow_abbrev=False)
     _common(status)
     status.set_defaults(handler=commands.status)
 
+    export.add_parser(subparsers)
     data_cli.add_parser(subparsers)
     bench_cli.add_parser(subparsers)
     return parser

@@ -46,7 +46,7 @@ def locked(path: Path) -> Iterator[str | None]:
     Yields None when the lock is ours until the block ends. The system frees it when a process dies; the file stays,
     since removing it would let two processes hold "the" lock.
     """
-    with open(path, "a+") as file:
+    with open(path, "a+", encoding="utf-8", errors="replace") as file:
         for attempt in range(5):  # somebody who only asks whether it is held holds it for an instant
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -37,6 +37,8 @@ def command(*arguments, cwd=None, **environment):
         (["run-all", "--profile", "tiny"], "Unknown profile 'tiny': choose one of smoke, mini, paper."),
         (["run-all", "--seeds", "0,x"], "Seeds must be whole numbers"),
         (["run-all", "--jobs", "-1"], "--jobs must be 1 or more"),
+        (["run-all", "--processes", "0"], "--processes must be 1 or more"),
+        (["run-all", "--processes", "2", "--compile"], "--compile is for runs of one process"),
         (["run-all", "--jobs", "two"], "invalid int value: 'two'"),
         (["run-all", "--engine", "cloud"], "invalid choice: 'cloud'"),
         (["run-all", "--prof", "mini"], "unrecognized arguments"),
@@ -118,6 +120,11 @@ def test_list_and_dry_run_train_nothing(tmp_path):
     assert process.returncode == 0
     assert "150 runs: 0 done, 150 to train" in process.stdout
     assert process.stdout.count("  to train: ") == 150
+    (row,) = [line.split() for line in process.stdout.splitlines() if line.startswith("  table1_cifar100 ")]
+    assert row[1:3] == ["150", "150"]
+    pflop, hours = (float(cell.replace(",", "")) for cell in row[3:5])
+    assert pflop / 77 / 3.6 == pytest.approx(hours, rel=0.001)
+    assert "at 77 TFLOP/s on an A100" in process.stdout and "Nothing of this study was measured" in process.stdout
     assert not any(tmp_path.iterdir())
 
 

@@ -3,6 +3,8 @@
 Everything random about an epoch follows from (seed, epoch): its order, the draws of view 1 and the draws of view 2 come
 from three generators. So a one-view and a two-view method see the same order and the same first views (paired seeds),
 and training resumed at an epoch boundary goes on exactly as it would have, without any state to save.
+
+Several processes that train one run draw the same for every image; each makes the views of its share of every batch.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cds_lib.data.augment import apply_view1, apply_view2, draw_view1, draw_view2, normalise
+from cds_lib.data.share import WHOLE, Share
 from cds_lib.data.views import AUGMENTATIONS, statistics
 from cds_lib.errors import UsageError
 
@@ -35,9 +38,11 @@ class Batches:
         augmentation: "cifar" (the released CIFAR views) or a name of `cds_lib.data.views.AUGMENTATIONS`.
         size: side of the views, at most S; None: S. The CIFAR views have the side of the images.
         cutout: False leaves Cutout out of CIFAR's view 1 and changes nothing else.
+        share: which part of every batch is made here.
 
     Raises:
-        UsageError: the images, labels, batch size, seed or number of views are not as above.
+        UsageError: the images, labels, batch size, seed or number of views are not as above, or a batch is too small to
+            be shared.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class Batches:
         augmentation: str = "cifar",
         size: int | None = None,
         cutout: bool = True,
+        share: Share = WHOLE,
     ):
         if images.dtype != torch.uint8 or images.shape[1:] != (3, images.shape[-1], images.shape[-1]):
             raise UsageError(f"training images must be (N, 3, S, S) uint8, not {tuple(images.shape)} {images.dtype}.")
@@ -68,7 +74,7 @@ class Batches:
         self.size = images.shape[-1] if size is None else size
         if self.size > images.shape[-1] or (augmentation == "cifar" and self.size != images.shape[-1]):
             raise UsageError(f"{augmentation} views of side {size} cannot be cut from images of {images.shape[-1]}.")
-        self.used = images_an_epoch(len(images), batch_size)
+        self.used, self.share = images_an_epoch(len(images), batch_size, share), share
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -76,18 +82,20 @@ class Batches:
 
     def epoch(self, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor, Tensor]]:
         """Yield (views, labels, index) of epoch 0, 1, ...: each view (B, 3, S, S) float32, normalised; labels (B,) and
-        index (B,), the images' places in the training set, int64."""
+        index (B,), the images' places in the training set, int64. With a share of the batch, views and labels are those
+        of the share, and index is still that of the whole batch."""
         count, device = len(self.images), self.images.device
         order = torch.randperm(count, generator=epoch_generator(self.seed, epoch, ORDER, "cpu")).to(device)
         # Drawn for the whole epoch at once: small draws for every batch would add a tenth to the cost of the views.
         generators = [epoch_generator(self.seed, epoch, stream, device) for stream in (VIEW1, VIEW2)[: self.views]]
         draws = [self._draw(view, generator) for view, generator in enumerate(generators)]
         for start in range(0, self.used, self.batch_size):
-            part = slice(start, min(start + self.batch_size, self.used))
-            index = order[part]
-            images = self.images.index_select(0, index)
+            index = order[start : min(start + self.batch_size, self.used)]
+            own = self.share.of(len(index))
+            part = slice(start + own.start, start + own.stop)
+            images = self.images.index_select(0, index[own])
             views = tuple(self._apply(view, images, part_of(params, part)) for view, params in enumerate(draws))
-            yield views, self.labels.index_select(0, index), index
+            yield views, self.labels.index_select(0, index[own]), index
 
     def _draw(self, view: int, generator: torch.Generator) -> Any:
         if self.augmentation != "cifar":
@@ -108,9 +116,16 @@ def epoch_generator(seed: int, epoch: int, stream: int, device: torch.device | s
     return torch.Generator(device).manual_seed(int(state[0]))
 
 
-def images_an_epoch(count: int, batch_size: int) -> int:
-    """All, but for a last batch of a single image."""
-    return count - (count % batch_size == 1)
+def images_an_epoch(count: int, batch_size: int, share: Share) -> int:
+    """All, but for a last batch of a single image; UsageError if a process would get less than two images of a batch."""
+    used = count - (count % batch_size == 1)
+    smallest = used % batch_size or batch_size
+    if smallest < 2 * share.world:
+        raise UsageError(
+            f"{count} images in batches of {batch_size} leave a batch of {smallest}, and batch norm needs two images in "
+            f"each of {share.world} processes: {smallest // 2} is the largest number of processes."
+        )
+    return used
 
 
 def check_augmentation(name: str) -> str:

@@ -30,7 +30,10 @@ def _dtype(kind: str | bytes, align: int = 0, copy: int = 1) -> np.dtype:
     """numpy.dtype as old pickles call it, with 0 and 1 for booleans, which NumPy 2.4 began to warn about."""
     if not isinstance(kind, str | bytes):
         raise pickle.UnpicklingError("it asks for a NumPy type that is not a plain one")
-    return np.dtype(_text(kind), align=bool(align), copy=bool(copy))
+    found = np.dtype(_text(kind), align=bool(align), copy=bool(copy))
+    if found.kind not in "biufSU":  # no references to objects, no records of them
+        raise pickle.UnpicklingError(f"it asks for the NumPy type {kind!r}, which no CIFAR file needs")
+    return found
 
 
 def _text(value: object) -> object:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -65,7 +65,11 @@ def load(data_root: Path, source: str) -> DetectionData:
         return read(root / known.folder)
     record = root / "imported" / "coco" / "info.json"
     if record.exists():
-        return read(Path(json.loads(record.read_text())["folder"]))
+        try:
+            folder = Path(json.loads(record.read_bytes())["folder"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UsageError(f"{record} cannot be read ({error}); delete it and import again.") from error
+        return read(folder)
     raise UsageError(
         f"{known.title} is not in {root}; run `python -m cds_lib data fetch coco --data-root {root}`, or, if you hold "
         f"it (train2017/, val2017/, annotations/), `python -m cds_lib data import coco --folder FOLDER --data-root {root}`."
@@ -76,13 +80,16 @@ def read(folder: Path) -> DetectionData:
     """The set in a folder of the published layout, or a subset of it. Raises UsageError as `load`."""
     contents = {split: _json(folder / "annotations" / f"instances_{split}2017.json") for split in ("train", "val")}
     train, val = (_images(contents[split], folder / f"{split}2017", {}) for split in ("train", "val"))
+    names, others = (_names(content, folder) for content in contents.values())
+    if names != others or not names:
+        raise UsageError(f"{folder}: train and val do not name the same categories; get COCO's annotations again.")
     missing = [str(image.path) for image in (*train, *val) if not image.path.is_file()]
     if missing:
         raise UsageError(
             f"{len(missing)} of {len(train) + len(val)} images are missing ({some(missing)}); put them back, or fetch "
             "or import the set again."
         )
-    return _data(train, val, _names(contents["train"], folder), "official", "")
+    return _data(train, val, names, "official", "")
 
 
 def import_coco(folder: Path, root: Path) -> dict:
@@ -102,7 +109,7 @@ def import_coco(folder: Path, root: Path) -> dict:
 def _json(path: Path) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read ({error}); get COCO's annotations again.") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in _KEYS):
         raise UsageError(f"{path} lacks {', '.join(_KEYS)}; get COCO's annotations again.")
@@ -122,34 +129,62 @@ def _names(content: dict, path: Path) -> tuple[str, ...]:
 def _images(content: dict, folder: Path | None, pixels: dict[int, np.ndarray]) -> tuple[CocoImage, ...]:
     """All images of a file, in the order of their ids; boxes without area are left out."""
     try:
-        label = {one["id"]: k for k, one in enumerate(sorted(content["categories"], key=lambda one: one["id"]), 1)}
-        objects: dict[int, list[tuple]] = {one["id"]: [] for one in content["images"]}
+        label = {number: k for k, number in enumerate(sorted(_ids(content, "categories")), 1)}
+        objects: dict[int, list[tuple]] = {number: [] for number in _ids(content, "images")}
         for one in content["annotations"]:
-            x, y, width, height = (float(value) for value in one["bbox"])
+            x, y, width, height = (_number(value) for value in one["bbox"])
             if width > 0 and height > 0:
                 corners = (x, y, x + width, y + height)
-                area = float(one.get("area", width * height))
+                area = _number(one.get("area", width * height))
                 objects[one["image_id"]].append((corners, label[one["category_id"]], area, bool(one.get("iscrowd"))))
         found = []
         for one in sorted(content["images"], key=lambda one: one["id"]):
             boxes, labels, areas, crowds = zip(*objects[one["id"]], strict=True) if objects[one["id"]] else ((),) * 4
             found.append(
                 CocoImage(
-                    image_id=int(one["id"]),
-                    path=folder and folder / str(one["file_name"]),
+                    image_id=one["id"],
+                    path=folder and folder / _inside(one["file_name"]),
                     pixels=pixels.get(one["id"]),
-                    height=int(one["height"]),
-                    width=int(one["width"]),
+                    height=_side(one["height"]),
+                    width=_side(one["width"]),
                     boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
                     labels=np.array(labels, dtype=np.int64),
                     area=np.array(areas, dtype=np.float32),
                     crowd=np.array(crowds, dtype=bool),
                 )
             )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         where = folder or "the annotations"
         raise UsageError(f"{where}: an annotation is malformed ({error}); get COCO's annotations again.") from error
     return tuple(found)
+
+
+def _ids(content: dict, kind: str) -> list[int]:
+    """The ids of the images or categories; ValueError if one is no whole number, or there twice."""
+    found = [one["id"] for one in content[kind]]
+    if not all(type(number) is int for number in found) or len(set(found)) < len(found):
+        raise ValueError(f"the ids of the {kind} are not different whole numbers")
+    return found
+
+
+def _number(value: object) -> float:
+    """A coordinate or an area, in pixels; ValueError if it cannot be one."""
+    if isinstance(value, bool | str) or not abs(value) < 1e9:
+        raise ValueError(f"{value!r} is no coordinate")
+    return float(value)
+
+
+def _side(value: object) -> int:
+    if type(value) is not int or not 0 < value < 1 << 16:
+        raise ValueError(f"{value!r} is no height or width")
+    return value
+
+
+def _inside(name: object) -> str:
+    path = PurePosixPath(str(name))
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{name!r} is outside of the folder of its images")
+    return str(path)
 
 
 def _data(

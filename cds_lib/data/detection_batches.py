@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from cds_lib.data.batches import ORDER, VIEW1, epoch_generator
 from cds_lib.data.coco import CocoImage
+from cds_lib.data.share import WHOLE, Share
 from cds_lib.data.stream import decode, one_sentence
 from cds_lib.errors import UsageError
 
@@ -29,18 +30,28 @@ class DetectionBatches:
         seed: with the epoch it decides all that is random.
         device: where images and targets are wanted.
         workers: processes that decode; 0: this one does. The batches are the same.
+        share: which part of every batch is decoded here. A part without an image (a last batch may hold fewer images
+            than there are processes) is given the batch's first one, which does not count: see `training.distributed`.
 
     Raises:
         UsageError: there is no image. RunError, while iterating: an image that cannot be decoded, by name.
     """
 
     def __init__(
-        self, images: Sequence[CocoImage], *, batch_size: int, seed: int, device: torch.device, workers: int
+        self,
+        images: Sequence[CocoImage],
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        workers: int,
+        share: Share = WHOLE,
     ):
         if not images:
             raise UsageError("There is no image with an object to train on; import COCO with its annotations.")
         self.images = list(images)
-        self.batch_size, self.seed, self.device, self.workers = batch_size, seed, device, workers
+        self.batch_size, self.seed, self.share = batch_size, seed, share
+        self.device, self.workers = device, workers
         tall = np.array([image.height > image.width for image in self.images])
         self.shapes = [np.flatnonzero(tall), np.flatnonzero(~tall)]
 
@@ -50,7 +61,7 @@ class DetectionBatches:
 
     def epoch(self, epoch: int) -> Iterator[tuple[tuple[list[Tensor]], list[Target], Tensor]]:
         """Yield ((images,), targets, index): images (3, H, W) float32 in 0..1; a target is {"boxes" (N, 4) float32
-        corners, "labels" (N,) int64}; index (B,) int64, the images' places in the training set."""
+        corners, "labels" (N,) int64}; index (B,) int64, the places in the training set of the whole batch's images."""
         generator = epoch_generator(self.seed, epoch, ORDER, "cpu")
         flip = torch.rand(len(self.images), generator=epoch_generator(self.seed, epoch, VIEW1, "cpu")) < FLIP_P
         batches: list[list[int]] = []
@@ -58,9 +69,10 @@ class DetectionBatches:
             order = shape[torch.randperm(len(shape), generator=generator).numpy()].tolist()
             batches += [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         batches = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
-        for index, images in zip(batches, _load(self.images, batches, self.workers), strict=True):
-            targets = [_target(self.images[i]) for i in index]
-            for position, i in enumerate(index):
+        owned = [batch[self.share.of(len(batch))] or batch[:1] for batch in batches]
+        for index, own, images in zip(batches, owned, _load(self.images, owned, self.workers), strict=True):
+            targets = [_target(self.images[i]) for i in own]
+            for position, i in enumerate(own):
                 if flip[i]:
                     images[position] = images[position].flip(2)
                     targets[position]["boxes"] = _mirrored(targets[position]["boxes"], self.images[i].width)

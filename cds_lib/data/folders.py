@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from cds_lib.data import image_files
 from cds_lib.data.arrays import Arrays, fingerprint
@@ -93,7 +92,7 @@ def read_imported(entry: DataSet, root: Path) -> tuple[Arrays, dict]:
                 raise ValueError(f"{part} arrays of shape {images.shape} and {labels.shape}")
             if images.dtype != np.uint8 or labels.dtype != np.int64:
                 raise ValueError(f"{part} arrays of type {images.dtype} and {labels.dtype}")
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
         raise UsageError(
             f"the imported arrays in {folder} are broken ({error}); delete that folder and import again."
         ) from error
@@ -108,7 +107,7 @@ def read_listing(entry: DataSet, root: Path) -> tuple[Listing, dict]:
         listed = json.loads((folder / "listing.json").read_text())
         splits = [tuple((str(name), int(label)) for name, label in listed[part]) for part in ("train", "test")]
         return Listing(Path(info["folder"]), *splits, tuple(info["class_names"])), info
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
             f"the imported listing in {folder} is broken ({error}); delete that folder and import again."
         ) from error
@@ -177,8 +176,7 @@ def _decoded(paths: list[Path], side: int) -> Iterator[np.ndarray | str]:
 
     def decode(path: Path) -> np.ndarray | str:
         try:
-            with Image.open(path) as image:
-                pixels = np.asarray(image.convert("RGB"))
+            pixels = np.asarray(image_files.read_rgb(path))
         except Exception as error:  # Pillow's decoders raise many kinds
             return image_files.undecodable(error)
         if pixels.shape != (side, side, 3):

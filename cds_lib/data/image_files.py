@@ -23,6 +23,7 @@ from cds_lib.data.lock import single_writer
 from cds_lib.errors import UsageError
 
 THREADS = 4  # decoding small files waits for the disk more than it computes
+NARROW = 100  # an image that is more times as long as wide would take gigabytes once its short side is resized
 SHOWN = 5  # files named in an error; the rest is counted
 
 
@@ -134,8 +135,7 @@ def _decode_all(listing: Listing, folder: Path, side: int) -> None:
 
 def _square(path: Path, side: int) -> np.ndarray | str:
     try:
-        with Image.open(path) as image:
-            image = image.convert("RGB")
+        image = read_rgb(path)
     except Exception as error:  # Pillow's decoders raise many kinds
         return undecodable(error)
     factor = side / min(image.size)
@@ -147,11 +147,24 @@ def _square(path: Path, side: int) -> np.ndarray | str:
 
 def _fault(path: Path) -> str | None:
     try:
-        with Image.open(path) as image:
-            image.load()
+        read_rgb(path)
     except Exception as error:
         return undecodable(error)
     return None
+
+
+def read_rgb(path: Path) -> Image.Image:
+    """The whole image as RGB of 8 bits, as the released pipelines read it: no transparency, no rotation by EXIF.
+
+    Raises what Pillow's decoders raise, and ValueError for an image that would silently become another: of more than 8
+    bits a channel (Pillow clips them to 255), or too narrow to be cut to a square.
+    """
+    with Image.open(path) as image:
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(f"it has more than 8 bits a channel, as Pillow's mode {image.mode}")
+        if max(image.size) > NARROW * min(image.size):
+            raise ValueError(f"it is {image.width} x {image.height}, too narrow")
+        return image.convert("RGB")
 
 
 def undecodable(error: Exception) -> str:

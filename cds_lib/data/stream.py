@@ -21,6 +21,8 @@ from torchvision.transforms.v2 import functional as TF
 from cds_lib.data.augment import normalise
 from cds_lib.data.batches import ORDER, VIEW1, VIEW2, check_augmentation, epoch_generator, images_an_epoch, part_of
 from cds_lib.data.colour import ColourParams
+from cds_lib.data.image_files import read_rgb
+from cds_lib.data.share import WHOLE, Share
 from cds_lib.data.views import AUGMENTATIONS, View, autoaugment, draw_geometry, statistics
 from cds_lib.errors import RunError, UsageError
 
@@ -37,10 +39,11 @@ class StreamedBatches:
         batch_size, seed, views, augmentation, size: as in `Batches`, "cifar" excepted.
         device: where the views are wanted.
         workers: processes that decode; 0: this one does. The batches are the same.
+        share: which part of every batch is decoded here.
 
     Raises:
-        UsageError: another augmentation, fewer than two images a batch. RunError, while iterating: an image that cannot
-            be decoded, by name.
+        UsageError: another augmentation, fewer than two images a batch, or a process's share of it. RunError, while
+            iterating: an image that cannot be decoded, by name.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class StreamedBatches:
         size: int,
         device: torch.device,
         workers: int,
+        share: Share = WHOLE,
     ):
         if check_augmentation(augmentation) == "cifar":
             raise UsageError("CIFAR's views are made of images in memory; choose another augmentation for files.")
@@ -63,7 +67,7 @@ class StreamedBatches:
         self.files, self.labels = list(files), labels
         self.batch_size, self.seed, self.size, self.device, self.workers = batch_size, seed, size, device, workers
         self.pipeline = AUGMENTATIONS[augmentation][:views]
-        self.used = images_an_epoch(len(self.files), batch_size)
+        self.used, self.share = images_an_epoch(len(self.files), batch_size, share), share
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -79,16 +83,19 @@ class StreamedBatches:
             ColourParams(*view.draw_colour(count, generator))
             for view, generator in zip(self.pipeline, generators, strict=False)
         ]
-        loaded = _load(crops, order.tolist(), self.batch_size, self.device, self.workers)
-        for number, parts in enumerate(loaded):
-            start = number * self.batch_size
-            index = order[start : start + self.batch_size].to(self.device)
-            part = slice(start, start + len(index))
+        batches = order.split(self.batch_size)
+        owned = [self.share.of(len(index)) for index in batches]
+        loaded = _load(
+            crops, [index[own].tolist() for index, own in zip(batches, owned, strict=True)], self.device, self.workers
+        )
+        for number, (index, own, parts) in enumerate(zip(batches, owned, loaded, strict=True)):
+            index = index.to(self.device)
+            part = slice(number * self.batch_size + own.start, number * self.batch_size + own.stop)
             views = tuple(
                 view.finish(part_crops.to(self.device, non_blocking=True), part_of(colour, part))
                 for view, part_crops, colour in zip(self.pipeline, parts, colours, strict=True)
             )
-            yield views, self.labels.index_select(0, index), index
+            yield views, self.labels.index_select(0, index[own]), index
 
 
 def streamed_evaluation(
@@ -101,8 +108,10 @@ def streamed_evaluation(
     workers: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield every image once, in order: short side resized to 8/7 of `size`, centre crop, normalised; and its label."""
-    loaded = _load(_Centres(list(files), size), range(len(files)), batch_size, device, workers)
-    for (crops,), part_labels in zip(loaded, labels.split(batch_size), strict=True):
+    batches = [list(range(i, min(i + batch_size, len(files)))) for i in range(0, len(files), batch_size)]
+    loaded = _load(_Centres(list(files), size), batches, device, workers)
+    for (crops,), index in zip(loaded, batches, strict=True):
+        part_labels = labels[index[0] : index[-1] + 1]
         yield normalise(crops.to(device, non_blocking=True), *statistics(augmentation)), part_labels
 
 
@@ -157,13 +166,12 @@ def one_sentence(load: Callable[..., Iterator]) -> Callable[..., Iterator]:
 
 @one_sentence
 def _load(
-    dataset: Dataset, order: Sequence[int], batch_size: int, device: torch.device, workers: int
+    dataset: Dataset, batches: list[list[int]], device: torch.device, workers: int
 ) -> Iterator[list[Tensor]]:
     more: dict[str, Any] = {"multiprocessing_context": "forkserver", "prefetch_factor": 2} if workers else {}
     yield from DataLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=order,
+        batch_sampler=batches,
         num_workers=workers,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # else the loader would draw from the process's own, and shift what follows
@@ -178,7 +186,6 @@ def _short_side(image: Image.Image, size: int) -> Image.Image:
 def decode(path: Path) -> Image.Image:
     """A whole RGB image; RunError names a file that is damaged."""
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
+        return read_rgb(path)
     except Exception as error:  # Pillow's decoders raise many kinds
         raise RunError(f"{path} cannot be decoded ({error}): repair or remove it and import the set again.") from error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import os
 import shutil
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -12,6 +15,12 @@ from pathlib import Path
 
 from cds_lib.data.registry import Archive, DataSet
 from cds_lib.errors import UsageError
+
+# What a damaged archive, or one that was made to do harm, can raise; a file that is a folder too is one.
+_BROKEN = (
+    *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, struct.error, EOFError),
+    *(FileExistsError, NotADirectoryError, IsADirectoryError, RuntimeError, ValueError, OverflowError),
+)
 
 
 def unpack(archives: Sequence[tuple[Path, Archive]], entry: DataSet, root: Path) -> None:
@@ -29,7 +38,7 @@ def unpack(archives: Sequence[tuple[Path, Archive]], entry: DataSet, root: Path)
             into.mkdir(parents=True, exist_ok=True)
             try:
                 _extract(path, into)
-            except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+            except _BROKEN as error:
                 raise UsageError(f"{path} cannot be unpacked ({error}); delete it and fetch again.") from error
         if entry.layout == "ilsvrc":
             _into_class_folders(scratch / entry.folder)
@@ -56,7 +65,15 @@ def _extract(path: Path, into: Path) -> None:
             archive.extractall(into)
     else:
         with tarfile.open(path) as archive:
-            archive.extractall(into, filter="data")  # refuses members that would leave the folder, links out, devices
+            archive.extractall(into, filter=_plain)
+
+
+def _plain(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+    """Files and folders inside of `folder` alone: no links, no devices. Their permissions are those of the user's own
+    new files, whatever the archive says."""
+    if not (member.isfile() or member.isdir()):
+        raise tarfile.TarError(f"{member.name!r} is neither a file nor a folder")
+    return tarfile.data_filter(member, folder).replace(mode=None, deep=False)
 
 
 def _into_class_folders(folder: Path) -> None:

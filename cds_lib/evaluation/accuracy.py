@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -10,12 +10,17 @@ from torch import Tensor, nn
 
 
 @torch.inference_mode()
-def evaluate(backbone: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
+def evaluate(
+    backbone: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    add_up: Callable[[Tensor], Tensor] = lambda counts: counts,
+) -> dict[str, float]:
     """Evaluate in eval mode and leave the network in the mode it was in.
 
     Args:
         backbone: (B, 3, S, S) -> logits (B, classes).
         batches: pairs of normalised images and labels, the last batch may be smaller.
+        add_up: turns counts of these batches into those of all processes that evaluate together, each its own images.
 
     Returns:
         {"top1": percent, "top5": percent (100 with five classes or fewer), "loss": mean cross-entropy in nats}; counts
@@ -33,7 +38,10 @@ def evaluate(backbone: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> d
         totals = sums if totals is None else totals + sums
         count += len(labels)
     backbone.train(was_training)
+    counts = torch.zeros(4, dtype=torch.float64)
+    if totals is not None:
+        counts[:3], counts[3] = totals.cpu(), count
+    top1, top5, loss, count = add_up(counts).tolist()
     if count == 0:
         raise ValueError("There is no image to evaluate on.")
-    top1, top5, loss = totals.tolist()
     return {"top1": 100 * top1 / count, "top5": 100 * top5 / count, "loss": loss / count}

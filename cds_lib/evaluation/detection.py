@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,15 @@ MEASURES = {"ap": "map", "ap_s": "map_small", "ap_m": "map_medium", "ap_l": "map
 
 @torch.inference_mode()
 def evaluate_detection(
-    detector: nn.Module, batches: Iterable[tuple[list[Tensor], list[dict[str, Tensor]]]]
+    detector: nn.Module,
+    batches: Iterable[tuple[list[Tensor], list[dict[str, Tensor]]]],
+    collect: Callable[[list[Any]], list[Any]] = lambda records: records,
 ) -> dict[str, float]:
     """Evaluate in eval mode and leave the detector in the mode it was in.
 
     Args:
         batches: images (3, H, W) in 0..1 and their targets: boxes (N, 4), labels (N,), area (N,), iscrowd (N,).
+        collect: turns the records of these images into those of all processes that evaluate together, in order.
 
     Returns:
         {"ap", "ap_s", "ap_m", "ap_l"} in percent: mean over IoU 0.50 to 0.95, of all objects, and of those below 32^2,
@@ -34,11 +37,15 @@ def evaluate_detection(
         iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),
         rec_thresholds=np.linspace(0, 1, 101).tolist(),
         backend="faster_coco_eval",
+        sync_on_compute=False,
     )
     metric.warn_on_many_detections = False  # detectors give a hundred boxes an image at most
+    records: list[tuple[Any, Any]] = []  # found and true, an image each
     for images, targets in batches:
-        metric.update(_on_cpu(detector(images)), _on_cpu(targets))
+        records += zip(_on_cpu(detector(images)), _on_cpu(targets), strict=True)
     detector.train(was_training)
+    for found, true in collect(records):
+        metric.update([found], [true])
     return average_precision(metric)
 
 

@@ -6,6 +6,11 @@ named loss terms, already weighted, whose sum is to be minimised. `method.backbo
 A method that distils a teacher is given another, trained method. A method with `needs_index` is also given `index`, the
 images' places in the training set; one with `prepare` is first given the labels of the whole training set. One that
 leaves the network's classifier untrained, a pre-training, says `classifies = False`.
+
+One run may be trained by several processes, each with its share of every batch. A loss that is a mean over the images
+is right as it is. A method whose loss, or whose memory, spans the batch has `batch`, a `WholeBatch`, and asks it; what
+it then computes is what one process would. CDS alone contrasts a process's own images, as released, unless it is told
+`gathers = True`.
 """
 
 from __future__ import annotations

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cds_lib.errors import UsageError
+
 
 class Baseline(nn.Module):
-    """Cross-entropy of the backbone's logits on the first view."""
+    """Cross-entropy of the backbone's logits on the first view.
 
-    views = 1
+    Args:
+        views: 1, or 2 for a baseline that costs what CDS costs: both views go through the network together, and the
+            cross-entropy is the mean over both.
 
-    def __init__(self, backbone: nn.Module):
+    Raises:
+        UsageError: another number of views.
+    """
+
+    def __init__(self, backbone: nn.Module, views: int = 1):
         super().__init__()
+        if views not in (1, 2):
+            raise UsageError(f"views must be 1 or 2, not {views}.")
         self.backbone = backbone
+        self.views = views
 
-    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """view (B, 3, S, S), labels (B,) -> {"cross_entropy"}."""
-        return {"cross_entropy": F.cross_entropy(self.backbone(view).float(), labels)}
+    def forward(self, *views: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """One or two views (B, 3, S, S), labels (B,) -> {"cross_entropy"}."""
+        images = views[0] if len(views) == 1 else torch.cat(views)
+        return {"cross_entropy": F.cross_entropy(self.backbone(images).float(), labels.repeat(len(views)))}

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cds_lib.losses import correlation_loss
 from cds_lib.methods.teacher import WithTeacher
+from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import pooled, pooled_and_logits, stage_taps
 
 
@@ -18,6 +19,7 @@ class CorrelationCongruence(WithTeacher):
     """
 
     views = 1
+    batch = WholeBatch()
 
     def __init__(
         self, backbone: nn.Module, num_classes: int, teacher: nn.Module, weight: float = 0.02, dimensions: int = 128
@@ -34,5 +36,6 @@ class CorrelationCongruence(WithTeacher):
         student, logits = pooled_and_logits(self.backbone, self.backbone.forward_features(view))
         with torch.no_grad():
             target = pooled(self.teacher.backbone, self.teacher.backbone.forward_features(view))
-        term = correlation_loss(self.embed_student(student), self.embed_teacher(target))
+        embeddings = self.embed_student(student), self.embed_teacher(target)
+        term = correlation_loss(*map(self.batch.gather, embeddings))
         return {"cross_entropy": F.cross_entropy(logits.float(), labels), "correlation": self.weight * term}

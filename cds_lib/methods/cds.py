@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
 from cds_lib.losses import supcon_loss
-from cds_lib.models import forward_stages, initialise, pooled_and_logits, projection_heads, stage_taps
+from cds_lib.methods.whole_batch import WholeBatch
+from cds_lib.models import as_backbone, forward_stages, initialise, pooled_and_logits, projection_heads, stage_taps
 
 
 class ContrastiveDeepSupervision(nn.Module):
@@ -26,51 +26,58 @@ class ContrastiveDeepSupervision(nn.Module):
     sums over the stages before the last) and uses weight 0.1 and temperature 0.07.
 
     Args:
-        backbone: a network of `create_backbone`, any timm network with stage features, or a timm model name.
-        num_classes: of the classifier, if `backbone` is a name.
-        taps: stages to supervise, increasing, 1 to the number of stages.
+        backbone: a network of `create_backbone`, any timm network with stage features, or a timm model name (built
+            without pre-trained weights).
+        num_classes: of the classifier.
+        taps: stages to supervise, increasing, from 1 to the number of stages (at most 4, see `stage_taps`); None: all.
         weight: lambda of every tap.
-        temperature: of the contrastive loss.
+        temperature: of the contrastive loss, above 0.
         use_labels: positives are all images of the class (SupCon); if False, the other view only (SimCLR).
+        cross_entropy_views: 1, as released, or 2: then the cross-entropy is the mean over both views.
 
     Raises:
-        UsageError: a tap the network does not have, or a name timm does not know.
+        UsageError: a tap the network does not have, a network without stages or with another number of classes, a name
+            that timm does not know, or another number of views.
 
     Example:
-        model = ContrastiveDeepSupervision("resnet18", num_classes=10)
-        loss = sum(model(view1, view2, labels).values())   # in training
-        logits = model.eval()(images)                      # heads are not computed
-        torch.save(model.backbone.state_dict(), path)      # a plain timm network
+        network = timm.create_model("regnetx_002", num_classes=10)
+        model = ContrastiveDeepSupervision(network, num_classes=10)
+        losses = model(view1, view2, labels)               # in training: views (B, 3, S, S), labels (B,)
+        sum(losses.values()).backward()
+        logits = model.eval()(images)                      # (B, 10); the heads are not computed
+        cds_lib.export_backbone(model, "regnetx_002.pt")   # timm.create_model(..., checkpoint_path=...) loads it
     """
 
     views = 2
     uses_unlabelled = True
+    batch = WholeBatch()
+    gathers = False  # contrast the images of all processes; as released, each contrasts its own
 
     def __init__(
         self,
         backbone: nn.Module | str,
         num_classes: int,
-        taps: Sequence[int] = (1, 2, 3, 4),
+        taps: Sequence[int] | None = None,
         weight: float = 0.1,
         temperature: float = 0.07,
         use_labels: bool = True,
+        cross_entropy_views: int = 1,
     ):
         super().__init__()
-        if isinstance(backbone, str):
-            if not timm.is_model(backbone):
-                raise UsageError(f"timm has no model {backbone!r}: see timm.list_models().")
-            backbone = timm.create_model(backbone, num_classes=num_classes)
-        self.backbone = backbone
-        self.taps = tuple(taps)
-        self.weight, self.temperature, self.use_labels = weight, temperature, use_labels
-        stages = stage_taps(backbone)
+        self.backbone = as_backbone(backbone, num_classes)
+        stages = stage_taps(self.backbone)
         self.last = len(stages.indices)
+        self.taps = tuple(range(1, self.last + 1) if taps is None else taps)
         if (
             not self.taps
             or list(self.taps) != sorted(set(self.taps))
             or not 1 <= self.taps[0] <= self.taps[-1] <= self.last
         ):
-            raise UsageError(f"taps must be increasing stages from 1 to {self.last}, not {list(taps)}.")
+            raise UsageError(f"taps must be increasing stages from 1 to {self.last}, not {list(self.taps)}.")
+        if cross_entropy_views not in (1, 2):
+            raise UsageError(f"cross_entropy_views must be 1 or 2, not {cross_entropy_views}.")
+        self.weight, self.temperature, self.use_labels = weight, temperature, use_labels
+        self.cross_entropy_views = cross_entropy_views
         self.indices = stages.indices
         heads = projection_heads(stages.channels[:-1], stages.pooled)
         self.heads = nn.ModuleDict({str(tap): heads[tap - 1] for tap in self.taps if tap < self.last})
@@ -101,10 +108,18 @@ class ContrastiveDeepSupervision(nn.Module):
     def terms(self, z: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The losses, from what `embed` returns for view 1 and view 2 in one batch."""
         z = z.unflatten(1, (2, len(labels)))  # (taps, views, B, dim)
-        classes = torch.where(labels < 0, -1 - torch.arange(len(labels), device=labels.device), labels)
+        all_labels = self.batch.gather(labels)
+        contrasted = labels
+        if self.gathers:
+            z, contrasted = self.batch.gather(z, 2), all_labels
+        images = torch.arange(len(contrasted), device=labels.device)
+        classes = torch.where(contrasted < 0, -1 - images, contrasted)
         contrastive = self.weight * supcon_loss(z, classes if self.use_labels else None, self.temperature)
-        cross_entropy = F.cross_entropy(logits[: len(labels)].float(), labels, ignore_index=-1, reduction="sum")
+        targets = labels.repeat(self.cross_entropy_views)
+        cross_entropy = F.cross_entropy(logits[: len(targets)].float(), targets, ignore_index=-1, reduction="sum")
+        # The mean over the labelled images of the whole batch: they may lie unevenly among the processes.
+        labelled = (all_labels >= 0).sum().clamp(min=1) * (len(targets) / len(all_labels))
         return {
-            "cross_entropy": cross_entropy / (labels >= 0).sum().clamp(min=1),
+            "cross_entropy": cross_entropy / labelled,
             **{f"contrastive_{tap}": loss for tap, loss in zip(self.taps, contrastive, strict=True)},
         }

@@ -44,7 +44,7 @@ class DistilledCDS(WithTeacher, ContrastiveDeepSupervision):
         backbone: nn.Module,
         num_classes: int,
         teacher: nn.Module,
-        taps: Sequence[int] = (1, 2, 3, 4),
+        taps: Sequence[int] | None = None,
         weight: float = 0.1,
         feature_weight: float = 0.1,
         temperature: float = 3.0,
@@ -90,4 +90,7 @@ class DistilledCDS(WithTeacher, ContrastiveDeepSupervision):
     def _distance(self, student: Tensor, target: Tensor) -> Tensor:
         if self.feature_loss == "mse":
             return F.mse_loss(student, target)
-        return torch.linalg.vector_norm(target - student)
+        difference = target - student
+        if self.gathers:
+            difference = self.batch.gather(difference.unflatten(0, (2, -1)), 1)
+        return torch.linalg.vector_norm(difference)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from cds_lib.errors import UsageError
 from cds_lib.losses import contrast, nce_loss, updated_memory
 from cds_lib.methods.teacher import WithTeacher
+from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import pooled, pooled_and_logits, stage_taps
 
 
@@ -32,6 +33,7 @@ class ContrastiveRepresentationDistillation(WithTeacher):
 
     views = 1
     needs_index = True
+    batch = WholeBatch()
 
     def __init__(
         self,
@@ -89,16 +91,20 @@ class ContrastiveRepresentationDistillation(WithTeacher):
         return self.by_class.index_select(0, rank.flatten()).view_as(rank)
 
     def forward(self, view: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """view (B, 3, S, S), labels (B,), index (B,) in the training set -> {"cross_entropy", "contrastive"}."""
+        """view (B, 3, S, S), labels (B,), index in the training set -> {"cross_entropy", "contrastive"}.
+
+        `index` (B,) is that of the whole batch, for which the negatives are drawn: all processes draw the same.
+        """
         student, logits = pooled_and_logits(self.backbone, self.backbone.forward_features(view))
         with torch.no_grad():
             target = pooled(self.teacher.backbone, self.teacher.backbone.forward_features(view))
         candidates = torch.cat([index[:, None], self.sample_negatives(index)], dim=1)
-        term = self.contrastive(student, target, index, candidates)
+        term = self.contrastive(student, target, index, self.batch.own(candidates))
         return {"cross_entropy": F.cross_entropy(logits.float(), labels), "contrastive": self.weight * term}
 
     def contrastive(self, student: Tensor, target: Tensor, index: Tensor, candidates: Tensor) -> Tensor:
-        """The loss for pooled vectors (B, D) and (B, D') and bank rows (B, 1 + K); then the banks are updated."""
+        """The loss for pooled vectors (B, D) and (B, D') and bank rows (B, 1 + K); then the bank rows `index`, of the
+        whole batch, are updated."""
         z_student = F.normalize(self.embed_student(student).float(), dim=1)
         z_teacher = F.normalize(self.embed_teacher(target).float(), dim=1)
         logits = [
@@ -108,9 +114,10 @@ class ContrastiveRepresentationDistillation(WithTeacher):
         num_images = len(self.memory_student)
         with torch.no_grad():
             if not self.has_partition:
-                means = torch.stack([side.exp().mean() for side in logits]) * num_images
+                means = torch.stack([self.batch.gather(side.exp()).mean() for side in logits]) * num_images
                 self.partition = torch.where(self.partition > 0, self.partition, means)
                 self.has_partition = True
+            z_student, z_teacher = self.batch.gather(z_student), self.batch.gather(z_teacher)
             self.memory_student = updated_memory(self.memory_student, index, z_student, self.momentum)
             self.memory_teacher = updated_memory(self.memory_teacher, index, z_teacher, self.momentum)
         log_partition = self.partition.log()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
 from cds_lib.losses import kd_loss
+from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import forward_stages, pooled_and_logits, reinitialise, stage_taps
 
 
@@ -38,6 +39,7 @@ class OnlineDistillation(nn.Module):
     """
 
     views = 1
+    batch = WholeBatch()
 
     def __init__(
         self,
@@ -84,7 +86,7 @@ class OnlineDistillation(nn.Module):
             "cross_entropy": F.cross_entropy(logits[0], labels),
             **{f"cross_entropy_{branch}": F.cross_entropy(one, labels) for branch, one in enumerate(logits[1:], 2)},
             "ensemble": F.cross_entropy(ensemble, labels),
-            "kd": self._rampup(len(view)) * kd,
+            "kd": self._rampup(self.batch.total(len(view))) * kd,
         }
 
     def _rampup(self, batch: int) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cds_lib.losses import angle_loss, distance_loss
 from cds_lib.methods.teacher import WithTeacher
+from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import pooled, pooled_and_logits
 
 
@@ -18,6 +19,7 @@ class RelationalDistillation(WithTeacher):
     """
 
     views = 1
+    batch = WholeBatch()
 
     def __init__(
         self,
@@ -37,6 +39,7 @@ class RelationalDistillation(WithTeacher):
         student, logits = pooled_and_logits(self.backbone, self.backbone.forward_features(view))
         with torch.no_grad():
             target = pooled(self.teacher.backbone, self.teacher.backbone.forward_features(view))
+        student, target = self.batch.gather(student), self.batch.gather(target)
         return {
             "cross_entropy": F.cross_entropy(logits.float(), labels),
             "distance": self.distance_weight * distance_loss(student, target),

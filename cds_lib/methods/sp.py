@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cds_lib.losses import similarity_loss
 from cds_lib.methods.teacher import WithTeacher
+from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import forward_stages, pooled_and_logits, stage_taps
 
 
@@ -18,6 +19,7 @@ class SimilarityPreserving(WithTeacher):
     """
 
     views = 1
+    batch = WholeBatch()
 
     def __init__(self, backbone: nn.Module, num_classes: int, teacher: nn.Module, weight: float = 3000.0):
         super().__init__()
@@ -32,6 +34,7 @@ class SimilarityPreserving(WithTeacher):
         _, logits = pooled_and_logits(self.backbone, features)
         with torch.no_grad():
             (target,), _ = forward_stages(self.teacher.backbone, view, self.teacher_last)
+        student, target = self.batch.gather(student), self.batch.gather(target)
         return {
             "cross_entropy": F.cross_entropy(logits.float(), labels),
             "similarity": self.weight * similarity_loss(student, target),

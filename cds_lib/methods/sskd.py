@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from cds_lib.errors import UsageError
 from cds_lib.losses import kd_loss, ranked_kd_loss, rotation_similarities
 from cds_lib.methods.teacher import WithTeacher
+from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import pooled, pooled_and_logits, stage_taps
 
 
@@ -30,6 +31,7 @@ class SSKDTeacher(nn.Module):
     """
 
     views = 1
+    batch = WholeBatch()
 
     def __init__(self, backbone: nn.Module, num_classes: int, teacher: nn.Module):
         super().__init__()
@@ -51,8 +53,9 @@ class SSKDTeacher(nn.Module):
         """view (B, 3, S, S), labels (B,) not used -> {"self_supervision"}."""
         with torch.no_grad():
             features = pooled(self.backbone, self.backbone.forward_features(rotated_copies(view)))
-        similarities = rotation_similarities(self.head(features))
-        return {"self_supervision": F.cross_entropy(similarities, _sources(len(view), view.device))}
+        embeddings = _gathered(self.batch, self.head(features))
+        sources = _sources(len(embeddings) // 4, view.device)
+        return {"self_supervision": F.cross_entropy(rotation_similarities(embeddings), sources)}
 
 
 class SSKD(WithTeacher):
@@ -74,6 +77,7 @@ class SSKD(WithTeacher):
     """
 
     views = 1
+    batch = WholeBatch()
 
     def __init__(
         self,
@@ -106,7 +110,7 @@ class SSKD(WithTeacher):
         student = _logits_and_embeddings(self, images)
         with torch.no_grad():
             target = _logits_and_embeddings(self.teacher, images)
-        return self.terms(*student, *target, labels)
+        return self.terms(*(_gathered(self.batch, x) for x in (*student, *target)), self.batch.gather(labels))
 
     def terms(
         self, logits: Tensor, embeddings: Tensor, target_logits: Tensor, target_embeddings: Tensor, labels: Tensor
@@ -140,6 +144,11 @@ class SSKD(WithTeacher):
 def rotated_copies(images: Tensor) -> Tensor:
     """images (B, 3, S, S) -> (4 B, 3, S, S): each image upright, then turned by 90, 180 and 270 degrees."""
     return torch.stack([torch.rot90(images, turns, (2, 3)) for turns in range(4)], dim=1).flatten(0, 1)
+
+
+def _gathered(batch: WholeBatch, rows: Tensor) -> Tensor:
+    """(4 B, ...) of the interleaved rotations of a process's images -> of those of the whole batch."""
+    return batch.gather(rows.unflatten(0, (-1, 4))).flatten(0, 1)
 
 
 def _sources(batch: int, device: torch.device) -> Tensor:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cds_lib.losses import supcon_loss
+from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import pooled, stage_taps
 
 
@@ -20,6 +21,7 @@ class SupervisedContrastive(nn.Module):
 
     views = 2
     classifies = False
+    batch = WholeBatch()
 
     def __init__(self, backbone: nn.Module, temperature: float = 0.1, dimensions: int = 128):
         super().__init__()
@@ -32,4 +34,5 @@ class SupervisedContrastive(nn.Module):
         """Two views (B, 3, S, S), labels (B,) -> {"contrastive"}."""
         features = self.backbone.forward_features(torch.cat([view1, view2]))
         z = F.normalize(self.head(pooled(self.backbone, features)).float(), dim=-1)
-        return {"contrastive": supcon_loss(z.unflatten(0, (2, len(labels))), labels, self.temperature)}
+        z = self.batch.gather(z.unflatten(0, (2, len(labels))), 1)
+        return {"contrastive": supcon_loss(z, self.batch.gather(labels), self.temperature)}

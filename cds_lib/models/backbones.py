@@ -156,6 +156,29 @@ def reinitialise(module: nn.Module) -> None:
     initialise(module)
 
 
+def as_backbone(backbone: nn.Module | str, num_classes: int) -> nn.Module:
+    """A timm network, built by its name as `timm.create_model` does unless it is one already.
+
+    Args:
+        backbone: a name of `timm.list_models()`, without pre-trained weights, or a network that is returned as it is.
+        num_classes: outputs of the classifier.
+
+    Raises:
+        UsageError: a name timm does not know, or a network with another number of classes.
+    """
+    if isinstance(backbone, str):
+        if not timm.is_model(backbone):
+            raise UsageError(f"timm has no model {backbone!r}: see timm.list_models().")
+        return timm.create_model(backbone, num_classes=num_classes)
+    found = getattr(backbone, "num_classes", num_classes)
+    if found != num_classes:
+        raise UsageError(
+            f"The network has {found} classes, not {num_classes}: build it with num_classes={num_classes}, or call its "
+            f"reset_classifier({num_classes})."
+        )
+    return backbone
+
+
 def stage_taps(backbone: nn.Module) -> Taps:
     """The last (up to) four stages of any timm network.
 
@@ -166,10 +189,10 @@ def stage_taps(backbone: nn.Module) -> Taps:
         UsageError: the network does not report stages.
     """
     info = getattr(backbone, "feature_info", None)
-    if not info or not hasattr(backbone, "forward_intermediates"):
+    if not info or not all(hasattr(backbone, name) for name in ("forward_intermediates", "head_hidden_size")):
         raise UsageError(
-            f"{type(backbone).__name__} does not report stage features; use a timm network that has feature_info and "
-            "forward_intermediates."
+            f"{type(backbone).__name__} does not report stage features; use a timm network that has feature_info, "
+            "forward_intermediates and head_hidden_size."
         )
     count = len(info)
     indices = tuple(range(max(0, count - 4), count))

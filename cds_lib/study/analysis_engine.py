@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from cds_lib.study import local_engine
+from cds_lib.study import gpus, local_engine
 from cds_lib.study.analyses import ANALYSES, Task, missing
 from cds_lib.study.progress import Progress, duration
 from cds_lib.study.spec import RunSpec
@@ -52,10 +52,10 @@ def compute_missing(
         progress.say(f"{_count(tasks)} to compute, {jobs} at a time")
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["cds_lib.study.analyse"])
-        gpus = local_engine.gpus()
-        threads = max(1, local_engine.cores() // jobs) if gpus else 1
+        devices = gpus.visible()
+        threads = max(1, local_engine.cores() // jobs) if devices else 1
         failed: dict[str, str] = {}
-        with ProcessPoolExecutor(jobs, context, _begin, (context.Value("i", 0), gpus, threads)) as pool:
+        with ProcessPoolExecutor(jobs, context, _begin, (context.Value("i", 0), devices, threads)) as pool:
             try:
                 for part in rounds:
                     failed |= _compute(pool, part, store, data_root, progress)

@@ -17,7 +17,7 @@ from cds_lib.study.progress import duration
 from cds_lib.study.session import REPOSITORY, results_dir
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
-from cds_lib.study.tables import TABLES, Table
+from cds_lib.study.tables import SUMMARY, TABLES, Table
 
 if TYPE_CHECKING:
     from cds_lib.study.notebooks import NotebookResult
@@ -35,6 +35,10 @@ def run_all(options: argparse.Namespace) -> int:
     seeds = runner.parse_seeds(options.seeds, profile)
     if options.jobs < 0:
         raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
+    if options.processes < 1:
+        raise UsageError(f"--processes must be 1 or more, not {options.processes}.")
+    if options.compile and options.processes > 1:
+        raise UsageError("--compile is for runs of one process: leave it out, or --processes.")
     slurm = _slurm_options(options)
     store = Store(results_dir(profile, options.results).absolute())
     data_root = registry.data_root(options.data_root or None).absolute()
@@ -54,9 +58,8 @@ def run_all(options: argparse.Namespace) -> int:
             print(f"{sum(len(task.names) for task in possible)} analyses of finished runs to compute.", flush=True)
         return 0
     store.open_for_writing()
-    failed = runner.train_missing(
-        plan, store, data_root, jobs=options.jobs, compile_method=options.compile, slurm=slurm
-    )
+    how = {"jobs": options.jobs, "processes": options.processes, "compile_method": options.compile, "slurm": slurm}
+    failed = runner.train_missing(plan, store, data_root, **how)
     unanalysed = analysis_engine.compute_missing(tables, profile, seeds, store, data_root, jobs=options.jobs)
     results = _write_report(tables, notebook_files, profile, seeds, store)
     broken = [result for result in results if not result.ok]
@@ -71,12 +74,20 @@ def run_all(options: argparse.Namespace) -> int:
 
 
 def report_again(options: argparse.Namespace) -> int:
-    """`report`: tables, notebooks and index from what the store holds; trains nothing."""
+    """`report`: tables, notebooks and index from what the store holds; trains nothing.
+
+    With --readme only the summary and the verdicts of that file.
+    """
     tables, notebook_files = _select(options.only)
     profile = profiles.check_profile(options.profile)
     seeds = runner.parse_seeds(options.seeds, profile)
     store = Store(results_dir(profile, options.results).absolute())
     store.open_for_writing()
+    if options.readme:
+        from cds_lib.study import readme
+
+        print(f"Verdicts: {readme.update(Path(options.readme), profile, seeds, store)}")
+        return 0
     results = _write_report(tables, notebook_files, profile, seeds, store)
     return 1 if any(not result.ok for result in results) else 0
 
@@ -127,12 +138,13 @@ def _slurm_options(options: argparse.Namespace) -> dict[str, Any] | None:
 def _select(only: str) -> tuple[list[Table], list[Path]]:
     """The tables and the notebook files that --only names; all of them when it is empty."""
     files = {path.stem: path for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
-    names = [name.strip() for name in only.split(",") if name.strip()] or list(dict.fromkeys([*files, *TABLES]))
+    everything = list(dict.fromkeys([*files, *TABLES]))
+    names = [name.strip() for name in only.split(",") if name.strip()] if only else everything
+    if not names:
+        raise UsageError(f"--only names no table and no notebook: choose from {', '.join(everything)}.")
     for name in names:
         if name not in files and name not in TABLES:
-            raise UsageError(
-                f"There is no table or notebook {name!r}: choose from {', '.join(dict.fromkeys([*files, *TABLES]))}."
-            )
+            raise UsageError(f"There is no table or notebook {name!r}: choose from {', '.join(everything)}.")
     return [TABLES[name] for name in names if name in TABLES], [files[name] for name in names if name in files]
 
 
@@ -172,10 +184,12 @@ def _write_report(
     store: Store,
 ) -> list[NotebookResult]:
     # Slow to import, and only needed once there is something to report.
-    from cds_lib.study import notebooks, render, report
+    from cds_lib.study import claims, notebooks, render, report, summary
 
     for table in tables:
-        report.write_table(report.tidy(table, profile, seeds, store), table, store.root)
+        if table.name != SUMMARY:
+            report.write_table(report.tidy(table, profile, seeds, store), table, store.root)
+    summary.write(claims.tidy(profile, seeds, store), store.root)  # of all tables, whichever were asked for
     parameters = {
         "profile": profile,
         "results": _from_repository(store.root),
@@ -191,13 +205,13 @@ def _write_report(
     # Each notebook is a process of its own; the threads only wait for them.
     with ThreadPoolExecutor(max_workers=local_engine.cores()) as pool:
         for number, result in enumerate(pool.map(execute, notebook_files), 1):
-            render.render_notebook(store.root / "notebooks" / f"{result.name}.ipynb", store.root / "html")
             how = "done" if result.ok else f"FAILED: {result.error}"
             print(
                 f"[{number}/{len(notebook_files)}] notebook {result.name}: {how} in {duration(result.seconds)}",
                 flush=True,
             )
             results.append(result)
+    render.render_notebooks(store.root, [result.name for result in results])
     index = render.write_index(store.root, profile, results)
     print(f"Report: {index}", flush=True)
     return results

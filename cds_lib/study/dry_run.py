@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cds_lib.study import costs
+from cds_lib.study import costs, step_cost
 from cds_lib.study.progress import duration
 from cds_lib.study.runner import Plan
 from cds_lib.study.spec import RunSpec
@@ -18,6 +18,15 @@ def lines(plan: Plan, tables: Sequence[Table], profile: str, seeds: tuple[int, .
         yield f"  to train: {spec.id} {spec.label}"
     if not plan.missing:
         return
+    if all(step_cost.is_kept(spec) for spec in (*plan.missing, *plan.done)):
+        yield from _costs(plan, tables, profile, seeds)
+    else:
+        yield "What this costs was not counted beforehand (python -m cds_lib.study.step_cost does, in some minutes)."
+    yield from _cpu_time(plan, store)
+
+
+def _costs(plan: Plan, tables: Sequence[Table], profile: str, seeds: tuple[int, ...]) -> Iterator[str]:
+    """The table and what its columns are."""
     yield "What is to train costs, counted from the specs (complete data sets; a run that tables share is in each):"
     full = profile == "paper"
     heading = ("runs", "to train", "PFLOP", *(["A100-hours"] if full else []), "disk, GB")
@@ -36,7 +45,6 @@ def lines(plan: Plan, tables: Sequence[Table], profile: str, seeds: tuple[int, .
     yield f"Disk: the final weights, which are kept; while a run trains, a checkpoint of {largest} GB at most besides."
     if full:
         yield f"A100-hours: at {costs.THROUGHPUT}. Nothing of this study was measured on a GPU."
-    yield from _cpu_time(plan, store)
 
 
 def _cpu_time(plan: Plan, store: Store) -> Iterator[str]:
@@ -44,16 +52,17 @@ def _cpu_time(plan: Plan, store: Store) -> Iterator[str]:
     finished = [spec for spec in plan.done if store.is_done(spec.id)]
     if not finished:
         return
-    seconds = {spec.id: store.metrics(spec.id)["seconds"] for spec in finished}
+    seconds = {spec.id: store.metric(spec.id, "seconds") for spec in finished}
     exact: dict[str, list[float]] = {}  # id with seed 0 -> seconds of the finished seeds
     for spec in finished:
         exact.setdefault(spec.with_seed(0).id, []).append(seconds[spec.id])
     cells = [(spec, exact.get(spec.with_seed(0).id)) for spec in plan.missing]
     known = sum(sum(times) / len(times) for _, times in cells if times)
     others = [spec for spec, times in cells if not times]
+    counted = all(step_cost.is_kept(spec) for spec in (*finished, *others))
     if known:
         yield f"About {duration(known)} of training for {len(cells) - len(others)} runs, from other seeds of theirs."
-    if others:
+    if others and counted:
         yield (
             f"Very roughly {duration(_scaled(others, finished, seconds, store))} for "
             f"{len(others) if known else 'all'} runs that have no finished seed: the seconds of the finished runs "

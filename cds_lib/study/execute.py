@@ -16,10 +16,11 @@ import torch
 from cds_lib.errors import RunError, UsageError
 from cds_lib.files import replacing, write_json, write_text
 from cds_lib.study import provenance
-from cds_lib.study.setup import prepare
+from cds_lib.study.setup import Setup, prepare
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.training import checkpoint
+from cds_lib.training.distributed import Group
 from cds_lib.training.loop import fit
 
 
@@ -28,20 +29,23 @@ def execute(
     store: Store,
     data_root: Path,
     *,
-    device: str | None = None,
+    device: str | torch.device | None = None,
     compile_method: bool = False,
     workers: int = 0,
     on_progress: Callable[[float], None] = lambda epochs: None,
+    group: Group | None = None,
 ) -> dict[str, float]:
     """Train the run, or finish it if it was interrupted, and return its metrics.
 
-    A finished run whose weights are there is only read.
+    A finished run whose weights are there is only read. Of several processes that train it together, each calls this;
+    the first one alone writes. `cds_lib.study.launch` starts them.
 
     Args:
         data_root: where real data sets are; not used by stand-ins.
         device: "cpu" or "cuda"; None takes a GPU if there is one.
         workers: processes that decode images which are too large to be kept in memory.
         on_progress: called about once a second with the epochs done so far.
+        group: the processes that train the run; None: this one alone.
 
     Raises:
         UsageError: data missing or not as it should be, unknown names. RunError: the training failed.
@@ -49,15 +53,17 @@ def execute(
     run_dir = store.run_dir(spec.id)
     if store.is_done(spec.id) and store.model(spec.id).exists():
         return store.metrics(spec.id)
-    with store.lock_run(spec.id), _recorded(spec, store):
-        for leftover in run_dir.glob(".*.part"):  # of a process that was killed while it wrote
-            leftover.unlink()
-        write_json(run_dir / "spec.json", spec.to_dict())
-        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        setup = prepare(spec, store, data_root, target, workers)
-        store.write_status(spec.id, data=setup.provenance, device=_device_name(target), threads=torch.get_num_threads())
-        if setup.split:
-            _write_split(run_dir / "split.npz", setup.split)
+    group = group or Group()
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def write_history(rows: list[dict[str, float]]) -> None:
+        if group.first:
+            write_text(run_dir / "history.csv", pd.DataFrame(rows).to_csv(index=False))
+
+    with _held(spec, store) if group.first else _translated():
+        setup = prepare(spec, store, data_root, target, workers, group)
+        if group.first:
+            _write_setup(spec, store, setup, target, group)
         rows = fit(
             setup.method,
             setup.batches,
@@ -65,23 +71,39 @@ def execute(
             spec.budget,
             device=target,
             checkpoint_path=store.checkpoint(spec.id),
-            on_epoch=lambda rows: write_text(run_dir / "history.csv", pd.DataFrame(rows).to_csv(index=False)),
+            on_epoch=write_history,
             on_progress=on_progress,
             compile_method=compile_method,
             pretrained=setup.pretrained,
+            group=group,
         )
-        for stale in [*run_dir.glob("features*.npz"), *run_dir.glob("analysis/*.json")]:  # of other weights
-            stale.unlink()
-        checkpoint.save(store.model(spec.id), {"method": setup.method.state_dict(), "spec": spec.canonical})
         metrics = _metrics(rows, target)
-        write_json(run_dir / "metrics.json", metrics)
-        store.checkpoint(spec.id).unlink(missing_ok=True)
+        if group.first:
+            for stale in [*run_dir.glob("features*.npz"), *run_dir.glob("analysis/*.json")]:  # of other weights
+                stale.unlink()
+            checkpoint.save(store.model(spec.id), {"method": setup.method.state_dict(), "spec": spec.canonical})
+            store.write_status(spec.id, state="done", finished=_now())
+            write_json(run_dir / "metrics.json", metrics)  # last: from here on the run is finished
+            store.checkpoint(spec.id).unlink(missing_ok=True)
     return metrics
 
 
 @contextlib.contextmanager
+def _held(spec: RunSpec, store: Store) -> Iterator[None]:
+    """Hold the run's folder, cleared of what a killed process left, and keep its records true."""
+    run_dir = store.run_dir(spec.id)
+    if (run_dir / "spec.json").exists():
+        store.spec(spec.id)  # what lies in a folder that was renamed is another run's, its checkpoint too
+    with store.lock_run(spec.id), _recorded(spec, store), _translated():
+        for leftover in run_dir.glob(".*.part"):  # of a process that was killed while it wrote
+            leftover.unlink()
+        write_json(run_dir / "spec.json", spec.to_dict())
+        yield
+
+
+@contextlib.contextmanager
 def _recorded(spec: RunSpec, store: Store) -> Iterator[None]:
-    """Keep status.json true, and turn what a training can run into one sentence."""
+    """Keep status.json true."""
     store.write_status(
         spec.id,
         state="running",
@@ -95,15 +117,23 @@ def _recorded(spec: RunSpec, store: Store) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        failure = _one_sentence(error)
         with contextlib.suppress(OSError):  # a full disk must not hide the failure itself
             stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-            outcome = {"state": "interrupted"} if stopped else {"state": "failed", "error": str(failure)}
+            outcome = {"state": "interrupted"} if stopped else {"state": "failed", "error": str(error)}
             store.write_status(spec.id, **outcome, finished=_now())
+        raise
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what a training can run into one sentence."""
+    try:
+        yield
+    except BaseException as error:
+        failure = _one_sentence(error)
         if failure is error:
             raise
         raise failure from error
-    store.write_status(spec.id, state="done", finished=_now())
 
 
 def _one_sentence(error: BaseException) -> BaseException:
@@ -111,7 +141,7 @@ def _one_sentence(error: BaseException) -> BaseException:
         return error
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return RunError("The GPU is out of memory: give it fewer jobs (--jobs) or choose a GPU with more memory.")
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's is a RuntimeError
         return RunError("This machine is out of memory: run fewer jobs at a time (--jobs).")
     if isinstance(error, OSError):
         return RunError(f"A file could not be written or read ({error}): free space or fix the folder, then run again.")
@@ -151,6 +181,15 @@ def _peak_memory_mib(device: torch.device) -> float:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _write_setup(spec: RunSpec, store: Store, setup: Setup, device: torch.device, group: Group) -> None:
+    threads = torch.get_num_threads()
+    store.write_status(
+        spec.id, data=setup.provenance, device=_device_name(device), threads=threads, processes=group.world
+    )
+    if setup.split:
+        _write_split(store.run_dir(spec.id) / "split.npz", setup.split)
 
 
 def _write_split(path: Path, split: dict[str, np.ndarray]) -> None:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cds_lib.files import write_text
-from cds_lib.study import formats
+from cds_lib.study import formats, wording
 from cds_lib.study.measures import short_name
 
 COLOURS = ("#444444", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -73,6 +73,75 @@ def gains(frame: pd.DataFrame) -> Figure:
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=min(max(len(methods) - 1, 1), 4), frameon=False, fontsize=9)
+    return figure
+
+
+def switches(rows: pd.DataFrame) -> Figure:
+    """What each row differs by from its reference, with its 95 % interval: a panel a group of rows, a line a row.
+
+    `rows` are those of a tidy table that have a reference; one that was not run keeps its line.
+    """
+    panels = list(rows.groupby(["dataset", "model", "setting"], sort=False))
+    figure = Figure(figsize=(7.5, 1.2 + sum(0.5 + 0.3 * len(panel) for _, panel in panels)), layout="constrained")
+    heights = [1 + len(panel) for _, panel in panels]
+    grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for index, (axes, (names, panel)) in enumerate(zip(grid, panels, strict=True)):
+        colour, marker = colour_and_marker(index + 1)
+        for y, (_, row) in enumerate(panel.iterrows()):
+            if not np.isnan(row["ci_low"]):
+                axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=colour, lw=1.6, solid_capstyle="butt")
+            axes.plot(row["baseline_delta"], y, marker, color=colour, ms=6)
+            label = f"n = {row['n']}" if row["n"] else "not run"
+            place = {"xycoords": ("axes fraction", "data"), "va": "center"}
+            axes.annotate(label, (1.01, y), **place, fontsize=8, color="#555555")
+        axes.axvline(0, color="#777777", lw=0.8)
+        axes.set_yticks(range(len(panel)), [formats.method_name(method) for method in panel["method"]], fontsize=9)
+        axes.set_ylim(len(panel) - 0.5, -0.5)
+        axes.set_title(formats.group_title(names), fontsize=10, loc="left")
+        axes.grid(axis="x", color="#dddddd", lw=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    measure = short_name(rows["metric"].iloc[0])
+    label = f"difference of {measure} to the default (percentage points), bars: 95 % interval, paired seeds"
+    if rows["profile"].iloc[0] == "smoke":
+        label += "\nsmoke profile: these points mean nothing"
+    figure.supxlabel(label, fontsize=9)
+    return figure
+
+
+def claims(frame: pd.DataFrame) -> Figure:
+    """A line a claim: our difference (filled, with its 95 % interval) above the published one (hollow, diamond).
+
+    `frame` has the columns of `claims.tidy`; claims without a difference of ours are left out.
+    """
+    rows = frame[frame["baseline_delta"].notna()]
+    figure = Figure(figsize=(7.5, 1.4 + 0.3 * max(len(rows), 1)), layout="constrained")
+    if not len(rows):
+        figure.text(0.5, 0.5, "no claim has been tested", ha="center", va="center")
+        return figure
+    axes = figure.add_subplot()
+    ours, paper = COLOURS[1], COLOURS[2]
+    for y, (_, row) in enumerate(rows.iterrows()):
+        axes.plot([row["baseline_delta"], row["paper_delta"]], [y, y], color="#cccccc", lw=0.8, zorder=1)
+        if not np.isnan(row["ci_low"]):
+            axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=ours, lw=1.8, solid_capstyle="butt")
+        axes.plot(row["baseline_delta"], y, "o", color=ours, ms=6)
+        axes.plot(row["paper_delta"], y, "D", mfc="none", mec=paper, ms=6, mew=1.4)
+        place = ("axes fraction", "data")
+        axes.annotate(f"n = {row['n_pairs']}", (1.01, y), xycoords=place, va="center", fontsize=8, color="#555555")
+    axes.plot([], [], "o-", color=ours, label="this study, 95 % interval")
+    axes.plot([], [], "D", mfc="none", mec=paper, mew=1.4, label="paper")
+    names = [f"{wording.statement(row)}\n{wording.place(row)}" for _, row in rows.iterrows()]
+    axes.set_yticks(range(len(rows)), names, fontsize=7)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.axvline(0, color="#777777", lw=0.8)
+    axes.set_xlabel("difference (percentage points), paired seeds")
+    if rows["profile"].iloc[0] == "smoke":
+        axes.set_title("smoke profile: this study's points mean nothing", fontsize=10)
+    axes.grid(axis="x", color="#dddddd", lw=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
@@ -155,15 +224,16 @@ def accuracy_by_fraction(frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def svg_text(figure: Figure) -> str:
-    """The figure as an SVG document that is the same, byte for byte, every time it is drawn."""
+def svg_text(figure: Figure, description: str = "") -> str:
+    """The figure as an SVG document that is the same, byte for byte, every time it is drawn; `description` becomes its
+    title, which screen readers read."""
     text = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "cds_lib"}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
+        figure.savefig(text, format="svg", metadata={"Date": None} | ({"Title": description} if description else {}))
     return text.getvalue()
 
 
-def save_svg(figure: Figure, path: Path) -> Path:
+def save_svg(figure: Figure, path: Path, description: str = "") -> Path:
     """Write the figure as SVG, complete or not at all."""
-    write_text(Path(path), svg_text(figure))
+    write_text(Path(path), svg_text(figure, description))
     return Path(path)

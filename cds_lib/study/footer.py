@@ -18,7 +18,7 @@ def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str
         return [("runs", "none finished yet")]
     statuses = [store.status(run_id) for run_id in finished]
     dates = sorted(status[key] for status in statuses for key in ("started", "finished") if status.get(key))
-    seconds = sum(store.metrics(run_id)["seconds"] for run_id in finished)
+    seconds = sum(store.metric(run_id, "seconds") for run_id in finished)
     versions = [", ".join(map(" ".join, status.get("versions", {}).items())) for status in statuses]
     data = [
         f"{store.spec(run_id).dataset}: {_data(status['data'])}"

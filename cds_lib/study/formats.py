@@ -11,7 +11,7 @@ from itertools import groupby
 
 import pandas as pd
 
-from cds_lib.study import profiles, statistics
+from cds_lib.study import statistics
 from cds_lib.study.measures import measure, short_name
 from cds_lib.study.tables import Table
 
@@ -39,6 +39,22 @@ NAMES = {
     "supcon_100_epochs": "SupCon, 100 epochs",
     "byol_dsn": "BYOL + DSN",
     "cds_autoaugment": "CDS, AutoAugment",
+    "baseline_two_views": "baseline, cross-entropy of two views",
+    "baseline_with_cutout": "baseline, with Cutout",
+    "baseline_without_cutout": "baseline, without Cutout",
+    "cds_with_cutout": "CDS, with Cutout",
+    "cds_without_cutout": "CDS, without Cutout",
+    "cds_two_ce_views": "CDS, cross-entropy of both views",
+    "cds_three_taps": "CDS, taps 1 to 3",
+    "cds_weight_tenth": "CDS, weight × 1/10",
+    "cds_weight_third": "CDS, weight × 1/3",
+    "cds_weight_triple": "CDS, weight × 3",
+    "cds_temperature_0.1": "CDS, temperature 0.1",
+    "cds_temperature_0.2": "CDS, temperature 0.2",
+    "cds_temperature_0.5": "CDS, temperature 0.5",
+    "cds_kd_teacher_train": "CDS, distilled, teacher in train mode",
+    "cds_kd_mse": "CDS, distilled, mean square, same weight",
+    "cds_kd_mse_matched": "CDS, distilled, mean square, matched weight",
 }
 EMPTY = "–"
 # The headline measures, by which a run's best epoch is chosen.
@@ -53,6 +69,11 @@ HEADINGS = (
     "verdict",
     "runs",
 )
+
+
+def headings(table: Table) -> list[str]:
+    """The headings of the printed columns, with the table's own word for what differences are taken to."""
+    return [heading.replace("to baseline", f"to {table.reference}") for heading in HEADINGS]
 
 
 def method_name(method: str) -> str:
@@ -140,7 +161,7 @@ def notes(frame: pd.DataFrame, table: Table) -> list[str]:
     done, planned = finished(frame)
     seeds = int(frame["n_planned"].max())
     return [
-        profiles.describe(profile),
+        table.describe(profile),
         f"Metric: {metrics}; mean ± sample standard deviation over n seeds (planned: {seeds} a cell; {done} of "
         f"{planned} runs are finished).{best}",
         f"Differences are in {units}, paired by seed, with the 95 % t interval of their mean.",
@@ -165,12 +186,13 @@ def _reasons(frame: pd.DataFrame) -> list[str]:
 def markdown_table(frame: pd.DataFrame, table: Table) -> str:
     """A pipe table with the notes below."""
     groups = group_columns(frame)
-    lines = [[*groups, "method", *HEADINGS]]
+    lines = [[*groups, "method", *headings(table)]]
     lines.append(["---"] * len(groups) + ["---"] + ["---:"] * 5 + ["---", "---"])
     for _, row in frame.iterrows():
         lines.append([*(_group_text(row, name) for name in groups), method_name(row["method"]), *cells(row).values()])
     body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return f"# {table.title}\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes(frame, table)) + "\n"
+    text = f"# {table.title}\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes(frame, table)) + "\n"
+    return text.replace("<", "&lt;")  # Markdown would take it for HTML
 
 
 def _group_text(row: pd.Series, name: str) -> str:
@@ -189,6 +211,7 @@ _LATEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
+    "×": r"$\times$",
     "−": "$-$",
     "–": "--",
     # A row that starts with a bracket would be taken for the optional argument of the line break above it.
@@ -206,7 +229,7 @@ def latex_table(frame: pd.DataFrame, table: Table) -> str:
     """A booktabs table environment; needs `\\usepackage{booktabs}`. A rule separates the groups."""
     groups = group_columns(frame)
     columns = "l" * (len(groups) + 1) + "rrrrr" + "lp{30mm}"
-    headings = [*groups, "method", *HEADINGS]
+    columns_named = [*groups, "method", *headings(table)]
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table*}",
@@ -215,7 +238,7 @@ def latex_table(frame: pd.DataFrame, table: Table) -> str:
         rf"\label{{tab:{table.name}}}",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
-        " & ".join(latex_escape(heading) for heading in headings) + r" \\",
+        " & ".join(latex_escape(heading) for heading in columns_named) + r" \\",
     ]
     for _, rows in groupby((row for _, row in frame.iterrows()), key=lambda row: tuple(row[groups])):
         lines.append(r"\midrule")
@@ -234,11 +257,22 @@ def _best_rows(rows: list[pd.Series]) -> set[int]:
     return {best(measured, key=lambda row: row["mean"]).name}
 
 
+def scrolling(table: str, label: str) -> str:
+    """A `<table>` in a region of this name that scrolls by itself on a narrow screen, by keyboard as well."""
+    return (
+        f'<div class="scroll" role="region" aria-label="{escape(label, quote=True)}" tabindex="0" '
+        f'style="overflow-x:auto">{table}</div>'
+    )
+
+
 def html_table(frame: pd.DataFrame, table: Table) -> str:
     """A semantic table in a figure that scrolls by itself on a narrow screen; the best mean of a group is bold."""
     groups = group_columns(frame)
     width = 1 + len(HEADINGS)
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in ("method", *HEADINGS))
+    head = "".join(
+        f'<th scope="col"{" class=runs" if heading == "runs" else ""}>{escape(heading)}</th>'
+        for heading in ("method", *headings(table))
+    )
     body = []
     for _, grouped in groupby((row for _, row in frame.iterrows()), key=lambda row: tuple(row[groups])):
         rows = list(grouped)
@@ -248,13 +282,10 @@ def html_table(frame: pd.DataFrame, table: Table) -> str:
         body += [_html_row(row, row.name in best) for row in rows]
         body.append("</tbody>")
     items = "".join(f"<li>{escape(note)}</li>" for note in notes(frame, table))
-    label = escape(table.title, quote=True)
-    return (
-        f'<figure class="table"><div class="scroll" role="region" aria-label="{label}" tabindex="0" '
-        f'style="overflow-x:auto"><table><caption>{escape(table.title)}</caption><thead><tr>{head}</tr></thead>'
-        + "\n".join(body)
-        + f'</table></div><figcaption><ul class="notes">{items}</ul></figcaption></figure>'
-    )
+    caption = f"<caption><span>{escape(table.title)}</span></caption>"  # the span stays in view, the table scrolls
+    inner = f"<table>{caption}<thead><tr>{head}</tr></thead>" + "\n".join(body) + "</table>"
+    notes_below = f'<figcaption><ul class="notes">{items}</ul></figcaption>'
+    return f'<figure class="table">{scrolling(inner, table.title)}{notes_below}</figure>'
 
 
 def _html_row(row: pd.Series, best: bool) -> str:

@@ -1,4 +1,4 @@
-"""The local engine: one process a run, as many at a time as the machine has GPUs or cores for.
+"""The local engine: a worker process a run, as many at a time as the machine has GPUs or cores for.
 
 Processes are forked from a server that has imported torch once, so that starting a run takes a fraction of a second.
 A run on the CPU always has one thread: two such runs on two cores finish more than one run on two threads, and the
@@ -7,7 +7,6 @@ result, which depends on the number of threads in the last digits, is the same w
 
 from __future__ import annotations
 
-import glob
 import multiprocessing
 import os
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
+from cds_lib.study import gpus
 from cds_lib.study.progress import Progress
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
@@ -30,9 +30,13 @@ class _Slot:
     outcome: str | None = None  # None until it says how it ended; "" when done, else the sentence of the failure
 
 
-def default_jobs() -> int:
-    """GPUs if there are any, else the cores this process may use."""
-    return len(gpus()) or cores()
+def default_jobs(processes: int = 1) -> int:
+    """Runs at a time, of so many processes: as the GPUs suffice for, else the cores this process may use.
+
+    Raises:
+        UsageError: the machine has GPUs, but fewer than one run needs.
+    """
+    return max(1, (gpus.check(processes) or cores()) // processes)
 
 
 def run(
@@ -42,18 +46,20 @@ def run(
     *,
     jobs: int,
     progress: Progress,
+    processes: int = 1,
     compile_method: bool = False,
 ) -> dict[str, str]:
-    """Train `specs` in order, `jobs` at a time; returns {run id: sentence} of those that failed.
+    """Train `specs` in order, `jobs` at a time, each on `processes`; returns {run id: sentence} of those that failed.
 
     On KeyboardInterrupt the running trainings are ended (each resumes from its last whole epoch); it is raised again.
     """
     context = multiprocessing.get_context("forkserver")
     standins = any(spec.budget.source == "standin" for spec in specs)  # made with scikit-learn, slow to import
     context.set_forkserver_preload(["cds_lib.study.worker", *(["sklearn.datasets"] if standins else [])])
-    devices = gpus()
-    threads = max(1, cores() // jobs) if devices else 1
-    workers = max(1, cores() // jobs)  # that decode images, where a run needs them
+    visible = gpus.visible()
+    workers = max(1, cores() // (jobs * processes))  # that decode images, where a run needs them
+    threads = workers if visible else 1
+    sets = [",".join(visible[i : i + processes]) for i in range(0, len(visible) - processes + 1, processes)]
     waiting = list(specs)
     slots: list[_Slot] = []
     failed: dict[str, str] = {}
@@ -61,8 +67,9 @@ def run(
         while waiting or slots:
             while len(slots) < jobs and (spec := _next_ready(waiting, slots, store, progress, failed)):
                 number = min(set(range(jobs)) - {slot.number for slot in slots})
-                gpu = devices[number % len(devices)] if devices else None
-                slots.append(_start(context, spec, store, data_root, number, threads, workers, gpu, compile_method))
+                own_gpus = sets[number % len(sets)] if sets else None
+                how = (processes, threads, workers, own_gpus, compile_method)
+                slots.append(_start(context, spec, store, data_root, number, how))
                 progress.start(spec)
             if not slots:
                 continue  # what waited was given up, because the run it starts from has failed
@@ -110,13 +117,10 @@ def _start(
     store: Store,
     data_root: Path,
     number: int,
-    threads: int,
-    workers: int,
-    gpu: str | None,
-    compile_method: bool,
+    how: tuple[Any, ...],
 ) -> _Slot:
     news, child_end = context.Pipe(duplex=False)
-    arguments = (spec.to_dict(), str(store.root), str(data_root), threads, workers, gpu, compile_method, child_end)
+    arguments = (spec.to_dict(), str(store.root), str(data_root), *how, child_end)
     process = context.Process(target=_work, args=arguments)  # not a daemon: those may not have workers of their own
     process.start()
     child_end.close()
@@ -156,6 +160,9 @@ def headline(metrics: dict[str, float]) -> str:
 def _end(slot: _Slot, store: Store, progress: Progress, failed: dict[str, str]) -> None:
     slot.process.join()
     slot.news.close()
+    if slot.outcome is None and store.is_done(slot.spec.id) and store.model(slot.spec.id).exists():
+        slot.outcome = ""  # it died when all was done but the telling
+        progress.finish(slot.spec, headline(store.metrics(slot.spec.id)))
     if slot.outcome is None:
         code = slot.process.exitcode
         if code is not None and code < 0:
@@ -172,13 +179,3 @@ def _end(slot: _Slot, store: Store, progress: Progress, failed: dict[str, str]) 
 def cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def gpus() -> list[str]:
-    """Names for CUDA_VISIBLE_DEVICES; torch, slow to import, is asked only where the machine has such a device."""
-    if not glob.glob("/dev/nvidia[0-9]*"):
-        return []
-    import torch
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]

@@ -78,9 +78,10 @@ def execute(
 def stored_result(notebook: Path) -> NotebookResult:
     """The result that an executed notebook carries; UsageError for one that `execute` did not write."""
     found = _read(notebook).metadata.get(METADATA)
-    if found is None:
-        raise UsageError(f"{notebook} is not an executed notebook: write it with run-all.")
-    return NotebookResult(notebook.stem, found["ok"], found["seconds"], found["error"])
+    try:
+        return NotebookResult(notebook.stem, found["ok"], float(found["seconds"]), found["error"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{notebook} is not an executed notebook: write it with run-all, or delete it.") from error
 
 
 def parameter_names(notebook: Path) -> set[str]:
@@ -93,9 +94,9 @@ def parameter_names(notebook: Path) -> set[str]:
 def _read(notebook: Path) -> nbformat.NotebookNode:
     try:
         return nbformat.read(notebook, as_version=4)
-    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"The notebook {notebook} cannot be read ({first}).") from error
+    except Exception as error:  # a broken file can raise nearly anything
+        first = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise UsageError(f"The notebook {notebook} cannot be read ({first}): get it again, or delete it.") from error
 
 
 def _check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:

@@ -20,6 +20,8 @@ FINE_GRAINED = ("cub200", "stanford_cars", "flowers102", "stanford_dogs", "fgvc_
 
 # Released CIFAR protocol (`CIFAR/train.py`): 300 epochs, batch 128, SGD 0.1 / 0.9 / 5e-4 on all parameters,
 # lr / 10 when the 0-based epoch index is 90, 180, 280; no warm-up; Cutout in view 1. Mixed precision is ours.
+# On several processes CDS contrasts each one's own images and batch norm takes their statistics, as released: `gather`
+# and `sync_batchnorm` stay off.
 _PAPER_CIFAR = Budget(
     source="real",
     image_size=32,

@@ -150,3 +150,9 @@ def source(table_id: str) -> str:
     how = "printed digits" if table["precision"] == "exact" else "measured from the plot"
     within = f", within {table['uncertainty']} points" if "uncertainty" in table else ""
     return f"{table['source']} ({how}{within})"
+
+
+def poster_claim(table_id: str) -> tuple[str, float]:
+    """What the poster says of a whole table, in words and in points: `average improvement over Base`, 3.44."""
+    claim = _table(table_id)["poster_claim"]
+    return claim["text"], float(claim["value"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -57,12 +58,11 @@ def tidy(table: Table, profile: str, seeds: tuple[int, ...], store: Store) -> pd
     Raises RunError if a finished run lacks the metric.
     """
     cells = table.cells(profile, seeds)
-    values = {(cell.key, cell.metric): _by_seed(cell, cell.metric, store) for cell in cells}
+    values = {(cell.key, cell.metric): by_seed(cell, cell.metric, store) for cell in cells}
     paper = {(cell.key, cell.metric): cell.paper for cell in cells}
     rows = []
     for cell in cells:
         ours = values[cell.key, cell.metric]
-        summary = statistics.summarise(list(ours.values()))
         best = statistics.summarise(list(_best_by_seed(cell, store).values()))
         row = {
             "table": table.name,
@@ -72,50 +72,55 @@ def tidy(table: Table, profile: str, seeds: tuple[int, ...], store: Store) -> pd
             "setting": cell.setting,
             "metric": cell.metric,
             "paper": cell.paper,
-            "mean": summary.mean,
-            "std": summary.std,
-            "n": summary.n,
-            "verdict": statistics.NOT_RUN if summary.n == 0 else "",
+            "verdict": "" if ours else statistics.NOT_RUN,
             "profile": profile,
             "n_planned": len(cell.specs),
             "best_mean": best.mean,
             "best_std": best.std,
             "runs": " ".join(spec.id for spec in cell.specs if store.is_done(spec.id)),
             "reason": analyses.reason(cell, store) if cell.source in analyses.ANALYSES else "",
-        }
+        } | measured(ours)
         if cell.reference is not None:
             reference = (cell.reference, cell.metric)
-            difference = statistics.paired_difference(ours, values[reference])
             published = None if cell.paper is None or paper[reference] is None else cell.paper - paper[reference]
-            row |= {
-                "baseline_delta": difference.delta,
-                "ci_low": difference.ci_low,
-                "ci_high": difference.ci_high,
-                "p_value": difference.p_sign_flip,
-                "paper_delta": None if published is None else round(published, 6),
-                "verdict": statistics.verdict(difference, published, profile),
-            }
-            if summary.n and not difference.n:  # it was run, but no seed of its reference was
-                row["verdict"] = statistics.INCONCLUSIVE
+            row |= compared(ours, values[reference], published, profile)
         rows.append(row)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.astype(dict.fromkeys(NUMBERS, "float64"))
 
 
-def _by_seed(cell: Cell, metric: str, store: Store) -> dict[int, float]:
+def measured(ours: Mapping[int, float]) -> dict[str, float | int | None]:
+    """The columns mean, std and n from one value a seed."""
+    return asdict(statistics.summarise(list(ours.values())))
+
+
+def compared(
+    ours: Mapping[int, float], reference: Mapping[int, float], published: float | None, profile: str
+) -> dict[str, object]:
+    """The columns about the difference to a reference, paired by seed, and the verdict on the published difference."""
+    difference = statistics.paired_difference(ours, reference)
+    verdict = statistics.verdict(difference, published, profile)
+    if ours and not difference.n:  # it was run, but no seed of its reference was
+        verdict = statistics.INCONCLUSIVE
+    return {
+        "baseline_delta": difference.delta,
+        "ci_low": difference.ci_low,
+        "ci_high": difference.ci_high,
+        "p_value": difference.p_sign_flip,
+        "paper_delta": None if published is None else round(published, 6),
+        "verdict": verdict,
+    }
+
+
+def by_seed(cell: Cell, metric: str, store: Store) -> dict[int, float]:
     """Seed -> value of the metric, over the cell's finished runs; AP of a size without objects is not a value."""
     found = {}
     for spec in cell.specs:
         if store.is_done(spec.id):
-            metrics = _numbers(cell, spec, store)
-            if metrics is None or (metric not in metrics and metric.startswith("test_ap_")):
+            numbers = _numbers(cell, spec, store)
+            if numbers is None or (metric.startswith("test_ap_") and metric not in numbers):
                 continue
-            if metric not in metrics:
-                raise RunError(
-                    f"Run {spec.id} ({spec.label}) has no {metric!r} in its {cell.source}: "
-                    f"delete {store.run_dir(spec.id)} and run again."
-                )
-            found[spec.seed] = float(metrics[metric])
+            found[spec.seed] = float(numbers[metric] if metric in numbers else store.metric(spec.id, metric))
     return found
 
 
@@ -132,7 +137,7 @@ def _numbers(cell: Cell, spec: RunSpec, store: Store) -> Mapping[str, float] | N
 def _best_by_seed(cell: Cell, store: Store) -> dict[int, float]:
     """The best-epoch twin of the headline measures, by which the best epoch is chosen; nothing for the others."""
     headline = cell.metric in formats.BEST_EPOCH
-    return _by_seed(cell, cell.metric.replace("_last", "_best"), store) if headline else {}
+    return by_seed(cell, cell.metric.replace("_last", "_best"), store) if headline else {}
 
 
 def write_table(frame: pd.DataFrame, table: Table, results: Path) -> dict[str, Path]:
@@ -150,11 +155,18 @@ def write_table(frame: pd.DataFrame, table: Table, results: Path) -> dict[str, P
 
 
 def read_table(table: str, results: Path) -> pd.DataFrame:
-    """The frame that `write_table` wrote, with the same column types."""
+    """The frame that `write_table` wrote, with the same column types; RunError if the file is damaged."""
     texts = [name for name in COLUMNS if name not in (*NUMBERS, "n", "n_planned")]
     types = dict.fromkeys(texts, "str") | dict.fromkeys(NUMBERS, "float64")
     path = Path(results) / "tables" / f"{table}.csv"
-    frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""]).reindex(columns=list(COLUMNS))
+    types |= dict.fromkeys(("n", "n_planned"), "int64")
+    try:
+        frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""], encoding="utf-8")
+        if tuple(frame.columns) != COLUMNS or not len(frame):
+            raise ValueError("it has other columns, or no rows")
+    except (OSError, ValueError) as error:
+        first = " ".join(str(error).split())
+        raise RunError(f"{path} cannot be read ({first}): delete it and write the report again.") from error
     return frame.fillna(dict.fromkeys(texts, ""))
 
 

@@ -38,25 +38,30 @@ class Plan:
 
 
 def parse_seeds(text: str, profile: str) -> tuple[int, ...]:
-    """Turn "0,1,2" into (0, 1, 2); empty means the profile's own. UsageError for anything but whole numbers >= 0."""
+    """Turn "0,1,2" into (0, 1, 2); empty means the profile's own. UsageError for anything but whole numbers >= 0.
+
+    They have at most nine digits.
+    """
     if not text:
         return SEEDS[check_profile(profile)]
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() for part in parts):
-        raise UsageError(f"Seeds must be whole numbers separated by commas, such as 0,1,2, not {text!r}.")
+    if not all(part.isascii() and part.isdigit() and len(part) <= 9 for part in parts):
+        raise UsageError(f"Seeds must be whole numbers separated by commas, such as 0,1,2, not {text[:80]!r}.")
     return tuple(dict.fromkeys(int(part) for part in parts))
 
 
 def make_plan(tables: Iterable[Table], profile: str, seeds: tuple[int, ...], store: Store, retry_failed: bool) -> Plan:
     """Sort the runs of the tables by state; a run that failed is missing again if `retry_failed`.
 
-    So is a finished run that a missing one starts from if its weights are not there, as in a fresh clone.
+    So is a finished run that a missing one starts from if its weights are not there, as in a fresh clone. RunError: a
+    finished run is damaged, which is better said now than after the others were trained.
     """
     specs = {spec.id: spec for table in tables for spec in table.runs(profile, seeds)}
     done, missing, failed = [], [], []
     wanted: set[str] = set()  # runs whose weights a missing run starts from
     for run_id, spec in reversed(specs.items()):  # children before their parents
         if store.is_done(run_id) and (run_id not in wanted or store.model(run_id).exists()):
+            store.metrics(run_id)
             done.insert(0, spec)
         elif not retry_failed and store.status(run_id).get("state") == "failed":
             failed.insert(0, spec)
@@ -72,24 +77,30 @@ def train_missing(
     data_root: Path,
     *,
     jobs: int = 0,
+    processes: int = 1,
     compile_method: bool = False,
     slurm: dict[str, Any] | None = None,
 ) -> dict[str, str]:
     """Train what the plan misses; returns {run id: sentence} of the failures.
 
-    `jobs` 0 fits the machine. With `slurm`, the options of the jobs, the runs are trained by Slurm.
+    `jobs` runs at a time (0: what fits the machine), each spread over `processes`. With `slurm`, the options of the
+    jobs, the runs are trained by Slurm.
 
     Runs whose data set is missing or damaged are among the failures, one sentence a set, before the first run starts;
     the others are trained. They leave no trace and are tried again by the next command.
 
     Raises:
-        UsageError: no run has its data, the results folder is not writable or in use.
+        UsageError: no run has its data, the results folder is not writable or in use, a run needs more GPUs than there
+            are, `jobs` is negative.
     """
+    if jobs < 0:
+        raise UsageError(f"--jobs must be 1 or more, not {jobs}.")
     if not plan.missing:
         return {}
-    store.open_for_writing()
     if slurm is None:
-        jobs = min(jobs or local_engine.default_jobs(), len(plan.missing))
+        fitting = local_engine.default_jobs(processes)
+        jobs = min(jobs or fitting, len(plan.missing))
+    store.open_for_writing()
     with contextlib.ExitStack() as held:
         held.enter_context(store.lock())
         if slurm is None:
@@ -104,7 +115,8 @@ def train_missing(
             progress.say(f"{list(without.values()).count(reason)} runs are not trained: {reason}")
         specs = [spec for spec in plan.missing if spec.id not in without]
         progress.total -= len(without)
-        how: dict[str, Any] = {"jobs": jobs, "progress": progress, "compile_method": compile_method}
+        how: dict[str, Any] = {"jobs": jobs, "progress": progress, "processes": processes}
+        how["compile_method"] = compile_method
         try:
             if slurm is None:
                 failed = local_engine.run(specs, store, data_root, **how)
@@ -116,7 +128,7 @@ def train_missing(
         except KeyboardInterrupt:
             progress.say(_STOPPED if slurm is None else slurm_jobs.how_to_go_on(store))
             raise
-        spent = sum(store.metrics(spec.id)["seconds"] for spec in plan.missing if store.is_done(spec.id))
+        spent = sum(store.metric(spec.id, "seconds") for spec in plan.missing if store.is_done(spec.id))
         lacking = f", {len(without)} lacked their data" if without else ""
         progress.say(
             f"Trained {len(specs) - len(failed)} runs, {len(failed)} failed{lacking}; {duration(spent)} of training."

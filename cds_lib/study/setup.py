@@ -14,12 +14,14 @@ from torch import nn
 from cds_lib.data import sets, splits
 from cds_lib.data.batches import Batches, evaluation_batches
 from cds_lib.data.stream import StreamedBatches, streamed_evaluation
+from cds_lib.errors import RunError
 from cds_lib.evaluation.accuracy import evaluate
 from cds_lib.methods import create_method
 from cds_lib.models import create_backbone, create_detector
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.training import checkpoint
+from cds_lib.training.distributed import Group
 
 _EVALUATION_BATCH = 500
 
@@ -40,20 +42,30 @@ class Setup:
     pretrained: set[str] | None = None
 
 
-def prepare(spec: RunSpec, store: Store, data_root: Path, device: torch.device, workers: int = 0) -> Setup:
+def prepare(
+    spec: RunSpec,
+    store: Store,
+    data_root: Path,
+    device: torch.device,
+    workers: int = 0,
+    group: Group | None = None,
+) -> Setup:
     """Load the data and build the method of a run.
 
     Args:
         workers: processes that decode images, where these are too large to be kept in memory.
+        group: the processes that train this run; batches and evaluation are of this one's share. None: this alone.
 
     Raises:
         UsageError: data missing or not as it should be, unknown names. RunError: damaged weights of a parent.
     """
     build = _detection if spec.setting == "detect" else _classification
-    return build(spec, store, data_root, device, workers)
+    return build(spec, store, data_root, device, workers, group or Group())
 
 
-def _classification(spec: RunSpec, store: Store, data_root: Path, device: torch.device, workers: int) -> Setup:
+def _classification(
+    spec: RunSpec, store: Store, data_root: Path, device: torch.device, workers: int, group: Group
+) -> Setup:
     budget = spec.budget
     if budget.streamed:
         data = sets.load_files(spec.dataset, data_root)
@@ -83,7 +95,7 @@ def _classification(spec: RunSpec, store: Store, data_root: Path, device: torch.
     if hasattr(method, "prepare"):
         method.prepare(labels)
     views = {"augmentation": budget.augmentation or "cifar", "size": budget.image_size}
-    order = {"batch_size": budget.batch_size, "seed": order_seed, "views": method.views}
+    order = {"batch_size": budget.batch_size, "seed": order_seed, "views": method.views, "share": group.share}
     decoding = {"device": device, "workers": workers}
     if budget.streamed:
         batches = StreamedBatches(list(train_images[train_index]), labels, **order, **views, **decoding)
@@ -93,6 +105,8 @@ def _classification(spec: RunSpec, store: Store, data_root: Path, device: torch.
 
     def part(images: np.ndarray, labels: np.ndarray) -> Callable[[], Any]:
         """Where an evaluation starts from: what is in memory is on the device, files are read each time."""
+        own = group.share.of(len(images))
+        images, labels = images[own], labels[own]
         on_device = torch.from_numpy(labels).to(device)
         if budget.streamed:
             return lambda: streamed_evaluation(list(images), on_device, _EVALUATION_BATCH, **views, **decoding)
@@ -109,7 +123,7 @@ def _classification(spec: RunSpec, store: Store, data_root: Path, device: torch.
         return {
             f"{name}_{key}": value
             for name, start in parts.items()
-            for key, value in evaluate(backbone, start()).items()
+            for key, value in evaluate(backbone, start(), group.sum).items()
         }
 
     pretrained = None
@@ -118,7 +132,7 @@ def _classification(spec: RunSpec, store: Store, data_root: Path, device: torch.
     return Setup(method, batches, measure, data.provenance, split, pretrained)
 
 
-def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.device, workers: int) -> Setup:
+def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.device, workers: int, group: Group) -> Setup:
     from cds_lib.data import coco  # torchmetrics and its friends are slow to import
     from cds_lib.data.detection_batches import DetectionBatches, detection_evaluation
     from cds_lib.evaluation.detection import evaluate_detection
@@ -134,11 +148,13 @@ def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.devic
     backbone = create_backbone(spec.parent.model, 1, stem=spec.parent.budget.stem, width=spec.parent.budget.width)
     _load_backbone(backbone, spec.parent, store)
     network = create_detector(spec.model, backbone, len(data.names), min_size=budget.image_size, **spec.options)
-    batches = DetectionBatches(train, batch_size=budget.batch_size, seed=order_seed, device=device, workers=workers)
+    decoding = {"batch_size": budget.batch_size, "device": device, "workers": workers}
+    batches = DetectionBatches(train, seed=order_seed, share=group.share, **decoding)
+    val = data.val[group.share.of(len(data.val))]
 
     def measure(detector: nn.Module) -> dict[str, float]:
-        loader = detection_evaluation(data.val, batch_size=budget.batch_size, device=device, workers=workers)
-        return {f"test_{key}": value for key, value in evaluate_detection(detector, loader).items()}
+        found = evaluate_detection(detector, detection_evaluation(val, **decoding), group.collect)
+        return {f"test_{key}": value for key, value in found.items()}
 
     return Setup(create_method(spec.method, network, len(data.names), {}), batches, measure, data.provenance)
 
@@ -181,7 +197,12 @@ def load_trained(spec: RunSpec, classes: int, store: Store) -> nn.Module:
 
 
 def _weights(spec: RunSpec, store: Store) -> dict[str, torch.Tensor]:
-    return checkpoint.load(store.model(spec.id), torch.device("cpu"))["method"]
+    """What the run has learned; RunError if the file is damaged or holds the weights of another run."""
+    path = store.model(spec.id)
+    state = checkpoint.load(path, torch.device("cpu"))
+    if state.get("spec") != spec.canonical or not isinstance(state.get("method"), dict):
+        raise RunError(f"{path} does not hold the weights of run {spec.id}: delete it and run again.")
+    return state["method"]
 
 
 def _load_backbone(backbone: nn.Module, spec: RunSpec, store: Store) -> None:

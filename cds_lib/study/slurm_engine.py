@@ -13,6 +13,7 @@ import re
 import secrets
 import shlex
 import shutil
+import signal
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
@@ -44,28 +45,36 @@ _SETTLE_SECONDS = 60.0  # until files that another node wrote are seen here
 class Training(submitit.helpers.Checkpointable):
     """What a job does: it trains one run. submitit queues it again, as it is, when it is preempted or out of time."""
 
-    def __init__(self, spec: RunSpec, store: Store, data_root: Path, compile_method: bool):
+    def __init__(self, spec: RunSpec, store: Store, data_root: Path, processes: int, compile_method: bool):
         self.spec, self.results, self.data_root = spec.to_dict(), str(store.root.absolute()), str(data_root.absolute())
-        self.compile_method = compile_method
+        self.processes, self.compile_method = processes, compile_method
 
     def __call__(self) -> None:
         """Runs in the job, where the code is the snapshot's. RunError without the weights it starts from."""
+        spec, store = RunSpec.from_dict(self.spec), Store(self.results)
+        if spec.parent and not store.model(spec.parent.id).exists():
+            raise RunError(lacks_parent(spec))
         import torch
 
         from cds_lib.study.worker import train_logged
 
-        spec, store = RunSpec.from_dict(self.spec), Store(self.results)
-        if spec.parent and not store.model(spec.parent.id).exists():
-            raise RunError(lacks_parent(spec))
-        cpus = int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
-        train_logged(
-            spec,
-            store,
-            Path(self.data_root),
-            threads=cpus if torch.cuda.is_available() else 1,  # as in the local engine: the same results on a CPU
-            workers=cpus,
-            compile_method=self.compile_method,
-        )
+        told_to_end: list[int] = []
+        signal.signal(signal.SIGTERM, lambda number, frame: told_to_end.append(number))
+        each = max(1, int(os.environ.get("SLURM_CPUS_PER_TASK", "1")) // self.processes)
+        try:
+            train_logged(
+                spec,
+                store,
+                Path(self.data_root),
+                processes=self.processes,
+                threads=each if torch.cuda.is_available() else 1,  # as in the local engine: the same results on a CPU
+                workers=each,
+                compile_method=self.compile_method,
+            )
+        except Exception:
+            if told_to_end:  # Slurm tells all processes of a job: the training failed because its workers have ended
+                store.write_status(spec.id, state="interrupted", error=None)
+            raise
 
 
 def parse_options(assignments: Iterable[str]) -> dict[str, Any]:
@@ -92,6 +101,7 @@ def run(
     *,
     jobs: int,
     progress: Progress,
+    processes: int = 1,
     compile_method: bool = False,
     options: dict[str, Any],
     submitted: Callable[[], None],
@@ -101,9 +111,8 @@ def run(
     `submitted` is called when all jobs are in Slurm's hands, where they stay on KeyboardInterrupt, which is raised
     again. The rest is as in `submit`.
     """
-    orphans = submit(
-        specs, store, data_root, jobs=jobs, options=options, compile_method=compile_method, progress=progress
-    )
+    how: dict[str, Any] = {"jobs": jobs, "processes": processes, "compile_method": compile_method}
+    orphans = submit(specs, store, data_root, **how, options=options, progress=progress)
     submitted()
     for spec in specs:
         if spec.id in orphans:
@@ -117,6 +126,7 @@ def submit(
     data_root: Path,
     *,
     jobs: int,
+    processes: int,
     options: dict[str, Any],
     compile_method: bool,
     progress: Progress,
@@ -128,6 +138,7 @@ def submit(
     Args:
         specs: parents before their children.
         jobs: tasks of an array that may run at a time, 0 for as many as Slurm lets.
+        processes: that each run is spread over, on the GPUs and cores that `options` ask for.
         options: as from `parse_options`.
 
     Raises:
@@ -150,7 +161,8 @@ def submit(
         for start in range(0, len(wave), _ARRAY_SIZE):
             runs = wave[start : start + _ARRAY_SIZE]
             after = {job_ids[spec.parent.id] for spec in runs if spec.parent and spec.parent.id in job_ids}
-            found = _submit_array(runs, store, data_root, code, sorted(after), jobs, options, compile_method)
+            trainings = [Training(spec, store, data_root, processes, compile_method) for spec in runs]
+            found = _submit_array(runs, trainings, store, code, sorted(after), jobs, options)
             job_ids |= {spec.id: job.job_id for spec, job in zip(runs, found, strict=True)}
             waiting = f", after {len(after)} runs that they start from" if after else ""
             progress.say(f"Submitted {len(runs)} runs as Slurm job {found[0].job_id.partition('_')[0]}{waiting}.")
@@ -185,13 +197,12 @@ def waves(
 
 def _submit_array(
     runs: Sequence[RunSpec],
+    trainings: Sequence[Training],
     store: Store,
-    data_root: Path,
     code: Path,
     after: Sequence[str],
     jobs: int,
     options: dict[str, Any],
-    compile_method: bool,
 ) -> list[submitit.Job]:
     executor = submitit.SlurmExecutor(slurm_jobs.folder(store) / "logs", max_num_timeout=_TIMEOUTS)
     name = f"cds-{re.sub('[^A-Za-z0-9.-]', '-', store.root.absolute().name)}-{secrets.token_hex(4)}"
@@ -203,12 +214,14 @@ def _submit_array(
         # Python looks for modules in the working directory first: it must not be a checkout that changes.
         additional_parameters={"chdir": str(code), "requeue": True},
         stderr_to_stdout=True,
+        # Since 22.05 srun, which starts the task, does not take this over from the job: the task would have one core.
+        srun_args=[f"--cpus-per-task={options.get('cpus_per_task', 1)}"],
         **({"array_parallelism": jobs} if jobs else {}),
         **({"dependency": "afterany:" + ":".join(after)} if after else {}),
     )
     slurm_jobs.record_wave(store, name, [spec.id for spec in runs], options=options, code=code.name)
     try:
-        found = executor.submit_array([Training(spec, store, data_root, compile_method) for spec in runs])
+        found = executor.submit_array(trainings)
     except (RuntimeError, OSError) as error:  # submitit raises what sbatch prints
         slurm_jobs.forget_wave(store, name)
         lines = [line for line in str(error).splitlines() if "error" in line.lower()] or [str(error).strip()]

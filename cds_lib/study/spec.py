@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 from cds_lib.errors import UsageError
@@ -26,7 +27,10 @@ class Budget:
 
     None means what came before the field: augmentation (a name of `cds_lib.data.batches`, None = the released CIFAR
     views), optimizer ("lars"; None = SGD), warmup_steps (a warm-up in steps, in the place of epochs), new_lr_factor (in
-    fine-tuning: times the learning rate for what the pre-trained network does not have).
+    fine-tuning: times the learning rate for what the pre-trained network does not have), gather and sync_batchnorm.
+    These two matter where several processes train the run, which is no part of its spec: with gather, CDS contrasts the
+    images of the whole batch (None: each process its own, as released); with sync_batchnorm, batch norms use the
+    statistics of the whole batch (None: each process its own, as released).
     """
 
     source: str
@@ -50,6 +54,8 @@ class Budget:
     optimizer: str | None = None
     warmup_steps: int | None = None
     new_lr_factor: float | None = None
+    gather: bool | None = None
+    sync_batchnorm: bool | None = None
 
     @property
     def stored_size(self) -> int:
@@ -86,15 +92,18 @@ class RunSpec:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RunSpec:
-        """Inverse of `to_dict`; raises UsageError on missing or unknown fields (a store of another version)."""
+        """Inverse of `to_dict`; raises UsageError on missing or unknown fields (a store of another version) and on
+        numbers that JSON does not have."""
         try:
             budget = dict(data["budget"])
             if budget.get("milestones") is not None:
                 budget["milestones"] = tuple(budget["milestones"])
             missing = {f.name for f in fields(Budget)} - budget.keys()
             parent = None if data.get("parent") is None else cls.from_dict(data["parent"])
-            return cls(**{**data, "budget": Budget(**{**dict.fromkeys(missing), **budget}), "parent": parent})
-        except (KeyError, TypeError, AttributeError) as error:
+            spec = cls(**{**data, "budget": Budget(**{**dict.fromkeys(missing), **budget}), "parent": parent})
+            json.dumps(spec.to_dict(), allow_nan=False)
+            return spec
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise UsageError(f"A run's spec cannot be read ({error}): it was written by another version.") from error
 
     @property
@@ -102,9 +111,9 @@ class RunSpec:
         """Sorted, compact JSON without None fields: the text that is hashed."""
         return json.dumps(_without_none(self.to_dict()), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
-    @property
+    @cached_property
     def id(self) -> str:
-        """12 hexadecimal digits."""
+        """12 hexadecimal digits; made once, so `options` must not be changed in place."""
         return hashlib.sha256(self.canonical.encode()).hexdigest()[:12]
 
     def with_seed(self, seed: int) -> RunSpec:

@@ -1,13 +1,14 @@
 """What one training step of a run costs: counted on meta tensors, which have shapes and no memory.
 
-The counts of all runs of the study are kept in step_costs.json beside this file, so that asking for them needs neither
-torch nor minutes; what is not there is counted when it is asked for. `python -m cds_lib.study.step_cost` counts what is
-missing in the file and drops what no run needs any more; delete the file to count everything again.
+Counts of the study's runs are kept in step_costs.json beside this file, so that asking for them needs neither torch nor
+minutes; what is not there is counted when it is asked for. `python -m cds_lib.study.step_cost` counts what is missing
+in the file and drops what no run needs any more; delete the file to count everything again.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import astuple, dataclass
 from functools import cache
 from pathlib import Path
@@ -56,6 +57,11 @@ def step_cost(spec: RunSpec) -> StepCost:
     return _counted[key]
 
 
+def is_kept(spec: RunSpec) -> bool:
+    """Whether `step_cost` answers at once."""
+    return step_key(spec) in _kept()
+
+
 _counted: dict[str, StepCost] = {}
 
 
@@ -64,9 +70,12 @@ def _kept() -> dict[str, StepCost]:
     return {key: StepCost(*values) for key, values in json.loads(KEPT.read_text()).items()} if KEPT.exists() else {}
 
 
+_entry = cache(registry.entry)  # it reads a file, and there are hundreds of runs
+
+
 def step_key(spec: RunSpec) -> str:
     """All that decides the cost of a step, and nothing else: runs of one key cost the same."""
-    budget, known = spec.budget, registry.entry(spec.dataset)
+    budget, known = spec.budget, _entry(spec.dataset)
     shape = f"{budget.image_size}px{'' if budget.source == 'real' else ' stand-in'} batch {budget.batch_size}"
     parts = [_network_key(spec), shape, f"{known.classes} classes"]
     if spec.method in _WITH_BANKS:
@@ -90,7 +99,7 @@ def image_counts(spec: RunSpec, data: tuple[int, int] | None = None) -> tuple[in
 
     `data`: training and test images of the set that is at hand; None: the complete set, as its registry entry has it.
     """
-    budget, known = spec.budget, registry.entry(spec.dataset)
+    budget, known = spec.budget, _entry(spec.dataset)
     if budget.source == "real":
         train, test = data or (known.train, known.test)
     elif spec.setting == "detect":
@@ -109,7 +118,7 @@ def count(spec: RunSpec) -> StepCost:
     """Build the run's method on meta tensors and count a step of it."""
     import torch
 
-    classes = registry.entry(spec.dataset).classes
+    classes = _entry(spec.dataset).classes
     images, _ = image_counts(spec)
     with torch.device("meta"):
         method = (_detector if spec.setting == "detect" else _classifier)(spec, classes).train()
@@ -149,10 +158,24 @@ def _flops(call: Any) -> int:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    # The counter knows `baddbmm`, but not the same in place.
-    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: _product_flops}) as counter:
+    # What the counter of PyTorch 2.14 gets wrong: it takes the gradient of a grouped convolution's weights for that of
+    # a full one (512 times too much for a depthwise convolution of 512 channels), and knows `baddbmm` but not in place.
+    corrected = {
+        torch.ops.aten.convolution_backward: _convolution_backward_flops,
+        torch.ops.aten.baddbmm_: _product_flops,
+    }
+    with FlopCounterMode(display=False, custom_mapping=corrected) as counter:
         call()
     return counter.get_total_flops()
+
+
+def _convolution_backward_flops(
+    gradient: Any, images: Any, weights: Any, *more: Any, output_mask: Any = None, **rest: Any
+) -> int:
+    """As many as forward for the gradient of the input, and again for that of the weights, where they are wanted."""
+    wanted = more[-1] if output_mask is None else output_mask
+    forward = 2 * gradient[0] * math.prod(gradient[2:]) * math.prod(weights)
+    return forward * (wanted[0] + wanted[1])
 
 
 def _product_flops(_: Any, left: Any, right: Any, **rest: Any) -> int:

@@ -13,7 +13,9 @@ Every file is written under a temporary name and renamed, so none is ever seen h
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VERSION = 1
+
+# What other parts rely on where they read a status: the type of each value that is there and not null.
+_STATUS = dict.fromkeys(("state", "error", "started", "finished", "machine", "device", "code"), str)
+_STATUS |= {"versions": dict, "data": dict}
+_DATA = {"kind": str, "train": int, "test": int, "sha256": str}
 
 
 class Store:
@@ -54,36 +61,79 @@ class Store:
         return (self.run_dir(run_id) / "metrics.json").exists()
 
     def spec(self, run_id: str) -> RunSpec:
-        return RunSpec.from_dict(self._json(run_id, "spec.json"))
+        """What the run is; RunError if its spec is not the one that the folder is named by."""
+        try:
+            spec = RunSpec.from_dict(self._json(run_id, "spec.json"))
+        except UsageError as error:
+            raise self._damaged(run_id, "spec.json", error) from error
+        if spec.id != run_id:
+            raise self._damaged(run_id, "spec.json", f"it is that of run {spec.id}: the folder was renamed or copied")
+        return spec
 
-    def metrics(self, run_id: str) -> dict[str, Any]:
-        """The finished run's results; percent for accuracies, seconds and MiB for costs."""
-        return self._json(run_id, "metrics.json")
+    def metrics(self, run_id: str) -> dict[str, float]:
+        """The finished run's results; percent for accuracies, seconds and MiB for costs. RunError if damaged."""
+        metrics = self._json(run_id, "metrics.json")
+        for name, value in metrics.items():
+            if type(value) not in (int, float) or not -math.inf < value < math.inf:
+                raise self._damaged(run_id, "metrics.json", f"{name!r} is no finite number")
+        if (self.run_dir(run_id) / "spec.json").exists():
+            self.spec(run_id)  # the numbers of another run must never be taken for this one's
+        return metrics
+
+    def metric(self, run_id: str, name: str) -> float:
+        """One result of the finished run; RunError if it is not there."""
+        metrics = self.metrics(run_id)
+        if name not in metrics:
+            raise self._damaged(run_id, "metrics.json", f"it has no {name!r}")
+        return metrics[name]
 
     def status(self, run_id: str) -> dict[str, Any]:
         """The run's status, {} if it never started. "running" only if a process holds its lock now."""
-        if not (self.run_dir(run_id) / "status.json").exists():
+        path = self.run_dir(run_id) / "status.json"
+        if not path.exists():
             return {}
-        status = self._json(run_id, "status.json")
-        if status["state"] == "running" and not is_locked(self.run_dir(run_id) / ".lock"):
-            status["state"] = "interrupted"
+        status = self._json(run_id, "status.json", path)
+        if not _is_status(status):
+            raise self._damaged(run_id, "status.json", "it lacks the state, or a value has another type", path)
+        if status["state"] == "running" or (status["state"] == "done" and not self.is_done(run_id)):
+            status["state"] = "running" if is_locked(self.run_dir(run_id) / ".lock") else "interrupted"
         return status
 
     def history(self, run_id: str) -> pd.DataFrame:
-        """One row an epoch; an empty frame before the first epoch is complete."""
+        """One row an epoch; an empty frame before the first epoch is complete. RunError if it is cut off or garbled."""
         import pandas as pd
 
         path = self.run_dir(run_id) / "history.csv"
-        return pd.read_csv(path) if path.exists() else pd.DataFrame()
-
-    def _json(self, run_id: str, name: str) -> dict[str, Any]:
-        path = self.run_dir(run_id) / name
+        if not path.exists():
+            return pd.DataFrame()
+        cure = None if self.is_done(run_id) else path
         try:
-            return json.loads(path.read_text())
+            text = path.read_text(encoding="utf-8")
+            frame = pd.read_csv(io.StringIO(text))
         except (OSError, ValueError) as error:
-            raise RunError(
-                f"{path} cannot be read ({error}): delete the folder {path.parent} and run again."
-            ) from error
+            raise self._damaged(run_id, "history.csv", error, cure) from error
+        rows = len(frame)
+        whole = text.endswith("\n") and all(pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes)
+        if not whole or "epoch" not in frame or frame["epoch"].tolist() != list(range(1, rows + 1)):
+            raise self._damaged(run_id, "history.csv", "it is not one whole row of numbers an epoch", cure)
+        if self.is_done(run_id) and self.metrics(run_id).get("epochs", rows) != rows:
+            raise self._damaged(run_id, "history.csv", f"it has {rows} rows, fewer or more than the run has epochs")
+        return frame
+
+    def _json(self, run_id: str, name: str, cure: Path | None = None) -> dict[str, Any]:
+        try:
+            content = json.loads((self.run_dir(run_id) / name).read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise self._damaged(run_id, name, error, cure) from error
+        if not isinstance(content, dict):
+            raise self._damaged(run_id, name, "it holds no JSON object", cure)
+        return content
+
+    def _damaged(self, run_id: str, name: str, why: object, cure: Path | None = None) -> RunError:
+        """The error of a file that cannot be used; `cure` is what to delete, None: all of the run."""
+        folder = self.run_dir(run_id)
+        what = f"the folder {folder}" if cure is None else "it"
+        return RunError(f"{folder / name} cannot be read ({_phrase(why)}): delete {what} and run again.")
 
     # -- writing -----------------------------------------------------------------------------------------------------
     def open_for_writing(self) -> None:
@@ -92,28 +142,39 @@ class Store:
         try:
             (self.root / "runs").mkdir(parents=True, exist_ok=True)
             if marker.exists():
-                found = json.loads(marker.read_text())["version"]
-                if found > VERSION:
-                    raise UsageError(
-                        f"{self.root} was written by a newer version of the study (store version {found}, this one "
-                        f"knows {VERSION}): update the code or choose another --results folder."
-                    )
+                self._check_version(marker)
             probe = self.root / f".probe-{os.getpid()}"
             probe.touch()
             probe.unlink()
             if not marker.exists():
                 write_json(marker, {"version": VERSION})
-        except (OSError, ValueError, KeyError) as error:
+        except OSError as error:
             raise UsageError(
                 f"The results folder {self.root} cannot be used ({error}): "
                 "make it writable or choose another --results."
             ) from error
 
+    def _check_version(self, marker: Path) -> None:
+        try:
+            found = json.loads(marker.read_bytes())["version"]
+            newer = found > VERSION
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UsageError(
+                f"The results folder {self.root} cannot be used ({marker} is damaged: {_phrase(error)}): "
+                "delete that file if the folder is one of this study, or choose another --results."
+            ) from error
+        if newer:
+            raise UsageError(
+                f"{self.root} was written by a newer version of the study (store version {found}, this one "
+                f"knows {VERSION}): update the code or choose another --results folder."
+            )
+
     def write_status(self, run_id: str, **changes: Any) -> None:
-        """Merge `changes` into status.json."""
-        path = self.run_dir(run_id) / "status.json"
-        old = json.loads(path.read_text()) if path.exists() else {}
-        write_json(path, {**old, **changes})
+        """Merge `changes` into status.json; one that cannot be read is replaced."""
+        old: dict[str, Any] = {}
+        with contextlib.suppress(RunError):
+            old = self._json(run_id, "status.json")
+        write_json(self.run_dir(run_id) / "status.json", {**old, **changes})
 
     @contextlib.contextmanager
     def lock_run(self, run_id: str) -> Iterator[None]:
@@ -133,3 +194,21 @@ class Store:
                     f"{self.root} is in use by {owner}: wait until it has finished or choose another --results folder."
                 )
             yield
+
+
+def _is_status(status: dict[str, Any]) -> bool:
+    def fits(found: dict[str, Any], types: dict[str, type]) -> bool:
+        return all(isinstance(found[name], kind) for name, kind in types.items() if found.get(name) is not None)
+
+    data, versions = status.get("data"), status.get("versions")
+    return (
+        fits(status, _STATUS)
+        and status.get("state") is not None
+        and (not data or (fits(data, _DATA) and all(data.get(name) is not None for name in _DATA)))
+        and (not versions or all(isinstance(version, str) for version in versions.values()))
+    )
+
+
+def _phrase(why: object) -> str:
+    """One line, and a short one, of an error whose text may quote a damaged file."""
+    return " ".join((str(why) or type(why).__name__).split())[:200].rstrip(".")

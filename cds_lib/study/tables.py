@@ -6,20 +6,30 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cds_lib.errors import UsageError
-from cds_lib.study import analysis_grids, grids, profiles, published
+from cds_lib.study import ablations, analysis_grids, grids, profiles, published
 from cds_lib.study.grids import Cell
 from cds_lib.study.spec import RunSpec
 
 
 @dataclass(frozen=True)
 class Table:
-    """A grid of runs with a name, the question it answers, and the source of its published numbers."""
+    """A grid of runs with a name, the question it answers, and the source of its published numbers.
+
+    reference: what its differences are taken to, in words.
+    protocol: what is run where that is the same in every profile; None: the profile says it.
+    """
 
     name: str
     title: str
     question: str
     source: str
     build: Callable[[str, tuple[int, ...]], list[Cell]]
+    reference: str = "baseline"
+    protocol: str | None = None
+
+    def describe(self, profile: str) -> str:
+        """What is run under a profile, in words; shown wherever the numbers are."""
+        return self.protocol or profiles.describe(profile)
 
     def cells(self, profile: str, seeds: tuple[int, ...]) -> list[Cell]:
         """All cells under a profile, in print order; UsageError for an unknown profile."""
@@ -32,6 +42,16 @@ class Table:
         return list({spec.id: spec for leaf in leaves for spec in leaf.lineage}.values())
 
 
+# Not a grid of its own: every published claim of the others, with a verdict.
+SUMMARY = "summary"
+
+
+def _claimed(profile: str, seeds: tuple[int, ...]) -> list[Cell]:
+    from cds_lib.study import claims  # it reads the tables below
+
+    return claims.cells(profile, seeds)
+
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -41,6 +61,8 @@ TABLES: dict[str, Table] = {
             question="What does contrastive deep supervision do, and what does a training with it look like?",
             source="nothing published: made images",
             build=grids.lesson,
+            protocol="The same in every profile: small made images, a narrow network, ten epochs, one seed. It shows "
+            "what a training looks like; its accuracies stand for nothing else.",
         ),
         Table(
             name="table1_cifar100",
@@ -109,7 +131,7 @@ TABLES: dict[str, Table] = {
             title="Semi-supervised learning on CIFAR-100 and CIFAR-10",
             question="With labels for 10 to 40 % of the training images, does contrastive deep supervision without "
             "labels on all of them beat training on the labelled ones?",
-            source=published.source("fig_semi_supervised_cifar100"),
+            source=" and ".join(published.source(f"fig_semi_supervised_{name}") for name in ("cifar100", "cifar10")),
             build=grids.semi_supervised,
         ),
         Table(
@@ -150,6 +172,21 @@ TABLES: dict[str, Table] = {
             "supervision?",
             source="none: no such figure is on the poster",
             build=analysis_grids.tsne,
+        ),
+        Table(
+            name="deviations",
+            title="Deviations: one switch at a time, CIFAR-100 and ImageNet, ResNet-18",
+            question="Where the paper and its released code differ, or the code is odd, does it change the result?",
+            source="none: no such ablation is on the poster",
+            build=ablations.cells,
+            reference="the default",
+        ),
+        Table(
+            name=SUMMARY,
+            title="Summary: every published claim and its verdict",
+            question="Which of the published differences does this study confirm, which not, and which are unknown?",
+            source="named with each claim",
+            build=_claimed,
         ),
     )
 }

@@ -9,7 +9,7 @@ import pandas as pd
 from IPython.display import HTML, SVG
 from matplotlib.figure import Figure
 
-from cds_lib.study import figures, formats, profiles, published, report, settings
+from cds_lib.study import figures, formats, published, report, settings
 from cds_lib.study.session import Session
 from cds_lib.study.spec import RunSpec
 
@@ -39,11 +39,10 @@ def published_table(table_id: str) -> HTML:
         f'<tr><th scope="row">{escape(_heading(row))}</th>' + "".join(cell(row, column) for column in across) + "</tr>"
         for row in down
     )
-    return HTML(
-        '<figure class="table"><div class="scroll" role="region" aria-label="published numbers" tabindex="0" '
-        f'style="overflow-x:auto"><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        f"<figcaption>Source: {escape(published.source(table_id))}.</figcaption></figure>"
-    )
+    inner = f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
+    label = f"published numbers, {table_id.replace('_', ' ')}"
+    source = f"<figcaption>Source: {escape(published.source(table_id))}.</figcaption>"
+    return HTML(f'<figure class="table">{formats.scrolling(inner, label)}{source}</figure>')
 
 
 def _heading(name: str) -> str:
@@ -59,8 +58,9 @@ def _heading(name: str) -> str:
 
 def plan(study: Session) -> HTML:
     """What the profile runs, and how much of it is there at this moment."""
-    state = f"Seeds: {', '.join(map(str, study.seeds))}. {study.plan().describe()}."
-    return HTML(f"<p>{escape(profiles.describe(study.profile))}</p><p>{escape(state)}</p>")
+    seeds = dict.fromkeys(spec.seed for spec in study.table.runs(study.profile, study.seeds))
+    state = f"{'Seeds' if len(seeds) > 1 else 'Seed'}: {', '.join(map(str, seeds))}. {study.plan().describe()}."
+    return HTML(f"<p>{escape(study.table.describe(study.profile))}</p><p>{escape(state)}</p>")
 
 
 def table(study: Session) -> HTML:
@@ -93,7 +93,7 @@ def teachers(study: Session) -> HTML:
 
 
 def _top1(study: Session, runs: Iterable[RunSpec]) -> tuple[float, int] | None:
-    values = [study.store.metrics(run.id)["test_top1_last"] for run in runs if study.store.is_done(run.id)]
+    values = [study.store.metric(run.id, "test_top1_last") for run in runs if study.store.is_done(run.id)]
     return (sum(values) / len(values), len(values)) if values else None
 
 
@@ -135,5 +135,5 @@ def accuracy_by_fraction(study: Session) -> SVG:
 
 def save_and_show(study: Session, kind: str, figure: Figure, description: str) -> SVG:
     """Save the figure and return it; the description is what a screen reader says."""
-    path = figures.save_svg(figure, study.store.root / "figures" / f"{study.table.name}_{kind}.svg")
+    path = figures.save_svg(figure, study.store.root / "figures" / f"{study.table.name}_{kind}.svg", description)
     return SVG(path.read_text(encoding="utf-8"), metadata={"alt": description})

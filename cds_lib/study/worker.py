@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from cds_lib.errors import RunError, UsageError
-from cds_lib.study.execute import execute
+from cds_lib.study.launch import train
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
@@ -26,37 +26,48 @@ def train_logged(
     store: Store,
     data_root: Path,
     *,
+    processes: int,
     threads: int,
     workers: int,
     compile_method: bool,
     on_progress: Callable[[float], None] = lambda epochs: None,
 ) -> dict[str, float]:
-    """Train one run in this process, as every engine does, and return its metrics; raises what `execute` raises."""
+    """Train one run, as every engine does, and return its metrics; see `cds_lib.study.launch.train`."""
     torch.set_num_threads(threads)
     send_output_to(store.run_dir(spec.id) / "log.txt")
-    return execute(spec, store, data_root, compile_method=compile_method, workers=workers, on_progress=on_progress)
+    return train(
+        spec,
+        store,
+        data_root,
+        processes=processes,
+        compile_method=compile_method,
+        workers=workers,
+        on_progress=on_progress,
+    )
 
 
 def work(
     spec: dict[str, Any],
     results: str,
     data_root: str,
+    processes: int,
     threads: int,
     workers: int,
-    gpu: str | None,
+    gpus: str | None,
     compile_method: bool,
     news: Any,
 ) -> None:
-    """Train one run; send ("progress", epochs), then ("done", metrics) or ("failed", sentence) to `news`."""
+    """Train one run on `processes`; send ("progress", epochs), then ("done", metrics) or ("failed", sentence)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     die_with_the_parent()
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     try:
         metrics = train_logged(
             RunSpec.from_dict(spec),
             Store(results),
             Path(data_root),
+            processes=processes,
             threads=threads,
             workers=workers,
             compile_method=compile_method,

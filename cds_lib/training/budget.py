@@ -20,3 +20,5 @@ class TrainingBudget(Protocol):
     new_lr_factor: float | None
     eval_every: int
     precision: str
+    gather: bool | None
+    sync_batchnorm: bool | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ def save(path: Path, state: dict[str, Any]) -> None:
 def load(path: Path, device: torch.device) -> dict[str, Any]:
     """Read what `save` wrote; RunError that names the file if it is damaged."""
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        with zipfile.ZipFile(path) as members:  # torch does not look at the checksums of its own files
+            if broken := members.testzip():
+                raise zipfile.BadZipFile(broken)
+        state = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(state, dict):
+            raise TypeError(type(state))
+        return state
+    except (MemoryError, PermissionError, torch.cuda.OutOfMemoryError):
+        raise  # the file may well be whole
     except Exception as error:  # damaged zip, damaged pickle, wrong content: torch has no common class for them
         raise RunError(f"{path} is damaged ({type(error).__name__}): delete it and run again.") from error

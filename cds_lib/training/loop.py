@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cds_lib.errors import RunError
 from cds_lib.training import checkpoint
 from cds_lib.training.budget import TrainingBudget
+from cds_lib.training.distributed import Group
 from cds_lib.training.optimizer import make_optimizer
 from cds_lib.training.precision import Precision
 from cds_lib.training.schedule import learning_rate
@@ -36,18 +37,21 @@ def fit(
     on_progress: Callable[[float], None] = lambda epochs: None,
     compile_method: bool = False,
     pretrained: Set[str] | None = None,
+    group: Group | None = None,
 ) -> list[dict[str, float]]:
     """Train `method` in place for `budget.epochs`, resuming from `checkpoint_path` if it is there.
 
     Args:
         method: `method(*views, labels=labels)` -> dict of named scalar losses, whose sum is minimised;
             `method.backbone` is the network that is evaluated. A method with `needs_index` also gets `index`.
-        batches: `len(batches)` steps an epoch, `batches.epoch(e)` yields (views, labels, index) that depend on e alone.
+        batches: `len(batches)` steps an epoch, `batches.epoch(e)` yields (views, labels, index) that depend on e alone;
+            views and labels of this process's share of a batch, index of the whole batch.
         evaluate: called with the backbone every `eval_every` epochs and after the last; the numbers join the row.
         on_epoch: called with all rows so far, after the checkpoint of the epoch is safe.
         on_progress: called about once a second with the epochs done so far (a fraction).
         pretrained: names of the parameters that were trained before; all others learn `budget.new_lr_factor` times as
             fast. None: all learn alike.
+        group: the processes that train this run together, which all call this; the first one writes. None: this alone.
 
     Returns:
         One row an epoch: epoch (1-based), lr, train_loss, train_<term> (means over the epoch's images),
@@ -55,16 +59,27 @@ def fit(
 
     Raises:
         RunError: a loss is not finite; the sentence names epoch, step and term. The last checkpoint stays.
+        UsageError: batch norms are to be synchronised where they cannot.
     """
     method.to(device=device, memory_format=torch.channels_last)
     method.train()
+    group = group or Group()
+    group.join(method, budget, device)
     precision = Precision(budget.precision, device)
     optimizer = make_optimizer(method, budget, pretrained)
     rows: list[dict[str, float]] = []
     if checkpoint_path.exists():
-        rows = _restore(checkpoint.load(checkpoint_path, device), method, optimizer, precision.scaler)
+        state = checkpoint.load(checkpoint_path, device)
+        try:
+            rows = _restore(state, method, optimizer, precision.scaler, device)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as error:  # names or shapes that do not fit, a part that is missing: no common class
+            raise RunError(f"{checkpoint_path} is not of this run: delete it and run again.") from error
+        on_epoch(rows)  # it may have been stopped between the checkpoint and this
     # Static shapes: the smaller last batch of an epoch gets a graph of its own instead of slowing all others down.
     step_method = torch.compile(method, dynamic=False) if compile_method else method
+    step_method = group.parallel(step_method, getattr(method, "classifies", True))
 
     needs_index = getattr(method, "needs_index", False)
     steps = len(batches)
@@ -82,28 +97,32 @@ def fit(
                 milestones=budget.milestones,
                 warmup=budget.warmup_epochs * steps if budget.warmup_steps is None else budget.warmup_steps,
             )
-            for group in optimizer.param_groups:
-                group["lr"] = lr * group["lr_factor"]
+            for parameters in optimizer.param_groups:
+                parameters["lr"] = lr * parameters["lr_factor"]
+            own = group.begin_step(len(index))
             with precision.autocast():
                 losses = step_method(*views, labels=labels, **({"index": index} if needs_index else {}))
-            precision.scaler.scale(sum(losses.values())).backward()
+            precision.scaler.scale(group.weighed(sum(losses.values()))).backward()
             precision.scaler.step(optimizer)
             precision.scaler.update()
             optimizer.zero_grad(set_to_none=True)
-            terms.add(losses, len(labels))
+            terms.add(losses, own)
             # Reading a loss waits for the device, so it is done once in a while, never every step.
             if time.perf_counter() - last_check > _SECONDS_BETWEEN_CHECKS:
                 terms.check(epoch)
                 on_progress(epoch + (step + 1) / steps)
                 last_check = time.perf_counter()
         terms.check(epoch)
-        row = {"epoch": epoch + 1, "lr": lr, **terms.means()}
-        row["images_per_second"] = terms.images / (time.perf_counter() - began)
+        images, means = terms.means(group)
+        row = {"epoch": epoch + 1, "lr": lr, **means}
+        row["images_per_second"] = images / (time.perf_counter() - began)
+        group.equalise(method)
         if (epoch + 1) % budget.eval_every == 0 or epoch + 1 == budget.epochs:
             row |= evaluate(method.backbone)
         row["seconds"] = time.perf_counter() - began
         rows = [*rows, row]
-        checkpoint.save(checkpoint_path, _state(rows, method, optimizer, precision.scaler))
+        if group.first:
+            checkpoint.save(checkpoint_path, _state(rows, method, optimizer, precision.scaler, device))
         on_epoch(rows)
         on_progress(epoch + 1)
     return rows
@@ -117,10 +136,6 @@ class _TermLog:
         self.values = torch.empty(0)
         self.sizes: list[int] = []
         self.steps, self.device, self.checked = steps, device, 0
-
-    @property
-    def images(self) -> int:
-        return sum(self.sizes)
 
     def add(self, losses: dict[str, Tensor], batch_size: int) -> None:
         if not self.names:
@@ -141,29 +156,35 @@ class _TermLog:
             )
         self.checked = len(self.sizes)
 
-    def means(self) -> dict[str, float]:
+    def means(self, group: Group) -> tuple[int, dict[str, float]]:
+        """The images of the epoch, and the means over them, of all processes."""
         sizes = torch.tensor(self.sizes, device=self.device, dtype=torch.float64)
-        means = (self.values[: len(self.sizes)].double() * sizes[:, None]).sum(0) / sizes.sum()
-        named = {f"train_{name}": mean for name, mean in zip(self.names, means.tolist(), strict=True)}
-        return {"train_loss": sum(named.values()), **named}
+        sums = (self.values[: len(self.sizes)].double() * sizes[:, None]).sum(0)
+        *sums, images = group.sum(torch.cat([sums, sizes.sum()[None]])).tolist()
+        named = {f"train_{name}": total / images for name, total in zip(self.names, sums, strict=True)}
+        return int(images), {"train_loss": sum(named.values()), **named}
 
 
-def _state(rows: list[dict[str, float]], method: nn.Module, optimizer: Any, scaler: Any) -> dict[str, Any]:
+def _state(
+    rows: list[dict[str, float]], method: nn.Module, optimizer: Any, scaler: Any, device: torch.device
+) -> dict[str, Any]:
     return {
         "rows": rows,
         "method": method.state_dict(),
         "optimizer": optimizer.state_dict(),
         "scaler": scaler.state_dict(),
         "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "random_cuda": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
     }
 
 
-def _restore(state: dict[str, Any], method: nn.Module, optimizer: Any, scaler: Any) -> list[dict[str, float]]:
+def _restore(
+    state: dict[str, Any], method: nn.Module, optimizer: Any, scaler: Any, device: torch.device
+) -> list[dict[str, float]]:
     method.load_state_dict(state["method"])
     optimizer.load_state_dict(state["optimizer"])
     scaler.load_state_dict(state["scaler"])
     torch.set_rng_state(state["random"].cpu())
-    if state["random_cuda"] and torch.cuda.device_count() == len(state["random_cuda"]):
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["random_cuda"]])
+    if state["random_cuda"] and device.type == "cuda":
+        torch.cuda.set_rng_state(state["random_cuda"][0].cpu(), device)
     return state["rows"]

@@ -1,5 +1,7 @@
 """Batches: every image once, everything random from (seed, epoch), the same first view for one and two views."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from cds_lib.data.augment import CIFAR_MEAN, CIFAR_STD, apply_view1, draw_view1, normalise
 from cds_lib.data.batches import Batches, epoch_generator, evaluation_batches
+from cds_lib.data.share import WHOLE, Share
 from cds_lib.data.views import AUGMENTATIONS
 from cds_lib.errors import UsageError
 
@@ -169,3 +172,29 @@ def test_floats_and_missing_labels_are_refused():
         Batches(images.float(), labels, batch_size=8, seed=0)
     with pytest.raises(UsageError, match="as many labels"):
         Batches(images, labels[:-1], batch_size=8, seed=0)
+
+
+def shares(make_batches, world):
+    """Of every step of an epoch, what the processes get together, and the batch that one process gets."""
+    whole = list(make_batches(share=WHOLE).epoch(1))
+    parts = [list(make_batches(share=Share(rank, world)).epoch(1)) for rank in range(world)]
+    return zip(whole, zip(*parts, strict=True), strict=True)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("augmentation", ["cifar", "imagenet", "contrastive_autoaugment"])
+def test_several_processes_see_the_pixels_that_one_sees(augmentation, world):
+    sizes = []
+    for (views, labels, index), parts in shares(partial(make, augmentation=augmentation, n=55), world):
+        for view, own in zip(views, zip(*(part[0] for part in parts), strict=True), strict=True):
+            assert torch.equal(torch.cat(own), view)
+        assert torch.equal(torch.cat([part[1] for part in parts]), labels)
+        assert all(torch.equal(part[2], index) for part in parts)
+        sizes.append([len(part[1]) for part in parts])
+    assert sizes[0] == [[4, 4], [3, 3, 2]][world - 2] and sizes[-1] == [[4, 3], [3, 2, 2]][world - 2]
+
+
+def test_a_batch_that_is_too_small_for_the_processes_is_one_sentence():
+    make(n=52, share=Share(1, 2))  # the last batch has four images
+    with pytest.raises(UsageError, match="leave a batch of 4, .* in each of 3 processes: 2 is the largest number"):
+        make(n=52, share=Share(0, 3))

@@ -9,6 +9,7 @@ from PIL import Image
 
 from cds_lib.data import coco, coco_standin
 from cds_lib.data.detection_batches import DetectionBatches, detection_evaluation
+from cds_lib.data.share import Share
 from cds_lib.errors import RunError, UsageError
 
 CPU = torch.device("cpu")
@@ -182,3 +183,13 @@ def test_the_stand_in_is_the_same_every_time_with_objects_of_every_size():
         assert image.pixels.shape == (3, image.height, image.width) and image.pixels.dtype == np.uint8
         assert (image.boxes >= 0).all() and (image.boxes[:, 2:] <= [image.width, image.height]).all()
         assert (image.boxes[:, 2:] > image.boxes[:, :2]).all()
+
+
+def test_several_processes_get_the_images_of_one_and_an_idle_one_the_first_again(folder):
+    data = coco.read(folder)
+    whole = list(batches(data).epoch(1))  # of one image each
+    first, second = (list(batches(data, share=Share(rank, 2)).epoch(1)) for rank in range(2))
+    for one, two, three in zip(whole, first, second, strict=True):
+        for other in (two, three):
+            assert torch.equal(one[0][0][0], other[0][0][0]) and torch.equal(one[1][0]["boxes"], other[1][0]["boxes"])
+            assert torch.equal(one[2], other[2])

@@ -6,7 +6,9 @@ import torch
 import torchvision.transforms as T
 from PIL import Image
 
-from cds_lib.data.stream import StreamedBatches, streamed_evaluation
+from cds_lib.data import stream
+from cds_lib.data.share import Share
+from cds_lib.data.stream import StreamedBatches, decode, streamed_evaluation
 from cds_lib.data.views import AUGMENTATIONS, statistics
 from cds_lib.errors import RunError, UsageError
 
@@ -88,3 +90,22 @@ def test_a_truncated_image_is_named_in_one_sentence(files, tmp_path, workers):
 def test_impossible_options_are_refused(files, change):
     with pytest.raises(UsageError):
         make(files, **change)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_several_processes_decode_their_own_images_to_the_pixels_of_one(files, workers, monkeypatch):
+    whole = list(make(files).epoch(1))  # batches of 4 and 4; the last image is left out
+    decoded = []
+    monkeypatch.setattr(stream, "decode", lambda path: decoded.append(path) or decode(path))
+    parts = [list(make(files, workers=workers, share=Share(rank, 2)).epoch(1)) for rank in range(2)]
+    for (views, labels, index), *own in zip(whole, *parts, strict=True):
+        for number, view in enumerate(views):
+            assert torch.equal(torch.cat([part[0][number] for part in own]), view)
+        assert torch.equal(torch.cat([part[1] for part in own]), labels)
+        assert all(torch.equal(part[2], index) for part in own)
+    if not workers:
+        assert sorted(decoded) == sorted(files[i] for _, labels, _ in whole for i in labels.tolist())
+
+
+def test_a_part_without_images_is_evaluated_as_nothing():
+    assert list(streamed_evaluation([], torch.arange(0), 4, "imagenet", 28, CPU, 0)) == []

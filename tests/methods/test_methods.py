@@ -1,5 +1,6 @@
 """The methods against losses put together by hand, their gradients, and what remains of them after training."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -51,6 +52,35 @@ def test_cds_is_put_together_as_released():
         unit = embedding / embedding.norm(dim=1, keepdim=True)
         expected = 0.1 * supcon_loss(torch.stack([unit[:8], unit[8:]]), LABELS)
         torch.testing.assert_close(losses[f"contrastive_{tap}"], expected)
+
+
+def test_the_cross_entropy_of_two_views_is_the_mean_of_two():
+    """Of the logits that one pass over both views gives, for CDS and for the baseline that costs as much."""
+    pair = views(2)
+    for method in (make("cds", cross_entropy_views=2), make("baseline", views=2)):
+        assert method.views == 2
+        losses = method(*pair, labels=LABELS)
+        probabilities = method.backbone(torch.cat(pair)).softmax(1).detach().numpy().astype(np.float64)
+        each = [-np.log(part[np.arange(8), LABELS.numpy()]).mean() for part in (probabilities[:8], probabilities[8:])]
+        assert abs(each[0] - each[1]) > 1e-3
+        assert losses["cross_entropy"].item() == pytest.approx(sum(each) / 2, rel=1e-5)
+    for tap in range(1, 5):  # nothing else changes
+        name = f"contrastive_{tap}"
+        assert torch.equal(make("cds", cross_entropy_views=2)(*pair, LABELS)[name], make("cds")(*pair, LABELS)[name])
+
+
+def test_unlabelled_images_have_no_cross_entropy_in_either_view():
+    partly, pair = torch.tensor([0, -1, 2, -1, 0, 1, -1, 3]), views(2)
+    method = make("cds", cross_entropy_views=2)
+    loss = method(*pair, labels=partly)["cross_entropy"]
+    logits = method.backbone(torch.cat(pair))
+    known = torch.cat([partly, partly]) >= 0
+    torch.testing.assert_close(loss, F.cross_entropy(logits[known], torch.cat([partly, partly])[known]))
+
+
+def test_a_baseline_has_one_or_two_views():
+    with pytest.raises(UsageError, match="views must be 1 or 2, not 3"):
+        make("baseline", views=3)
 
 
 def test_cds_without_labels_uses_the_other_view_only():

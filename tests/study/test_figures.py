@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from cds_lib.study import figures
+from cds_lib.study import claims, figures
+from cds_lib.study.store import Store
 
 
 def frame(profile="mini", **changes):
@@ -136,3 +137,37 @@ def test_epochs_are_whole_numbers_on_the_axis():
     one = pd.DataFrame({"epoch": [24], "test_ap": [0.1]})
     figure = figures.accuracy_curves({"retinanet": {"baseline": [one]}}, "test_ap", "AP (%)")
     assert all(tick == int(tick) for tick in figure.axes[0].get_xticks())
+
+
+def claim_frame(**columns):
+    frame = claims.tidy("mini", (0, 1, 2), Store("a folder that is not there")).head(4)
+    return frame.assign(**columns)
+
+
+def test_claims_are_drawn_with_intervals_and_what_was_published():
+    nan = float("nan")
+    frame = claim_frame(
+        baseline_delta=[1.0, 2.0, nan, -1.0], ci_low=[0.5, nan, nan, -2.0], ci_high=[1.5, nan, nan, 0.5]
+    )
+    (axes,) = figures.claims(frame).axes
+    dots = [line for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata())]
+    diamonds = [line for line in axes.lines if line.get_marker() == "D" and len(line.get_xdata())]
+    assert [line.get_xdata()[0] for line in dots] == [1.0, 2.0, -1.0]  # the one without a difference is left out
+    assert [line.get_xdata()[0] for line in diamonds] == frame["paper_delta"].iloc[[0, 1, 3]].tolist()
+    bars = [list(line.get_xdata()) for line in axes.lines if line.get_linewidth() == 1.8]
+    assert bars == [[0.5, 1.5], [-2.0, 0.5]]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels[0] == "DSN beats the baseline\ncifar100, resnet18, from scratch, top-1"
+    assert figures.svg_text(figures.claims(frame)) == figures.svg_text(figures.claims(frame))
+
+
+def test_untested_claims_make_a_figure_that_says_so():
+    figure = figures.claims(claim_frame())
+    assert [text.get_text() for text in figure.texts] == ["no claim has been tested"]
+
+
+def test_the_description_is_the_title_of_the_file(tmp_path):
+    figure = figures.claims(claim_frame())
+    path = figures.save_svg(figure, tmp_path / "x.svg", "A <b> & c")
+    assert "<title>A &lt;b&gt; &amp; c</title>" in path.read_text()
+    assert "<title>" not in figures.svg_text(figure)

@@ -1,6 +1,7 @@
 """What the Slurm engine decides without Slurm: options, waves, the copy of the code, the reading of the queue."""
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -234,3 +235,35 @@ def test_the_local_engine_leaves_slurms_runs_alone(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="1 of these runs are queued or running on Slurm.*scancel 7"):
         runner.train_missing(runner.Plan((), (run,), ()), store, tmp_path)
     assert not store.run_dir(run.id).exists()
+
+
+# -- the job -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("cancelled", "state"), [(True, "interrupted"), (False, "failed")])
+def test_a_training_that_loses_its_workers_to_scancel_is_interrupted(cancelled, state, tmp_path, monkeypatch):
+    from cds_lib.study import worker
+
+    store, run = Store(tmp_path), spec(0)
+
+    def fail(*arguments, **options):
+        if cancelled:
+            os.kill(os.getpid(), signal.SIGTERM)
+        store.write_status(run.id, state="failed", error="A worker is killed by signal: Terminated.")
+        raise RunError("A worker is killed by signal: Terminated.")
+
+    monkeypatch.setattr(worker, "train_logged", fail)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(RunError, match="Terminated"):
+            slurm_engine.Training(run, store, tmp_path, 1, False)()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert store.status(run.id)["state"] == state
+
+
+def test_a_job_without_the_weights_it_starts_from_leaves_no_trace(tmp_path):
+    child = spec(1, spec(0))
+    with pytest.raises(RunError, match=f"It starts from run {child.parent.id} .* which has failed"):
+        slurm_engine.Training(child, Store(tmp_path), tmp_path, 1, False)()
+    assert not list(tmp_path.iterdir())

@@ -77,6 +77,37 @@ def test_many_seeds_are_sampled_reproducibly():
     assert s.paired_difference(values, zeros) == s.paired_difference(values, zeros)
 
 
+def test_bca_intervals_of_few_seeds_are_too_narrow_and_t_intervals_are_not():
+    """Why the interval is not the bootstrap's: how often each covers the mean 0 of normal differences."""
+    for n, most in ((3, 0.75), (6, 0.88)):
+        samples = np.random.default_rng(n).normal(size=(2000, n))
+        bca = stats.bootstrap((samples,), np.mean, axis=-1, n_resamples=999, method="BCa", rng=0).confidence_interval
+        assert np.mean((bca.low <= 0) & (bca.high >= 0)) < most
+        half = stats.t.ppf(0.975, n - 1) * samples.std(axis=1, ddof=1) / n**0.5
+        assert 0.94 < np.mean(np.abs(samples.mean(axis=1)) <= half) < 0.96
+
+
+def test_the_smallest_p_value_is_what_the_test_gives_for_equal_signs():
+    for n in range(2, 8):
+        same = s.paired_difference({seed: 1.0 + seed for seed in range(n)}, dict.fromkeys(range(n), 0.0))
+        assert s.smallest_p(n) == pytest.approx(same.p_sign_flip)
+    assert s.smallest_p(1) == s.smallest_p(0) == 1.0
+    assert s.smallest_p(s.HEADLINE_SEEDS) < 0.05 < s.smallest_p(s.HEADLINE_SEEDS - 1)
+
+
+@pytest.mark.parametrize(
+    "p_values", [[], [0.2], [0.01, 0.04, 0.03, 0.005], [0.5, 0.5, 0.5], [0.25, 0.03125, 1.0, 0.03125]]
+)
+def test_holm_is_the_closed_test_of_bonferroni(p_values):
+    """An independent definition: the largest Bonferroni p value over all families that hold the hypothesis."""
+    families = [f for size in range(1, len(p_values) + 1) for f in itertools.combinations(range(len(p_values)), size)]
+    expected = [
+        max(min(1.0, len(f) * min(p_values[i] for i in f)) for f in families if index in f)
+        for index in range(len(p_values))
+    ]
+    assert s.holm(p_values) == pytest.approx(expected)
+
+
 def difference(low: float, high: float, n: int = 6) -> s.Difference:
     return s.Difference((low + high) / 2, low, high, 0.03, n)
 

@@ -1,0 +1,29 @@
+"""The GPUs of this machine, and whether they suffice for a run."""
+
+from __future__ import annotations
+
+import glob
+import os
+
+from cds_lib.errors import UsageError
+
+
+def visible() -> list[str]:
+    """Names for CUDA_VISIBLE_DEVICES; torch, slow to import, is asked only where the machine has such a device."""
+    if not glob.glob("/dev/nvidia[0-9]*"):
+        return []
+    import torch
+
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return chosen.split(",") if chosen else [str(i) for i in range(torch.cuda.device_count())]
+
+
+def check(processes: int) -> int:
+    """The number of GPUs; UsageError if there are some, but fewer than a run on so many processes needs."""
+    count = len(visible())
+    if 0 < count < processes:
+        raise UsageError(
+            f"A run on {processes} processes needs as many GPUs, and this machine has {count}: "
+            f"use --processes {count} or fewer."
+        )
+    return count

@@ -1,0 +1,170 @@
+"""Several processes that train one run: each computes on its share of every batch, all hold the same weights.
+
+What is minimised stays a mean over the images of the whole batch. DistributedDataParallel takes the plain mean of the
+processes' gradients, so a process's loss is weighed by its share of the images; then gradients are those of one
+process, for losses that are means over the images as for losses of gathered tensors, and for uneven shares. Batch norm
+statistics are each process's own, unless they are synchronised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import timm.layers
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from cds_lib.data.share import Share
+from cds_lib.errors import UsageError
+from cds_lib.methods.whole_batch import WholeBatch
+from cds_lib.training.budget import TrainingBudget
+
+TIMEOUT = timedelta(minutes=10)  # for the slowest of the processes to arrive at a meeting; a dead one is seen at once
+
+
+class Group(WholeBatch):
+    """The processes of a run and this one's place among them. `Group()` is a single process, with nothing to tell."""
+
+    def __init__(self, rank: int = 0, world: int = 1):
+        self.share = Share(rank, world)
+        self.batch_total = 0
+
+    @property
+    def world(self) -> int:
+        return self.share.world
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files."""
+        return self.share.rank == 0
+
+    # -- the batch: what the loop sets and methods ask ---------------------------------------------------------------
+    def begin_step(self, batch_total: int) -> int:
+        """The number of images of the batch about to be trained on is told; that of this process is returned."""
+        self.batch_total = batch_total
+        own = self.share.of(batch_total)
+        return own.stop - own.start
+
+    def weighed(self, loss: Tensor) -> Tensor:
+        """A loss whose gradient, averaged over the processes, is that of the whole batch."""
+        if self.world == 1:
+            return loss
+        own = self.share.of(self.batch_total)
+        return loss * (self.world * (own.stop - own.start) / self.batch_total)
+
+    def total(self, images: int) -> int:
+        return images if self.world == 1 else self.batch_total
+
+    def gather(self, own: Tensor, dim: int = 0) -> Tensor:
+        if self.world == 1:
+            return own
+        return _Gather.apply(own.movedim(dim, 0), self.share, self.batch_total).movedim(0, dim)
+
+    def own(self, whole: Tensor) -> Tensor:
+        return whole[self.share.of(self.batch_total)]
+
+    # -- numbers and records -----------------------------------------------------------------------------------------
+    def sum(self, numbers: Tensor) -> Tensor:
+        """The numbers of all processes, added up."""
+        if self.world > 1:
+            numbers = numbers.clone()
+            dist.all_reduce(numbers)
+        return numbers
+
+    def collect(self, records: list[Any]) -> list[Any]:
+        """The records of all processes, one after the other: of CPU tensors, numbers and the like."""
+        if self.world == 1:
+            return records
+        parts: list[Any] = [None] * self.world
+        dist.all_gather_object(parts, records)
+        return [record for part in parts for record in part]
+
+    # -- the method --------------------------------------------------------------------------------------------------
+    def join(self, method: nn.Module, budget: TrainingBudget, device: torch.device) -> None:
+        """Prepare a method, in place, for its share of the batches; UsageError where batch norms cannot meet."""
+        if self.world == 1:
+            return
+        if hasattr(method, "batch"):
+            method.batch = self
+        if hasattr(method, "gathers"):
+            method.gathers = bool(budget.gather)
+        if budget.sync_batchnorm:
+            if device.type != "cuda":
+                raise UsageError(
+                    "PyTorch synchronises batch norms on GPUs only: leave sync_batchnorm out, or train in one process."
+                )
+            timm.layers.convert_sync_batchnorm(method)  # it alone knows timm's batch norms that hold an activation
+
+    def parallel(self, method: nn.Module, classifies: bool) -> nn.Module:
+        """The method, with gradients that are averaged over the processes.
+
+        A pre-training leaves the classifier without a gradient, which DDP must be told. Buffers are not sent before
+        every step: those of methods are the same everywhere, and batch norm's, which training only writes, are sent by
+        `equalise`.
+        """
+        if self.world == 1:
+            return method
+        devices = None if (device := next(method.parameters()).device).type == "cpu" else [device]
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", FutureWarning
+            )  # its new name, forward_sync_buffers, is not in older PyTorch
+            return DistributedDataParallel(
+                method, device_ids=devices, broadcast_buffers=False, find_unused_parameters=not classifies
+            )
+
+    def equalise(self, method: nn.Module) -> None:
+        """Give all processes the buffers of the first, as DDP does: evaluation and checkpoint use those."""
+        if self.world > 1:
+            for buffer in method.buffers():
+                dist.broadcast(buffer, src=0)
+
+
+class _Gather(torch.autograd.Function):
+    """own (b, ...) of each process -> (B, ...). Backward: the sum of the processes' gradients, of the own part."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, share: Share, total: int) -> Tensor:
+        ctx.share, ctx.total = share, total
+        sizes = [(part := share.of(total, rank)).stop - part.start for rank in range(share.world)]
+        padded = own.new_zeros(max(sizes), *own.shape[1:])  # processes exchange equal sizes only
+        padded[: len(own)] = own
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
+        grad = grad_output.contiguous().clone()
+        dist.all_reduce(grad)
+        return grad[ctx.share.of(ctx.total)], None, None
+
+
+def missed_another(error: BaseException) -> bool:
+    """Whether this is what a process runs into when another one has gone."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+@contextlib.contextmanager
+def joined(device_type: str, timeout: timedelta = TIMEOUT) -> Iterator[tuple[Group, torch.device]]:
+    """Join the processes that torchrun has started; yields the group and the device of this process.
+
+    Args:
+        device_type: "cpu", or "cuda": a GPU a process, and what lies on the CPU goes by gloo.
+        timeout: a process that does not come to a meeting of all for so long is an error of all the others.
+    """
+    device = torch.device(device_type)
+    if device_type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo", timeout=timeout)
+    yield Group(dist.get_rank(), dist.get_world_size()), device
+    dist.destroy_process_group()  # not after an error: it would wait for processes that have gone

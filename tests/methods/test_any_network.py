@@ -1,0 +1,134 @@
+"""Contrastive deep supervision around networks of other families: stages, a few steps, and what remains afterwards."""
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from cds_lib import ContrastiveDeepSupervision
+from cds_lib.errors import UsageError
+from cds_lib.models import forward_stages, stage_taps
+
+SMALL_VIT = {"img_size": 48, "depth": 4}
+SMALL_SWIN = {"img_size": 64, "window_size": 4, "embed_dim": 24, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8)}
+# Name -> what timm is told besides, images (height, width), resolutions of the taps.
+NETWORKS = {
+    "test_resnet": ({}, (65, 71), [(17, 18), (9, 9), (5, 5), (3, 3)]),
+    "convnext_atto": ({}, (65, 71), [(16, 17), (8, 8), (4, 4), (2, 2)]),
+    "mobilenetv3_small_050": ({}, (65, 71), [(17, 18), (9, 9), (5, 5), (3, 3)]),
+    "test_efficientnet": ({}, (65, 71), [(17, 18), (9, 9), (5, 5), (3, 3)]),
+    "regnetx_002": ({}, (65, 71), [(17, 18), (9, 9), (5, 5), (3, 3)]),
+    "vit_tiny_patch16_224": (SMALL_VIT, (48, 48), [(3, 3)] * 4),
+    "swin_tiny_patch4_window7_224": (SMALL_SWIN, (64, 64), [(16, 16), (8, 8), (4, 4), (2, 2)]),
+}
+LABELS = torch.tensor([1, 0])
+
+
+def make(name, classes=3):
+    torch.manual_seed(0)
+    return timm.create_model(name, num_classes=classes, **NETWORKS[name][0])
+
+
+def images(name, count):
+    return torch.randn(count, 3, *NETWORKS[name][1], generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_taps_steps_and_the_network_that_remains(name):
+    backbone = make(name)
+    model = ContrastiveDeepSupervision(backbone, num_classes=3)
+    sizes = NETWORKS[name][2]
+    assert model.taps == (1, 2, 3, 4) and list(model.heads) == ["1", "2", "3"]
+
+    maps, _ = forward_stages(backbone, images(name, 2), model.indices)
+    assert [tuple(m.shape[2:]) for m in maps] == sizes
+    assert [m.shape[1] for m in maps] == list(stage_taps(backbone).channels)
+    z, logits = model.embed(images(name, 4))
+    assert z.shape == (4, 4, stage_taps(backbone).pooled) and logits.shape == (4, 3)
+    torch.testing.assert_close(z.norm(dim=-1), torch.ones(z.shape[:2]))
+
+    view1, view2 = images(name, 4).split(2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+    totals = []
+    for _ in range(4):
+        loss = sum(model(view1, view2, LABELS).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        totals.append(loss.item())
+    assert totals[-1] < 0.8 * totals[0]
+    assert [key for key, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()] == []
+
+    plain = make(name)
+    plain.load_state_dict(model.backbone.state_dict(), strict=True)
+    with torch.no_grad():
+        assert torch.equal(model.eval()(view1), plain.eval()(view1))
+
+
+def test_all_stages_are_taps_where_there_are_three():
+    with torch.device("meta"):
+        model = ContrastiveDeepSupervision("levit_128s", num_classes=3)
+    assert model.taps == (1, 2, 3) and list(model.heads) == ["1", "2"]
+
+
+def captured(module):
+    """What a module returns in the next pass."""
+    found = []
+    module.register_forward_hook(lambda _module, _inputs, output: found.append(output.detach()))
+    return found
+
+
+def test_the_maps_of_a_transformer_are_its_image_tokens_in_their_places():
+    """Row by row, without the class token."""
+    backbone = make("vit_tiny_patch16_224").eval()
+    blocks = [captured(backbone.blocks[index]) for index in stage_taps(backbone).indices]
+    maps, _ = forward_stages(backbone, images("vit_tiny_patch16_224", 2), stage_taps(backbone).indices)
+    for (tokens,), found in zip(blocks, maps, strict=True):
+        assert tokens.shape == (2, 1 + 9, 192)
+        for row, column in ((0, 0), (0, 2), (2, 1)):
+            assert torch.equal(found[:, :, row, column], tokens[:, 1 + 3 * row + column])
+
+
+def test_the_maps_of_channels_last_stages_are_turned():
+    backbone = make("swin_tiny_patch4_window7_224").eval()
+    stages = [captured(layer) for layer in backbone.layers]
+    maps, _ = forward_stages(backbone, images("swin_tiny_patch4_window7_224", 2), stage_taps(backbone).indices)
+    for (stage,), found in zip(stages, maps, strict=True):
+        assert torch.equal(found, stage.permute(0, 3, 1, 2))
+
+
+def test_channels_last_memory_changes_no_loss():
+    model = ContrastiveDeepSupervision(make("regnetx_002"), num_classes=3)
+    view1, view2 = images("regnetx_002", 4).split(2)
+    before = model(view1, view2, LABELS)
+    layout = {"memory_format": torch.channels_last}
+    after = model.to(**layout)(view1.to(**layout), view2.to(**layout), LABELS)
+    for key, value in before.items():
+        torch.testing.assert_close(after[key], value, rtol=1e-4, atol=1e-4)
+
+
+def test_pre_trained_weights_stay_as_they_are():
+    backbone = make("regnetx_002")
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    ContrastiveDeepSupervision(backbone, num_classes=3)
+    assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "arguments", "sentence"),
+    [
+        ("convnext_atto", {"taps": (1, 5)}, r"taps must be increasing stages from 1 to 4, not \[1, 5\]\."),
+        ("levit_128s", {"taps": (1, 2, 3, 4)}, r"taps must be increasing stages from 1 to 3, not \[1, 2, 3, 4\]\."),
+        ("resnet19", {}, "timm has no model 'resnet19': see timm.list_models"),
+        (nn.Sequential(nn.Linear(2, 3)), {}, "Sequential does not report stage features; use a timm network"),
+        ("test_byobnet", {"cross_entropy_views": 3}, "cross_entropy_views must be 1 or 2, not 3"),
+    ],
+)
+def test_mistakes_are_one_sentence(backbone, arguments, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        ContrastiveDeepSupervision(backbone, num_classes=3, **arguments)
+
+
+def test_a_network_of_other_classes_is_named():
+    with pytest.raises(UsageError, match=r"has 3 classes, not 10: .* its reset_classifier\(10\)"):
+        ContrastiveDeepSupervision(make("regnetx_002"), num_classes=10)

@@ -1,0 +1,90 @@
+"""A sweep for the fault tests: the smallest with a teacher and a student, run as a user runs it.
+
+`python sweeps.py RUN-ALL-ARGUMENTS` is `python -m cds_lib` with one more table, `faults`, of four runs of a second.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from cds_lib import cli
+from cds_lib.study import settings
+from cds_lib.study.grids import Cell
+from cds_lib.study.tables import TABLES, Table
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def small(spec, epochs=3):
+    return replace(spec, budget=replace(spec.budget, train_size=40, val_size=20, batch_size=20, epochs=epochs))
+
+
+def build(profile, seeds):
+    """KD and its teacher, and two runs that need nothing."""
+    cells = []
+    for method in ("baseline", "dsn", "kd"):
+        runs = [small(settings.supervised("smoke", "cifar10", "resnet18", method, seed)) for seed in seeds]
+        if method == "kd":
+            teachers = [small(settings.supervised("smoke", "cifar10", "resnet18", "cds", seed), 2) for seed in seeds]
+            runs = [
+                replace(run, setting="distill", parent=teacher) for run, teacher in zip(runs, teachers, strict=True)
+            ]
+        names = ("cifar10", "resnet18")
+        reference = None if method == "baseline" else (*names, "baseline", "supervised")
+        cells.append(Cell(*names, method, "supervised", "test_top1_last", None, tuple(runs), reference))
+    return cells
+
+
+TABLE = Table("faults", "Faults", "Does it survive?", "nothing published", build)
+RUNS = TABLE.runs("smoke", (0,))
+
+
+HISTORY = "epoch,lr,train_loss,images_per_second,test_top1,seconds\n1,0.1,2.3,900.0,,1.5\n2,0.1,2.2,900.0,,1.5\n"
+HISTORY += "3,0.1,2.1,900.0,11.5,1.5\n"
+DATA = {"kind": "standin", "complete": False, "verified": False, "train": 40, "test": 20, "sha256": "0" * 64}
+
+
+def pretend(store, spec, number):
+    """The files of a finished run whose top-1 is 10 + `number`, as a training leaves them."""
+    folder = store.run_dir(spec.id)
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
+    status = {"state": "done", "error": None, "started": "2026-01-02T10:00:00+00:00", "finished": None, "data": DATA}
+    status |= {"machine": "Linux", "device": "cpu", "code": "0123456789ab", "versions": {"torch": "2.9"}}
+    (folder / "status.json").write_text(json.dumps(status))
+    epochs = spec.budget.epochs
+    (folder / "history.csv").write_text("".join(HISTORY.splitlines(True)[: epochs + 1]))
+    metrics = {"test_top1_last": 10.0 + number, "test_top1_best": 12.0 + number, "epochs": epochs, "seconds": 4.5}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "model.pt").write_bytes(b"weights")
+
+
+def start(results, *arguments, **options):
+    """`run-all` on `results` in a process group of its own, its output on a pipe."""
+    command = [sys.executable, str(Path(__file__).resolve()), "run-all", "--only", "faults", "--results", str(results)]
+    return subprocess.Popen(
+        [*command, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+
+
+def finish(results, *arguments, **options):
+    """`start`, waited for; returns (exit code, output)."""
+    process = start(results, *arguments, **options)
+    output, _ = process.communicate(timeout=200)
+    assert "Traceback" not in output, output
+    return process.returncode, output
+
+
+if __name__ == "__main__":
+    TABLES[TABLE.name] = TABLE
+    sys.exit(cli.main())

@@ -1,0 +1,160 @@
+"""The table of deviations: which runs it shares, what each switch switches, what its notebook shows."""
+
+import inspect
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from cds_lib.methods import DistilledCDS
+from cds_lib.models import create_backbone, stage_taps
+from cds_lib.study import ablations, deviations, formats, report
+from cds_lib.study.session import open_study
+from cds_lib.study.store import Store
+from cds_lib.study.tables import TABLES
+
+TABLE = TABLES["deviations"]
+MINI = Path(__file__).parents[2] / "results" / "mini"
+
+
+def cells(profile, seeds=(0,)):
+    return {cell.key[2:]: cell for cell in TABLE.cells(profile, seeds) if cell.dataset == "cifar100"}
+
+
+@pytest.mark.parametrize("profile", ["smoke", "mini", "paper"])
+def test_default_runs_are_those_of_other_tables_and_only_switched_ones_are_new(profile):
+    others = {run.id for name, table in TABLES.items() if name != "deviations" for run in table.runs(profile, (0, 1))}
+    for cell in TABLE.cells(profile, (0, 1)):
+        ids = {spec.id for spec in cell.specs}
+        assert len(ids) == 2
+        shared = cell.reference is None or cell.dataset == "imagenet"
+        assert ids <= others if shared else not ids & others, cell.key
+    new = {run.id for run in TABLE.runs(profile, (0,))} - others
+    assert len(new) == 14
+
+
+def test_finished_runs_of_the_miniature_are_found():
+    specs = [cells("mini")[key].specs[0] for key in (("baseline", "supervised"), ("cds", "supervised"))]
+    assert all(Store(MINI).is_done(spec.id) for spec in specs)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "mini", "paper"])
+def test_every_switch_changes_one_thing(profile):
+    found = cells(profile)
+    changed = {}
+    for (row, _), cell in found.items():
+        if cell.reference is None:
+            continue
+        ours, default = (asdict(c.specs[0]) for c in (cell, found[cell.reference[2:]]))
+        for part in ("options", "budget"):
+            both = {**dict.fromkeys(default[part]), **ours[part]}
+            for name in both:
+                if ours[part].get(name) != default[part].get(name):
+                    changed.setdefault(row, {})[name] = ours[part].get(name)
+        assert {k: v for k, v in ours.items() if k not in ("options", "budget")} == {
+            k: v for k, v in default.items() if k not in ("options", "budget")
+        }
+    weight = {"paper": 0.1, "smoke": 0.1, "mini": 1.0}[profile]
+    cutout, how = (False, "without") if profile == "paper" else (True, "with")
+    matched = changed.pop("cds_kd_mse_matched")
+    assert matched.keys() == {"feature_loss", "feature_weight"}
+    assert changed == {
+        "baseline_two_views": {"views": 2},
+        f"baseline_{how}_cutout": {"cutout": cutout},
+        f"cds_{how}_cutout": {"cutout": cutout},
+        "cds_two_ce_views": {"cross_entropy_views": 2},
+        "cds_three_taps": {"taps": [1, 2, 3]},
+        "cds_weight_tenth": {"weight": pytest.approx(weight / 10)},
+        "cds_weight_third": {"weight": pytest.approx(weight / 3, rel=1e-5)},
+        "cds_weight_triple": {"weight": pytest.approx(weight * 3)},
+        **{f"cds_temperature_{t}": {"temperature": t} for t in (0.1, 0.2, 0.5)},
+        "cds_kd_teacher_train": {"teacher_mode": "train"},
+        "cds_kd_mse": {"feature_loss": "mse"},
+    }
+
+
+@pytest.mark.parametrize("profile", ["smoke", "mini"])
+def test_the_matched_mean_square_equals_the_frobenius_norm_at_distance_1(profile):
+    spec = cells(profile)["cds_kd_mse_matched", "distill"].specs[0]
+    teacher = create_backbone(spec.parent.model, 2, width=spec.parent.budget.width)
+    rows, dimensions = 2 * spec.budget.batch_size, stage_taps(teacher).pooled
+    default = inspect.signature(DistilledCDS).parameters["feature_weight"].default
+    squares = rows * 1.0  # each row at distance 1
+    assert spec.options["feature_weight"] * squares / (rows * dimensions) == pytest.approx(default * squares**0.5)
+
+
+def test_stems_are_compared_method_by_method():
+    rows = [cell for cell in TABLE.cells("mini", (0,)) if cell.dataset == "imagenet"]
+    assert [(cell.method, cell.setting, cell.reference and cell.reference[2:]) for cell in rows] == [
+        ("baseline", "supervised", None),
+        ("cds", "supervised", None),
+        ("baseline", "supervised_no_max_pool", ("baseline", "supervised")),
+        ("cds", "supervised_no_max_pool", ("cds", "supervised")),
+    ]
+    for cell in rows[2:]:
+        default = next(other for other in rows if other.method == cell.method)
+        budget = replace(cell.specs[0].budget, stem=default.specs[0].budget.stem)
+        assert replace(cell.specs[0], budget=budget) == default.specs[0]
+
+
+def test_rows_have_words_and_no_claims():
+    for profile in ("mini", "paper"):
+        for cell in TABLE.cells(profile, (0,)):
+            assert cell.method in formats.NAMES and cell.paper is None
+    names = [formats.NAMES[switch.row] for switch in ablations.SWITCHES]
+    assert len(set(names)) == len(names)
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Three seeds: Cutout hurts, temperature 0.5 is undecided, the other switches were not run."""
+    study = open_study("deviations", profile="mini", results=str(tmp_path))
+    values = {"cds": (30, 31, 32), "cds_with_cutout": (28, 29.1, 29.9), "cds_temperature_0.5": (29, 31, 33)}
+    for cell in study.table.cells("mini", study.seeds):
+        for spec, value in zip(
+            cell.specs, values.get(cell.method, ()) if cell.dataset == "cifar100" else (), strict=False
+        ):
+            folder = study.store.run_dir(spec.id)
+            folder.mkdir(parents=True)
+            (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
+            metrics = {"test_top1_last": value, "test_top1_best": value + 0.5}
+            (folder / "metrics.json").write_text(json.dumps(metrics))
+    return study
+
+
+def test_the_table_is_paired_with_the_default_and_says_so(study):
+    frame = study.frame().set_index("method")
+    row = frame.loc["cds_with_cutout"]
+    assert row["baseline_delta"] == pytest.approx(-2.0) and row["verdict"] == "no published claim"
+    assert frame.loc["cds_three_taps", "verdict"] == "not run"
+    text = report.write_table(study.frame(), study.table, study.store.root)["md"].read_text(encoding="utf-8")
+    assert "difference to the default [95 % CI]" in text and "to baseline" not in text
+    assert "| CDS, with Cutout | – | 29.00 ± 0.95 (3) | 29.50 ± 0.95 | −2.00 [" in text
+
+
+def test_the_conclusion_names_what_changed_and_what_chance_would_give(study):
+    text = deviations.conclusion(study).data
+    assert "2 switches have 3 seeds or more; the 95 % interval of 1 leaves out zero: cifar100" in text
+    assert "cifar100, from scratch: CDS, with Cutout −2.00 [" in text
+    assert "give 0.1 such switches" in text
+    assert "adds 0.50 points on average over the 3 rows that were run, and 0.50 at most" in text
+    smoke = open_study("deviations", profile="smoke", results=str(study.store.root))
+    assert "that the code runs and nothing else" in deviations.conclusion(smoke).data
+
+
+def test_the_figure_has_a_line_for_every_switch_run_or_not(study):
+    picture = deviations.differences(study).data
+    for row in deviations.switched_rows(study)["method"]:
+        assert formats.method_name(row) in picture
+    assert (study.store.root / "figures" / "deviations_differences.svg").stat().st_size > 10_000
+    assert "not run" in picture and "without max-pool, as released" in picture
+
+
+def test_the_documented_table_is_the_pages():
+    shown = deviations.documented_table().data
+    headings, *lines = deviations.documented()
+    assert headings == ["id", "poster or paper", "released code", "this study by default", "can it matter?"]
+    assert [line[0] for line in lines] == [f"D{number}" for number in range(1, 32)]
+    assert shown.count("<tr>") == 32 and shown.count('scope="row"') == 31
+    assert "<code>teacher_mode=&quot;train&quot;</code>" in shown and "`" not in shown

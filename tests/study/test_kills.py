@@ -1,0 +1,126 @@
+"""A sweep that is killed at random moments, again and again, ends with the results of one that never was.
+
+As many kills as fit into half a minute; CDS_KILLS=50 asks for that many, CDS_KILLS_SEED=1 for other moments.
+"""
+
+import contextlib
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from cds_lib.files import is_locked
+from cds_lib.study.store import Store
+
+sys.path.insert(0, str(Path(__file__).parent))
+import sweeps  # noqa: E402
+
+TIMINGS = {"seconds", "images_per_second", "peak_memory_mib"}
+KILLS = int(os.environ.get("CDS_KILLS", "0"))
+SEED = int(os.environ.get("CDS_KILLS_SEED", "0"))
+SECONDS = 30.0
+
+
+def outcome(results):
+    """Everything a sweep is for, as text, without what was measured by the clock."""
+    store = Store(results)
+    found = {path.name: path.read_bytes() for path in sorted((results / "tables").iterdir())}
+    assert found.keys() == {"faults.csv", "faults.md", "faults.tex"}
+    for spec in sweeps.RUNS:
+        folder = store.run_dir(spec.id)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        found[f"{spec.id} metrics"] = json.dumps({k: v for k, v in metrics.items() if k not in TIMINGS})
+        with open(folder / "history.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        found[f"{spec.id} history"] = [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
+        found[f"{spec.id} spec"] = (folder / "spec.json").read_bytes()
+        found[f"{spec.id} split"] = (folder / "split.npz").read_bytes()
+        assert store.status(spec.id)["state"] == "done"
+        assert "Traceback" not in (folder / "log.txt").read_text()
+    assert not list(results.rglob(".*.part"))
+    return found
+
+
+def training(results):
+    """Process ids of the workers that hold a run now."""
+    locks = [lock for lock in results.glob("runs/*/.lock") if is_locked(lock)]
+    return [int(words[1]) for words in (lock.read_text().split() for lock in locks) if len(words) > 1]
+
+
+def members(group):
+    """Living processes of a process group; the leader alone where there is no /proc."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, its_group = path.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue  # it has just ended
+        if int(its_group) == group and state != "Z":
+            found.append(int(path.parent.name))
+    return sorted(found) or [group]
+
+
+def begun(process, results):
+    """Wait until a run is trained (or the sweep has ended); returns the time of that."""
+    end = time.monotonic() + 120
+    while not training(results) and process.poll() is None:
+        assert time.monotonic() < end, "no run was begun"
+        time.sleep(0.01)
+    return time.monotonic()
+
+
+def shoot(process, results, kind, chance):
+    """Kill -9 the whole group, the parent, a worker, or any process of the group."""
+    workers = training(results)
+    if kind == "group":
+        os.killpg(process.pid, signal.SIGKILL)
+    elif kind == "worker" and workers:
+        os.kill(chance.choice(workers), signal.SIGKILL)
+    elif kind == "any":
+        os.kill(chance.choice(members(process.pid)), signal.SIGKILL)
+    else:
+        process.kill()
+
+
+def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_never_was(tmp_path):
+    chance = random.Random(SEED)
+    process = sweeps.start(tmp_path / "undisturbed", "--jobs", "2")
+    first = begun(process, tmp_path / "undisturbed")
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    expected = outcome(tmp_path / "undisturbed")
+
+    began, kills, finished = time.monotonic(), [], 0
+    training_takes = began - first
+    results = tmp_path / "killed"
+    while len(kills) < KILLS or (not KILLS and (time.monotonic() - began < SECONDS or len(kills) < 2)):
+        process = sweeps.start(results, "--jobs", "2", "--retry-failed")
+        kind = chance.choice(("group", "group", "parent", "parent", "worker", "any"))
+        if chance.random() < 0.9:  # else it is killed while it starts
+            begun(process, results)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            missing = [spec for spec in sweeps.RUNS if not Store(results).is_done(spec.id)]
+            process.wait(chance.uniform(0, training_takes * len(missing) / len(sweeps.RUNS)))
+        if process.poll() is None:
+            shoot(process, results, kind, chance)
+            kills.append(kind)
+            print(f"{len(kills)}: {kind}", end=", ", flush=True)
+        output, _ = process.communicate(timeout=200)
+        assert "Traceback" not in output, output
+        end = time.monotonic() + 30
+        while training(results):
+            assert time.monotonic() < end, "a worker has outlived its sweep"
+            time.sleep(0.01)
+        if process.returncode == 0:
+            assert outcome(results) == expected
+            finished += 1
+            results = tmp_path / f"killed {finished}"
+    code, output = sweeps.finish(results, "--jobs", "2", "--retry-failed")
+    assert code == 0, output
+    assert outcome(results) == expected
+    print(f"{finished + 1} sweeps ended as the undisturbed one")

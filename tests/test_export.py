@@ -1,0 +1,135 @@
+"""Exported networks load where they should, as themselves; what cannot be exported is one sentence."""
+
+import json
+import re
+
+import pytest
+import timm
+import torch
+
+import cds_lib
+from cds_lib.cli import main
+from cds_lib.errors import UsageError
+from cds_lib.methods import create_method
+from cds_lib.models import create_backbone
+from cds_lib.study import settings
+from cds_lib.study.store import Store
+from cds_lib.training import checkpoint
+
+
+def visible(network):
+    """Statistics and a classifier that no untrained network has."""
+    torch.manual_seed(1)
+    for name, tensor in network.state_dict().items():
+        if name.endswith(("running_mean", "fc.weight")):
+            tensor.normal_(std=0.1)
+    return network
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "mobilenetv3_small_050"])
+def test_timm_loads_what_was_exported(tmp_path, name):
+    torch.manual_seed(0)
+    model = cds_lib.ContrastiveDeepSupervision(name, num_classes=7)
+    visible(model.backbone).to(memory_format=torch.channels_last)
+    cds_lib.export_backbone(model, tmp_path / "new" / "network.pt")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["network.pt"]
+    plain = timm.create_model(name, num_classes=7, checkpoint_path=str(tmp_path / "new" / "network.pt")).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(plain(images), model.eval()(images))
+    weights = torch.load(tmp_path / "new" / "network.pt", weights_only=True)
+    assert not any(tensor.requires_grad for tensor in weights.values())
+    plain.load_state_dict(weights, strict=True)
+
+
+def test_what_cannot_be_exported_leaves_no_file(tmp_path):
+    model = cds_lib.ContrastiveDeepSupervision("test_byobnet", num_classes=2)
+    with pytest.raises(UsageError, match="ByobNet has no backbone"):
+        cds_lib.export_backbone(model.backbone, tmp_path / "network.pt")
+    for name in ("network.safetensors", "network.npz"):
+        with pytest.raises(UsageError, match=r"another format: let the name end in \.pt"):
+            cds_lib.export_backbone(model, tmp_path / name)
+    with pytest.raises(OSError):
+        (tmp_path / "file").write_text("in the way")
+        cds_lib.export_backbone(model, tmp_path / "file" / "network.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def finished(store, spec, classes, weights=True):
+    """A run as if it had been trained."""
+    torch.manual_seed(0)
+    budget = spec.budget
+    method = create_method(
+        spec.method, create_backbone(spec.model, classes, stem=budget.stem, width=budget.width), classes, spec.options
+    )
+    visible(method.backbone)
+    folder = store.run_dir(spec.id)
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
+    (folder / "metrics.json").write_text("{}")
+    if weights:
+        checkpoint.save(store.model(spec.id), {"method": method.state_dict(), "spec": spec.canonical})
+    return method.eval()
+
+
+@pytest.mark.parametrize(
+    ("profile", "dataset", "model", "loader"),
+    [
+        ("mini", "cifar100", "resnet18", "create_backbone"),  # a stem and a width that timm does not have
+        ("paper", "imagenet", "resnet18", "timm.create_model"),
+    ],
+)
+def test_the_lines_that_the_command_prints_load_the_run(tmp_path, capsys, profile, dataset, model, loader):
+    store, out = Store(tmp_path / "results"), tmp_path / "it's.pt"
+    spec = settings.supervised(profile, dataset, model, "cds", 0)
+    classes = {"cifar100": 100, "imagenet": 1000}[dataset]
+    method = finished(store, spec, classes)
+    assert main(["export", spec.id, str(out), "--profile", profile, "--results", str(store.root)]) == 0
+    said = capsys.readouterr().out
+    assert f"the network of run {spec.id} ({dataset} {model} cds seed 0)" in said
+    lines = re.findall(r"^ {4}(.+)$", said, re.M)
+    assert loader in " ".join(lines)
+    names: dict = {}
+    exec("\n".join(lines), names)
+    side = int(re.search(r"\(B, 3, (\d+), \1\)", said)[1])
+    assert side == spec.budget.image_size
+    images = torch.randn(2, 3, side, side)
+    with torch.no_grad():
+        assert torch.equal(names["network"](images), method.backbone(images))
+
+
+def test_the_network_names_of_timm(tmp_path):
+    from cds_lib.study.export import loading
+
+    spec = settings.supervised("paper", "imagenet", "preactresnet18", "baseline", 0)
+    assert '"resnetv2_18", num_classes=1000' in loading(spec, "x.pt")[1]
+    without_pool = settings.supervised("paper", "imagenet", "resnet18", "cds", 0, settings.NO_MAX_POOL)
+    assert 'stem="imagenet_no_max_pool", width=1)' in loading(without_pool, "x.pt")[2]
+
+
+def test_runs_that_cannot_be_exported_are_one_sentence(tmp_path, capsys):
+    store, out = Store(tmp_path / "results"), tmp_path / "network.pt"
+    bare = settings.supervised("mini", "cifar100", "resnet18", "baseline", 0)
+    finished(store, bare, 100, weights=False)
+    detector = settings.detector("smoke", "retinanet", "cds", 0)
+    folder = store.run_dir(detector.id)
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_text(json.dumps(detector.to_dict()))
+    (folder / "metrics.json").write_text("{}")
+    for run, sentence in (
+        ("0123456789ab", "There is no finished run '0123456789ab' in"),
+        (bare.id, "The weights of run"),
+        (detector.id, f"is a detector: export {detector.parent.id}, the run that trained its backbone"),
+    ):
+        assert main(["export", run, str(out), "--results", str(store.root)]) == 2
+        error = capsys.readouterr().err
+        assert sentence in error and error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_pre_training_says_that_its_classifier_was_not_trained(tmp_path, capsys):
+    store = Store(tmp_path / "results")
+    spec = settings.contrastive("smoke", "supcon", 0).parent
+    finished(store, spec, 1000)
+    assert main(["export", spec.id, str(tmp_path / "network.pt"), "--results", str(store.root)]) == 0
+    assert "the classifier was never trained" in capsys.readouterr().out

@@ -1,0 +1,225 @@
+"""What two processes compute together, and what one of them computes alone on the same batches.
+
+Run by `test_distributed.py` in two processes, as `python two_processes.py FILE` with torchrun's environment variables;
+the first one writes all results to FILE.
+"""
+
+import copy
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from cds_lib.data.batches import Batches
+from cds_lib.data.coco import CocoImage
+from cds_lib.data.detection_batches import DetectionBatches, detection_evaluation
+from cds_lib.evaluation.accuracy import evaluate
+from cds_lib.evaluation.detection import evaluate_detection
+from cds_lib.methods import ContrastiveDeepSupervision, create_method
+from cds_lib.models import create_backbone, create_detector
+from cds_lib.study.spec import Budget
+from cds_lib.training.distributed import Group, joined
+from cds_lib.training.loop import fit
+
+CPU = torch.device("cpu")
+CLASSES = 4
+TRAINING_LABELS = torch.arange(16) % CLASSES
+TEACHERS = {"cds_kd": "cds", "sskd": "sskd_teacher"}  # the others take any method
+# name of the case -> method, options, whether CDS gathers, whether some images have no label
+METHODS = {
+    **{name: (name, {}, True, False) for name in "baseline dsn dks dhm linear supcon cds cds_simclr cds_kd kd".split()},
+    **{name: (name, {}, True, False) for name in "at rkd sp cc crd sskd_teacher sskd okd".split()},
+    "byol": ("byol", {"epochs": 3, "hidden": 16, "dimensions": 8}, True, False),
+    "cds_kd_mse": ("cds_kd", {"feature_loss": "mse"}, True, False),
+    "cds_unlabelled": ("cds", {}, True, True),
+    "cds_released": ("cds", {}, False, False),
+    "cds_kd_released": ("cds_kd", {}, False, False),
+}
+
+
+def budget(**changes):
+    values = {
+        "source": "standin", "image_size": 8, "stem": "cifar", "width": 0.0625, "train_size": None, "val_size": 0,
+        "epochs": 4, "batch_size": 8, "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "cosine",
+        "milestones": None, "warmup_epochs": 1, "eval_every": 2, "precision": "fp32", "cutout": True,
+    }  # fmt: skip
+    return Budget(**{**values, **changes})
+
+
+def backbone():
+    return create_backbone("resnet18", CLASSES, width=0.0625)
+
+
+def fixed_norms(method):
+    """The method in training mode, its batch norms with fixed statistics: those of a batch are each process's own."""
+    method.train()
+    for module in method.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    return method
+
+
+def make(name, options):
+    teacher = None
+    if name in "kd at rkd sp cc crd sskd_teacher sskd cds_kd".split():
+        torch.manual_seed(1)
+        inner = backbone()
+        teacher = create_method("baseline", copy.deepcopy(inner), CLASSES, {})
+        if name in TEACHERS:
+            teacher = create_method(TEACHERS[name], inner, CLASSES, {}, teacher)
+    torch.manual_seed(0)
+    method = create_method(name, backbone(), CLASSES, options, teacher)
+    if hasattr(method, "prepare"):
+        method.prepare(TRAINING_LABELS)
+    return fixed_norms(method)
+
+
+def steps(case, group):
+    """Two steps of SGD, on seven images and on five: the terms and gradients of each, what is left in the end."""
+    name, options, gathers, unlabelled = METHODS[case]
+    method = make(name, options)
+    group.join(method, budget(gather=gathers), CPU)
+    parallel = group.parallel(method, getattr(method, "classifies", True))
+    optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.001)
+    generator = torch.Generator().manual_seed(2)
+    torch.manual_seed(3)
+    terms, gradients = [], []
+    for total in (7, 5):
+        index = torch.randperm(16, generator=generator)[:total]
+        views = torch.randn(method.views, total, 3, 8, 8, generator=generator)
+        labels = TRAINING_LABELS[index].where(torch.arange(total) > 3, -1) if unlabelled else TRAINING_LABELS[index]
+        own = group.share.of(total)
+        more = {"index": index} if getattr(method, "needs_index", False) else {}
+        count = group.begin_step(total)
+        losses = parallel(*views[:, own], labels=labels[own], **more)
+        group.weighed(sum(losses.values())).backward()
+        means = group.sum(torch.stack([loss.detach() for loss in losses.values()]) * (count / total))
+        terms.append(dict(zip(losses, means.tolist(), strict=True)))
+        gradients.append({k: p.grad.clone() for k, p in method.named_parameters() if p.grad is not None})
+        optimizer.step()
+        optimizer.zero_grad()
+    return {"terms": terms, "gradients": gradients, "state": copy.deepcopy(method.state_dict())}
+
+
+def released_terms(case):
+    """The terms of the first step when each process contrasts its own images: the mean of what each has alone."""
+    name, options, _, _ = METHODS[case]
+    generator = torch.Generator().manual_seed(2)
+    index = torch.randperm(16, generator=generator)[:7]
+    views = torch.randn(2, 7, 3, 8, 8, generator=generator)
+    parts = [
+        (len(own), make(name, options)(*views[:, own], labels=TRAINING_LABELS[index][own]))
+        for own in (torch.arange(4), torch.arange(4, 7))
+    ]
+    return {term: sum(count * part[term].item() for count, part in parts) / 7 for term in parts[0][1]}
+
+
+# -- a training, and going on with another number of processes ---------------------------------------------------------
+
+
+class Stopped(Exception):
+    pass
+
+
+class FixedNorms(ContrastiveDeepSupervision):
+    """CDS whose batch norms have fixed statistics."""
+
+    def forward(self, *views, labels):
+        fixed_norms(self)
+        return super().forward(*views, labels=labels)
+
+
+def training(group, path, stop_after=None):
+    """Four epochs of 21 images in batches of 8, 8 and 5, tested on five images; its rows and final weights."""
+    generator = torch.Generator().manual_seed(4)
+    images = torch.randint(256, (21, 3, 8, 8), generator=generator).to(torch.uint8)
+    labels = torch.arange(21) % CLASSES
+    tested = torch.randn(5, 3, 8, 8, generator=generator)
+    own = group.share.of(5)
+
+    def on_epoch(rows):
+        if len(rows) == stop_after:
+            raise Stopped
+
+    torch.manual_seed(0)
+    method = FixedNorms(backbone(), CLASSES)
+    try:
+        rows = fit(
+            method,
+            Batches(images, labels, batch_size=8, seed=5, share=group.share),
+            lambda network: evaluate(network, [(tested[own], labels[:5][own])], group.sum),
+            budget(gather=True),
+            device=CPU,
+            checkpoint_path=path,
+            on_epoch=on_epoch,
+            group=group,
+        )
+    except Stopped:
+        return None
+    return {"rows": rows, "state": copy.deepcopy(method.state_dict())}
+
+
+# -- detection ---------------------------------------------------------------------------------------------------------
+
+
+def coco_images(count):
+    random = np.random.default_rng(6)
+    return [
+        CocoImage(
+            i, None, random.integers(0, 256, (3, 64, 64), dtype=np.uint8), 64, 64,
+            np.array([[4, 6, 40, 44], [20, 10, 60, 50]], np.float32)[: 1 + i % 2], np.array([1, 2])[: 1 + i % 2],
+            np.array([1444, 1600], np.float32)[: 1 + i % 2], np.zeros(1 + i % 2, bool),
+        )
+        for i in range(count)
+    ]  # fmt: skip
+
+
+def detection(group, name, folder):
+    """An epoch of five images in batches of four and one, where the second process has none, and a test on three."""
+    torch.manual_seed(0)
+    network = create_backbone("resnet18", 4, stem="imagenet", width=0.125)
+    detector = create_detector(name, network, 2, channels=16, box_features=16, min_size=64)
+    images = coco_images(5)
+    tested = images[:3][group.share.of(3)]
+    torch.manual_seed(7)
+    rows = fit(
+        create_method("detection", detector, 2, {}),
+        DetectionBatches(images, batch_size=4, seed=0, device=CPU, workers=0, share=group.share),
+        lambda network: evaluate_detection(
+            network, detection_evaluation(tested, batch_size=2, device=CPU, workers=0), group.collect
+        ),
+        budget(epochs=1, lr=0.01, batch_size=4),
+        device=CPU,
+        checkpoint_path=folder / f"{name}-{group.world}.pt",
+        on_epoch=lambda rows: None,
+        group=group,
+    )
+    return {"rows": rows, "state": copy.deepcopy(detector.state_dict())}
+
+
+def main(file):
+    torch.set_num_threads(1)
+    with joined("cpu", timedelta(seconds=60)) as (group, _):
+        folder, alone = file.parent, Group()
+        results = {"methods": {case: steps(case, group) for case in METHODS}}
+        results["training"] = training(group, folder / "two.pt")
+        training(group, folder / "two-then-one.pt", stop_after=2)
+        if group.first:
+            training(alone, folder / "one-then-two.pt", stop_after=2)
+        group.collect([])  # the second process waits here for the checkpoint
+        results["one then two"] = training(group, folder / "one-then-two.pt")
+        results["detection"] = {name: detection(group, name, folder) for name in ("retinanet", "faster_rcnn")}
+        if group.first:
+            results["methods alone"] = {case: steps(case, alone) for case in METHODS}
+            results["released"] = {case: released_terms(case) for case in ("cds_released", "cds_kd_released")}
+            results["training alone"] = training(alone, folder / "one.pt")
+            results["two then one"] = training(alone, folder / "two-then-one.pt")
+            results["detection alone"] = {"retinanet": detection(alone, "retinanet", folder)}
+            torch.save(results, file)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
