@@ -182,7 +182,7 @@ def _scatter(axes: Axes, points: np.ndarray, labels: np.ndarray) -> None:
     for index in np.unique(labels):
         colour, marker = _of_class(int(index))
         x, y = points[labels == index].T
-        axes.plot(x, y, color=colour, marker=marker, ls="none", ms=2.6, mew=0, alpha=0.85)
+        axes.plot(x, y, color=colour, marker=marker, ls="none", ms=2.6, mew=0)
     axes.margins(0.05)
 
 
