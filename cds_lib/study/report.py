@@ -120,17 +120,22 @@ def by_seed(cell: Cell, metric: str, store: Store) -> dict[int, float]:
             numbers = _numbers(cell, spec, store)
             if numbers is None or (metric.startswith("test_ap_") and metric not in numbers):
                 continue
+            if metric not in numbers and cell.source != METRICS:
+                raise RunError(
+                    f"Run {spec.id} ({spec.label}) has no {metric!r} in its {cell.source}: "
+                    f"delete {store.run_dir(spec.id)} and run again."
+                )
             found[spec.seed] = float(numbers[metric] if metric in numbers else store.metric(spec.id, metric))
     return found
 
 
 def _numbers(cell: Cell, spec: RunSpec, store: Store) -> Mapping[str, float] | None:
-    """Everything that was measured of a finished run where the cell reads; None where that is missing."""
+    """Everything that was measured of a finished run where the cell reads; None if an analysis is missing."""
     if cell.source == METRICS:
         return store.metrics(spec.id)
     if cell.source == HISTORY:
         history = store.history(spec.id)
-        return None if history.empty else history.iloc[-1]
+        return history.iloc[-1] if len(history) else {}
     found = analyses.read(store, spec.id, cell.source)
     return found and found["values"]
 
