@@ -7,4 +7,5 @@ use_environment test
 cd "$cds_root"
 # Two single-threaded processes beat one with two threads; "-n 0" among the arguments turns them off.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-exec "$cds_python" -m pytest -n 2 "$@"
+# Tests of a group share what is costly to make: they run in the same process.
+exec "$cds_python" -m pytest -n 2 --dist loadgroup "$@"

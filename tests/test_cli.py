@@ -38,6 +38,7 @@ def command(*arguments, cwd=None, **environment):
         (["run-all", "--seeds", "0,x"], "Seeds must be whole numbers"),
         (["run-all", "--jobs", "-1"], "--jobs must be 1 or more"),
         (["run-all", "--processes", "0"], "--processes must be 1 or more"),
+        (["run-all", "--processes", "2", "--compile"], "--compile is for runs of one process"),
         (["run-all", "--jobs", "two"], "invalid int value: 'two'"),
         (["run-all", "--engine", "cloud"], "invalid choice: 'cloud'"),
         (["run-all", "--prof", "mini"], "unrecognized arguments"),

@@ -27,7 +27,9 @@ TORCH_FREE = [
     "cds_lib.data.registry",
     *(
         f"cds_lib.study.{name}"
-        for name in "spec store profiles tables published statistics formats report render costs dry_run".split()
+        for name in (
+            "spec store profiles tables analyses published statistics formats report render costs dry_run"
+        ).split()
     ),
 ]
 
@@ -194,6 +196,7 @@ def test_losses_know_tensors_only():
         ("methods", ["data", "training", "evaluation", "study"]),
         ("data", ["losses", "models", "methods", "training", "evaluation", "study"]),
         ("evaluation", ["study", "training"]),
+        ("analysis", ["study", "training", "methods", "data"]),
         ("training", ["study", "models", "data.registry", "data.sets"]),
     ],
 )

@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 import pandas as pd
-from IPython.display import SVG
+from IPython.display import HTML, SVG
 
 from cds_lib.study import analyses, analysis_figures, formats
 from cds_lib.study.grids import Cell
-from cds_lib.study.measures import measure
+from cds_lib.study.measures import at_a_layer, measure
 from cds_lib.study.session import Session
 from cds_lib.study.views import save_and_show
+
+
+def findings(study: Session) -> HTML:
+    """What the differences to the baseline add up to over the layers, a sentence a measure and method."""
+    sentences = findings_of(study.frame())
+    return HTML(f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>")
+
+
+def findings_of(frame: pd.DataFrame) -> list[str]:
+    """The same as plain text: at how many layers the 95 % interval of the paired difference excludes zero."""
+    if frame["profile"].iloc[0] == "smoke":
+        return ["Smoke profile: these differences mean nothing."]
+    rows = frame.assign(measure=[at_a_layer(metric)[0] for metric in frame["metric"]])
+    found = []
+    for (_, method), part in rows[rows["baseline_delta"].notna()].groupby(["measure", "method"], sort=False):
+        measured = part[part["ci_low"].notna()]
+        title = f"{measure(part['metric'].iloc[0]).short}, {formats.method_name(method)}: "
+        if measured.empty:
+            found.append(title + "a single seed, which decides nothing.")
+            continue
+        above, below = (measured["ci_low"] > 0).sum(), (measured["ci_high"] < 0).sum()
+        found.append(
+            f"{title}of {len(measured)} layers, {above} clearly above the baseline, {below} clearly below, "
+            f"{len(measured) - above - below} undecided."
+        )
+    if not found:
+        return ["Nothing can be compared yet."]
+    return [
+        *found,
+        "Clearly: the 95 % interval of the paired difference excludes zero, with no correction for how many there are.",
+    ]
 
 
 def by_layer(study: Session) -> SVG:

@@ -37,6 +37,8 @@ def run_all(options: argparse.Namespace) -> int:
         raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
     if options.processes < 1:
         raise UsageError(f"--processes must be 1 or more, not {options.processes}.")
+    if options.compile and options.processes > 1:
+        raise UsageError("--compile is for runs of one process: leave it out, or --processes.")
     slurm = _slurm_options(options)
     store = Store(results_dir(profile, options.results).absolute())
     data_root = registry.data_root(options.data_root or None).absolute()

@@ -11,7 +11,7 @@ from itertools import groupby
 
 import pandas as pd
 
-from cds_lib.study import profiles, statistics
+from cds_lib.study import statistics
 from cds_lib.study.measures import measure, short_name
 from cds_lib.study.tables import Table
 
@@ -161,7 +161,7 @@ def notes(frame: pd.DataFrame, table: Table) -> list[str]:
     done, planned = finished(frame)
     seeds = int(frame["n_planned"].max())
     return [
-        profiles.describe(profile),
+        table.describe(profile),
         f"Metric: {metrics}; mean ± sample standard deviation over n seeds (planned: {seeds} a cell; {done} of "
         f"{planned} runs are finished).{best}",
         f"Differences are in {units}, paired by seed, with the 95 % t interval of their mean.",

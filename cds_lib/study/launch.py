@@ -46,6 +46,7 @@ def train(
     Args:
         processes: that the run is spread over, a GPU each where there are GPUs; each computes on as many threads as
             this process does.
+        compile_method: of a run on one process; several do not compile.
         workers: processes that decode images, of each of these.
 
     Raises:
@@ -63,7 +64,6 @@ def train(
         "data_root": str(data_root),
         "device": device,
         "threads": torch.get_num_threads(),
-        "compile_method": compile_method,
         "workers": workers,
     }
     with tempfile.TemporaryDirectory(prefix="cds-") as folder, socket.socket(socket.AF_UNIX) as server:
@@ -89,9 +89,10 @@ def train(
 def _start(processes: int, address: str) -> subprocess.Popen:
     package = str(Path(__file__).parents[2])
     paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        + ["-m", "cds_lib.study.rank", address],
+        # Slurm warns all processes of a job of its end with such a signal, which is for the launcher alone.
+        ["/bin/sh", "-c", "trap '' USR1 USR2; exec \"$@\"", "sh", *torchrun, "-m", "cds_lib.study.rank", address],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(torch.get_num_threads())},
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C reaches the whole group; the parent decides

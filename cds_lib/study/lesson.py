@@ -1,4 +1,4 @@
-"""The pictures and tables of the tutorials: the two views, the taps and heads, the terms of a training."""
+"""The pictures and tables of the tutorials: the two views, the taps and heads, the losses, the terms of a training."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ import torch
 from IPython.display import HTML, SVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor
 
 from cds_lib.data import augment, sets
 from cds_lib.methods import ContrastiveDeepSupervision
 from cds_lib.models import create_backbone, forward_stages, stage_taps
+from cds_lib.study import formats, report
 from cds_lib.study.figures import colour_and_marker, svg_text
 from cds_lib.study.session import Session
 from cds_lib.study.views import save_and_show
 
+_SIZE = 32  # pixels a side
+_AS_STORED = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
-def views(study: Session, count: int = 8, size: int = 32, seed: int = 0) -> SVG:
+
+def views(study: Session, count: int = 8) -> SVG:
     """`count` made images above their two augmented views, as the released CIFAR code would augment them."""
-    data = sets.load("cifar10", None, "standin", size)
-    images = torch.from_numpy(data.train_images[:count])
-    generator = torch.Generator().manual_seed(seed)
-    identity = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-    rows = {
-        "image": augment.normalise(images, **identity),
-        "view 1": augment.apply_view1(images, augment.draw_view1(count, size, generator), **identity),
-        "view 2": augment.apply_view2(images, augment.draw_view2(count, size, generator), **identity),
-    }
+    images, _ = _made_images(count)
+    view1, view2 = _two_views(images, **_AS_STORED)
+    rows = {"image": augment.normalise(images, **_AS_STORED), "view 1": view1, "view 2": view2}
     figure = Figure(figsize=(0.95 * count, 0.95 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), count)
     for line, (name, pictures) in zip(grid, rows.items(), strict=True):
@@ -40,7 +39,37 @@ def views(study: Session, count: int = 8, size: int = 32, seed: int = 0) -> SVG:
     return save_and_show(study, "views", figure, "Eight made images in a row, below each its view 1 and its view 2.")
 
 
-def taps_table(method: ContrastiveDeepSupervision | None = None, size: int = 32) -> HTML:
+def _made_images(count: int) -> tuple[Tensor, Tensor]:
+    """The first images of the ten-class stand-in, uint8 (count, 3, 32, 32), and their labels (count,)."""
+    data = sets.load("cifar10", None, "standin", _SIZE)
+    return torch.from_numpy(data.train_images[:count]), torch.from_numpy(data.train_labels[:count])
+
+
+def _two_views(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    view1 = augment.apply_view1(images, augment.draw_view1(len(images), _SIZE, generator), mean, std)
+    return view1, augment.apply_view2(images, augment.draw_view2(len(images), _SIZE, generator), mean, std)
+
+
+def batch(count: int = 16) -> tuple[Tensor, Tensor, Tensor]:
+    """View 1 and view 2 of made images, each (count, 3, 32, 32) and normalised, and their labels (count,)."""
+    images, labels = _made_images(count)
+    return *_two_views(images, augment.CIFAR_MEAN, augment.CIFAR_STD), labels.long()
+
+
+def losses_table(losses: Mapping[str, Tensor]) -> HTML:
+    """The named losses that a method returned, and their sum."""
+    values = {name: loss.item() for name, loss in losses.items()}
+    rows = [{"loss": name, "value": f"{value:.3f}"} for name, value in (values | {"sum": sum(values.values())}).items()]
+    return _shown(rows, "losses of one batch")
+
+
+def _shown(rows: list[dict[str, str]], label: str, below: str = "") -> HTML:
+    table = formats.scrolling(pd.DataFrame(rows).to_html(index=False, border=0), label)
+    return HTML(f'<figure class="table">{table}<figcaption>{below}</figcaption></figure>')
+
+
+def taps_table(method: ContrastiveDeepSupervision | None = None, size: int = _SIZE) -> HTML:
     """What is attached where: a row a stage, with the shapes that an image of `size` pixels has there.
 
     Without a method that of a full-size ResNet-18 with the stem for small images.
@@ -64,7 +93,24 @@ def taps_table(method: ContrastiveDeepSupervision | None = None, size: int = 32)
                 "embedding": taps.pooled if stage in method.taps else "",
             }
         )
-    return HTML(pd.DataFrame(rows).to_html(index=False, border=0))
+    network, heads = (sum(p.numel() for p in part.parameters()) for part in (method.backbone, method.heads))
+    below = f"The network alone has {network:,} parameters; the heads, which are dropped after training, {heads:,}."
+    return _shown(rows, "taps and heads", below)
+
+
+def result(study: Session) -> HTML:
+    """The accuracies of the two trainings; written to RESULTS/tables as csv, Markdown and LaTeX."""
+    frame = study.frame()
+    report.write_table(frame, study.table, study.store.root)
+    rows = [
+        {
+            "trained": "plain" if row["method"] == "baseline" else f"with {formats.method_name(row['method'])}",
+            "test accuracy after the last epoch (%)": "not run" if row["n"] == 0 else f"{row['mean']:.2f}",
+            "difference (points)": formats.difference(row["baseline_delta"], row["ci_low"], row["ci_high"]),
+        }
+        for _, row in frame.iterrows()
+    ]
+    return _shown(rows, "result", "One seed: the difference may be chance.")
 
 
 _TERMS = "Cross-entropy and contrastive loss of each tap against the epoch."

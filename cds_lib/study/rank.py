@@ -44,7 +44,6 @@ def _train(orders: dict[str, Any], news: connection.Connection) -> tuple[str, st
                 Store(orders["results"]),
                 Path(orders["data_root"]),
                 device=device,
-                compile_method=orders["compile_method"],
                 workers=orders["workers"],
                 on_progress=lambda epochs: news.send(("progress", epochs)) if group.first else None,
                 group=group,

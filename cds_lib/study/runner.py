@@ -97,9 +97,10 @@ def train_missing(
         raise UsageError(f"--jobs must be 1 or more, not {jobs}.")
     if not plan.missing:
         return {}
-    store.open_for_writing()
     if slurm is None:
-        jobs = min(jobs or local_engine.default_jobs(processes), len(plan.missing))
+        fitting = local_engine.default_jobs(processes)
+        jobs = min(jobs or fitting, len(plan.missing))
+    store.open_for_writing()
     with contextlib.ExitStack() as held:
         held.enter_context(store.lock())
         if slurm is None:

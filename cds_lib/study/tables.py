@@ -16,6 +16,7 @@ class Table:
     """A grid of runs with a name, the question it answers, and the source of its published numbers.
 
     reference: what its differences are taken to, in words.
+    protocol: what is run where that is the same in every profile; None: the profile says it.
     """
 
     name: str
@@ -24,6 +25,11 @@ class Table:
     source: str
     build: Callable[[str, tuple[int, ...]], list[Cell]]
     reference: str = "baseline"
+    protocol: str | None = None
+
+    def describe(self, profile: str) -> str:
+        """What is run under a profile, in words; shown wherever the numbers are."""
+        return self.protocol or profiles.describe(profile)
 
     def cells(self, profile: str, seeds: tuple[int, ...]) -> list[Cell]:
         """All cells under a profile, in print order; UsageError for an unknown profile."""
@@ -55,6 +61,8 @@ TABLES: dict[str, Table] = {
             question="What does contrastive deep supervision do, and what does a training with it look like?",
             source="nothing published: made images",
             build=grids.lesson,
+            protocol="The same in every profile: small made images, a narrow network, ten epochs, one seed. It shows "
+            "what a training looks like; its accuracies stand for nothing else.",
         ),
         Table(
             name="table1_cifar100",

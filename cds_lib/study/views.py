@@ -9,7 +9,7 @@ import pandas as pd
 from IPython.display import HTML, SVG
 from matplotlib.figure import Figure
 
-from cds_lib.study import figures, formats, profiles, published, report, settings
+from cds_lib.study import figures, formats, published, report, settings
 from cds_lib.study.session import Session
 from cds_lib.study.spec import RunSpec
 
@@ -58,8 +58,9 @@ def _heading(name: str) -> str:
 
 def plan(study: Session) -> HTML:
     """What the profile runs, and how much of it is there at this moment."""
-    state = f"Seeds: {', '.join(map(str, study.seeds))}. {study.plan().describe()}."
-    return HTML(f"<p>{escape(profiles.describe(study.profile))}</p><p>{escape(state)}</p>")
+    seeds = dict.fromkeys(spec.seed for spec in study.table.runs(study.profile, study.seeds))
+    state = f"{'Seeds' if len(seeds) > 1 else 'Seed'}: {', '.join(map(str, seeds))}. {study.plan().describe()}."
+    return HTML(f"<p>{escape(study.table.describe(study.profile))}</p><p>{escape(state)}</p>")
 
 
 def table(study: Session) -> HTML:

@@ -25,8 +25,8 @@ SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 AuthType=auth/munge
-# A job that is queued again waits for the credential of its last start to expire: 2 minutes if nothing is said.
-AuthInfo=socket={folder}/munge/socket,cred_expire=2
+# A job that is queued again waits for the credential of its last start to expire: 2 minutes, or 5 seconds at least.
+AuthInfo=socket={folder}/munge/socket,cred_expire=5
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres

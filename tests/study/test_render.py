@@ -7,7 +7,7 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from cds_lib.study import notebooks, render, report
+from cds_lib.study import formats, notebooks, render, report
 from cds_lib.study.notebooks import NotebookResult
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
@@ -21,9 +21,9 @@ def results(tmp_path):
     return tmp_path / "results"
 
 
-def executed(results, name="demo", *, profile="mini", error=None, ok=True):
+def executed(results, name="demo", *, profile="mini", error=None, ok=True, outputs=()):
     """An executed notebook as `notebooks.execute` leaves it."""
-    outputs = [
+    shown = [
         new_output("stream", name="stdout", text="[1/30] a run <b>x</b>\n"),
         new_output("stream", name="stderr", text="a warning\n"),
         new_output("display_data", data={"text/html": "<p>shown</p>", "text/plain": "HTML"}),
@@ -34,7 +34,7 @@ def executed(results, name="demo", *, profile="mini", error=None, ok=True):
         new_markdown_cell("# A title & <more>\n\nText with a [link](https://example.org).", id="title"),
         new_code_cell("steps = 1", id="parameters", metadata={"tags": ["parameters"]}),
         new_markdown_cell("## Result\n\n### Detail\n\n## Result", id="headings"),
-        new_code_cell("show_everything()", id="show", outputs=outputs),
+        new_code_cell("show_everything()", id="show", outputs=[*shown, *outputs]),
     ]
     if error:
         trace = ["\x1b[0;31mValueError\x1b[0m: <script>alert(1)</script>"]
@@ -151,6 +151,17 @@ def test_contents_lead_to_every_heading_once(results):
     assert "¶" not in page.get_text()
     assert page.find("h1").get_text() == "A title & "  # Markdown takes <more> for a tag
     assert page.title.get_text() == "A title & <more>"
+
+
+def test_every_table_scrolls_by_itself_once(results):
+    fill(results)
+    html = formats.html_table(report.read_table(TABLE.name, results), TABLE)
+    path = executed(results, outputs=[new_output("display_data", data={"text/html": html})])
+    page = soup_of(render.render_notebook(path, results / "html")["html"])
+    regions = page.main.find_all(attrs={"role": "region"})
+    assert [region["aria-label"] for region in regions] == ["table 1: Result", TABLE.title]
+    assert [region["tabindex"] for region in regions] == ["0", "0"]
+    assert [len(table.find_parents(class_="scroll")) for table in page.find_all("table")] == [1, 1]
 
 
 def test_a_failed_notebook_has_a_banner_that_leads_to_the_cell(results):

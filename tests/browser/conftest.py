@@ -1,0 +1,96 @@
+"""Headless Chromium, and a results folder of the smoke profile with pages to open in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from cds_lib.files import write_json
+from cds_lib.study import notebooks, render, runner
+from cds_lib.study.store import Store
+from cds_lib.study.tables import TABLES
+
+ROOT = Path(__file__).resolve().parents[2]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ARGUMENTS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+TRAINED_NETWORKS = ("resnet18", "preactresnet18")  # of Table 1; the others are rows that were not run
+
+# A notebook with everything that a page may have to show and that the study's own do not: every kind of output.
+FAILING = [
+    "import sys\nimport pandas as pd\nfrom IPython.display import SVG, display",
+    "print('\\n'.join(f'line {i}' for i in range(60)))\nprint('a warning', file=sys.stderr)",
+    "a_call_that_is_longer_than_any_screen_is_wide = [" + ", ".join(map(str, range(80))) + "]",
+    "display(pd.DataFrame([range(1000, 1012)]))",
+    "raise ValueError('\\x1b[31mred\\x1b[0m and \\x1b[34mblue\\x1b[0m')",
+]
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory):
+    """A smoke results folder: some runs, the pages of Table 1 and of a notebook that failed, and the index."""
+    folder = tmp_path_factory.mktemp("browser") / "results"
+    train_some(folder)
+    command = [sys.executable, "-m", "cds_lib", "report", "--only", "table1_cifar100", "--results", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=300)
+    add_failures(folder)
+    render.write_index(folder, "smoke")
+    return folder
+
+
+def train_some(folder):
+    """Ten runs of Table 1; and of the first notebook's two, which are in every profile, the longer one, committed."""
+    specs = [spec for spec in TABLES["table1_cifar100"].runs("smoke", (0,)) if spec.model in TRAINED_NETWORKS]
+    store = Store(folder)
+    assert runner.train_missing(runner.Plan((), tuple(specs), ()), store, folder / "no data", jobs=1) == {}
+    (_, longer) = TABLES["00_start_here"].runs("smoke", (0,))
+    shutil.copytree(ROOT / "results" / "mini" / "runs" / longer.id, store.run_dir(longer.id))
+
+
+def add_failures(folder):
+    """A notebook that failed, executed and rendered, and a failed run."""
+    cells = [new_markdown_cell("# A notebook that fails\n\n## Outputs", id="title")]
+    cells.append(new_code_cell('profile = "smoke"', id="parameters", metadata={"tags": ["parameters"]}))
+    cells += [new_code_cell(source, id=f"cell-{i}") for i, source in enumerate(FAILING)]
+    source = folder.parent / "repository" / "notebooks" / "failing.ipynb"
+    source.parent.mkdir(parents=True)
+    kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernelspec}), source)
+    executed = folder / "notebooks" / "failing.ipynb"
+    assert "ValueError" in notebooks.execute(source, executed, {"profile": "smoke"}).error
+    render.render_notebook(executed, folder / "html")
+    spec = TABLES["table1_cifar100"].runs("smoke", (1,))[0]
+    write_json(folder / "runs" / spec.id / "spec.json", spec.to_dict())
+    write_json(folder / "runs" / spec.id / "status.json", {"state": "failed", "error": "a sentence"})
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A Chromium with an empty profile, as a Playwright context; ended with the module, whatever happens."""
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.skip("no Chromium: install Debian's package chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    profile = tmp_path_factory.mktemp("chromium")
+    with playwright.sync_playwright() as driver:
+        context = driver.chromium.launch_persistent_context(
+            profile / "data",
+            executable_path=executable,
+            args=ARGUMENTS,
+            headless=True,
+            env={**os.environ, "HOME": str(profile)},
+        )
+        try:
+            yield context
+        finally:
+            context.close()

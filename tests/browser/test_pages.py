@@ -1,0 +1,171 @@
+"""Every page of the report in a real browser: on a desk, on a telephone, in the dark, on paper, by keyboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import pytest
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+COMMITTED = Path(__file__).resolve().parents[2] / "results" / "mini"
+DESK, TELEPHONE, PAPER = (1280, 900), (390, 844), (718, 1000)  # paper: A4 less margins of 1 cm, at 96 pixels an inch
+MODES = {"light": ("screen", "light"), "dark": ("screen", "dark"), "print": ("print", "light")}
+
+FACTS = """() => ({
+    headings: [...document.querySelectorAll('h1, h2, h3, h4, h5, h6')].map(h => Number(h.tagName[1])),
+    silent: [...document.images].filter(i => !i.alt.trim()).map(i => i.src.slice(0, 80)),
+    broken: [...document.images].filter(i => i.loading !== 'lazy' && !i.naturalWidth).map(i => i.alt),
+    links: [...document.querySelectorAll('a[href]')].map(a => a.href),
+    ids: [...document.querySelectorAll('[id]')].map(e => e.id),
+})"""
+
+SCROLLERS = """[...document.querySelectorAll('body *')].filter(e => {
+    const style = getComputedStyle(e);
+    return e.scrollWidth > e.clientWidth + 1 && /auto|scroll/.test(style.overflowX)
+        || e.scrollHeight > e.clientHeight + 1 && /auto|scroll/.test(style.overflowY);
+})"""
+
+
+def show(page, size, mode="light"):
+    media, scheme = MODES[mode]
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.emulate_media(media=media, color_scheme=scheme)
+
+
+def overflow(page):
+    """By how many pixels the page is wider than its window."""
+    return page.evaluate("document.scrollingElement.scrollWidth - window.innerWidth")
+
+
+@pytest.fixture(scope="module")
+def paths(results):
+    """The fresh pages, then the committed ones."""
+    found = [[folder / "index.html", *sorted((folder / "html").glob("*.html"))] for folder in (results, COMMITTED)]
+    assert all(len(pages) > 2 for pages in found)
+    return [*found[0], *found[1]]
+
+
+@pytest.fixture(scope="module")
+def page(browser):
+    return browser.new_page()
+
+
+@pytest.fixture(scope="module")
+def visited(page, paths):
+    """What each page is and does, by path; each is opened once."""
+    facts = {}
+    told, asked = [], []
+    page.on("console", lambda message: told.append(message.text))
+    page.on("pageerror", lambda error: told.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    for path in paths:
+        told.clear()
+        asked.clear()
+        show(page, DESK)
+        page.goto(path.as_uri())
+        facts[path] = page.evaluate(FACTS)
+        facts[path]["background"] = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        show(page, DESK, "dark")
+        facts[path]["dark_background"] = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        show(page, TELEPHONE)
+        facts[path]["overflow"] = overflow(page)
+        unreachable = f"{SCROLLERS}.filter(e => e.tabIndex < 0).map(e => e.outerHTML.slice(0, 80))"
+        facts[path]["unreachable"] = page.evaluate(unreachable)
+        show(page, PAPER, "print")
+        facts[path]["print_overflow"] = overflow(page)
+        facts[path] |= {"told": list(told), "asked": list(asked)}
+    return facts
+
+
+def wrong(visited, key):
+    return {path.name: facts[key] for path, facts in visited.items() if facts[key]}
+
+
+def test_nothing_is_on_the_console_and_nothing_is_loaded_but_the_page(visited):
+    assert wrong(visited, "told") == {}
+    for path, facts in visited.items():
+        assert [url for url in facts["asked"] if not url.startswith("data:")] == [path.as_uri()]
+
+
+def test_a_telephone_scrolls_tables_and_not_the_page(visited):
+    assert {path.name: facts["overflow"] for path, facts in visited.items() if facts["overflow"] > 0} == {}
+
+
+def test_paper_cuts_nothing_off(visited):
+    assert {path.name: facts["print_overflow"] for path, facts in visited.items() if facts["print_overflow"] > 0} == {}
+
+
+def test_headings_are_in_order(visited):
+    for path, facts in visited.items():
+        levels = facts["headings"]
+        assert levels[0] == 1, path
+        assert levels.count(1) == 1, path
+        assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False)), (path, levels)
+
+
+def test_every_image_is_shown_and_described(visited):
+    assert wrong(visited, "silent") == {}
+    assert wrong(visited, "broken") == {}
+
+
+def test_every_link_leads_somewhere(visited):
+    for path, facts in visited.items():
+        assert len(set(facts["ids"])) == len(facts["ids"]), path
+        for link in facts["links"]:
+            address, anchor = urldefrag(link)
+            if not address.startswith("file:"):
+                continue
+            target = Path(unquote(address.removeprefix("file://")))
+            assert target.is_file(), (path, link)
+            assert path.parents[0 if path.name == "index.html" else 1] in target.parents, (path, link)
+            if anchor:
+                assert unquote(anchor) in visited[target]["ids"], (path, link)
+
+
+def test_there_is_a_dark_page(visited):
+    assert {facts["background"] for facts in visited.values()} == {"rgb(255, 255, 255)"}
+    for facts in visited.values():
+        assert max(map(int, facts["dark_background"].strip("rgb()").split(","))) < 64
+
+
+def test_whatever_scrolls_can_be_reached_by_keyboard(visited):
+    assert wrong(visited, "unreachable") == {}
+
+
+@pytest.mark.parametrize("name", ["index", "html/failing.code", "html/table1_cifar100"])
+def test_the_tab_key_reaches_what_scrolls_and_arrows_move_it(page, results, name):
+    show(page, TELEPHONE)
+    page.goto((results / f"{name}.html").as_uri())
+    regions = page.evaluate(f"{SCROLLERS}.map((e, i) => e.dataset.region = String(i))")
+    assert regions
+    missing = set(regions)
+    for _ in range(page.evaluate("document.querySelectorAll('a, summary, [tabindex]').length") + 1):
+        page.keyboard.press("Tab")
+        region = page.evaluate("document.activeElement.dataset.region ?? ''")
+        if region in missing:
+            missing.remove(region)
+            assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+            if page.evaluate("document.activeElement.scrollWidth > document.activeElement.clientWidth + 1"):
+                page.keyboard.press("ArrowRight")
+                page.wait_for_function("document.activeElement.scrollLeft > 0", timeout=5000)
+    assert missing == set()
+
+
+def test_axe_finds_nothing_serious_in_any_mode(page, results):
+    """All rules as a telephone shows the page, where tables scroll; the contrast in the dark and on paper as well."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    fresh = [results / f"{name}.html" for name in ("index", "html/table1_cifar100", "html/failing.code")]
+    committed = [COMMITTED / "html" / f"{name}.html" for name in ("00_start_here.code", "contrastive_methods")]
+    found = {}
+    for path in [*fresh, *committed]:
+        page.goto(path.as_uri())
+        for mode in MODES:
+            show(page, TELEPHONE if mode == "light" else DESK, mode)
+            rules = {} if mode == "light" else {"runOnly": ["color-contrast"]}
+            for violation in axe.run(page, options={"resultTypes": ["violations"], **rules}).response["violations"]:
+                if violation["impact"] in ("serious", "critical"):
+                    nodes = [node["html"][:200] for node in violation["nodes"][:3]]
+                    found[path.parent.parent.name, path.name, mode, violation["id"]] = nodes
+    assert found == {}
