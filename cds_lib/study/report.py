@@ -160,16 +160,19 @@ def write_table(frame: pd.DataFrame, table: Table, results: Path) -> dict[str, P
     return paths
 
 
-def read_table(table: str, results: Path) -> pd.DataFrame:
-    """The frame that `write_table` wrote, with the same column types; RunError if the file is damaged."""
-    texts = [name for name in COLUMNS if name not in (*NUMBERS, "n", "n_planned")]
-    types = dict.fromkeys(texts, "str") | dict.fromkeys(NUMBERS, "float64")
+def read_table(table: str, results: Path, more: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """The frame that `write_table` wrote, with the same column types; RunError if the file is damaged.
+
+    `more`: columns behind the usual ones, with their types.
+    """
+    numbers = dict.fromkeys(NUMBERS, "float64") | dict.fromkeys(("n", "n_planned"), "int64")
+    types = dict.fromkeys(COLUMNS, "str") | numbers | dict(more or {})
+    texts = [name for name, kind in types.items() if kind == "str"]
     path = Path(results) / "tables" / f"{table}.csv"
-    types |= dict.fromkeys(("n", "n_planned"), "int64")
     try:
         frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""], encoding="utf-8")
-        if not set(COLUMNS) <= set(frame.columns) or not len(frame):  # the summary has more
-            raise ValueError("it lacks columns, or has no rows")
+        if list(frame.columns) != list(types) or not len(frame):
+            raise ValueError("it has other columns, or no rows")
     except (OSError, ValueError) as error:
         first = " ".join(str(error).split())
         raise RunError(f"{path} cannot be read ({first}): delete it and write the report again.") from error
