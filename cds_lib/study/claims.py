@@ -190,9 +190,9 @@ def tidy(profile: str, seeds: tuple[int, ...], store: Store) -> pd.DataFrame:
 
 def read(results: Path) -> pd.DataFrame:
     """The frame that was written to RESULTS/tables/summary.csv, with the same column types."""
-    texts = ["claimed_in", "kind", "reference", "why", "source"]
-    frame = report.read_table(SUMMARY, results)
-    return frame.astype({"p_holm": "float64"}).fillna(dict.fromkeys(texts, ""))
+    types = {"n_pairs": "int64", "n_wanted": "int64", "p_holm": "float64"}
+    more = {name: types.get(name, "str") for name in COLUMNS[len(report.COLUMNS) :]}
+    return report.read_table(SUMMARY, results, more)
 
 
 def _row(claim: Claim, profile: str, evidence: _Evidence) -> dict[str, object]:

@@ -212,7 +212,7 @@ def _parameter(notebook: nbformat.NotebookNode, name: str) -> str | None:
 
 def _run_ids(name: str, store: Store) -> list[str]:
     """The runs behind a notebook: those of its table, or all of the folder if it is not about one table."""
-    if (store.root / "tables" / f"{name}.csv").exists():
+    if name != SUMMARY and (store.root / "tables" / f"{name}.csv").exists():
         return [run for runs in report.read_table(name, store.root)["runs"] for run in runs.split()]
     return store.ids()
 

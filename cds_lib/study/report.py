@@ -120,6 +120,11 @@ def by_seed(cell: Cell, metric: str, store: Store) -> dict[int, float]:
             numbers = _numbers(cell, spec, store)
             if numbers is None or (metric.startswith("test_ap_") and metric not in numbers):
                 continue
+            if metric not in numbers and cell.source != METRICS:
+                raise RunError(
+                    f"Run {spec.id} ({spec.label}) has no {metric!r} in its {cell.source}: "
+                    f"delete {store.run_dir(spec.id)} and run again."
+                )
             found[spec.seed] = float(numbers[metric] if metric in numbers else store.metric(spec.id, metric))
     return found
 
@@ -129,7 +134,8 @@ def _numbers(cell: Cell, spec: RunSpec, store: Store) -> Mapping[str, float] | N
     if cell.source == METRICS:
         return store.metrics(spec.id)
     if cell.source == HISTORY:
-        return store.history(spec.id).iloc[-1]
+        history = store.history(spec.id)
+        return history.iloc[-1] if len(history) else {}
     found = analyses.read(store, spec.id, cell.source)
     return found and found["values"]
 
@@ -154,15 +160,18 @@ def write_table(frame: pd.DataFrame, table: Table, results: Path) -> dict[str, P
     return paths
 
 
-def read_table(table: str, results: Path) -> pd.DataFrame:
-    """The frame that `write_table` wrote, with the same column types; RunError if the file is damaged."""
-    texts = [name for name in COLUMNS if name not in (*NUMBERS, "n", "n_planned")]
-    types = dict.fromkeys(texts, "str") | dict.fromkeys(NUMBERS, "float64")
+def read_table(table: str, results: Path, more: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """The frame that `write_table` wrote, with the same column types; RunError if the file is damaged.
+
+    `more`: columns behind the usual ones, with their types.
+    """
+    numbers = dict.fromkeys(NUMBERS, "float64") | dict.fromkeys(("n", "n_planned"), "int64")
+    types = dict.fromkeys(COLUMNS, "str") | numbers | dict(more or {})
+    texts = [name for name, kind in types.items() if kind == "str"]
     path = Path(results) / "tables" / f"{table}.csv"
-    types |= dict.fromkeys(("n", "n_planned"), "int64")
     try:
         frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""], encoding="utf-8")
-        if tuple(frame.columns) != COLUMNS or not len(frame):
+        if list(frame.columns) != list(types) or not len(frame):
             raise ValueError("it has other columns, or no rows")
     except (OSError, ValueError) as error:
         first = " ".join(str(error).split())

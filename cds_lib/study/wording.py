@@ -97,8 +97,8 @@ def statement(row: pd.Series) -> str:
     """The published claim as a sentence without its place: `CDS beats the baseline`."""
     reference = formats.method_name(row["reference"])
     best, more = measure(row["metric"]).best, row["paper_delta"] > 0
-    verbs = ("trails", "beats") if best else ("is below", "is above")
-    verb = verbs[more if best != "lowest" else not more]
+    verbs = {"highest": ("trails", "beats"), "lowest": ("beats", "trails")}.get(best, ("is below", "is above"))
+    verb = verbs[1] if more else verbs[0]
     return f"{formats.method_name(row['method'])} {verb} {'the ' if reference == 'baseline' else ''}{reference}"
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from cds_lib.errors import RunError
 from cds_lib.study import claims, published, report, statistics, summary, wording
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
@@ -35,6 +36,7 @@ def finish(store, spec, value, dataset_complete=True):
     (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
     (folder / "status.json").write_text(json.dumps({"state": "done", "data": {**DATA, "complete": dataset_complete}}))
     metrics = {"test_top1_last": value, "test_top1_best": value, "test_top5_last": value, "seconds": 1.0}
+    (folder / "history.csv").write_text(f"epoch,train_cross_entropy\n1,{value / 10}\n")
     (folder / "metrics.json").write_text(json.dumps(metrics))
 
 
@@ -327,7 +329,7 @@ def test_counts_add_up_in_every_form(store):
 
 def test_less_may_be_better_or_neither(store):
     row = claims.tidy("mini", SEEDS, store).assign(method="cds", reference="baseline", paper_delta=-6.65).iloc[0]
-    said = {metric: wording.statement(row.replace(row["metric"], metric)) for metric in ("ece", "train_cross_entropy")}
+    said = {name: wording.statement(pd.Series({**row, "metric": name})) for name in ("ece", "train_cross_entropy")}
     assert said == {"ece": "CDS beats the baseline", "train_cross_entropy": "CDS is below the baseline"}
     assert wording.statement(row) == "CDS trails the baseline"
 
@@ -342,12 +344,23 @@ def test_what_an_analysis_lacks_is_said(store):
     assert row["why"] == "trained, but not measured: 3 finished runs without weights"
 
 
+def test_a_finished_run_without_its_history_is_named(store):
+    spec = TABLES["training_loss"].cells("mini", SEEDS)[0].specs[0]
+    finish(store, spec, 30.0)
+    (store.run_dir(spec.id) / "history.csv").unlink()
+    with pytest.raises(RunError, match=f"{spec.id} is gone: delete the folder and run again"):
+        claims.tidy("mini", SEEDS, store)
+
+
 def test_a_smoke_summary_judges_nothing(store):
     for spec in TABLES["table1_cifar100"].runs("smoke", (0,)):
         finish(store, spec, 50.0)
     frame = claims.tidy("smoke", (0,), store)
     tested = frame[frame["n_pairs"] > 0]
-    assert set(tested["verdict"]) == {"not meaningful (smoke)"} and len(tested) == 71
+    assert set(tested["verdict"]) == {"not meaningful (smoke)"} and set(tested["claimed_in"]) == {
+        "table1_cifar100",
+        "training_loss",
+    }
     (sentence,) = wording.conclusion(frame)
     assert "no claim is judged" in sentence
 

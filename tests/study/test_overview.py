@@ -31,6 +31,7 @@ def run(results, spec, state, error=None):
     (folder / "status.json").write_text(json.dumps({"state": state, "error": error}))
     if state == "done":
         metrics = {"test_top1_last": 30.0 + spec.seed, "test_top1_best": 31.0, "seconds": 60.0}
+        (folder / "history.csv").write_text("epoch,train_cross_entropy\n1,2.0\n")
         (folder / "metrics.json").write_text(json.dumps(metrics))
 
 
