@@ -1,6 +1,7 @@
 """docs/deviations.md says what the code does: every quoted default is read from the code here; links lead somewhere."""
 
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -317,8 +318,8 @@ def test_parts_that_are_copied_together_are_one_finished_study(tmp_path):
         store.open_for_writing()
         for run in table.runs("smoke", (seed,)):
             store.run_dir(run.id).mkdir(parents=True)
-            for name in ("spec.json", "model.pt", "metrics.json"):
-                (store.run_dir(run.id) / name).write_text("{}")
+            for name, content in (("spec.json", run.to_dict()), ("model.pt", {}), ("metrics.json", {})):
+                (store.run_dir(run.id) / name).write_text(json.dumps(content))
     copying = [line for line in cluster_block("sh").splitlines() if not line.startswith("./run_all.sh")]
     assert [line.split()[0] for line in copying] == ["mkdir", "cp"]
     commands = "\n".join(copying).replace("/volume/", f"{tmp_path}/volume/")
