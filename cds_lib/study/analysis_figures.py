@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from cds_lib.study import formats
@@ -46,6 +48,8 @@ def by_layer(frame: pd.DataFrame) -> Figure:
             if own.empty:
                 continue
             _line(axes, [layers.index(layer) for layer in own["layer"]], own, index, len(methods))
+        if part["mean"].isna().all():
+            axes.text(0.5, 0.5, "not analysed", ha="center", va="center", transform=axes.transAxes)
         axes.set_xticks(range(len(layers)), [layer.removeprefix("stage") for layer in layers])
         axes.set_xlabel("stage" if layers[0].startswith("stage") else "block (stage.block)")
         axes.set_ylabel(_AXES.get(name, measure(part["metric"].iloc[0]).short))
@@ -108,7 +112,7 @@ def reliability(diagrams: Mapping[str, Sequence[Mapping[str, Any]]], ece: Mappin
     for (above, below), (method, found) in zip(grid.T, diagrams.items(), strict=True):
         colour, _ = colour_and_marker(list(diagrams).index(method))
         title = f"{formats.method_name(method)}\nECE {ece[method]}"
-        above.plot([0, 100], [0, 100], color="#777777", lw=0.8, ls="--")
+        above.plot([0, 100], [0, 100], color="#222222", lw=1.0, ls="--", zorder=3)
         above.set_xlim(0, 100)
         above.set_ylim(0, 100)
         if found:
@@ -130,8 +134,14 @@ def reliability(diagrams: Mapping[str, Sequence[Mapping[str, Any]]], ece: Mappin
         _plain(above, title)
         _plain(below, "")
         below.set_xlabel("confidence (%)")
-    grid[0][0].set_ylabel("accuracy (%)\nhatched: up or down to the confidence")
+    grid[0][0].set_ylabel("accuracy (%)")
     grid[1][0].set_ylabel("images (%)")
+    legend = [
+        Patch(facecolor="#444444", label="accuracy"),
+        Patch(fill=False, hatch="////", edgecolor="#D55E00", label="distance to the mean confidence"),
+        Line2D([], [], color="#222222", ls="--", lw=1.0, label="calibrated"),
+    ]
+    figure.legend(handles=legend, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 
 
@@ -172,7 +182,7 @@ def _scatter(axes: Axes, points: np.ndarray, labels: np.ndarray) -> None:
     for index in np.unique(labels):
         colour, marker = _of_class(int(index))
         x, y = points[labels == index].T
-        axes.plot(x, y, color=colour, marker=marker, ls="none", ms=2.6, mew=0, alpha=0.85)
+        axes.plot(x, y, color=colour, marker=marker, ls="none", ms=2.6, mew=0)
     axes.margins(0.05)
 
 

@@ -122,7 +122,11 @@ def _start(
     news, child_end = context.Pipe(duplex=False)
     arguments = (spec.to_dict(), str(store.root), str(data_root), *how, child_end)
     process = context.Process(target=_work, args=arguments)  # not a daemon: those may not have workers of their own
-    process.start()
+    try:
+        process.start()
+    except (EOFError, ConnectionError):  # the server was killed in this instant: there is a new one by now
+        process = context.Process(target=_work, args=arguments)
+        process.start()
     child_end.close()
     return _Slot(spec, process, news, number)
 

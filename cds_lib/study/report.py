@@ -120,6 +120,11 @@ def by_seed(cell: Cell, metric: str, store: Store) -> dict[int, float]:
             numbers = _numbers(cell, spec, store)
             if numbers is None or (metric.startswith("test_ap_") and metric not in numbers):
                 continue
+            if metric not in numbers and cell.source != METRICS:
+                raise RunError(
+                    f"Run {spec.id} ({spec.label}) has no {metric!r} in its {cell.source}: "
+                    f"delete {store.run_dir(spec.id)} and run again."
+                )
             found[spec.seed] = float(numbers[metric] if metric in numbers else store.metric(spec.id, metric))
     return found
 
@@ -130,10 +135,7 @@ def _numbers(cell: Cell, spec: RunSpec, store: Store) -> Mapping[str, float] | N
         return store.metrics(spec.id)
     if cell.source == HISTORY:
         history = store.history(spec.id)
-        if history.empty:
-            folder = store.run_dir(spec.id)
-            raise RunError(f"The history of the finished run {folder} is gone: delete the folder and run again.")
-        return history.iloc[-1]
+        return history.iloc[-1] if len(history) else {}
     found = analyses.read(store, spec.id, cell.source)
     return found and found["values"]
 

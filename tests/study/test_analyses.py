@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cds_lib.errors import RunError
 from cds_lib.study import analyses, analysis_engine, analysis_grids, feature_cache, report, settings
 from cds_lib.study.analyse import analyse, compute
 from cds_lib.study.execute import execute
@@ -240,6 +241,17 @@ def test_a_comparison_needs_the_weights_of_both_runs(store):
     assert todo(store) == [{"cds": ("similarity",)}, {}]
     store.model(run("baseline").id).unlink()
     assert todo(store) == [{}, {"cds": ("similarity",)}]
+
+
+@pytest.mark.parametrize("damage", ["no file", "no column"])
+def test_a_history_without_the_loss_is_named(store, damage):
+    path = store.run_dir(run("cds").id) / "history.csv"
+    if damage == "no file":
+        path.unlink()
+    else:
+        path.write_text(path.read_text().replace("train_cross_entropy", "other", 1))
+    with pytest.raises(RunError, match=rf"{run('cds').id} .*has no 'train_cross_entropy' in its history: delete"):
+        report.tidy(TABLES["training_loss"], "smoke", (0,), store)
 
 
 # -- faults ------------------------------------------------------------------------------------------------------------
