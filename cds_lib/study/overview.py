@@ -85,7 +85,8 @@ def _state_cell(row: pd.Series | None, failed: Mapping[tuple[str, ...], int]) ->
         return '<td class="none">–</td>'
     failures = failed.get(tuple(row[["dataset", "model", "method", "setting"]]), 0)
     found = state(row["n"], row["n_planned"], failures)
-    text = f"{SIGNS[found]} {row['n']}/{row['n_planned']} {found}"
+    name = "not analysed" if found == MISSING and row["reason"] else found
+    text = f"{SIGNS[found]} {row['n']}/{row['n_planned']} {name}"
     if failures and found != FAILED:
         text += f", {failures} failed"
     return f'<td class="{found.replace(" ", "-")}">{escape(text)}</td>'

@@ -160,6 +160,14 @@ def test_a_method_that_a_row_does_not_have_is_not_called_missing(results):
     assert set(states) == {"○ 0/3 not run", "–"}
 
 
+def test_a_trained_run_without_its_analysis_is_not_called_untrained(results):
+    fill(results)
+    table = TABLES["calibration"]
+    heat = overview.heat_map(report.tidy(table, "mini", SEEDS, Store(results)), table, {})
+    states = [cell.get_text() for cell in BeautifulSoup(heat, "html.parser").tbody.find_all("td")]
+    assert states == ["○ 0/3 not analysed", "○ 0/3 not analysed", "○ 0/3 not run"]  # baseline, DSN, CDS
+
+
 def test_the_short_table_holds_the_measured_cells(results):
     fill(results)
     section = index(results).find("section", id=TABLE.name)
