@@ -135,7 +135,10 @@ def _numbers(cell: Cell, spec: RunSpec, store: Store) -> Mapping[str, float] | N
         return store.metrics(spec.id)
     if cell.source == HISTORY:
         history = store.history(spec.id)
-        return history.iloc[-1] if len(history) else {}
+        if history.empty:
+            folder = store.run_dir(spec.id)
+            raise RunError(f"The history of the finished run {folder} is gone: delete the folder and run again.")
+        return history.iloc[-1]
     found = analyses.read(store, spec.id, cell.source)
     return found and found["values"]
 
@@ -171,6 +174,8 @@ def read_table(table: str, results: Path, more: Mapping[str, str] | None = None)
     path = Path(results) / "tables" / f"{table}.csv"
     try:
         frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""], encoding="utf-8")
+        if "reason" not in frame and "runs" in frame:  # written before there were analyses
+            frame.insert(frame.columns.get_loc("runs") + 1, "reason", "")
         if list(frame.columns) != list(types) or not len(frame):
             raise ValueError("it has other columns, or no rows")
     except (OSError, ValueError) as error:

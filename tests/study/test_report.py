@@ -232,3 +232,13 @@ def test_conclusion_of_smoke_claims_nothing(store):
     fill(store, "smoke", baseline={0: 30.0}, cds={0: 33.0})
     text = report.conclusion(report.tidy(TABLE, "smoke", (0,), store))
     assert text == "2 of 4 runs are finished. Smoke profile: the numbers show that the code runs and nothing else."
+
+
+def test_a_table_that_was_written_before_there_were_analyses_is_read(store):
+    paths = report.write_table(report.tidy(TABLE, "mini", SEEDS, store), TABLE, store.root)
+    now = report.read_table("table_x", store.root)
+    paths["csv"].write_text(pd.read_csv(paths["csv"]).drop(columns="reason").to_csv(index=False))
+    assert report.read_table("table_x", store.root).equals(now)
+    paths["csv"].write_text(pd.read_csv(paths["csv"]).drop(columns="runs").to_csv(index=False))
+    with pytest.raises(RunError, match="it has other columns, or no rows"):
+        report.read_table("table_x", store.root)
