@@ -8,9 +8,10 @@ import sys
 
 from cds_lib import __version__
 from cds_lib.bench import cli as bench_cli
+from cds_lib.commands import export, study
 from cds_lib.data import cli as data_cli
 from cds_lib.errors import RunError, UsageError
-from cds_lib.study import commands, export, profiles
+from cds_lib.study import profiles
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     run_all.add_argument("--list", action="store_true", help="list tables, networks, methods and data, and stop")
     run_all.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
     run_all.add_argument("--retry-failed", action="store_true", help="train again what failed before")
-    run_all.set_defaults(handler=commands.run_all)
+    run_all.set_defaults(handler=study.run_all)
 
     report = subparsers.add_parser(
         "report", help="write tables, notebooks and index again; trains nothing", allow_abbrev=False
@@ -69,11 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--readme", default="", metavar="FILE", help="write the verdicts into this file (and the summary), nothing else"
     )
-    report.set_defaults(handler=commands.report_again)
+    report.set_defaults(handler=study.report_again)
 
     status = subparsers.add_parser("status", help="what is done, running and failed", allow_abbrev=False)
     _common(status)
-    status.set_defaults(handler=commands.status)
+    status.set_defaults(handler=study.status)
 
     export.add_parser(subparsers)
     data_cli.add_parser(subparsers)

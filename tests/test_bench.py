@@ -23,10 +23,10 @@ from cds_lib.bench import (
 )
 from cds_lib.bench.timing import Row
 from cds_lib.cli import main
+from cds_lib.engines.progress import Progress
 from cds_lib.errors import RunError
 from cds_lib.files import is_locked
 from cds_lib.losses import supcon_loss
-from cds_lib.study.progress import Progress
 
 
 def test_variants_are_called_in_turn_and_warmed_up():

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from cds_lib import cli
 from cds_lib.errors import UsageError
-from cds_lib.study import notebooks, open_study
-from cds_lib.study.session import REPOSITORY, Session
+from cds_lib.reporting import notebooks
+from cds_lib.session import Session, open_study
+from cds_lib.study.places import REPOSITORY
 from cds_lib.study.tables import TABLES
 
 fixed = settings(

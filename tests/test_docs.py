@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cds_lib.commands import dry_run
 from cds_lib.data import augment, registry, views
+from cds_lib.engines import runner
 from cds_lib.losses import supcon_loss
 from cds_lib.methods import ContrastiveDeepSupervision, DeeplySupervisedNet
 from cds_lib.models import create_backbone, projection_heads
-from cds_lib.study import ablations, costs, dry_run, formats, profiles, report, runner, settings
+from cds_lib.reporting import formats, report
+from cds_lib.study import ablations, costs, profiles, settings
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 

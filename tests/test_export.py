@@ -99,7 +99,7 @@ def test_the_lines_that_the_command_prints_load_the_run(tmp_path, capsys, profil
 
 
 def test_the_network_names_of_timm(tmp_path):
-    from cds_lib.study.export import loading
+    from cds_lib.commands.export import loading
 
     spec = settings.supervised("paper", "imagenet", "preactresnet18", "baseline", 0)
     assert '"resnetv2_18", num_classes=1000' in loading(spec, "x.pt")[1]

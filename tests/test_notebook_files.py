@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from cds_lib.study import open_study
+from cds_lib.session import open_study
 from cds_lib.study.profiles import PROFILES
 from cds_lib.study.tables import TABLES
 

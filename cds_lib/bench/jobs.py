@@ -15,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from cds_lib.bench.timing import Row, interleaved
+from cds_lib.engines import local_engine
+from cds_lib.engines.progress import Progress
 from cds_lib.errors import RunError
-from cds_lib.study import local_engine, settings
-from cds_lib.study.progress import Progress
+from cds_lib.study import settings
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 

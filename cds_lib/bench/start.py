@@ -25,8 +25,8 @@ import nbformat
 
 from cds_lib.bench.timing import WARM_UP, Row, interleaved
 from cds_lib.errors import RunError
-from cds_lib.study import notebooks, render
-from cds_lib.study.session import REPOSITORY
+from cds_lib.reporting import notebooks, render
+from cds_lib.study.places import REPOSITORY
 
 TABLE = "table1_cifar100"
 NEEDED = "import torch, torchvision, timm, sklearn.datasets"

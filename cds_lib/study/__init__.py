@@ -1,5 +1,1 @@
-"""The study: what is run, where it is kept, how it becomes a table. Reading results needs no torch."""
-
-from cds_lib.study.session import open_study
-
-__all__ = ["open_study"]
+"""What is run and where it is kept: specs, tables, published numbers, claims, costs, the store. Needs no torch."""

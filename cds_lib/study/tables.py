@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cds_lib.errors import UsageError
-from cds_lib.study import ablations, analysis_grids, grids, profiles, published
+from cds_lib.study import ablations, analysis_grids, claims, grids, profiles, published
+from cds_lib.study.claims import Claim
 from cds_lib.study.grids import Cell
 from cds_lib.study.spec import RunSpec
 
@@ -46,10 +47,9 @@ class Table:
 SUMMARY = "summary"
 
 
-def _claimed(profile: str, seeds: tuple[int, ...]) -> list[Cell]:
-    from cds_lib.study import claims  # it reads the tables below
-
-    return claims.cells(profile, seeds)
+def published_claims(profile: str, seeds: tuple[int, ...]) -> list[Claim]:
+    """Every published claim that the tables test, in their order."""
+    return claims.collect([table for table in TABLES.values() if table.name != SUMMARY], profile, seeds)
 
 
 TABLES: dict[str, Table] = {
@@ -186,7 +186,7 @@ TABLES: dict[str, Table] = {
             title="Summary: every published claim and its verdict",
             question="Which of the published differences does this study confirm, which not, and which are unknown?",
             source="named with each claim",
-            build=_claimed,
+            build=lambda profile, seeds: claims.compared_cells(published_claims(profile, seeds)),
         ),
     )
 }

@@ -9,8 +9,9 @@ import pytest
 
 from cds_lib.methods import DistilledCDS
 from cds_lib.models import create_backbone, stage_taps
-from cds_lib.study import ablations, deviations, formats, report
-from cds_lib.study.session import open_study
+from cds_lib.reporting import deviations, formats, report
+from cds_lib.session import open_study
+from cds_lib.study import ablations
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 

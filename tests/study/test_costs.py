@@ -11,9 +11,10 @@ import pytest
 import torch
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights, RetinaNet_ResNet50_FPN_Weights
 
-from cds_lib.study import costs, dry_run, profiles, settings, step_cost
-from cds_lib.study.execute import execute
-from cds_lib.study.setup import prepare
+from cds_lib.commands import dry_run
+from cds_lib.engines.execute import execute
+from cds_lib.engines.setup import prepare
+from cds_lib.study import costs, profiles, settings, step_cost
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 

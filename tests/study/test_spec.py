@@ -105,7 +105,7 @@ def test_runs_are_unique_and_come_seed_by_seed():
 
 def test_reading_results_needs_no_torch():
     code = (
-        "import sys, cds_lib.cli, cds_lib.study.report, cds_lib.study.session, cds_lib.study.runner\n"
+        "import sys, cds_lib.cli, cds_lib.reporting.report, cds_lib.session, cds_lib.engines.runner\n"
         "assert 'torch' not in sys.modules, 'torch was imported'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,222 @@
+"""The commands of the study: run everything, write the report again, show the state."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cds_lib.commands import dry_run
+from cds_lib.data import registry
+from cds_lib.data.cli import data_state
+from cds_lib.engines import analysis_engine, local_engine, runner, slurm_jobs
+from cds_lib.errors import RunError, UsageError
+from cds_lib.study import analyses, profiles, settings
+from cds_lib.study.places import NOTEBOOKS, REPOSITORY, results_dir
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.store import Store
+from cds_lib.study.tables import SUMMARY, TABLES, Table
+from cds_lib.text import duration
+
+if TYPE_CHECKING:
+    from cds_lib.reporting.notebooks import NotebookResult
+
+
+def run_all(options: argparse.Namespace) -> int:
+    """`run-all`: train the union of all runs, analyse them, execute the notebooks, write tables and index.
+
+    1 if anything failed.
+    """
+    tables, notebook_files = _select(options.only)
+    profile = profiles.check_profile(options.profile)
+    seeds = runner.parse_seeds(options.seeds, profile)
+    if options.jobs < 0:
+        raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
+    if options.processes < 1:
+        raise UsageError(f"--processes must be 1 or more, not {options.processes}.")
+    if options.compile and options.processes > 1:
+        raise UsageError("--compile is for runs of one process: leave it out, or --processes.")
+    slurm = _slurm_options(options)
+    store = Store(results_dir(profile, options.results).absolute())
+    data_root = registry.data_root(options.data_root or None).absolute()
+    if options.offline:
+        os.environ["CDS_OFFLINE"] = "1"
+    if options.list:
+        return _list(tables, notebook_files, data_root)
+    plan = runner.make_plan(tables, profile, seeds, store, options.retry_failed)
+    print(f"Profile {profile}, results in {store.root}.\n{profiles.describe(profile)}", flush=True)
+    if options.dry_run or not plan.missing:  # the training says it otherwise
+        print(f"{plan.describe()}.", flush=True)
+    if options.dry_run:
+        for line in dry_run.lines(plan, tables, profile, seeds, store):
+            print(line)
+        possible, _ = analyses.missing(tables, profile, seeds, store)
+        if possible:
+            print(f"{sum(len(task.names) for task in possible)} analyses of finished runs to compute.", flush=True)
+        return 0
+    store.open_for_writing()
+    how = {"jobs": options.jobs, "processes": options.processes, "compile_method": options.compile, "slurm": slurm}
+    failed = runner.train_missing(plan, store, data_root, **how)
+    unanalysed = analysis_engine.compute_missing(tables, profile, seeds, store, data_root, jobs=options.jobs)
+    results = _write_report(tables, notebook_files, profile, seeds, store)
+    broken = [result for result in results if not result.ok]
+    if failed or plan.failed or unanalysed or broken:
+        print(
+            f"Failed: {len(failed) + len(plan.failed)} runs, {len(unanalysed)} analyses, {len(broken)} notebooks; "
+            "the index names the runs and notebooks (--retry-failed trains failed runs again).",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def report_again(options: argparse.Namespace) -> int:
+    """`report`: tables, notebooks and index from what the store holds; trains nothing.
+
+    With --readme only the summary and the verdicts of that file.
+    """
+    tables, notebook_files = _select(options.only)
+    profile = profiles.check_profile(options.profile)
+    seeds = runner.parse_seeds(options.seeds, profile)
+    store = Store(results_dir(profile, options.results).absolute())
+    store.open_for_writing()
+    if options.readme:
+        from cds_lib.reporting import readme
+
+        print(f"Verdicts: {readme.update(Path(options.readme), profile, seeds, store)}")
+        return 0
+    results = _write_report(tables, notebook_files, profile, seeds, store)
+    return 1 if any(not result.ok for result in results) else 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """`status`: a line a table, then a line for every run that is queued, running, interrupted or failed."""
+    tables, _ = _select(options.only)
+    profile = profiles.check_profile(options.profile)
+    seeds = runner.parse_seeds(options.seeds, profile)
+    store = Store(results_dir(profile, options.results))
+    print(f"Profile {profile}, results in {store.root}.")
+    for table in tables:
+        print(f"{table.name}: {runner.make_plan([table], profile, seeds, store, retry_failed=False).describe()}")
+    try:
+        jobs = slurm_jobs.alive(store)
+    except RunError as error:
+        print(f"{error} What it has queued or runs is not shown, and may show as interrupted.")
+        jobs = {}
+    for spec in {spec.id: spec for table in tables for spec in table.runs(profile, seeds)}.values():
+        if line := _state_line(spec, store, jobs.get(spec.id)):
+            print(f"  {line}")
+    return 0
+
+
+def _state_line(spec: RunSpec, store: Store, job: slurm_jobs.Job | None) -> str:
+    """What a run does that is begun or queued, "" of any other. A lock says nothing of other nodes: the queue does."""
+    state = store.status(spec.id)
+    name = f"{spec.id} {spec.label}, epoch {len(store.history(spec.id))}/{spec.budget.epochs}"
+    if job:
+        log = store.run_dir(spec.id) / "log.txt"
+        return f"{'running' if job.started else 'queued'} {name}, {job.words}, log {log if log.exists() else job.log}"
+    if not state or state["state"] == "done":
+        return ""
+    return f"{state['state']} {name}" + (f": {state['error']}" if state.get("error") else "")
+
+
+def _slurm_options(options: argparse.Namespace) -> dict[str, Any] | None:
+    """The options of the Slurm jobs; None for the local engine."""
+    if options.engine == "slurm":
+        from cds_lib.engines import slurm_engine  # submitit is needed by nothing else
+
+        return slurm_engine.parse_options(options.slurm)
+    if options.slurm:
+        raise UsageError("--slurm sets the options of Slurm jobs: add --engine slurm.")
+    return None
+
+
+def _select(only: str) -> tuple[list[Table], list[Path]]:
+    """The tables and the notebook files that --only names; all of them when it is empty."""
+    files = {path.stem: path for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
+    everything = list(dict.fromkeys([*files, *TABLES]))
+    names = [name.strip() for name in only.split(",") if name.strip()] if only else everything
+    if not names:
+        raise UsageError(f"--only names no table and no notebook: choose from {', '.join(everything)}.")
+    for name in names:
+        if name not in files and name not in TABLES:
+            raise UsageError(f"There is no table or notebook {name!r}: choose from {', '.join(everything)}.")
+    return [TABLES[name] for name in names if name in TABLES], [files[name] for name in names if name in files]
+
+
+def _list(tables: list[Table], notebook_files: list[Path], data_root: Path) -> int:
+    print("Tables and notebooks (number of runs in the profiles " + ", ".join(profiles.PROFILES) + "):")
+    for table in tables:
+        counts = [len(table.runs(profile, profiles.SEEDS[profile])) for profile in profiles.PROFILES]
+        print(f"  {table.name:28} {' / '.join(map(str, counts)):16} {table.title}")
+    for path in notebook_files:
+        if path.stem not in TABLES:
+            print(f"  {path.stem:28} {'-':16} notebook without runs of its own")
+    cells = {
+        profile: [cell for table in tables for cell in table.cells(profile, profiles.SEEDS[profile])]
+        for profile in profiles.PROFILES
+    }
+    for title, name in (("Networks", "model"), ("Methods", "method"), ("Settings", "setting")):
+        print(f"{title} (runs that fill a cell, in the same profiles):")
+        for value in dict.fromkeys(getattr(cell, name) for cell in cells["paper"]):
+            runs = [
+                {spec.id for cell in cells[profile] if getattr(cell, name) == value for spec in cell.specs}
+                for profile in profiles.PROFILES
+            ]
+            kind = " (detector)" if value in settings.DETECTORS else ""
+            print(f"  {value:28} {' / '.join(str(len(ids)) for ids in runs)}{kind}")
+    print(f"Data sets, in {data_root}:")
+    for entry in registry.entries().values():
+        state, where = data_state(entry, data_root)
+        print(f"  {entry.name:28} {state:38} {entry.title}")
+    return 0
+
+
+def _write_report(
+    tables: list[Table],
+    notebook_files: list[Path],
+    profile: str,
+    seeds: tuple[int, ...],
+    store: Store,
+) -> list[NotebookResult]:
+    # Slow to import, and only needed once there is something to report.
+    from cds_lib.reporting import notebooks, render, report, summary, verdicts
+
+    for table in tables:
+        if table.name != SUMMARY:
+            report.write_table(report.tidy(table, profile, seeds, store), table, store.root)
+    summary.write(verdicts.tidy(profile, seeds, store), store.root)  # of all tables, whichever were asked for
+    parameters = {
+        "profile": profile,
+        "results": _from_repository(store.root),
+        "data_root": "",
+        "seeds": ",".join(map(str, seeds)),
+        "train": False,
+    }  # the notebooks only read: everything that could be trained has been
+
+    def execute(path: Path) -> NotebookResult:
+        return notebooks.execute(path, store.root / "notebooks" / path.name, parameters)
+
+    results = []
+    # Each notebook is a process of its own; the threads only wait for them.
+    with ThreadPoolExecutor(max_workers=local_engine.cores()) as pool:
+        for number, result in enumerate(pool.map(execute, notebook_files), 1):
+            how = "done" if result.ok else f"FAILED: {result.error}"
+            print(
+                f"[{number}/{len(notebook_files)}] notebook {result.name}: {how} in {duration(result.seconds)}",
+                flush=True,
+            )
+            results.append(result)
+    render.render_notebooks(store.root, [result.name for result in results])
+    index = render.write_index(store.root, profile, results)
+    print(f"Report: {index}", flush=True)
+    return results
+
+
+def _from_repository(path: Path) -> str:
+    """Relative where possible: an executed notebook is committed and must not carry a machine's paths."""
+    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)

@@ -1,0 +1,202 @@
+"""One run from its spec to its results: training and files. The same on every engine."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cds_lib.engines import provenance
+from cds_lib.engines.setup import Setup, prepare
+from cds_lib.errors import RunError, UsageError
+from cds_lib.files import replacing, write_json, write_text
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.store import Store
+from cds_lib.training import checkpoint
+from cds_lib.training.distributed import Group
+from cds_lib.training.loop import fit
+
+
+def execute(
+    spec: RunSpec,
+    store: Store,
+    data_root: Path,
+    *,
+    device: str | torch.device | None = None,
+    compile_method: bool = False,
+    workers: int = 0,
+    on_progress: Callable[[float], None] = lambda epochs: None,
+    group: Group | None = None,
+) -> dict[str, float]:
+    """Train the run, or finish it if it was interrupted, and return its metrics.
+
+    A finished run whose weights are there is only read. Of several processes that train it together, each calls this;
+    the first one alone writes. `cds_lib.engines.launch` starts them.
+
+    Args:
+        data_root: where real data sets are; not used by stand-ins.
+        device: "cpu" or "cuda"; None takes a GPU if there is one.
+        workers: processes that decode images which are too large to be kept in memory.
+        on_progress: called about once a second with the epochs done so far.
+        group: the processes that train the run; None: this one alone.
+
+    Raises:
+        UsageError: data missing or not as it should be, unknown names. RunError: the training failed.
+    """
+    run_dir = store.run_dir(spec.id)
+    if store.is_done(spec.id) and store.model(spec.id).exists():
+        return store.metrics(spec.id)
+    group = group or Group()
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def write_history(rows: list[dict[str, float]]) -> None:
+        if group.first:
+            write_text(run_dir / "history.csv", pd.DataFrame(rows).to_csv(index=False))
+
+    with _held(spec, store) if group.first else _translated():
+        setup = prepare(spec, store, data_root, target, workers, group)
+        if group.first:
+            _write_setup(spec, store, setup, target, group)
+        rows = fit(
+            setup.method,
+            setup.batches,
+            setup.evaluate,
+            spec.budget,
+            device=target,
+            checkpoint_path=store.checkpoint(spec.id),
+            on_epoch=write_history,
+            on_progress=on_progress,
+            compile_method=compile_method,
+            pretrained=setup.pretrained,
+            group=group,
+        )
+        metrics = _metrics(rows, target)
+        if group.first:
+            for stale in [*run_dir.glob("features*.npz"), *run_dir.glob("analysis/*.json")]:  # of other weights
+                stale.unlink()
+            checkpoint.save(store.model(spec.id), {"method": setup.method.state_dict(), "spec": spec.canonical})
+            store.write_status(spec.id, state="done", finished=_now())
+            write_json(run_dir / "metrics.json", metrics)  # last: from here on the run is finished
+            store.checkpoint(spec.id).unlink(missing_ok=True)
+    return metrics
+
+
+@contextlib.contextmanager
+def _held(spec: RunSpec, store: Store) -> Iterator[None]:
+    """Hold the run's folder, cleared of what a killed process left, and keep its records true."""
+    run_dir = store.run_dir(spec.id)
+    if (run_dir / "spec.json").exists():
+        store.spec(spec.id)  # what lies in a folder that was renamed is another run's, its checkpoint too
+    with store.lock_run(spec.id), _recorded(spec, store), _translated():
+        for leftover in run_dir.glob(".*.part"):  # of a process that was killed while it wrote
+            leftover.unlink()
+        write_json(run_dir / "spec.json", spec.to_dict())
+        yield
+
+
+@contextlib.contextmanager
+def _recorded(spec: RunSpec, store: Store) -> Iterator[None]:
+    """Keep status.json true."""
+    store.write_status(
+        spec.id,
+        state="running",
+        error=None,
+        started=_now(),
+        finished=None,
+        machine=provenance.machine(),
+        versions=provenance.versions(),
+        code=provenance.code_version(),
+    )
+    try:
+        yield
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # a full disk must not hide the failure itself
+            stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+            outcome = {"state": "interrupted"} if stopped else {"state": "failed", "error": str(error)}
+            store.write_status(spec.id, **outcome, finished=_now())
+        raise
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what a training can run into one sentence."""
+    try:
+        yield
+    except BaseException as error:
+        failure = _one_sentence(error)
+        if failure is error:
+            raise
+        raise failure from error
+
+
+def _one_sentence(error: BaseException) -> BaseException:
+    if isinstance(error, UsageError | RunError):
+        return error
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return RunError("The GPU is out of memory: give it fewer jobs (--jobs) or choose a GPU with more memory.")
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's is a RuntimeError
+        return RunError("This machine is out of memory: run fewer jobs at a time (--jobs).")
+    if isinstance(error, OSError):
+        return RunError(f"A file could not be written or read ({error}): free space or fix the folder, then run again.")
+    if isinstance(error, Exception):
+        first = (str(error).strip() or "no message").splitlines()[0]
+        return RunError(f"{type(error).__name__}: {first} (the traceback is in the run's log.txt).")
+    return error
+
+
+def _metrics(rows: list[dict[str, float]], device: torch.device) -> dict[str, float]:
+    """Last-epoch values are the results; the best test epoch is recorded as the released code reports it.
+
+    What was measured on test and validation images (accuracies or AP in percent, losses) appears as `<name>_last`; a
+    pre-training measures nothing.
+    """
+    last = rows[-1]
+    metrics = {f"{name}_last": value for name, value in last.items() if name.startswith(("test_", "val_"))}
+    for headline in ("test_top1", "test_ap"):
+        if headline in last:
+            best = max((row for row in rows if headline in row), key=lambda row: row[headline])
+            metrics |= {f"{headline}_best": best[headline], "best_epoch": best["epoch"]}
+    return metrics | {
+        "train_loss_last": last["train_loss"],
+        "epochs": len(rows),
+        "seconds": sum(row["seconds"] for row in rows),
+        "images_per_second": float(np.median([row["images_per_second"] for row in rows])),
+        "peak_memory_mib": _peak_memory_mib(device),
+    }
+
+
+def _peak_memory_mib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _write_setup(spec: RunSpec, store: Store, setup: Setup, device: torch.device, group: Group) -> None:
+    threads = torch.get_num_threads()
+    store.write_status(
+        spec.id, data=setup.provenance, device=_device_name(device), threads=threads, processes=group.world
+    )
+    if setup.split:
+        _write_split(store.run_dir(spec.id) / "split.npz", setup.split)
+
+
+def _write_split(path: Path, split: dict[str, np.ndarray]) -> None:
+    """Which images of the training set were trained on, held back, and (where not all were) used with their labels."""
+    with replacing(path) as file:
+        np.savez_compressed(file, **{name: index.astype(np.int32) for name, index in split.items()})
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

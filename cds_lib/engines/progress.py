@@ -1,0 +1,104 @@
+"""Progress that reads well in a terminal, in a notebook and in a log file.
+
+One line a finished run, always. What runs now is one live line in a terminal, and a line every half minute elsewhere.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from cds_lib.study.spec import RunSpec
+from cds_lib.text import duration
+
+_LIVE_SECONDS = 0.5
+_LOG_SECONDS = 30.0
+
+
+class Progress:
+    """Counts finished runs, estimates the time left, prints. `log` receives the lines too (appended)."""
+
+    def __init__(self, total: int, done: int, jobs: int, log: Path | None = None):
+        self.total, self.done, self.jobs = total, done, max(1, jobs)
+        self.log = log
+        self.live = sys.stdout.isatty()
+        self.seconds: list[float] = []  # of the runs finished here
+        self.running: dict[str, _Running] = {}  # by run id
+        self.last_print = time.monotonic()
+        self.width = 0
+
+    def start(self, spec: RunSpec) -> None:
+        """A run begins."""
+        self.running[spec.id] = _Running(spec.label, spec.budget.epochs, time.monotonic())
+        self.tick()
+
+    def advance(self, spec: RunSpec, epochs_done: float) -> None:
+        """A run has done this many epochs (a fraction is fine)."""
+        self.running[spec.id].done = epochs_done
+        self.tick()
+
+    def finish(self, spec: RunSpec, text: str) -> None:
+        """A run ended, well or badly: one line."""
+        seconds = time.monotonic() - self.running.pop(spec.id).started
+        self.seconds.append(seconds)
+        self.done += 1
+        self.say(f"[{self.done}/{self.total}] {spec.label}: {text} in {duration(seconds)}{self._left()}")
+
+    def skip(self, spec: RunSpec, text: str) -> None:
+        """A run that cannot begin: one line."""
+        self.done += 1
+        self.say(f"[{self.done}/{self.total}] {spec.label}: NOT STARTED: {text}")
+
+    def tick(self) -> None:
+        """Show what runs now, if it is time to."""
+        now = time.monotonic()
+        if not self.running or now - self.last_print < (_LIVE_SECONDS if self.live else _LOG_SECONDS):
+            return
+        self.last_print = now
+        parts = [f"{run.label} epoch {run.done:.0f}/{run.epochs}" for run in self.running.values()]
+        line = f"[{self.done}/{self.total}] running: {'; '.join(parts)}{self._left()}"
+        if self.live:
+            print("\r" + line[:200].ljust(self.width), end="", flush=True)
+            self.width = min(len(line), 200)
+        else:
+            self.say(line)
+
+    def say(self, line: str) -> None:
+        """Print a lasting line."""
+        if self.live and self.width:
+            print("\r" + " " * self.width + "\r", end="")
+            self.width = 0
+        print(line, flush=True)
+        self.last_print = time.monotonic()
+        if self.log is not None:
+            with open(self.log, "a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+
+    def _left(self) -> str:
+        """Time left, from the runs finished here and the pace of those that run."""
+        now = time.monotonic()
+        waiting = self.total - self.done - len(self.running)
+        known = self.seconds + [run.total(now) for run in self.running.values() if run.done and now - run.started > 1]
+        if not known or self.total == self.done:
+            return ""
+        mean = sum(known) / len(known)
+        rest = sum(
+            max(0.0, (run.total(now) if run.done else mean) - (now - run.started)) for run in self.running.values()
+        )
+        return (
+            f" | about {duration((rest + waiting * mean) / min(self.jobs, max(1, waiting + len(self.running))))} left"
+        )
+
+
+@dataclass
+class _Running:
+    label: str
+    epochs: int
+    started: float
+    done: float = 0.0
+
+    def total(self, now: float) -> float:
+        """Seconds from start to end at the pace so far."""
+        return (now - self.started) * self.epochs / self.done

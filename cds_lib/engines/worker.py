@@ -1,0 +1,100 @@
+"""What runs inside the process of one run: the training, with its output in the run's log; the local engine's with its
+news on a pipe."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from multiprocessing import connection, parent_process
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cds_lib.engines.launch import train
+from cds_lib.errors import RunError, UsageError
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.store import Store
+
+
+def train_logged(
+    spec: RunSpec,
+    store: Store,
+    data_root: Path,
+    *,
+    processes: int,
+    threads: int,
+    workers: int,
+    compile_method: bool,
+    on_progress: Callable[[float], None] = lambda epochs: None,
+) -> dict[str, float]:
+    """Train one run, as every engine does, and return its metrics; see `cds_lib.engines.launch.train`."""
+    torch.set_num_threads(threads)
+    send_output_to(store.run_dir(spec.id) / "log.txt")
+    return train(
+        spec,
+        store,
+        data_root,
+        processes=processes,
+        compile_method=compile_method,
+        workers=workers,
+        on_progress=on_progress,
+    )
+
+
+def work(
+    spec: dict[str, Any],
+    results: str,
+    data_root: str,
+    processes: int,
+    threads: int,
+    workers: int,
+    gpus: str | None,
+    compile_method: bool,
+    news: Any,
+) -> None:
+    """Train one run on `processes`; send ("progress", epochs), then ("done", metrics) or ("failed", sentence)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    die_with_the_parent()
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
+    try:
+        metrics = train_logged(
+            RunSpec.from_dict(spec),
+            Store(results),
+            Path(data_root),
+            processes=processes,
+            threads=threads,
+            workers=workers,
+            compile_method=compile_method,
+            on_progress=lambda epochs: news.send(("progress", epochs)),
+        )
+        news.send(("done", metrics))
+    except (UsageError, RunError) as error:
+        traceback.print_exc()
+        news.send(("failed", str(error)))
+    except OSError as error:
+        news.send(("failed", f"The run's folder cannot be used ({error}): free space or make it writable."))
+
+
+def die_with_the_parent() -> None:
+    """A parent that is killed must not leave trainings behind that nobody waits for."""
+    parent = parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            connection.wait([parent.sentinel])
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def send_output_to(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())

@@ -1,0 +1,49 @@
+"""Where the numbers of a page come from, gathered from the status files of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cds_lib.study.store import Store
+from cds_lib.text import duration
+
+
+def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str]]:
+    """(label, value) lines about the finished runs among `run_ids`: code, versions, machine, data, dates, cost.
+
+    Values that differ between runs are all listed, so that a table mixed from two versions shows it.
+    """
+    finished = [run_id for run_id in run_ids if store.is_done(run_id)]
+    if not finished:
+        return [("runs", "none finished yet")]
+    statuses = [store.status(run_id) for run_id in finished]
+    dates = sorted(status[key] for status in statuses for key in ("started", "finished") if status.get(key))
+    seconds = sum(store.metric(run_id, "seconds") for run_id in finished)
+    versions = [", ".join(map(" ".join, status.get("versions", {}).items())) for status in statuses]
+    data = [
+        f"{store.spec(run_id).dataset}: {_data(status['data'])}"
+        for run_id, status in zip(finished, statuses, strict=True)
+        if status.get("data")
+    ]
+    rows = [
+        ("runs", f"{len(finished)} finished, {duration(seconds)} of training together"),
+        ("code", _distinct(status.get("code", "") for status in statuses)),
+        ("versions", _distinct(versions)),
+        ("machine", _distinct(f"{status.get('machine', '')} {status.get('device', '')}" for status in statuses)),
+        ("data", _distinct(data)),
+        ("trained", " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else ""),
+    ]
+    return [(label, value) for label, value in rows if value]
+
+
+def _data(provenance: dict) -> str:
+    checked = ", checksums verified" if provenance.get("verified") else ""
+    complete = "" if provenance.get("complete", True) else ", not the complete set"
+    return (
+        f"{provenance['kind']}{checked}{complete}, {provenance['train']} training and {provenance['test']} test "
+        f"images, sha256 {provenance['sha256'][:12]}"
+    )
+
+
+def _distinct(values: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(value.strip() for value in values if value.strip()))

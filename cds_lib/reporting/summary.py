@@ -1,0 +1,228 @@
+"""The claims and their verdicts as files and as HTML: csv, Markdown, LaTeX, the counts by table, and every claim."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+
+from cds_lib.files import write_text
+from cds_lib.reporting import formats, wording
+from cds_lib.study import profiles
+from cds_lib.study.tables import SUMMARY, TABLES
+
+HEADINGS = (
+    "claim",
+    "where",
+    "published",
+    "this study [95 % CI]",
+    "paired seeds",
+    "p",
+    "Holm's p",
+    "verdict",
+    "why",
+)
+
+
+def write(frame: pd.DataFrame, results: Path) -> dict[str, Path]:
+    """Write RESULTS/tables/summary.csv, .md and .tex from the frame of `verdicts.tidy`."""
+    base = Path(results) / "tables" / SUMMARY
+    texts = {
+        "csv": frame.to_csv(index=False, lineterminator="\n"),
+        "md": markdown(frame),
+        "tex": latex(frame),
+    }
+    paths = {suffix: base.with_suffix(f".{suffix}") for suffix in texts}
+    for suffix, text in texts.items():
+        write_text(paths[suffix], text)
+    return paths
+
+
+def groups(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """(table, kind, its claims), in the order of the frame."""
+    for (table, kind), rows in frame.groupby(["claimed_in", "kind"], sort=False):
+        yield table, kind, rows
+
+
+def title(table: str) -> str:
+    """A table's title, without what stands after the colon."""
+    return TABLES[table].title.split(":")[0]
+
+
+def cells(row: pd.Series) -> dict[str, str]:
+    """One printed claim: heading -> text."""
+    wanted = f"{row['n_pairs']} of {row['n_wanted']}" if row["n_pairs"] < row["n_wanted"] else f"{row['n_pairs']}"
+    texts = (
+        wording.statement(row),
+        wording.place(row),
+        wording.published(row),
+        wording.difference(row),
+        wanted,
+        _p_value(row["p_value"]),
+        _p_value(row["p_holm"]),
+        f"{wording.SIGNS[row['verdict']]} {row['verdict']}",
+        row["why"],
+    )
+    return dict(zip(HEADINGS, texts, strict=True))
+
+
+def _p_value(value: float) -> str:
+    return formats.EMPTY if pd.isna(value) else f"{value:.3f}"
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def counts_markdown(frame: pd.DataFrame, by_kind: bool = True) -> str:
+    """A pipe table with a row a table (and kind of claim), and a column a verdict that occurs."""
+    verdicts = list(wording.counts(frame))
+    lines = [["claims", "number", *(f"{wording.SIGNS[verdict]} {verdict}" for verdict in verdicts)]]
+    lines.append(["---"] + ["---:"] * (len(verdicts) + 1))
+    if by_kind:
+        rows = {f"{title(table)}, {wording.KINDS[kind]}": claims for table, kind, claims in groups(frame)}
+    else:
+        rows = {title(str(table)): claims for table, claims in frame.groupby("claimed_in", sort=False)}
+    for name, claims in rows.items():
+        found = wording.counts(claims)
+        lines.append([name, str(len(claims)), *(str(found.get(verdict, 0)) for verdict in verdicts)])
+    return _pipe_table(lines)
+
+
+def _pipe_table(lines: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """The conclusion, the counts, and every claim, table by table."""
+    parts = [
+        f"# {TABLES[SUMMARY].title}",
+        profiles.describe(frame["profile"].iloc[0]),
+        _bullets(wording.conclusion(frame)),
+        counts_markdown(frame),
+    ]
+    for table, kind, rows in groups(frame):
+        lines = [list(HEADINGS), ["---"] * 2 + ["---:"] * 5 + ["---"] * 2]
+        lines += [list(cells(row).values()) for _, row in rows.iterrows()]
+        parts.append(f"## {title(table)}, {wording.KINDS[kind]}\n\n{_pipe_table(lines)}\n\n{_sources(rows)}")
+    return "\n\n".join([*parts, "## How to read it", _bullets(wording.notes(frame))]) + "\n"
+
+
+def _bullets(sentences: list[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def _sources(rows: pd.DataFrame) -> str:
+    return f"Published: {'; '.join(dict.fromkeys(rows['source']))}."
+
+
+def latex(frame: pd.DataFrame) -> str:
+    """Every claim in a table that runs over pages; needs `booktabs` and `longtable`."""
+    headings = " & ".join(map(formats.latex_escape, HEADINGS)) + r" \\"
+    caption = " ".join([TABLES[SUMMARY].title + ".", *wording.notes(frame)])
+    lines = [
+        r"% needs \usepackage{booktabs,longtable}",
+        r"{\scriptsize",
+        r"\begin{longtable}{p{30mm}p{30mm}rrrrrp{18mm}p{40mm}}",
+        rf"\caption{{{_latex(caption)}}}\label{{tab:{SUMMARY}}}\\",
+        r"\toprule",
+        headings,
+        r"\midrule",
+        r"\endfirsthead",
+        r"\toprule",
+        headings,
+        r"\midrule",
+        r"\endhead",
+    ]
+    for table, kind, rows in groups(frame):
+        heading = _latex(f"{title(table)}, {wording.KINDS[kind]}")
+        lines.append(rf"\multicolumn{{{len(HEADINGS)}}}{{l}}{{\textbf{{{heading}}}}} \\")
+        lines += [" & ".join(map(_latex, cells(row).values())) + r" \\" for _, row in rows.iterrows()]
+        lines.append(r"\midrule")
+    return "\n".join([*lines[:-1], r"\bottomrule", r"\end{longtable}}", ""])
+
+
+def _latex(text: str) -> str:
+    """Escaped, without the signs, which few fonts of LaTeX have: the names of the verdicts stand beside them."""
+    for sign in wording.SIGNS.values():
+        text = text.replace(f"{sign} ", "")
+    return formats.latex_escape(text)
+
+
+# -- HTML --------------------------------------------------------------------------------------------------------------
+
+
+def counts_html(frame: pd.DataFrame, link: str | None = "") -> str:
+    """Counts by table and kind of claim: numbers and names in text, and a bar of signs that only repeats them.
+
+    `link` is the address of the page with every claim, "" for the page itself, None without one.
+    """
+    rows = []
+    for table, kind, claims in groups(frame):
+        found = wording.counts(claims)
+        bar = "".join(
+            f'<span class="{_class(verdict)}" style="flex-grow:{number}">{wording.SIGNS[verdict]}</span>'
+            for verdict, number in found.items()
+        )
+        text = ", ".join(f"{wording.SIGNS[verdict]} {number} {verdict}" for verdict, number in found.items())
+        name = escape(title(table))
+        if link is not None:
+            name = f'<a href="{escape(link)}#{anchor(table, kind)}">{name}</a>'
+        rows.append(
+            f'<tr><th scope="row">{name}, {escape(wording.KINDS[kind])}</th><td class="number">{len(claims)}</td>'
+            f'<td><span class="stack" aria-hidden="true">{bar}</span><span class="counts">{escape(text)}</span></td>'
+            "</tr>"
+        )
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("published claims", "number", "verdicts"))
+    legend = "".join(
+        f"<li>{wording.SIGNS[verdict]} <strong>{escape(verdict)}</strong>: {escape(wording.MEANINGS[verdict])}</li>"
+        for verdict in wording.counts(frame)
+    )
+    return (
+        '<figure class="table verdicts"><table><caption>Verdicts on the published claims, by table</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        f'<figcaption><ul class="notes">{legend}</ul></figcaption></figure>'
+    )
+
+
+def claims_html(frame: pd.DataFrame) -> str:
+    """Every claim, a foldable table a group; groups with a finished run are open."""
+    return "".join(_group_html(table, kind, rows) for table, kind, rows in groups(frame))
+
+
+def _group_html(table_name: str, kind: str, rows: pd.DataFrame) -> str:
+    name = f"{title(table_name)}, {wording.KINDS[kind]}"
+    headings = ("claim", *HEADINGS[2:5], "p (Holm's p)", "verdict and why")
+    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
+    body = "".join(_claim_html(row) for _, row in rows.iterrows())
+    caption = f'<caption class="unseen">{escape(name)}</caption>'
+    inner = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    table = formats.scrolling(inner, name)
+    return (
+        f'<details class="claims" id="{anchor(table_name, kind)}"{" open" if rows["n_pairs"].any() else ""}>'
+        f"<summary>{escape(name)}: {escape(wording.in_words(rows))}</summary>{table}"
+        f"<p>{escape(_sources(rows))}</p></details>"
+    )
+
+
+def _claim_html(row: pd.Series) -> str:
+    """A row of the page: the place below the claim, both p values in one cell, the reason below the verdict."""
+    claim, where, published, ours, seeds, p_value, p_holm, verdict, why = (escape(t) for t in cells(row).values())
+    both = p_value if pd.isna(row["p_value"]) else f"{p_value} ({p_holm})"
+    numbers = "".join(f'<td class="number">{text}</td>' for text in (published, ours, seeds, both))
+    missing = "" if row["n_pairs"] else ' class="missing"'
+    return (
+        f'<tr{missing}><th scope="row">{claim}<span class="below">{where}</span></th>{numbers}'
+        f'<td><span class="{_class(row["verdict"])}">{verdict}</span><span class="below">{why}</span></td></tr>'
+    )
+
+
+def _class(verdict: str) -> str:
+    """The verdict's class in the style sheet."""
+    return verdict.split(" (")[0].replace(" ", "-")
+
+
+def anchor(table: str, kind: str) -> str:
+    """Where the claims of a table and kind stand on their page."""
+    return f"claims-{table}-{kind}"

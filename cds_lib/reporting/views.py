@@ -1,0 +1,143 @@
+"""What a notebook shows: one call a cell, each returning something Jupyter displays, and saving it to RESULTS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from IPython.display import HTML, SVG
+from matplotlib.figure import Figure
+
+from cds_lib.reporting import figures, formats, report
+from cds_lib.study import published, settings
+from cds_lib.study.spec import RunSpec
+
+if TYPE_CHECKING:
+    from cds_lib.session import Session
+
+# What the poster's headings measure, in words.
+_MEASURES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "top1_percent": "top-1",
+    "batch_size": "batch",
+    "autoaugment": "AutoAugment",
+}
+
+
+def published_table(table_id: str) -> HTML:
+    """A table of the paper as published, the longer side downwards, with the source of its numbers."""
+    down, across = published.columns(table_id), published.rows(table_id)
+    transposed = len(across) > len(down)
+    if transposed:
+        down, across = across, down
+
+    def cell(row: str, column: str) -> str:
+        text = published.printed(table_id, *((row, column) if transposed else (column, row)))
+        return f'<td class="number">{formats.EMPTY if text is None else text}</td>'
+
+    head = "".join(f'<th scope="col">{escape(_heading(name))}</th>' for name in across)
+    body = "".join(
+        f'<tr><th scope="row">{escape(_heading(row))}</th>' + "".join(cell(row, column) for column in across) + "</tr>"
+        for row in down
+    )
+    inner = f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
+    label = f"published numbers, {table_id.replace('_', ' ')}"
+    source = f"<figcaption>Source: {escape(published.source(table_id))}.</figcaption>"
+    return HTML(f'<figure class="table">{formats.scrolling(inner, label)}{source}</figure>')
+
+
+def _heading(name: str) -> str:
+    """How a row or column of a published table is called: `top1_resnet18` is `top-1, resnet18`, `dsn` is `DSN`."""
+    for prefix in published.PREFIXES:
+        if name.startswith(prefix) and name not in _MEASURES:
+            measure = prefix.removesuffix("_")
+            return f"{_MEASURES.get(measure, measure)}, {_heading(name.removeprefix(prefix))}"
+    if name in formats.NAMES or name in published.METHODS.values():
+        return formats.method_name(name)
+    return _MEASURES.get(name, name)
+
+
+def plan(study: Session) -> HTML:
+    """What the profile runs, and how much of it is there at this moment."""
+    seeds = dict.fromkeys(spec.seed for spec in study.table.runs(study.profile, study.seeds))
+    state = f"{'Seeds' if len(seeds) > 1 else 'Seed'}: {', '.join(map(str, seeds))}. {study.plan().describe()}."
+    return HTML(f"<p>{escape(study.table.describe(study.profile))}</p><p>{escape(state)}</p>")
+
+
+def table(study: Session) -> HTML:
+    """The result; written to RESULTS/tables as csv, Markdown and LaTeX."""
+    frame = study.frame()
+    report.write_table(frame, study.table, study.store.root)
+    return HTML(formats.html_table(frame, study.table))
+
+
+def teachers(study: Session) -> HTML:
+    """The accuracy of every teacher beside that of the student alone, and a warning where it is not the better one."""
+    pairs: dict[tuple[str, ...], dict[str, tuple[RunSpec, RunSpec]]] = {}
+    for cell in study.table.cells(study.profile, study.seeds):
+        for spec in cell.specs:
+            if spec.setting == "distill" and spec.parent:
+                teacher, alone = spec.lineage[0], settings.student_alone(study.profile, spec)
+                key = (teacher.model, teacher.method, alone.model, alone.method)
+                pairs.setdefault(key, {})[teacher.id] = (teacher, alone)
+    lines = []
+    for names, specs in pairs.items():
+        measured = [_top1(study, runs) for runs in zip(*specs.values(), strict=True)]
+        weak = None not in measured and measured[0][0] <= measured[1][0]
+        warning = ": <strong>no better than its student, which has little to learn from it</strong>" if weak else ""
+        said = [
+            f"{model} ({formats.method_name(method)}) {_accuracy(value)}"
+            for model, method, value in ((*names[:2], measured[0]), (*names[2:], measured[1]))
+        ]
+        lines.append(f"<li>Teacher {escape(said[0])}, student alone {escape(said[1])}{warning}.</li>")
+    return HTML(f"<ul>{''.join(lines)}</ul>")
+
+
+def _top1(study: Session, runs: Iterable[RunSpec]) -> tuple[float, int] | None:
+    values = [study.store.metric(run.id, "test_top1_last") for run in runs if study.store.is_done(run.id)]
+    return (sum(values) / len(values), len(values)) if values else None
+
+
+def _accuracy(value: tuple[float, int] | None) -> str:
+    return "not run" if value is None else f"{value[0]:.2f} % (n = {value[1]})"
+
+
+def conclusion(study: Session) -> HTML:
+    """What the verdicts add up to, in words."""
+    return HTML(f"<p>{escape(report.conclusion(study.frame()))}</p>")
+
+
+def gains(study: Session) -> SVG:
+    """The differences to the baseline beside the published ones; written to RESULTS/figures/<table>_gains.svg."""
+    description = "Difference to the baseline of every network, in percentage points, beside the published difference."
+    return save_and_show(study, "gains", figures.gains(study.frame()), description)
+
+
+def accuracy_curves(study: Session) -> SVG:
+    """Test accuracy (AP of detectors) by epoch; written to RESULTS/figures/<table>_accuracy.svg."""
+    cells = study.table.cells(study.profile, study.seeds)
+    varying = [name for name in ("dataset", "model", "setting") if len({getattr(cell, name) for cell in cells}) > 1]
+    histories: dict[str, dict[str, list[pd.DataFrame]]] = {}
+    for cell in cells:
+        group = formats.group_title(getattr(cell, name) for name in varying or ["model"])
+        finished = [study.store.history(spec.id) for spec in cell.specs if study.store.is_done(spec.id)]
+        histories.setdefault(group, {})[cell.method] = finished
+    detection = cells[0].metric == "test_ap_last"
+    column, label = ("test_ap", "AP (%)") if detection else ("test_top1", "test top-1 accuracy (%)")
+    description = "Test accuracy against the epoch, one panel a group of rows, one line a method."
+    return save_and_show(study, "accuracy", figures.accuracy_curves(histories, column, label), description)
+
+
+def accuracy_by_fraction(study: Session) -> SVG:
+    """Test accuracy by labelled percentage; written to RESULTS/figures/<table>_fraction.svg."""
+    description = "Test accuracy against the percentage of labelled images, one panel a data set, one line a method."
+    return save_and_show(study, "fraction", figures.accuracy_by_fraction(study.frame()), description)
+
+
+def save_and_show(study: Session, kind: str, figure: Figure, description: str) -> SVG:
+    """Save the figure and return it; the description is what a screen reader says."""
+    path = figures.save_svg(figure, study.store.root / "figures" / f"{study.table.name}_{kind}.svg", description)
+    return SVG(path.read_text(encoding="utf-8"), metadata={"alt": description})

@@ -1,0 +1,208 @@
+"""How claims and verdicts are put into words: the one place for sentences that the summary, index and README share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from cds_lib.reporting import formats
+from cds_lib.study import statistics
+from cds_lib.study.measures import measure, short_name
+from cds_lib.study.statistics import CONFIRMED, CONTRADICTED, INCONCLUSIVE, NOT_RUN, REPRODUCED, SMOKE
+from cds_lib.study.tables import TABLES
+
+# In the order of a report. Each has a sign of its own, so that no meaning hangs on a colour.
+VERDICTS = (REPRODUCED, CONFIRMED, CONTRADICTED, INCONCLUSIVE, NOT_RUN, SMOKE)
+SIGNS = {REPRODUCED: "✔", CONFIRMED: "↗", CONTRADICTED: "✘", INCONCLUSIVE: "?", NOT_RUN: "○", SMOKE: "~"}
+MEANINGS = {
+    REPRODUCED: "the published protocol gives a difference of the published sign, as large as published or larger",
+    CONFIRMED: "the 95 % interval of our difference excludes 0, on the published side",
+    CONTRADICTED: "the 95 % interval of our difference excludes 0, on the other side",
+    INCONCLUSIVE: f"the interval contains 0, or there are fewer than {statistics.MIN_SEEDS} seeds",
+    NOT_RUN: "no run of it is finished",
+    SMOKE: "made data and a few steps: the number means nothing",
+}
+# How reasons begin that the conclusion counts together.
+_FAILED, _NO_RUN_ON, _NOT_YET, _PARTIAL = "a run failed", "nothing was trained on", "not trained yet", "only a part of"
+_UNMEASURED = "trained, but not measured"
+KINDS = {
+    "baseline": "against the baseline",
+    "rival": "CDS against the other methods",
+    "poster": "what the poster states of a whole table",
+}
+
+
+def why(
+    verdict: str,
+    *,
+    n: int,
+    pairs: int,
+    reference: str,
+    cells: int,
+    filled: int,
+    error: str,
+    unmeasured: str,
+    untrained: Sequence[str],
+    partial: Sequence[str],
+) -> str:
+    """The reason for a verdict.
+
+    n: seeds of the claim's own cell; pairs: those that the method `reference` has as well; cells, filled: cells that
+    an average is over, and those with a run; error: what stopped a run; unmeasured: why finished runs have no value;
+    untrained, partial: data sets without any finished run, and those of which only a part was at hand.
+    """
+    if unmeasured and not pairs and not error:
+        return f"{_UNMEASURED}: {unmeasured}"
+    reason = _reason(verdict, n, pairs, reference, cells, filled, error, untrained)
+    return reason + (f"; {_PARTIAL} {_listed(partial)} was at hand" if partial and n else "")
+
+
+def _reason(
+    verdict: str, n: int, pairs: int, reference: str, cells: int, filled: int, error: str, untrained: Sequence[str]
+) -> str:
+    if error:
+        return f"{_FAILED}: {error}"
+    if not pairs and untrained:
+        return f"{_NO_RUN_ON} {_listed(untrained)}: not asked for, or the images were not at hand"
+    if not n:
+        return f"only {filled} of the {cells} cells of the average were trained" if filled else _NOT_YET
+    if not pairs:
+        return f"{formats.method_name(reference)}, which it is compared with, was not trained with the same seed"
+    if verdict == SMOKE:
+        return MEANINGS[SMOKE]
+    seeds = counted(pairs, "seed")
+    if pairs < statistics.MIN_SEEDS:
+        return f"{seeds}, and fewer than {statistics.MIN_SEEDS} decide nothing"
+    reason = f"the interval {'contains' if verdict == INCONCLUSIVE else 'excludes'} 0 with {seeds}"
+    if pairs < statistics.HEADLINE_SEEDS:
+        reason += f", of which the sign-flip test cannot give less than p = {statistics.smallest_p(pairs):.3g}"
+    return reason
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 claim`, `3 claims`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def place(row: pd.Series) -> str:
+    """Where a claim holds: `cifar100, resnet18, from scratch, top-1`."""
+    return formats.group_title([row["dataset"], row["model"], row["setting"], short_name(row["metric"])])
+
+
+def statement(row: pd.Series) -> str:
+    """The published claim as a sentence without its place: `CDS beats the baseline`."""
+    reference = formats.method_name(row["reference"])
+    best, more = measure(row["metric"]).best, row["paper_delta"] > 0
+    verbs = {"highest": ("trails", "beats"), "lowest": ("beats", "trails")}.get(best, ("is below", "is above"))
+    verb = verbs[1] if more else verbs[0]
+    return f"{formats.method_name(row['method'])} {verb} {'the ' if reference == 'baseline' else ''}{reference}"
+
+
+def difference(row: pd.Series) -> str:
+    """Ours, with its interval, in the decimals of its measure."""
+    decimals = measure(row["metric"]).decimals
+    return formats.difference(row["baseline_delta"], row["ci_low"], row["ci_high"], decimals)
+
+
+def published(row: pd.Series) -> str:
+    """The published difference."""
+    return formats.signed(row["paper_delta"], measure(row["metric"]).decimals)
+
+
+def counts(frame: pd.DataFrame) -> dict[str, int]:
+    """Verdict -> number of claims, for the verdicts that occur, in the order of `VERDICTS`."""
+    found = frame["verdict"].value_counts()
+    return {verdict: int(found[verdict]) for verdict in VERDICTS if verdict in found}
+
+
+def in_words(frame: pd.DataFrame) -> str:
+    """`3 direction confirmed, 12 not run`."""
+    return ", ".join(f"{number} {verdict}" for verdict, number in counts(frame).items())
+
+
+def conclusion(frame: pd.DataFrame) -> list[str]:
+    """What was confirmed, what not, what is unknown and why: a sentence each, as plain text."""
+    profile, total = frame["profile"].iloc[0], len(frame)
+    if profile == "smoke":
+        return [f"{total} published claims. {MEANINGS[SMOKE].capitalize()}: no claim is judged in the smoke profile."]
+    found = [f"Of {total} published claims, {in_words(frame)}."]
+    for verdict in (REPRODUCED, CONFIRMED, CONTRADICTED):
+        rows = frame[frame["verdict"] == verdict]
+        if len(rows):
+            found.append(f"{verdict.capitalize()} – {_named(rows)}.")
+        elif verdict != REPRODUCED or profile == "paper":
+            found.append(f"{verdict.capitalize()}: none.")
+    undecided = frame[(frame["verdict"] == INCONCLUSIVE) & (frame["n_pairs"] >= statistics.MIN_SEEDS)]
+    if len(undecided):
+        found.append(f"Tested and undecided, since the interval contains 0 – {_named(undecided)}.")
+    few = frame[(frame["verdict"] == INCONCLUSIVE) & (frame["n_pairs"] < statistics.MIN_SEEDS)]
+    if len(few):
+        signs = (few["baseline_delta"] * few["paper_delta"]).dropna()
+        found.append(
+            f"Undecided for lack of seeds: {counted(len(few), 'claim')} with fewer than {statistics.MIN_SEEDS} seeds; "
+            f"of the {len(signs)} with a difference, {int((signs > 0).sum())} have the published sign, which proves "
+            "nothing."
+        )
+    partial = int(frame["why"].str.contains(f"; {_PARTIAL}")[frame["n_pairs"] > 0].sum())
+    if partial:
+        found.append(f"Of the tested claims, {partial} rest on {_PARTIAL} the images of their data set.")
+    return [*found, *_unknown(frame), *unknown_numbers()]
+
+
+def _unknown(frame: pd.DataFrame) -> list[str]:
+    """Why claims were not tested, with their number: one sentence, none if all were."""
+    whys = frame.loc[frame["verdict"] == NOT_RUN, "why"]
+    names = [name for why in whys if why.startswith(_NO_RUN_ON) for name in frame["dataset"].unique() if name in why]
+    no_data = f"{_NO_RUN_ON} {_listed(list(dict.fromkeys(names)))} (not asked for, or no images at hand)"
+    reasons = {
+        "the methods were not trained yet": whys == _NOT_YET,
+        no_data: whys.str.startswith(_NO_RUN_ON),
+        "a run failed": whys.str.startswith(_FAILED),
+        "the runs were not analysed (that needs their weights)": whys.str.startswith(_UNMEASURED),
+    }
+    rest = ~pd.concat(list(reasons.values()), axis=1).any(axis=1)
+    reasons["only one of the two methods, or a part of the average, was trained"] = rest
+    parts = [f"{found.sum()} because {reason}" for reason, found in reasons.items() if found.any()]
+    return [f"Not tested: {'; '.join(parts)}."] if parts else []
+
+
+def unknown_numbers() -> list[str]:
+    """The tables of the paper that nothing can be compared with, in one sentence; none if there are none."""
+    titles = [table.title.split(":")[0] for table in TABLES.values() if table.source.startswith("none")]
+    if not titles:
+        return []
+    return [f"Unknown because we do not have the published numbers: {_listed(titles)}; our own are in their tables."]
+
+
+def _named(rows: pd.DataFrame) -> str:
+    """At most six claims with their numbers, the others counted."""
+    names = [
+        f"{statement(row)}, {place(row)}: {difference(row)} (published {published(row)}, n = {row['n_pairs']})"
+        for _, row in rows.head(6).iterrows()
+    ]
+    return "; ".join(names) + (f"; and {len(rows) - 6} more" if len(rows) > 6 else "")
+
+
+def notes(frame: pd.DataFrame) -> list[str]:
+    """How to read the verdicts: the rule, the statistics, what the p values cover."""
+    least, headline = statistics.MIN_SEEDS, statistics.HEADLINE_SEEDS
+    return [
+        "A claim is one published difference between two methods on one data set and network. Verdicts: "
+        + "; ".join(f"{sign} {name}: {MEANINGS[name]}" for name, sign in SIGNS.items())
+        + ".",
+        f"Differences are paired by seed, in the unit of the measure (percentage points of accuracy or AP), with "
+        f"the 95 % t interval of their mean. A verdict "
+        f"needs {least} seeds. Headline claims (Table 1's ResNet-18, semi-supervised) should have {headline}: with "
+        "fewer, the two-sided sign-flip test cannot fall below 0.05 whatever the differences are, so that the verdict "
+        "rests on the t interval and its assumption of normal differences alone.",
+        "p is the sign-flip test of one claim. Holm's p covers, together, the claims of one kind in one table that "
+        "have a p value. Verdicts and intervals are those of one claim at a time: of many true nulls about one in "
+        "twenty intervals would exclude 0.",
+        "Table 3 is run with and without the max-pool, since it is not known which network was published: each of its "
+        "published differences is tested twice. A published difference of exactly 0 is no claim.",
+    ]

@@ -1,0 +1,82 @@
+"""What a notebook opens: one table of the study under one profile, ready to train, to read and to show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cds_lib.data.registry import data_root as find_data_root
+from cds_lib.engines import analysis_engine, runner
+from cds_lib.errors import UsageError
+from cds_lib.study import profiles
+from cds_lib.study.places import results_dir
+from cds_lib.study.store import Store
+from cds_lib.study.tables import Table, find_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Session:
+    """A table, a profile, its seeds and its store. See `open_study`."""
+
+    def __init__(
+        self,
+        table: Table,
+        profile: str,
+        seeds: tuple[int, ...],
+        store: Store,
+        data_root: Path,
+        jobs: int,
+        processes: int,
+    ):
+        self.table, self.profile, self.seeds = table, profile, seeds
+        self.store, self.data_root, self.jobs, self.processes = store, data_root, jobs, processes
+
+    def plan(self) -> runner.Plan:
+        """What is done, missing and failed at this moment."""
+        return runner.make_plan([self.table], self.profile, self.seeds, self.store, retry_failed=False)
+
+    def train_missing(self) -> None:
+        """Train what the table lacks, then compute the analyses it reads; failures are printed and show as missing."""
+        runner.train_missing(self.plan(), self.store, self.data_root, jobs=self.jobs, processes=self.processes)
+        table = [self.table]
+        analysis_engine.compute_missing(table, self.profile, self.seeds, self.store, self.data_root, jobs=self.jobs)
+
+    def frame(self) -> pd.DataFrame:
+        """The tidy result, one row a cell."""
+        from cds_lib.reporting import report
+
+        return report.tidy(self.table, self.profile, self.seeds, self.store)
+
+
+def open_study(
+    table: str,
+    *,
+    profile: str = "smoke",
+    results: str = "",
+    data_root: str = "",
+    seeds: str = "",
+    jobs: int = 0,
+    processes: int = 1,
+) -> Session:
+    """Open a table of the study. Empty arguments mean the defaults of `run_all.sh`.
+
+    Raises:
+        UsageError: unknown table or profile, seeds that are no whole numbers, arguments of another type.
+    """
+    texts = {"table": table, "profile": profile, "results": results, "data_root": data_root, "seeds": seeds}
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            raise UsageError(f'{name} must be a text, such as seeds = "0,1", not {value!r}.')
+    if type(jobs) is not int or jobs < 0:
+        raise UsageError(f"jobs must be a whole number, 0 for as many as the machine has room for, not {jobs!r}.")
+    return Session(
+        find_table(table),
+        profiles.check_profile(profile),
+        runner.parse_seeds(seeds, profile),
+        Store(results_dir(profile, results)),
+        find_data_root(data_root or None),
+        jobs,
+        processes,
+    )

@@ -1,0 +1,184 @@
+"""Damaged results folders: each command goes on to the right numbers, or says in one sentence what to do."""
+
+import os
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cds_lib import cli
+from cds_lib.errors import RunError
+from cds_lib.study.store import Store
+from cds_lib.study.tables import TABLES
+
+sys.path.insert(0, str(Path(__file__).parent))
+import sweeps  # noqa: E402
+
+RUN = sweeps.RUNS[0]  # a baseline
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """A finished folder and the table that was made of it."""
+    root = tmp_path_factory.mktemp("good") / "results"
+    store = Store(root)
+    store.open_for_writing()
+    for number, spec in enumerate(sweeps.RUNS):
+        sweeps.pretend(store, spec, number)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TABLES, "faults", sweeps.TABLE)
+        assert cli.main(["run-all", "--only", "faults", "--results", str(root)]) == 0
+    return root, (root / "tables" / "faults.csv").read_text()
+
+
+@pytest.fixture
+def results(good, tmp_path, monkeypatch):
+    monkeypatch.setitem(TABLES, "faults", sweeps.TABLE)
+    shutil.copytree(good[0], tmp_path / "results")
+    shutil.rmtree(tmp_path / "results" / "tables")
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def command(results, good, capfd):
+    """Run a command; it ends well with the right table, or with one sentence, which is returned."""
+
+    def run(name):
+        code = cli.main([name, "--only", "faults", "--results", str(results)])
+        out, err = capfd.readouterr()
+        assert "Traceback" not in out + err
+        if code == 0:
+            assert err == ""
+            if name != "status":
+                assert (results / "tables" / "faults.csv").read_text() == good[1]
+            return ""
+        assert code in (1, 2)
+        (line,) = err.splitlines()
+        assert line.startswith("error: ") and len(line) < 700
+        return line
+
+    return run
+
+
+def break_file(path, damage):
+    whole = path.read_bytes()
+    contents = {
+        "empty": b"",
+        "truncated": whole[: len(whole) * 2 // 3],
+        "garbled": bytes(byte ^ 0x5A for byte in whole),
+        "null": b"null",
+        "a_list": b"[1, 2]",
+        "too_deep": b"[" * 200_000,
+        "an_empty_object": b"{}",
+        "not_a_number": whole.replace(b"10.0", b"NaN").replace(b"4.5", b"Infinity"),
+        "a_text": whole.replace(b"10.0", b'"10.0"').replace(b'"done"', b"7"),
+    }
+    if damage == "a_folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes(contents[damage])
+
+
+DAMAGES = "empty truncated garbled null too_deep a_list an_empty_object a_folder not_a_number a_text".split()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_metrics_are_never_a_number(results, command, damage):
+    path = Store(results).run_dir(RUN.id) / "metrics.json"
+    break_file(path, damage)
+    for name in ("run-all", "report"):
+        said = command(name)
+        assert str(path) in said
+        assert f"delete the folder {path.parent} and run again" in said
+    said = command("status")
+    assert damage == "an_empty_object" or str(path) in said
+
+
+@pytest.mark.parametrize("damage", DAMAGES[:-2])
+@pytest.mark.parametrize("name", ["spec.json", "status.json", "store.json"])
+def test_other_damaged_files_are_named_with_what_to_do(results, command, name, damage):
+    path = results / name if name == "store.json" else Store(results).run_dir(RUN.id) / name
+    break_file(path, damage)
+    said = command("run-all")
+    assert str(path) in said
+    assert "delete" in said
+
+
+def test_a_status_of_other_types_is_named(results, command):
+    store = Store(results)
+    for change in ({"state": 7}, {"error": [1]}, {"versions": {"torch": 2}}, {"data": {"kind": "x"}}, {"code": {}}):
+        good = (store.run_dir(RUN.id) / "status.json").read_text()
+        store.write_status(RUN.id, **change)
+        assert "status.json" in command("report")
+        (store.run_dir(RUN.id) / "status.json").write_text(good)
+    assert command("report") == ""
+
+
+CUT_OFF = [sweeps.HISTORY[:-9], sweeps.HISTORY[:-1], sweeps.HISTORY[:60]]
+
+
+@pytest.mark.parametrize("text", [*CUT_OFF, "", "a,b\n1,x\n", "\xff", "epoch\n2\n1\n3\n"])
+def test_a_damaged_history_is_never_a_curve(results, text):
+    store = Store(results)
+    (store.run_dir(RUN.id) / "history.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(RunError, match=f"history.csv cannot be read .* delete the folder .*{RUN.id} and run again"):
+        store.history(RUN.id)
+    (store.run_dir(RUN.id) / "metrics.json").unlink()  # a run that is under way writes it again
+    with pytest.raises(RunError, match="history.csv cannot be read .* delete it and run again"):
+        store.history(RUN.id)
+
+
+def test_a_history_that_lacks_its_last_epoch(results):
+    store = Store(results)
+    (store.run_dir(RUN.id) / "history.csv").write_text("".join(sweeps.HISTORY.splitlines(True)[:-1]))
+    with pytest.raises(RunError, match="it has 2 rows"):
+        store.history(RUN.id)
+
+
+def test_the_results_of_another_run_are_not_taken_for_this_ones(results, command):
+    """Somebody has copied a run's folder to where another one's should be."""
+    store = Store(results)
+    shutil.rmtree(store.run_dir(RUN.id))
+    shutil.copytree(store.run_dir(sweeps.RUNS[1].id), store.run_dir(RUN.id))
+    for name in ("run-all", "report", "status"):
+        assert f"it is that of run {sweeps.RUNS[1].id}" in command(name)
+    (store.run_dir(RUN.id) / "metrics.json").unlink()
+    from cds_lib.engines.execute import execute
+
+    with pytest.raises(RunError, match="renamed or copied"):  # nor is its checkpoint
+        execute(RUN, store, Path("none"))
+
+
+def test_what_does_not_belong_to_the_study_is_left_alone(results, command):
+    """A run of no known table, a folder without a spec, a file among the runs, one that is not finished."""
+    store = Store(results)
+    sweeps.pretend(store, replace(RUN, dataset="fashion", method="magic"), 5)
+    (results / "runs" / "notes").mkdir()
+    (results / "runs" / "notes.txt").write_text("mine")
+    (results / "runs" / "junk").mkdir()
+    (results / "runs" / "junk" / "spec.json").write_text("{")
+    before = sorted(str(path) for path in (results / "runs").rglob("*"))
+    for name in ("run-all", "report", "status"):
+        assert command(name) == ""
+    assert sorted(str(path) for path in (results / "runs").rglob("*")) == before
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "garbled", "a_folder"])
+@pytest.mark.parametrize("name", ["tables/table1_cifar100.csv", "notebooks/demo.ipynb"])
+def test_damaged_reports_are_named(results, command, good, name, damage):
+    """What an earlier command left, and is only collected by this one."""
+    path = results / name
+    path.parent.mkdir(exist_ok=True)
+    table = good[1].replace("faults,", "table1_cifar100,")
+    path.write_text(table if name.endswith("csv") else '{"cells": [], "metadata": {}, "nbformat": 4}')
+    break_file(path, damage)
+    assert str(path) in command("report")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+def test_a_file_that_may_not_be_read(results, command):
+    (Store(results).run_dir(RUN.id) / "metrics.json").chmod(0)
+    assert "Permission denied" in command("report")

@@ -1,0 +1,165 @@
+"""Runs that start from other runs, detectors, and images too large for memory: tiny trainings, real files."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cds_lib.data import folders, registry
+from cds_lib.engines import runner, setup
+from cds_lib.engines.execute import execute
+from cds_lib.errors import UsageError
+from cds_lib.study import settings
+from cds_lib.study.store import Store
+from cds_lib.training import checkpoint
+
+CPU = torch.device("cpu")
+TIMINGS = {"seconds", "images_per_second", "peak_memory_mib"}
+
+
+def small(spec):
+    budget = replace(spec.budget, width=0.0625, train_size=1_000, batch_size=500)
+    return replace(spec, model="resnet18", budget=budget, parent=spec.parent and small(spec.parent))
+
+
+def train(spec, store, data_root="no data", **options):
+    for run in spec.lineage:
+        execute(run, store, data_root, device="cpu", **options)
+    return store.metrics(spec.id)
+
+
+def weights(spec, store):
+    return checkpoint.load(store.model(spec.id), CPU)["method"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("results"))
+    store.open_for_writing()
+    return store
+
+
+def test_fine_tuning_starts_from_all_of_the_network_but_its_classifier(store):
+    spec = small(settings.finetuned("smoke", "stanford_dogs", "resnet50", "dsn", "finetune", 0))
+    spec = replace(spec, budget=replace(spec.budget, train_size=240, batch_size=120))
+    execute(spec.parent, store, "no data", device="cpu")
+    ready = setup.prepare(spec, store, "no data", CPU)
+    before, now = weights(spec.parent, store), ready.method.state_dict()
+    shared = [name for name in now if name.startswith("backbone.") and not name.startswith("backbone.fc.")]
+    assert len(shared) > 50
+    assert all(torch.equal(now[name], before[name]) for name in shared)
+    assert now["backbone.fc.weight"].shape[0] == 120 and before["backbone.fc.weight"].shape[0] == 1000
+    assert not torch.equal(now["heads.0.units.0.0.weight"], before["heads.0.units.0.0.weight"])
+    assert ready.pretrained == set(shared)
+    metrics = train(spec, store)
+    assert {"test_top1_last", "test_top5_last"} <= metrics.keys()
+
+
+def test_a_pre_training_measures_nothing_and_a_linear_classifier_changes_nothing_else(store):
+    spec = small(settings.contrastive("smoke", "supcon", 0))
+    assert [run.method for run in spec.lineage] == ["supcon", "linear"]
+    metrics = train(spec, store)
+    assert 0 <= metrics["test_top1_last"] <= 100
+    assert not [name for name in store.metrics(spec.parent.id) if name.startswith(("test", "val", "best"))]
+    before, after = weights(spec.parent, store), weights(spec, store)
+    changed = {name for name in after if name in before and not torch.equal(before[name], after[name])}
+    assert changed == {"backbone.fc.weight", "backbone.fc.bias"}
+
+
+def test_byol_and_what_is_fine_tuned_from_it(store):
+    spec = small(settings.contrastive("smoke", "byol_dsn", 0))
+    assert [run.method for run in spec.lineage] == ["byol", "dsn"]
+    assert spec.parent.budget.optimizer == "lars"
+    assert 0 <= train(spec, store)["test_top1_last"] <= 100
+
+
+def test_a_detector_is_trained_on_the_backbone_of_another_run(store):
+    spec = settings.detector("smoke", "retinanet", "baseline", 0)
+    metrics = train(spec, store)
+    assert 0 <= metrics["test_ap_last"] <= 100
+    assert metrics["test_ap_best"] == metrics["test_ap_last"]
+    before, after = weights(spec.parent, store), weights(spec, store)
+    frozen = [name for name in before if name.startswith(("backbone.conv1", "backbone.layer1")) and "conv" in name]
+    found = {name.split("body.")[-1]: value for name, value in after.items() if "body." in name}
+    assert frozen
+    for name in frozen:
+        assert torch.equal(found[name.removeprefix("backbone.")], before[name]), name
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Two classes of noisy images of different shapes, imported as Stanford Dogs."""
+    root = tmp_path_factory.mktemp("data")
+    random = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 4)):
+        for label, name in enumerate(("dark", "light")):
+            folder = root / "stanford_dogs" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                shape = (90 + 4 * number, 120, 3) if number % 2 else (120, 90, 3)
+                pixels = random.integers(100 * label, 100 * label + 100, shape, dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.jpg")
+    folders.import_folder(registry.entry("stanford_dogs"), root / "stanford_dogs", root)
+    return root
+
+
+def dogs(image_size, epochs=2):
+    spec = settings.supervised("mini", "stanford_dogs", "resnet18", "cds", 0)
+    budget = replace(spec.budget, image_size=image_size, width=0.0625, epochs=epochs, batch_size=8, val_size=4)
+    return replace(spec, budget=replace(budget, augmentation="imagenet", lr=0.05))
+
+
+def test_images_too_large_for_memory_are_decoded_as_it_goes(photographs, tmp_path):
+    spec = dogs(72)
+    assert spec.budget.streamed
+    assert runner._without_data([spec], photographs) == {}
+    results = []
+    for workers in (0, 2):
+        store = Store(tmp_path / str(workers))
+        store.open_for_writing()
+        execute(spec, store, photographs, device="cpu", workers=workers)
+        results.append({k: v for k, v in store.metrics(spec.id).items() if k not in TIMINGS})
+    assert results[0] == results[1]  # bit for bit, whoever decodes
+    provenance = store.status(spec.id)["data"]
+    assert (provenance["kind"], provenance["complete"], provenance["train"], provenance["test"]) == (
+        "imported",
+        False,
+        16,
+        8,
+    )
+
+
+def test_small_images_are_decoded_once_into_arrays(photographs, tmp_path):
+    spec = dogs(28)
+    assert not spec.budget.streamed and spec.budget.stored_size == 32
+    store = Store(tmp_path)
+    store.open_for_writing()
+    assert runner._without_data([spec], photographs) == {}
+    metrics = train(spec, store, photographs)
+    assert metrics["test_top1_last"] >= 50  # black against white
+    assert list((photographs / "arrays").iterdir())
+
+
+@pytest.mark.parametrize(
+    "build", [lambda: dogs(28), lambda: dogs(72), lambda: settings.detector("mini", "retinanet", "cds", 0)]
+)
+def test_missing_data_is_one_sentence_before_the_first_run(build, tmp_path):
+    spec = build()
+    store = Store(tmp_path / "results")
+    with pytest.raises(UsageError, match="data (fetch|import)"):
+        runner.train_missing(runner.Plan((), spec.lineage, ()), store, tmp_path)
+    assert store.ids() == []
+
+
+def test_runs_whose_data_is_missing_do_not_keep_the_others_from_training(photographs, tmp_path, capsys):
+    there, absent = dogs(28, epochs=1), replace(dogs(28, epochs=1), dataset="cub200")
+    child = replace(there, setting="finetune", parent=absent)  # its own data is there, that of its parent is not
+    store = Store(tmp_path / "results")
+    failed = runner.train_missing(runner.Plan((), (absent, child, there), ()), store, photographs, jobs=1)
+    assert failed.keys() == {absent.id, child.id} and set(failed.values()) == {failed[absent.id]}
+    assert "CUB-200-2011 is not in" in failed[absent.id] and store.ids() == [there.id]
+    said = capsys.readouterr().out
+    assert said.count("CUB-200-2011 is not in") == 1 and "2 runs are not trained: CUB" in said
+    assert "Trained 1 runs, 0 failed, 2 lacked their data" in said

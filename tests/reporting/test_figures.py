@@ -1,0 +1,173 @@
+"""Figures show what is in the table, are the same bytes every time, and survive missing runs."""
+
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from cds_lib.reporting import figures, verdicts
+from cds_lib.study.store import Store
+
+
+def frame(profile="mini", **changes):
+    rows = [
+        {"model": "resnet18", "method": "baseline", "n": 3, "baseline_delta": np.nan, "paper_delta": np.nan},
+        {"model": "resnet18", "method": "dsn", "n": 3, "baseline_delta": 1.0, "paper_delta": 0.85},
+        {"model": "resnet18", "method": "cds", "n": 1, "baseline_delta": 2.0, "paper_delta": 3.39},
+        {"model": "resnet50", "method": "baseline", "n": 0, "baseline_delta": np.nan, "paper_delta": np.nan},
+        {"model": "resnet50", "method": "dsn", "n": 0, "baseline_delta": np.nan, "paper_delta": 1.15},
+        {"model": "resnet50", "method": "cds", "n": 0, "baseline_delta": np.nan, "paper_delta": np.nan},
+    ]
+    interval = {"ci_low": [np.nan, 0.5, np.nan, np.nan, np.nan, np.nan]}
+    interval["ci_high"] = [np.nan, 1.5, np.nan, np.nan, np.nan, np.nan]
+    names = {"dataset": "cifar100", "setting": "supervised", "metric": "test_top1_last", "profile": profile}
+    return pd.DataFrame(rows).assign(**names, **interval)
+
+
+def history(*accuracies):
+    return pd.DataFrame({"epoch": range(1, len(accuracies) + 1), "test_top1": accuracies})
+
+
+def points(axes, filled):
+    """x of every marker that stands for a difference."""
+    found = []
+    for line in axes.lines:
+        if line.get_marker() not in ("None", None, "") and len(line.get_xdata()) == 1:
+            hollow = line.get_markerfacecolor() == "none"
+            found += [] if hollow == filled else list(line.get_xdata())
+    return found
+
+
+def test_gains_show_ours_filled_and_the_papers_hollow():
+    axes = figures.gains(frame()).axes[0]
+    assert points(axes, filled=True) == [1.0, 2.0]
+    assert points(axes, filled=False) == [0.85, 3.39, 1.15]
+    bars = [list(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2 and line.get_lw() > 1]
+    assert bars == [[0.5, 1.5]]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["resnet18", "resnet50"]
+    assert [text.get_text() for text in axes.texts] == ["n = 3", "n = 1", "not run", "not run"]
+    assert "percentage points" in axes.get_xlabel()
+    assert axes.get_title() == ""
+
+
+def test_gains_show_one_measure_and_name_what_varies():
+    rows = frame().assign(model="resnet50", setting=["finetune"] * 3 + ["finetune_only"] * 3)
+    both = pd.concat([rows, rows.assign(metric="test_top5_last", baseline_delta=9.0)], ignore_index=True)
+    axes = figures.gains(both).axes[0]
+    assert 9.0 not in points(axes, filled=True)
+    assert [text.get_text() for text in axes.get_yticklabels()] == [
+        "in pre-training and fine-tuning",
+        "in fine-tuning only",
+    ]
+    assert "top-1" in axes.get_xlabel()
+
+
+def test_no_two_methods_of_a_table_look_the_same():
+    assert len({figures.colour_and_marker(index) for index in range(11)}) == 11
+
+
+def test_gains_of_smoke_say_so():
+    assert "mean nothing" in figures.gains(frame("smoke")).axes[0].get_title()
+
+
+def test_curves_are_means_over_the_seeds_at_common_epochs():
+    seeds = [history(10, np.nan, 30), history(20, np.nan, 50), pd.DataFrame({"epoch": [1], "train_loss": [2.0]})]
+    figure = figures.accuracy_curves(
+        {"resnet18": {"baseline": seeds, "cds": []}, "resnet50": {"baseline": [], "cds": []}}
+    )
+    (axes,) = figure.axes
+    (line,) = axes.lines
+    assert list(line.get_xdata()) == [1, 3]
+    assert list(line.get_ydata()) == [15, 40]
+    assert axes.get_title() == "resnet18"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["baseline"]
+
+
+def test_a_method_looks_the_same_in_both_figures():
+    curves = figures.accuracy_curves({"resnet18": {"baseline": [history(1)], "dsn": [history(1)], "cds": [history(1)]}})
+    by_label = {line.get_label(): to_hex(line.get_color()) for line in curves.axes[0].lines}
+    gains = {text.get_text(): handle for handle, text in legend(figures.gains(frame()))}
+    for method in ("DSN", "CDS"):
+        assert to_hex(gains[f"{method}, this study"].get_color()) == by_label[method]
+
+
+def legend(figure):
+    (found,) = figure.legends
+    return zip(found.legend_handles, found.get_texts(), strict=True)
+
+
+def test_without_any_run_there_is_a_figure_that_says_so():
+    text = figures.svg_text(figures.accuracy_curves({"resnet18": {"baseline": []}}))
+    assert "no run is finished" in text  # matplotlib keeps the text as a comment beside its outline
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: figures.gains(frame()), lambda: figures.accuracy_curves({"m": {"cds": [history(1, 2)]}})]
+)
+def test_svg_is_the_same_bytes_every_time_and_complete(make, tmp_path):
+    first = figures.save_svg(make(), tmp_path / "folder" / "a.svg")
+    second = figures.save_svg(make(), tmp_path / "folder" / "b.svg")
+    assert first.read_bytes() == second.read_bytes()
+    assert ElementTree.parse(first).getroot().tag.endswith("svg")
+    assert sorted(path.name for path in first.parent.iterdir()) == ["a.svg", "b.svg"]
+    assert "<dc:date>" not in first.read_text()
+
+
+def test_accuracy_by_fraction_draws_ours_and_the_published_curves():
+    rows = [
+        {"dataset": dataset, "method": method, "setting": f"semi_{percent}", "mean": percent + bonus, "std": 1.0,
+         "paper": None if method == "baseline_matched" else 50.0 + percent}
+        for dataset in ("cifar100", "cifar10")
+        for method, bonus in (("baseline", 0.0), ("baseline_matched", 1.0), ("cds_simclr", 2.0))
+        for percent in (10, 20, 30, 40)
+    ]  # fmt: skip
+    figure = figures.accuracy_by_fraction(pd.DataFrame(rows).astype({"paper": float}))
+    assert [axes.get_title() for axes in figure.axes] == ["cifar100", "cifar10"]
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    assert len(labels) == 5
+    assert "CDS without labels, paper" in labels
+    assert "baseline, as many steps, paper" not in labels
+    published = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
+    assert [list(line.get_ydata()) for line in published] == [[60.0, 70.0, 80.0, 90.0]] * 2
+
+
+def test_epochs_are_whole_numbers_on_the_axis():
+    one = pd.DataFrame({"epoch": [24], "test_ap": [0.1]})
+    figure = figures.accuracy_curves({"retinanet": {"baseline": [one]}}, "test_ap", "AP (%)")
+    assert all(tick == int(tick) for tick in figure.axes[0].get_xticks())
+
+
+def claim_frame(**columns):
+    frame = verdicts.tidy("mini", (0, 1, 2), Store("a folder that is not there")).head(4)
+    return frame.assign(**columns)
+
+
+def test_claims_are_drawn_with_intervals_and_what_was_published():
+    nan = float("nan")
+    frame = claim_frame(
+        baseline_delta=[1.0, 2.0, nan, -1.0], ci_low=[0.5, nan, nan, -2.0], ci_high=[1.5, nan, nan, 0.5]
+    )
+    (axes,) = figures.claims(frame).axes
+    dots = [line for line in axes.lines if line.get_marker() == "o" and len(line.get_xdata())]
+    diamonds = [line for line in axes.lines if line.get_marker() == "D" and len(line.get_xdata())]
+    assert [line.get_xdata()[0] for line in dots] == [1.0, 2.0, -1.0]  # the one without a difference is left out
+    assert [line.get_xdata()[0] for line in diamonds] == frame["paper_delta"].iloc[[0, 1, 3]].tolist()
+    bars = [list(line.get_xdata()) for line in axes.lines if line.get_linewidth() == 1.8]
+    assert bars == [[0.5, 1.5], [-2.0, 0.5]]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels[0] == "DSN beats the baseline\ncifar100, resnet18, from scratch, top-1"
+    assert figures.svg_text(figures.claims(frame)) == figures.svg_text(figures.claims(frame))
+
+
+def test_untested_claims_make_a_figure_that_says_so():
+    figure = figures.claims(claim_frame())
+    assert [text.get_text() for text in figure.texts] == ["no claim has been tested"]
+
+
+def test_the_description_is_the_title_of_the_file(tmp_path):
+    figure = figures.claims(claim_frame())
+    path = figures.save_svg(figure, tmp_path / "x.svg", "A <b> & c")
+    assert "<title>A &lt;b&gt; &amp; c</title>" in path.read_text()
+    assert "<title>" not in figures.svg_text(figure)

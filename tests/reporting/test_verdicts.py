@@ -1,0 +1,401 @@
+"""Every published difference is one claim, once; its verdict is the tables'; averages and rivals pair by seed."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from cds_lib.errors import RunError
+from cds_lib.reporting import report, summary, verdicts, wording
+from cds_lib.study import claims, published, statistics
+from cds_lib.study.store import Store
+from cds_lib.study.tables import TABLES, published_claims
+
+SEEDS = (0, 1, 2)
+PAPER = {table["id"]: table for table in yaml.safe_load(published.PAPER_TABLES.read_text())["tables"]}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def collected():
+    return published_claims("mini", SEEDS)
+
+
+DATA = {"kind": "official", "verified": True, "train": 100, "test": 10, "sha256": "f" * 64}
+
+
+def finish(store, spec, value, dataset_complete=True):
+    folder = store.run_dir(spec.id)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
+    (folder / "status.json").write_text(json.dumps({"state": "done", "data": {**DATA, "complete": dataset_complete}}))
+    metrics = {"test_top1_last": value, "test_top1_best": value, "test_top5_last": value, "seconds": 1.0}
+    (folder / "history.csv").write_text(f"epoch,train_cross_entropy\n1,{value / 10}\n")
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+
+
+def fail(store, spec, error):
+    folder = store.run_dir(spec.id)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
+    (folder / "status.json").write_text(json.dumps({"state": "failed", "error": error}))
+
+
+def table1(store, values, models=None):
+    """values: (model, method, seed) -> accuracy, or None for a run that is not there."""
+    for cell in TABLES["table1_cifar100"].cells("mini", SEEDS):
+        if models is None or cell.model in models:
+            for spec in cell.specs:
+                value = values(cell.model, cell.method, spec.seed)
+                if value is not None:
+                    finish(store, spec, value)
+
+
+def rows(frame, **wanted):
+    return frame[np.logical_and.reduce([frame[name] == value for name, value in wanted.items()])]
+
+
+def only(frame, **wanted):
+    (row,) = (row for _, row in rows(frame, **wanted).iterrows())
+    return row
+
+
+# -- which claims there are --------------------------------------------------------------------------------------------
+
+
+def printed(table_id, reference, transposed=False, times=1):
+    """The differences between the printed lines and the one called `reference`, from the file alone; no zeros."""
+    table = PAPER[table_id]
+    lines = {name: table["values"][name] for name in table["rows"]}
+    if transposed:
+        lines = dict(zip(table["columns"], zip(*lines.values(), strict=True), strict=True))
+    found = [
+        round(value - base, 6)
+        for name, line in lines.items()
+        if name != reference
+        for value, base in zip(line, lines[reference], strict=True)
+        if value is not None
+    ]
+    return sorted([delta for delta in found if delta] * times)
+
+
+def detectors(of, against):
+    values = PAPER["table_4"]["values"]
+    pairs = [
+        zip(values[f"{name}_{method}"], values[f"{name}_{base}"], strict=True)
+        for name in ("faster_rcnn", "retinanet")
+        for method, base in [(m, b) for m in of for b in against]
+    ]
+    return sorted(delta for pair in pairs for delta in (round(a - b, 6) for a, b in pair) if delta)
+
+
+def contrastive_baselines():
+    values = {name: line[-1] for name, line in PAPER["contrastive_comparison"]["values"].items()}
+    return sorted(round(value - values["Baseline_1"], 6) for name, value in values.items() if name != "Baseline_1")
+
+
+def against(table_id, others, transposed=False, times=1):
+    """Ours minus each of the others."""
+    table = PAPER[table_id]
+    lines = {name: table["values"][name] for name in table["rows"]}
+    if transposed:
+        lines = dict(zip(table["columns"], zip(*lines.values(), strict=True), strict=True))
+    pairs = [(a, b) for name in others for a, b in zip(lines["Ours"], lines[name], strict=True) if b is not None]
+    return sorted([round(a - b, 6) for a, b in pairs if a != b] * times)
+
+
+DEEP, DISTILLED = ("DSN", "DKS", "DHM"), ("KD", "AT", "RKD", "SP", "CRD", "CC", "OKD", "SSKD")
+EXPECTED = {
+    ("table1_cifar100", "baseline"): lambda: printed("table_1", "Base"),
+    ("table1_cifar100", "rival"): lambda: against("table_1", DEEP),
+    ("table1_cifar100", "poster"): lambda: [3.44],
+    ("table3_imagenet", "baseline"): lambda: printed("table_3", "Baseline", transposed=True, times=2),  # two stems
+    ("table3_imagenet", "rival"): lambda: against("table_3", DEEP, transposed=True, times=2),
+    ("table3_imagenet", "poster"): lambda: [3.20, 3.20],
+    ("table4_coco", "baseline"): lambda: detectors((*DEEP, "Ours"), ["Baseline"]),
+    ("table4_coco", "rival"): lambda: detectors(["Ours"], DEEP),
+    ("table4_coco", "poster"): lambda: [0.85],
+    ("table6_finegrained", "baseline"): lambda: printed("table_6", "Baseline"),
+    ("table6_finegrained", "rival"): lambda: against("table_6", DEEP),
+    ("table6_finegrained", "poster"): lambda: [3.11],
+    ("table7_imagenet_distillation", "baseline"): lambda: printed("table_7", "Base", transposed=True),
+    ("table7_imagenet_distillation", "rival"): lambda: against("table_7", DISTILLED, transposed=True),
+    ("table7_imagenet_distillation", "poster"): lambda: [3.62],
+    ("contrastive_methods", "baseline"): contrastive_baselines,
+    ("contrastive_methods", "poster"): lambda: [1.6],
+    ("calibration", "baseline"): lambda: [round(5.27 - 11.92, 6)],
+    ("training_loss", "baseline"): lambda: [0.02],
+    ("semi_supervised", "baseline"): lambda: sorted(
+        printed("fig_semi_supervised_cifar100", "Baseline") + printed("fig_semi_supervised_cifar10", "Baseline")
+    ),
+}
+
+
+@pytest.mark.parametrize("family", EXPECTED, ids="-".join)
+def test_the_claims_of_a_table_are_the_printed_differences_each_once(collected, family):
+    found = sorted(claim.paper_delta for claim in collected if (claim.table, claim.kind) == family)
+    assert found == EXPECTED[family]()
+
+
+def test_every_claim_appears_exactly_once_and_no_table_is_left_out(collected):
+    assert max(Counter(claim.key for claim in collected).values()) == 1
+    with_numbers = {
+        table.name
+        for table in TABLES.values()
+        if table.name != "summary"
+        and any(cell.paper is not None and cell.reference for cell in table.cells("mini", (0,)))
+    }
+    assert {claim.table for claim in collected} >= with_numbers
+    for claim in collected:
+        assert len(claim.cells) == len(claim.references) > 0
+        assert claim.paper_delta and claim.source
+        for cell, reference in zip(claim.cells, claim.references, strict=True):
+            assert cell.metric == reference.metric and cell.model == reference.model
+            assert cell.dataset == reference.dataset and cell.paper is not None and reference.paper is not None
+
+
+def test_a_new_table_with_published_numbers_joins_by_itself():
+    table = TABLES["table1_cifar100"]
+    (claim,) = [
+        claim
+        for claim in claims.collect([table], "mini", (0,))
+        if claim.key[3:5] == ("resnet18", "cds") and claim.kind == "baseline"
+    ]
+    assert claim.paper_delta == 3.39
+    assert claims.collect([TABLES["table2_cifar10"]], "mini", (0,)) == []  # no number of it is known
+
+
+def test_the_summary_trains_what_its_claims_compare_and_nothing_else(collected):
+    wanted = {
+        s.id for c in collected for cell in (*c.cells, *c.references) for spec in cell.specs for s in spec.lineage
+    }
+    assert {spec.id for spec in TABLES["summary"].runs("mini", SEEDS)} == wanted
+
+
+# -- what our runs say -------------------------------------------------------------------------------------------------
+
+
+def test_an_untested_summary_has_a_row_a_claim_with_n_zero(store, collected):
+    frame = verdicts.tidy("mini", SEEDS, store)
+    assert tuple(frame.columns) == verdicts.COLUMNS
+    assert frame.columns[: len(report.COLUMNS)].tolist() == list(report.COLUMNS)
+    assert len(frame) == len(collected)
+    assert set(frame["verdict"]) == {"not run"} and not frame["n"].any()
+    assert frame[["mean", "baseline_delta", "p_value", "p_holm"]].isna().all(axis=None)
+
+
+def test_verdicts_are_those_of_the_tables(store):
+    rng = np.random.default_rng(0)
+
+    def value(model, method, seed):
+        if model not in ("resnet18", "resnet50", "seresnet18") and seed == 0:
+            return None
+        return float(rng.normal(30 + 3 * (method == "cds") - 3 * (method == "dsn"), 0.4))
+
+    table1(store, value)
+    frame = verdicts.tidy("mini", SEEDS, store)
+    table = report.tidy(TABLES["table1_cifar100"], "mini", SEEDS, store)
+    columns = ["model", "method", *report.COLUMNS[6:16], "p_value", "runs"]
+    ours = rows(frame, claimed_in="table1_cifar100", kind="baseline")[columns].reset_index(drop=True)
+    theirs = table[table["paper_delta"].notna()][columns].reset_index(drop=True)
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+    assert set(ours["verdict"]) == {"inconclusive", "direction confirmed", "contradicted"}
+
+
+def test_cds_is_compared_with_another_method_seed_by_seed(store):
+    values = {"baseline": (30, 31, 32), "dsn": (31, 30, 33), "cds": (34, 32, 34.5)}
+    table1(store, lambda model, method, seed: values[method][seed] if method in values else None, models=("resnet18",))
+    frame = verdicts.tidy("mini", SEEDS, store)
+    row = only(frame, kind="rival", model="resnet18", reference="dsn", claimed_in="table1_cifar100")
+    oracle = statistics.paired_difference({0: 3.0, 1: 2.0, 2: 1.5}, dict.fromkeys(SEEDS, 0.0))
+    assert row["paper_delta"] == 2.54
+    assert row["baseline_delta"] == pytest.approx(6.5 / 3)
+    assert (row["ci_low"], row["p_value"]) == (pytest.approx(oracle.ci_low), 0.25)
+    assert (row["n_pairs"], row["verdict"]) == (3, statistics.verdict(oracle, 2.54, "mini"))
+    untested = only(frame, kind="rival", model="resnet18", reference="dks", claimed_in="table1_cifar100")
+    assert (untested["n"], untested["n_pairs"], untested["verdict"]) == (3, 0, "not run")
+    assert untested["why"] == "DKS, which it is compared with, was not trained with the same seed"
+
+
+def test_an_average_is_over_all_its_cells_and_the_seeds_that_all_have(store):
+    models = list(dict.fromkeys(cell.model for cell in TABLES["table1_cifar100"].cells("mini", SEEDS)))
+
+    def value(model, method, seed):
+        if (model, method, seed) == (models[4], "cds", 1):
+            return None
+        return 30 + models.index(model) + seed + (1 + models.index(model) / 10 + seed / 4) * (method == "cds")
+
+    table1(store, lambda m, how, seed: value(m, how, seed) if how in ("baseline", "cds") else None)
+    row = only(verdicts.tidy("mini", SEEDS, store), kind="poster", claimed_in="table1_cifar100")
+    assert (row["dataset"], row["model"], row["paper_delta"]) == ("cifar100", "mean of 10 networks", 3.44)
+    assert (row["n"], row["n_pairs"]) == (2, 2)  # seed 1 lacks one network
+    assert row["baseline_delta"] == pytest.approx(1.45 + 0.25)  # mean of 0.0 to 0.9, and of seeds 0 and 2
+    assert row["mean"] == pytest.approx(30 + 4.5 + 1 + 1.7)
+    assert row["verdict"] == "inconclusive"
+
+
+def test_holm_covers_the_claims_of_one_kind_in_one_table(store):
+    rng = np.random.default_rng(1)
+    table1(store, lambda model, method, seed: float(rng.normal()), models=("resnet18", "resnet50"))
+    frame = verdicts.tidy("mini", SEEDS, store)
+    tested = frame[frame["p_value"].notna()]
+    assert set(tested["kind"]) == {"baseline", "rival"}
+    for _, family in tested.groupby(["claimed_in", "kind"]):
+        assert family["p_holm"].tolist() == statistics.holm(family["p_value"].tolist())
+    assert frame["p_holm"].notna().equals(frame["p_value"].notna())
+
+
+def test_reasons(store):
+    cells = {(c.model, c.method): c.specs for c in TABLES["table1_cifar100"].cells("mini", SEEDS)}
+    for spec in (*cells["resnet18", "baseline"], *cells["resnet18", "cds"][:2], *cells["resnet50", "baseline"]):
+        finish(store, spec, 30.0 + spec.seed)
+    finish(store, cells["resnet18", "dsn"][0], 31.0)
+    finish(store, cells["resnet50", "cds"][0], 33.0)
+    fail(store, cells["resnet101", "dsn"][0], "out of memory\nsecond line")
+    semi = {(c.dataset, c.method, c.setting): c.specs for c in TABLES["semi_supervised"].cells("mini", SEEDS)}
+    finish(store, semi["cifar10", "baseline", "semi_10"][0], 40.0, dataset_complete=False)
+    finish(store, semi["cifar10", "cds_simclr", "semi_10"][0], 43.0, dataset_complete=False)
+    frame = verdicts.tidy("mini", SEEDS, store)
+
+    def why(**wanted):
+        return only(frame, **{"kind": "baseline", "claimed_in": "table1_cifar100"} | wanted)["why"]
+
+    few = "and fewer than 3 decide nothing"
+    assert why(model="resnet18", method="cds") == f"2 seeds, {few}"
+    assert why(model="resnet18", method="dsn") == f"1 seed, {few}"
+    assert why(model="resnet18", method="dks") == "not trained yet"
+    assert why(model="resnet101", method="dsn") == "a run failed: out of memory"
+    assert why(kind="poster", model="mean of 10 networks") == "only 2 of the 10 cells of the average were trained"
+    semi10 = why(claimed_in="semi_supervised", dataset="cifar10", setting="semi_10")
+    assert semi10 == f"1 seed, {few}; only a part of cifar10 was at hand"
+    flowers = why(claimed_in="table6_finegrained", dataset="flowers102", method="cds")
+    assert flowers == "nothing was trained on flowers102: not asked for, or the images were not at hand"
+    text = "\n".join(wording.conclusion(frame))
+    assert "2 because a run failed" in text and "on imagenet" in text and "the average, was trained" in text
+    assert "Of the tested claims, 1 rest on only a part" in text
+
+
+# -- in words and in files ---------------------------------------------------------------------------------------------
+
+
+def decided(store):
+    """Table 1: DSN better at every seed, CDS worse, DKS mixed, on one network."""
+    gains = {"baseline": (0, 0, 0), "dsn": (1, 1.1, 0.9), "cds": (-2, -2.1, -1.9), "dks": (2, -2, 1)}
+    table1(store, lambda m, how, seed: 30 + seed + gains[how][seed] if how in gains else None, models=("resnet18",))
+    return verdicts.tidy("mini", SEEDS, store)
+
+
+def test_the_conclusion_says_what_was_confirmed_and_what_not(store):
+    frame = decided(store)
+    sentences = wording.conclusion(frame)
+    assert sentences[0] == f"Of {len(frame)} published claims, {wording.in_words(frame)}."
+    assert sum(wording.counts(frame).values()) == len(frame)
+    where = "cifar100, resnet18, from scratch, top-1"
+    confirmed = f"Direction confirmed – DSN beats the baseline, {where}: +1.00 [+0.75, +1.25] (published +0.85, n = 3)."
+    assert confirmed in sentences
+    (contradicted,) = (sentence for sentence in sentences if sentence.startswith("Contradicted – "))
+    assert f"CDS beats the baseline, {where}: −2.00 [−2.25, −1.75] (published +3.39, n = 3)" in contradicted
+    assert f"CDS beats DSN, {where}: −3.00" in contradicted
+    (open_,) = (sentence for sentence in sentences if sentence.startswith("Tested and undecided"))
+    assert f"DKS beats the baseline, {where}: +0.33" in open_
+    assert "Table 2, Distillation on CIFAR-100" in sentences[-1]
+    untested = int(
+        sum(
+            part.split()[0].isdigit() and int(part.split()[0])
+            for s in sentences
+            if s.startswith("Not tested: ")
+            for part in s.removeprefix("Not tested: ").split("; ")
+        )
+    )
+    assert untested == wording.counts(frame)["not run"]
+
+
+def test_counts_add_up_in_every_form(store):
+    frame = decided(store)
+    for by_kind in (True, False):
+        lines = [line.strip("| ").split(" | ") for line in summary.counts_markdown(frame, by_kind).splitlines()]
+        for line in lines[2:]:
+            assert int(line[1]) == sum(map(int, line[2:]))
+        assert sum(int(line[1]) for line in lines[2:]) == len(frame)
+        for column, number in enumerate(wording.counts(frame).values(), start=2):
+            assert sum(int(line[column]) for line in lines[2:]) == number
+
+
+def test_less_may_be_better_or_neither(store):
+    row = verdicts.tidy("mini", SEEDS, store).assign(method="cds", reference="baseline", paper_delta=-6.65).iloc[0]
+    said = {name: wording.statement(pd.Series({**row, "metric": name})) for name in ("ece", "train_cross_entropy")}
+    assert said == {"ece": "CDS beats the baseline", "train_cross_entropy": "CDS is below the baseline"}
+    assert wording.statement(row) == "CDS trails the baseline"
+
+
+def test_what_an_analysis_lacks_is_said(store):
+    for method in ("baseline", "cds"):
+        (cell,) = (c for c in TABLES["calibration"].cells("mini", SEEDS) if (c.method, c.metric) == (method, "ece"))
+        for spec in cell.specs:
+            finish(store, spec, 30.0)
+    row = only(verdicts.tidy("mini", SEEDS, store), claimed_in="calibration")
+    assert (row["n"], row["verdict"], row["reason"]) == (0, "not run", "3 finished runs without weights")
+    assert row["why"] == "trained, but not measured: 3 finished runs without weights"
+
+
+def test_a_finished_run_without_its_history_is_named(store):
+    spec = TABLES["training_loss"].cells("mini", SEEDS)[0].specs[0]
+    finish(store, spec, 30.0)
+    (store.run_dir(spec.id) / "history.csv").unlink()
+    with pytest.raises(RunError, match=f"{spec.id} .*in its history: delete"):
+        verdicts.tidy("mini", SEEDS, store)
+
+
+def test_a_smoke_summary_judges_nothing(store):
+    for spec in TABLES["table1_cifar100"].runs("smoke", (0,)):
+        finish(store, spec, 50.0)
+    frame = verdicts.tidy("smoke", (0,), store)
+    tested = frame[frame["n_pairs"] > 0]
+    assert set(tested["verdict"]) == {"not meaningful (smoke)"} and set(tested["claimed_in"]) == {
+        "table1_cifar100",
+        "training_loss",
+    }
+    (sentence,) = wording.conclusion(frame)
+    assert "no claim is judged" in sentence
+
+
+def test_files_round_trip_and_hold_every_claim(store, tmp_path):
+    frame = decided(store)
+    paths = summary.write(frame, tmp_path)
+    pd.testing.assert_frame_equal(verdicts.read(tmp_path), frame, check_exact=True)
+    before = {kind: path.read_bytes() for kind, path in paths.items()}
+    assert {
+        k: p.read_bytes() for k, p in summary.write(verdicts.tidy("mini", SEEDS, store), tmp_path).items()
+    } == before
+    markdown, latex = before["md"].decode(), before["tex"].decode()
+    table_lines = [line for line in markdown.split("\n## ", 1)[1].splitlines() if line.startswith("| ")]
+    groups = len(list(summary.groups(frame)))
+    assert len(table_lines) == len(frame) + 2 * groups
+    assert {line.count(" | ") for line in table_lines} == {len(summary.HEADINGS) - 1}
+    body = latex[latex.index(r"\endhead") :]
+    assert sum(line.endswith(r" \\") for line in body.splitlines()) == len(frame) + groups
+    assert not any(sign in latex for sign in "✔↗✘○") and "cifar100" in latex
+
+
+def test_html_names_every_claim_once_and_links_lead_to_it(store):
+    from bs4 import BeautifulSoup
+
+    frame = decided(store).assign(why="<b>no</b>")
+    page = BeautifulSoup(summary.counts_html(frame) + summary.claims_html(frame), "html.parser")
+    groups = page.find_all("details")
+    assert sum(len(group.tbody.find_all("tr")) for group in groups) == len(frame)
+    assert [link["href"] for link in page.find_all("a")] == [f"#{group['id']}" for group in groups]
+    assert page.find_all("b") == []
+    assert [group.has_attr("open") for group in groups][:3] == [True, True, False]
+    for line in page.find("table").tbody.find_all("tr"):
+        counts = line.find(class_="counts").get_text()
+        assert sum(int(part.split()[1]) for part in counts.split(", ")) == int(line.td.get_text())
+        assert line.find(class_="stack")["aria-hidden"] == "true"
+    assert BeautifulSoup(summary.counts_html(frame, None), "html.parser").find_all("a") == []

@@ -1,0 +1,100 @@
+"""What the table notebook shows, run as the notebook runs it, on a results folder without any run."""
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+
+from cds_lib.reporting import report, views
+from cds_lib.session import open_study
+from cds_lib.study import settings
+
+NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "table1_cifar100.ipynb"
+
+
+@pytest.fixture
+def study(tmp_path):
+    return open_study("table1_cifar100", profile="mini", results=str(tmp_path), seeds="0,1")
+
+
+def test_published_table_is_turned_to_fit_a_page():
+    table = BeautifulSoup(views.published_table("table_1").data, "html.parser")
+    assert [th.get_text() for th in table.find_all("th", scope="col")] == ["baseline", "DSN", "DKS", "DHM", "CDS"]
+    rows = {row.th.get_text(): [td.get_text() for td in row.find_all("td")] for row in table.tbody.find_all("tr")}
+    assert len(rows) == 10
+    assert rows["resnet18"] == ["77.45", "78.30", "78.96", "78.82", "80.84"]
+    assert table.figcaption.get_text() == "Source: authors' poster, image of Table 1 (printed digits)."
+
+
+def test_published_table_that_fits_stays_and_shows_gaps():
+    table = BeautifulSoup(views.published_table("table_6").data, "html.parser")
+    rows = {row.th.get_text(): [td.get_text() for td in row.find_all("td")] for row in table.tbody.find_all("tr")}
+    assert list(rows) == ["cub200", "stanford_cars", "flowers102", "stanford_dogs", "fgvc_aircraft"]
+    assert rows["cub200"] == ["78.50", "80.14", "81.34", "81.27", "82.10"]
+    assert "–" in BeautifulSoup(views.published_table("table_7").data, "html.parser").tbody.get_text()
+
+
+def test_table_and_figures_are_saved_as_they_are_shown(study, tmp_path):
+    assert "not run" in views.table(study).data
+    assert (report.read_table("table1_cifar100", tmp_path)["n"] == 0).all()
+    shown, _ = views.gains(study)._repr_svg_()
+    assert "<svg" in shown
+    views.accuracy_curves(study)
+    names = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert names == ["table1_cifar100_accuracy.svg", "table1_cifar100_gains.svg"]
+
+
+def test_plan_and_conclusion_say_what_is_missing(study):
+    assert "100 runs: 0 done, 100 to train" in views.plan(study).data
+    assert "0 of 100 runs are finished." in views.conclusion(study).data
+    assert "CDS: of 10 published differences to the reference, 10 not run." in views.conclusion(study).data
+
+
+def test_the_notebooks_cells_run_and_promise_the_files_they_write(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    shown = []
+    names = {"display": lambda *objects: shown.extend(objects)}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+            if "parameters" in cell.metadata.get("tags", []):
+                names |= {"results": str(tmp_path), "train": False}
+    assert len(shown) == 3
+    written = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
+    assert len(written) == 5
+    for path in written:
+        promise = path.suffix if path.suffix in (".md", ".tex") else str(path)
+        assert f"`{promise}`" in notebook.cells[0].source
+
+
+def finish(study, spec, accuracy):
+    """Leave what a finished run leaves, as far as a view reads it."""
+    folder = study.store.run_dir(spec.id)
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
+    (folder / "metrics.json").write_text(json.dumps({"test_top1_last": accuracy}))
+
+
+def test_teachers_are_set_beside_their_students_and_weak_ones_are_named(tmp_path):
+    study = open_study("distillation_cifar100", profile="mini", results=str(tmp_path), seeds="0,1")
+
+    def items():
+        return [item.get_text() for item in BeautifulSoup(views.teachers(study).data, "html.parser").find_all("li")]
+
+    assert items() == [
+        "Teacher resnet50 (baseline) not run, student alone resnet18 (baseline) not run.",
+        "Teacher resnet50 (CDS) not run, student alone resnet18 (baseline) not run.",
+    ]
+    for seed, accuracy in ((0, 30.0), (1, 31.0)):
+        finish(study, settings.supervised("mini", "cifar100", "resnet18", "baseline", seed), accuracy)
+    finish(study, settings.supervised("mini", "cifar100", "resnet50", "baseline", 0), 29.25)
+    finish(study, settings.supervised("mini", "cifar100", "resnet50", "cds", 1), 30.75)
+    weak, strong = items()
+    assert weak.startswith(
+        "Teacher resnet50 (baseline) 29.25 % (n = 1), student alone resnet18 (baseline) 30.50 % (n = 2)"
+    )
+    assert weak.endswith(": no better than its student, which has little to learn from it.")
+    assert strong == "Teacher resnet50 (CDS) 30.75 % (n = 1), student alone resnet18 (baseline) 30.50 % (n = 2)."
