@@ -349,7 +349,10 @@ def test_run_tests_passes_its_arguments_after_its_own(house):
         f"CWD={house.repo}",
         f"HOME={house.home}",
         "OMP=1",
-        *(f"ARG={argument}" for argument in ["-m", "pytest", "-n", "2", "-k", "two words", "-n", "0"]),
+        *(
+            f"ARG={argument}"
+            for argument in ["-m", "pytest", "-n", "2", "--dist", "loadgroup", "-k", "two words", "-n", "0"]
+        ),
     ]
 
 

@@ -28,6 +28,9 @@ def run(method):
     return settings.supervised("smoke", "cifar100", "resnet18", method, 0)
 
 
+pytestmark = pytest.mark.xdist_group("analyses")  # the fixture is costly: once, in one process
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A store with a finished baseline and a finished CDS run, analysed by one process."""

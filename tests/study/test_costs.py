@@ -117,7 +117,7 @@ def test_counts_are_those_of_real_steps(spec, tmp_path):
     if spec.parent:
         method = step_cost._classifier(spec.parent, 1000)
         store.run_dir(spec.parent.id).mkdir(parents=True)
-        torch.save({"method": method.state_dict()}, store.model(spec.parent.id))
+        torch.save({"method": method.state_dict(), "spec": spec.parent.canonical}, store.model(spec.parent.id))
     run = prepare(spec, store, tmp_path, torch.device("cpu"))
     run.method.train()
     assert costs.run_cost(spec).steps == spec.budget.epochs * len(run.batches)

@@ -23,6 +23,9 @@ METHODS = (
 TIMINGS = {"seconds", "images_per_second"}
 
 
+pytestmark = pytest.mark.xdist_group("distributed")  # the fixture is costly: once, in one process
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """What `two_processes.py` computes."""
