@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cds_lib.reporting import statistics as s
+from cds_lib.study import statistics as s
 
 
 def test_summary_uses_the_sample_standard_deviation():
