@@ -172,8 +172,6 @@ def read_table(table: str, results: Path, more: Mapping[str, str] | None = None)
     path = Path(results) / "tables" / f"{table}.csv"
     try:
         frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""], encoding="utf-8")
-        if "reason" not in frame and "runs" in frame:  # written before there were analyses
-            frame.insert(frame.columns.get_loc("runs") + 1, "reason", "")
         if list(frame.columns) != list(types) or not len(frame):
             raise ValueError("it has other columns, or no rows")
     except (OSError, ValueError) as error:
