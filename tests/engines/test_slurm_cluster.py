@@ -25,7 +25,7 @@ TIMINGS = ["seconds", "images_per_second", "peak_memory_mib"]
 pytestmark = [pytest.mark.usefixtures("slurm"), pytest.mark.xdist_group("slurm")]
 
 
-EPOCHS = 80  # some seconds: long enough to be cancelled in between
+EPOCHS = 300  # some seconds: long enough to be cancelled in between
 
 
 def tiny(method, seed=0, epochs=1, **options):
