@@ -10,6 +10,7 @@ from cds_lib.engines import analysis_engine, runner
 from cds_lib.errors import UsageError
 from cds_lib.study import profiles
 from cds_lib.study.places import results_dir
+from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.tables import Table, find_table
 
@@ -24,7 +25,7 @@ class Session:
         self,
         table: Table,
         profile: str,
-        seeds: tuple[int, ...],
+        seeds: Seeds,
         store: Store,
         data_root: Path,
         jobs: int,
@@ -74,7 +75,7 @@ def open_study(
     return Session(
         find_table(table),
         profiles.check_profile(profile),
-        runner.parse_seeds(seeds, profile),
+        runner.parse_seeds(seeds),
         Store(results_dir(profile, results)),
         find_data_root(data_root or None),
         jobs,

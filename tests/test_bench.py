@@ -142,19 +142,38 @@ def test_the_port_learns_as_the_method_does():
         torch.testing.assert_close(p.grad, gradients[name], rtol=1e-3, atol=1e-5)
 
 
-def test_results_are_printed_and_kept(tmp_path, monkeypatch, capsys):
+def test_results_are_printed_and_kept_and_others_stay(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(contrastive_loss, "rows", lambda rounds: [Row("contrastive_loss", "2x64 views", 0.002, 0.004)])
+    monkeypatch.setattr(jobs, "rows", lambda rounds: [Row("jobs", "4 runs", 1.0, 1.9)])
     threads = torch.get_num_threads()
-    assert main(["bench", "contrastive_loss", "--out", str(tmp_path / "new")]) == 0
+    for name in ("jobs", "contrastive_loss"):
+        assert main(["bench", name, "--out", str(tmp_path / "new")]) == 0
     torch.set_num_threads(threads)
     printed = capsys.readouterr().out
     assert "| 2x64 views | 2.00 | 4.00 | 0.500 |" in printed
-    assert (tmp_path / "new" / "bench.md").read_text() in printed
-    kept = json.loads((tmp_path / "new" / "bench.json").read_text())
-    assert kept["rows"] == [
+    kept = json.loads((tmp_path / "new" / "bench.json").read_text())["benchmarks"]
+    assert list(kept) == ["contrastive_loss", "jobs"]  # in the usual order
+    assert kept["contrastive_loss"]["rows"] == [
         {"benchmark": "contrastive_loss", "case": "2x64 views", "ours": 0.002, "reference": 0.004, "ratio": 0.5}
     ]
-    assert kept["machine"]["torch"] == torch.__version__ and kept["rounds"] >= cli.MIN_ROUNDS
+    assert kept["jobs"]["machine"]["torch"] == torch.__version__ and kept["jobs"]["rounds"] >= cli.MIN_ROUNDS
+    page = (tmp_path / "new" / "bench.md").read_text()
+    assert "| 2x64 views | 2.00 | 4.00 | 0.500 |" in page and "| 4 runs | 1000.00 | 1900.00 | 0.526 |" in page
+
+
+def test_what_was_measured_is_kept_when_the_next_benchmark_fails(tmp_path, monkeypatch):
+    def broken(rounds):
+        raise RuntimeError("stopped")
+
+    monkeypatch.setattr(contrastive_loss, "rows", lambda rounds: [Row("contrastive_loss", "2x64 views", 0.002, 0.004)])
+    monkeypatch.setattr(jobs, "rows", broken)
+    threads = torch.get_num_threads()
+    with pytest.raises(RuntimeError, match="stopped"):
+        main(["bench", "jobs", "contrastive_loss", "--out", str(tmp_path)])
+    torch.set_num_threads(threads)
+    assert list(json.loads((tmp_path / "bench.json").read_text())["benchmarks"]) == ["contrastive_loss"]
+    (tmp_path / "bench.json").write_text("[]")
+    assert main(["bench", "jobs", "--out", str(tmp_path)]) == 2
 
 
 @pytest.mark.parametrize(

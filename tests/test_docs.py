@@ -16,7 +16,6 @@ from cds_lib.engines import runner
 from cds_lib.losses import supcon_loss
 from cds_lib.methods import ContrastiveDeepSupervision, DeeplySupervisedNet
 from cds_lib.models import create_backbone, projection_heads
-from cds_lib.reporting import formats, report
 from cds_lib.study import ablations, costs, profiles, settings
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
@@ -222,44 +221,9 @@ def test_relative_links_and_named_files_exist(page):
         assert (ROOT / path).exists(), path
 
 
-def measured_rows():
-    """The rows of the README's two tables: cells with all seeds, and cells with one, each once."""
-    three, one = {}, {}
-    for name in TABLES.keys() - {"00_start_here", "deviations", "summary"}:
-        if not (ROOT / "results" / "mini" / "tables" / f"{name}.csv").exists():
-            continue  # a table that is new has no committed results yet
-        frame = report.read_table(name, ROOT / "results" / "mini")
-        for _, row in frame[(frame["n"] > 0) & frame["metric"].isin(["test_top1_last", "test_ap_last"])].iterrows():
-            key = tuple(row[["dataset", "model", "setting", "method"]])
-            texts = formats.cells(row)
-            method, result = formats.method_name(row["method"]), texts[formats.HEADINGS[1]]
-            gain = "" if row["method"] == "baseline" else texts[formats.HEADINGS[3]]
-            for run in row["runs"].split():
-                assert (ROOT / "results" / "mini" / "runs" / run / "metrics.json").exists()
-            if row["n"] == row["n_planned"]:
-                rest = [texts[heading] for heading in formats.HEADINGS[4:6]] if gain else ["", ""]
-                if name == "table1_cifar100":
-                    three[key] = [method, result, gain, *rest]
-            else:
-                one[key] = [formats.group_title(key[:3]), method, result.removesuffix(" (1 of 3 seeds)"), gain]
-    return three, one
-
-
-def test_the_numbers_of_the_readme_are_those_of_the_committed_results():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme.split("## Measured so far\n")[1].split("\n## ")[0]
-    shown = [[cell.strip() for cell in line[1:-1].split("|")] for line in section.splitlines() if line.startswith("| ")]
-    shown = [row for row in shown if "method" not in row and "---" not in row]
-    three, one = measured_rows()
-    assert len(three) == 3 and len(one) > 20
-    assert sorted(row for row in shown if len(row) == 5) == sorted(three.values())
-    assert sorted(row for row in shown if len(row) == 4) == sorted(one.values())
-
-
 def paper_costs() -> list[str]:
     """The lines of the table of costs in docs/cluster.md."""
-    seeds = profiles.SEEDS["paper"]
-    runs = {name: table.runs("paper", seeds) for name, table in TABLES.items()}
+    runs = {name: table.runs("paper", None) for name, table in TABLES.items()}
     runs["together, each run once"] = list({spec.id: spec for specs in runs.values() for spec in specs}.values())
     lines = ["| table | runs | PFLOP | A100-hours | of its longest run | disk, GB |", "|---|---:|---:|---:|---:|---:|"]
     for name, specs in runs.items():
@@ -308,12 +272,12 @@ def test_the_parts_of_the_kubernetes_job_share_no_run_and_make_up_the_study():
         seeds = tuple(map(int, value["--seeds"].split(",")))
         seen += {s.id for name in value["--only"].split(",") for s in TABLES[name].runs(value["--profile"], seeds)}
     assert len(seen) == len(set(seen))
-    runs = {name: {s.id for s in table.runs("paper", profiles.SEEDS["paper"])} for name, table in TABLES.items()}
+    runs = {name: {s.id for s in table.runs("paper", None)} for name, table in TABLES.items()}
     last = {name: ids - set(seen) for name, ids in runs.items() if ids - set(seen)}
-    assert {name: len(ids) for name, ids in last.items()} == {"00_start_here": 2, "deviations": 42}
+    assert {name: len(ids) for name, ids in last.items()} == {"00_start_here": 2, "tuning": 20, "deviations": 42}
     assert set(seen) <= set.union(*runs.values())
     page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
-    assert '"... 44 to train"' in page and "42 of deviations and 2 of the first notebook" in page
+    assert '"... 64 to train"' in page and "42 of deviations, 20 of tuning and 2 of the first notebook" in page
 
 
 def test_parts_that_are_copied_together_are_one_finished_study(tmp_path):

@@ -1,11 +1,13 @@
-"""The command `bench`: run the benchmarks, print a Markdown table, keep it and a JSON file."""
+"""The command `bench`: run the benchmarks, print Markdown tables, keep them and a JSON file."""
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from cds_lib.errors import UsageError
+from cds_lib.files import write_json, write_text
 
 # What the two columns of times are, by benchmark; the modules are imported when they run, since torch is slow to.
 BENCHMARKS = {
@@ -31,7 +33,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def bench(args: argparse.Namespace) -> int:
-    """`bench [NAME ...]`: 0 when all were measured, else UsageError."""
+    """`bench [NAME ...]`: 0 when all were measured, else UsageError.
+
+    Each is kept as soon as it is measured; those that are not asked for stay as they were.
+    """
     if unknown := sorted(set(args.names) - BENCHMARKS.keys()):
         raise UsageError(f"Unknown benchmark {unknown[0]!r}: choose from {', '.join(BENCHMARKS)}.")
     if args.rounds < MIN_ROUNDS:
@@ -41,25 +46,52 @@ def bench(args: argparse.Namespace) -> int:
     import torch
 
     from cds_lib.bench.timing import machine
-    from cds_lib.files import write_json, write_text
 
     torch.set_num_threads(1)
-    here = machine()
-    lines = [f"Measured on {here['processor']} ({here['system']}), one thread, PyTorch {here['torch']}, medians of "]
-    lines[0] += f"{args.rounds} rounds in turn. Only the ratios carry over to another machine."
-    print(lines[0], flush=True)
-    kept = []
-    for name in [name for name in BENCHMARKS if name in args.names or not args.names]:
-        lines += ["", f"**{name}** ({BENCHMARKS[name]})", "", "| case | ours, ms | against, ms | ours : against |"]
-        lines += ["|---|---:|---:|---:|"]
-        print("\n".join(lines[-5:]), flush=True)
-        for row in importlib.import_module(f"cds_lib.bench.{name}").rows(args.rounds):
-            lines.append(f"| {row.case} | {1e3 * row.ours:.2f} | {1e3 * row.reference:.2f} | {row.ratio:.3f} |")
-            print(lines[-1], flush=True)
-            kept.append(row.as_dict())
     out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "bench.json", {"machine": here, "rounds": args.rounds, "rows": kept})
-    write_text(out / "bench.md", "\n".join(lines) + "\n")
+    kept = _kept(out)
+    for name in [name for name in BENCHMARKS if name in args.names or not args.names]:
+        found = {"machine": machine(), "rounds": args.rounds, "rows": []}
+        print("\n".join(_heading(name, found)), flush=True)
+        for row in importlib.import_module(f"cds_lib.bench.{name}").rows(args.rounds):
+            found["rows"].append(row.as_dict())
+            print(_line(found["rows"][-1]), flush=True)
+        kept[name] = found
+        _keep(out, kept)
     print(f"\nWritten: {out / 'bench.json'}, {out / 'bench.md'}")
     return 0
+
+
+def _kept(out: Path) -> dict[str, dict]:
+    """What an earlier call has measured; UsageError if the file is not one of ours."""
+    path = out / "bench.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["benchmarks"] if path.exists() else {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} cannot be read: delete it, or give --out another folder.") from error
+
+
+def _keep(out: Path, kept: dict[str, dict]) -> None:
+    """Write both files, the benchmarks in their usual order."""
+    out.mkdir(parents=True, exist_ok=True)
+    ordered = {name: kept[name] for name in BENCHMARKS if name in kept}
+    write_json(out / "bench.json", {"benchmarks": ordered})
+    lines = ["Medians of rounds in turn, on one thread. Only the ratios carry over to another machine."]
+    for name, found in ordered.items():
+        lines += ["", *_heading(name, found), *map(_line, found["rows"])]
+    write_text(out / "bench.md", "\n".join(lines) + "\n")
+
+
+def _heading(name: str, found: dict) -> list[str]:
+    here = found["machine"]
+    where = f"{here['processor']} ({here['system']}), PyTorch {here['torch']}, {found['rounds']} rounds"
+    return [
+        f"**{name}** ({BENCHMARKS[name]}; {where})",
+        "",
+        "| case | ours, ms | against, ms | ours : against |",
+        "|---|---:|---:|---:|",
+    ]
+
+
+def _line(row: dict) -> str:
+    return f"| {row['case']} | {1e3 * row['ours']:.2f} | {1e3 * row['reference']:.2f} | {row['ratio']:.3f} |"

@@ -22,13 +22,13 @@ from cds_lib.study import settings
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
-RUNS = 4
+RUNS = 2
 
 
 def specs(runs: int) -> list[RunSpec]:
     """Short runs that differ in their seed."""
     run = settings.lesson("cds", 0)
-    run = replace(run, budget=replace(run.budget, epochs=3, eval_every=3))
+    run = replace(run, budget=replace(run.budget, epochs=2, eval_every=2))
     return [run.with_seed(seed) for seed in range(runs)]
 
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from cds_lib.engines.runner import Plan
 from cds_lib.study import costs, step_cost
+from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.tables import Table
 from cds_lib.text import duration
 
 
-def lines(plan: Plan, tables: Sequence[Table], profile: str, seeds: tuple[int, ...], store: Store) -> Iterator[str]:
+def lines(plan: Plan, tables: Sequence[Table], profile: str, seeds: Seeds, store: Store) -> Iterator[str]:
     """One line a run to train, then the costs of what is missing: a line a table and one for all of them together."""
     for spec in plan.missing:
         yield f"  to train: {spec.id} {spec.label}"
@@ -25,7 +26,7 @@ def lines(plan: Plan, tables: Sequence[Table], profile: str, seeds: tuple[int, .
     yield from _cpu_time(plan, store)
 
 
-def _costs(plan: Plan, tables: Sequence[Table], profile: str, seeds: tuple[int, ...]) -> Iterator[str]:
+def _costs(plan: Plan, tables: Sequence[Table], profile: str, seeds: Seeds) -> Iterator[str]:
     """The table and what its columns are."""
     yield "What is to train costs, counted from the specs (complete data sets; a run that tables share is in each):"
     full = profile == "paper"

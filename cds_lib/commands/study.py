@@ -16,6 +16,7 @@ from cds_lib.engines import analysis_engine, local_engine, runner, slurm_jobs
 from cds_lib.errors import RunError, UsageError
 from cds_lib.study import analyses, profiles, settings
 from cds_lib.study.places import NOTEBOOKS, REPOSITORY, results_dir
+from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, TABLES, Table
@@ -32,7 +33,7 @@ def run_all(options: argparse.Namespace) -> int:
     """
     tables, notebook_files = _select(options.only)
     profile = profiles.check_profile(options.profile)
-    seeds = runner.parse_seeds(options.seeds, profile)
+    seeds = runner.parse_seeds(options.seeds)
     if options.jobs < 0:
         raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
     if options.processes < 1:
@@ -80,7 +81,7 @@ def report_again(options: argparse.Namespace) -> int:
     """
     tables, notebook_files = _select(options.only)
     profile = profiles.check_profile(options.profile)
-    seeds = runner.parse_seeds(options.seeds, profile)
+    seeds = runner.parse_seeds(options.seeds)
     store = Store(results_dir(profile, options.results).absolute())
     store.open_for_writing()
     if options.readme:
@@ -96,7 +97,7 @@ def status(options: argparse.Namespace) -> int:
     """`status`: a line a table, then a line for every run that is queued, running, interrupted or failed."""
     tables, _ = _select(options.only)
     profile = profiles.check_profile(options.profile)
-    seeds = runner.parse_seeds(options.seeds, profile)
+    seeds = runner.parse_seeds(options.seeds)
     store = Store(results_dir(profile, options.results))
     print(f"Profile {profile}, results in {store.root}.")
     for table in tables:
@@ -151,14 +152,13 @@ def _select(only: str) -> tuple[list[Table], list[Path]]:
 def _list(tables: list[Table], notebook_files: list[Path], data_root: Path) -> int:
     print("Tables and notebooks (number of runs in the profiles " + ", ".join(profiles.PROFILES) + "):")
     for table in tables:
-        counts = [len(table.runs(profile, profiles.SEEDS[profile])) for profile in profiles.PROFILES]
+        counts = [len(table.runs(profile, None)) for profile in profiles.PROFILES]
         print(f"  {table.name:28} {' / '.join(map(str, counts)):16} {table.title}")
     for path in notebook_files:
         if path.stem not in TABLES:
             print(f"  {path.stem:28} {'-':16} notebook without runs of its own")
     cells = {
-        profile: [cell for table in tables for cell in table.cells(profile, profiles.SEEDS[profile])]
-        for profile in profiles.PROFILES
+        profile: [cell for table in tables for cell in table.cells(profile, None)] for profile in profiles.PROFILES
     }
     for title, name in (("Networks", "model"), ("Methods", "method"), ("Settings", "setting")):
         print(f"{title} (runs that fill a cell, in the same profiles):")
@@ -180,7 +180,7 @@ def _write_report(
     tables: list[Table],
     notebook_files: list[Path],
     profile: str,
-    seeds: tuple[int, ...],
+    seeds: Seeds,
     store: Store,
 ) -> list[NotebookResult]:
     # Slow to import, and only needed once there is something to report.
@@ -194,7 +194,7 @@ def _write_report(
         "profile": profile,
         "results": _from_repository(store.root),
         "data_root": "",
-        "seeds": ",".join(map(str, seeds)),
+        "seeds": ",".join(map(str, seeds or ())),
         "train": False,
     }  # the notebooks only read: everything that could be trained has been
 

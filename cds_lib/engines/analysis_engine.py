@@ -13,6 +13,7 @@ from typing import Any
 from cds_lib.engines import gpus, local_engine
 from cds_lib.engines.progress import Progress
 from cds_lib.study.analyses import ANALYSES, Task, missing
+from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.tables import Table
@@ -20,7 +21,7 @@ from cds_lib.text import duration
 
 
 def compute_missing(
-    tables: Iterable[Table], profile: str, seeds: tuple[int, ...], store: Store, data_root: Path, *, jobs: int = 0
+    tables: Iterable[Table], profile: str, seeds: Seeds, store: Store, data_root: Path, *, jobs: int = 0
 ) -> dict[str, str]:
     """Compute what the tables lack, a process a run; returns {run id, analysis: sentence} of the failures.
 

@@ -11,7 +11,7 @@ from typing import Any
 from cds_lib.engines import local_engine, slurm_jobs
 from cds_lib.engines.progress import Progress
 from cds_lib.errors import RunError, UsageError
-from cds_lib.study.profiles import SEEDS, check_profile
+from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.tables import Table
@@ -38,20 +38,20 @@ class Plan:
         return f"{self.total} runs: {len(self.done)} done, {len(self.missing)} to train{failed}"
 
 
-def parse_seeds(text: str, profile: str) -> tuple[int, ...]:
-    """Turn "0,1,2" into (0, 1, 2); empty means the profile's own. UsageError for anything but whole numbers >= 0.
+def parse_seeds(text: str) -> Seeds:
+    """Turn "0,1,2" into (0, 1, 2), an empty text into None: the profile's own.
 
-    They have at most nine digits.
+    UsageError for anything but whole numbers >= 0 of at most nine digits.
     """
     if not text:
-        return SEEDS[check_profile(profile)]
+        return None
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and len(part) <= 9 for part in parts):
         raise UsageError(f"Seeds must be whole numbers separated by commas, such as 0,1,2, not {text[:80]!r}.")
     return tuple(dict.fromkeys(int(part) for part in parts))
 
 
-def make_plan(tables: Iterable[Table], profile: str, seeds: tuple[int, ...], store: Store, retry_failed: bool) -> Plan:
+def make_plan(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store, retry_failed: bool) -> Plan:
     """Sort the runs of the tables by state; a run that failed is missing again if `retry_failed`.
 
     So is a finished run that a missing one starts from if its weights are not there, as in a fresh clone. RunError: a

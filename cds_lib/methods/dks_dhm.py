@@ -18,10 +18,10 @@ from cds_lib.models import forward_stages, pooled_and_logits, projection_heads, 
 class MimickingBranches(nn.Module):
     """Cross-entropy at the end and of two branches, plus the KL terms between all three classifiers.
 
-        loss = sum of the three cross-entropies + mimicry_loss (all weights 1, temperature 1)
+        loss = cross-entropy + weight * (cross-entropies of both branches + mimicry_loss)
 
-    Deeply-supervised knowledge synergy and dynamic hierarchical mimicking are one algorithm as released: with weight
-    and temperature 1 their losses coincide. What differs here is `layout`, the number of blocks in the branches:
+    Deeply-supervised knowledge synergy and dynamic hierarchical mimicking are one algorithm as released: with all
+    weights and the temperature 1 their losses coincide. What differs here is `layout`, the number of blocks in the branches:
 
         branch 1, after stage 2: a stage like stage 3, then a stage like stage 4
         branch 2, after stage 3: a stage like stage 4 of twice the width, with all its blocks
@@ -40,6 +40,7 @@ class MimickingBranches(nn.Module):
         backbone: a network of `create_backbone`, or another timm ResNet or ResNetV2 of convolutions and batch norms.
         num_classes: of the branches' classifiers.
         layout: "dks" or "dhm".
+        weight: of all that the branches add; released: 1.
         small_heads: instead of either layout the separable-convolution heads of DSN and CDS after stages 2 and 3, so
             that methods differ in their loss and not in the capacity of their heads. No release has this.
 
@@ -49,7 +50,9 @@ class MimickingBranches(nn.Module):
 
     views = 1
 
-    def __init__(self, backbone: nn.Module, num_classes: int, layout: str, small_heads: bool = False):
+    def __init__(
+        self, backbone: nn.Module, num_classes: int, layout: str, weight: float = 1.0, small_heads: bool = False
+    ):
         super().__init__()
         taps = stage_taps(backbone)
         if not isinstance(backbone, ResNet | ResNetV2):
@@ -57,6 +60,7 @@ class MimickingBranches(nn.Module):
         if layout not in ("dks", "dhm"):
             raise UsageError(f"The layout of the branches must be dks or dhm, not {layout!r}.")
         self.backbone = backbone
+        self.weight = weight
         self.indices = taps.indices[1:3]
         if small_heads:
             self.branches = projection_heads(taps.channels[:-1], taps.pooled)[1:]
@@ -76,9 +80,9 @@ class MimickingBranches(nn.Module):
         cross_entropies = [F.cross_entropy(one, labels) for one in logits]
         return {
             "cross_entropy": cross_entropies[0],
-            "cross_entropy_1": cross_entropies[1],
-            "cross_entropy_2": cross_entropies[2],
-            "mimicry": mimicry_loss(logits),
+            "cross_entropy_1": self.weight * cross_entropies[1],
+            "cross_entropy_2": self.weight * cross_entropies[2],
+            "mimicry": self.weight * mimicry_loss(logits),
         }
 
 

@@ -78,7 +78,7 @@ def reliability(study: Session) -> SVG:
 def embeddings(study: Session) -> SVG:
     """t-SNE pictures of the first seed that every method has; written to RESULTS/figures/<table>_stages.svg."""
     results = {method: _results(study, cell) for method, cell in _cells(study).items()}
-    common = [seed for seed in study.seeds if all(seed in found for found in results.values())]
+    common = sorted(set.intersection(*(set(found) for found in results.values())))
     chosen = {method: found.get(common[0]) if common else None for method, found in results.items()}
     numbers = {
         method: {

@@ -5,6 +5,7 @@ The numbers stay numeric in the csv; everything here is for reading.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from html import escape
 from itertools import groupby
@@ -78,6 +79,9 @@ def headings(table: Table) -> list[str]:
 
 def method_name(method: str) -> str:
     """How a method is called in tables and legends."""
+    if method not in NAMES and (candidate := re.fullmatch(r"(\w+?)_(lr|weight)_([\d.]+)", method)):
+        searched, option, value = candidate.groups()
+        return f"{method_name(searched)}, {'learning rate' if option == 'lr' else option} {value}"
     return NAMES.get(method, method.upper())
 
 
@@ -92,6 +96,8 @@ def row_title(row: pd.Series, groups: Iterable[str]) -> str:
 
 
 def _group_name(name: str) -> str:
+    if name.startswith("tuning_"):
+        return method_name(name.removeprefix("tuning_"))
     if name.startswith("semi_"):
         return f"{name.removeprefix('semi_')} % labelled"
     return SETTINGS.get(name, name)
@@ -159,7 +165,7 @@ def notes(frame: pd.DataFrame, table: Table) -> list[str]:
         else ""
     )
     done, planned = finished(frame)
-    seeds = int(frame["n_planned"].max())
+    seeds = " to ".join(map(str, sorted({int(frame["n_planned"].min()), int(frame["n_planned"].max())})))
     return [
         table.describe(profile),
         f"Metric: {metrics}; mean ± sample standard deviation over n seeds (planned: {seeds} a cell; {done} of "

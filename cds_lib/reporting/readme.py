@@ -1,4 +1,5 @@
-"""The verdicts at the top of the README: a few sentences, the counts and a plot, between two comments of the file."""
+"""The verdicts at the top of the README: the headline row of Table 1, a few sentences, the counts and a plot, between
+two comments of the file."""
 
 from __future__ import annotations
 
@@ -9,16 +10,17 @@ import pandas as pd
 
 from cds_lib.errors import UsageError
 from cds_lib.files import write_text
-from cds_lib.reporting import figures, summary, verdicts, wording
+from cds_lib.reporting import figures, formats, report, summary, verdicts, wording
+from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
-from cds_lib.study.tables import SUMMARY
+from cds_lib.study.tables import SUMMARY, TABLES
 
 BEGIN = "<!-- verdicts: written by `python -m cds_lib report --profile {profile} --readme README.md` -->"
 END = "<!-- end of verdicts -->"
 _BLOCK = re.compile(r"<!-- verdicts: .*? -->\n.*?" + re.escape(END), re.DOTALL)
 
 
-def update(readme: Path, profile: str, seeds: tuple[int, ...], store: Store) -> Path:
+def update(readme: Path, profile: str, seeds: Seeds, store: Store) -> Path:
     """Replace what stands between the two comments of `readme`, and write the files that it leads to: the summary's
     tables and plot.
 
@@ -27,22 +29,39 @@ def update(readme: Path, profile: str, seeds: tuple[int, ...], store: Store) -> 
     text = readme.read_text(encoding="utf-8")
     if not _BLOCK.search(text):
         raise UsageError(f'{readme} has no place for the verdicts: put "<!-- verdicts: here -->" and "{END}" in it.')
-    frame = verdicts.tidy(profile, seeds, store)
+    frame, rows = verdicts.tidy(profile, seeds, store), headline(profile, seeds, store)
     summary.write(frame, store.root)
     plot = store.root / "figures" / f"{SUMMARY}_differences.svg"
     figures.save_svg(figures.claims(verdicts.shown(frame)), plot, verdicts.PLOT)
-    block_text = block(frame, _relative(store.root, readme.parent))
+    block_text = block(frame, rows, _relative(store.root, readme.parent))
     write_text(readme, _BLOCK.sub(lambda _: block_text, text, count=1))
     return readme
 
 
-def block(frame: pd.DataFrame, results: str) -> str:
-    """The comments and what stands between them; `results` is the results folder as links of the README call it."""
+def headline(profile: str, seeds: Seeds, store: Store) -> pd.DataFrame:
+    """The rows of Table 1 that the study has the most seeds of: every method on ResNet-18."""
+    frame = report.tidy(TABLES["table1_cifar100"], profile, seeds, store)
+    return frame[frame["model"] == "resnet18"]
+
+
+def _headline_markdown(rows: pd.DataFrame) -> str:
+    shown = [formats.HEADINGS[index] for index in (1, 3, 4, 5)]
+    lines = [["CIFAR-100, ResNet-18, top-1", *shown], ["---", "---:", "---:", "---:", "---"]]
+    for _, row in rows.iterrows():
+        texts = formats.cells(row)
+        lines.append([formats.method_name(row["method"]), *(texts[heading] for heading in shown)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def block(frame: pd.DataFrame, rows: pd.DataFrame, results: str) -> str:
+    """The comments and what stands between them; `rows` are those of `headline`, `results` is the results folder as
+    links of the README call it."""
     profile = frame["profile"].iloc[0]
     sentences = "\n".join(f"- {sentence}" for sentence in wording.conclusion(frame))
     return "\n\n".join(
         [
             BEGIN.format(profile=profile),
+            _headline_markdown(rows),
             f"Verdicts of the `{profile}` profile ([every claim]({results}/tables/{SUMMARY}.md)):",
             sentences,
             summary.counts_markdown(frame, by_kind=False),

@@ -15,6 +15,7 @@ from cds_lib.reporting import formats
 from cds_lib.study import analyses, statistics
 from cds_lib.study.grids import HISTORY, METRICS, Cell
 from cds_lib.study.measures import measure
+from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.tables import Table
@@ -48,7 +49,7 @@ NUMBERS = ("paper", "mean", "std", "ci_low", "ci_high", "baseline_delta", "paper
 NUMBERS += ("best_mean", "best_std", "p_value")
 
 
-def tidy(table: Table, profile: str, seeds: tuple[int, ...], store: Store) -> pd.DataFrame:
+def tidy(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFrame:
     """One row a cell, in print order; a cell without a finished run is a row with n = 0.
 
     mean, std: over the seeds that have finished, at the cell's metric; best_mean, best_std: the same at the best epoch.

@@ -13,6 +13,7 @@ from cds_lib.study import analyses, statistics
 from cds_lib.study.claims import BASELINE, POSTER, Claim
 from cds_lib.study.grids import Cell
 from cds_lib.study.measures import measure
+from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, published_claims
 
@@ -25,7 +26,7 @@ PLOT = "Differences of CDS to its baselines with 95 % intervals, beside the publ
 COLUMNS = (*report.COLUMNS, "claimed_in", "kind", "reference", "n_pairs", "n_wanted", "p_holm", "why", "source")
 
 
-def tidy(profile: str, seeds: tuple[int, ...], store: Store) -> pd.DataFrame:
+def tidy(profile: str, seeds: Seeds, store: Store) -> pd.DataFrame:
     """One row a claim, in the order of the tables; a claim that was not tested is a row with n = 0.
 
     The columns of every table come first and mean the same (baseline_delta: the difference to the claim's reference);

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cds_lib.study import settings
-from cds_lib.study.grids import TOP1, Cell, CellKey, Seeds
+from cds_lib.study.grids import TOP1, Cell, CellKey
+from cds_lib.study.profiles import Seeds, seeds_of
 from cds_lib.study.spec import RunSpec
 
 CIFAR, MODEL, TEACHER_DIMENSIONS = "cifar100", "resnet18", 2048
@@ -85,6 +86,7 @@ def default_run(profile: str, method: str, seed: int) -> RunSpec:
 def cells(profile: str, seeds: Seeds) -> list[Cell]:
     """Each default followed by its switches, then ImageNet with and without the max-pool. A default has no reference,
     and a switch that is the profile's default has no row."""
+    seeds = seeds_of(profile, seeds)
     found = []
     for default in _DEFAULTS:
         runs = [default_run(profile, default, seed) for seed in seeds]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cds_lib.study.grids import Cell
+from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.tables import Table
@@ -75,9 +76,7 @@ def baseline_of(spec: RunSpec) -> RunSpec:
     return replace(spec, method="baseline", options={})
 
 
-def missing(
-    tables: Iterable[Table], profile: str, seeds: tuple[int, ...], store: Store
-) -> tuple[list[Task], list[Task]]:
+def missing(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store) -> tuple[list[Task], list[Task]]:
     """What the tables' finished runs lack: tasks that can be computed, and tasks whose weights are not there."""
     wanted: dict[str, tuple[RunSpec, list[str]]] = {}
     for table in tables:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from cds_lib.study import grids, statistics
 from cds_lib.study.grids import Cell
+from cds_lib.study.profiles import Seeds
 from cds_lib.study.published import poster_claim, source
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Claim:
 
     @property
     def n_wanted(self) -> int:
-        headline = any((self.table, cell.model) in HEADLINES for cell in self.cells)
+        headline = all((self.table, cell.model) in HEADLINES for cell in self.cells)
         return statistics.HEADLINE_SEEDS if headline else statistics.MIN_SEEDS
 
 
@@ -88,7 +89,7 @@ def _name_of(values: Sequence[str], plural: str) -> str:
     return distinct[0] if len(distinct) == 1 else f"mean of {len(distinct)} {plural}"
 
 
-def collect(tables: Iterable[Table], profile: str, seeds: tuple[int, ...]) -> list[Claim]:
+def collect(tables: Iterable[Table], profile: str, seeds: Seeds) -> list[Claim]:
     """Every claim of the tables, in their order; within one by kind."""
     found = []
     for table in tables:

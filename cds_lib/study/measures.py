@@ -21,6 +21,10 @@ class Measure:
 
 
 _MEASURES = {
+    "val_top1_last": Measure(
+        "validation top-1",
+        "validation top-1 accuracy after the last epoch, on images held back from training, in percent",
+    ),
     "test_top1_last": Measure("top-1", "test top-1 accuracy after the last epoch, in percent"),
     "test_top5_last": Measure("top-5", "test top-5 accuracy after the last epoch, in percent"),
     "test_ap_last": Measure(

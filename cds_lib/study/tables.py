@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cds_lib.errors import UsageError
-from cds_lib.study import ablations, analysis_grids, claims, grids, profiles, published
+from cds_lib.study import ablations, analysis_grids, claims, grids, profiles, published, tuning
 from cds_lib.study.claims import Claim
 from cds_lib.study.grids import Cell
+from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
 
 
@@ -24,7 +25,7 @@ class Table:
     title: str
     question: str
     source: str
-    build: Callable[[str, tuple[int, ...]], list[Cell]]
+    build: Callable[[str, Seeds], list[Cell]]
     reference: str = "baseline"
     protocol: str | None = None
 
@@ -32,14 +33,18 @@ class Table:
         """What is run under a profile, in words; shown wherever the numbers are."""
         return self.protocol or profiles.describe(profile)
 
-    def cells(self, profile: str, seeds: tuple[int, ...]) -> list[Cell]:
-        """All cells under a profile, in print order; UsageError for an unknown profile."""
+    def cells(self, profile: str, seeds: Seeds) -> list[Cell]:
+        """All cells under a profile, in print order; `seeds`: of every cell, None: those of the profile.
+
+        UsageError for an unknown profile.
+        """
         return self.build(profiles.check_profile(profile), seeds)
 
-    def runs(self, profile: str, seeds: tuple[int, ...]) -> list[RunSpec]:
+    def runs(self, profile: str, seeds: Seeds) -> list[RunSpec]:
         """All runs of the table, each once, parents before children, seed by seed so that cells fill early."""
         cells = self.cells(profile, seeds)
-        leaves = [spec for i in range(len(seeds)) for cell in cells for spec in cell.specs[i : i + 1]]
+        most = max((len(cell.specs) for cell in cells), default=0)
+        leaves = [spec for i in range(most) for cell in cells for spec in cell.specs[i : i + 1]]
         return list({spec.id: spec for leaf in leaves for spec in leaf.lineage}.values())
 
 
@@ -47,7 +52,7 @@ class Table:
 SUMMARY = "summary"
 
 
-def published_claims(profile: str, seeds: tuple[int, ...]) -> list[Claim]:
+def published_claims(profile: str, seeds: Seeds) -> list[Claim]:
     """Every published claim that the tables test, in their order."""
     return claims.collect([table for table in TABLES.values() if table.name != SUMMARY], profile, seeds)
 
@@ -63,6 +68,13 @@ TABLES: dict[str, Table] = {
             build=grids.lesson,
             protocol="The same in every profile: small made images, a narrow network, ten epochs, one seed. It shows "
             "what a training looks like; its accuracies stand for nothing else.",
+        ),
+        Table(
+            name="tuning",
+            title="Tuning: four candidates a method, ResNet-18 on CIFAR-100, validation images",
+            question="Which learning rate, and which weight of every method, does the miniature study train with?",
+            source="none: how the paper chose its weights is not known",
+            build=tuning.cells,
         ),
         Table(
             name="table1_cifar100",

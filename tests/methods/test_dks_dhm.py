@@ -156,6 +156,15 @@ def test_the_loss_falls_within_a_few_steps(name):
     assert totals[-1] < 0.8 * totals[0]
 
 
+@pytest.mark.parametrize("name", ["dks", "dhm"])
+def test_the_weight_is_that_of_all_that_the_branches_add(name):
+    view = image_batch()
+    plain, weighted = (make(name, **options).train()(view, labels=LABELS) for options in ({}, {"weight": 0.3}))
+    assert torch.equal(plain["cross_entropy"], weighted["cross_entropy"])
+    for term in plain.keys() - {"cross_entropy"}:
+        torch.testing.assert_close(weighted[term], 0.3 * plain[term], rtol=0, atol=0)
+
+
 def test_the_backbone_stays_plain_and_the_same_for_the_seed():
     plain = make("baseline", seed=7).backbone
     for name in ("dks", "dhm"):

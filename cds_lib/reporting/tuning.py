@@ -1,0 +1,90 @@
+"""What the notebook of the search shows: validation accuracy against each candidate, what it chose and what it cost."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from IPython.display import HTML, SVG
+from matplotlib.figure import Figure
+
+from cds_lib.reporting import figures, formats, views
+from cds_lib.study import profiles, tuning
+from cds_lib.text import duration
+
+if TYPE_CHECKING:
+    from cds_lib.session import Session
+
+
+def best(frame: pd.DataFrame) -> dict[str, float]:
+    """Method -> the candidate with the highest validation accuracy, of the methods whose candidates all have run."""
+    found = {}
+    accuracy = frame.set_index("method")["mean"]
+    for method, (_, values) in tuning.SEARCHED.items():
+        rows = accuracy[[tuning.row_name(method, value) for value in values]]
+        if rows.notna().all():
+            found[method] = values[int(rows.to_numpy().argmax())]
+    return found
+
+
+def frozen(profile: str) -> dict[str, float]:
+    """Method -> the value that the profile trains with."""
+    budget = profiles.budget(profile, "cifar", tuning.MODEL)
+    return {
+        method: budget.lr if option == "lr" else profiles.method_options(profile, "cifar", method)[option]
+        for method, (option, _) in tuning.SEARCHED.items()
+    }
+
+
+def search(study: Session) -> SVG:
+    """Validation accuracy against every candidate; written to RESULTS/figures/<table>_search.svg."""
+    description = "Validation accuracy against the learning rate of the baseline, and against the weight of the others."
+    return views.save_and_show(study, "search", _figure(study.frame(), frozen(study.profile)), description)
+
+
+def _figure(frame: pd.DataFrame, used: dict[str, float]) -> Figure:
+    """A panel for the learning rate, one for the weights; a ring marks what the profile trains with."""
+    accuracy = frame.set_index("method")["mean"]
+    figure = Figure(figsize=(7.5, 3.6), layout="constrained")
+    panels = dict(zip(("lr", "weight"), figure.subplots(1, 2, sharey=True, width_ratios=(2, 3)), strict=True))
+    for index, (method, (option, values)) in enumerate(tuning.SEARCHED.items()):
+        colour, marker = figures.colour_and_marker(index)
+        means = [accuracy[tuning.row_name(method, value)] for value in values]
+        style = {"color": colour, "marker": marker}
+        panels[option].plot(values, means, ms=5, label=formats.method_name(method), **style)
+        if used[method] in values:
+            ring = {"mfc": "none", "mec": colour, "ms": 12, "mew": 1.4, "ls": "none"}
+            panels[option].plot(used[method], means[values.index(used[method])], marker="o", **ring)
+    for option, axes in panels.items():
+        ticks = sorted({value for name, values in tuning.SEARCHED.values() if name == option for value in values})
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{value:g}" for value in ticks])
+        axes.minorticks_off()
+        axes.set_xlabel("learning rate" if option == "lr" else "weight of what the method adds")
+        axes.grid(color="#dddddd", lw=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=9)
+    panels["lr"].set_ylabel("validation top-1 accuracy (%)")
+    if frame["profile"].iloc[0] == "smoke":
+        figure.suptitle("smoke profile: these points mean nothing", fontsize=10)
+    return figure
+
+
+def conclusion(study: Session) -> HTML:
+    """What won, what the profile trains with, and what the search cost, in words."""
+    frame = study.frame()
+    done, planned = formats.finished(frame)
+    sentences = [f"{done} of {planned} runs are finished."]
+    if study.profile == "smoke":
+        sentences.append("Smoke profile: the numbers show that the code runs and nothing else.")
+    else:
+        used = frozen(study.profile)
+        for method, value in best(frame).items():
+            option = "learning rate" if tuning.SEARCHED[method][0] == "lr" else "weight"
+            same = "as the profile has it" if used[method] == value else f"while the profile has {used[method]:g}"
+            sentences.append(f"{formats.method_name(method)}: best at {option} {value:g}, {same}.")
+    seconds = [study.store.metric(run, "seconds") for runs in frame["runs"] for run in runs.split()]
+    if seconds:
+        sentences.append(f"The search took {duration(sum(seconds))} of training, runs counted one by one.")
+    return HTML(f"<p>{escape(' '.join(sentences))}</p>")

@@ -1,0 +1,61 @@
+"""The search for hyper-parameters: the same effort for every method, judged on validation images alone.
+
+Runs of ResNet-18 on CIFAR-100 under the profile's protocol, with a seed that no table has and a validation part. The
+learning rate is chosen for the baseline, and every method then has it; of the other methods the weight of what they add
+is searched. What the search chose is in `profiles`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cds_lib.study import settings
+from cds_lib.study.grids import Cell
+from cds_lib.study.profiles import Seeds
+from cds_lib.study.spec import RunSpec
+
+DATASET, MODEL = "cifar100", "resnet18"
+VALIDATION = "val_top1_last"
+SEARCHED = {
+    "baseline": ("lr", (0.025, 0.05, 0.1, 0.2)),
+    "dsn": ("weight", (0.1, 0.3, 1.0, 3.0)),
+    "dks": ("weight", (0.1, 0.3, 1.0, 3.0)),
+    "dhm": ("weight", (0.1, 0.3, 1.0, 3.0)),
+    "cds": ("weight", (0.1, 0.3, 1.0, 3.0)),
+}
+# Images held back from training: none of them is a test image.
+_VAL_SIZE = {"smoke": 200, "mini": 10_000, "paper": 5_000}
+SEED = 100
+
+
+def candidate(profile: str, method: str, value: float) -> RunSpec:
+    """The run of one candidate; it has a seed of its own, so that it shares no run and no split with a table."""
+    name, _ = SEARCHED[method]
+    spec = settings.supervised(profile, DATASET, MODEL, method, SEED)
+    budget = replace(spec.budget, val_size=_VAL_SIZE[profile])
+    if name == "lr":
+        return replace(spec, budget=replace(budget, lr=value))
+    return replace(spec, budget=budget, options={**spec.options, name: value})
+
+
+def row_name(method: str, value: float) -> str:
+    """How the row of a candidate is called: `cds_weight_0.3`."""
+    return f"{method}_{SEARCHED[method][0]}_{value:g}"
+
+
+def cells(profile: str, seeds: Seeds) -> list[Cell]:
+    """One group a method, one row a candidate; the search has one seed, whatever seeds are asked for."""
+    return [
+        Cell(
+            dataset=DATASET,
+            model=MODEL,
+            method=row_name(method, value),
+            setting=f"tuning_{method}",
+            metric=VALIDATION,
+            paper=None,
+            specs=(candidate(profile, method, value),),
+            reference=None,
+        )
+        for method, (_, values) in SEARCHED.items()
+        for value in values
+    ]

@@ -1,0 +1,87 @@
+"""The search: the same effort for every method, on validation images, and what it chose is what the miniature has."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cds_lib.engines.setup import training_split
+from cds_lib.reporting import formats, report, tuning as shown
+from cds_lib.session import open_study
+from cds_lib.study import profiles, settings, tuning
+from cds_lib.study.tables import TABLES
+
+TABLE = TABLES["tuning"]
+MINI = Path(__file__).parents[2] / "results" / "mini"
+
+
+def test_every_method_has_as_many_candidates_of_one_run_each():
+    cells = TABLE.cells("mini", (0, 1, 2))
+    efforts = {cell.setting: sum(c.setting == cell.setting for c in cells) for cell in cells}
+    assert efforts.keys() == {f"tuning_{method}" for method in ("baseline", "dsn", "dks", "dhm", "cds")}
+    assert set(efforts.values()) == {4}
+    assert all(len(cell.specs) == 1 for cell in cells)
+    assert len({cell.specs[0].id for cell in cells}) == len(cells)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "mini", "paper"])
+def test_candidates_differ_in_what_is_searched_alone_and_share_no_run_with_a_table(profile):
+    for method, (option, values) in tuning.SEARCHED.items():
+        specs = [tuning.candidate(profile, method, value) for value in values]
+        searched = [spec.budget.lr if option == "lr" else spec.options[option] for spec in specs]
+        assert searched == list(values)
+        default = settings.supervised(profile, "cifar100", "resnet18", method, 0)
+        for spec in specs:
+            assert spec.budget.val_size > 0 and spec.seed not in profiles.HEADLINE_SEEDS[profile]
+            assert spec.budget.epochs == default.budget.epochs and spec.budget.batch_size == default.budget.batch_size
+            assert option == "lr" or spec.budget.lr == default.budget.lr
+    others = {run.id for name, table in TABLES.items() if name != "tuning" for run in table.runs(profile, None)}
+    assert not others & {run.id for run in TABLE.runs(profile, None)}
+
+
+def test_what_chooses_is_not_trained_on_and_not_tested_on():
+    import numpy as np
+
+    labels = np.repeat(np.arange(100), 500)
+    train, val = training_split(tuning.candidate("mini", "cds", 1.0), labels)
+    assert len(val) == 10_000 and not set(train) & set(val)
+    assert all(cell.metric == "val_top1_last" for cell in TABLE.cells("mini", None))
+
+
+@pytest.fixture
+def study(tmp_path):
+    """All candidates of CDS have run, one of DSN; the best of CDS is 3.0."""
+    study = open_study("tuning", profile="mini", results=str(tmp_path))
+    found = {"cds_weight_0.1": 30.0, "cds_weight_0.3": 31.0, "cds_weight_1": 29.0, "cds_weight_3": 32.5}
+    found["dsn_weight_1"] = 28.0
+    for cell in study.table.cells("mini", None):
+        if cell.method in found:
+            folder = study.store.run_dir(cell.specs[0].id)
+            folder.mkdir(parents=True)
+            (folder / "spec.json").write_text(json.dumps(cell.specs[0].to_dict()))
+            metrics = {"val_top1_last": found[cell.method], "test_top1_last": 99.0, "seconds": 60.0}
+            (folder / "metrics.json").write_text(json.dumps(metrics))
+    return study
+
+
+def test_the_best_is_named_once_all_candidates_have_run(study):
+    assert shown.best(study.frame()) == {"cds": 3.0}
+    text = shown.conclusion(study).data
+    assert "5 of 20 runs are finished. CDS: best at weight 3, " in text
+    assert "The search took 5 min 00 s of training" in text
+    frame = study.frame().set_index("method")
+    assert frame.loc["cds_weight_3", "mean"] == 32.5 and frame["verdict"].isin(["", "not run"]).all()
+    picture = shown.search(study).data
+    assert "learning rate" in picture and (study.store.root / "figures" / "tuning_search.svg").exists()
+
+
+def test_candidates_are_called_by_their_method_and_value():
+    assert formats.method_name("cds_weight_0.3") == "CDS, weight 0.3"
+    assert formats.method_name("baseline_lr_0.1") == "baseline, learning rate 0.1"
+    assert formats.group_title(["tuning_dsn"]) == "DSN"
+
+
+def test_the_miniature_trains_with_what_its_search_chose():
+    frame = report.read_table("tuning", MINI)
+    assert frame["n"].eq(1).all(), "the search is not finished"
+    assert shown.best(frame) == shown.frozen("mini")
