@@ -21,7 +21,8 @@ class MimickingBranches(nn.Module):
         loss = cross-entropy + weight * (cross-entropies of both branches + mimicry_loss)
 
     Deeply-supervised knowledge synergy and dynamic hierarchical mimicking are one algorithm as released: with all
-    weights and the temperature 1 their losses coincide. What differs here is `layout`, the number of blocks in the branches:
+    weights and the temperature 1 their losses coincide. What differs here is `layout`, the number of blocks in the
+    branches:
 
         branch 1, after stage 2: a stage like stage 3, then a stage like stage 4
         branch 2, after stage 3: a stage like stage 4 of twice the width, with all its blocks

@@ -71,7 +71,7 @@ TABLES: dict[str, Table] = {
         ),
         Table(
             name="tuning",
-            title="Tuning: four candidates a method, ResNet-18 on CIFAR-100, validation images",
+            title="Tuning: three candidates a method, ResNet-18 on CIFAR-100, validation images",
             question="Which learning rate, and which weight of every method, does the miniature study train with?",
             source="none: how the paper chose its weights is not known",
             build=tuning.cells,

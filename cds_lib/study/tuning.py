@@ -17,11 +17,11 @@ from cds_lib.study.spec import RunSpec
 DATASET, MODEL = "cifar100", "resnet18"
 VALIDATION = "val_top1_last"
 SEARCHED = {
-    "baseline": ("lr", (0.025, 0.05, 0.1, 0.2)),
-    "dsn": ("weight", (0.1, 0.3, 1.0, 3.0)),
-    "dks": ("weight", (0.1, 0.3, 1.0, 3.0)),
-    "dhm": ("weight", (0.1, 0.3, 1.0, 3.0)),
-    "cds": ("weight", (0.1, 0.3, 1.0, 3.0)),
+    "baseline": ("lr", (0.05, 0.1, 0.2)),
+    "dsn": ("weight", (0.3, 1.0, 3.0)),
+    "cds": ("weight", (0.3, 1.0, 3.0)),
+    "dks": ("weight", (0.3, 1.0, 3.0)),
+    "dhm": ("weight", (0.3, 1.0, 3.0)),
 }
 # Images held back from training: none of them is a test image.
 _VAL_SIZE = {"smoke": 200, "mini": 10_000, "paper": 5_000}

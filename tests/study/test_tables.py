@@ -1,4 +1,4 @@
-"""How many seeds a cell has: those that were asked for, else the profile's own, and more where a headline claim rests."""
+"""How many seeds a cell has: those that were asked for, else the profile's own, and more for headline cells."""
 
 import pytest
 
