@@ -107,7 +107,11 @@ def test_the_defaults_of_the_full_protocol():
     assert "is {}, {} and {} of {}.".format(*budget.milestones, budget.epochs) in ours("D16")
     assert f"{budget.weight_decay:g} on all" in ours("D14")
     seeds = profiles.SEEDS
-    assert f"Seeds {listed(seeds['paper'])} (`smoke`: {listed(seeds['smoke'])})" in ours("D12")
+    headline = profiles.HEADLINE_SEEDS["mini"]
+    assert (
+        f"Seeds {listed(seeds['paper'])} (`smoke`: {listed(seeds['smoke'])}; headline cells of `mini`: "
+        f"{headline[0]} to {headline[-1]})" in ours("D12")
+    )
     assert seeds["mini"] == seeds["paper"]
     side = budget.image_size
     full = f"`paper`: {side}x{side}, all images, batch {budget.batch_size}, lr {budget.lr:g}"

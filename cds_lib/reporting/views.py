@@ -80,8 +80,9 @@ def teachers(study: Session) -> HTML:
     for cell in study.table.cells(study.profile, study.seeds):
         for spec in cell.specs:
             if spec.setting == "distill" and spec.parent:
-                teacher, alone = spec.lineage[0], settings.student_alone(study.profile, spec)
-                key = (teacher.model, teacher.method, alone.model, alone.method)
+                teacher = spec.lineage[0]
+                alone = settings.student(study.profile, spec.dataset, spec.model, "baseline", spec.seed)
+                key = (_sized(teacher), teacher.method, _sized(alone), alone.method)
                 pairs.setdefault(key, {})[teacher.id] = (teacher, alone)
     lines = []
     for names, specs in pairs.items():
@@ -94,6 +95,11 @@ def teachers(study: Session) -> HTML:
         ]
         lines.append(f"<li>Teacher {escape(said[0])}, student alone {escape(said[1])}{warning}.</li>")
     return HTML(f"<ul>{''.join(lines)}</ul>")
+
+
+def _sized(spec: RunSpec) -> str:
+    """A network by name, with its width where that is reduced: `resnet18 x 0.25`."""
+    return spec.model if spec.budget.width == 1 else f"{spec.model} × {spec.budget.width:g}"
 
 
 def _top1(study: Session, runs: Iterable[RunSpec]) -> tuple[float, int] | None:

@@ -14,7 +14,8 @@ from cds_lib.study.grids import TOP1, Cell, CellKey
 from cds_lib.study.profiles import Seeds, seeds_of
 from cds_lib.study.spec import RunSpec
 
-CIFAR, MODEL, TEACHER_DIMENSIONS = "cifar100", "resnet18", 2048
+CIFAR, MODEL = "cifar100", "resnet18"
+_DIMENSIONS = {"resnet50": 2048, "resnet18": 512}  # of the embeddings of a teacher of full width
 _DEFAULTS = ("baseline", "cds", "cds_kd")
 
 
@@ -50,7 +51,7 @@ def _matched_mse(spec: RunSpec) -> RunSpec:
 
     Of 2B rows of D numbers with a distance of 1 each the Frobenius norm is sqrt(2B), the mean of the squares 1 / D.
     """
-    dimensions = round(TEACHER_DIMENSIONS * spec.parent.budget.width)
+    dimensions = round(_DIMENSIONS[spec.parent.model] * spec.parent.budget.width)
     weight = spec.options.get("feature_weight", 0.1) * dimensions * (2 * spec.budget.batch_size) ** 0.5
     return _options(feature_loss="mse", feature_weight=round(weight, 6))(spec)
 

@@ -132,7 +132,7 @@ TABLES: dict[str, Table] = {
         ),
         Table(
             name="distillation_cifar100",
-            title="Distillation on CIFAR-100: a ResNet-18 student of a ResNet-50 teacher",
+            title="Distillation on CIFAR-100: a ResNet-18 student",
             question="Under one protocol, does distilled contrastive deep supervision give a better student than other "
             "ways of distilling the same kind of teacher?",
             source="none: the paper's numbers for CIFAR distillation are not on the poster",

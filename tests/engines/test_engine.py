@@ -321,7 +321,11 @@ def test_a_student_gets_its_trained_teacher_and_keeps_its_own_weights_paired(tmp
 def test_teachers_are_the_runs_of_table_1():
     table1 = {run.id for run in TABLES["table1_cifar100"].runs("mini", (0,))}
     for method in ("kd", "cds_kd", "sskd"):
-        assert settings.distilled("mini", "cifar100", "resnet18", method, 0).lineage[0].id in table1
+        run = settings.distilled("mini", "cifar100", "resnet18", method, 0)
+        assert run.lineage[0].id in table1
+        assert run.budget.width == run.lineage[0].budget.width / 2
+        full = settings.distilled("paper", "cifar100", "resnet18", method, 0)
+        assert full.lineage[0].model == "resnet50" and full.budget.width == 1
 
 
 def test_a_teacher_without_weights_is_trained_again_only_when_a_student_needs_it(tmp_path):

@@ -85,16 +85,18 @@ def test_teachers_are_set_beside_their_students_and_weak_ones_are_named(tmp_path
         return [item.get_text() for item in BeautifulSoup(views.teachers(study).data, "html.parser").find_all("li")]
 
     assert items() == [
-        "Teacher resnet50 (baseline) not run, student alone resnet18 (baseline) not run.",
-        "Teacher resnet50 (CDS) not run, student alone resnet18 (baseline) not run.",
+        "Teacher resnet18 × 0.25 (baseline) not run, student alone resnet18 × 0.125 (baseline) not run.",
+        "Teacher resnet18 × 0.25 (CDS) not run, student alone resnet18 × 0.125 (baseline) not run.",
     ]
     for seed, accuracy in ((0, 30.0), (1, 31.0)):
-        finish(study, settings.supervised("mini", "cifar100", "resnet18", "baseline", seed), accuracy)
-    finish(study, settings.supervised("mini", "cifar100", "resnet50", "baseline", 0), 29.25)
-    finish(study, settings.supervised("mini", "cifar100", "resnet50", "cds", 1), 30.75)
+        finish(study, settings.student("mini", "cifar100", "resnet18", "baseline", seed), accuracy)
+    finish(study, settings.supervised("mini", "cifar100", "resnet18", "baseline", 0), 29.25)
+    finish(study, settings.supervised("mini", "cifar100", "resnet18", "cds", 1), 30.75)
     weak, strong = items()
     assert weak.startswith(
-        "Teacher resnet50 (baseline) 29.25 % (n = 1), student alone resnet18 (baseline) 30.50 % (n = 2)"
+        "Teacher resnet18 × 0.25 (baseline) 29.25 % (n = 1), student alone resnet18 × 0.125 (baseline) 30.50 % (n = 2)"
     )
     assert weak.endswith(": no better than its student, which has little to learn from it.")
-    assert strong == "Teacher resnet50 (CDS) 30.75 % (n = 1), student alone resnet18 (baseline) 30.50 % (n = 2)."
+    assert strong == (
+        "Teacher resnet18 × 0.25 (CDS) 30.75 % (n = 1), student alone resnet18 × 0.125 (baseline) 30.50 % (n = 2)."
+    )
