@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, SVG
 
-from cds_lib.reporting import figures, formats, views
+from cds_lib.reporting import figures, formats, report, views
 from cds_lib.study import statistics
 from cds_lib.study.places import REPOSITORY
 
@@ -64,11 +64,8 @@ def differences(study: Session) -> SVG:
 def conclusion(study: Session) -> HTML:
     """Which switches changed the result, and how much the best epoch flatters, in words."""
     frame = study.frame()
-    done, planned = formats.finished(frame)
-    sentences = [f"{done} of {planned} runs are finished."]
-    if study.profile == "smoke":
-        sentences.append("Smoke profile: the numbers show that the code runs and nothing else.")
-    else:
+    sentences = report.opening(frame)
+    if study.profile != "smoke":
         sentences += [*_changed(switched_rows(study)), *_best_epoch(frame)]
     return HTML(f"<p>{escape(' '.join(sentences))}</p>")
 

@@ -181,13 +181,20 @@ def read_table(table: str, results: Path, more: Mapping[str, str] | None = None)
     return frame.fillna(dict.fromkeys(texts, ""))
 
 
-def conclusion(frame: pd.DataFrame) -> str:
-    """What the verdicts add up to, one sentence a method, as plain text."""
-    profile = frame["profile"].iloc[0]
+def opening(frame: pd.DataFrame) -> list[str]:
+    """What every conclusion begins with: how much has run and, in the smoke profile, that it means nothing."""
     done, planned = formats.finished(frame)
     sentences = [f"{done} of {planned} runs are finished."]
-    if profile == "smoke":
-        return " ".join([*sentences, "Smoke profile: the numbers show that the code runs and nothing else."])
+    if frame["profile"].iloc[0] == "smoke":
+        sentences.append("Smoke profile: the numbers show that the code runs and nothing else.")
+    return sentences
+
+
+def conclusion(frame: pd.DataFrame) -> str:
+    """What the verdicts add up to, one sentence a method, as plain text."""
+    sentences = opening(frame)
+    if frame["profile"].iloc[0] == "smoke":
+        return " ".join(sentences)
     claims = frame[frame["paper_delta"].notna() & (frame["paper_delta"] != 0)]
     for method, rows in claims.groupby("method", sort=False):
         counts = rows["verdict"].value_counts()

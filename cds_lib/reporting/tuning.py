@@ -9,7 +9,7 @@ import pandas as pd
 from IPython.display import HTML, SVG
 from matplotlib.figure import Figure
 
-from cds_lib.reporting import figures, formats, views
+from cds_lib.reporting import figures, formats, report, views
 from cds_lib.study import profiles, tuning
 from cds_lib.text import duration
 
@@ -74,11 +74,8 @@ def _figure(frame: pd.DataFrame, used: dict[str, float]) -> Figure:
 def conclusion(study: Session) -> HTML:
     """What won, what the profile trains with, and what the search cost, in words."""
     frame = study.frame()
-    done, planned = formats.finished(frame)
-    sentences = [f"{done} of {planned} runs are finished."]
-    if study.profile == "smoke":
-        sentences.append("Smoke profile: the numbers show that the code runs and nothing else.")
-    else:
+    sentences = report.opening(frame)
+    if study.profile != "smoke":
         used = frozen(study.profile)
         for method, value in best(frame).items():
             option = "learning rate" if tuning.SEARCHED[method][0] == "lr" else "weight"

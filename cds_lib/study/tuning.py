@@ -17,7 +17,7 @@ from cds_lib.study.spec import RunSpec
 DATASET, MODEL = "cifar100", "resnet18"
 VALIDATION = "val_top1_last"
 SEARCHED = {
-    "baseline": ("lr", (0.05, 0.1, 0.2)),
+    "baseline": ("lr", (0.025, 0.05, 0.1)),
     "dsn": ("weight", (0.3, 1.0, 3.0)),
     "cds": ("weight", (0.3, 1.0, 3.0)),
     "dks": ("weight", (0.3, 1.0, 3.0)),
