@@ -82,7 +82,7 @@ def test_parameters_of_a_notebook(parameters):
         return
     assert isinstance(study, Session)
     assert study.profile in ("smoke", "mini", "paper")
-    assert all(type(seed) is int and seed >= 0 for seed in study.seeds)
+    assert all(type(seed) is int and seed >= 0 for seed in study.seeds or ())
     assert study.jobs >= 0
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cds_lib import cli
-from cds_lib.study import settings
+from cds_lib.study import profiles, settings
 from cds_lib.study.grids import Cell
 from cds_lib.study.tables import TABLES, Table
 
@@ -24,6 +24,7 @@ def small(spec, epochs=3):
 
 def build(profile, seeds):
     """KD and its teacher, and two runs that need nothing."""
+    seeds = profiles.seeds_of(profile, seeds)
     cells = []
     for method in ("baseline", "dsn", "kd"):
         runs = [small(settings.supervised("smoke", "cifar10", "resnet18", method, seed)) for seed in seeds]

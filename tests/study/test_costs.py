@@ -166,7 +166,7 @@ def test_sizes_of_sets_and_labels_and_evaluations():
     spec = settings.semi_supervised("paper", "cifar10", "baseline", 10, 0)
     assert step_cost.image_counts(spec) == (5_000, 10_000)
     assert step_cost.image_counts(settings.semi_supervised("paper", "cifar10", "cds_simclr", 10, 0)) == (50_000, 10_000)
-    assert step_cost.image_counts(settings.supervised("mini", "cifar10", "resnet18", "cds", 0)) == (10_000, 12_000)
+    assert step_cost.image_counts(settings.supervised("mini", "cifar10", "resnet18", "cds", 0)) == (5_000, 12_000)
     fine = settings.finetuned("mini", "cub200", "resnet50", "cds", "finetune", 0)
     assert step_cost.image_counts(fine) == (5_994, 5_794)
     assert step_cost.image_counts(fine, (33, 10)) == (32, 10)  # a last batch of one image is left out
