@@ -96,9 +96,10 @@ def test_the_defaults_of_the_method():
 
 
 def test_the_defaults_of_dsn():
-    weights = {spec(profile, "dsn").options["weight"] for profile in profiles.PROFILES}
-    assert weights == {default(DeeplySupervisedNet, "weight")}
-    assert f"weight {weights.pop():g} each, in every profile" in ours("DSN head and weight")
+    weights = {profile: spec(profile, "dsn").options["weight"] for profile in profiles.PROFILES}
+    assert weights["paper"] == weights["smoke"] == default(DeeplySupervisedNet, "weight")
+    says = f"weight {weights['paper']:g} each (`mini` on CIFAR: {weights['mini']:g}, chosen on validation images)"
+    assert says in ours("DSN head and weight")
 
 
 def test_the_defaults_of_the_full_protocol():
