@@ -231,7 +231,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 # In so short a training a weight of 0.1 leaves no time to act.
 _MINI_OPTIONS = {"cds": {"weight": 1.0}, "cds_simclr": {"weight": 1.0}, "cds_kd": {"weight": 1.0}}
 # What the search of `tuning` chose on validation images of CIFAR-100; on other data nothing was searched.
-_MINI_CIFAR_OPTIONS = {"dsn": {"weight": 3.0}, "cds": {"weight": 1.0}}
+_MINI_CIFAR_OPTIONS = {"dsn": {"weight": 3.0}, "cds": {"weight": 3.0}}
 # On ImageNet: kd as torchdistill (T = 1, half and half); cds_kd as released
 # (`ImageNet/KD_Contrastive_Deep_Supervision/main.py`); sskd as torchdistill.
 _IMAGENET_OPTIONS: dict[str, dict[str, Any]] = {
