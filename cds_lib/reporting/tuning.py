@@ -80,7 +80,9 @@ def conclusion(study: Session) -> HTML:
         for method, value in best(frame).items():
             option = "learning rate" if tuning.SEARCHED[method][0] == "lr" else "weight"
             same = "as the profile has it" if used[method] == value else f"while the profile has {used[method]:g}"
-            sentences.append(f"{formats.method_name(method)}: best at {option} {value:g}, {same}.")
+            values = tuning.SEARCHED[method][1]
+            edge = ", at the edge of what was tried" if value in (values[0], values[-1]) else ""
+            sentences.append(f"{formats.method_name(method)}: best at {option} {value:g}{edge}, {same}.")
     seconds = [study.store.metric(run, "seconds") for runs in frame["runs"] for run in runs.split()]
     if seconds:
         sentences.append(f"The search took {duration(sum(seconds))} of training, runs counted one by one.")

@@ -195,7 +195,7 @@ def _stretched(budget: Budget, profile: str, batch_size: int, epochs: int) -> Bu
 
 
 def lesson(method: str, seed: int) -> RunSpec:
-    """A run of the first notebook: resnet18 on the ten-class stand-in; weight 1, since in ten epochs 0.1 does nothing."""
+    """A run of the first notebook: resnet18 on the ten-class stand-in; weight 1, as 0.1 does nothing in ten epochs."""
     options = profiles.method_options("smoke", "cifar", method)
     options |= {"weight": 1.0} if "weight" in options else {}
     return RunSpec("cifar10", "resnet18", method, "supervised", seed, profiles.LESSON, options)

@@ -56,7 +56,7 @@ def test_every_switch_changes_one_thing(profile):
         assert {k: v for k, v in ours.items() if k not in ("options", "budget")} == {
             k: v for k, v in default.items() if k not in ("options", "budget")
         }
-    weight = {"paper": 0.1, "smoke": 0.1, "mini": 1.0}[profile]
+    weight = {"paper": 0.1, "smoke": 0.1, "mini": 3.0}[profile]
     cutout, how = (False, "without") if profile == "paper" else (True, "with")
     matched = changed.pop("cds_kd_mse_matched")
     assert matched.keys() == {"feature_loss", "feature_weight"}
