@@ -80,10 +80,13 @@ def test_the_defaults_of_the_method():
     paper, smoke, mini = (spec(profile).options for profile in ("paper", "smoke", "mini"))
     first_notebook = settings.lesson("cds", 0).options
     assert f"taps {listed(paper['taps'])}" in ours("D1")
-    assert f"{paper['weight']:g} a stage (`paper`, `smoke`); {mini['weight']:g} in `mini`" in ours("D6")
+    elsewhere = settings.supervised("mini", "imagenet", "resnet18", "cds", 0).options
+    said = f"; {mini['weight']:g} in `mini` on CIFAR, {elsewhere['weight']:g} elsewhere in it and in the first notebook"
+    assert f"{paper['weight']:g} a stage (`paper`, `smoke`){said}" in ours("D6")
     assert "`cds` and `cds_simclr` are two methods" in ours("D17")
     assert ours("D7").startswith(f"{paper['temperature']:g}.")
-    assert smoke == paper and mini == first_notebook == {**paper, "weight": mini["weight"]}
+    assert smoke == paper and mini == {**paper, "weight": mini["weight"]}
+    assert elsewhere == first_notebook == {**paper, "weight": elsewhere["weight"]}
     assert spec("paper", "cds_simclr").options == paper
     library = {name: default(ContrastiveDeepSupervision, name) for name in paper}
     assert library.pop("taps") is None  # all four of the study's networks

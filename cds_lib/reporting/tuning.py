@@ -47,15 +47,17 @@ def _figure(frame: pd.DataFrame, used: dict[str, float]) -> Figure:
     """A panel for the learning rate, one for the weights; a ring marks what the profile trains with."""
     accuracy = frame.set_index("method")["mean"]
     figure = Figure(figsize=(7.5, 3.6), layout="constrained")
+    ring = {"marker": "o", "mfc": "none", "ms": 12, "mew": 1.4, "ls": "none"}
     panels = dict(zip(("lr", "weight"), figure.subplots(1, 2, sharey=True, width_ratios=(2, 3)), strict=True))
     for index, (method, (option, values)) in enumerate(tuning.SEARCHED.items()):
         colour, marker = figures.colour_and_marker(index)
         means = [accuracy[tuning.row_name(method, value)] for value in values]
-        style = {"color": colour, "marker": marker}
-        panels[option].plot(values, means, ms=5, label=formats.method_name(method), **style)
+        if pd.isna(means).all():
+            continue
+        panels[option].plot(values, means, ms=5, label=formats.method_name(method), color=colour, marker=marker)
         if used[method] in values:
-            ring = {"mfc": "none", "mec": colour, "ms": 12, "mew": 1.4, "ls": "none"}
-            panels[option].plot(used[method], means[values.index(used[method])], marker="o", **ring)
+            panels[option].plot(used[method], means[values.index(used[method])], mec=colour, **ring)
+    panels["lr"].plot([], [], mec="#444444", label="the profile's own", **ring)
     for option, axes in panels.items():
         ticks = sorted({value for name, values in tuning.SEARCHED.values() if name == option for value in values})
         axes.set_xscale("log")
