@@ -73,7 +73,7 @@ TABLES: dict[str, Table] = {
             name="tuning",
             title="Tuning: three candidates a method, ResNet-18 on CIFAR-100, validation images",
             question="Which learning rate, and which weight of every method, does the miniature study train with?",
-            source="none: how the paper chose its weights is not known",
+            source="nothing: how the paper chose its weights is not known",
             build=tuning.cells,
         ),
         Table(
