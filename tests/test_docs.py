@@ -111,10 +111,10 @@ def test_the_defaults_of_the_full_protocol():
     assert "is {}, {} and {} of {}.".format(*budget.milestones, budget.epochs) in ours("D16")
     assert f"{budget.weight_decay:g} on all" in ours("D14")
     seeds = profiles.SEEDS
-    headline = profiles.HEADLINE_SEEDS["mini"]
+    headline, breadth = profiles.HEADLINE_SEEDS["mini"], profiles.BREADTH_SEEDS["mini"]
     assert (
         f"Seeds {listed(seeds['paper'])} (`smoke`: {listed(seeds['smoke'])}; headline cells of `mini`: "
-        f"{headline[0]} to {headline[-1]})" in ours("D12")
+        f"{headline[0]} to {headline[-1]}, its other networks and data sets: {listed(breadth)})" in ours("D12")
     )
     assert seeds["mini"] == seeds["paper"]
     side = budget.image_size

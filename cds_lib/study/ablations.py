@@ -11,7 +11,7 @@ from typing import Any
 
 from cds_lib.study import settings
 from cds_lib.study.grids import TOP1, Cell, CellKey
-from cds_lib.study.profiles import Seeds, seeds_of
+from cds_lib.study.profiles import BREADTH_SEEDS, Seeds, seeds_of
 from cds_lib.study.spec import RunSpec
 
 CIFAR, MODEL = "cifar100", "resnet18"
@@ -87,10 +87,9 @@ def default_run(profile: str, method: str, seed: int) -> RunSpec:
 def cells(profile: str, seeds: Seeds) -> list[Cell]:
     """Each default followed by its switches, then ImageNet with and without the max-pool. A default has no reference,
     and a switch that is the profile's default has no row."""
-    seeds = seeds_of(profile, seeds)
     found = []
     for default in _DEFAULTS:
-        runs = [default_run(profile, default, seed) for seed in seeds]
+        runs = [default_run(profile, default, seed) for seed in seeds_of(profile, seeds)]
         setting = runs[0].setting
         reference = (CIFAR, MODEL, default, setting)
         found.append(_cell(reference, runs, None))
@@ -100,7 +99,8 @@ def cells(profile: str, seeds: Seeds) -> list[Cell]:
                 found.append(_cell((CIFAR, MODEL, switch.row, setting), switched, reference))
     for setting, stem in (("supervised", None), ("supervised_no_max_pool", settings.NO_MAX_POOL)):
         for method in ("baseline", "cds"):
-            runs = [settings.supervised(profile, "imagenet", MODEL, method, seed, stem) for seed in seeds]
+            on_imagenet = seeds_of(profile, seeds, BREADTH_SEEDS)
+            runs = [settings.supervised(profile, "imagenet", MODEL, method, seed, stem) for seed in on_imagenet]
             reference = ("imagenet", MODEL, method, "supervised") if stem else None
             found.append(_cell(("imagenet", MODEL, method, setting), runs, reference))
     return found

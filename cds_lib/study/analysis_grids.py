@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cds_lib.study import settings
 from cds_lib.study.grids import HISTORY, METRICS, TOP1, Cell
-from cds_lib.study.profiles import Seeds, seeds_of
+from cds_lib.study.profiles import HEADLINE_SEEDS, Seeds, seeds_of
 from cds_lib.study.published import published
 
 DATASET, MODEL = "cifar100", "resnet18"
@@ -25,7 +25,7 @@ def _cells(
     column: str = "",
 ) -> list[Cell]:
     """One metric of every method, compared with the baseline's; of all seeds that the headline claim has."""
-    seeds = seeds_of(profile, seeds, headline=True)
+    seeds = seeds_of(profile, seeds, HEADLINE_SEEDS)
     return [
         Cell(
             dataset=DATASET,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cds_lib.study import profiles, settings
-from cds_lib.study.profiles import Seeds, seeds_of
+from cds_lib.study.profiles import BREADTH_SEEDS, HEADLINE_SEEDS, Seeds, seeds_of
 from cds_lib.study.published import published
 from cds_lib.study.spec import RunSpec
 
@@ -29,6 +29,7 @@ TOP1, TOP5 = "test_top1_last", "test_top5_last"
 DETECTION = {"test_ap_last": "AP", "test_ap_s_last": "AP_S", "test_ap_m_last": "AP_M", "test_ap_l_last": "AP_L"}
 
 METRICS, HISTORY = "metrics", "history"
+HEADLINE = ("cifar100", "resnet18")  # of Table 1, which the analyses look at as well
 
 CellKey = tuple[str, str, str, str]
 
@@ -83,17 +84,14 @@ def lesson(profile: str, seeds: Seeds) -> list[Cell]:
 
 
 def cifar(dataset: str, table_id: str | None) -> Callable[[str, Seeds], list[Cell]]:
-    """Ten networks under five methods; `table_id` is the published table, if it is known.
-
-    The headline claim is that on ResNet-18, which the analyses look at as well.
-    """
+    """Ten networks under five methods; `table_id` is the published table, if it is known."""
 
     def build(profile: str, seeds: Seeds) -> list[Cell]:
         return [
             _cell(
                 (dataset, model, method, "supervised"),
                 lambda seed, m=model, how=method: settings.supervised(profile, dataset, m, how, seed),
-                seeds_of(profile, seeds, headline=(dataset, model) == ("cifar100", "resnet18")),
+                seeds_of(profile, seeds, HEADLINE_SEEDS if (dataset, model) == HEADLINE else BREADTH_SEEDS),
                 table_id and published(table_id, method, model),
             )
             for model in TEN_NETWORKS
@@ -108,7 +106,7 @@ def imagenet(profile: str, seeds: Seeds) -> list[Cell]:
 
     The published numbers stand beside both: which network made them is not known.
     """
-    seeds = seeds_of(profile, seeds)
+    seeds = seeds_of(profile, seeds, BREADTH_SEEDS)
     cells = []
     for setting, stem in (("supervised", None), ("supervised_no_max_pool", settings.NO_MAX_POOL)):
         for metric, prefix in ((TOP1, "top1"), (TOP5, "top5")):
@@ -130,7 +128,7 @@ def imagenet(profile: str, seeds: Seeds) -> list[Cell]:
 
 def detection(profile: str, seeds: Seeds) -> list[Cell]:
     """Two detectors on backbones that five methods pre-trained, four measures each."""
-    seeds = seeds_of(profile, seeds)
+    seeds = seeds_of(profile, seeds, BREADTH_SEEDS)
     return [
         _cell(
             ("coco", name, method, "detect"),
@@ -148,7 +146,7 @@ def detection(profile: str, seeds: Seeds) -> list[Cell]:
 def fine_grained(profile: str, seeds: Seeds) -> list[Cell]:
     """Five fine-grained sets, the method applied in pre-training and fine-tuning (where the published numbers stand, by
     our choice), or in one of them; the baseline is the same in all three."""
-    seeds = seeds_of(profile, seeds)
+    seeds = seeds_of(profile, seeds, BREADTH_SEEDS)
     cells = []
     for dataset in profiles.FINE_GRAINED:
         for setting in settings.FINETUNING:
@@ -175,11 +173,13 @@ def fine_grained(profile: str, seeds: Seeds) -> list[Cell]:
 
 def cifar_distillation(profile: str, seeds: Seeds) -> list[Cell]:
     """ResNet-18 on CIFAR-100 (half as wide in the miniature): the baseline, CDS, and every way of distilling."""
+    seeds = seeds_of(profile, seeds)
     return [_student(profile, "cifar100", "resnet18", method, seeds) for method in ("baseline", "cds", *DISTILLATION)]
 
 
 def imagenet_distillation(profile: str, seeds: Seeds) -> list[Cell]:
     """Three students on ImageNet; CC, OKD and SSKD were published for ResNet-18 alone, and are run for it alone."""
+    seeds = seeds_of(profile, seeds, BREADTH_SEEDS)
     cells = []
     for metric, prefix in ((TOP1, "top1"), (TOP5, "top5")):
         for model in IMAGENET_NETWORKS:
@@ -191,7 +191,13 @@ def imagenet_distillation(profile: str, seeds: Seeds) -> list[Cell]:
 
 
 def _student(
-    profile: str, dataset: str, model: str, method: str, seeds: Seeds, paper: float | None = None, metric: str = TOP1
+    profile: str,
+    dataset: str,
+    model: str,
+    method: str,
+    seeds: Sequence[int],
+    paper: float | None = None,
+    metric: str = TOP1,
 ) -> Cell:
     distilled = method in DISTILLATION
     build = settings.distilled if distilled else settings.student
@@ -202,7 +208,7 @@ def _student(
         setting="distill" if distilled else "supervised",
         metric=metric,
         paper=paper,
-        specs=tuple(build(profile, dataset, model, method, seed) for seed in seeds_of(profile, seeds)),
+        specs=tuple(build(profile, dataset, model, method, seed) for seed in seeds),
         reference=None if method == "baseline" else (dataset, model, "baseline", "supervised"),
     )
 
@@ -224,7 +230,7 @@ CONTRASTIVE = {
 
 def contrastive(profile: str, seeds: Seeds) -> list[Cell]:
     """ResNet-50 on ImageNet: plain, contrastive and deeply supervised trainings of different length."""
-    seeds = seeds_of(profile, seeds)
+    seeds = seeds_of(profile, seeds, BREADTH_SEEDS)
 
     def run(row: str, seed: int) -> RunSpec:
         if row in ("baseline", "cds"):
@@ -246,7 +252,7 @@ def contrastive(profile: str, seeds: Seeds) -> list[Cell]:
 
 def semi_supervised(profile: str, seeds: Seeds) -> list[Cell]:
     """Two data sets, four labelled fractions, two baselines and CDS without labels."""
-    seeds = seeds_of(profile, seeds, headline=True)
+    seeds = seeds_of(profile, seeds, HEADLINE_SEEDS)
     rows = {"baseline": "baseline", "baseline_matched": None, "cds_simclr": "cds"}  # our method -> published row
     return [
         _cell(
