@@ -114,7 +114,7 @@ def test_two_at_once_on_the_same_results(tmp_path):
 def test_list_and_dry_run_train_nothing(tmp_path):
     process = command("run-all", "--list", "--results", tmp_path)
     assert process.returncode == 0
-    for word in ("table1_cifar100", "resnext101_32x8d", "cds", "cifar100", "50 / 150 / 150"):
+    for word in ("table1_cifar100", "resnext101_32x8d", "cds", "cifar100", "50 / 75 / 150"):
         assert word in process.stdout
     process = command("run-all", "--dry-run", "--profile", "paper", "--only", "table1_cifar100", "--results", tmp_path)
     assert process.returncode == 0

@@ -6,6 +6,7 @@ from cds_lib.losses.correlation import correlation_loss
 from cds_lib.losses.crd import contrast, nce_loss, updated_memory
 from cds_lib.losses.kd import kd_loss, soft_cross_entropy
 from cds_lib.losses.mimicry import mimicry_loss
+from cds_lib.losses.precision import at_least_float32, cross_entropy
 from cds_lib.losses.regression import regression_loss
 from cds_lib.losses.relational import angle_loss, distance_loss
 from cds_lib.losses.similarity import similarity_loss
@@ -13,9 +14,11 @@ from cds_lib.losses.sskd import ranked_kd_loss, rotation_similarities
 
 __all__ = [
     "angle_loss",
+    "at_least_float32",
     "attention_loss",
     "contrast",
     "correlation_loss",
+    "cross_entropy",
     "distance_loss",
     "kd_loss",
     "mimicry_loss",

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cds_lib.losses.precision import outside_autocast
+from cds_lib.losses.precision import at_least_float32, outside_autocast
 
 # Similarities of this many pairs are held at a time; beyond it, taps are worked through in groups, and where those of
 # one tap are more, its anchors in blocks.
@@ -50,8 +50,7 @@ def supcon_loss(z: Tensor, labels: Tensor | None = None, temperature: float = 0.
         raise ValueError(f"labels must be ({batch},) for {batch} images, not {tuple(labels.shape)}.")
     with outside_autocast(z.device):  # exp(1 / 0.07) overflows float16
         flat = z.reshape(-1, views * batch, dim)
-        flat = flat if flat.dtype == torch.float64 else flat.float()
-        return _SupCon.apply(flat, labels.repeat(views), temperature).reshape(z.shape[:-3])
+        return _SupCon.apply(at_least_float32(flat), labels.repeat(views), temperature).reshape(z.shape[:-3])
 
 
 class _SupCon(torch.autograd.Function):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cds_lib.losses import attention_loss
+from cds_lib.losses import attention_loss, cross_entropy
 from cds_lib.methods.teacher import WithTeacher
 from cds_lib.models import forward_stages, pooled_and_logits, stage_taps
 
@@ -30,7 +29,7 @@ class AttentionTransfer(WithTeacher):
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "attention_1", ...}, one a stage."""
         maps, features = forward_stages(self.backbone, view, self.indices)
         _, logits = pooled_and_logits(self.backbone, features)
-        losses = {"cross_entropy": F.cross_entropy(logits.float(), labels)}
+        losses = {"cross_entropy": cross_entropy(logits, labels)}
         with torch.no_grad():
             targets, _ = forward_stages(self.teacher.backbone, view, self.teacher_indices)
         for stage, (student, target) in enumerate(zip(maps, targets, strict=True), 1):

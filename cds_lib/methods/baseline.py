@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
+from cds_lib.losses import cross_entropy
 
 
 class Baseline(nn.Module):
@@ -30,4 +30,4 @@ class Baseline(nn.Module):
     def forward(self, *views: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """One or two views (B, 3, S, S), labels (B,) -> {"cross_entropy"}."""
         images = views[0] if len(views) == 1 else torch.cat(views)
-        return {"cross_entropy": F.cross_entropy(self.backbone(images).float(), labels.repeat(len(views)))}
+        return {"cross_entropy": cross_entropy(self.backbone(images), labels.repeat(len(views)))}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cds_lib.losses import correlation_loss
+from cds_lib.losses import correlation_loss, cross_entropy
 from cds_lib.methods.teacher import WithTeacher
 from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import pooled, pooled_and_logits, stage_taps
@@ -38,4 +37,4 @@ class CorrelationCongruence(WithTeacher):
             target = pooled(self.teacher.backbone, self.teacher.backbone.forward_features(view))
         embeddings = self.embed_student(student), self.embed_teacher(target)
         term = correlation_loss(*map(self.batch.gather, embeddings))
-        return {"cross_entropy": F.cross_entropy(logits.float(), labels), "correlation": self.weight * term}
+        return {"cross_entropy": cross_entropy(logits, labels), "correlation": self.weight * term}

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
-from cds_lib.losses import supcon_loss
+from cds_lib.losses import at_least_float32, cross_entropy, supcon_loss
 from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import as_backbone, forward_stages, initialise, pooled_and_logits, projection_heads, stage_taps
 
@@ -103,7 +103,7 @@ class ContrastiveDeepSupervision(nn.Module):
         maps, features = forward_stages(self.backbone, images, self.indices)
         pooled, logits = pooled_and_logits(self.backbone, features)
         embeddings = [pooled if tap == self.last else self.heads[str(tap)](maps[tap - 1]) for tap in self.taps]
-        return F.normalize(torch.stack(embeddings).float(), dim=-1), logits
+        return F.normalize(at_least_float32(torch.stack(embeddings)), dim=-1), logits
 
     def terms(self, z: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The losses, from what `embed` returns for view 1 and view 2 in one batch."""
@@ -116,10 +116,10 @@ class ContrastiveDeepSupervision(nn.Module):
         classes = torch.where(contrasted < 0, -1 - images, contrasted)
         contrastive = self.weight * supcon_loss(z, classes if self.use_labels else None, self.temperature)
         targets = labels.repeat(self.cross_entropy_views)
-        cross_entropy = F.cross_entropy(logits[: len(targets)].float(), targets, ignore_index=-1, reduction="sum")
+        total = cross_entropy(logits[: len(targets)], targets, ignore_index=-1, reduction="sum")
         # The mean over the labelled images of the whole batch: they may lie unevenly among the processes.
-        labelled = (all_labels >= 0).sum().clamp(min=1) * (len(targets) / len(all_labels))
+        labelled = (all_labels >= 0).sum().clamp(min=1)
         return {
-            "cross_entropy": cross_entropy / labelled,
+            "cross_entropy": total / labelled * (len(all_labels) / len(targets)),
             **{f"contrastive_{tap}": loss for tap, loss in zip(self.taps, contrastive, strict=True)},
         }

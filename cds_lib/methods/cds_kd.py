@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
-from cds_lib.losses import soft_cross_entropy
+from cds_lib.losses import at_least_float32, soft_cross_entropy
 from cds_lib.methods.cds import ContrastiveDeepSupervision
 from cds_lib.methods.teacher import WithTeacher
 from cds_lib.models import stage_taps
@@ -82,7 +82,7 @@ class DistilledCDS(WithTeacher, ContrastiveDeepSupervision):
             target_z, target_logits = self.teacher.embed(images)
         losses = self.terms(z, logits, labels)
         for tap, adapter, student, target in zip(self.taps, self.adapters, z, target_z, strict=True):
-            losses[f"feature_{tap}"] = self.feature_weight * self._distance(adapter(student).float(), target)
+            losses[f"feature_{tap}"] = self.feature_weight * self._distance(at_least_float32(adapter(student)), target)
         view = slice(len(view1))
         losses["soft_cross_entropy"] = soft_cross_entropy(logits[view], target_logits[view], self.kd_temperature)
         return losses

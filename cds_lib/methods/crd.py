@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
-from cds_lib.losses import contrast, nce_loss, updated_memory
+from cds_lib.losses import at_least_float32, contrast, cross_entropy, nce_loss, updated_memory
 from cds_lib.methods.teacher import WithTeacher
 from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import pooled, pooled_and_logits, stage_taps
@@ -100,13 +100,13 @@ class ContrastiveRepresentationDistillation(WithTeacher):
             target = pooled(self.teacher.backbone, self.teacher.backbone.forward_features(view))
         candidates = torch.cat([index[:, None], self.sample_negatives(index)], dim=1)
         term = self.contrastive(student, target, index, self.batch.own(candidates))
-        return {"cross_entropy": F.cross_entropy(logits.float(), labels), "contrastive": self.weight * term}
+        return {"cross_entropy": cross_entropy(logits, labels), "contrastive": self.weight * term}
 
     def contrastive(self, student: Tensor, target: Tensor, index: Tensor, candidates: Tensor) -> Tensor:
         """The loss for pooled vectors (B, D) and (B, D') and bank rows (B, 1 + K); then the bank rows `index`, of the
         whole batch, are updated."""
-        z_student = F.normalize(self.embed_student(student).float(), dim=1)
-        z_teacher = F.normalize(self.embed_teacher(target).float(), dim=1)
+        z_student = F.normalize(at_least_float32(self.embed_student(student)), dim=1)
+        z_teacher = F.normalize(at_least_float32(self.embed_teacher(target)), dim=1)
         logits = [
             contrast(z_student, self.memory_teacher, candidates, self.temperature),
             contrast(z_teacher, self.memory_student, candidates, self.temperature),

@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 
 import torch
-import torch.nn.functional as F
 from timm.models.resnet import ResNet
 from timm.models.resnetv2 import ResNetV2
 from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
-from cds_lib.losses import mimicry_loss
+from cds_lib.losses import at_least_float32, cross_entropy, mimicry_loss
 from cds_lib.models import forward_stages, pooled_and_logits, projection_heads, reinitialise, stage_taps
 
 
@@ -77,8 +76,8 @@ class MimickingBranches(nn.Module):
         logits = [pooled_and_logits(self.backbone, features)[1]]
         for stage, branch, classifier in zip(maps, self.branches, self.classifiers, strict=True):
             logits.append(classifier(branch(stage)))
-        logits = torch.stack(logits).float()  # (3, B, num_classes)
-        cross_entropies = [F.cross_entropy(one, labels) for one in logits]
+        logits = at_least_float32(torch.stack(logits))  # (3, B, num_classes)
+        cross_entropies = [cross_entropy(one, labels) for one in logits]
         return {
             "cross_entropy": cross_entropies[0],
             "cross_entropy_1": self.weight * cross_entropies[1],

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cds_lib.losses import cross_entropy
 from cds_lib.models import forward_stages, initialise, pooled_and_logits, projection_heads, stage_taps
 
 
@@ -32,8 +32,8 @@ class DeeplySupervisedNet(nn.Module):
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "cross_entropy_1", ...}, one a stage before the last."""
         maps, features = forward_stages(self.backbone, view, self.indices)
         _, logits = pooled_and_logits(self.backbone, features)
-        losses = {"cross_entropy": F.cross_entropy(logits.float(), labels)}
+        losses = {"cross_entropy": cross_entropy(logits, labels)}
         for stage, (head, classifier) in enumerate(zip(self.heads, self.classifiers, strict=True)):
-            loss = F.cross_entropy(classifier(head(maps[stage])).float(), labels)
+            loss = cross_entropy(classifier(head(maps[stage])), labels)
             losses[f"cross_entropy_{stage + 1}"] = self.weight * loss
         return losses

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cds_lib.losses import kd_loss
+from cds_lib.losses import cross_entropy, kd_loss
 from cds_lib.methods.teacher import WithTeacher
 
 
@@ -38,6 +37,6 @@ class KnowledgeDistillation(WithTeacher):
         with torch.no_grad():
             targets = self.teacher.backbone(view)
         return {
-            "cross_entropy": self.cross_entropy_weight * F.cross_entropy(logits.float(), labels),
+            "cross_entropy": self.cross_entropy_weight * cross_entropy(logits, labels),
             "kd": self.weight * kd_loss(logits, targets, self.temperature),
         }

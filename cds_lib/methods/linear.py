@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cds_lib.losses import cross_entropy
 from cds_lib.models import pooled_and_logits
 
 
@@ -32,4 +32,4 @@ class LinearClassifier(nn.Module):
         with torch.no_grad():
             features = self.backbone.forward_features(view)
         _, logits = pooled_and_logits(self.backbone, features)
-        return {"cross_entropy": F.cross_entropy(logits.float(), labels)}
+        return {"cross_entropy": cross_entropy(logits, labels)}

@@ -11,7 +11,7 @@ from timm.models.resnetv2 import ResNetV2
 from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
-from cds_lib.losses import kd_loss
+from cds_lib.losses import at_least_float32, cross_entropy, kd_loss
 from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import forward_stages, pooled_and_logits, reinitialise, stage_taps
 
@@ -78,14 +78,14 @@ class OnlineDistillation(nn.Module):
         logits = [pooled_and_logits(self.backbone, features)[1]]
         for stage, classifier in zip(self.stages, self.classifiers, strict=True):
             logits.append(classifier(F.adaptive_avg_pool2d(stage(shared), 1).flatten(1)))
-        logits = torch.stack(logits).float()  # (branches, B, num_classes)
-        weights = self.gate(F.adaptive_avg_pool2d(shared, 1).flatten(1)).float()  # (B, branches)
+        logits = at_least_float32(torch.stack(logits))  # (branches, B, num_classes)
+        weights = at_least_float32(self.gate(F.adaptive_avg_pool2d(shared, 1).flatten(1)))  # (B, branches)
         ensemble = (weights.T[..., None] * logits).sum(0)
         kd = sum(kd_loss(one, ensemble.detach(), self.temperature) for one in logits)
         return {
-            "cross_entropy": F.cross_entropy(logits[0], labels),
-            **{f"cross_entropy_{branch}": F.cross_entropy(one, labels) for branch, one in enumerate(logits[1:], 2)},
-            "ensemble": F.cross_entropy(ensemble, labels),
+            "cross_entropy": cross_entropy(logits[0], labels),
+            **{f"cross_entropy_{branch}": cross_entropy(one, labels) for branch, one in enumerate(logits[1:], 2)},
+            "ensemble": cross_entropy(ensemble, labels),
             "kd": self._rampup(self.batch.total(len(view))) * kd,
         }
 

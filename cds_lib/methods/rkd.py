@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cds_lib.losses import angle_loss, distance_loss
+from cds_lib.losses import angle_loss, cross_entropy, distance_loss
 from cds_lib.methods.teacher import WithTeacher
 from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import pooled, pooled_and_logits
@@ -41,7 +40,7 @@ class RelationalDistillation(WithTeacher):
             target = pooled(self.teacher.backbone, self.teacher.backbone.forward_features(view))
         student, target = self.batch.gather(student), self.batch.gather(target)
         return {
-            "cross_entropy": F.cross_entropy(logits.float(), labels),
+            "cross_entropy": cross_entropy(logits, labels),
             "distance": self.distance_weight * distance_loss(student, target),
             "angle": self.angle_weight * angle_loss(student, target),
         }

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cds_lib.losses import similarity_loss
+from cds_lib.losses import cross_entropy, similarity_loss
 from cds_lib.methods.teacher import WithTeacher
 from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import forward_stages, pooled_and_logits, stage_taps
@@ -36,6 +35,6 @@ class SimilarityPreserving(WithTeacher):
             (target,), _ = forward_stages(self.teacher.backbone, view, self.teacher_last)
         student, target = self.batch.gather(student), self.batch.gather(target)
         return {
-            "cross_entropy": F.cross_entropy(logits.float(), labels),
+            "cross_entropy": cross_entropy(logits, labels),
             "similarity": self.weight * similarity_loss(student, target),
         }

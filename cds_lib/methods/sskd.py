@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
-from cds_lib.losses import kd_loss, ranked_kd_loss, rotation_similarities
+from cds_lib.losses import cross_entropy, kd_loss, ranked_kd_loss, rotation_similarities
 from cds_lib.methods.teacher import WithTeacher
 from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import pooled, pooled_and_logits, stage_taps
@@ -55,7 +54,7 @@ class SSKDTeacher(nn.Module):
             features = pooled(self.backbone, self.backbone.forward_features(rotated_copies(view)))
         embeddings = _gathered(self.batch, self.head(features))
         sources = _sources(len(embeddings) // 4, view.device)
-        return {"self_supervision": F.cross_entropy(rotation_similarities(embeddings), sources)}
+        return {"self_supervision": cross_entropy(rotation_similarities(embeddings), sources)}
 
 
 class SSKD(WithTeacher):
@@ -134,7 +133,7 @@ class SSKD(WithTeacher):
             keep_wrong=self.similarity_keep_wrong,
         )
         return {
-            "cross_entropy": self.cross_entropy_weight * F.cross_entropy(upright.float(), labels),
+            "cross_entropy": self.cross_entropy_weight * cross_entropy(upright, labels),
             "kd": self.kd_weight * kd_loss(upright, target_upright, self.temperature),
             "kd_rotated": self.rotated_weight * kd_rotated,
             "kd_similarity": self.similarity_weight * kd_similarity,

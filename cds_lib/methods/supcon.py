@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cds_lib.losses import supcon_loss
+from cds_lib.losses import at_least_float32, supcon_loss
 from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import pooled, stage_taps
 
@@ -33,6 +33,6 @@ class SupervisedContrastive(nn.Module):
     def forward(self, view1: Tensor, view2: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Two views (B, 3, S, S), labels (B,) -> {"contrastive"}."""
         features = self.backbone.forward_features(torch.cat([view1, view2]))
-        z = F.normalize(self.head(pooled(self.backbone, features)).float(), dim=-1)
+        z = F.normalize(at_least_float32(self.head(pooled(self.backbone, features))), dim=-1)
         z = self.batch.gather(z.unflatten(0, (2, len(labels))), 1)
         return {"contrastive": supcon_loss(z, self.batch.gather(labels), self.temperature)}

@@ -1,6 +1,7 @@
 """Tiny notebooks through the real papermill runner: success, failure, death, misspelt parameters."""
 
 import json
+import subprocess
 import sys
 
 import nbformat
@@ -121,3 +122,9 @@ def test_only_a_failed_start_is_tried_again_and_not_for_ever(make, tmp_path, mon
     result = notebooks.execute(make("n", "print('ran')"), tmp_path / "n.ipynb", {})
     assert (result.ok, result.error, len(calls)) == (False, "a sentence", tries)
     assert "c1" in outputs(tmp_path / "n.ipynb")  # saved as far as it came: not at all
+
+
+def test_reading_a_notebook_builds_no_grammar_first():
+    code = "import sys, cds_lib.reporting.notebooks; print('nbformat' in sys.modules, 'lark' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["True", "False"]

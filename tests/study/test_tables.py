@@ -34,7 +34,9 @@ def test_every_claim_is_planned_with_the_seeds_it_wants_or_is_of_the_breadth_of_
     for claim in claims.collect(tables, "mini", None):
         planned = min(len(cell.specs) for cell in (*claim.cells, *claim.references))
         assert planned >= claim.n_wanted or planned == 1, claim.key
-    assert all(len(c.specs) >= statistics.MIN_SEEDS for claim in claims.collect(tables, "paper", None) for c in claim.cells)
+    assert all(
+        len(c.specs) >= statistics.MIN_SEEDS for claim in claims.collect(tables, "paper", None) for c in claim.cells
+    )
 
 
 @pytest.mark.parametrize("profile", ["smoke", "mini", "paper"])

@@ -63,6 +63,7 @@ def fixed_norms(method):
 
 
 def make(name, options):
+    """The method in double precision: what is left of a difference is then no rounding, on whatever processor."""
     teacher = None
     if name in "kd at rkd sp cc crd sskd_teacher sskd cds_kd".split():
         torch.manual_seed(1)
@@ -74,7 +75,7 @@ def make(name, options):
     method = create_method(name, backbone(), CLASSES, options, teacher)
     if hasattr(method, "prepare"):
         method.prepare(TRAINING_LABELS)
-    return fixed_norms(method)
+    return fixed_norms(method).double()
 
 
 def steps(case, group):
@@ -89,7 +90,7 @@ def steps(case, group):
     terms, gradients = [], []
     for total in (7, 5):
         index = torch.randperm(16, generator=generator)[:total]
-        views = torch.randn(method.views, total, 3, 8, 8, generator=generator)
+        views = torch.randn(method.views, total, 3, 8, 8, generator=generator).double()
         labels = TRAINING_LABELS[index].where(torch.arange(total) > 3, -1) if unlabelled else TRAINING_LABELS[index]
         own = group.share.of(total)
         more = {"index": index} if getattr(method, "needs_index", False) else {}
@@ -109,7 +110,7 @@ def released_terms(case):
     name, options, _, _ = METHODS[case]
     generator = torch.Generator().manual_seed(2)
     index = torch.randperm(16, generator=generator)[:7]
-    views = torch.randn(2, 7, 3, 8, 8, generator=generator)
+    views = torch.randn(2, 7, 3, 8, 8, generator=generator).double()
     parts = [
         (len(own), make(name, options)(*views[:, own], labels=TRAINING_LABELS[index][own]))
         for own in (torch.arange(4), torch.arange(4, 7))
