@@ -87,7 +87,7 @@ def test_lock_holds_the_constraints():
     pins = [
         Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
     ]
-    assert {pin.name for pin in pins} == {"torch", "torchvision"}
+    assert {pin.name for pin in pins} == {"torch", "torchvision", "pytest"}
     for pin in pins:
         assert all(pin.specifier.contains(Version(version)) for version in locked()[pin.name]), pin
 
@@ -276,3 +276,11 @@ def test_nothing_names_the_machine_it_was_written_on():
         if path.suffix in kinds and not path.name.startswith(".lock"):
             match = machine.search(path.read_text(encoding="utf-8"))
             assert not match, f"{path.relative_to(ROOT)} contains {match.group()!r}"
+
+
+@pytest.mark.xdist_group("house")
+def test_tests_of_a_group_run_in_one_process(request):
+    """pytest-xdist and pytest have to fit each other for it; where they do not, costly fixtures are made twice."""
+    if not getattr(request.config.option, "loadgroup", False):
+        pytest.skip("not run with --dist loadgroup, as run_tests.sh does")
+    assert request.node.nodeid.endswith("@house")
