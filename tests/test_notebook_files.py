@@ -91,6 +91,9 @@ def test_first_cell_says_what_to_expect(path):
     first_runs = {table.runs(profile, (0,))[0].id for profile in PROFILES} if table else ()
     if len(first_runs) > 1:  # what it costs depends on the profile
         assert all(f"`{profile}`" in first.source for profile in PROFILES)
+    of_mini = re.search(r"Profile `mini`: (.*?)Profile `paper`", first.source)
+    stated = re.findall(r"(\d+) runs", of_mini[1]) if of_mini else []
+    assert stated in ([], [str(len(table.runs("mini", None)))]) if table else not stated
 
 
 @each_notebook
