@@ -105,6 +105,13 @@ def test_the_defaults_of_dsn():
     assert says in ours("DSN head and weight")
 
 
+def test_the_defaults_of_dks_and_dhm():
+    weights = {name: spec("mini", name).options["weight"] for name in ("dks", "dhm")}
+    assert spec("paper", "dks").options["weight"] == spec("paper", "dhm").options["weight"] == 1
+    says = f"`mini` on CIFAR: {weights['dks']:g} for DKS, {weights['dhm']:g} for DHM, chosen on validation images"
+    assert says in ours("DKS and DHM branches")
+
+
 def test_the_defaults_of_the_full_protocol():
     budget = spec("paper").budget
     assert budget.schedule == "step" and budget.warmup_epochs == 0 and budget.cutout and budget.train_size is None

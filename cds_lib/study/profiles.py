@@ -235,7 +235,12 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 # In so short a training a weight of 0.1 leaves no time to act.
 _MINI_OPTIONS = {"cds": {"weight": 1.0}, "cds_simclr": {"weight": 1.0}, "cds_kd": {"weight": 1.0}}
 # What the search of `tuning` chose on validation images of CIFAR-100; on other data nothing was searched.
-_MINI_CIFAR_OPTIONS = {"dsn": {"weight": 3.0}, "cds": {"weight": 3.0}}
+_MINI_CIFAR_OPTIONS = {
+    "dsn": {"weight": 3.0},
+    "dks": {"weight": 3.0},
+    "dhm": {"weight": 0.3},
+    "cds": {"weight": 3.0},
+}
 # On ImageNet: kd as torchdistill (T = 1, half and half); cds_kd as released
 # (`ImageNet/KD_Contrastive_Deep_Supervision/main.py`); sskd as torchdistill.
 _IMAGENET_OPTIONS: dict[str, dict[str, Any]] = {
@@ -249,9 +254,9 @@ _DESCRIPTION = {
     "works; its numbers mean nothing.",
     "mini": "Miniature profile, not the paper's scale: real images at 16x16 pixels (ImageNet and fine-grained: 56x56; "
     "COCO: short side 160), small subsets, the same network topologies at reduced width, short trainings with a cosine "
-    "schedule, no Cutout. On CIFAR the learning rate and the weights of DSN "
-    f"({_MINI_CIFAR_OPTIONS['dsn']['weight']:g}) and CDS ({_MINI_CIFAR_OPTIONS['cds']['weight']:g} a tap, released: "
-    "0.1) were chosen on validation images; elsewhere that of CDS is 1, not tuned. "
+    "schedule, no Cutout. On CIFAR the learning rate and the weights of "
+    + ", ".join(f"{name.upper()} ({options['weight']:g})" for name, options in _MINI_CIFAR_OPTIONS.items())
+    + " were chosen on validation images; elsewhere that of CDS is 1 a tap (released: 0.1), not tuned. "
     "Its accuracies cannot be compared with published ones; differences between methods can, in direction.",
     "paper": "Paper profile: the released protocols at full scale (CIFAR: 300 epochs, batch 128, SGD 0.1/0.9/5e-4, "
     "lr / 10 after 90, 180 and 280 epochs; ImageNet: 90 epochs, batch 256, SGD 0.1/0.9/1e-4, lr / 10 after 30 and "
