@@ -12,7 +12,8 @@ from cds_lib.study import profiles
 from cds_lib.study.places import results_dir
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
-from cds_lib.study.tables import Table, find_table
+from cds_lib.study.table import Table
+from cds_lib.study.tables import find_table
 
 if TYPE_CHECKING:
     import pandas as pd

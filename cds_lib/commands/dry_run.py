@@ -9,7 +9,7 @@ from cds_lib.study import costs, step_cost
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
-from cds_lib.study.tables import Table
+from cds_lib.study.table import Table
 from cds_lib.text import duration
 
 

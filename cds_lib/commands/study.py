@@ -19,7 +19,8 @@ from cds_lib.study.places import NOTEBOOKS, REPOSITORY, results_dir
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
-from cds_lib.study.tables import SUMMARY, TABLES, Table
+from cds_lib.study.table import Table
+from cds_lib.study.tables import SUMMARY, TABLES
 from cds_lib.text import duration
 
 if TYPE_CHECKING:

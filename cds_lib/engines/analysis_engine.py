@@ -16,7 +16,7 @@ from cds_lib.study.analyses import ANALYSES, Task, missing
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
-from cds_lib.study.tables import Table
+from cds_lib.study.table import Table
 from cds_lib.text import duration
 
 

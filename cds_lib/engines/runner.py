@@ -14,7 +14,7 @@ from cds_lib.errors import RunError, UsageError
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
-from cds_lib.study.tables import Table
+from cds_lib.study.table import Table
 from cds_lib.text import duration
 
 _STOPPED = "Stopped. Run the same command again to go on: finished runs are kept, started ones resume."

@@ -14,7 +14,7 @@ import pandas as pd
 
 from cds_lib.study import statistics
 from cds_lib.study.measures import measure, short_name
-from cds_lib.study.tables import Table
+from cds_lib.study.table import Table
 
 SETTINGS = {
     "supervised": "from scratch",

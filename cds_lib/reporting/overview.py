@@ -13,7 +13,7 @@ import pandas as pd
 
 from cds_lib.reporting import formats, wording
 from cds_lib.study.store import Store
-from cds_lib.study.tables import Table
+from cds_lib.study.table import Table
 
 SHORT_HEADINGS = ("method", "this study: mean ± std (n)", "difference to baseline [95 % CI]", "published", "verdict")
 # A longer table is folded on the index.

@@ -18,7 +18,7 @@ from cds_lib.study.measures import measure
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
-from cds_lib.study.tables import Table
+from cds_lib.study.table import Table
 
 # The first sixteen are relied on from outside.
 COLUMNS = (

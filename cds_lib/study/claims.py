@@ -16,15 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cds_lib.study import grids, statistics
 from cds_lib.study.grids import Cell
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.published import poster_claim, source
-
-if TYPE_CHECKING:
-    from cds_lib.study.tables import Table
+from cds_lib.study.table import Table
 
 BASELINE, RIVAL, POSTER = "baseline", "rival", "poster"
 OURS = ("cds", "cds_kd")

@@ -13,7 +13,8 @@ from pathlib import Path
 from cds_lib import cli
 from cds_lib.study import profiles, settings
 from cds_lib.study.grids import Cell
-from cds_lib.study.tables import TABLES, Table
+from cds_lib.study.table import Table
+from cds_lib.study.tables import TABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 

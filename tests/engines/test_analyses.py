@@ -18,7 +18,8 @@ from cds_lib.reporting import report
 from cds_lib.study import analyses, analysis_grids, settings
 from cds_lib.study.measures import measure, short_name
 from cds_lib.study.store import Store
-from cds_lib.study.tables import TABLES, Table
+from cds_lib.study.table import Table
+from cds_lib.study.tables import TABLES
 
 NAMES = ("training_loss", "linear_probe", "layerwise_accuracy", "calibration", "tsne")
 CPU = torch.device("cpu")

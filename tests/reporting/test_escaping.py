@@ -13,7 +13,8 @@ from cds_lib.reporting import figures, formats, notebooks, render, report
 from cds_lib.study import settings
 from cds_lib.study.grids import Cell
 from cds_lib.study.store import Store
-from cds_lib.study.tables import TABLES, Table
+from cds_lib.study.table import Table
+from cds_lib.study.tables import TABLES
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;"
 NAME = "javascript:alert(1)<script>\"' #&?"  # of a file: all but the slash may be in it

@@ -11,7 +11,7 @@ from cds_lib.reporting import formats, report
 from cds_lib.study.grids import Cell
 from cds_lib.study.settings import supervised
 from cds_lib.study.store import Store
-from cds_lib.study.tables import Table
+from cds_lib.study.table import Table
 
 SEEDS = (0, 1, 2)
 PAPER = {"baseline": 77.45, "dsn": 78.30, "cds": 80.84, "cds_simclr": None}
