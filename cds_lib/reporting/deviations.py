@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, SVG
 
-from cds_lib.reporting import figures, formats, report, views
+from cds_lib.reporting import control, figures, formats, report, views
 from cds_lib.study import statistics
 from cds_lib.study.places import REPOSITORY
 
@@ -66,7 +66,8 @@ def conclusion(study: Session) -> HTML:
     frame = study.frame()
     sentences = report.opening(frame)
     if study.profile != "smoke":
-        sentences += [*_changed(switched_rows(study)), *_best_epoch(frame)]
+        sentences += [*_changed(switched_rows(study)), *control.sentences(study.profile, study.seeds, study.store)]
+        sentences += _best_epoch(frame)
     return HTML(f"<p>{escape(' '.join(sentences))}</p>")
 
 

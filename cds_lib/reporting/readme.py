@@ -10,7 +10,7 @@ import pandas as pd
 
 from cds_lib.errors import UsageError
 from cds_lib.files import write_text
-from cds_lib.reporting import figures, formats, report, summary, verdicts, wording
+from cds_lib.reporting import control, figures, formats, report, summary, verdicts, wording
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, TABLES
@@ -33,7 +33,7 @@ def update(readme: Path, profile: str, seeds: Seeds, store: Store) -> Path:
     summary.write(frame, store.root)
     plot = store.root / "figures" / f"{SUMMARY}_differences.svg"
     figures.save_svg(figures.claims(verdicts.shown(frame)), plot, verdicts.PLOT)
-    block_text = block(frame, rows, _relative(store.root, readme.parent))
+    block_text = block(frame, rows, control.sentences(profile, seeds, store), _relative(store.root, readme.parent))
     write_text(readme, _BLOCK.sub(lambda _: block_text, text, count=1))
     return readme
 
@@ -53,15 +53,16 @@ def _headline_markdown(rows: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def block(frame: pd.DataFrame, rows: pd.DataFrame, results: str) -> str:
-    """The comments and what stands between them; `rows` are those of `headline`, `results` is the results folder as
-    links of the README call it."""
+def block(frame: pd.DataFrame, rows: pd.DataFrame, controls: list[str], results: str) -> str:
+    """The comments and what stands between them; `rows` are those of `headline`, `controls` what `control.sentences`
+    says, `results` is the results folder as links of the README call it."""
     profile = frame["profile"].iloc[0]
     sentences = "\n".join(f"- {sentence}" for sentence in wording.conclusion(frame))
     return "\n\n".join(
         [
             BEGIN.format(profile=profile),
             _headline_markdown(rows),
+            *controls,
             f"Verdicts of the `{profile}` profile ([every claim]({results}/tables/{SUMMARY}.md)):",
             sentences,
             summary.counts_markdown(frame, by_kind=False),

@@ -19,7 +19,7 @@ from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
 from cds_lib.files import write_text
-from cds_lib.reporting import diagram, formats, notebooks, overview, report, summary, verdicts, wording
+from cds_lib.reporting import control, diagram, formats, notebooks, overview, report, summary, verdicts, wording
 from cds_lib.reporting.footer import provenance_rows
 from cds_lib.reporting.notebooks import NotebookResult
 from cds_lib.study import profiles
@@ -109,7 +109,7 @@ def write_index(results: Path, profile: str, executed_now: Sequence[NotebookResu
     content = {
         "description": profiles.describe(profile),
         "diagram": Markup(diagram.svg()),
-        "verdicts": _verdicts(results),
+        "verdicts": _verdicts(results, profile),
         "notebooks": _notebook_entries(results, executed_now),
         "tables": [
             _table_entry(name, results, profile, failed)
@@ -232,14 +232,15 @@ def _notebook_entries(results: Path, executed_now: Sequence[NotebookResult]) -> 
     return entries
 
 
-def _verdicts(results: Path) -> dict | None:
-    """The summary as the folder holds it; None before it was written."""
+def _verdicts(results: Path, profile: str) -> dict | None:
+    """The summary as the folder holds it, and the control; None before it was written."""
     if not (results / "tables" / f"{SUMMARY}.csv").exists():
         return None
     frame = verdicts.read(results)
     page = f"html/{SUMMARY}.html"
     link = page if (results / page).exists() else None
-    return {"conclusion": wording.conclusion(frame), "html": Markup(summary.counts_html(frame, link)), "link": link}
+    conclusion = wording.conclusion(frame) + control.sentences(profile, None, Store(results))
+    return {"conclusion": conclusion, "html": Markup(summary.counts_html(frame, link)), "link": link}
 
 
 def _table_entry(name: str, results: Path, profile: str, failed: set[str]) -> dict:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cds_lib import cli
-from cds_lib.reporting import readme, verdicts
+from cds_lib.reporting import control, readme, verdicts
 from cds_lib.study.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +22,8 @@ def frame():
 def test_the_readme_shows_the_verdicts_of_the_committed_runs(frame):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = readme.headline("mini", None, Store(MINI))
-    assert readme.block(frame, rows, "results/mini") in text, STALE
+    controls = control.sentences("mini", None, Store(MINI))
+    assert len(controls) == 1 and readme.block(frame, rows, controls, "results/mini") in text, STALE
     assert text.count(readme.END) == 1
 
 

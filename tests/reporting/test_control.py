@@ -1,0 +1,56 @@
+"""CDS against a baseline that sees two views: only what the runs say, and nothing from too few of them."""
+
+import json
+
+import pytest
+
+from cds_lib.reporting import control
+from cds_lib.study import ablations
+from cds_lib.study.store import Store
+
+SWITCH = next(switch for switch in ablations.SWITCHES if switch.row == control.SWITCH)
+
+
+@pytest.fixture
+def finish(tmp_path):
+    """finish(cds, control, profile): the sentences when these accuracies, seed 0 first, were measured."""
+
+    def run(cds, two_views, profile="mini"):
+        store = Store(tmp_path)
+        for method, values in (("cds", cds), ("baseline", two_views)):
+            for seed, value in enumerate(values):
+                spec = ablations.default_run(profile, method, seed)
+                spec = spec if method == "cds" else SWITCH.change(spec)
+                folder = store.run_dir(spec.id)
+                folder.mkdir(parents=True)
+                (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
+                metrics = {"test_top1_last": value, "test_top1_best": value, "best_epoch": 1, "seconds": 1.0}
+                (folder / "metrics.json").write_text(json.dumps(metrics))
+        return control.sentences(profile, None, store)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("cds", "two_views", "meaning"),
+    [
+        ([30.0, 31.0, 32.0], [25.0, 26.0, 27.1], "CDS gains more than the second view does."),
+        ([30.0, 31.0, 32.0], [30.5, 30.6, 32.0], "cannot be told here from what a second augmented view gains."),
+        ([25.0, 26.0, 27.1], [30.0, 31.0, 32.0], "the second view gains more than CDS does."),
+        ([30.0, 31.0], [25.0, 26.0, 27.0], "fewer than 3 seeds decide nothing."),
+    ],
+)
+def test_the_sentence_is_what_the_interval_says(finish, cds, two_views, meaning):
+    (sentence,) = finish(cds, two_views)
+    assert sentence.endswith(meaning) and f"(n = {len(cds)})" in sentence
+
+
+def test_the_difference_is_cds_minus_the_control_paired_by_seed(finish):
+    (sentence,) = finish([30.0, 31.0, 32.0], [25.0, 26.0, 27.0])
+    assert "has 26.00 ± 1.00 (3); CDS against it: +5.00 [+5.00, +5.00] (n = 3)" in sentence
+
+
+def test_nothing_is_said_without_both_or_of_smoke_numbers(finish, tmp_path):
+    assert control.sentences("mini", None, Store(tmp_path)) == []
+    assert finish([30.0], []) == []
+    assert finish([30.0], [20.0], "smoke") == []
