@@ -136,7 +136,7 @@ def test_the_table_is_paired_with_the_default_and_says_so(study):
 
 def test_the_conclusion_names_what_changed_and_what_chance_would_give(study):
     text = deviations.conclusion(study).data
-    assert "2 switches have 3 seeds or more; the 95 % interval of 1 leaves out zero: cifar100" in text
+    assert "Switches with 3 seeds or more: 2; with a 95 % interval that leaves out zero: 1 – cifar100" in text
     assert "cifar100, from scratch: CDS, with Cutout −2.00 [" in text
     assert "give 0.1 such switches" in text
     assert "adds 0.50 points on average over the 3 rows that were run, and 0.50 at most" in text
