@@ -84,8 +84,8 @@ def _changed(rows: pd.DataFrame) -> list[str]:
     )
     chance = (1 - statistics.CONFIDENCE) * len(decided)
     return [
-        f"Switches with {statistics.MIN_SEEDS} seeds or more: {len(decided)}; with a 95 % interval that leaves out zero: "
-        f"{len(away)}{' – ' + named if named else ''}.",
+        f"Switches with {statistics.MIN_SEEDS} seeds or more: {len(decided)}; with a 95 % interval that leaves out "
+        f"zero: {len(away)}{' – ' + named if named else ''}.",
         f"Chance alone would be expected to give {chance:.1f} such switches, since no interval is corrected for the "
         "number of switches.",
     ]
