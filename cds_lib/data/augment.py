@@ -87,15 +87,21 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 
 
 def normalise_(x: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """As `normalise`, of float32 images that hold whole numbers, in place."""
-    scale, shift = _scale_and_shift(mean, std, x.device)
-    return x.mul_(scale).add_(shift).contiguous(memory_format=torch.channels_last)
+    """As `normalise`, of float32 images that hold whole numbers; x is changed where it is channels_last already."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    scale, shift = _scale_and_shift(mean, std, x.shape[-1], x.device)
+    # A row of pixels at a time: single pixels are too short for the vector units, which take eight times as long then.
+    x.permute(0, 2, 3, 1).flatten(2).mul_(scale).add_(shift)
+    return x
 
 
 @lru_cache
-def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    m, s = (torch.tensor(v, dtype=torch.float64).view(3, 1, 1) for v in (mean, std))
-    return (1 / (255 * s)).float().to(device), (-m / s).float().to(device)
+def _scale_and_shift(
+    mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Of a row of `width` pixels, each (3 width,)."""
+    m, s = (torch.tensor(v, dtype=torch.float64) for v in (mean, std))
+    return tuple(values.float().repeat(width).to(device) for values in (1 / (255 * s), -m / s))
 
 
 def _draw_crop_flip(n: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

@@ -68,7 +68,9 @@ class Batches:
             raise UsageError(f"there are 1 or 2 views of an image, not {views}.")
         if seed < 0:
             raise UsageError(f"a seed is a non-negative integer, not {seed}.")
-        self.images, self.labels = images, labels
+        # CIFAR's crops are windows of planes; resized crops are faster of images that are channels_last.
+        layout = torch.contiguous_format if augmentation == "cifar" else torch.channels_last
+        self.images, self.labels = images.contiguous(memory_format=layout), labels
         self.batch_size, self.seed, self.views = batch_size, seed, views
         self.augmentation, self.cutout = check_augmentation(augmentation), cutout
         self.size = images.shape[-1] if size is None else size
@@ -93,13 +95,13 @@ class Batches:
             index = order[start : min(start + self.batch_size, self.used)]
             own = self.share.of(len(index))
             part = slice(start + own.start, start + own.stop)
-            images = self.images.index_select(0, index[own])
+            images = _chosen(self.images, index[own])
             views = tuple(self._apply(view, images, part_of(params, part)) for view, params in enumerate(draws))
             yield views, self.labels.index_select(0, index[own]), index
 
     def _draw(self, view: int, generator: torch.Generator) -> Any:
         if self.augmentation != "cifar":
-            return AUGMENTATIONS[self.augmentation][view].draw(len(self.images), generator)
+            return AUGMENTATIONS[self.augmentation][view].draw(len(self.images), self.images.shape[-1], self.size, generator)
         if view == 0:
             return draw_view1(len(self.images), self.size, generator, self.cutout)
         return draw_view2(len(self.images), self.size, generator)
@@ -108,6 +110,13 @@ class Batches:
         if self.augmentation != "cifar":
             return AUGMENTATIONS[self.augmentation][view].apply(images, params, self.size)
         return (apply_view1, apply_view2)[view](images, params, *statistics("cifar"))
+
+
+def _chosen(images: Tensor, index: Tensor) -> Tensor:
+    """images[index] in the same memory format; a plain index_select would give channels_last images planes."""
+    if images.is_contiguous():
+        return images.index_select(0, index)
+    return images.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
 
 
 def epoch_generator(seed: int, epoch: int, stream: int, device: torch.device | str) -> torch.Generator:

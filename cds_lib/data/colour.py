@@ -85,7 +85,8 @@ def _blend_(x: Tensor, operation: Tensor, factor: Tensor) -> None:
     """
     luma = _luma(x)
     mean = luma.mean(1, keepdim=True).add_(0.5).floor_()
-    reference = luma.mul_(operation[:, None] == SATURATION).add_(mean.mul_(operation[:, None] == CONTRAST))[:, None]
+    saturation, contrast = ((operation[:, None] == kind).float() for kind in (SATURATION, CONTRAST))
+    reference = torch.addcmul(mean.mul_(contrast), luma, saturation)[:, None]
     x.sub_(reference).mul_(factor[:, None, None]).add_(reference).clamp_(0, 255).floor_()
 
 
@@ -103,31 +104,31 @@ def _shift_hue_(x: Tensor, fraction: Tensor) -> None:
     """
     red, green, blue = x.unbind(1)
     # Every intermediate result goes into one of six planes: new tensors would cost as much as the arithmetic.
-    value, chroma, red_leads, green_leads, difference, other = x.new_empty(6, len(x), x.shape[2])
+    value, chroma, not_red, green_leads, difference, other = x.new_empty(6, len(x), x.shape[2])
     torch.maximum(torch.maximum(red, green, out=value), blue, out=value)
     torch.minimum(torch.minimum(red, green, out=chroma), blue, out=chroma)
     torch.sub(value, chroma, out=chroma)
     # Which channel leads, as 0.0 or 1.0: plain arithmetic is ten times faster here than torch.where.
-    torch.eq(value, red, out=red_leads)
-    torch.eq(value, green, out=green_leads).addcmul_(green_leads, red_leads, value=-1)
+    torch.ne(value, red, out=not_red)
+    torch.eq(value, green, out=green_leads).mul_(not_red)
     # difference = green - blue, blue - red or red - green; side = its sign, 1 for 0
-    torch.sub(red, green, out=difference)
-    difference.addcmul_(red_leads, torch.add(red, blue, out=other).sub_(green, alpha=2), value=-1)
+    torch.sub(green, blue, out=difference)
+    difference.addcmul_(not_red, torch.add(red, blue, out=other).sub_(green, alpha=2))
     difference.addcmul_(green_leads, torch.add(green, blue, out=other).sub_(red, alpha=2))
     side = torch.add(difference, 0.5, out=other).sign_()
     # hue = corner + difference / chroma with corner 0, 2 or 4, in the order of operations that rounds as Pillow's does
-    hue = red_leads.mul_(-4).sub_(green_leads, alpha=2).add_(4).add_(side)
+    hue = torch.add(side, not_red, alpha=4, out=not_red).sub_(green_leads, alpha=2)
     ratio = torch.sub(chroma, difference.abs_(), out=difference).div_(torch.clamp(chroma, min=1, out=green_leads))
     hue.addcmul_(side, ratio, value=-1).div_(6)
     hue.sub_(torch.floor(hue, out=other)).mul_(255).floor_()
     # torchvision cuts the shift to a whole number of 255ths towards zero and lets the 8-bit hue wrap around at 256.
     hue.add_((fraction.double() * 255).trunc().float()[:, None])
-    hue.sub_(torch.div(hue, 256, out=other).floor_(), alpha=256)
+    hue.sub_(torch.mul(hue, 1 / 256, out=other).floor_(), alpha=256)
     saturation = chroma.div_(torch.clamp(value, min=1, out=other)).mul_(255).floor_()
 
     # Channel = value (1 - saturation / 255 * weight); over the hue its weight is a trapezium, here 42.5 high (a sixth).
     scale = saturation.mul_(value).mul_(1 / (255 * 42.5))
-    red_weight = torch.sub(hue, 127.5, out=other).abs_().neg_().add_(85).clamp_(0, 42.5)
+    red_weight = torch.rsub(torch.sub(hue, 127.5, out=other).abs_(), 85).clamp_(0, 42.5)
     torch.sub(value, red_weight.mul_(scale).round_(), out=red)
     for channel, centre in ((green, 85), (blue, 170)):
         weight = torch.sub(hue, centre, out=other).abs_().sub_(42.5).clamp_(0, 42.5)

@@ -27,7 +27,7 @@ DRAWS = 2 * TRIES + 2  # uniform numbers a box takes
 
 
 class Geometry(NamedTuple):
-    """Of n images: uniform (n, DRAWS) that `boxes` turns into crops, flip (n,) bool, seed (n,) int64 of AutoAugment."""
+    """Of n images: uniform (n, DRAWS) that `View.boxes` turns into crops, flip (n,) bool, seed (n,) int64 of AutoAugment."""
 
     uniform: Tensor
     flip: Tensor
@@ -35,9 +35,10 @@ class Geometry(NamedTuple):
 
 
 class ViewParams(NamedTuple):
-    """All that is random about a view of n images; a colour of None fields is none."""
+    """All that is random about a view of n images: boxes (n, 4) int64 (top, left, height, width), flip and seed as in
+    `Geometry`, the fields of `ColourParams`; a colour of None fields is none."""
 
-    uniform: Tensor
+    boxes: Tensor
     flip: Tensor
     seed: Tensor
     jitter: Tensor | None
@@ -54,10 +55,11 @@ class View:
     colour: bool = False
     autoaugment: bool = False
 
-    def draw(self, n: int, generator: torch.Generator) -> ViewParams:
-        """Draw for n images, on the generator's device."""
-        geometry = draw_geometry(n, generator)
-        return ViewParams(*geometry, *self.draw_colour(n, generator))
+    def draw(self, n: int, side: int, size: int, generator: torch.Generator) -> ViewParams:
+        """Draw for n images of side `side` and views of side `size`, on the generator's device."""
+        uniform, flip, seed = draw_geometry(n, generator)
+        sides = torch.full((n,), side, device=generator.device)
+        return ViewParams(self.boxes(uniform, sides, sides, size), flip, seed, *self.draw_colour(n, generator))
 
     def draw_colour(self, n: int, generator: torch.Generator) -> tuple[Tensor | None, ...]:
         """The fields of `ColourParams`, or as many None."""
@@ -74,11 +76,9 @@ class View:
         return torch.stack([top, left, height, width], dim=1)
 
     def apply(self, images: Tensor, params: ViewParams, size: int) -> Tensor:
-        """Images (B, 3, S, S) uint8 -> (B, 3, size, size) float32, normalised, channels_last."""
-        side = torch.full((len(images),), images.shape[-1], device=images.device)
-        crops = resized_crop(images, self.boxes(params.uniform, side, side, size), size)
-        position = torch.arange(len(images), device=images.device)
-        crops = torch.cat([crops, crops.flip(3)]).index_select(0, position + len(images) * params.flip)
+        """Images (B, 3, S, S) uint8 -> (B, 3, size, size) float32, normalised, channels_last; a CPU is fastest on
+        images that are channels_last as well."""
+        crops = resized_crop(images, params.boxes, params.flip, size)
         if self.autoaugment:
             crops = torch.stack(
                 [autoaugment(crop, seed) for crop, seed in zip(crops, params.seed.tolist(), strict=True)]
@@ -90,8 +90,8 @@ class View:
         if not self.colour:
             return normalise_(crops.float(), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
         arrangement = arrange(colour)
-        x = apply_colour(crops.index_select(0, arrangement.rows).float(), colour, arrangement)
-        return normalise_(x, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        x = crops.index_select(0, arrangement.rows).to(torch.float32, memory_format=torch.contiguous_format)
+        return normalise_(apply_colour(x, colour, arrangement), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 
 
 AUGMENTATIONS: dict[str, tuple[View, View]] = {
@@ -144,28 +144,32 @@ def _resized_crop_sizes(uniform: Tensor, heights: Tensor, widths: Tensor, least:
     return torch.where(found, height, highest), torch.where(found, width, widest)
 
 
-def resized_crop(images: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """Crop and resize as Pillow does, bilinear with antialiasing: (B, 3, S, S) uint8 -> (B, 3, size, size) uint8.
+def resized_crop(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
+    """Crop, resize as Pillow does, bilinear with antialiasing, and flip some: (B, 3, S, S) uint8 -> (B, 3, size, size)
+    uint8. boxes: (B, 4) int64 (top, left, height, width); flip: (B,) bool.
 
     A value that falls near a half is rounded apart from Pillow's now and then, by one grey level.
     """
-    return (_resize_each if images.device.type == "cpu" else _resize_together)(images, boxes, size)
+    return (_resize_each if images.device.type == "cpu" else _resize_together)(images, boxes, flip, size)
 
 
-def _resize_each(images: Tensor, boxes: Tensor, size: int) -> Tensor:
+def _resize_each(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
     """With PyTorch's own kernel, which the CPU alone has for bytes: image by image, and still the faster there."""
-    resized = [
-        interpolate(image[None, :, top : top + height, left : left + width], (size, size), mode="bilinear", antialias=True)
-        for image, (top, left, height, width) in zip(images, boxes.tolist(), strict=True)
-    ]
-    return torch.cat(resized)
+    crops = []
+    for i, ((top, left, height, width), flipped) in enumerate(zip(boxes.tolist(), flip.tolist(), strict=True)):
+        # A slice of one image, not the image: only so does the kernel see that it is channels_last, its fast case.
+        crop = images[i : i + 1, :, top : top + height, left : left + width]
+        crop = interpolate(crop, (size, size), mode="bilinear", antialias=True)
+        crops.append(crop.flip(3) if flipped else crop)
+    return torch.cat(crops)
 
 
-def _resize_together(images: Tensor, boxes: Tensor, size: int) -> Tensor:
+def _resize_together(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
     """As a product with one matrix for the columns and one for the rows, rounded in between as Pillow does."""
     batch, channels, side, _ = images.shape
     top, left, height, width = boxes.unbind(1)
     columns = _weights(left, width, side, size).transpose(1, 2)  # (B, S, size)
+    columns = torch.where(flip[:, None, None], columns.flip(2), columns)
     wide = (images.float().reshape(batch, channels * side, side) @ columns).add_(0.5).floor_()
     rows = _weights(top, height, side, size)  # (B, size, S)
     x = (rows[:, None] @ wide.reshape(batch, channels, side, size)).add_(0.5).floor_()

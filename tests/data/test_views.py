@@ -36,7 +36,9 @@ WAYS = [_resize_each, _resize_together]  # on the CPU, and elsewhere
 def test_resized_crops_have_the_pixels_of_pillow(resize, size):
     images = noise(40, 32)
     places = boxes(View(0.08), 40, 32, 32, size)
-    ours = resize(images, places, size).numpy().astype(int)
+    flip = torch.arange(40) % 3 == 0
+    ours = resize(images, places, flip, size)
+    ours = torch.where(flip[:, None, None, None], ours.flip(3), ours).numpy().astype(int)
     theirs = np.empty_like(ours)
     for image, (top, left, height, width), out in zip(images, places.tolist(), theirs, strict=True):
         crop = pillow(image).crop((left, top, left + width, top + height))
@@ -47,9 +49,12 @@ def test_resized_crops_have_the_pixels_of_pillow(resize, size):
 
 
 @pytest.mark.parametrize("resize", [resized_crop, *WAYS])
-def test_a_whole_image_stays_as_it_is(resize):
+def test_a_whole_image_stays_as_it_is_or_is_flipped(resize):
     images = noise(3, 20)
-    assert torch.equal(resize(images, torch.tensor([[0, 0, 20, 20]] * 3), 20), images)
+    places, flip = torch.tensor([[0, 0, 20, 20]] * 3), torch.tensor([False, True, False])
+    for layout in (torch.contiguous_format, torch.channels_last):
+        out = resize(images.contiguous(memory_format=layout), places, flip, 20)
+        assert torch.equal(out, torch.stack([images[0], images[1].flip(2), images[2]]))
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 40), (30, 50)])
@@ -76,7 +81,7 @@ def test_plain_crops_have_the_output_size_and_reach_every_place():
 
 def test_flips_are_flips_and_half_of_all():
     view, images = View(None), noise(400, 8)
-    params = view.draw(400, generator(1))
+    params = view.draw(400, 8, 8, generator(1))
     out = view.apply(images, params, 8)
     plain = normalise(images, *statistics("imagenet"))
     torch.testing.assert_close(out, torch.where(params.flip[:, None, None, None], plain.flip(3), plain))
@@ -96,7 +101,7 @@ def test_autoaugment_is_torchvisions_and_leaves_the_global_generator_alone():
 
 def test_autoaugment_follows_crop_and_flip():
     view, images = View(None, autoaugment=True), noise(6, 16)
-    params = view.draw(6, generator(2))
+    params = view.draw(6, 16, 16, generator(2))
     plain = View(None).apply(images, params, 16)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in statistics("imagenet"))
     pixels = ((plain * std + mean) * 255).round().to(torch.uint8)
