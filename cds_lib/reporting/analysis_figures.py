@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from cds_lib.reporting import formats
+from cds_lib.reporting import naming
 from cds_lib.reporting.figures import MARKERS, colour_and_marker, curve
 from cds_lib.study.measures import at_a_layer, measure
 
@@ -58,7 +58,7 @@ def by_layer(frame: pd.DataFrame) -> Figure:
         axes.set_visible(False)
     for index, method in enumerate(methods):
         colour, marker = colour_and_marker(index)
-        label = f"{formats.method_name(method)} ({_counts(frame[frame['method'] == method])})"
+        label = f"{naming.method_name(method)} ({_counts(frame[frame['method'] == method])})"
         grid[0].plot([], [], color=colour, marker=marker, ms=5, label=label)
     figure.legend(loc="outside upper center", ncols=len(methods), frameon=False, fontsize=9)
     return figure
@@ -91,7 +91,7 @@ def loss_and_accuracy(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure
     panels = ((left, "train_cross_entropy", "training cross-entropy (nats)"), (right, "test_top1", "test top-1 (%)"))
     for axes, column, label in panels:
         for index, (method, runs) in enumerate(histories.items()):
-            curve(axes, runs, column, index, f"{formats.method_name(method)} (n = {len(runs)})")
+            curve(axes, runs, column, index, f"{naming.method_name(method)} (n = {len(runs)})")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
@@ -111,7 +111,7 @@ def reliability(diagrams: Mapping[str, Sequence[Mapping[str, Any]]], ece: Mappin
     grid = figure.subplots(2, len(diagrams), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 1))
     for (above, below), (method, found) in zip(grid.T, diagrams.items(), strict=True):
         colour, _ = colour_and_marker(list(diagrams).index(method))
-        title = f"{formats.method_name(method)}\nECE {ece[method]}"
+        title = f"{naming.method_name(method)}\nECE {ece[method]}"
         above.plot([0, 100], [0, 100], color="#222222", lw=1.0, ls="--", zorder=3)
         above.set_xlim(0, 100)
         above.set_ylim(0, 100)
@@ -163,7 +163,7 @@ def embeddings(pictures: Mapping[str, Mapping[str, Any] | None], numbers: Mappin
             axes.set_xticks([])
             axes.set_yticks([])
             if row == 0:
-                axes.set_title(formats.method_name(method), fontsize=10)
+                axes.set_title(naming.method_name(method), fontsize=10)
             if column == 0:
                 axes.set_ylabel(f"stage {stage}")
             if picture is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from IPython.display import HTML, SVG
 
-from cds_lib.reporting import analysis_figures, formats
+from cds_lib.reporting import analysis_figures, formats, naming
 from cds_lib.reporting.views import save_and_show
 from cds_lib.study import analyses
 from cds_lib.study.grids import Cell
@@ -32,7 +32,7 @@ def findings_of(frame: pd.DataFrame) -> list[str]:
     found = []
     for (_, method), part in rows[rows["baseline_delta"].notna()].groupby(["measure", "method"], sort=False):
         measured = part[part["ci_low"].notna()]
-        title = f"{measure(part['metric'].iloc[0]).short}, {formats.method_name(method)}: "
+        title = f"{measure(part['metric'].iloc[0]).short}, {naming.method_name(method)}: "
         if measured.empty:
             found.append(title + "a single seed, which decides nothing.")
             continue

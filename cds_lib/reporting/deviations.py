@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, SVG
 
-from cds_lib.reporting import control, figures, formats, report, views
+from cds_lib.reporting import control, figures, formats, naming, report, views
 from cds_lib.study import statistics
 from cds_lib.study.places import REPOSITORY
 
@@ -78,7 +78,7 @@ def _changed(rows: pd.DataFrame) -> list[str]:
         return [f"No switch has {statistics.MIN_SEEDS} seeds yet: nothing is decided."]
     away = decided[(decided["ci_low"] > 0) | (decided["ci_high"] < 0)]
     named = "; ".join(
-        f"{formats.group_title([row['dataset'], row['setting']])}: {formats.method_name(row['method'])} "
+        f"{naming.group_title([row['dataset'], row['setting']])}: {naming.method_name(row['method'])} "
         f"{formats.difference(row['baseline_delta'], row['ci_low'], row['ci_high'])}"
         for _, row in away.iterrows()
     )

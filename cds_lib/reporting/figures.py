@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cds_lib.files import write_text
-from cds_lib.reporting import formats, wording
+from cds_lib.reporting import formats, naming, wording
 from cds_lib.study.measures import short_name
 
 COLOURS = ("#444444", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -36,7 +36,7 @@ def gains(frame: pd.DataFrame) -> Figure:
     first = frame[frame["metric"] == frame["metric"].iloc[0]]
     group_names = [name for name in formats.group_columns(first) if first[name].nunique() > 1] or ["model"]
     rows = first[first["method"] != "baseline"]
-    groups = [formats.group_title(names) for names in rows[group_names].itertuples(index=False)]
+    groups = [naming.group_title(names) for names in rows[group_names].itertuples(index=False)]
     places = list(dict.fromkeys(groups))
     # The baseline has no row here but keeps its place, so that a method looks the same in every figure of a table.
     methods = ["baseline", *dict.fromkeys(rows["method"])]
@@ -59,9 +59,9 @@ def gains(frame: pd.DataFrame) -> Figure:
     for index, method in enumerate(methods[1:], start=1):
         colour, marker = colour_and_marker(index)
         style = {"color": colour, "marker": marker, "ls": "none"}
-        axes.plot([], [], **style, label=f"{formats.method_name(method)}, this study")
+        axes.plot([], [], **style, label=f"{naming.method_name(method)}, this study")
         if rows.loc[rows["method"] == method, "paper_delta"].notna().any():
-            axes.plot([], [], **style, mfc="none", mew=1.4, label=f"{formats.method_name(method)}, paper")
+            axes.plot([], [], **style, mfc="none", mew=1.4, label=f"{naming.method_name(method)}, paper")
     axes.axvline(0, color="#777777", lw=0.8)
     axes.set_yticks(range(len(places)), places)
     axes.set_ylim(len(places) - 0.5, -0.5)
@@ -95,9 +95,9 @@ def switches(rows: pd.DataFrame) -> Figure:
             place = {"xycoords": ("axes fraction", "data"), "va": "center"}
             axes.annotate(label, (1.01, y), **place, fontsize=8, color="#555555")
         axes.axvline(0, color="#777777", lw=0.8)
-        axes.set_yticks(range(len(panel)), [formats.method_name(method) for method in panel["method"]], fontsize=9)
+        axes.set_yticks(range(len(panel)), [naming.method_name(method) for method in panel["method"]], fontsize=9)
         axes.set_ylim(len(panel) - 0.5, -0.5)
-        axes.set_title(formats.group_title(names), fontsize=10, loc="left")
+        axes.set_title(naming.group_title(names), fontsize=10, loc="left")
         axes.grid(axis="x", color="#dddddd", lw=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)
@@ -167,7 +167,7 @@ def accuracy_curves(
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, (model, by_method) in zip(grid, panels.items(), strict=False):
         for method, runs in by_method.items():
-            curve(axes, runs, column, methods.index(method), formats.method_name(method))
+            curve(axes, runs, column, methods.index(method), naming.method_name(method))
         axes.set_title(model, fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.grid(color="#dddddd", lw=0.6)
@@ -209,12 +209,12 @@ def accuracy_by_fraction(frame: pd.DataFrame) -> Figure:
             percent = rows["setting"].str.removeprefix("semi_").astype(int)
             colour, marker = colour_and_marker(index)
             style = {"color": colour, "marker": marker, "ms": 6}
-            name = formats.method_name(method)
+            name = naming.method_name(method)
             bars = rows["std"].fillna(0.0)
             axes.errorbar(percent, rows["mean"], yerr=bars, capsize=3, label=f"{name}, this study", **style)
             if rows["paper"].notna().any():
                 axes.plot(percent, rows["paper"], ls="--", mfc="none", label=f"{name}, paper", **style)
-        axes.set_title(dataset)
+        axes.set_title(naming.name_of(dataset))
         axes.set_xlabel("labelled training images (%)")
         axes.set_ylabel("test top-1 accuracy (%)")
         axes.grid(color="#dddddd", lw=0.6)

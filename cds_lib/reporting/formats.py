@@ -5,58 +5,17 @@ The numbers stay numeric in the csv; everything here is for reading.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from html import escape
 from itertools import groupby
 
 import pandas as pd
 
+from cds_lib.reporting import naming
 from cds_lib.study import statistics
 from cds_lib.study.measures import measure, short_name
 from cds_lib.study.table import Table
 
-SETTINGS = {
-    "supervised": "from scratch",
-    "supervised_no_max_pool": "without max-pool, as released",
-    "distill": "distilled",
-    "finetune": "in pre-training and fine-tuning",
-    "finetune_pretraining_only": "in pre-training only",
-    "finetune_only": "in fine-tuning only",
-    "detect": "detection",
-}
-NAMES = {
-    "baseline": "baseline",
-    "dsn": "DSN",
-    "dks": "DKS",
-    "dhm": "DHM",
-    "cds": "CDS",
-    "baseline_matched": "baseline, as many steps",
-    "cds_simclr": "CDS without labels",
-    "cds_kd": "CDS, distilled",
-    "baseline_autoaugment": "baseline, AutoAugment",
-    "supcon": "SupCon",
-    "supcon_512": "SupCon, batch 512",
-    "supcon_100_epochs": "SupCon, 100 epochs",
-    "byol_dsn": "BYOL + DSN",
-    "cds_autoaugment": "CDS, AutoAugment",
-    "baseline_two_views": "baseline, cross-entropy of two views",
-    "baseline_with_cutout": "baseline, with Cutout",
-    "baseline_without_cutout": "baseline, without Cutout",
-    "cds_with_cutout": "CDS, with Cutout",
-    "cds_without_cutout": "CDS, without Cutout",
-    "cds_two_ce_views": "CDS, cross-entropy of both views",
-    "cds_three_taps": "CDS, taps 1 to 3",
-    "cds_weight_tenth": "CDS, weight × 1/10",
-    "cds_weight_third": "CDS, weight × 1/3",
-    "cds_weight_triple": "CDS, weight × 3",
-    "cds_temperature_0.1": "CDS, temperature 0.1",
-    "cds_temperature_0.2": "CDS, temperature 0.2",
-    "cds_temperature_0.5": "CDS, temperature 0.5",
-    "cds_kd_teacher_train": "CDS, distilled, teacher in train mode",
-    "cds_kd_mse": "CDS, distilled, mean square, same weight",
-    "cds_kd_mse_matched": "CDS, distilled, mean square, matched weight",
-}
 EMPTY = "–"
 # The headline measures, by which a run's best epoch is chosen.
 BEST_EPOCH = ("test_top1_last", "test_ap_last")
@@ -77,30 +36,9 @@ def headings(table: Table) -> list[str]:
     return [heading.replace("to baseline", f"to {table.reference}") for heading in HEADINGS]
 
 
-def method_name(method: str) -> str:
-    """How a method is called in tables and legends."""
-    if method not in NAMES and (candidate := re.fullmatch(r"(\w+?)_(lr|weight)_([\d.]+)", method)):
-        searched, option, value = candidate.groups()
-        return f"{method_name(searched)}, {'learning rate' if option == 'lr' else option} {value}"
-    return NAMES.get(method, method.upper())
-
-
-def group_title(names: Iterable[str]) -> str:
-    """The heading of a group of rows: `cifar100, resnet18, 10 % labelled`."""
-    return ", ".join(_group_name(str(name)) for name in names)
-
-
 def row_title(row: pd.Series, groups: Iterable[str]) -> str:
     """The heading of the group that a row is in, which names its metric in words."""
-    return group_title(short_name(row[name]) if name == "metric" else row[name] for name in groups)
-
-
-def _group_name(name: str) -> str:
-    if name.startswith("tuning_"):
-        return method_name(name.removeprefix("tuning_"))
-    if name.startswith("semi_"):
-        return f"{name.removeprefix('semi_')} % labelled"
-    return SETTINGS.get(name, name)
+    return naming.group_title(short_name(row[name]) if name == "metric" else row[name] for name in groups)
 
 
 def mean_std_n(mean: float, std: float, n: int, n_planned: int | None = None, decimals: int = 2) -> str:
@@ -140,6 +78,18 @@ def cells(row: pd.Series) -> dict[str, str]:
         row["runs"] or EMPTY,
     )
     return dict(zip(HEADINGS, texts, strict=True))
+
+
+def filled_headings(frame: pd.DataFrame) -> list[str]:
+    """The headings of the columns that can say something in this table, for a screen, where the others are left out:
+    nothing may have been published, and most measures have no best epoch."""
+    empty = {
+        HEADINGS[0]: frame["paper"].isna().all(),
+        HEADINGS[2]: not frame["metric"].isin(BEST_EPOCH).any(),
+        HEADINGS[4]: frame["paper_delta"].isna().all(),
+        HEADINGS[5]: frame["paper_delta"].isna().all(),
+    }
+    return [heading for heading in HEADINGS if not empty.get(heading)]
 
 
 def finished(frame: pd.DataFrame) -> tuple[int, int]:
@@ -195,14 +145,16 @@ def markdown_table(frame: pd.DataFrame, table: Table) -> str:
     lines = [[*groups, "method", *headings(table)]]
     lines.append(["---"] * len(groups) + ["---"] + ["---:"] * 5 + ["---", "---"])
     for _, row in frame.iterrows():
-        lines.append([*(_group_text(row, name) for name in groups), method_name(row["method"]), *cells(row).values()])
+        lines.append([*_names(row, groups), *cells(row).values()])
     body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
     text = f"# {table.title}\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes(frame, table)) + "\n"
     return text.replace("<", "&lt;")  # Markdown would take it for HTML
 
 
-def _group_text(row: pd.Series, name: str) -> str:
-    return short_name(row[name]) if name == "metric" else str(row[name])
+def _names(row: pd.Series, groups: list[str]) -> list[str]:
+    """What stands before a row's numbers: its groups and its method."""
+    titles = [short_name(row[name]) if name == "metric" else naming.name_of(row[name]) for name in groups]
+    return [*titles, naming.method_name(row["method"])]
 
 
 _LATEX = {
@@ -249,7 +201,7 @@ def latex_table(frame: pd.DataFrame, table: Table) -> str:
     for _, rows in groupby((row for _, row in frame.iterrows()), key=lambda row: tuple(row[groups])):
         lines.append(r"\midrule")
         for row in rows:
-            texts = [*(_group_text(row, name) for name in groups), method_name(row["method"]), *cells(row).values()]
+            texts = [*_names(row, groups), *cells(row).values()]
             lines.append(" & ".join(latex_escape(text) for text in texts) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
 
@@ -274,18 +226,19 @@ def scrolling(table: str, label: str) -> str:
 def html_table(frame: pd.DataFrame, table: Table) -> str:
     """A semantic table in a figure that scrolls by itself on a narrow screen; the best mean of a group is bold."""
     groups = group_columns(frame)
-    width = 1 + len(HEADINGS)
+    filled = filled_headings(frame)
     head = "".join(
-        f'<th scope="col"{" class=runs" if heading == "runs" else ""}>{escape(heading)}</th>'
-        for heading in ("method", *headings(table))
+        f'<th scope="col"{" class=runs" if name == "runs" else ""}>{escape(heading)}</th>'
+        for name, heading in zip(("method", *HEADINGS), ("method", *headings(table)), strict=True)
+        if name in ("method", *filled)
     )
     body = []
     for _, grouped in groupby((row for _, row in frame.iterrows()), key=lambda row: tuple(row[groups])):
         rows = list(grouped)
         best = _best_rows(rows)
         title = escape(row_title(rows[0], groups))
-        body.append(f'<tbody><tr class="group"><th scope="rowgroup" colspan="{width}">{title}</th></tr>')
-        body += [_html_row(row, row.name in best) for row in rows]
+        body.append(f'<tbody><tr class="group"><th scope="rowgroup" colspan="{1 + len(filled)}">{title}</th></tr>')
+        body += [_html_row(row, filled, row.name in best) for row in rows]
         body.append("</tbody>")
     items = "".join(f"<li>{escape(note)}</li>" for note in notes(frame, table))
     caption = f"<caption><span>{escape(table.title)}</span></caption>"  # the span stays in view, the table scrolls
@@ -294,11 +247,11 @@ def html_table(frame: pd.DataFrame, table: Table) -> str:
     return f'<figure class="table">{scrolling(inner, table.title)}{notes_below}</figure>'
 
 
-def _html_row(row: pd.Series, best: bool) -> str:
+def _html_row(row: pd.Series, filled: list[str], best: bool) -> str:
     texts = cells(row)
-    parts = [f'<th scope="row">{escape(method_name(row["method"]))}</th>']
-    for heading, text in texts.items():
-        content = escape(text)
+    parts = [f'<th scope="row">{escape(naming.method_name(row["method"]))}</th>']
+    for heading in filled:
+        content = escape(texts[heading])
         if heading == "runs" and row["runs"]:
             ids = "".join(f"<code>{escape(run)}</code> " for run in row["runs"].split())
             content = f"<details><summary>{len(row['runs'].split())}</summary>{ids.strip()}</details>"

@@ -15,7 +15,7 @@ from torch import Tensor
 from cds_lib.data import augment, sets
 from cds_lib.methods import ContrastiveDeepSupervision
 from cds_lib.models import create_backbone, forward_stages, stage_taps
-from cds_lib.reporting import formats, report
+from cds_lib.reporting import formats, naming, report
 from cds_lib.reporting.figures import colour_and_marker, svg_text
 from cds_lib.reporting.views import save_and_show
 
@@ -107,7 +107,7 @@ def result(study: Session) -> HTML:
     report.write_table(frame, study.table, study.store.root)
     rows = [
         {
-            "trained": "plain" if row["method"] == "baseline" else f"with {formats.method_name(row['method'])}",
+            "trained": "plain" if row["method"] == "baseline" else f"with {naming.method_name(row['method'])}",
             "test accuracy after the last epoch (%)": "not run" if row["n"] == 0 else f"{row['mean']:.2f}",
             "difference (points)": formats.difference(row["baseline_delta"], row["ci_low"], row["ci_high"]),
         }

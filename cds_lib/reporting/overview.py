@@ -11,11 +11,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from cds_lib.reporting import formats, wording
+from cds_lib.reporting import formats, naming, wording
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
 
-SHORT_HEADINGS = ("method", "this study: mean ± std (n)", "difference to baseline [95 % CI]", "published", "verdict")
+# The columns of `formats` that the index shows, in fewer words.
+SHORT_HEADINGS = dict(
+    zip(
+        (formats.HEADINGS[index] for index in (1, 3, 4, 5)),
+        ("this study: mean ± std (n)", "difference to {} [95 % CI]", "published", "verdict"),
+        strict=True,
+    )
+)
 # A longer table is folded on the index.
 FOLDED_ROWS = 12
 DONE, PARTLY, FAILED, MISSING = "done", "partly", "failed", "not run"
@@ -27,14 +34,17 @@ def short_table(frame: pd.DataFrame, table: Table) -> str:
     rows = frame[frame["n"] > 0]
     if not len(rows):
         return "<p>No cell of it has been run.</p>"
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in SHORT_HEADINGS)
+    filled = [heading for heading in formats.filled_headings(frame) if heading in SHORT_HEADINGS]
+    said = ["method", *(SHORT_HEADINGS[heading].format(table.reference) for heading in filled)]
+    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in said)
     body = []
     names = formats.group_columns(frame)
     for _, grouped in groupby((row for _, row in rows.iterrows()), key=lambda row: tuple(row[names])):
         group = list(grouped)
         body.append(
-            f'<tbody><tr class="group"><th scope="rowgroup" colspan="{len(SHORT_HEADINGS)}">'
-            f"{escape(formats.row_title(group[0], names))}</th></tr>{''.join(map(_short_row, group))}</tbody>"
+            f'<tbody><tr class="group"><th scope="rowgroup" colspan="{len(said)}">'
+            f"{escape(formats.row_title(group[0], names))}</th></tr>"
+            f"{''.join(_short_row(row, filled) for row in group)}</tbody>"
         )
     caption = f"<caption>{escape(wording.counted(len(rows), 'cell'))} of {len(frame)} with a run</caption>"
     table_text = f"<table>{caption}<thead><tr>{head}</tr></thead>{''.join(body)}</table>"
@@ -44,12 +54,15 @@ def short_table(frame: pd.DataFrame, table: Table) -> str:
     return text
 
 
-def _short_row(row: pd.Series) -> str:
-    texts = list(formats.cells(row).values())
-    verdict = f"{wording.SIGNS[row['verdict']]} {row['verdict']}" if row["verdict"] in wording.SIGNS else texts[5]
-    numbers = "".join(f'<td class="number">{escape(text)}</td>' for text in (texts[1], texts[3], texts[4]))
-    name = escape(formats.method_name(row["method"]))
-    return f'<tr><th scope="row">{name}</th>{numbers}<td class="verdict">{escape(verdict)}</td></tr>'
+def _short_row(row: pd.Series, filled: list[str]) -> str:
+    texts = formats.cells(row)
+    if row["verdict"] in wording.SIGNS:
+        texts["verdict"] = f"{wording.SIGNS[row['verdict']]} {row['verdict']}"
+    kinds = ["verdict" if heading == "verdict" else "number" for heading in filled]
+    columns = "".join(
+        f'<td class="{kind}">{escape(texts[heading])}</td>' for kind, heading in zip(kinds, filled, strict=True)
+    )
+    return f'<tr><th scope="row">{escape(naming.method_name(row["method"]))}</th>{columns}</tr>'
 
 
 def heat_map(frame: pd.DataFrame, table: Table, failed: Mapping[tuple[str, ...], int]) -> str:
@@ -60,12 +73,12 @@ def heat_map(frame: pd.DataFrame, table: Table, failed: Mapping[tuple[str, ...],
     first = frame[frame["metric"] == frame["metric"].iloc[0]]
     names = [name for name in formats.group_columns(first) if name != "metric"]
     methods = list(dict.fromkeys(first["method"]))
-    head = "".join(f'<th scope="col">{escape(formats.method_name(method))}</th>' for method in methods)
+    head = "".join(f'<th scope="col">{escape(naming.method_name(method))}</th>' for method in methods)
     body = []
     for group, rows in first.groupby(names, sort=False):
         cells = {row["method"]: row for _, row in rows.iterrows()}
         states = "".join(_state_cell(cells.get(method), failed) for method in methods)
-        body.append(f'<tr><th scope="row">{escape(formats.group_title(group))}</th>{states}</tr>')
+        body.append(f'<tr><th scope="row">{escape(naming.group_title(group))}</th>{states}</tr>')
     title = table.title.split(":")[0]
     caption = f"<caption>{escape(title)}</caption>"
     head = f'<thead><tr><th scope="col">network</th>{head}</tr></thead>'

@@ -10,7 +10,7 @@ import pandas as pd
 
 from cds_lib.errors import UsageError
 from cds_lib.files import write_text
-from cds_lib.reporting import control, figures, formats, report, summary, verdicts, wording
+from cds_lib.reporting import control, figures, formats, naming, report, summary, verdicts, wording
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, TABLES
@@ -49,7 +49,7 @@ def _headline_markdown(rows: pd.DataFrame) -> str:
     lines = [["CIFAR-100, ResNet-18, top-1", *shown], ["---", "---:", "---:", "---:", "---"]]
     for _, row in rows.iterrows():
         texts = formats.cells(row)
-        lines.append([formats.method_name(row["method"]), *(texts[heading] for heading in shown)])
+        lines.append([naming.method_name(row["method"]), *(texts[heading] for heading in shown)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -63,7 +63,9 @@ def block(frame: pd.DataFrame, rows: pd.DataFrame, controls: list[str], results:
             BEGIN.format(profile=profile),
             _headline_markdown(rows),
             *controls,
-            f"Verdicts of the `{profile}` profile ([every claim]({results}/tables/{SUMMARY}.md)):",
+            f"Published claims with seeds enough for a verdict, in the `{profile}` profile "
+            f"([every claim]({results}/tables/{SUMMARY}.md)):",
+            summary.tested_markdown(frame, summary.TESTED) or "None yet.",
             sentences,
             summary.counts_markdown(frame, by_kind=False),
             f"![{verdicts.PLOT}]({results}/figures/{SUMMARY}_differences.svg)",

@@ -239,8 +239,12 @@ def _verdicts(results: Path, profile: str) -> dict | None:
     frame = verdicts.read(results)
     page = f"html/{SUMMARY}.html"
     link = page if (results / page).exists() else None
-    conclusion = wording.conclusion(frame) + control.sentences(profile, None, Store(results))
-    return {"conclusion": conclusion, "html": Markup(summary.counts_html(frame, link)), "link": link}
+    first, *others = wording.conclusion(frame)
+    return {
+        "conclusion": [first, *control.sentences(profile, None, Store(results)), *others],
+        "html": Markup(summary.tested_html(frame) + summary.counts_html(frame, link)),
+        "link": link,
+    }
 
 
 def _table_entry(name: str, results: Path, profile: str, failed: set[str]) -> dict:

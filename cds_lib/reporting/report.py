@@ -11,7 +11,7 @@ import pandas as pd
 
 from cds_lib.errors import RunError
 from cds_lib.files import write_text
-from cds_lib.reporting import formats
+from cds_lib.reporting import formats, naming
 from cds_lib.study import analyses, statistics
 from cds_lib.study.grids import HISTORY, METRICS, Cell
 from cds_lib.study.measures import measure
@@ -202,7 +202,7 @@ def conclusion(frame: pd.DataFrame) -> str:
         verdicts += (statistics.CONTRADICTED, statistics.NOT_RUN)
         listed = ", ".join(f"{counts[name]} {name}" for name in verdicts if name in counts)
         noun = "difference" if len(rows) == 1 else "differences"
-        sentence = f"{formats.method_name(method)}: of {len(rows)} published {noun} to the reference, {listed}"
+        sentence = f"{naming.method_name(method)}: of {len(rows)} published {noun} to the reference, {listed}"
         measured = rows[rows["baseline_delta"].notna()]
         if len(measured):
             ours, theirs = np.mean(measured["baseline_delta"]), np.mean(measured["paper_delta"])

@@ -10,9 +10,10 @@ import pandas as pd
 
 from cds_lib.files import write_text
 from cds_lib.reporting import formats, wording
-from cds_lib.study import profiles
+from cds_lib.study import profiles, statistics
 from cds_lib.study.tables import SUMMARY, TABLES
 
+TESTED = 20  # claims with enough seeds that the README names at most, and that the index shows unfolded
 HEADINGS = (
     "claim",
     "where",
@@ -75,6 +76,18 @@ def _p_value(value: float) -> str:
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
+def tested_markdown(frame: pd.DataFrame, limit: int | None = None) -> str:
+    """A pipe table of the claims that have seeds enough for a verdict, or the first of them; "" if there are none."""
+    rows = wording.tested(frame)
+    if not len(rows):
+        return ""
+    shown = ("claim", "where", "published", "this study [95 % CI]", "paired seeds", "verdict")
+    lines = [list(shown), ["---"] * 2 + ["---:"] * 3 + ["---"]]
+    lines += [[cells(row)[heading] for heading in shown] for _, row in rows.head(limit).iterrows()]
+    more = f"\n\nAnd {len(rows) - limit} more." if limit is not None and len(rows) > limit else ""
+    return _pipe_table(lines) + more
+
+
 def counts_markdown(frame: pd.DataFrame, by_kind: bool = True) -> str:
     """A pipe table with a row a table (and kind of claim), and a column a verdict that occurs."""
     verdicts = list(wording.counts(frame))
@@ -100,13 +113,14 @@ def markdown(frame: pd.DataFrame) -> str:
         f"# {TABLES[SUMMARY].title}",
         profiles.describe(frame["profile"].iloc[0]),
         _bullets(wording.conclusion(frame)),
+        tested_markdown(frame),
         counts_markdown(frame),
     ]
     for table, kind, rows in groups(frame):
         lines = [list(HEADINGS), ["---"] * 2 + ["---:"] * 5 + ["---"] * 2]
         lines += [list(cells(row).values()) for _, row in rows.iterrows()]
         parts.append(f"## {title(table)}, {wording.KINDS[kind]}\n\n{_pipe_table(lines)}\n\n{_sources(rows)}")
-    return "\n\n".join([*parts, "## How to read it", _bullets(wording.notes(frame))]) + "\n"
+    return "\n\n".join([*filter(None, parts), "## How to read it", _bullets(wording.notes(frame))]) + "\n"
 
 
 def _bullets(sentences: list[str]) -> str:
@@ -186,6 +200,18 @@ def counts_html(frame: pd.DataFrame, link: str | None = "") -> str:
     )
 
 
+def tested_html(frame: pd.DataFrame) -> str:
+    """The claims that have seeds enough for a verdict, with its reason; folded if they are many, "" without any."""
+    rows = wording.tested(frame)
+    if not len(rows):
+        return ""
+    name = f"{wording.counted(len(rows), 'claim')} with at least {statistics.MIN_SEEDS} paired seeds"
+    table = _claims_table(name, rows)
+    if len(rows) > TESTED:
+        return f'<details class="claims"><summary>{escape(name)}</summary>{table}</details>'
+    return f'<figure class="table claims">{table}</figure>'
+
+
 def claims_html(frame: pd.DataFrame) -> str:
     """Every claim, a foldable table a group; groups with a finished run are open."""
     return "".join(_group_html(table, kind, rows) for table, kind, rows in groups(frame))
@@ -193,17 +219,21 @@ def claims_html(frame: pd.DataFrame) -> str:
 
 def _group_html(table_name: str, kind: str, rows: pd.DataFrame) -> str:
     name = f"{title(table_name)}, {wording.KINDS[kind]}"
-    headings = ("claim", *HEADINGS[2:5], "p (Holm's p)", "verdict and why")
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
-    body = "".join(_claim_html(row) for _, row in rows.iterrows())
-    caption = f'<caption class="unseen">{escape(name)}</caption>'
-    inner = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    table = formats.scrolling(inner, name)
+    table = _claims_table(name, rows, "unseen")
     return (
         f'<details class="claims" id="{anchor(table_name, kind)}"{" open" if rows["n_pairs"].any() else ""}>'
         f"<summary>{escape(name)}: {escape(wording.in_words(rows))}</summary>{table}"
         f"<p>{escape(_sources(rows))}</p></details>"
     )
+
+
+def _claims_table(name: str, rows: pd.DataFrame, caption: str = "") -> str:
+    """A row a claim. `caption`: the class of the caption, which says the name."""
+    headings = ("claim", *HEADINGS[2:5], "p (Holm's p)", "verdict and why")
+    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
+    body = "".join(_claim_html(row) for _, row in rows.iterrows())
+    said = f'<caption class="{caption}">{escape(name)}</caption>'
+    return formats.scrolling(f"<table>{said}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", name)
 
 
 def _claim_html(row: pd.Series) -> str:

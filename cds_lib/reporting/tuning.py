@@ -9,7 +9,7 @@ import pandas as pd
 from IPython.display import HTML, SVG
 from matplotlib.figure import Figure
 
-from cds_lib.reporting import figures, formats, report, views
+from cds_lib.reporting import figures, naming, report, views
 from cds_lib.study import profiles, tuning
 from cds_lib.text import duration
 
@@ -54,7 +54,7 @@ def _figure(frame: pd.DataFrame, used: dict[str, float]) -> Figure:
         means = [accuracy[tuning.row_name(method, value)] for value in values]
         if pd.isna(means).all():
             continue
-        panels[option].plot(values, means, ms=5, label=formats.method_name(method), color=colour, marker=marker)
+        panels[option].plot(values, means, ms=5, label=naming.method_name(method), color=colour, marker=marker)
         if used[method] in values:
             panels[option].plot(used[method], means[values.index(used[method])], mec=colour, **ring)
     panels["lr"].plot([], [], mec="#444444", label="the profile's own", **ring)
@@ -84,7 +84,7 @@ def conclusion(study: Session) -> HTML:
             same = "as the profile has it" if used[method] == value else f"while the profile has {used[method]:g}"
             values = tuning.SEARCHED[method][1]
             edge = ", at the edge of what was tried" if value in (values[0], values[-1]) else ""
-            sentences.append(f"{formats.method_name(method)}: best at {option} {value:g}{edge}, {same}.")
+            sentences.append(f"{naming.method_name(method)}: best at {option} {value:g}{edge}, {same}.")
     seconds = [study.store.metric(run, "seconds") for runs in frame["runs"] for run in runs.split()]
     if seconds:
         sentences.append(f"The search took {duration(sum(seconds))} of training, runs counted one by one.")

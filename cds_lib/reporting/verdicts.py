@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cds_lib.reporting import report, wording
+from cds_lib.reporting import naming, report, wording
 from cds_lib.study import analyses, statistics
 from cds_lib.study.claims import BASELINE, POSTER, Claim
 from cds_lib.study.grids import Cell
@@ -128,8 +128,8 @@ class _Evidence:
             filled=sum(bool(self.values(cell)) for cell in claim.cells),
             unmeasured=row["reason"],
             error=self._error(claim) if self.errors and not row["n_pairs"] else "",
-            untrained=[name for name in datasets if name not in self.trained],
-            partial=[name for name in datasets if name in self.partial],
+            untrained=[naming.name_of(name) for name in datasets if name not in self.trained],
+            partial=[naming.name_of(name) for name in datasets if name in self.partial],
         )
 
     def unmeasured(self, claim: Claim) -> str:

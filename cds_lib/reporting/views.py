@@ -10,7 +10,7 @@ import pandas as pd
 from IPython.display import HTML, SVG
 from matplotlib.figure import Figure
 
-from cds_lib.reporting import figures, formats, report
+from cds_lib.reporting import figures, formats, naming, report
 from cds_lib.study import published, settings
 from cds_lib.study.spec import RunSpec
 
@@ -50,14 +50,14 @@ def published_table(table_id: str) -> HTML:
 
 
 def _heading(name: str) -> str:
-    """How a row or column of a published table is called: `top1_resnet18` is `top-1, resnet18`, `dsn` is `DSN`."""
+    """How a row or column of a published table is called: `top1_resnet18` is `top-1, ResNet-18`, `dsn` is `DSN`."""
     for prefix in published.PREFIXES:
         if name.startswith(prefix) and name not in _MEASURES:
             measure = prefix.removesuffix("_")
             return f"{_MEASURES.get(measure, measure)}, {_heading(name.removeprefix(prefix))}"
-    if name in formats.NAMES or name in published.METHODS.values():
-        return formats.method_name(name)
-    return _MEASURES.get(name, name)
+    if name in naming.METHODS or name in published.METHODS.values():
+        return naming.method_name(name)
+    return _MEASURES.get(name, naming.name_of(name))
 
 
 def plan(study: Session) -> HTML:
@@ -90,7 +90,7 @@ def teachers(study: Session) -> HTML:
         weak = None not in measured and measured[0][0] <= measured[1][0]
         warning = ": <strong>no better than its student, which has little to learn from it</strong>" if weak else ""
         said = [
-            f"{model} ({formats.method_name(method)}) {_accuracy(value)}"
+            f"{model} ({naming.method_name(method)}) {_accuracy(value)}"
             for model, method, value in ((*names[:2], measured[0]), (*names[2:], measured[1]))
         ]
         lines.append(f"<li>Teacher {escape(said[0])}, student alone {escape(said[1])}{warning}.</li>")
@@ -98,8 +98,9 @@ def teachers(study: Session) -> HTML:
 
 
 def _sized(spec: RunSpec) -> str:
-    """A network by name, with its width where that is reduced: `resnet18 x 0.25`."""
-    return spec.model if spec.budget.width == 1 else f"{spec.model} × {spec.budget.width:g}"
+    """A network by name, with its width where that is reduced: `ResNet-18 × 0.25`."""
+    name = naming.name_of(spec.model)
+    return name if spec.budget.width == 1 else f"{name} × {spec.budget.width:g}"
 
 
 def _top1(study: Session, runs: Iterable[RunSpec]) -> tuple[float, int] | None:
@@ -128,7 +129,7 @@ def accuracy_curves(study: Session) -> SVG:
     varying = [name for name in ("dataset", "model", "setting") if len({getattr(cell, name) for cell in cells}) > 1]
     histories: dict[str, dict[str, list[pd.DataFrame]]] = {}
     for cell in cells:
-        group = formats.group_title(getattr(cell, name) for name in varying or ["model"])
+        group = naming.group_title(getattr(cell, name) for name in varying or ["model"])
         finished = [study.store.history(spec.id) for spec in cell.specs if study.store.is_done(spec.id)]
         histories.setdefault(group, {})[cell.method] = finished
     detection = cells[0].metric == "test_ap_last"

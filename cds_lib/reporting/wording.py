@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pandas as pd
 
-from cds_lib.reporting import formats
+from cds_lib.reporting import formats, naming
 from cds_lib.study import statistics
 from cds_lib.study.measures import measure, short_name
 from cds_lib.study.statistics import CONFIRMED, CONTRADICTED, INCONCLUSIVE, NOT_RUN, REPRODUCED, SMOKE
@@ -68,7 +69,7 @@ def _reason(
     if not n:
         return f"only {filled} of the {cells} cells of the average were trained" if filled else _NOT_YET
     if not pairs:
-        return f"{formats.method_name(reference)}, which it is compared with, was not trained with the same seed"
+        return f"{naming.method_name(reference)}, which it is compared with, was not trained with the same seed"
     if verdict == SMOKE:
         return MEANINGS[SMOKE]
     seeds = counted(pairs, "seed")
@@ -90,17 +91,17 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def place(row: pd.Series) -> str:
-    """Where a claim holds: `cifar100, resnet18, from scratch, top-1`."""
-    return formats.group_title([row["dataset"], row["model"], row["setting"], short_name(row["metric"])])
+    """Where a claim holds: `CIFAR-100, ResNet-18, from scratch, top-1`."""
+    return naming.group_title([row["dataset"], row["model"], row["setting"], short_name(row["metric"])])
 
 
 def statement(row: pd.Series) -> str:
     """The published claim as a sentence without its place: `CDS beats the baseline`."""
-    reference = formats.method_name(row["reference"])
+    reference = naming.method_name(row["reference"])
     best, more = measure(row["metric"]).best, row["paper_delta"] > 0
     verbs = {"highest": ("trails", "beats"), "lowest": ("beats", "trails")}.get(best, ("is below", "is above"))
     verb = verbs[1] if more else verbs[0]
-    return f"{formats.method_name(row['method'])} {verb} {'the ' if reference == 'baseline' else ''}{reference}"
+    return f"{naming.method_name(row['method'])} {verb} {'the ' if reference == 'baseline' else ''}{reference}"
 
 
 def difference(row: pd.Series) -> str:
@@ -120,26 +121,27 @@ def counts(frame: pd.DataFrame) -> dict[str, int]:
     return {verdict: int(found[verdict]) for verdict in VERDICTS if verdict in found}
 
 
+def tested(frame: pd.DataFrame) -> pd.DataFrame:
+    """The claims with seeds enough for a verdict, in the order of `VERDICTS`: decided ones first."""
+    rows = frame[(frame["n_pairs"] >= statistics.MIN_SEEDS) & ~frame["verdict"].isin((NOT_RUN, SMOKE))]
+    return rows.sort_values("verdict", key=lambda verdicts: verdicts.map(VERDICTS.index), kind="stable")
+
+
 def in_words(frame: pd.DataFrame) -> str:
     """`3 direction confirmed, 12 not run`."""
     return ", ".join(f"{number} {verdict}" for verdict, number in counts(frame).items())
 
 
 def conclusion(frame: pd.DataFrame) -> list[str]:
-    """What was confirmed, what not, what is unknown and why: a sentence each, as plain text."""
+    """How many claims were confirmed, how many not, what is unknown and why: a sentence each, as plain text. The claims
+    themselves are those of `tested`."""
     profile, total = frame["profile"].iloc[0], len(frame)
     if profile == "smoke":
         return [f"{total} published claims. {MEANINGS[SMOKE].capitalize()}: no claim is judged in the smoke profile."]
     found = [f"Of {total} published claims, {in_words(frame)}."]
-    for verdict in (REPRODUCED, CONFIRMED, CONTRADICTED):
-        rows = frame[frame["verdict"] == verdict]
-        if len(rows):
-            found.append(f"{verdict.capitalize()} – {_named(rows)}.")
-        elif verdict != REPRODUCED or profile == "paper":
-            found.append(f"{verdict.capitalize()}: none.")
-    undecided = frame[(frame["verdict"] == INCONCLUSIVE) & (frame["n_pairs"] >= statistics.MIN_SEEDS)]
-    if len(undecided):
-        found.append(f"Tested and undecided, since the interval contains 0 – {_named(undecided)}.")
+    missing = [verdict for verdict in (CONFIRMED, CONTRADICTED) if verdict not in counts(frame)]
+    if missing:
+        found.append(f"{_listed(missing).capitalize()}: none.")
     few = frame[(frame["verdict"] == INCONCLUSIVE) & (frame["n_pairs"] < statistics.MIN_SEEDS)]
     if len(few):
         signs = (few["baseline_delta"] * few["paper_delta"]).dropna()
@@ -157,8 +159,10 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
 def _unknown(frame: pd.DataFrame) -> list[str]:
     """Why claims were not tested, with their number: one sentence, none if all were."""
     whys = frame.loc[frame["verdict"] == NOT_RUN, "why"]
-    names = [name for why in whys if why.startswith(_NO_RUN_ON) for name in frame["dataset"].unique() if name in why]
-    no_data = f"{_NO_RUN_ON} {_listed(list(dict.fromkeys(names)))} (not asked for, or no images at hand)"
+    said = " ".join(why for why in whys.unique() if why.startswith(_NO_RUN_ON))
+    names = [naming.name_of(name) for name in frame["dataset"].unique()]
+    names = [name for name in names if re.search(rf"{re.escape(name)}\b", said)]
+    no_data = f"{_NO_RUN_ON} {_listed(names)} (not asked for, or no images at hand)"
     reasons = {
         "the methods were not trained yet": whys == _NOT_YET,
         no_data: whys.str.startswith(_NO_RUN_ON),
@@ -177,15 +181,6 @@ def unknown_numbers() -> list[str]:
     if not titles:
         return []
     return [f"Unknown because we do not have the published numbers: {_listed(titles)}; our own are in their tables."]
-
-
-def _named(rows: pd.DataFrame) -> str:
-    """At most six claims with their numbers, the others counted."""
-    names = [
-        f"{statement(row)}, {place(row)}: {difference(row)} (published {published(row)}, n = {row['n_pairs']})"
-        for _, row in rows.head(6).iterrows()
-    ]
-    return "; ".join(names) + (f"; and {len(rows) - 6} more" if len(rows) > 6 else "")
 
 
 def notes(frame: pd.DataFrame) -> list[str]:

@@ -23,8 +23,8 @@ _DEFAULTS = ("baseline", "cds", "cds_kd")
 class Switch:
     """One change of a default run.
 
-    row: the name in the table, in words in `formats.NAMES`; default: the method whose run is changed; deviation: the id
-    in docs/deviations.md; change: the default run -> the switched one.
+    row: the name in the table, in words in `naming.METHODS`; default: the method whose run is changed; deviation: the
+    id in docs/deviations.md; change: the default run -> the switched one.
     """
 
     row: str

@@ -46,7 +46,7 @@ def test_gains_show_ours_filled_and_the_papers_hollow():
     assert points(axes, filled=False) == [0.85, 3.39, 1.15]
     bars = [list(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2 and line.get_lw() > 1]
     assert bars == [[0.5, 1.5]]
-    assert [text.get_text() for text in axes.get_yticklabels()] == ["resnet18", "resnet50"]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["ResNet-18", "ResNet-50"]
     assert [text.get_text() for text in axes.texts] == ["n = 3", "n = 1", "not run", "not run"]
     assert "percentage points" in axes.get_xlabel()
     assert axes.get_title() == ""
@@ -124,7 +124,7 @@ def test_accuracy_by_fraction_draws_ours_and_the_published_curves():
         for percent in (10, 20, 30, 40)
     ]  # fmt: skip
     figure = figures.accuracy_by_fraction(pd.DataFrame(rows).astype({"paper": float}))
-    assert [axes.get_title() for axes in figure.axes] == ["cifar100", "cifar10"]
+    assert [axes.get_title() for axes in figure.axes] == ["CIFAR-100", "CIFAR-10"]
     handles, labels = figure.axes[0].get_legend_handles_labels()
     assert len(labels) == 5
     assert "CDS without labels, paper" in labels
@@ -157,7 +157,7 @@ def test_claims_are_drawn_with_intervals_and_what_was_published():
     bars = [list(line.get_xdata()) for line in axes.lines if line.get_linewidth() == 1.8]
     assert bars == [[0.5, 1.5], [-2.0, 0.5]]
     labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels[0] == "DSN beats the baseline\ncifar100, resnet18, from scratch, top-1"
+    assert labels[0] == "DSN beats the baseline\nCIFAR-100, ResNet-18, from scratch, top-1"
     assert figures.svg_text(figures.claims(frame)) == figures.svg_text(figures.claims(frame))
 
 

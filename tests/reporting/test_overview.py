@@ -136,8 +136,8 @@ def test_the_state_of_every_cell(results):
     lines = [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in heat.tbody.find_all("tr")]
     empty = "○ 0/3 not run"
     assert len(lines) == 10
-    assert lines[0] == ["resnet18", "● 3/3 done", "◐ 1/3 partly, 1 failed", "✘ 0/3 failed", empty, empty]
-    assert lines[1] == ["resnet50", *[empty] * 5]
+    assert lines[0] == ["ResNet-18", "● 3/3 done", "◐ 1/3 partly, 1 failed", "✘ 0/3 failed", empty, empty]
+    assert lines[1] == ["ResNet-50", *[empty] * 5]
 
 
 def test_a_failed_parent_is_what_stops_its_children(results):
@@ -173,12 +173,25 @@ def test_the_short_table_holds_the_measured_cells(results):
     section = index(results).find("section", id=TABLE.name)
     rows = [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in section.table.find_all("tr")]
     assert rows[1:] == [
-        ["resnet18"],
+        ["ResNet-18"],
         ["baseline", "31.00 ± 1.00 (3)", "–", "–", "–"],
         ["DSN", "30.00 (1 of 3 seeds)", "0.00", "+0.85", "? inconclusive"],
     ]
     empty = report.tidy(TABLE, "mini", SEEDS, Store(results / "nowhere"))
     assert overview.short_table(empty, TABLE) == "<p>No cell of it has been run.</p>"
+
+
+def test_columns_without_a_word_to_say_are_left_out(results):
+    fill(results)
+    always = ["method", "this study: mean ± std (n)"]
+    for name, more in (
+        (TABLE.name, ["difference to baseline [95 % CI]", "published", "verdict"]),
+        ("deviations", ["difference to the default [95 % CI]"]),  # of which nothing was published
+    ):
+        table = TABLES[name]
+        frame = report.tidy(table, "mini", SEEDS, Store(results)).assign(n=1, mean=1.0)
+        page = BeautifulSoup(overview.short_table(frame.head(3), table), "html.parser")
+        assert [cell.get_text() for cell in page.thead.find_all("th")] == [*always, *more]
 
 
 def test_a_long_short_table_is_folded(results):

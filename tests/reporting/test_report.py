@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 
 from cds_lib.errors import RunError
 from cds_lib.reporting import formats, report
@@ -149,8 +150,8 @@ def test_markdown(store, tmp_path):
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + 4
     assert len({row.count("|") for row in rows}) == 1
-    assert rows[2].startswith("| resnet18 | baseline | 77.45 | 31.00 ± 1.00 (3) | 32.00 ± 1.00 | – | – | – | ")
-    assert rows[4].startswith("| resnet18 | CDS | 80.84 | not run | – | – | +3.39 | not run | – |")
+    assert rows[2].startswith("| ResNet-18 | baseline | 77.45 | 31.00 ± 1.00 (3) | 32.00 ± 1.00 | – | – | – | ")
+    assert rows[4].startswith("| ResNet-18 | CDS | 80.84 | not run | – | – | +3.39 | not run | – |")
     for promise in ("Miniature profile", "after the last epoch", "3 of 12 runs", "a poster, Table 1", "the test set"):
         assert promise in text
 
@@ -183,6 +184,18 @@ def test_html_is_semantic_and_marks_the_best_mean_except_in_smoke(store, profile
         assert "Verdicts mean nothing in the smoke profile." in text
     else:
         assert "<strong>34.00 ± 1.73 (3)</strong>" in text
+
+
+def test_html_leaves_out_columns_that_cannot_say_anything(store):
+    fill(store, baseline={0: 30.0}, cds={0: 33.0})
+    frame = report.tidy(TABLE, "mini", SEEDS, store)
+    assert formats.filled_headings(frame) == list(formats.HEADINGS)
+    ours_alone = frame.assign(paper=float("nan"), paper_delta=float("nan"), metric="ece")
+    page = BeautifulSoup(formats.html_table(ours_alone, TABLE), "html.parser")
+    headings = [cell.get_text() for cell in page.thead.find_all("th")]
+    assert headings == ["method", formats.HEADINGS[1], formats.HEADINGS[3], "runs"]
+    assert {len(row.find_all(["td", "th"])) for row in page.find_all("tr") if row.get("class") != ["group"]} == {4}
+    assert page.find(class_="group").th["colspan"] == "4"
 
 
 def test_html_escapes_names(store):

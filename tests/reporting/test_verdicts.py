@@ -274,11 +274,11 @@ def test_reasons(store):
     assert why(model="resnet101", method="dsn") == "a run failed: out of memory"
     assert why(kind="poster", model="mean of 10 networks") == "only 2 of the 10 cells of the average were trained"
     semi10 = why(claimed_in="semi_supervised", dataset="cifar10", setting="semi_10")
-    assert semi10 == f"1 seed, {few}; only a part of cifar10 was at hand"
+    assert semi10 == f"1 seed, {few}; only a part of CIFAR-10 was at hand"
     flowers = why(claimed_in="table6_finegrained", dataset="flowers102", method="cds")
-    assert flowers == "nothing was trained on flowers102: not asked for, or the images were not at hand"
+    assert flowers == "nothing was trained on Flowers-102: not asked for, or the images were not at hand"
     text = "\n".join(wording.conclusion(frame))
-    assert "2 because a run failed" in text and "on imagenet" in text and "the average, was trained" in text
+    assert "2 because a run failed" in text and "on ImageNet, " in text and "the average, was trained" in text
     assert "Of the tested claims, 1 rest on only a part" in text
 
 
@@ -297,14 +297,9 @@ def test_the_conclusion_says_what_was_confirmed_and_what_not(store):
     sentences = wording.conclusion(frame)
     assert sentences[0] == f"Of {len(frame)} published claims, {wording.in_words(frame)}."
     assert sum(wording.counts(frame).values()) == len(frame)
-    where = "cifar100, resnet18, from scratch, top-1"
-    confirmed = f"Direction confirmed – DSN beats the baseline, {where}: +1.00 [+0.75, +1.25] (published +0.85, n = 3)."
-    assert confirmed in sentences
-    (contradicted,) = (sentence for sentence in sentences if sentence.startswith("Contradicted – "))
-    assert f"CDS beats the baseline, {where}: −2.00 [−2.25, −1.75] (published +3.39, n = 3)" in contradicted
-    assert f"CDS beats DSN, {where}: −3.00" in contradicted
-    (open_,) = (sentence for sentence in sentences if sentence.startswith("Tested and undecided"))
-    assert f"DKS beats the baseline, {where}: +0.33" in open_
+    assert not any("none" in sentence for sentence in sentences)
+    few = frame[frame["verdict"] != "contradicted"]
+    assert wording.conclusion(few)[1] == "Contradicted: none."
     assert "Table 2, Distillation on CIFAR-100" in sentences[-1]
     untested = int(
         sum(
@@ -315,6 +310,33 @@ def test_the_conclusion_says_what_was_confirmed_and_what_not(store):
         )
     )
     assert untested == wording.counts(frame)["not run"]
+
+
+def test_tested_claims_are_named_decided_ones_first(store):
+    frame = decided(store)
+    where, seeds = "CIFAR-100, ResNet-18, from scratch, top-1", "3 of 6"
+    lines = [line.strip("| ").split(" | ") for line in summary.tested_markdown(frame).splitlines()]
+    assert lines[2] == [
+        "DSN beats the baseline",
+        where,
+        "+0.85",
+        "+1.00 [+0.75, +1.25]",
+        seeds,
+        "↗ direction confirmed",
+    ]
+    assert lines[3] == ["CDS beats the baseline", where, "+3.39", "−2.00 [−2.25, −1.75]", seeds, "✘ contradicted"]
+    verdicts_shown = [line[-1].split(" ", 1)[1] for line in lines[2:]]
+    order = ["direction confirmed", "contradicted", "inconclusive"]
+    assert verdicts_shown == sorted(verdicts_shown, key=order.index)
+    tested = frame[(frame["n_pairs"] >= 3)]
+    assert len(verdicts_shown) == len(tested) == 6
+    assert summary.tested_markdown(frame, 2).endswith("\n\nAnd 4 more.")
+    assert summary.tested_markdown(frame, 2).splitlines()[:4] == summary.tested_markdown(frame).splitlines()[:4]
+    nothing = frame[frame["n_pairs"] < 3]
+    assert summary.tested_markdown(nothing) == summary.tested_html(nothing) == ""
+    html = summary.tested_html(frame)
+    assert html.count("<tr") == 1 + 6 and "<details" not in html
+    assert "<details" in summary.tested_html(pd.concat([frame] * 4, ignore_index=True))
 
 
 def test_counts_add_up_in_every_form(store):
@@ -381,7 +403,7 @@ def test_files_round_trip_and_hold_every_claim(store, tmp_path):
     assert {line.count(" | ") for line in table_lines} == {len(summary.HEADINGS) - 1}
     body = latex[latex.index(r"\endhead") :]
     assert sum(line.endswith(r" \\") for line in body.splitlines()) == len(frame) + groups
-    assert not any(sign in latex for sign in "✔↗✘○") and "cifar100" in latex
+    assert not any(sign in latex for sign in "✔↗✘○") and "CIFAR-100" in latex
 
 
 def test_html_names_every_claim_once_and_links_lead_to_it(store):

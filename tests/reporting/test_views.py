@@ -24,15 +24,15 @@ def test_published_table_is_turned_to_fit_a_page():
     assert [th.get_text() for th in table.find_all("th", scope="col")] == ["baseline", "DSN", "DKS", "DHM", "CDS"]
     rows = {row.th.get_text(): [td.get_text() for td in row.find_all("td")] for row in table.tbody.find_all("tr")}
     assert len(rows) == 10
-    assert rows["resnet18"] == ["77.45", "78.30", "78.96", "78.82", "80.84"]
+    assert rows["ResNet-18"] == ["77.45", "78.30", "78.96", "78.82", "80.84"]
     assert table.figcaption.get_text() == "Source: authors' poster, image of Table 1 (printed digits)."
 
 
 def test_published_table_that_fits_stays_and_shows_gaps():
     table = BeautifulSoup(views.published_table("table_6").data, "html.parser")
     rows = {row.th.get_text(): [td.get_text() for td in row.find_all("td")] for row in table.tbody.find_all("tr")}
-    assert list(rows) == ["cub200", "stanford_cars", "flowers102", "stanford_dogs", "fgvc_aircraft"]
-    assert rows["cub200"] == ["78.50", "80.14", "81.34", "81.27", "82.10"]
+    assert list(rows) == ["CUB-200", "Stanford Cars", "Flowers-102", "Stanford Dogs", "FGVC-Aircraft"]
+    assert rows["CUB-200"] == ["78.50", "80.14", "81.34", "81.27", "82.10"]
     assert "–" in BeautifulSoup(views.published_table("table_7").data, "html.parser").tbody.get_text()
 
 
@@ -85,8 +85,8 @@ def test_teachers_are_set_beside_their_students_and_weak_ones_are_named(tmp_path
         return [item.get_text() for item in BeautifulSoup(views.teachers(study).data, "html.parser").find_all("li")]
 
     assert items() == [
-        "Teacher resnet18 × 0.25 (baseline) not run, student alone resnet18 × 0.125 (baseline) not run.",
-        "Teacher resnet18 × 0.25 (CDS) not run, student alone resnet18 × 0.125 (baseline) not run.",
+        "Teacher ResNet-18 × 0.25 (baseline) not run, student alone ResNet-18 × 0.125 (baseline) not run.",
+        "Teacher ResNet-18 × 0.25 (CDS) not run, student alone ResNet-18 × 0.125 (baseline) not run.",
     ]
     for seed, accuracy in ((0, 30.0), (1, 31.0)):
         finish(study, settings.student("mini", "cifar100", "resnet18", "baseline", seed), accuracy)
@@ -94,9 +94,10 @@ def test_teachers_are_set_beside_their_students_and_weak_ones_are_named(tmp_path
     finish(study, settings.supervised("mini", "cifar100", "resnet18", "cds", 1), 30.75)
     weak, strong = items()
     assert weak.startswith(
-        "Teacher resnet18 × 0.25 (baseline) 29.25 % (n = 1), student alone resnet18 × 0.125 (baseline) 30.50 % (n = 2)"
+        "Teacher ResNet-18 × 0.25 (baseline) 29.25 % (n = 1), "
+        "student alone ResNet-18 × 0.125 (baseline) 30.50 % (n = 2)"
     )
     assert weak.endswith(": no better than its student, which has little to learn from it.")
     assert strong == (
-        "Teacher resnet18 × 0.25 (CDS) 30.75 % (n = 1), student alone resnet18 × 0.125 (baseline) 30.50 % (n = 2)."
+        "Teacher ResNet-18 × 0.25 (CDS) 30.75 % (n = 1), student alone ResNet-18 × 0.125 (baseline) 30.50 % (n = 2)."
     )

@@ -9,7 +9,7 @@ import pytest
 
 from cds_lib.methods import DistilledCDS
 from cds_lib.models import create_backbone, stage_taps
-from cds_lib.reporting import deviations, formats, report
+from cds_lib.reporting import deviations, naming, report
 from cds_lib.session import open_study
 from cds_lib.study import ablations
 from cds_lib.study.store import Store
@@ -102,8 +102,8 @@ def test_stems_are_compared_method_by_method():
 def test_rows_have_words_and_no_claims():
     for profile in ("mini", "paper"):
         for cell in TABLE.cells(profile, (0,)):
-            assert cell.method in formats.NAMES and cell.paper is None
-    names = [formats.NAMES[switch.row] for switch in ablations.SWITCHES]
+            assert cell.method in naming.METHODS and cell.paper is None
+    names = [naming.METHODS[switch.row] for switch in ablations.SWITCHES]
     assert len(set(names)) == len(names)
 
 
@@ -136,8 +136,8 @@ def test_the_table_is_paired_with_the_default_and_says_so(study):
 
 def test_the_conclusion_names_what_changed_and_what_chance_would_give(study):
     text = deviations.conclusion(study).data
-    assert "Switches with 3 seeds or more: 2; with a 95 % interval that leaves out zero: 1 – cifar100" in text
-    assert "cifar100, from scratch: CDS, with Cutout −2.00 [" in text
+    assert "Switches with 3 seeds or more: 2; with a 95 % interval that leaves out zero: 1 – CIFAR-100" in text
+    assert "CIFAR-100, from scratch: CDS, with Cutout −2.00 [" in text
     assert "give 0.1 such switches" in text
     assert "adds 0.50 points on average over the 3 rows that were run, and 0.50 at most" in text
     smoke = open_study("deviations", profile="smoke", results=str(study.store.root))
@@ -147,7 +147,7 @@ def test_the_conclusion_names_what_changed_and_what_chance_would_give(study):
 def test_the_figure_has_a_line_for_every_switch_run_or_not(study):
     picture = deviations.differences(study).data
     for row in deviations.switched_rows(study)["method"]:
-        assert formats.method_name(row) in picture
+        assert naming.method_name(row) in picture
     assert (study.store.root / "figures" / "deviations_differences.svg").stat().st_size > 10_000
     assert "not run" in picture and "without max-pool, as released" in picture
 

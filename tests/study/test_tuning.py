@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cds_lib.engines.setup import training_split
-from cds_lib.reporting import formats, report
+from cds_lib.reporting import naming, report
 from cds_lib.reporting import tuning as shown
 from cds_lib.session import open_study
 from cds_lib.study import profiles, settings, tuning
@@ -75,9 +75,9 @@ def test_the_best_is_named_once_all_candidates_have_run(study):
 
 
 def test_candidates_are_called_by_their_method_and_value():
-    assert formats.method_name("cds_weight_0.3") == "CDS, weight 0.3"
-    assert formats.method_name("baseline_lr_0.1") == "baseline, learning rate 0.1"
-    assert formats.group_title(["tuning_dsn"]) == "DSN"
+    assert naming.method_name("cds_weight_0.3") == "CDS, weight 0.3"
+    assert naming.method_name("baseline_lr_0.1") == "baseline, learning rate 0.1"
+    assert naming.group_title(["tuning_dsn"]) == "DSN"
 
 
 def test_the_miniature_trains_with_what_its_search_chose():
