@@ -1,10 +1,12 @@
 """The control that the paper has not: a baseline that sees two views as well, and so costs about twice the baseline.
 
 CDS differs from the baseline in its losses and in its second view. The switch `baseline_two_views` has the second view
-alone: the cross-entropy of both.
+alone: the cross-entropy of both. The switch `cds_two_ce_views` adds the contrastive losses to that.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from cds_lib.reporting import formats, report
 from cds_lib.study import ablations, statistics
@@ -13,30 +15,67 @@ from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
 SWITCH = "baseline_two_views"
-_MORE = "CDS gains more than the second view does."
-_AS_MUCH = "what CDS gains over the baseline cannot be told here from what a second augmented view gains."
-_LESS = "the second view gains more than CDS does."
+_FEW = f"fewer than {statistics.MIN_SEEDS} seeds decide nothing."
+# What it means that the interval is above 0, below 0, or contains 0.
+_CDS = (
+    "CDS gains more than the second view does.",
+    "the second view gains more than CDS does.",
+    "what CDS gains over the baseline cannot be told here from what a second augmented view gains.",
+)
+_CONTRASTIVE = (
+    "the contrastive losses add to what two views give.",
+    "the contrastive losses take away from what two views give.",
+    "whether the contrastive losses add to what two views give cannot be told.",
+)
+# A form of CDS, what is said of it (its mean, its difference to the control), and what the interval means.
+_FORMS = (
+    (
+        "cds",
+        "A control that is not in the paper – the baseline with the cross-entropy of two views, as many as CDS sees, "
+        "has {control}; CDS against it: {difference}",
+        _CDS,
+    ),
+    (
+        "cds_two_ce_views",
+        "CDS with the cross-entropy of both views has {mean}; against the same control: {difference}",
+        _CONTRASTIVE,
+    ),
+    (
+        "cds_two_ce_views_weight_tenth",
+        "That with a tenth of the contrastive weight has {mean}; against the same control: {difference}",
+        _CONTRASTIVE,
+    ),
+)
 
 
 def sentences(profile: str, seeds: Seeds, store: Store) -> list[str]:
-    """CDS against the control, in one sentence; none while a seed that both have trained is missing, or in smoke."""
+    """CDS against the control, a sentence a form of CDS; none without a seed that both have trained, or in smoke."""
     cells = {cell.key: cell for cell in TABLES["deviations"].cells(profile, seeds)}
-    key = (ablations.CIFAR, ablations.MODEL)
-    cds, control = (
-        report.by_seed(cell, cell.metric, store)
-        for cell in (cells[*key, "cds", "supervised"], cells[*key, SWITCH, "supervised"])
-    )
-    found = statistics.paired_difference(cds, control)
-    if profile == "smoke" or not found.n:
+
+    def accuracies(row: str) -> dict[int, float]:
+        cell = cells[ablations.CIFAR, ablations.MODEL, row, "supervised"]
+        return report.by_seed(cell, cell.metric, store)
+
+    if profile == "smoke":
         return []
+    control, said = accuracies(SWITCH), []
+    for row, sentence, meanings in _FORMS:
+        values = accuracies(row)
+        if values.keys() & control.keys():
+            difference = _compared(values, control, meanings)
+            said.append(sentence.format(control=_mean(control), mean=_mean(values), difference=difference))
+    return said
+
+
+def _mean(values: Mapping[int, float]) -> str:
+    summary = statistics.summarise(list(values.values()))
+    return formats.mean_std_n(summary.mean, summary.std, summary.n)
+
+
+def _compared(values: Mapping[int, float], control: Mapping[int, float], meanings: tuple[str, str, str]) -> str:
+    """`+1.00 [+0.50, +1.50] (n = 3): what that means.`"""
+    found = statistics.paired_difference(values, control)
     low, high = found.ci_low, found.ci_high
-    if found.n < statistics.MIN_SEEDS:
-        meaning = f"fewer than {statistics.MIN_SEEDS} seeds decide nothing."
-    else:
-        meaning = _MORE if low > 0 else _LESS if high < 0 else _AS_MUCH
-    mean = statistics.summarise(list(control.values()))
-    return [
-        "A control that is not in the paper – the baseline with the cross-entropy of two views, as many as CDS sees, "
-        f"has {formats.mean_std_n(mean.mean, mean.std, mean.n)}; CDS against it: "
-        f"{formats.difference(found.delta, low, high)} (n = {found.n}): {meaning}"
-    ]
+    more, less, unclear = meanings
+    meaning = _FEW if found.n < statistics.MIN_SEEDS else more if low > 0 else less if high < 0 else unclear
+    return f"{formats.difference(found.delta, low, high)} (n = {found.n}): {meaning}"

@@ -60,8 +60,8 @@ def difference(delta: float, low: float, high: float, decimals: int = 2) -> str:
     """`+1.25 [+0.50, +2.00]`; without the interval where there are too few seeds for one."""
     if pd.isna(delta):
         return EMPTY
-    parts = [signed(value, decimals) for value in (delta, low, high)]
-    return parts[0] if pd.isna(low) else f"{parts[0]} [{parts[1]}, {parts[2]}]"
+    interval = "" if pd.isna(low) else f" [{signed(low, decimals)}, {signed(high, decimals)}]"
+    return signed(delta, decimals) + interval
 
 
 def cells(row: pd.Series) -> dict[str, str]:

@@ -61,6 +61,7 @@ METHODS = {
     "cds_with_cutout": "CDS, with Cutout",
     "cds_without_cutout": "CDS, without Cutout",
     "cds_two_ce_views": "CDS, cross-entropy of both views",
+    "cds_two_ce_views_weight_tenth": "CDS, cross-entropy of both views, weight × 1/10",
     "cds_three_taps": "CDS, taps 1 to 3",
     "cds_weight_tenth": "CDS, weight × 1/10",
     "cds_weight_third": "CDS, weight × 1/3",

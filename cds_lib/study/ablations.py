@@ -42,6 +42,11 @@ def _weight(factor: float) -> Callable[[RunSpec], RunSpec]:
     return lambda spec: _options(weight=round(spec.options["weight"] * factor, 6))(spec)
 
 
+def _two_ce_views_with_weight(factor: float) -> Callable[[RunSpec], RunSpec]:
+    """The cross-entropy of both views, and lambda of every tap times a factor."""
+    return lambda spec: _options(cross_entropy_views=2)(_weight(factor)(spec))
+
+
 def _cutout(on: bool) -> Callable[[RunSpec], RunSpec]:
     return lambda spec: replace(spec, budget=replace(spec.budget, cutout=on))
 
@@ -63,6 +68,7 @@ SWITCHES = (
     Switch("cds_with_cutout", "cds", "D15", _cutout(True)),
     Switch("cds_without_cutout", "cds", "D15", _cutout(False)),
     Switch("cds_two_ce_views", "cds", "D10", _options(cross_entropy_views=2)),
+    Switch("cds_two_ce_views_weight_tenth", "cds", "D10", _two_ce_views_with_weight(1 / 10)),
     Switch("cds_three_taps", "cds", "D1", _options(taps=[1, 2, 3])),
     Switch("cds_weight_tenth", "cds", "D6", _weight(1 / 10)),
     Switch("cds_weight_third", "cds", "D6", _weight(1 / 3)),

@@ -8,19 +8,20 @@ from cds_lib.reporting import control
 from cds_lib.study import ablations
 from cds_lib.study.store import Store
 
-SWITCH = next(switch for switch in ablations.SWITCHES if switch.row == control.SWITCH)
+SWITCHES = {switch.row: switch for switch in ablations.SWITCHES}
 
 
 @pytest.fixture
 def finish(tmp_path):
-    """finish(cds, control, profile): the sentences when these accuracies, seed 0 first, were measured."""
+    """finish(cds, control, profile, **rows): the sentences when these accuracies, seed 0 first, were measured."""
 
-    def run(cds, two_views, profile="mini"):
+    def run(cds, two_views, profile="mini", **rows):
         store = Store(tmp_path)
-        for method, values in (("cds", cds), ("baseline", two_views)):
+        for row, values in {"cds": cds, control.SWITCH: two_views, **rows}.items():
             for seed, value in enumerate(values):
-                spec = ablations.default_run(profile, method, seed)
-                spec = spec if method == "cds" else SWITCH.change(spec)
+                switch = SWITCHES.get(row)
+                spec = ablations.default_run(profile, switch.default if switch else row, seed)
+                spec = switch.change(spec) if switch else spec
                 folder = store.run_dir(spec.id)
                 folder.mkdir(parents=True)
                 (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
@@ -48,6 +49,23 @@ def test_the_sentence_is_what_the_interval_says(finish, cds, two_views, meaning)
 def test_the_difference_is_cds_minus_the_control_paired_by_seed(finish):
     (sentence,) = finish([30.0, 31.0, 32.0], [25.0, 26.0, 27.0])
     assert "has 26.00 ± 1.00 (3); CDS against it: +5.00 [+5.00, +5.00] (n = 3)" in sentence
+
+
+@pytest.mark.parametrize(
+    ("values", "meaning"),
+    [
+        ([30.0, 31.0, 32.1], "+5.03 [+4.89, +5.18] (n = 3): the contrastive losses add to what two views give."),
+        ([25.5, 26.0, 26.5], "0.00 [−1.24, +1.24] (n = 3): whether the contrastive losses add to what two views give"),
+        (
+            [20.0, 21.0, 22.1],
+            "−4.97 [−5.11, −4.82] (n = 3): the contrastive losses take away from what two views give.",
+        ),
+    ],
+)
+def test_cds_with_both_cross_entropies_is_set_against_the_same_control(finish, values, meaning):
+    _, both = finish([30.0], [25.0, 26.0, 27.0], cds_two_ce_views=values)
+    assert both.startswith("CDS with the cross-entropy of both views has ") and meaning in both
+    assert len(finish([], [], cds_two_ce_views_weight_tenth=values)) == 3
 
 
 def test_nothing_is_said_without_both_or_of_smoke_numbers(finish, tmp_path):

@@ -23,7 +23,7 @@ def test_the_readme_shows_the_verdicts_of_the_committed_runs(frame):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = readme.headline("mini", None, Store(MINI))
     controls = control.sentences("mini", None, Store(MINI))
-    assert len(controls) == 1 and readme.block(frame, rows, controls, "results/mini") in text, STALE
+    assert controls and readme.block(frame, rows, controls, "results/mini") in text, STALE
     assert text.count(readme.END) == 1
 
 
