@@ -292,7 +292,7 @@ def test_the_parts_of_the_kubernetes_job_share_no_run_and_make_up_the_study():
     assert {name: len(ids) for name, ids in last.items()} == {"00_start_here": 2, "tuning": 15, "deviations": 45}
     assert set(seen) <= set.union(*runs.values())
     page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
-    assert '"... 59 to train"' in page and "42 of deviations, 15 of tuning and 2 of the first notebook" in page
+    assert '"... 62 to train"' in page and "45 of deviations, 15 of tuning and 2 of the first notebook" in page
 
 
 def test_parts_that_are_copied_together_are_one_finished_study(tmp_path):
