@@ -35,6 +35,12 @@ def test_variants_are_called_in_turn_and_warmed_up():
     assert calls == ["ours", "reference"] * (4 + timing.WARM_UP)
 
 
+def test_a_call_may_say_which_of_its_seconds_count():
+    said = iter([9.0] * timing.WARM_UP + [1.0, 5.0, 3.0])
+    ours, reference = timing.interleaved(lambda: next(said), lambda: [9.0], 3)
+    assert ours == 3.0 and 0 < reference < 1.0
+
+
 def test_the_straightforward_loss_is_the_same_loss():
     generator = torch.Generator().manual_seed(0)
     z = F.normalize(torch.randn(4, 2, 16, 8, generator=generator), dim=-1)
