@@ -34,8 +34,8 @@ class Row:
 
 
 def interleaved(ours: Callable[[], object], reference: Callable[[], object], rounds: int) -> tuple[float, float]:
-    """Median seconds of both, called in turn `rounds` times after a warm-up. A call that returns a float says itself how
-    many of its seconds count."""
+    """Median seconds of both, called in turn `rounds` times after a warm-up. A call that returns a float says itself
+    how many of its seconds count."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for turn in range(WARM_UP + rounds):
         for call, times in zip((ours, reference), seconds, strict=True):
