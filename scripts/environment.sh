@@ -100,7 +100,7 @@ make_own_environment() {  # make_own_environment STATE
     lock_for_here >"$cds_venv/installing.lock"
     if [ "$with" = uv ]; then
         # Where no Python is new enough, uv fetches one.
-        [ "$1" = outdated ] || logged uv venv --allow-existing --python "${base:-3.12}" "$cds_venv"
+        [ "$1" = outdated ] || logged uv venv --allow-existing --python "${base:-3.11}" "$cds_venv"
         logged uv pip install --python "$cds_venv/bin/python" --require-hashes -r "$cds_venv/installing.lock"
     else
         [ "$1" = outdated ] || logged "$base" -m venv "$cds_venv"
@@ -122,7 +122,7 @@ logged() {  # run a command, its noise in the log; PYTHONPATH is hidden from it,
 
 find_python() {  # print the real interpreter of the first Python >= 3.11; a name on PATH may be a stub that only fails
     local name
-    for name in python3.13 python3.12 python3.11 python3; do
+    for name in python3.11 python3.12 python3.13 python3; do  # the first is what the tests run on
         "$name" -c 'import sys; print(sys.executable) if sys.version_info >= (3, 11) else sys.exit(1)' 2>/dev/null &&
             return 0
     done

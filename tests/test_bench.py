@@ -122,8 +122,8 @@ def test_the_start_is_waited_for_and_nothing_is_left_running(tmp_path):
         time.sleep(0.05)
 
 
-def test_a_notebook_takes_longer_than_its_cells():
-    seconds, cells = start.notebook(start.REPOSITORY / "results" / "mini")
+def test_a_notebook_takes_longer_than_its_cells(tmp_path):
+    seconds, cells = start.notebook(start.committed(tmp_path / "mini"))
     assert 0 < cells < seconds
 
 

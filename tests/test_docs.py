@@ -81,8 +81,12 @@ def test_the_defaults_of_the_method():
     first_notebook = settings.lesson("cds", 0).options
     assert f"taps {listed(paper['taps'])}" in ours("D1")
     elsewhere = settings.supervised("mini", "imagenet", "resnet18", "cds", 0).options
-    said = f"; {mini['weight']:g} in `mini` on CIFAR, {elsewhere['weight']:g} elsewhere in it and in the first notebook"
-    assert f"{paper['weight']:g} a stage (`paper`, `smoke`){said}" in ours("D6")
+    others = [settings.semi_supervised("mini", "cifar10", "cds_simclr", 10, 0)]
+    others += [settings.distilled("mini", "cifar100", "resnet18", "cds_kd", 0)]
+    assert {run.options["weight"] for run in others} == {elsewhere["weight"]} == {first_notebook["weight"]}
+    untuned = f"{elsewhere['weight']:g}"
+    said = f"in `mini` {mini['weight']:g} for `cds` on CIFAR, {untuned} for `cds_simclr`, `cds_kd` and off CIFAR"
+    assert f"{paper['weight']:g} a stage (`paper`, `smoke`); {said}; {untuned} in the first" in ours("D6")
     assert "`cds` and `cds_simclr` are two methods" in ours("D17")
     assert ours("D7").startswith(f"{paper['temperature']:g}.")
     assert smoke == paper and mini == {**paper, "weight": mini["weight"]}
@@ -120,8 +124,9 @@ def test_the_defaults_of_the_full_protocol():
     seeds = profiles.SEEDS
     headline, breadth = profiles.HEADLINE_SEEDS["mini"], profiles.BREADTH_SEEDS["mini"]
     assert (
-        f"Seeds {listed(seeds['paper'])} (`smoke`: {listed(seeds['smoke'])}; headline cells of `mini`: "
-        f"{headline[0]} to {headline[-1]}, its other networks and data sets: {listed(breadth)})" in ours("D12")
+        f"Seeds {listed(seeds['paper'])} (`smoke`: {listed(seeds['smoke'])}; in `mini` {headline[0]} to {headline[-1]} "
+        f"for ResNet-18 in Table 1, the analyses and semi-supervised learning, {listed(breadth)} for other networks"
+        in ours("D12")
     )
     assert seeds["mini"] == seeds["paper"]
     side = budget.image_size
@@ -260,6 +265,22 @@ def test_the_costs_of_the_paper_profile():
     baseline = settings.supervised("paper", "imagenet", "resnet18", "baseline", 0)
     operations = costs.step_cost(baseline).train_flops / baseline.budget.batch_size
     assert f"about {round(costs.TERAFLOPS * 1e12 / operations, -2):,.0f} images" in page
+
+
+def test_runs_and_hours_that_the_readme_and_the_notebooks_state():
+    everything = {}
+    for profile in ("mini", "paper"):
+        specs = [spec for table in TABLES.values() for spec in table.runs(profile, None)]
+        everything[profile] = list({spec.id: spec for spec in specs}.values())
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{len(everything['mini'])} runs, a day or two on two cores" in page
+    hours = round(costs.total(everything["paper"]).gpu_hours, -2)
+    assert f"{len(everything['paper'])} runs, about {hours:,.0f} A100-hours" in page
+    for name, table in TABLES.items():
+        if name != "00_start_here":
+            first = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"][0]["source"]
+            stated = dry_run.number(costs.total(table.runs("paper", None)).gpu_hours)
+            assert f"counted: {stated} A100-hours" in "".join(first), name
 
 
 def cluster_block(kind: str) -> str:

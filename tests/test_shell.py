@@ -213,7 +213,7 @@ def test_uv_fetches_a_python_where_there_is_none(house):
     executable(house.path / "hidden", house.python.read_text())
     house.python.unlink()
     assert used(house.run(TEST_PYTHON=house.path / "hidden")) == house.venv / "bin/python"
-    assert f"uv venv --allow-existing --python 3.12 {house.venv}" in house.calls()
+    assert f"uv venv --allow-existing --python 3.11 {house.venv}" in house.calls()
 
 
 def test_changed_lock_is_installed_into_the_environment_there_is(house):
@@ -283,9 +283,10 @@ def test_somebody_elses_venv_is_used_but_never_changed(house):
 
 
 def test_python_that_only_pretends_to_be_there_is_passed_over(house):
-    executable(house.path / "python3.13", FAILING)
+    house.python.rename(house.path / "python3.12")
+    executable(house.path / "python3.11", FAILING)
     house.run()
-    assert f"python3.11 -m venv {house.venv}" in house.calls()
+    assert f"python3.12 -m venv {house.venv}" in house.calls()
 
 
 def test_no_python_is_one_line_and_exit_2(house):

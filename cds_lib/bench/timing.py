@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from cds_lib.engines.provenance import processor
+
 WARM_UP = 3
 
 
@@ -49,17 +51,9 @@ def interleaved(ours: Callable[[], object], reference: Callable[[], object], rou
 def machine() -> dict[str, str]:
     """What the numbers belong to."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": str(os.cpu_count()),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as handle:
-            return next(line.split(":", 1)[1].strip() for line in handle if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown"

@@ -69,6 +69,8 @@ def _cpu_time(plan: Plan, store: Store) -> Iterator[str]:
             f"{len(others) if known else 'all'} runs that have no finished seed: the seconds of the finished runs "
             "(of the same data set where there are any), in proportion to the operations."
         )
+    if known or (others and counted):
+        yield "That is one run after another; several at a time (`--jobs`), each on a core of its own, divide it."
 
 
 def _scaled(specs: Sequence[RunSpec], finished: Sequence[RunSpec], seconds: dict[str, float], store: Store) -> float:

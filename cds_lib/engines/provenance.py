@@ -44,5 +44,14 @@ def versions() -> dict[str, str]:
 
 @cache
 def machine() -> str:
-    """System and processor, without the host's name."""
-    return f"{platform.system()} {platform.machine()}"
+    """System and processor, without the host's name: `Linux x86_64, AMD EPYC`."""
+    return f"{platform.system()} {platform.machine()}, {processor()}"
+
+
+def processor() -> str:
+    """The processor's name, which decides how a run rounds."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as handle:
+            return next(line.split(":", 1)[1].strip() for line in handle if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown processor"

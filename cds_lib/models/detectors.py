@@ -10,7 +10,7 @@ from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.rpn import AnchorGenerator
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from cds_lib.errors import UsageError
@@ -36,7 +36,8 @@ def create_detector(
 
     The backbone's stem and first stage are frozen, all its batch norms are fixed to their statistics, its classifier is
     dropped. Anchors: one size a level (32 to 512 pixels at `min_size` 800, smaller in proportion), three ratios;
-    RetinaNet three sizes a level. Faster R-CNN samples 256 anchors and 512 boxes an image.
+    RetinaNet three sizes a level. Faster R-CNN samples 256 anchors and 512 boxes an image, and pools a box from the map
+    (P2 to P5) of its size.
 
     Args:
         name: "faster_rcnn" or "retinanet".
@@ -76,6 +77,8 @@ def create_detector(
             body,
             num_classes=None,
             rpn_anchor_generator=AnchorGenerator(sizes, (ratios,) * 5),
+            # Which map a box is pooled from goes by its size, relative to 224 pixels at the full scale.
+            box_roi_pool=MultiScaleRoIAlign(list(layers.values()), _POOLED, 2, canonical_scale=round(224 * scale)),
             box_head=TwoMLPHead(channels * _POOLED**2, box_features),
             box_predictor=_Predictor(box_features, num_classes + 1),
             **common,

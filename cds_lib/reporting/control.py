@@ -7,12 +7,19 @@ alone: the cross-entropy of both. The switch `cds_two_ce_views` adds the contras
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
+from typing import TYPE_CHECKING
 
-from cds_lib.reporting import formats, report
+from IPython.display import HTML
+
+from cds_lib.reporting import formats, naming, report
 from cds_lib.study import ablations, statistics
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
+
+if TYPE_CHECKING:
+    from cds_lib.session import Session
 
 SWITCH = "baseline_two_views"
 _FEW = f"fewer than {statistics.MIN_SEEDS} seeds decide nothing."
@@ -49,22 +56,41 @@ _FORMS = (
 
 
 def sentences(profile: str, seeds: Seeds, store: Store) -> list[str]:
-    """CDS against the control, a sentence a form of CDS; none without a seed that both have trained, or in smoke."""
-    cells = {cell.key: cell for cell in TABLES["deviations"].cells(profile, seeds)}
-
-    def accuracies(row: str) -> dict[int, float]:
-        cell = cells[ablations.CIFAR, ablations.MODEL, row, "supervised"]
-        return report.by_seed(cell, cell.metric, store)
-
+    """CDS against the control, a sentence a form of CDS, then the control against the other methods of Table 1; none
+    without a seed that both have trained, or in smoke."""
     if profile == "smoke":
         return []
+    cells = [cell for name in ("table1_cifar100", "deviations") for cell in TABLES[name].cells(profile, seeds)]
+    by_key = {cell.key: cell for cell in cells}
+
+    def accuracies(row: str) -> dict[int, float]:
+        cell = by_key[ablations.CIFAR, ablations.MODEL, row, "supervised"]
+        return report.by_seed(cell, cell.metric, store)
+
     control, said = accuracies(SWITCH), []
     for row, sentence, meanings in _FORMS:
         values = accuracies(row)
         if values.keys() & control.keys():
             difference = _compared(values, control, meanings)
             said.append(sentence.format(control=_mean(control), mean=_mean(values), difference=difference))
+    others = {row: accuracies(row) for row in ("dsn", "dks", "dhm")}
+    differences = [
+        f"{naming.method_name(row)} {_difference(control, values)}"
+        for row, values in others.items()
+        if values.keys() & control.keys()
+    ]
+    if said and differences:
+        said.append(
+            f"The other methods see one view, as the baseline does; the control against them: "
+            f"{', '.join(differences)}. What CDS gains over them may be the second view's as well."
+        )
     return said
+
+
+def shown(study: Session) -> HTML:
+    """`sentences` as a paragraph; nothing where there are none."""
+    said = " ".join(sentences(study.profile, study.seeds, study.store))
+    return HTML(f"<p>{escape(said)}</p>" if said else "")
 
 
 def _mean(values: Mapping[int, float]) -> str:
@@ -75,7 +101,15 @@ def _mean(values: Mapping[int, float]) -> str:
 def _compared(values: Mapping[int, float], control: Mapping[int, float], meanings: tuple[str, str, str]) -> str:
     """`+1.00 [+0.50, +1.50] (n = 3): what that means.`"""
     found = statistics.paired_difference(values, control)
-    low, high = found.ci_low, found.ci_high
     more, less, unclear = meanings
-    meaning = _FEW if found.n < statistics.MIN_SEEDS else more if low > 0 else less if high < 0 else unclear
-    return f"{formats.difference(found.delta, low, high)} (n = {found.n}): {meaning}"
+    if found.n < statistics.MIN_SEEDS:
+        meaning = _FEW
+    else:
+        meaning = more if found.ci_low > 0 else less if found.ci_high < 0 else unclear
+    return f"{_difference(values, control)}: {meaning}"
+
+
+def _difference(values: Mapping[int, float], reference: Mapping[int, float]) -> str:
+    """`+1.00 [+0.50, +1.50] (n = 3)`"""
+    found = statistics.paired_difference(values, reference)
+    return f"{formats.difference(found.delta, found.ci_low, found.ci_high)} (n = {found.n})"

@@ -30,10 +30,11 @@ def update(readme: Path, profile: str, seeds: Seeds, store: Store) -> Path:
     if not _BLOCK.search(text):
         raise UsageError(f'{readme} has no place for the verdicts: put "<!-- verdicts: here -->" and "{END}" in it.')
     frame, rows = verdicts.tidy(profile, seeds, store), headline(profile, seeds, store)
-    summary.write(frame, store.root)
+    controls = control.sentences(profile, seeds, store)
+    summary.write(frame, store.root, controls)
     plot = store.root / "figures" / f"{SUMMARY}_differences.svg"
     figures.save_svg(figures.claims(verdicts.shown(frame)), plot, verdicts.PLOT)
-    block_text = block(frame, rows, control.sentences(profile, seeds, store), _relative(store.root, readme.parent))
+    block_text = block(frame, rows, controls, _relative(store.root, readme.parent))
     write_text(readme, _BLOCK.sub(lambda _: block_text, text, count=1))
     return readme
 

@@ -45,6 +45,7 @@ COLUMNS = (
     "runs",
     "reason",
 )
+_OF_SIZES = ("test_ap_s_last", "test_ap_m_last", "test_ap_l_last")  # which a data set may have no object of
 NUMBERS = ("paper", "mean", "std", "ci_low", "ci_high", "baseline_delta", "paper_delta")
 NUMBERS += ("best_mean", "best_std", "p_value")
 
@@ -102,7 +103,7 @@ def compared(
     """The columns about the difference to a reference, paired by seed, and the verdict on the published difference."""
     difference = statistics.paired_difference(ours, reference)
     verdict = statistics.verdict(difference, published, profile)
-    if ours and not difference.n:  # it was run, but no seed of its reference was
+    if ours and not difference.n and published and profile != "smoke":  # no seed of its reference was run
         verdict = statistics.INCONCLUSIVE
     return {
         "baseline_delta": difference.delta,
@@ -120,7 +121,7 @@ def by_seed(cell: Cell, metric: str, store: Store) -> dict[int, float]:
     for spec in cell.specs:
         if store.is_done(spec.id):
             numbers = _numbers(cell, spec, store)
-            if numbers is None or (metric.startswith("test_ap_") and metric not in numbers):
+            if numbers is None or (metric in _OF_SIZES and metric not in numbers):
                 continue
             if metric not in numbers and cell.source != METRICS:
                 raise RunError(
@@ -195,6 +196,7 @@ def conclusion(frame: pd.DataFrame) -> str:
     sentences = opening(frame)
     if frame["profile"].iloc[0] == "smoke":
         return " ".join(sentences)
+    least = statistics.MIN_SEEDS
     claims = frame[frame["paper_delta"].notna() & (frame["paper_delta"] != 0)]
     for method, rows in claims.groupby("method", sort=False):
         counts = rows["verdict"].value_counts()
@@ -203,7 +205,8 @@ def conclusion(frame: pd.DataFrame) -> str:
         listed = ", ".join(f"{counts[name]} {name}" for name in verdicts if name in counts)
         noun = "difference" if len(rows) == 1 else "differences"
         sentence = f"{naming.method_name(method)}: of {len(rows)} published {noun} to the reference, {listed}"
-        measured = rows[rows["baseline_delta"].notna()]
+        # One measure only, and no number of too few seeds.
+        measured = rows[(rows["metric"] == frame["metric"].iloc[0]) & rows["ci_low"].notna() & (rows["n"] >= least)]
         if len(measured):
             ours, theirs = np.mean(measured["baseline_delta"]), np.mean(measured["paper_delta"])
             what = measure(rows["metric"].iloc[0])

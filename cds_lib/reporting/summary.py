@@ -27,12 +27,12 @@ HEADINGS = (
 )
 
 
-def write(frame: pd.DataFrame, results: Path) -> dict[str, Path]:
-    """Write RESULTS/tables/summary.csv, .md and .tex from the frame of `verdicts.tidy`."""
+def write(frame: pd.DataFrame, results: Path, controls: list[str]) -> dict[str, Path]:
+    """Write RESULTS/tables/summary.csv, .md and .tex from the frame of `verdicts.tidy` and `control.sentences`."""
     base = Path(results) / "tables" / SUMMARY
     texts = {
         "csv": frame.to_csv(index=False, lineterminator="\n"),
-        "md": markdown(frame),
+        "md": markdown(frame, controls),
         "tex": latex(frame),
     }
     paths = {suffix: base.with_suffix(f".{suffix}") for suffix in texts}
@@ -81,8 +81,8 @@ def tested_markdown(frame: pd.DataFrame, limit: int | None = None) -> str:
     rows = wording.tested(frame)
     if not len(rows):
         return ""
-    shown = ("claim", "where", "published", "this study [95 % CI]", "paired seeds", "verdict")
-    lines = [list(shown), ["---"] * 2 + ["---:"] * 3 + ["---"]]
+    shown = [heading for heading in HEADINGS if heading != "why"]
+    lines = [shown, ["---"] * 2 + ["---:"] * 5 + ["---"]]
     lines += [[cells(row)[heading] for heading in shown] for _, row in rows.head(limit).iterrows()]
     more = f"\n\nAnd {len(rows) - limit} more." if limit is not None and len(rows) > limit else ""
     return _pipe_table(lines) + more
@@ -107,12 +107,12 @@ def _pipe_table(lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
 
 
-def markdown(frame: pd.DataFrame) -> str:
-    """The conclusion, the counts, and every claim, table by table."""
+def markdown(frame: pd.DataFrame, controls: list[str]) -> str:
+    """The conclusion, the control, the counts, and every claim, table by table."""
     parts = [
         f"# {TABLES[SUMMARY].title}",
         profiles.describe(frame["profile"].iloc[0]),
-        _bullets(wording.conclusion(frame)),
+        _bullets([*wording.conclusion(frame), *controls]),
         tested_markdown(frame),
         counts_markdown(frame),
     ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from IPython.display import HTML, SVG
 
-from cds_lib.reporting import figures, summary, verdicts, views, wording
+from cds_lib.reporting import control, figures, summary, verdicts, views, wording
 
 if TYPE_CHECKING:
     from cds_lib.session import Session
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def frame(study: Session) -> pd.DataFrame:
     """Every claim; written to RESULTS/tables/summary.csv, .md and .tex."""
     found = verdicts.tidy(study.profile, study.seeds, study.store)
-    summary.write(found, study.store.root)
+    summary.write(found, study.store.root, control.sentences(study.profile, study.seeds, study.store))
     return found
 
 

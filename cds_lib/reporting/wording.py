@@ -17,7 +17,8 @@ from cds_lib.study.tables import TABLES
 VERDICTS = (REPRODUCED, CONFIRMED, CONTRADICTED, INCONCLUSIVE, NOT_RUN, SMOKE)
 SIGNS = {REPRODUCED: "✔", CONFIRMED: "↗", CONTRADICTED: "✘", INCONCLUSIVE: "?", NOT_RUN: "○", SMOKE: "~"}
 MEANINGS = {
-    REPRODUCED: "the published protocol gives a difference of the published sign, as large as published or larger",
+    REPRODUCED: "under the published protocol the 95 % interval excludes 0 on the published side and reaches the "
+    "published difference or lies beyond it",
     CONFIRMED: "the 95 % interval of our difference excludes 0, on the published side",
     CONTRADICTED: "the 95 % interval of our difference excludes 0, on the other side",
     INCONCLUSIVE: f"the interval contains 0, or there are fewer than {statistics.MIN_SEEDS} seeds",
@@ -150,6 +151,12 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
             f"of the {len(signs)} with a difference, {int((signs > 0).sum())} have the published sign, which proves "
             "nothing."
         )
+    alone = int((frame["n_planned"] < statistics.MIN_SEEDS).sum())
+    if alone:
+        found.append(
+            f"{counted(alone, 'claim')} can get no verdict with the seeds that are planned, fewer than "
+            f"{statistics.MIN_SEEDS}: these runs show that the methods train. `--seeds 0,1,2` asks for more."
+        )
     partial = int(frame["why"].str.contains(f"; {_PARTIAL}")[frame["n_pairs"] > 0].sum())
     if partial:
         found.append(f"Of the tested claims, {partial} rest on {_PARTIAL} the images of their data set.")
@@ -197,7 +204,8 @@ def notes(frame: pd.DataFrame) -> list[str]:
         "rests on the t interval and its assumption of normal differences alone.",
         "p is the sign-flip test of one claim. Holm's p covers, together, the claims of one kind in one table that "
         "have a p value. Verdicts and intervals are those of one claim at a time: of many true nulls about one in "
-        "twenty intervals would exclude 0.",
+        "twenty intervals would exclude 0. They cover chance between seeds, not the choice of the test images, which "
+        "all runs share, nor that of the protocol.",
         "Table 3 is run with and without the max-pool, since it is not known which network was published: each of its "
         "published differences is tested twice. A published difference of exactly 0 is no claim.",
     ]

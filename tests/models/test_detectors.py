@@ -90,6 +90,32 @@ def test_at_full_size_it_is_torchvisions_detector(name):
     assert (ours.transform.min_size, ours.transform.max_size) == ((800,), 1333)
 
 
+def pooled_level(detector, side, image):
+    """The level (1 is the finest) that a box of this side is pooled from, in a square image of side `image`."""
+    names = detector.roi_heads.box_roi_pool.featmap_names
+    maps = {
+        name: torch.full((1, 1, image // 2 ** (k + 2), image // 2 ** (k + 2)), k + 1.0) for k, name in enumerate(names)
+    }
+    box = torch.tensor([[8.0, 8.0, 8.0 + side, 8.0 + side]])
+    return detector.roi_heads.box_roi_pool(maps, [box], [(image, image)]).mean().item()
+
+
+def test_boxes_are_pooled_from_the_level_of_their_size():
+    """As torchvision's own detector does at full size; the miniature in proportion. The maps are those that the FPN
+    makes, all of them but the one that only anchors use."""
+    theirs = REFERENCE["faster_rcnn"](weights=None, weights_backbone=None, num_classes=3)
+    full, small = (
+        create_detector("faster_rcnn", create_backbone("resnet18", 2, stem="imagenet", width=0.125), 2, min_size=size)
+        for size in (800, 160)
+    )
+    sides = (40, 100, 150, 250, 400, 600, 780)
+    levels = [pooled_level(full, side, 800) for side in sides]
+    assert levels == [pooled_level(theirs, side, 800) for side in sides] == [1, 1, 2, 3, 3, 4, 4]
+    assert [pooled_level(small, side / 5, 160) for side in sides] == levels
+    maps = full.backbone(torch.zeros(1, 3, 64, 64))
+    assert full.roi_heads.box_roi_pool.featmap_names == list(maps)[:-1]
+
+
 def test_miniatures_have_anchors_in_proportion():
     full, half = (
         create_detector("faster_rcnn", create_backbone("resnet18", 2, stem="imagenet", width=0.125), 2, min_size=size)

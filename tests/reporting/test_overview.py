@@ -73,7 +73,7 @@ SECTIONS = ["What it is", "Verdicts", "Tables", "Reports", "State of the runs"]
 
 def test_sections_come_in_the_order_of_reading_and_no_heading_level_is_skipped(results):
     fill(results)
-    summary.write(verdicts.tidy("mini", SEEDS, Store(results)), results)
+    summary.write(verdicts.tidy("mini", SEEDS, Store(results)), results, [])
     (results / "figures").mkdir()
     (results / "figures" / "x.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     soup = index(results)
@@ -91,7 +91,7 @@ def test_sections_come_in_the_order_of_reading_and_no_heading_level_is_skipped(r
 def test_the_verdicts_of_the_index_are_those_of_the_summary(results):
     fill(results)
     frame = verdicts.tidy("mini", SEEDS, Store(results))
-    summary.write(frame, results)
+    summary.write(frame, results, [])
     soup = index(results)
     section = soup.find(id="verdicts").find_next("ul")
     assert section.li.get_text() == f"Of {len(frame)} published claims, 1 inconclusive, {len(frame) - 1} not run."
@@ -108,7 +108,7 @@ def test_the_verdicts_of_the_index_are_those_of_the_summary(results):
 @pytest.mark.parametrize("missing", ["tables", "figures", "notebooks", "html", "summary", "runs"])
 def test_any_part_may_be_missing(results, missing):
     fill(results)
-    summary.write(verdicts.tidy("mini", SEEDS, Store(results)), results)
+    summary.write(verdicts.tidy("mini", SEEDS, Store(results)), results, [])
     notebook(results, TABLE.name, "Table 1")
     render.render_notebooks(results, [TABLE.name])
     if missing == "summary":

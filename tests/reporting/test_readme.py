@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from cds_lib import cli
-from cds_lib.reporting import control, readme, verdicts
+from cds_lib.reporting import control, readme, report, verdicts
 from cds_lib.study.store import Store
+from cds_lib.study.tables import SUMMARY, TABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 MINI = ROOT / "results" / "mini"
@@ -30,6 +31,14 @@ def test_the_readme_shows_the_verdicts_of_the_committed_runs(frame):
 def test_the_files_it_leads_to_are_those_of_the_committed_runs(frame):
     assert verdicts.read(MINI)["verdict"].tolist() == frame["verdict"].tolist(), STALE
     assert (MINI / "figures" / "summary_differences.svg").exists(), STALE
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if name != SUMMARY])
+def test_the_committed_tables_are_those_of_the_committed_runs(name):
+    written, found = report.read_table(name, MINI), report.tidy(TABLES[name], "mini", None, Store(MINI))
+    columns = ["dataset", "model", "method", "setting", "metric", "n", "n_planned", "runs", "verdict"]
+    stale = "results/mini is stale: python -m cds_lib report --profile mini"
+    assert written[columns].fillna("").to_numpy().tolist() == found[columns].fillna("").to_numpy().tolist(), stale
 
 
 def test_only_the_block_changes_and_a_second_time_nothing(tmp_path, capsys):

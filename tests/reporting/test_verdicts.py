@@ -314,17 +314,17 @@ def test_the_conclusion_says_what_was_confirmed_and_what_not(store):
 
 def test_tested_claims_are_named_decided_ones_first(store):
     frame = decided(store)
-    where, seeds = "CIFAR-100, ResNet-18, from scratch, top-1", "3 of 6"
+    where, seeds = "CIFAR-100, ResNet-18, from scratch, top-1", ("3 of 6", "0.250", "0.750")
     lines = [line.strip("| ").split(" | ") for line in summary.tested_markdown(frame).splitlines()]
     assert lines[2] == [
         "DSN beats the baseline",
         where,
         "+0.85",
         "+1.00 [+0.75, +1.25]",
-        seeds,
+        *seeds,
         "↗ direction confirmed",
     ]
-    assert lines[3] == ["CDS beats the baseline", where, "+3.39", "−2.00 [−2.25, −1.75]", seeds, "✘ contradicted"]
+    assert lines[3] == ["CDS beats the baseline", where, "+3.39", "−2.00 [−2.25, −1.75]", *seeds, "✘ contradicted"]
     verdicts_shown = [line[-1].split(" ", 1)[1] for line in lines[2:]]
     order = ["direction confirmed", "contradicted", "inconclusive"]
     assert verdicts_shown == sorted(verdicts_shown, key=order.index)
@@ -390,13 +390,15 @@ def test_a_smoke_summary_judges_nothing(store):
 
 def test_files_round_trip_and_hold_every_claim(store, tmp_path):
     frame = decided(store)
-    paths = summary.write(frame, tmp_path)
+    paths = summary.write(frame, tmp_path, ["A control."])
     pd.testing.assert_frame_equal(verdicts.read(tmp_path), frame, check_exact=True)
     before = {kind: path.read_bytes() for kind, path in paths.items()}
     assert {
-        k: p.read_bytes() for k, p in summary.write(verdicts.tidy("mini", SEEDS, store), tmp_path).items()
+        k: p.read_bytes()
+        for k, p in summary.write(verdicts.tidy("mini", SEEDS, store), tmp_path, ["A control."]).items()
     } == before
     markdown, latex = before["md"].decode(), before["tex"].decode()
+    assert "\n- A control.\n" in markdown
     table_lines = [line for line in markdown.split("\n## ", 1)[1].splitlines() if line.startswith("| ")]
     groups = len(list(summary.groups(frame)))
     assert len(table_lines) == len(frame) + 2 * groups
