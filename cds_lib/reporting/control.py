@@ -49,7 +49,8 @@ _FORMS = (
     ),
     (
         "cds_two_ce_views_weight_tenth",
-        "That with a tenth of the contrastive weight has {mean}; against the same control: {difference}",
+        "That with a tenth of the contrastive weight, the second of two tried, has {mean}; against the same control: "
+        "{difference}",
         _CONTRASTIVE,
     ),
 )
