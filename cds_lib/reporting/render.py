@@ -242,7 +242,8 @@ def _verdicts(results: Path, profile: str) -> dict | None:
     first, *others = wording.conclusion(frame)
     return {
         "conclusion": [first, *control.sentences(profile, None, Store(results)), *others],
-        "html": Markup(summary.tested_html(frame) + summary.counts_html(frame, link)),
+        "tested": Markup(summary.tested_html(frame)),
+        "counts": Markup(summary.counts_html(frame, link)),
         "link": link,
     }
 

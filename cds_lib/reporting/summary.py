@@ -201,12 +201,12 @@ def counts_html(frame: pd.DataFrame, link: str | None = "") -> str:
 
 
 def tested_html(frame: pd.DataFrame) -> str:
-    """The claims that have seeds enough for a verdict, with its reason; folded if they are many, "" without any."""
+    """The claims that have seeds enough for a verdict, without its reason; folded if they are many, "" without any."""
     rows = wording.tested(frame)
     if not len(rows):
         return ""
     name = f"{wording.counted(len(rows), 'claim')} with at least {statistics.MIN_SEEDS} paired seeds"
-    table = _claims_table(name, rows)
+    table = _claims_table(name, rows, with_why=False)
     if len(rows) > TESTED:
         return f'<details class="claims"><summary>{escape(name)}</summary>{table}</details>'
     return f'<figure class="table claims">{table}</figure>'
@@ -219,7 +219,7 @@ def claims_html(frame: pd.DataFrame) -> str:
 
 def _group_html(table_name: str, kind: str, rows: pd.DataFrame) -> str:
     name = f"{title(table_name)}, {wording.KINDS[kind]}"
-    table = _claims_table(name, rows, "unseen")
+    table = _claims_table(name, rows, with_why=True)
     return (
         f'<details class="claims" id="{anchor(table_name, kind)}"{" open" if rows["n_pairs"].any() else ""}>'
         f"<summary>{escape(name)}: {escape(wording.in_words(rows))}</summary>{table}"
@@ -227,24 +227,26 @@ def _group_html(table_name: str, kind: str, rows: pd.DataFrame) -> str:
     )
 
 
-def _claims_table(name: str, rows: pd.DataFrame, caption: str = "") -> str:
-    """A row a claim. `caption`: the class of the caption, which says the name."""
-    headings = ("claim", *HEADINGS[2:5], "p (Holm's p)", "verdict and why")
+def _claims_table(name: str, rows: pd.DataFrame, with_why: bool) -> str:
+    """A row a claim. With the reasons it stands below a heading that says its name, else the caption does."""
+    headings = ("claim", *HEADINGS[2:5], "p (Holm's p)", "verdict and why" if with_why else "verdict")
     head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
-    body = "".join(_claim_html(row) for _, row in rows.iterrows())
-    said = f'<caption class="{caption}">{escape(name)}</caption>'
+    body = "".join(_claim_html(row, with_why) for _, row in rows.iterrows())
+    said = f"<caption{' class=unseen' if with_why else ''}>{escape(name)}</caption>"
     return formats.scrolling(f"<table>{said}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", name)
 
 
-def _claim_html(row: pd.Series) -> str:
+def _claim_html(row: pd.Series, with_why: bool) -> str:
     """A row of the page: the place below the claim, both p values in one cell, the reason below the verdict."""
     claim, where, published, ours, seeds, p_value, p_holm, verdict, why = (escape(t) for t in cells(row).values())
     both = p_value if pd.isna(row["p_value"]) else f"{p_value} ({p_holm})"
     numbers = "".join(f'<td class="number">{text}</td>' for text in (published, ours, seeds, both))
     missing = "" if row["n_pairs"] else ' class="missing"'
+    below = f'<span class="below">{why}</span>' if with_why else ""
+    where = ", ".join(f'<span class="keep">{part}</span>' for part in where.split(", "))
     return (
         f'<tr{missing}><th scope="row">{claim}<span class="below">{where}</span></th>{numbers}'
-        f'<td><span class="{_class(row["verdict"])}">{verdict}</span><span class="below">{why}</span></td></tr>'
+        f'<td><span class="{_class(row["verdict"])}">{verdict}</span>{below}</td></tr>'
     )
 
 

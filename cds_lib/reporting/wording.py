@@ -155,7 +155,7 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
     if alone:
         found.append(
             f"{counted(alone, 'claim')} can get no verdict with the seeds that are planned, fewer than "
-            f"{statistics.MIN_SEEDS}: these runs show that the methods train. `--seeds 0,1,2` asks for more."
+            f"{statistics.MIN_SEEDS}: these runs show that the methods train. More are had with --seeds 0,1,2."
         )
     partial = int(frame["why"].str.contains(f"; {_PARTIAL}")[frame["n_pairs"] > 0].sum())
     if partial:
