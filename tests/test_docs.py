@@ -14,7 +14,7 @@ from cds_lib.commands import dry_run
 from cds_lib.data import augment, registry, views
 from cds_lib.engines import runner
 from cds_lib.losses import supcon_loss
-from cds_lib.methods import ContrastiveDeepSupervision, DeeplySupervisedNet
+from cds_lib.methods import ContrastiveDeepSupervision, DeeplySupervisedNet, DistilledCDS
 from cds_lib.models import create_backbone, projection_heads
 from cds_lib.study import ablations, costs, profiles, settings
 from cds_lib.study.store import Store
@@ -88,7 +88,14 @@ def test_the_defaults_of_the_method():
     said = f"in `mini` {mini['weight']:g} for `cds` on CIFAR, {untuned} for `cds_simclr`, `cds_kd` and off CIFAR"
     assert f"{paper['weight']:g} a stage (`paper`, `smoke`); {said}; {untuned} in the first" in ours("D6")
     assert "`cds` and `cds_simclr` are two methods" in ours("D17")
-    assert ours("D7").startswith(f"{paper['temperature']:g}.")
+    distilled = {
+        set_: settings.distilled("paper", set_, "resnet18", "cds_kd", 0).options for set_ in ("cifar100", "imagenet")
+    }
+    assert f"Distilled CDS on ImageNet: {distilled['imagenet']['weight']:g} as released" in ours("D6")
+    softened = [options.get("temperature", default(DistilledCDS, "temperature")) for options in distilled.values()]
+    assert ours("D7").startswith(
+        f"{paper['temperature']:g}. Distilled CDS: {softened[0]:g} on CIFAR, {softened[1]:g} on ImageNet"
+    )
     assert smoke == paper and mini == {**paper, "weight": mini["weight"]}
     assert elsewhere == first_notebook == {**paper, "weight": elsewhere["weight"]}
     assert spec("paper", "cds_simclr").options == paper
