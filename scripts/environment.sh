@@ -135,11 +135,22 @@ take_lock() {  # one process makes .venv, others wait; flock where there is one 
         flock -n 9 || { say "Another process is making .venv: waiting for it."; flock 9; }
         return 0
     fi
-    local told='' holder
+    local told='' holder nameless=0
     until mkdir "$cds_venv/making.d" 2>/dev/null; do
         holder=$(cat "$cds_venv/making.d/pid" 2>/dev/null || true)
-        if [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null; then
-            rm -rf "$cds_venv/making.d"  # its maker was killed
+        if [ -n "$holder" ]; then
+            # Its maker was killed. What is taken away may be a newer lock by now: then it is put back.
+            if ! kill -0 "$holder" 2>/dev/null && mv "$cds_venv/making.d" "$cds_venv/making.$$" 2>/dev/null; then
+                if [ "$(cat "$cds_venv/making.$$/pid" 2>/dev/null)" = "$holder" ]; then
+                    rm -rf "$cds_venv/making.$$"
+                else
+                    mv "$cds_venv/making.$$" "$cds_venv/making.d"
+                fi
+                continue
+            fi
+        elif [ $((nameless += 1)) -gt 10 ]; then
+            rmdir "$cds_venv/making.d" 2>/dev/null || true  # killed before it wrote who it is
+            nameless=0
             continue
         fi
         [ -n "$told" ] || say "Another process is making .venv: waiting for it."
@@ -147,6 +158,7 @@ take_lock() {  # one process makes .venv, others wait; flock where there is one 
         sleep 1
     done
     echo "$$" >"$cds_venv/making.d/pid"
+    cds_exit_trap=$(trap -p EXIT)  # of the script that sources this
     trap 'rm -rf "$cds_venv/making.d"' EXIT
 }
 
@@ -156,5 +168,6 @@ release_lock() {
     else
         rm -rf "$cds_venv/making.d"
         trap - EXIT
+        eval "$cds_exit_trap"
     fi
 }

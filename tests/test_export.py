@@ -73,16 +73,16 @@ def finished(store, spec, classes, weights=True):
 
 
 @pytest.mark.parametrize(
-    ("profile", "dataset", "model", "loader"),
+    ("profile", "dataset", "model", "classes", "loader"),
     [
-        ("mini", "cifar100", "resnet18", "create_backbone"),  # a stem and a width that timm does not have
-        ("paper", "imagenet", "resnet18", "timm.create_model"),
+        ("mini", "cifar100", "resnet18", 100, "create_backbone"),  # a stem and a width that timm does not have
+        ("paper", "imagenet", "resnet18", 1000, "timm.create_model"),
+        ("mini", "imagenet", "preactresnet18", 50, "create_backbone"),  # an imported part of the set
     ],
 )
-def test_the_lines_that_the_command_prints_load_the_run(tmp_path, capsys, profile, dataset, model, loader):
+def test_the_lines_that_the_command_prints_load_the_run(tmp_path, capsys, profile, dataset, model, classes, loader):
     store, out = Store(tmp_path / "results"), tmp_path / "it's.pt"
     spec = settings.supervised(profile, dataset, model, "cds", 0)
-    classes = {"cifar100": 100, "imagenet": 1000}[dataset]
     method = finished(store, spec, classes)
     assert main(["export", spec.id, str(out), "--profile", profile, "--results", str(store.root)]) == 0
     said = capsys.readouterr().out
@@ -102,9 +102,20 @@ def test_the_network_names_of_timm(tmp_path):
     from cds_lib.commands.export import loading
 
     spec = settings.supervised("paper", "imagenet", "preactresnet18", "baseline", 0)
-    assert '"resnetv2_18", num_classes=1000' in loading(spec, "x.pt")[1]
+    assert '"resnetv2_18", num_classes=1000' in loading(spec, 1000, "x.pt")[1]
     without_pool = settings.supervised("paper", "imagenet", "resnet18", "cds", 0, settings.NO_MAX_POOL)
-    assert 'stem="imagenet_no_max_pool", width=1)' in loading(without_pool, "x.pt")[2]
+    assert 'stem="imagenet_no_max_pool", width=1)' in loading(without_pool, 1000, "x.pt")[2]
+
+
+def test_the_weights_of_another_run_are_not_exported(tmp_path, capsys):
+    store, out = Store(tmp_path / "results"), tmp_path / "network.pt"
+    ours, other = (settings.supervised("mini", "cifar100", "resnet18", "baseline", seed) for seed in (0, 1))
+    finished(store, ours, 100)
+    finished(store, other, 100)
+    store.model(ours.id).write_bytes(store.model(other.id).read_bytes())
+    assert main(["export", ours.id, str(out), "--results", str(store.root)]) == 1
+    assert f"does not hold the weights of run {ours.id}" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_runs_that_cannot_be_exported_are_one_sentence(tmp_path, capsys):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from cds_lib.data import registry
 from cds_lib.errors import UsageError
 from cds_lib.study import profiles
 from cds_lib.study.places import results_dir
@@ -37,25 +36,24 @@ def export(options: argparse.Namespace) -> int:
     store = Store(results_dir(options.profile, options.results))
     spec = _finished_classifier(options.run, store)
 
-    import torch  # slow
-
+    from cds_lib.engines.setup import trained_weights  # slow
     from cds_lib.export import write_weights
-    from cds_lib.training import checkpoint
 
-    trained = checkpoint.load(store.model(spec.id), torch.device("cpu"))["method"]
     prefix = "backbone."
-    write_weights({name.removeprefix(prefix): v for name, v in trained.items() if name.startswith(prefix)}, options.out)
+    weights = {k.removeprefix(prefix): v for k, v in trained_weights(spec, store).items() if k.startswith(prefix)}
+    write_weights(weights, options.out)
+    classes = len(next(reversed(weights.values())))  # of the classifier's bias: of a subset there are fewer than usual
     print(f"Written: {options.out}, the network of run {spec.id} ({spec.label}).\nTo load it:\n")
-    print("\n".join(f"    {line}" for line in loading(spec, options.out)))
+    print("\n".join(f"    {line}" for line in loading(spec, classes, options.out)))
     print(f"\n{_images(spec)}")
     if spec.method in _UNTRAINED_CLASSIFIER:
         print(f"The run is a pre-training ({spec.method}): the classifier was never trained.")
     return 0
 
 
-def loading(spec: RunSpec, path: str) -> list[str]:
-    """The lines of Python that load the exported network of a run."""
-    classes, budget = registry.entry(spec.dataset).classes, spec.budget
+def loading(spec: RunSpec, classes: int, path: str) -> list[str]:
+    """The lines of Python that load the exported network of a run, which tells so many classes apart."""
+    budget = spec.budget
     if budget.stem == "imagenet" and budget.width == 1:  # timm's own network
         name = _TIMM_NAMES.get(spec.model, spec.model)
         return [

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cds_lib.data.augment import apply_view1, apply_view2, draw_view1, draw_view2, normalise
 from cds_lib.data.share import WHOLE, Share
-from cds_lib.data.views import AUGMENTATIONS, statistics
+from cds_lib.data.views import AUGMENTATIONS, chosen, statistics
 from cds_lib.errors import UsageError
 
 ORDER, VIEW1, VIEW2 = range(3)  # the random streams of an epoch
@@ -95,7 +95,7 @@ class Batches:
             index = order[start : min(start + self.batch_size, self.used)]
             own = self.share.of(len(index))
             part = slice(start + own.start, start + own.stop)
-            images = _chosen(self.images, index[own])
+            images = chosen(self.images, index[own])
             views = tuple(self._apply(view, images, part_of(params, part)) for view, params in enumerate(draws))
             yield views, self.labels.index_select(0, index[own]), index
 
@@ -110,13 +110,6 @@ class Batches:
         if self.augmentation != "cifar":
             return AUGMENTATIONS[self.augmentation][view].apply(images, params, self.size)
         return (apply_view1, apply_view2)[view](images, params, *statistics("cifar"))
-
-
-def _chosen(images: Tensor, index: Tensor) -> Tensor:
-    """images[index] in the same memory format; a plain index_select would give channels_last images planes."""
-    if images.is_contiguous():
-        return images.index_select(0, index)
-    return images.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
 
 
 def epoch_generator(seed: int, epoch: int, stream: int, device: torch.device | str) -> torch.Generator:

@@ -71,7 +71,7 @@ def fingerprint(listing: Listing) -> str:
             except OSError:
                 missing.append(name)
                 continue
-            digest.update(f"{split} {name} {size} {label}\n".encode())
+            digest.update(os.fsencode(f"{split} {name} {size} {label}\n"))  # a name need not be valid UTF-8
     if missing:
         total = len(listing.train) + len(listing.test)
         raise UsageError(

@@ -120,7 +120,7 @@ def _ilsvrc(folder: Path) -> Listing:
         return tuple(
             (f"{part}/{name}/{file.name}", label)
             for label, name in enumerate(names)
-            for file in sorted((folder / part / name).iterdir())
+            for file in sorted((folder / part / name).glob("*.JPEG"))
         )
 
     return Listing(folder, split("train"), split("val"), names)

@@ -25,7 +25,10 @@ from cds_lib.data.image_files import read_rgb
 from cds_lib.data.share import WHOLE, Share
 from cds_lib.data.views import AUGMENTATIONS, View, autoaugment, draw_geometry, statistics
 from cds_lib.errors import RunError, UsageError
+from cds_lib.processes import die_with_the_parent
 
+# Of a loader with worker processes: they are not forked, and end with a training that is killed.
+WORKERS = {"multiprocessing_context": "forkserver", "worker_init_fn": die_with_the_parent}
 _NAME = f"{RunError.__module__}.{RunError.__qualname__}"
 STORED = 8 / 7  # the short side an image is resized to, of the side of a plain crop: 256 of 224
 
@@ -168,7 +171,7 @@ def one_sentence(load: Callable[..., Iterator]) -> Callable[..., Iterator]:
 def _load(
     dataset: Dataset, batches: list[list[int]], device: torch.device, workers: int
 ) -> Iterator[list[Tensor]]:
-    more: dict[str, Any] = {"multiprocessing_context": "forkserver", "prefetch_factor": 2} if workers else {}
+    more: dict[str, Any] = {"prefetch_factor": 2, **WORKERS} if workers else {}
     yield from DataLoader(
         dataset,
         batch_sampler=batches,

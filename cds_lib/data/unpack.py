@@ -65,15 +65,24 @@ def _extract(path: Path, into: Path) -> None:
             archive.extractall(into)
     else:
         with tarfile.open(path) as archive:
-            archive.extractall(into, filter=_plain)
+            for member in archive:
+                _extract_member(archive, member, into)
 
 
-def _plain(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
-    """Files and folders inside of `folder` alone: no links, no devices. Their permissions are those of the user's own
-    new files, whatever the archive says."""
-    if not (member.isfile() or member.isdir()):
+def _extract_member(archive: tarfile.TarFile, member: tarfile.TarInfo, into: Path) -> None:
+    """Files and folders inside of `into` alone: no links, no devices. Their permissions are those of the user's own new
+    files, whatever the archive says. (tarfile's own filters for this are not in every Python 3.11.)"""
+    target = into / member.name
+    if not target.resolve().is_relative_to(into.resolve()):
+        raise tarfile.TarError(f"{member.name!r} would leave the folder")
+    if member.isdir():
+        target.mkdir(parents=True, exist_ok=True)
+    elif member.isfile():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with archive.extractfile(member) as source, open(target, "wb") as copy:
+            shutil.copyfileobj(source, copy)
+    else:
         raise tarfile.TarError(f"{member.name!r} is neither a file nor a folder")
-    return tarfile.data_filter(member, folder).replace(mode=None, deep=False)
 
 
 def _into_class_folders(folder: Path) -> None:

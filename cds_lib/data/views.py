@@ -90,7 +90,7 @@ class View:
         if not self.colour:
             return normalise_(crops.float(), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
         arrangement = arrange(colour)
-        x = crops.index_select(0, arrangement.rows).to(torch.float32, memory_format=torch.contiguous_format)
+        x = chosen(crops, arrangement.rows).to(torch.float32, memory_format=torch.contiguous_format)
         return normalise_(apply_colour(x, colour, arrangement), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 
 
@@ -101,6 +101,13 @@ AUGMENTATIONS: dict[str, tuple[View, View]] = {
     "imagenet_autoaugment": (View(0.08, autoaugment=True), View(0.2, colour=True)),
     "contrastive_autoaugment": (View(0.2, autoaugment=True), View(0.2, autoaugment=True)),
 }
+
+
+def chosen(images: Tensor, index: Tensor) -> Tensor:
+    """images[index] in the same memory format; a plain index_select would give channels_last images planes."""
+    if images.is_contiguous():
+        return images.index_select(0, index)
+    return images.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
 
 
 def statistics(augmentation: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -37,7 +38,8 @@ def execute(
 ) -> dict[str, float]:
     """Train the run, or finish it if it was interrupted, and return its metrics.
 
-    A finished run whose weights are there is only read. Of several processes that train it together, each calls this;
+    A finished run whose weights are there is only read. One without them is trained again, and its records stay as they
+    are until the new ones are complete. Of several processes that train it together, each calls this;
     the first one alone writes. `cds_lib.engines.launch` starts them.
 
     Args:
@@ -53,12 +55,14 @@ def execute(
     run_dir = store.run_dir(spec.id)
     if store.is_done(spec.id) and store.model(spec.id).exists():
         return store.metrics(spec.id)
+    # While metrics.json of an earlier training is there, so is the history that belongs to it.
+    history = run_dir / ("history.part.csv" if store.is_done(spec.id) else "history.csv")
     group = group or Group()
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def write_history(rows: list[dict[str, float]]) -> None:
         if group.first:
-            write_text(run_dir / "history.csv", pd.DataFrame(rows).to_csv(index=False))
+            write_text(history, pd.DataFrame(rows).to_csv(index=False))
 
     with _held(spec, store) if group.first else _translated():
         setup = prepare(spec, store, data_root, target, workers, group)
@@ -83,6 +87,7 @@ def execute(
                 stale.unlink()
             checkpoint.save(store.model(spec.id), {"method": setup.method.state_dict(), "spec": spec.canonical})
             store.write_status(spec.id, state="done", finished=_now())
+            os.replace(history, run_dir / "history.csv")
             write_json(run_dir / "metrics.json", metrics)  # last: from here on the run is finished
             store.checkpoint(spec.id).unlink(missing_ok=True)
     return metrics

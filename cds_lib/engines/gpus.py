@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 
 from cds_lib.errors import UsageError
@@ -15,7 +16,10 @@ def visible() -> list[str]:
     import torch
 
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return chosen.split(",") if chosen else [str(i) for i in range(torch.cuda.device_count())]
+    if not chosen:
+        return [str(i) for i in range(torch.cuda.device_count())]
+    # What CUDA does: a name that is none, such as -1, ends the list.
+    return list(itertools.takewhile(lambda name: name.strip() != "-1", chosen.split(",")))
 
 
 def check(processes: int) -> int:

@@ -192,11 +192,11 @@ def build_method(spec: RunSpec, classes: int, store: Store) -> nn.Module:
 def load_trained(spec: RunSpec, classes: int, store: Store) -> nn.Module:
     """The method of a finished run with its final weights; RunError if they are damaged."""
     method = build_method(spec, classes, store)
-    method.load_state_dict(_weights(spec, store))
+    method.load_state_dict(trained_weights(spec, store))
     return method
 
 
-def _weights(spec: RunSpec, store: Store) -> dict[str, torch.Tensor]:
+def trained_weights(spec: RunSpec, store: Store) -> dict[str, torch.Tensor]:
     """What the run has learned; RunError if the file is damaged or holds the weights of another run."""
     path = store.model(spec.id)
     state = checkpoint.load(path, torch.device("cpu"))
@@ -207,7 +207,7 @@ def _weights(spec: RunSpec, store: Store) -> dict[str, torch.Tensor]:
 
 def _load_backbone(backbone: nn.Module, spec: RunSpec, store: Store) -> None:
     """The weights of a finished run, all but those of the classifier, which belongs to that run's classes."""
-    trained = {name.removeprefix("backbone."): value for name, value in _weights(spec, store).items()}
+    trained = {name.removeprefix("backbone."): value for name, value in trained_weights(spec, store).items()}
     wanted = _without_classifier(backbone)
     backbone.load_state_dict({**backbone.state_dict(), **{name: trained[name] for name in wanted}})
 

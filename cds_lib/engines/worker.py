@@ -6,10 +6,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable
-from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ import torch
 
 from cds_lib.engines.launch import train
 from cds_lib.errors import RunError, UsageError
+from cds_lib.processes import die_with_the_parent
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
@@ -79,18 +78,6 @@ def work(
         news.send(("failed", str(error)))
     except OSError as error:
         news.send(("failed", f"The run's folder cannot be used ({error}): free space or make it writable."))
-
-
-def die_with_the_parent() -> None:
-    """A parent that is killed must not leave trainings behind that nobody waits for."""
-    parent = parent_process()
-    if parent is not None:
-
-        def watch() -> None:
-            connection.wait([parent.sentinel])
-            os._exit(1)
-
-        threading.Thread(target=watch, daemon=True).start()
 
 
 def send_output_to(path: Path) -> None:

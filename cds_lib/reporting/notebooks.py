@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -45,7 +46,8 @@ class NotebookResult:
 def execute(
     notebook: Path, output: Path, parameters: dict[str, Any], *, timeout: float | None = None
 ) -> NotebookResult:
-    """Run `notebook` and save it with its outputs as `output`, whether it succeeds or not.
+    """Run `notebook` and save it with its outputs as `output`, whether it succeeds or not; stopped by Ctrl-C, it leaves
+    `output` as it was.
 
     The kernel's working directory is the folder above the notebook's (the repository), so relative paths in parameters
     mean the same here and on the command line. Nothing is written beside the notebook.
@@ -147,6 +149,8 @@ def _in_own_process(
         except subprocess.TimeoutExpired:
             where = _last_cell_started(executed)
             return {"error": f"{where}not finished after {timeout:g} s", "kernel_did_not_start": False}
+    if process.returncode == -signal.SIGINT:  # Ctrl-C, which reaches the whole group: nothing is a result
+        raise KeyboardInterrupt
     try:
         return json.loads((job / "result.json").read_text())
     except (OSError, ValueError):

@@ -1,5 +1,12 @@
 """Images decoded as training goes: the same batches whoever decodes, Pillow's pixels, and damaged files by name."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -105,6 +112,55 @@ def test_several_processes_decode_their_own_images_to_the_pixels_of_one(files, w
         assert all(torch.equal(part[2], index) for part in own)
     if not workers:
         assert sorted(decoded) == sorted(files[i] for _, labels, _ in whole for i in labels.tolist())
+
+
+_TRAINING = """
+import multiprocessing, os, sys, time
+from cds_lib.data.stream import _load
+
+class Who:
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return os.getpid()
+
+def train():
+    import torch
+    print(next(_load(Who(), [[0], [1], [2], [3]], torch.device("cpu"), 1)).item(), os.getpid(), flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    child = multiprocessing.get_context("forkserver").Process(target=train)
+    child.start()
+    child.join()
+"""
+
+
+def test_the_workers_of_a_training_that_is_killed_end(tmp_path):
+    script = tmp_path / "training.py"
+    script.write_text(_TRAINING)
+    environment = os.environ | {"PYTHONPATH": str(Path(stream.__file__).parents[2])}
+    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        worker, trainer = map(int, process.stdout.readline().split())
+        os.kill(trainer, signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while _runs(worker) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not _runs(worker)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def _runs(pid):
+    try:
+        os.kill(pid, 0)
+        return True
+    except ProcessLookupError:
+        return False
 
 
 def test_a_part_without_images_is_evaluated_as_nothing():

@@ -1,5 +1,6 @@
 """Runs on the local engine: trained, failed, killed, resumed. The budgets are tiny, the processes are real."""
 
+import io
 import json
 import os
 import signal
@@ -10,8 +11,10 @@ from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from cds_lib.engines import execute as execution
 from cds_lib.engines import local_engine, runner
 from cds_lib.engines.progress import Progress
 from cds_lib.errors import UsageError
@@ -350,3 +353,30 @@ def test_a_teacher_without_weights_is_trained_again_only_when_a_student_needs_it
     assert results(store, teacher) == before
     store.model(teacher.id).unlink()
     assert plan().done == (teacher, student)
+
+
+def test_the_records_of_a_run_that_is_trained_again_stay_whole_until_the_new_ones_are(tmp_path, monkeypatch):
+    """Stopped after one of its two epochs it is still the finished run of before; given again, it goes on."""
+    store, spec = Store(tmp_path), tiny("baseline", epochs=2)
+    execution.execute(spec, store, tmp_path, device="cpu")
+    folder = store.run_dir(spec.id)
+    records = {name: (folder / name).read_bytes() for name in ("history.csv", "metrics.json")}
+    store.model(spec.id).unlink()
+    write = execution.write_text
+
+    def stop(path, text):
+        write(path, text)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(execution, "write_text", stop)
+        execution.execute(spec, store, tmp_path, device="cpu")
+    assert {name: (folder / name).read_bytes() for name in records} == records
+    assert len(store.history(spec.id)) == 2 and store.checkpoint(spec.id).exists()
+    assert store.status(spec.id)["state"] == "interrupted"
+    execution.execute(spec, store, tmp_path, device="cpu")
+    assert store.model(spec.id).exists() and not list(folder.glob("*.part*"))
+    assert (
+        store.history(spec.id)["train_loss"].tolist()
+        == pd.read_csv(io.BytesIO(records["history.csv"]))["train_loss"].tolist()
+    )

@@ -172,6 +172,13 @@ def test_a_run_that_another_command_trains_is_left_alone(tmp_path, monkeypatch):
         assert store.status(spec.id) == {"state": "running"}
 
 
+@pytest.mark.parametrize(("chosen", "names"), [("2,0", ["2", "0"]), ("-1", []), ("1,-1,2", ["1"])])
+def test_the_gpus_that_cuda_would_see(chosen, names, monkeypatch):
+    monkeypatch.setattr(gpus.glob, "glob", lambda pattern: ["/dev/nvidia0"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert gpus.visible() == names
+
+
 def test_gpus_are_shared_out_and_too_few_are_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(gpus, "visible", lambda: ["4", "5", "6", "7", "8"])
     assert [local_engine.default_jobs(n) for n in (1, 2, 3, 5)] == [5, 2, 1, 1]

@@ -78,6 +78,18 @@ def test_a_dying_kernel_is_a_result_and_its_cell_is_named(make, tmp_path):
     assert saved["c3"] == []
 
 
+def test_ctrl_c_leaves_the_notebook_of_before(make, tmp_path):
+    """A terminal sends it to the whole group: to the process of the notebook, here from its kernel, as well."""
+    path, output = (
+        make("stopped", "import os, signal, time\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(60)"),
+        tmp_path / "x.ipynb",
+    )
+    output.write_text("as it was")
+    with pytest.raises(KeyboardInterrupt):
+        notebooks.execute(path, output, {})
+    assert output.read_text() == "as it was"
+
+
 def test_a_notebook_that_hangs_is_stopped_and_saved(make, tmp_path):
     path = make("slow", "import time\ntime.sleep(600)")
     result = notebooks.execute(path, tmp_path / "slow.ipynb", {}, timeout=1)
