@@ -127,7 +127,8 @@ class Who:
 
 def train():
     import torch
-    print(next(_load(Who(), [[0], [1], [2], [3]], torch.device("cpu"), 1)).item(), os.getpid(), flush=True)
+    batches = _load(Who(), [[0], [1], [2], [3]], torch.device("cpu"), 1)
+    print(next(batches).item(), os.getpid(), flush=True)
     time.sleep(600)
 
 if __name__ == "__main__":
@@ -144,6 +145,7 @@ def test_the_workers_of_a_training_that_is_killed_end(tmp_path):
     process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment)
     try:
         worker, trainer = map(int, process.stdout.readline().split())
+        assert _runs(worker)
         os.kill(trainer, signal.SIGKILL)
         deadline = time.monotonic() + 30
         while _runs(worker) and time.monotonic() < deadline:
