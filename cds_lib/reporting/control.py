@@ -82,9 +82,11 @@ def sentences(profile: str, seeds: Seeds, store: Store) -> list[str]:
     ]
     if said and differences:
         said.append(
-            f"The other methods see one view, as the baseline does; the control against them: "
-            f"{', '.join(differences)}. What CDS gains over them may be the second view's as well."
+            f"The other methods see one view, as the baseline does; the control against them: {', '.join(differences)}."
         )
+        cds = statistics.paired_difference(accuracies("cds"), control)
+        if not (cds.n >= statistics.MIN_SEEDS and cds.ci_low > 0):
+            said[-1] += " What CDS gains over them may be the second view's as well."
     return said
 
 

@@ -68,6 +68,14 @@ def test_cds_with_both_cross_entropies_is_set_against_the_same_control(finish, v
     assert len(finish([], [], cds_two_ce_views_weight_tenth=values)) == 3
 
 
+@pytest.mark.parametrize(("cds", "open_"), [([30.0, 31.0, 32.1], False), ([25.5, 26.0, 26.5], True), ([30.0], True)])
+def test_the_control_is_set_against_the_methods_of_one_view(finish, cds, open_):
+    """What CDS gains over them is open unless it is above the control."""
+    said = finish(cds, [25.0, 26.0, 27.0], dsn=[24.0, 25.0, 26.0])[-1]
+    assert "the control against them: DSN +1.00 [+1.00, +1.00] (n = 3)." in said
+    assert said.endswith("may be the second view's as well.") == open_
+
+
 def test_nothing_is_said_without_both_or_of_smoke_numbers(finish, tmp_path):
     assert control.sentences("mini", None, Store(tmp_path)) == []
     assert finish([30.0], []) == []
