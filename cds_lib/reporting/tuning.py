@@ -44,29 +44,35 @@ def search(study: Session) -> SVG:
 
 
 def _figure(frame: pd.DataFrame, used: dict[str, float]) -> Figure:
-    """A panel for the learning rate, one for the weights; a ring marks what the profile trains with."""
+    """A panel for the learning rate, one for the weights, and one for those searched with a part of the labels; a ring
+    marks what the profile trains with."""
     accuracy = frame.set_index("method")["mean"]
-    figure = Figure(figsize=(7.5, 3.6), layout="constrained")
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
     ring = {"marker": "o", "mfc": "none", "ms": 12, "mew": 1.4, "ls": "none"}
-    panels = dict(zip(("lr", "weight"), figure.subplots(1, 2, sharey=True, width_ratios=(2, 3)), strict=True))
+    panels = dict(zip(("lr", "weight", "few labels"), figure.subplots(1, 3, width_ratios=(2, 3, 2)), strict=True))
+    panels["weight"].sharey(panels["lr"])
     for index, (method, (option, values)) in enumerate(tuning.SEARCHED.items()):
+        panel = panels["few labels" if tuning.default_run("mini", method, 0).labelled else option]
         colour, marker = figures.colour_and_marker(index)
         means = [accuracy[tuning.row_name(method, value)] for value in values]
         if pd.isna(means).all():
             continue
-        panels[option].plot(values, means, ms=5, label=naming.method_name(method), color=colour, marker=marker)
+        panel.plot(values, means, ms=5, label=naming.method_name(method), color=colour, marker=marker)
         if used[method] in values:
-            panels[option].plot(used[method], means[values.index(used[method])], mec=colour, **ring)
+            panel.plot(used[method], means[values.index(used[method])], mec=colour, **ring)
     panels["lr"].plot([], [], mec="#444444", label="the profile's own", **ring)
-    for option, axes in panels.items():
-        ticks = sorted({value for name, values in tuning.SEARCHED.values() if name == option for value in values})
+    for name, axes in panels.items():
+        option = "lr" if name == "lr" else "weight"
+        ticks = sorted({value for other, values in tuning.SEARCHED.values() if other == option for value in values})
         axes.set_xscale("log")
         axes.set_xticks(ticks, [f"{value:g}" for value in ticks])
         axes.minorticks_off()
         axes.set_xlabel("learning rate" if option == "lr" else "weight of what the method adds")
         axes.grid(color="#dddddd", lw=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=9)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=9)
+        axes.set_title("all labels" if name != "few labels" else f"{tuning.LABELLED_PERCENT} % labelled", fontsize=10)
     panels["lr"].set_ylabel("validation top-1 accuracy (%)")
     if frame["profile"].iloc[0] == "smoke":
         figure.suptitle("smoke profile: these points mean nothing", fontsize=10)

@@ -2,7 +2,8 @@
 
 Runs of ResNet-18 on CIFAR-100 under the profile's protocol, with a seed that no table has and a validation part. The
 learning rate is chosen for the baseline, and every method then has it; of the other methods the weight of what they add
-is searched. What the search chose is in `profiles`.
+is searched. CDS without labels is searched where it is used, on a training set with a part of the labels. What the
+search chose is in `profiles`.
 """
 
 from __future__ import annotations
@@ -22,16 +23,25 @@ SEARCHED = {
     "cds": ("weight", (0.3, 1.0, 3.0)),
     "dks": ("weight", (0.3, 1.0, 3.0)),
     "dhm": ("weight", (0.3, 1.0, 3.0)),
+    "cds_simclr": ("weight", (0.3, 1.0, 3.0)),
 }
+LABELLED_PERCENT = 20  # in the search of `cds_simclr`
 # Images held back from training: none of them is a test image.
 _VAL_SIZE = {"smoke": 200, "mini": 10_000, "paper": 5_000}
 SEED = 100
 
 
+def default_run(profile: str, method: str, seed: int) -> RunSpec:
+    """The run of a table whose value is searched."""
+    if method == "cds_simclr":
+        return settings.semi_supervised(profile, DATASET, method, LABELLED_PERCENT, seed)
+    return settings.supervised(profile, DATASET, MODEL, method, seed)
+
+
 def candidate(profile: str, method: str, value: float) -> RunSpec:
     """The run of one candidate; it has a seed of its own, so that it shares no run and no split with a table."""
     name, _ = SEARCHED[method]
-    spec = settings.supervised(profile, DATASET, MODEL, method, SEED)
+    spec = default_run(profile, method, SEED)
     budget = replace(spec.budget, val_size=_VAL_SIZE[profile])
     if name == "lr":
         return replace(spec, budget=replace(budget, lr=value))

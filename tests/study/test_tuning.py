@@ -10,7 +10,7 @@ from cds_lib.engines.setup import training_split
 from cds_lib.reporting import naming, report
 from cds_lib.reporting import tuning as shown
 from cds_lib.session import open_study
-from cds_lib.study import profiles, settings, tuning
+from cds_lib.study import profiles, tuning
 from cds_lib.study.tables import TABLES
 
 TABLE = TABLES["tuning"]
@@ -20,7 +20,7 @@ MINI = Path(__file__).parents[2] / "results" / "mini"
 def test_every_method_has_as_many_candidates_of_one_run_each():
     cells = TABLE.cells("mini", (0, 1, 2))
     efforts = {cell.setting: sum(c.setting == cell.setting for c in cells) for cell in cells}
-    assert efforts.keys() == {f"tuning_{method}" for method in ("baseline", "dsn", "dks", "dhm", "cds")}
+    assert efforts.keys() == {f"tuning_{method}" for method in ("baseline", "dsn", "dks", "dhm", "cds", "cds_simclr")}
     assert set(efforts.values()) == {3}
     assert all(len(cell.specs) == 1 for cell in cells)
     assert len({cell.specs[0].id for cell in cells}) == len(cells)
@@ -32,11 +32,12 @@ def test_candidates_differ_in_what_is_searched_alone_and_share_no_run_with_a_tab
         specs = [tuning.candidate(profile, method, value) for value in values]
         searched = [spec.budget.lr if option == "lr" else spec.options[option] for spec in specs]
         assert searched == list(values)
-        default = settings.supervised(profile, "cifar100", "resnet18", method, 0)
+        default = tuning.default_run(profile, method, 0)
         for spec in specs:
             assert spec.budget.val_size > 0 and spec.seed not in profiles.HEADLINE_SEEDS[profile]
             assert spec.budget.epochs == default.budget.epochs and spec.budget.batch_size == default.budget.batch_size
             assert option == "lr" or spec.budget.lr == default.budget.lr
+            assert spec.labelled == default.labelled
     others = {run.id for name, table in TABLES.items() if name != "tuning" for run in table.runs(profile, None)}
     assert not others & {run.id for run in TABLE.runs(profile, None)}
 
@@ -66,7 +67,7 @@ def study(tmp_path):
 def test_the_best_is_named_once_all_candidates_have_run(study):
     assert shown.best(study.frame()) == {"cds": 3.0}
     text = shown.conclusion(study).data
-    assert "4 of 15 runs are finished. CDS: best at weight 3, at the edge of what was tried, " in text
+    assert "4 of 18 runs are finished. CDS: best at weight 3, at the edge of what was tried, " in text
     assert "The search took 4 min 00 s of training" in text
     frame = study.frame().set_index("method")
     assert frame.loc["cds_weight_3", "mean"] == 32.5 and frame["verdict"].isin(["", "not run"]).all()
