@@ -26,7 +26,7 @@ class ColourParams(NamedTuple):
 
 
 class Arrangement(NamedTuple):
-    """The order in which `apply_colour` wants a batch: its `rows`, where the hue shift comes in each image's jitter,
+    """The order in which `apply_colour_` wants a batch: its `rows`, where the hue shift comes in each image's jitter,
     and how many images the groups up to each one have.
 
     Images are handled in the order "hue last, hue third, second, first, not jittered". Then, for each j, those whose
@@ -54,14 +54,12 @@ def arrange(colour: ColourParams) -> Arrangement:
     return Arrangement(group.argsort(), hue_position, torch.bincount(group, minlength=5).cumsum(0).tolist())
 
 
-def apply_colour(x: Tensor, colour: ColourParams, arrangement: Arrangement) -> Tensor:
-    """Jitter and grey. x (B, 3, S, S) float32, whole numbers, already in the order of `arrangement.rows` (changed in
-    place) -> the same in the batch's own order."""
+def apply_colour_(x: Tensor, colour: ColourParams, arrangement: Arrangement) -> None:
+    """Jitter and grey in place. x (B, 3, S, S) float32, whole numbers, in the order of `arrangement.rows`."""
     rows, hue_position, ends = arrangement
     _jitter(x.flatten(2), colour.order[rows], colour.factors[rows], hue_position[rows], ends)
     grey = colour.grey[rows].nonzero().squeeze(1)
     x[grey] = _luma(x.index_select(0, grey))[:, None]
-    return x.index_select(0, rows.argsort())
 
 
 def _jitter(x: Tensor, order: Tensor, factors: Tensor, hue_position: Tensor, ends: list[int]) -> None:

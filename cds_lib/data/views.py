@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.transforms import AutoAugment
 
-from cds_lib.data.augment import CIFAR_MEAN, CIFAR_STD, FLIP_P, normalise_
-from cds_lib.data.colour import ColourParams, apply_colour, arrange, draw_colour
+from cds_lib.data.augment import CIFAR_MEAN, CIFAR_STD, FLIP_P, normalise
+from cds_lib.data.colour import ColourParams, apply_colour_, arrange, draw_colour
 
 RATIO = (3 / 4, 4 / 3)  # of width and height of a resized crop; tried TRIES times, as torchvision does
 TRIES = 10
@@ -88,10 +88,11 @@ class View:
     def finish(self, crops: Tensor, colour: ColourParams) -> Tensor:
         """What follows the crop: (B, 3, s, s) uint8 -> float32, with its colour, normalised, channels_last."""
         if not self.colour:
-            return normalise_(crops.float(), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+            return normalise(crops, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
         arrangement = arrange(colour)
         x = chosen(crops, arrangement.rows).to(torch.float32, memory_format=torch.contiguous_format)
-        return normalise_(apply_colour(x, colour, arrangement), IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        apply_colour_(x, colour, arrangement)
+        return normalise(x, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, arrangement.rows)
 
 
 AUGMENTATIONS: dict[str, tuple[View, View]] = {

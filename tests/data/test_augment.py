@@ -230,8 +230,9 @@ def test_views_are_normalised_floats_in_channels_last(draw, apply):
     assert torch.equal(view, apply(channels_last, draw(10, 16, generator(0)), *STATS))
 
 
-def test_normalise_equals_torchvision_and_survives_inference_mode():
-    images = make_images(4, 16)
+@pytest.mark.parametrize("side", [16, 160])  # the larger ones are normalised one by one
+def test_normalise_equals_torchvision_and_survives_inference_mode(side):
+    images = make_images(4, side)
     expected = TF.normalize(images.float() / 255, CIFAR_MEAN, CIFAR_STD)
     augment._scale_and_shift.cache_clear()
     with torch.inference_mode():  # what evaluation caches must also serve training
@@ -239,6 +240,14 @@ def test_normalise_equals_torchvision_and_survives_inference_mode():
     view = normalise(images, *STATS)
     torch.testing.assert_close(view, expected, rtol=0, atol=2e-6)
     torch.nn.functional.conv2d(view, torch.ones(1, 3, 3, 3, requires_grad=True)).sum().backward()
+
+
+@pytest.mark.parametrize("side", [16, 160])
+def test_normalised_images_go_to_their_places(side):
+    images, places = make_images(4, side), torch.tensor([2, 0, 3, 1])
+    plain, placed = normalise(images, *STATS), normalise(images.float(), *STATS, places)
+    assert placed.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(placed[places], plain)
 
 
 def test_draws_follow_from_the_generator_alone():
