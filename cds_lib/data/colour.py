@@ -15,6 +15,10 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # torchvision's numbering of C
 JITTER_STRENGTH = (0.4, 0.4, 0.4, 0.1)  # factors 1 +- 0.4 for the first three, hue shift 0 +- 0.1 of the colour circle
 
 
+# Pixels whose hue a CPU turns together: their planes stay in its cache.
+_CACHED = 2**18
+
+
 class ColourParams(NamedTuple):
     """Of n images: jitter and grey (n,) bool: whether it is done; order (n, 4) int64: the jitter operations, first to
     last; factors (n, 4) float32: column k belongs to operation k."""
@@ -70,7 +74,9 @@ def _jitter(x: Tensor, order: Tensor, factors: Tensor, hue_position: Tensor, end
     strengths = factors.gather(1, blends)
     for j, cut in enumerate((ends[2], ends[1], ends[0])):
         _blend_(x[:cut], blends[:cut, j], strengths[:cut, j])
-    _shift_hue_(x[:jittered], factors[:jittered, HUE])
+    together = max(1, _CACHED // x.shape[2]) if x.device.type == "cpu" else len(x)
+    for part, fraction in zip(x[:jittered].split(together), factors[:jittered, HUE].split(together), strict=True):
+        _shift_hue_(part, fraction)
     for j, cut in enumerate((ends[2], ends[1], ends[0])):
         _blend_(x[cut:jittered], blends[cut:jittered, j], strengths[cut:jittered, j])
 
@@ -91,8 +97,8 @@ def _blend_(x: Tensor, operation: Tensor, factor: Tensor) -> None:
 def _luma(x: Tensor) -> Tensor:
     """(B, 3, ...) -> (B, ...): ITU-R 601-2 in 1/65536ths, as Pillow. No sum reaches 2^24 of them: exact in float32."""
     red, green, blue = x.unbind(1)
-    weighted = red.mul(19595 / 65536).add_(green, alpha=38470 / 65536).add_(blue, alpha=7471 / 65536)
-    return weighted.add_(0.5).floor_()
+    half = x.new_full((), 0.5)
+    return half.add(red, alpha=19595 / 65536).add_(green, alpha=38470 / 65536).add_(blue, alpha=7471 / 65536).floor_()
 
 
 def _shift_hue_(x: Tensor, fraction: Tensor) -> None:
