@@ -85,11 +85,17 @@ def execute(
         if group.first:
             for stale in [*run_dir.glob("features*.npz"), *run_dir.glob("analysis/*.json")]:  # of other weights
                 stale.unlink()
-            checkpoint.save(store.model(spec.id), {"method": setup.method.state_dict(), "spec": spec.canonical})
+            weights = run_dir / ".model.pt.part"
+            checkpoint.save(weights, {"method": setup.method.state_dict(), "spec": spec.canonical})
+            # An earlier training's numbers go before the new weights come: what a kill leaves from here on is a run
+            # that goes on at its last epoch, never one with the weights of another training.
+            (run_dir / "metrics.json").unlink(missing_ok=True)
+            os.replace(weights, store.model(spec.id))
             store.write_status(spec.id, state="done", finished=_now())
             os.replace(history, run_dir / "history.csv")
             write_json(run_dir / "metrics.json", metrics)  # last: from here on the run is finished
-            store.checkpoint(spec.id).unlink(missing_ok=True)
+            for leftover in (store.checkpoint(spec.id), run_dir / "history.part.csv"):
+                leftover.unlink(missing_ok=True)
     return metrics
 
 

@@ -380,3 +380,26 @@ def test_the_records_of_a_run_that_is_trained_again_stay_whole_until_the_new_one
         store.history(spec.id)["train_loss"].tolist()
         == pd.read_csv(io.BytesIO(records["history.csv"]))["train_loss"].tolist()
     )
+
+
+@pytest.mark.parametrize("name", ["model.pt", "history.csv", "metrics.json"])
+def test_a_kill_at_the_end_never_leaves_old_numbers_beside_new_weights(tmp_path, monkeypatch, name):
+    """A finished run is trained again and stopped just before the file is put in its place; given again, it ends."""
+    store, spec = Store(tmp_path), tiny("baseline", epochs=1)
+    execution.execute(spec, store, tmp_path, device="cpu")
+    store.model(spec.id).unlink()
+    replace_file = os.replace
+
+    def stop(source, target):
+        if Path(target).name == name:
+            raise SystemExit
+        replace_file(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(os, "replace", stop)
+        execution.execute(spec, store, tmp_path, device="cpu")
+    assert not store.is_done(spec.id) and store.checkpoint(spec.id).exists()
+    execution.execute(spec, store, tmp_path, device="cpu")
+    assert store.is_done(spec.id) and len(store.history(spec.id)) == 1
+    kept = {path.name for path in store.run_dir(spec.id).iterdir()} - {".lock"}
+    assert kept == {"spec.json", "status.json", "split.npz", "history.csv", "metrics.json", "model.pt"}
