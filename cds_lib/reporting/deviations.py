@@ -66,7 +66,7 @@ def conclusion(study: Session) -> HTML:
     frame = study.frame()
     sentences = report.opening(frame)
     if study.profile != "smoke":
-        sentences += [*_changed(switched_rows(study)), *control.sentences(study.profile, study.seeds, study.store)]
+        sentences += [*_changed(switched_rows(study)), *control.two_views(study.profile, study.seeds, study.store)]
         sentences += _best_epoch(frame)
     return HTML(f"<p>{escape(' '.join(sentences))}</p>")
 

@@ -5,10 +5,18 @@ import json
 import pytest
 
 from cds_lib.reporting import control
-from cds_lib.study import ablations
+from cds_lib.study import ablations, settings
 from cds_lib.study.store import Store
 
 SWITCHES = {switch.row: switch for switch in ablations.SWITCHES}
+
+
+def write_run(store, spec, accuracy):
+    folder = store.run_dir(spec.id)
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
+    metrics = {"test_top1_last": accuracy, "test_top1_best": accuracy, "best_epoch": 1, "seconds": 1.0}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
 
 
 @pytest.fixture
@@ -22,11 +30,7 @@ def finish(tmp_path):
                 switch = SWITCHES.get(row)
                 spec = ablations.default_run(profile, switch.default if switch else row, seed)
                 spec = switch.change(spec) if switch else spec
-                folder = store.run_dir(spec.id)
-                folder.mkdir(parents=True)
-                (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
-                metrics = {"test_top1_last": value, "test_top1_best": value, "best_epoch": 1, "seconds": 1.0}
-                (folder / "metrics.json").write_text(json.dumps(metrics))
+                write_run(store, spec, value)
         return control.sentences(profile, None, store)
 
     return run
@@ -80,3 +84,22 @@ def test_nothing_is_said_without_both_or_of_smoke_numbers(finish, tmp_path):
     assert control.sentences("mini", None, Store(tmp_path)) == []
     assert finish([30.0], []) == []
     assert finish([30.0], [20.0], "smoke") == []
+
+
+def test_cds_without_labels_is_set_against_the_baseline_of_as_many_steps(tmp_path):
+    store = Store(tmp_path)
+    base = (20.0, 21.0, 22.0)
+    gains = {("cifar100", 10): (2.0, 2.1, 2.2), ("cifar100", 40): (-2.0, -2.1, -2.2), ("cifar10", 20): (-1.0, 0.0, 1.5)}
+    gains["cifar10", 30] = (5.0, 5.0)  # too few
+    for (dataset, percent), more in gains.items():
+        for seed, gain in enumerate(more):
+            for method, value in (("baseline_matched", base[seed]), ("cds_simclr", base[seed] + gain)):
+                write_run(store, settings.semi_supervised("mini", dataset, method, percent, seed), value)
+    ahead, cifar100, cifar10 = control.as_many_steps("mini", None, store)
+    assert "is above in 1, below in 1 and not told apart in 1 of the 3 cells" in ahead
+    assert cifar100 == (
+        "CIFAR-100, CDS against the baseline of as many steps: 10 % labelled +2.10 [+1.85, +2.35] (n = 3), "
+        "40 % labelled −2.10 [−2.35, −1.85] (n = 3)."
+    )
+    assert "20 % labelled +0.17 [−2.96, +3.29] (n = 3), 30 % labelled +5.00" in cifar10
+    assert control.sentences("mini", None, store) == [ahead] and control.as_many_steps("smoke", None, store) == []
