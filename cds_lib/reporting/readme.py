@@ -63,7 +63,7 @@ def block(frame: pd.DataFrame, rows: pd.DataFrame, controls: list[str], results:
         [
             BEGIN.format(profile=profile),
             _headline_markdown(rows),
-            *filter(None, [" ".join(controls)]),
+            *filter(None, ["\n".join(f"- {sentence}" for sentence in controls)]),
             f"Published claims with seeds enough for a verdict, in the `{profile}` profile "
             f"([every claim]({results}/tables/{SUMMARY}.md)):",
             summary.tested_markdown(frame, summary.TESTED) or "None yet.",
