@@ -68,6 +68,7 @@ def test_jobs_outlive_their_submitter_and_run_the_code_that_was_submitted(tmp_pa
     """Three runs in two waves, from a checkout that is broken afterwards, by a process that is killed."""
     checkout = tmp_path / "a checkout"
     shutil.copytree(ROOT / "cds_lib", checkout / "cds_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / ".gitignore", checkout)  # importing writes __pycache__ beside the code
     git = ["git", "-C", str(checkout), "-c", "user.name=a", "-c", "user.email=a@b"]
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "submitted"]):
         slurm(*git, *command)
