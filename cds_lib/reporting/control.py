@@ -127,8 +127,8 @@ def as_many_steps(profile: str, seeds: Seeds, store: Store) -> list[str]:
 
 
 def shown(study: Session) -> HTML:
-    """What the controls of this table say, or all of them, as a paragraph; nothing where there is nothing to say."""
-    say = {"table1_cifar100": two_views, "semi_supervised": as_many_steps}.get(study.table.name, sentences)
+    """What the controls of Table 1 or of few labels say, as a paragraph; nothing where there is nothing to say."""
+    say = {"table1_cifar100": two_views, "semi_supervised": as_many_steps}[study.table.name]
     said = " ".join(say(study.profile, study.seeds, study.store))
     return HTML(f"<p>{escape(said)}</p>" if said else "")
 

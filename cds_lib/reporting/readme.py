@@ -10,7 +10,7 @@ import pandas as pd
 
 from cds_lib.errors import UsageError
 from cds_lib.files import write_text
-from cds_lib.reporting import control, figures, formats, naming, report, summary, verdicts, wording
+from cds_lib.reporting import figures, formats, naming, report, summary, verdicts, wording
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, TABLES
@@ -30,11 +30,11 @@ def update(readme: Path, profile: str, seeds: Seeds, store: Store) -> Path:
     if not _BLOCK.search(text):
         raise UsageError(f'{readme} has no place for the verdicts: put "<!-- verdicts: here -->" and "{END}" in it.')
     frame, rows = verdicts.tidy(profile, seeds, store), headline(profile, seeds, store)
-    controls = control.sentences(profile, seeds, store)
-    summary.write(frame, store.root, controls)
+    beside = verdicts.beside(profile, seeds, store)
+    summary.write(frame, store.root, beside)
     plot = store.root / "figures" / f"{SUMMARY}_differences.svg"
     figures.save_svg(figures.claims(verdicts.shown(frame)), plot, verdicts.PLOT)
-    block_text = block(frame, rows, controls, _relative(store.root, readme.parent))
+    block_text = block(frame, rows, beside, _relative(store.root, readme.parent))
     write_text(readme, _BLOCK.sub(lambda _: block_text, text, count=1))
     return readme
 
@@ -54,16 +54,16 @@ def _headline_markdown(rows: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def block(frame: pd.DataFrame, rows: pd.DataFrame, controls: list[str], results: str) -> str:
-    """The comments and what stands between them; `rows` are those of `headline`, `controls` what `control.sentences`
-    says, `results` is the results folder as links of the README call it."""
+def block(frame: pd.DataFrame, rows: pd.DataFrame, beside: list[str], results: str) -> str:
+    """The comments and what stands between them; `rows` are those of `headline`, `beside` what `verdicts.beside` says,
+    `results` is the results folder as links of the README call it."""
     profile = frame["profile"].iloc[0]
     sentences = "\n".join(f"- {sentence}" for sentence in wording.conclusion(frame))
     return "\n\n".join(
         [
             BEGIN.format(profile=profile),
             _headline_markdown(rows),
-            *filter(None, ["\n".join(f"- {sentence}" for sentence in controls)]),
+            *filter(None, ["\n".join(f"- {sentence}" for sentence in beside)]),
             f"Published claims with seeds enough for a verdict, in the `{profile}` profile "
             f"([every claim]({results}/tables/{SUMMARY}.md)):",
             summary.tested_markdown(frame, summary.TESTED) or "None yet.",

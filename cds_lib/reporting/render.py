@@ -19,7 +19,7 @@ from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
 from cds_lib.files import write_text
-from cds_lib.reporting import control, diagram, formats, notebooks, overview, report, summary, verdicts, wording
+from cds_lib.reporting import diagram, formats, notebooks, overview, report, summary, verdicts, wording
 from cds_lib.reporting.footer import provenance_rows
 from cds_lib.reporting.notebooks import NotebookResult
 from cds_lib.study import profiles
@@ -233,7 +233,7 @@ def _notebook_entries(results: Path, executed_now: Sequence[NotebookResult]) -> 
 
 
 def _verdicts(results: Path, profile: str) -> dict | None:
-    """The summary as the folder holds it, and the control; None before it was written."""
+    """The summary as the folder holds it, and what is said beside it; None before it was written."""
     if not (results / "tables" / f"{SUMMARY}.csv").exists():
         return None
     frame = verdicts.read(results)
@@ -241,7 +241,7 @@ def _verdicts(results: Path, profile: str) -> dict | None:
     link = page if (results / page).exists() else None
     first, *others = wording.conclusion(frame)
     return {
-        "conclusion": [first, *control.sentences(profile, None, Store(results)), *others],
+        "conclusion": [first, *verdicts.beside(profile, None, Store(results)), *others],
         "tested": Markup(summary.tested_html(frame)),
         "counts": Markup(summary.counts_html(frame, link)),
         "link": link,

@@ -27,12 +27,12 @@ HEADINGS = (
 )
 
 
-def write(frame: pd.DataFrame, results: Path, controls: list[str]) -> dict[str, Path]:
-    """Write RESULTS/tables/summary.csv, .md and .tex from the frame of `verdicts.tidy` and `control.sentences`."""
+def write(frame: pd.DataFrame, results: Path, beside: list[str]) -> dict[str, Path]:
+    """Write RESULTS/tables/summary.csv, .md and .tex from the frame of `verdicts.tidy` and `verdicts.beside`."""
     base = Path(results) / "tables" / SUMMARY
     texts = {
         "csv": frame.to_csv(index=False, lineterminator="\n"),
-        "md": markdown(frame, controls),
+        "md": markdown(frame, beside),
         "tex": latex(frame),
     }
     paths = {suffix: base.with_suffix(f".{suffix}") for suffix in texts}
@@ -107,12 +107,12 @@ def _pipe_table(lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
 
 
-def markdown(frame: pd.DataFrame, controls: list[str]) -> str:
-    """The conclusion, the control, the counts, and every claim, table by table."""
+def markdown(frame: pd.DataFrame, beside: list[str]) -> str:
+    """The conclusion, what is said beside it, the counts, and every claim, table by table."""
     parts = [
         f"# {TABLES[SUMMARY].title}",
         profiles.describe(frame["profile"].iloc[0]),
-        _bullets([*wording.conclusion(frame), *controls]),
+        _bullets([*wording.conclusion(frame), *beside]),
         tested_markdown(frame),
         counts_markdown(frame),
     ]

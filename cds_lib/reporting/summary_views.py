@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from IPython.display import HTML, SVG
 
-from cds_lib.reporting import control, figures, summary, verdicts, views, wording
+from cds_lib.reporting import figures, summary, verdicts, views, wording
 
 if TYPE_CHECKING:
     from cds_lib.session import Session
@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 def frame(study: Session) -> pd.DataFrame:
     """Every claim; written to RESULTS/tables/summary.csv, .md and .tex."""
     found = verdicts.tidy(study.profile, study.seeds, study.store)
-    summary.write(found, study.store.root, control.sentences(study.profile, study.seeds, study.store))
+    summary.write(found, study.store.root, verdicts.beside(study.profile, study.seeds, study.store))
     return found
 
 
 def conclusion(found: pd.DataFrame) -> HTML:
     """What was confirmed, what not, and what is unknown, in words."""
-    return HTML(f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in wording.conclusion(found))}</ul>")
+    return _bullets(wording.conclusion(found))
+
+
+def beside(study: Session) -> HTML:
+    """All networks of Table 1 together, and the controls, in words."""
+    return _bullets(verdicts.beside(study.profile, study.seeds, study.store))
 
 
 def counts(found: pd.DataFrame) -> HTML:
@@ -44,4 +49,8 @@ def differences(study: Session, found: pd.DataFrame) -> SVG:
 
 def notes(found: pd.DataFrame) -> HTML:
     """The rule, the statistics and what they cover."""
-    return HTML(f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in wording.notes(found))}</ul>")
+    return _bullets(wording.notes(found))
+
+
+def _bullets(sentences: list[str]) -> HTML:
+    return HTML(f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>" if sentences else "")

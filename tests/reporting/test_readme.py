@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cds_lib import cli
-from cds_lib.reporting import control, readme, report, verdicts
+from cds_lib.reporting import readme, report, verdicts
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, TABLES
 
@@ -23,8 +23,8 @@ def frame():
 def test_the_readme_shows_the_verdicts_of_the_committed_runs(frame):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = readme.headline("mini", None, Store(MINI))
-    controls = control.sentences("mini", None, Store(MINI))
-    assert controls and readme.block(frame, rows, controls, "results/mini") in text, STALE
+    beside = verdicts.beside("mini", None, Store(MINI))
+    assert beside and readme.block(frame, rows, beside, "results/mini") in text, STALE
     assert text.count(readme.END) == 1
 
 

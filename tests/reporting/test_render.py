@@ -1,7 +1,5 @@
 """HTML pages: need nothing from elsewhere, escape what users name, show failures, with and without code."""
 
-import json
-
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
@@ -11,6 +9,7 @@ from cds_lib.reporting import formats, notebooks, render, report
 from cds_lib.reporting.notebooks import NotebookResult
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
+from run_folders import top1, write_run
 
 TABLE = TABLES["table1_cifar100"]
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"></svg>'
@@ -80,17 +79,10 @@ def fill(results, failed=None):
         },
     }
     for number, spec in enumerate(cells[0].specs):
-        folder = store.run_dir(spec.id)
-        folder.mkdir(parents=True)
-        (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
-        (folder / "status.json").write_text(json.dumps(status | {"state": "done"}))
-        metrics = {"test_top1_last": 30.0 + number, "test_top1_best": 31.0 + number, "seconds": 1800.0}
-        (folder / "metrics.json").write_text(json.dumps(metrics))
+        metrics = top1(30.0 + number, 31.0 + number) | {"seconds": 1800.0}
+        write_run(store, spec, metrics, status | {"state": "done"})
     if failed:
-        spec = cells[1].specs[0]
-        store.run_dir(spec.id).mkdir(parents=True)
-        (store.run_dir(spec.id) / "spec.json").write_text(json.dumps(spec.to_dict()))
-        (store.run_dir(spec.id) / "status.json").write_text(json.dumps(status | {"state": "failed", "error": failed}))
+        write_run(store, cells[1].specs[0], status=status | {"state": "failed", "error": failed})
     report.write_table(report.tidy(TABLE, "mini", (0, 1, 2), store), TABLE, results)
     return cells
 

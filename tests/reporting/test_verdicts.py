@@ -1,6 +1,5 @@
 """Every published difference is one claim, once; its verdict is the tables'; averages and rivals pair by seed."""
 
-import json
 from collections import Counter
 
 import numpy as np
@@ -13,6 +12,7 @@ from cds_lib.reporting import report, summary, verdicts, wording
 from cds_lib.study import claims, published, statistics
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES, published_claims
+from run_folders import top1, write_run
 
 SEEDS = (0, 1, 2)
 PAPER = {table["id"]: table for table in yaml.safe_load(published.PAPER_TABLES.read_text())["tables"]}
@@ -32,20 +32,13 @@ DATA = {"kind": "official", "verified": True, "train": 100, "test": 10, "sha256"
 
 
 def finish(store, spec, value, dataset_complete=True):
-    folder = store.run_dir(spec.id)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
-    (folder / "status.json").write_text(json.dumps({"state": "done", "data": {**DATA, "complete": dataset_complete}}))
-    metrics = {"test_top1_last": value, "test_top1_best": value, "test_top5_last": value, "seconds": 1.0}
-    (folder / "history.csv").write_text(f"epoch,train_cross_entropy\n1,{value / 10}\n")
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+    status = {"state": "done", "data": {**DATA, "complete": dataset_complete}}
+    history = f"epoch,train_cross_entropy\n1,{value / 10}\n"
+    write_run(store, spec, top1(value) | {"test_top5_last": value}, status, history)
 
 
 def fail(store, spec, error):
-    folder = store.run_dir(spec.id)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
-    (folder / "status.json").write_text(json.dumps({"state": "failed", "error": error}))
+    write_run(store, spec, status={"state": "failed", "error": error})
 
 
 def table1(store, values, models=None):
