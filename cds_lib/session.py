@@ -73,6 +73,8 @@ def open_study(
             raise UsageError(f'{name} must be a text, such as seeds = "0,1", not {value!r}.')
     if type(jobs) is not int or jobs < 0:
         raise UsageError(f"jobs must be a whole number, 0 for as many as the machine has room for, not {jobs!r}.")
+    if type(processes) is not int or processes < 1:
+        raise UsageError(f"processes must be a whole number, 1 or more, not {processes!r}.")
     return Session(
         find_table(table),
         profiles.check_profile(profile),

@@ -26,9 +26,10 @@ def extract(backbone: nn.Module, batches: Iterable[Tensor]) -> tuple[dict[str, T
 
     def keep(name: str) -> object:
         # The mean is taken here: a later block may work in place on the map.
-        return lambda module, inputs, output: found[name].append(output.float().mean((2, 3)))
+        return lambda module, inputs, output: found[name].append(_pooled(output.float(), channels_last))
 
     blocks = block_modules(backbone)
+    channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"  # Swin and its like
     found = {name: [] for name in blocks}
     hooks = [module.register_forward_hook(keep(name)) for name, module in blocks.items()]
     was_training = backbone.training
@@ -40,3 +41,10 @@ def extract(backbone: nn.Module, batches: Iterable[Tensor]) -> tuple[dict[str, T
         for hook in hooks:
             hook.remove()
     return {name: torch.cat(parts) for name, parts in found.items()}, logits
+
+
+def _pooled(output: Tensor, channels_last: bool) -> Tensor:
+    """(B, C): the mean over the positions of a map, or over the tokens (B, N, C) of a transformer."""
+    if output.ndim == 3:
+        return output.mean(1)
+    return output.mean((1, 2) if channels_last else (2, 3))

@@ -185,13 +185,13 @@ def _write_report(
     store: Store,
 ) -> list[NotebookResult]:
     # Slow to import, and only needed once there is something to report.
-    from cds_lib.reporting import control, notebooks, render, report, summary, verdicts
+    from cds_lib.reporting import notebooks, render, report, summary, verdicts
 
     for table in tables:
         if table.name != SUMMARY:
             report.write_table(report.tidy(table, profile, seeds, store), table, store.root)
-    controls = control.sentences(profile, seeds, store)
-    summary.write(verdicts.tidy(profile, seeds, store), store.root, controls)  # of all tables, whichever were asked for
+    claims, beside = verdicts.tidy(profile, seeds, store), verdicts.beside(profile, seeds, store)
+    summary.write(claims, store.root, beside)  # of all tables, whichever were asked for
     parameters = {
         "profile": profile,
         "results": _from_repository(store.root),

@@ -82,7 +82,7 @@ def apply_view1(images: Tensor, params: View1Params, mean: tuple[float, ...], st
 
 
 def apply_view2(images: Tensor, params: View2Params, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Images (B, 3, S, S) uint8 -> (B, 3, S, S) float32, normalised, channels_last; parameters on the same device."""
+    """Images (B, 3, S, S) uint8 -> (B, 3, S, S) float32, normalised, channels_last; parameters drawn with their device."""
     colour = ColourParams(*params[3:])
     arrangement = arrange(colour)
     x = _crop_flip(images, params.top, params.left, params.flip, BLACK_PADDING, arrangement.rows).float()

@@ -21,7 +21,10 @@ _CACHED = 2**18
 
 class ColourParams(NamedTuple):
     """Of n images: jitter and grey (n,) bool: whether it is done; order (n, 4) int64: the jitter operations, first to
-    last; factors (n, 4) float32: column k belongs to operation k."""
+    last; factors (n, 4) float32: column k belongs to operation k.
+
+    The factors are on the device of the images. The others are on the CPU: a batch is arranged by them, and reading
+    them from a GPU would make the CPU wait for it in every step."""
 
     jitter: Tensor
     order: Tensor
@@ -30,39 +33,45 @@ class ColourParams(NamedTuple):
 
 
 class Arrangement(NamedTuple):
-    """The order in which `apply_colour_` wants a batch: its `rows`, where the hue shift comes in each image's jitter,
-    and how many images the groups up to each one have.
+    """The order in which `apply_colour_` wants a batch: its `rows`; then, in this order, each image's jitter operations,
+    where the hue shift comes among them, and the places of the images that turn grey; and how many images the groups up
+    to each one have.
 
     Images are handled in the order "hue last, hue third, second, first, not jittered". Then, for each j, those whose
     blend j comes before the hue shift are a leading slice and those where it comes after are the slice behind it.
     """
 
     rows: Tensor
+    order: Tensor
     hue_position: Tensor
+    grey: Tensor
     ends: list[int]
 
 
 def draw_colour(n: int, generator: torch.Generator) -> ColourParams:
-    """Draw for n images, on the generator's device: SimCLR's jitter and greyscale as in the released code."""
+    """Draw for n images, with the generator's device: SimCLR's jitter and greyscale as in the released code."""
     uniform = torch.rand(n, 10, generator=generator, device=generator.device)
     strength = torch.tensor(JITTER_STRENGTH, device=generator.device)
     centre = torch.tensor([1.0, 1.0, 1.0, 0.0], device=generator.device)
     factors = centre + strength * (2 * uniform[:, 4:8] - 1)
-    return ColourParams(uniform[:, 8] < JITTER_P, uniform[:, :4].argsort(1), factors, uniform[:, 9] < GREY_P)
+    jitter, order, grey = uniform[:, 8] < JITTER_P, uniform[:, :4].argsort(1), uniform[:, 9] < GREY_P
+    return ColourParams(jitter.cpu(), order.cpu(), factors, grey.cpu())
 
 
 def arrange(colour: ColourParams) -> Arrangement:
-    """How a batch with these parameters is to be ordered."""
+    """How a batch with these parameters is to be ordered; all but `ends` is on the device of the images."""
     hue_position = (colour.order == HUE).int().argmax(1)
     group = torch.where(colour.jitter, 3 - hue_position, 4)
-    return Arrangement(group.argsort(), hue_position, torch.bincount(group, minlength=5).cumsum(0).tolist())
+    rows = group.argsort()
+    parts = (rows, colour.order[rows], hue_position[rows], colour.grey[rows].nonzero().squeeze(1))
+    ends = torch.bincount(group, minlength=5).cumsum(0).tolist()
+    return Arrangement(*(part.to(colour.factors.device, non_blocking=True) for part in parts), ends)
 
 
 def apply_colour_(x: Tensor, colour: ColourParams, arrangement: Arrangement) -> None:
     """Jitter and grey in place. x (B, 3, S, S) float32, whole numbers, in the order of `arrangement.rows`."""
-    rows, hue_position, ends = arrangement
-    _jitter(x.flatten(2), colour.order[rows], colour.factors[rows], hue_position[rows], ends)
-    grey = colour.grey[rows].nonzero().squeeze(1)
+    rows, order, hue_position, grey, ends = arrangement
+    _jitter(x.flatten(2), order, colour.factors[rows], hue_position, ends)
     x[grey] = _luma(x.index_select(0, grey))[:, None]
 
 

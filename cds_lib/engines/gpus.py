@@ -8,15 +8,18 @@ import os
 
 from cds_lib.errors import UsageError
 
+# NVIDIA's on Linux, whichever in Linux on Windows (WSL), AMD's.
+_DEVICES = ("/dev/nvidia[0-9]*", "/dev/dxg", "/dev/kfd")
+
 
 def visible() -> list[str]:
-    """Names for CUDA_VISIBLE_DEVICES; torch, slow to import, is asked only where the machine has such a device."""
-    if not glob.glob("/dev/nvidia[0-9]*"):
+    """Names for CUDA_VISIBLE_DEVICES; torch, slow to import, is asked only where the machine may have such a device."""
+    if not any(map(glob.glob, _DEVICES)):
         return []
     import torch
 
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if not chosen:
+    if not chosen or not torch.cuda.is_available():
         return [str(i) for i in range(torch.cuda.device_count())]
     # What CUDA does: a name that is none, such as -1, ends the list.
     return list(itertools.takewhile(lambda name: name.strip() != "-1", chosen.split(",")))

@@ -74,12 +74,12 @@ def train(
             ends = _listen(server, agent, orders, on_progress)
         finally:
             _stop(agent)
+    if store.is_done(spec.id) and store.model(spec.id).exists():
+        return store.metrics(spec.id)  # whatever became of a process afterwards
     if bad := sorted((end for end in ends if end[0] in _BAD_ENDS), key=lambda end: _BAD_ENDS.index(end[0])):
         sentence = bad[0][1]
-    elif not store.is_done(spec.id):
-        sentence = f"The {processes} processes of the training could not be started: see its log.txt."
     else:
-        return store.metrics(spec.id)
+        sentence = f"The {processes} processes of the training could not be started: see its log.txt."
     if store.status(spec.id).get("state") != "running":  # else it is another command that trains this run
         now = datetime.now(UTC).isoformat(timespec="seconds")
         store.write_status(spec.id, state="failed", error=sentence, finished=now, processes=processes)

@@ -219,6 +219,9 @@ def _submit_array(
         **({"array_parallelism": jobs} if jobs else {}),
         **({"dependency": "afterany:" + ":".join(after)} if after else {}),
     )
+    for spec in runs:  # the failure that is tried again is history; once submitted, a run writes its own status
+        if store.status(spec.id).get("state") == "failed":
+            store.write_status(spec.id, state="interrupted", error=None)
     slurm_jobs.record_wave(store, name, [spec.id for spec in runs], options=options, code=code.name)
     try:
         found = executor.submit_array(trainings)
@@ -226,9 +229,6 @@ def _submit_array(
         slurm_jobs.forget_wave(store, name)
         lines = [line for line in str(error).splitlines() if "error" in line.lower()] or [str(error).strip()]
         raise UsageError(f"Slurm does not take the job ({lines[-1].strip()}): change the --slurm options.") from error
-    for spec in runs:  # the failure that is tried again is history
-        if store.status(spec.id).get("state") == "failed":
-            store.write_status(spec.id, state="interrupted", error=None)
     return found
 
 

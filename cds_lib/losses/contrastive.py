@@ -48,6 +48,8 @@ def supcon_loss(z: Tensor, labels: Tensor | None = None, temperature: float = 0.
         labels = torch.arange(batch, device=z.device)
     elif labels.shape != (batch,):
         raise ValueError(f"labels must be ({batch},) for {batch} images, not {tuple(labels.shape)}.")
+    if not views * batch:
+        return at_least_float32(z).sum((-3, -2, -1))  # no anchor, and still a part of the graph
     with outside_autocast(z.device):  # exp(1 / 0.07) overflows float16
         flat = z.reshape(-1, views * batch, dim)
         return _SupCon.apply(at_least_float32(flat), labels.repeat(views), temperature).reshape(z.shape[:-3])

@@ -59,11 +59,14 @@ class _SoftplusSum(torch.autograd.Function):
     """sum of log(1 + exp(x)), with its gradient, the sigmoid.
 
     On the CPU three times as fast as softplus, whose log1p is slow: a logarithm in double precision is as accurate.
+    Other devices may have no double precision, and softplus is fast there.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
+        if x.device.type != "cpu":
+            return F.softplus(x).sum()
         small = x.abs().neg_().exp_().double().add_(1).log_().sum()
         return (x.clamp(min=0).sum(dtype=torch.float64) + small).to(x.dtype)
 

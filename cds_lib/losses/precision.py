@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,15 +23,19 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def full_precision(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Decorator: outside autocast, with the positional floating tensors in at least float32."""
+    """Decorator: outside autocast, with the floating tensors among the arguments in at least float32."""
 
     @functools.wraps(loss)
-    def wrapped(*args: Tensor, **options: float) -> Tensor:
-        args = tuple(at_least_float32(a) if isinstance(a, Tensor) and a.is_floating_point() else a for a in args)
-        with outside_autocast(args[0].device):
-            return loss(*args, **options)
+    def wrapped(*args: Any, **named: Any) -> Tensor:
+        tensors = [value for value in (*args, *named.values()) if isinstance(value, Tensor)]
+        with outside_autocast(tensors[0].device) if tensors else contextlib.nullcontext():
+            return loss(*map(_raised, args), **{name: _raised(value) for name, value in named.items()})
 
     return wrapped
+
+
+def _raised(value: Any) -> Any:
+    return at_least_float32(value) if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 cross_entropy = full_precision(F.cross_entropy)

@@ -88,6 +88,8 @@ def create_detector(
     sizes = tuple(tuple(size * scale * 2 ** (third / 3) for third in range(3)) for size in (32, 64, 128, 256, 512))
     detector = RetinaNet(body, num_classes + 1, anchor_generator=AnchorGenerator(sizes, (ratios,) * 5), **common)
     _widen_initialisation(detector.head, channels)
+    # torchvision's focal loss computes in the precision of the scores; in bfloat16 easy boxes would have no gradient.
+    detector.head.register_forward_hook(lambda head, inputs, output: {k: v.float() for k, v in output.items()})
     return detector
 
 

@@ -69,13 +69,7 @@ def fit(
     optimizer = make_optimizer(method, budget, pretrained)
     rows: list[dict[str, float]] = []
     if checkpoint_path.exists():
-        state = checkpoint.load(checkpoint_path, device)
-        try:
-            rows = _restore(state, method, optimizer, precision.scaler, device)
-        except torch.cuda.OutOfMemoryError:
-            raise
-        except Exception as error:  # names or shapes that do not fit, a part that is missing: no common class
-            raise RunError(f"{checkpoint_path} is not of this run: delete it and run again.") from error
+        rows = _restore(checkpoint_path, method, optimizer, precision.scaler, device)
         on_epoch(rows)  # it may have been stopped between the checkpoint and this
     # Static shapes: the smaller last batch of an epoch gets a graph of its own instead of slowing all others down.
     step_method = torch.compile(method, dynamic=False) if compile_method else method
@@ -179,12 +173,19 @@ def _state(
 
 
 def _restore(
-    state: dict[str, Any], method: nn.Module, optimizer: Any, scaler: Any, device: torch.device
+    path: Path, method: nn.Module, optimizer: Any, scaler: Any, device: torch.device
 ) -> list[dict[str, float]]:
-    method.load_state_dict(state["method"])
-    optimizer.load_state_dict(state["optimizer"])
-    scaler.load_state_dict(state["scaler"])
-    torch.set_rng_state(state["random"].cpu())
-    if state["random_cuda"] and device.type == "cuda":
-        torch.cuda.set_rng_state(state["random_cuda"][0].cpu(), device)
-    return state["rows"]
+    state = checkpoint.load(path, torch.device("cpu"))  # a second copy of everything might not fit on the device
+    try:
+        method.load_state_dict(state["method"])
+        optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"]:  # empty where nothing was scaled: it may have begun on a device that computes in bfloat16
+            scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] and device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_cuda"][0], device)
+        return state["rows"]
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:  # names or shapes that do not fit, a part that is missing: no common class
+        raise RunError(f"{path} is not of this run: delete it and run again.") from error

@@ -31,7 +31,12 @@ def make_optimizer(
     groups = [_group(trained[name] for name in trained if name in old)]
     groups.append(_group((trained[name] for name in trained if name not in old), budget.new_lr_factor or 1.0))
     groups = [group for group in groups if group["params"]]
-    return torch.optim.SGD(groups, lr=budget.lr, momentum=budget.momentum, weight_decay=budget.weight_decay, fused=True)
+    sgd = torch.optim.SGD(groups, lr=budget.lr, momentum=budget.momentum, weight_decay=budget.weight_decay, fused=True)
+    # Where float16 gradients overflow, the fused kernel leaves out the step by itself; were it the first one, the
+    # buffers that it had made for it would stay unwritten memory, and be the momentum from then on.
+    for parameter in trained.values() if budget.momentum else ():
+        sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
 
 
 def _group(parameters: Iterable[nn.Parameter], lr_factor: float = 1.0) -> dict:

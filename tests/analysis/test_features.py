@@ -48,3 +48,25 @@ def test_mode_is_restored_and_no_hook_remains():
 def test_a_network_of_other_stages_has_blocks_too():
     backbone = timm.create_model("convnext_atto", num_classes=3)
     assert [len([b for b in block_modules(backbone) if b[0] == stage]) for stage in "1234"] == [2, 2, 6, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("swin_tiny_patch4_window7_224", {"img_size": 64, "window_size": 2, "embed_dim": 24}),
+        ("vit_tiny_patch16_224", {"img_size": 32}),
+    ],
+)
+def test_every_block_has_its_channels_whatever_the_layout_of_its_maps(name, options):
+    """Swin has its channels last, a vision transformer has tokens and no maps."""
+    torch.manual_seed(0)
+    backbone = timm.create_model(name, num_classes=3, **options)
+    features, logits = extract(backbone, [torch.randn(2, 3, options["img_size"], options["img_size"])])
+    channels = [info["num_chs"] for info in backbone.feature_info]
+    lasts = [features[[block for block in features if block.split(".")[0] == stage][-1]] for stage in _stages(features)]
+    assert [last.shape[1] for last in lasts] == [channels[int(stage) - 1] for stage in _stages(features)]
+    assert logits.shape == (2, 3)
+
+
+def _stages(features):
+    return list(dict.fromkeys(block.split(".")[0] for block in features))

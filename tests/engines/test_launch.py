@@ -7,16 +7,19 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from fnmatch import fnmatch
 from multiprocessing import connection
 from pathlib import Path
 
 import pytest
+import torch
 
 from cds_lib.engines import gpus, launch, local_engine, runner
 from cds_lib.engines.progress import Progress
 from cds_lib.errors import RunError, UsageError
 from cds_lib.study import settings
 from cds_lib.study.store import Store
+from run_folders import write_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -172,11 +175,37 @@ def test_a_run_that_another_command_trains_is_left_alone(tmp_path, monkeypatch):
         assert store.status(spec.id) == {"state": "running"}
 
 
-@pytest.mark.parametrize(("chosen", "names"), [("2,0", ["2", "0"]), ("-1", []), ("1,-1,2", ["1"])])
-def test_the_gpus_that_cuda_would_see(chosen, names, monkeypatch):
-    monkeypatch.setattr(gpus.glob, "glob", lambda pattern: ["/dev/nvidia0"])
+def test_a_process_that_ends_badly_after_the_training_is_finished_loses_nothing(tmp_path, monkeypatch):
+    words = [[("progress", 2)], [("failed", "The group could not be ended.")]]
+    code = SPEAKERS.replace("{words}", repr(words))
+    monkeypatch.setattr(launch, "_start", lambda _, address: subprocess.Popen([sys.executable, "-c", code, address]))
+    store, spec = Store(tmp_path), tiny(2)
+
+    def finish(epochs):  # what the first process writes meanwhile
+        write_run(store, spec, {"test_top1_last": 5.0}, {"state": "done"}).joinpath("model.pt").touch()
+
+    assert launch.train(spec, store, tmp_path, processes=2, on_progress=finish) == {"test_top1_last": 5.0}
+    assert store.status(spec.id)["state"] == "done"
+
+
+@pytest.mark.parametrize("device", ["/dev/nvidia0", "/dev/dxg", "/dev/kfd"])
+@pytest.mark.parametrize(
+    ("chosen", "names"), [("2,0", ["2", "0"]), ("-1", []), ("1,-1,2", ["1"]), ("", ["0", "1", "2"])]
+)
+def test_the_gpus_that_cuda_would_see(device, chosen, names, monkeypatch):
+    monkeypatch.setattr(gpus.glob, "glob", lambda pattern: [device] * fnmatch(device, pattern))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
     assert gpus.visible() == names
+
+
+def test_a_driver_without_a_gpu_is_none(monkeypatch):
+    monkeypatch.setattr(gpus.glob, "glob", lambda pattern: [pattern])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert gpus.visible() == []
 
 
 def test_gpus_are_shared_out_and_too_few_are_one_sentence(tmp_path, monkeypatch):

@@ -121,6 +121,15 @@ def test_computes_in_float32_inside_autocast(dtype):
     torch.testing.assert_close(loss, supcon_loss(z.to(dtype).float()))
 
 
+@pytest.mark.parametrize("shape", [(2, 0, 8), (3, 2, 0, 8)])
+def test_no_image_has_no_loss(shape):
+    z = torch.zeros(shape, requires_grad=True)
+    loss = supcon_loss(z, torch.zeros(0, dtype=torch.long))
+    assert torch.equal(loss, torch.zeros(shape[:-3]))
+    loss.sum().backward()
+    assert z.grad.shape == shape
+
+
 def test_zero_embeddings_stay_finite():
     z = torch.zeros(2, 4, 8, requires_grad=True)
     loss = supcon_loss(z)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models import resnet50
-from torchvision.models.detection import fasterrcnn_resnet50_fpn, retinanet_resnet50_fpn
+from torchvision.models.detection import fasterrcnn_resnet50_fpn, retinanet, retinanet_resnet50_fpn
 
 from cds_lib.data import coco
 from cds_lib.data.detection_batches import DetectionBatches, detection_evaluation
@@ -164,3 +164,15 @@ def test_training_on_a_few_images_finds_their_objects(name):
     assert np.isfinite(losses).all() and np.mean(losses[-4:]) < 0.5 * np.mean(losses[:4])
     measured = evaluate_detection(detector, detection_evaluation(images, batch_size=3, device=CPU, workers=0))
     assert detector.training and 0 <= measured["ap"] < 100
+
+
+def test_retinanets_loss_computes_in_full_precision(monkeypatch):
+    """In bfloat16 the gradient of most boxes, which are easy, would be rounded to 0."""
+    seen = []
+    focal = retinanet.sigmoid_focal_loss
+    monkeypatch.setattr(
+        retinanet, "sigmoid_focal_loss", lambda *args, **named: seen.append(args[0].dtype) or focal(*args, **named)
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        small("retinanet").train()(*batch())
+    assert seen == [torch.float32] * 2  # an image each

@@ -10,6 +10,7 @@ from cds_lib.errors import RunError
 from cds_lib.methods import create_method
 from cds_lib.models import create_backbone
 from cds_lib.study.spec import Budget
+from cds_lib.training import loop
 from cds_lib.training.loop import fit
 
 CPU = torch.device("cpu")
@@ -162,6 +163,27 @@ def test_bf16_autocast_trains_with_float32_losses_and_weights(tmp_path):
     _, full = train(tmp_path / "fp32", batches=OneBatch(), epochs=1)
     assert rows[0]["train_loss"] == pytest.approx(full[0]["train_loss"], rel=0.02)
     assert rows[0]["train_loss"] != full[0]["train_loss"]
+
+
+@pytest.mark.parametrize("first", [torch.bfloat16, torch.float16])
+def test_a_run_goes_on_where_the_device_computes_in_another_precision(tmp_path, monkeypatch, first):
+    """As when a queue moves a run to an older GPU: float16 there has a scaler, whose state bfloat16 does not know."""
+
+    class OnAnother(loop.Precision):
+        def __init__(self, name, device):
+            super().__init__("fp32", device)
+            self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0, enabled=name == torch.float16)
+
+    def stop(rows):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "Precision", lambda name, device: OnAnother(first, device))
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, on_epoch=stop)
+    second = torch.float16 if first == torch.bfloat16 else torch.bfloat16
+    monkeypatch.setattr(loop, "Precision", lambda name, device: OnAnother(second, device))
+    _, rows = train(tmp_path)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
 
 
 def test_the_compiled_step_is_the_same_step(tmp_path, monkeypatch):

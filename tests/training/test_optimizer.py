@@ -61,3 +61,20 @@ def test_lars_scales_the_step_of_a_matrix_by_its_norm_and_leaves_vectors_alone()
 def test_unknown_optimizer_is_refused():
     with pytest.raises(ValueError, match="adam"):
         make_optimizer(network(), budget(optimizer="adam"))
+
+
+def test_an_overflow_in_the_first_step_changes_nothing_after_it():
+    """The fused kernel leaves such a step out by itself; its momentum must not be what memory held."""
+    trained = []
+    for overflows in (False, True):
+        method = network()
+        optimizer, scaler = make_optimizer(method, budget()), torch.amp.GradScaler("cpu", init_scale=4.0)
+        for overflow in [True] * overflows + [False, False]:
+            inputs = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))
+            scaler.scale(method[0](inputs).square().sum() * (torch.inf if overflow else 1.0)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+        trained.append([method[0].weight, method[0].bias])
+    for plain, after_overflow in zip(*trained, strict=True):
+        assert torch.equal(plain, after_overflow)
