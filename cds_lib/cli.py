@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         "run-all", help="train what is missing, execute the notebooks, write the report", allow_abbrev=False
     )
     _common(run_all)
-    run_all.add_argument("--data-root", default="", metavar="DIR", help="where the data sets are (default: data)")
+    data_cli.add_data_root(run_all)
     run_all.add_argument("--jobs", type=int, default=0, metavar="N", help="runs at a time (default: one a GPU or core)")
     run_all.add_argument(
         "--processes", type=int, default=1, metavar="N", help="processes, one a GPU, that each run is spread over"

@@ -9,7 +9,7 @@ from cds_lib.data.registry import data_root as find_data_root
 from cds_lib.engines import analysis_engine, runner
 from cds_lib.errors import UsageError
 from cds_lib.study import profiles
-from cds_lib.study.places import results_dir
+from cds_lib.study.places import CHECKOUT, results_dir
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
@@ -64,6 +64,9 @@ def open_study(
 ) -> Session:
     """Open a table of the study. Empty arguments mean the defaults of `run_all.sh`.
 
+    `results` and `data_root` start at the checkout where they are relative, as in `run_all.sh`: a notebook runs in its
+    own folder.
+
     Raises:
         UsageError: unknown table or profile, seeds that are no whole numbers, arguments of another type.
     """
@@ -79,8 +82,8 @@ def open_study(
         find_table(table),
         profiles.check_profile(profile),
         runner.parse_seeds(seeds),
-        Store(results_dir(profile, results)),
-        find_data_root(data_root or None),
+        Store(CHECKOUT / results_dir(profile, results)),
+        CHECKOUT / find_data_root(data_root),
         jobs,
         processes,
     )

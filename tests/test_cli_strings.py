@@ -8,7 +8,7 @@ from cds_lib import cli
 from cds_lib.errors import UsageError
 from cds_lib.reporting import notebooks
 from cds_lib.session import Session, open_study
-from cds_lib.study.places import REPOSITORY
+from cds_lib.study.places import CHECKOUT
 from cds_lib.study.tables import TABLES
 
 fixed = settings(
@@ -58,7 +58,7 @@ def test_jobs(capfd, text):
 @settings(fixed, max_examples=20)
 @given(st.lists(st.sampled_from(sorted(TABLES)) | TEXT, max_size=3).map(",".join))
 def test_only(capfd, text):
-    files = {path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb")}
+    files = {path.stem for path in (CHECKOUT / "notebooks").glob("*.ipynb")}
     names = {name.strip() for name in text.split(",") if name.strip()}
     good = not text or (names and names <= files | TABLES.keys())
     assert exit_code(capfd, "only", text) == (0 if good else 2)
@@ -95,7 +95,7 @@ def test_a_table_that_is_none(table):
 @settings(fixed, max_examples=20)
 @given(st.dictionaries(st.sampled_from(("profile", "seeds", "train")) | st.text(max_size=6), VALUES, max_size=3))
 def test_only_declared_names_are_parameters(parameters):
-    notebook = REPOSITORY / "notebooks" / "00_start_here.ipynb"
+    notebook = CHECKOUT / "notebooks" / "00_start_here.ipynb"
     declared = notebooks.parameter_names(notebook)
     if parameters.keys() <= declared:
         notebooks._check_parameters(notebook, parameters)

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from cds_lib.commands import dry_run
@@ -241,13 +242,40 @@ def test_there_is_an_example():
     assert "docs/models.md" in dict(EXAMPLES)
 
 
+def readme_example(first_line: str) -> str:
+    (code,) = re.findall(
+        rf"^```python\n({re.escape(first_line)}\n.+?)^```", (ROOT / "README.md").read_text("utf-8"), re.M | re.S
+    )
+    return code
+
+
+def test_the_parts_of_the_method_serve_a_network_that_is_not_timms():
+    names: dict = {}
+    torch.manual_seed(0)
+    exec(readme_example("import torch"), names)
+    names["loss"].backward()
+    gradients = [p.grad for part in ("network", "heads") for p in names[part].parameters()]
+    assert names["z"].shape == (4, 2, 8, 512) and all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_two_folders_are_set_side_by_side(tmp_path, monkeypatch, capsys):
+    for name in ("mini", "mine"):
+        (tmp_path / "results" / name / "tables").mkdir(parents=True)
+        for_both = (ROOT / "results" / "mini" / "tables" / "table1_cifar100.csv").read_bytes()
+        (tmp_path / "results" / name / "tables" / "table1_cifar100.csv").write_bytes(for_both)
+    monkeypatch.chdir(tmp_path)
+    exec(readme_example("import pandas as pd"), {})
+    printed = capsys.readouterr().out
+    assert "mini" in printed and "mine" in printed and "cifar100" in printed
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_relative_links_and_named_files_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)#\s]+)", text):
         if not re.match(r"[a-z]+:", target):
             assert ((ROOT / page).parent / target).exists(), target
-    for path in re.findall(r"`(cds_lib/[\w./]+)`", text):
+    for path in re.findall(r"`((?:cds_lib|tests|docs|scripts|benchmarks|notebooks)/[\w./]+)`", text):
         assert (ROOT / path).exists(), path
 
 

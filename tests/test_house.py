@@ -144,8 +144,11 @@ def test_citation_names_the_software_and_the_paper():
     assert citation["cff-version"] == "1.2.0"
     assert citation["version"] == project()["version"]
     assert citation["license"] == project()["license"] == "MIT"
-    (paper,) = citation["references"]
+    paper = citation["preferred-citation"]
     assert paper["title"] == "Contrastive Deep Supervision" and paper["year"] == 2022
+    names = " and ".join(f"{author['family-names']}, {author['given-names']}" for author in paper["authors"])
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"{{{names}}}" in readme and f"{{{paper['doi']}}}" in readme
     assert {"type": "other", "value": "arXiv:2207.05306", "description": "arXiv preprint"} in paper["identifiers"]
 
 

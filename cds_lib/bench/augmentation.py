@@ -1,8 +1,8 @@
 """Two views from uint8 images, in batches, against the released Pillow pipelines on the same core.
 
 A measurement is an epoch: 1,024 images in batches of 128 at CIFAR's sizes, 32 in batches of 16 at 224x224, there from
-decoded images of 256x256. The released pipelines are those of `CIFAR/train.py` and `ImageNet/main.py`, in torchvision's
-classes.
+decoded images of 256x256. The released pipelines are those of `CIFAR/train.py` and
+`ImageNet/Contrastive_Deep_Supervision/main.py`, in torchvision's classes.
 """
 
 from __future__ import annotations

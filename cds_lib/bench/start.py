@@ -27,7 +27,7 @@ import nbformat
 from cds_lib.bench.timing import WARM_UP, Row, interleaved
 from cds_lib.errors import RunError
 from cds_lib.reporting import notebooks, render
-from cds_lib.study.places import REPOSITORY
+from cds_lib.study.places import CHECKOUT
 
 TABLE = "table1_cifar100"
 NEEDED = "import torch, torchvision, timm, sklearn.datasets"
@@ -47,17 +47,17 @@ def rows(rounds: int) -> Iterator[Row]:
 
 def committed(results: Path) -> Path:
     """A copy of the committed runs, since a notebook writes tables and plots beside what it reads."""
-    shutil.copytree(REPOSITORY / "results" / "mini" / "runs", results / "runs")
+    shutil.copytree(CHECKOUT / "results" / "mini" / "runs", results / "runs")
     return results
 
 
 def start(results: Path) -> None:
     """Start the study in a new results folder, wait for its first epoch, stop it."""
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
     command = [sys.executable, "-m", "cds_lib", "run-all", "--only", TABLE, "--results", str(results)]
     process = subprocess.Popen(
         command,
-        cwd=REPOSITORY,
+        cwd=CHECKOUT,
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -85,7 +85,7 @@ def notebook(results: Path) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         executed = Path(folder) / "notebooks" / f"{TABLE}.ipynb"
         began = time.perf_counter()
-        result = notebooks.execute(REPOSITORY / "notebooks" / f"{TABLE}.ipynb", executed, parameters)
+        result = notebooks.execute(CHECKOUT / "notebooks" / f"{TABLE}.ipynb", executed, parameters)
         render.render_notebook(executed, Path(folder) / "html")
         seconds = time.perf_counter() - began
         if not result.ok:

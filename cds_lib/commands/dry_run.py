@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from cds_lib.data import registry
+from cds_lib.data.cli import held_at
 from cds_lib.engines.runner import Plan
 from cds_lib.study import costs, step_cost
 from cds_lib.study.profiles import Seeds
@@ -13,12 +17,22 @@ from cds_lib.study.table import Table
 from cds_lib.text import duration
 
 
-def lines(plan: Plan, tables: Sequence[Table], profile: str, seeds: Seeds, store: Store) -> Iterator[str]:
-    """One line a run to train, then the costs of what is missing: a line a table and one for all of them together."""
+def lines(
+    plan: Plan, tables: Sequence[Table], profile: str, seeds: Seeds, store: Store, data_root: Path
+) -> Iterator[str]:
+    """One line a run to train, one a data set that is not there, then the costs of what is missing: a line a table and
+    one for all of them together."""
     for spec in plan.missing:
         yield f"  to train: {spec.id} {spec.label}"
     if not plan.missing:
         return
+    needed = Counter(spec.dataset for spec in plan.missing if spec.budget.source == "real")
+    for name, runs in needed.items():
+        if not held_at(known := registry.entry(name), data_root):
+            yield (
+                f"{known.title} is not in {data_root}: its {runs} runs would not be trained "
+                f"(python -m cds_lib data fetch {name} --data-root {data_root})."
+            )
     if all(step_cost.is_kept(spec) for spec in (*plan.missing, *plan.done)):
         yield from _costs(plan, tables, profile, seeds)
     else:

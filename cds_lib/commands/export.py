@@ -94,7 +94,7 @@ def _finished_classifier(run_id: str, store: Store) -> RunSpec:
         raise UsageError(f"Run {run_id} is a detector: export {spec.parent.id}, the run that trained its backbone.")
     if not store.model(run_id).exists():
         raise UsageError(
-            f"The weights of run {run_id} are not there (committed results have none): delete "
-            f"{store.run_dir(run_id)} and train it again."
+            f"The weights of run {run_id} are not there (committed results have none): train it in a folder "
+            "of your own, ./run_all.sh with --profile, --only and --results DIR, and give --results DIR here."
         )
     return spec

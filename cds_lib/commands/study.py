@@ -15,7 +15,7 @@ from cds_lib.data.cli import data_state
 from cds_lib.engines import analysis_engine, local_engine, runner, slurm_jobs
 from cds_lib.errors import RunError, UsageError
 from cds_lib.study import analyses, profiles, settings
-from cds_lib.study.places import NOTEBOOKS, REPOSITORY, results_dir
+from cds_lib.study.places import CHECKOUT, NOTEBOOKS, results_dir
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
@@ -53,7 +53,7 @@ def run_all(options: argparse.Namespace) -> int:
     if options.dry_run or not plan.missing:  # the training says it otherwise
         print(f"{plan.describe()}.", flush=True)
     if options.dry_run:
-        for line in dry_run.lines(plan, tables, profile, seeds, store):
+        for line in dry_run.lines(plan, tables, profile, seeds, store, data_root):
             print(line)
         possible, _ = analyses.missing(tables, profile, seeds, store)
         if possible:
@@ -62,7 +62,9 @@ def run_all(options: argparse.Namespace) -> int:
     store.open_for_writing()
     how = {"jobs": options.jobs, "processes": options.processes, "compile_method": options.compile, "slurm": slurm}
     failed = runner.train_missing(plan, store, data_root, **how)
-    unanalysed = analysis_engine.compute_missing(tables, profile, seeds, store, data_root, jobs=options.jobs)
+    # On a cluster --jobs counts tasks of an array, and this is a login node.
+    jobs = 1 if slurm is not None else options.jobs
+    unanalysed = analysis_engine.compute_missing(tables, profile, seeds, store, data_root, jobs=jobs)
     results = _write_report(tables, notebook_files, profile, seeds, store)
     broken = [result for result in results if not result.ok]
     if failed or plan.failed or unanalysed or broken:
@@ -221,4 +223,4 @@ def _write_report(
 
 def _from_repository(path: Path) -> str:
     """Relative where possible: an executed notebook is committed and must not carry a machine's paths."""
-    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
+    return str(path.relative_to(CHECKOUT)) if path.is_relative_to(CHECKOUT) else str(path)

@@ -17,7 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("data", help="list, fetch, verify and import data sets")
     commands = parser.add_subparsers(dest="data_command", required=True, metavar="list|fetch|verify|import")
     root = argparse.ArgumentParser(add_help=False)
-    root.add_argument("--data-root", metavar="DIR", help="where data sets lie (default: $CDS_DATA_ROOT, else ./data)")
+    add_data_root(root)
 
     listing = commands.add_parser("list", parents=[root], help="what is known and what is there")
     listing.set_defaults(handler=list_sets)
@@ -39,6 +39,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--folder", metavar="DIR", required=True, help="holds train/<class>/ and test/<class>/ (or val/<class>/)"
     )
     importing.set_defaults(handler=import_set)
+
+
+def add_data_root(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the data folder; `data_root` turns it into a path."""
+    where = "where data sets lie (default: $CDS_DATA_ROOT, else data/ of the checkout)"
+    parser.add_argument("--data-root", default="", metavar="DIR", help=where)
 
 
 def list_sets(args: argparse.Namespace) -> int:
@@ -100,10 +106,7 @@ def import_set(args: argparse.Namespace) -> int:
 
 def data_state(known: DataSet, root: Path) -> tuple[str, str]:
     """In words, what is there of a set and whether it is complete and verified; and where ("-": nowhere)."""
-    from cds_lib.data.folders import imported_folder
-
-    official, imported = root / known.folder, imported_folder(known, root)
-    there = [official] * known.is_official(root) + [imported] * imported.is_dir()
+    there = held_at(known, root)
     if not there:
         held = root / known.name
         return ("folders, not imported", str(held)) if (held / "train").is_dir() else ("not there", "-")
@@ -113,6 +116,14 @@ def data_state(known: DataSet, root: Path) -> tuple[str, str]:
         return f"BROKEN (data verify {known.name})", str(there[0])
     extent = "complete" if provenance["complete"] else f"subset ({provenance['train']} + {provenance['test']})"
     return f"{extent}, {'verified' if provenance['verified'] else 'not verified'}", str(there[0])
+
+
+def held_at(known: DataSet, root: Path) -> list[Path]:
+    """Where a set lies, as published or imported; empty if it is not there."""
+    from cds_lib.data.folders import imported_folder
+
+    official, imported = root / known.folder, imported_folder(known, root)
+    return [official] * known.is_official(root) + [imported] * imported.is_dir()
 
 
 def _provenance(known: DataSet, root: Path) -> dict:

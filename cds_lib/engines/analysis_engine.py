@@ -32,7 +32,7 @@ def compute_missing(
     if impossible:
         print(
             f"{_count(impossible)} cannot be computed: the weights (model.pt) of these runs are not here, as in a "
-            f"fresh clone. To train a run again, delete its folder in {store.root / 'runs'}: "
+            "fresh clone. With --results and another folder they are trained there and analysed: "
             f"{', '.join(task.spec.id for task in impossible)}.",
             flush=True,
         )

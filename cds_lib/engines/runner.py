@@ -22,11 +22,13 @@ _STOPPED = "Stopped. Run the same command again to go on: finished runs are kept
 
 @dataclass(frozen=True)
 class Plan:
-    """The union of the runs of some tables, each once, by state."""
+    """The union of the runs of some tables, each once, by state; `again`: missing ones that were finished, but whose
+    weights, which others start from, are not here."""
 
     done: tuple[RunSpec, ...]
     missing: tuple[RunSpec, ...]
     failed: tuple[RunSpec, ...]
+    again: int = 0
 
     @property
     def total(self) -> int:
@@ -34,8 +36,9 @@ class Plan:
 
     def describe(self) -> str:
         """One line: how many runs, how many of them done, missing, failed before."""
+        again = f" ({self.again} of them again, for weights that others start from)" if self.again else ""
         failed = f", {len(self.failed)} failed before (--retry-failed tries them again)" if self.failed else ""
-        return f"{self.total} runs: {len(self.done)} done, {len(self.missing)} to train{failed}"
+        return f"{self.total} runs: {len(self.done)} done, {len(self.missing)} to train{again}{failed}"
 
 
 def parse_seeds(text: str) -> Seeds:
@@ -69,7 +72,8 @@ def make_plan(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store,
         else:
             missing.insert(0, spec)
             wanted |= {spec.parent.id} if spec.parent else set()
-    return Plan(tuple(done), tuple(missing), tuple(failed))
+    again = sum(store.is_done(spec.id) for spec in missing)
+    return Plan(tuple(done), tuple(missing), tuple(failed), again)
 
 
 def train_missing(

@@ -192,7 +192,7 @@ def stage_taps(backbone: nn.Module) -> Taps:
     if not info or not all(hasattr(backbone, name) for name in ("forward_intermediates", "head_hidden_size")):
         raise UsageError(
             f"{type(backbone).__name__} does not report stage features; use a timm network that has feature_info, "
-            "forward_intermediates and head_hidden_size."
+            "forward_intermediates and head_hidden_size, or take the method's parts (README, The method as a library)."
         )
     count = len(info)
     indices = tuple(range(max(0, count - 4), count))

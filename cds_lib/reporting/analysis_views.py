@@ -10,7 +10,7 @@ from IPython.display import HTML, SVG
 
 from cds_lib.reporting import analysis_figures, formats, naming
 from cds_lib.reporting.views import save_and_show
-from cds_lib.study import analyses
+from cds_lib.study import analyses, statistics
 from cds_lib.study.grids import Cell
 from cds_lib.study.measures import at_a_layer, measure
 
@@ -31,10 +31,10 @@ def findings_of(frame: pd.DataFrame) -> list[str]:
     rows = frame.assign(measure=[at_a_layer(metric)[0] for metric in frame["metric"]])
     found = []
     for (_, method), part in rows[rows["baseline_delta"].notna()].groupby(["measure", "method"], sort=False):
-        measured = part[part["ci_low"].notna()]
+        measured = part[part["n_pairs"] >= statistics.MIN_SEEDS]
         title = f"{measure(part['metric'].iloc[0]).short}, {naming.method_name(method)}: "
         if measured.empty:
-            found.append(title + "a single seed, which decides nothing.")
+            found.append(f"{title}fewer than {statistics.MIN_SEEDS} seeds, which decide nothing.")
             continue
         above, below = (measured["ci_low"] > 0).sum(), (measured["ci_high"] < 0).sum()
         found.append(

@@ -68,7 +68,7 @@ def sentences(profile: str, seeds: Seeds, store: Store) -> list[str]:
     said = [
         f"{_compared(row)} {_difference(row)}, above in {row.above} of {row.networks}" for row in frame.itertuples()
     ]
-    return [f"All networks of Table 1 together: {'; '.join(said)}. {_note(profile)}"]
+    return [f"The networks of Table 1 that both methods have runs of, together: {'; '.join(said)}. {_note(profile)}"]
 
 
 def shown(study: Session) -> HTML:
@@ -76,7 +76,7 @@ def shown(study: Session) -> HTML:
     frame = together(study.table, study.profile, study.seeds, study.store)
     if study.profile == "smoke" or frame.empty:
         return HTML("")
-    headings = ("all networks together", "above in", "mean difference [95 % CI over networks]", "p")
+    headings = ("networks that both have runs of, together", "above in", "mean difference [95 % CI over networks]", "p")
     head = "".join(f'<th scope="col">{heading}</th>' for heading in headings)
     body = "".join(
         f'<tr><th scope="row">{escape(_compared(row))}</th><td class="number">{row.above} of {row.networks}</td>'

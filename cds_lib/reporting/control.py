@@ -50,9 +50,13 @@ _FORMS = (
     ),
     (
         "cds_two_ce_views_weight_tenth",
-        "That with a tenth of the contrastive weight, the second of two tried, has {mean}; against the same control: "
-        "{difference}",
-        _CONTRASTIVE,
+        "That with a tenth of the contrastive weight, tried after the test accuracies of the first were seen, has "
+        "{mean}; against the same control: {difference}",
+        (
+            "above, with the second of two weights, which no interval is corrected for: a hint that the contrastive "
+            "losses add to what two views give, and no confirmation.",
+            *_CONTRASTIVE[1:],
+        ),
     ),
 )
 
@@ -139,14 +143,15 @@ def _mean(values: Mapping[int, float]) -> str:
 
 
 def _compared(values: Mapping[int, float], control: Mapping[int, float], meanings: tuple[str, str, str]) -> str:
-    """`+1.00 [+0.50, +1.50] (n = 3): what that means.`"""
+    """`+1.00 [+0.50, +1.50] (n = 3, p = 0.250): what that means.`"""
     found = statistics.paired_difference(values, control)
     more, less, unclear = meanings
     if found.n < statistics.MIN_SEEDS:
         meaning = _FEW
     else:
         meaning = more if found.ci_low > 0 else less if found.ci_high < 0 else unclear
-    return f"{_difference(values, control)}: {meaning}"
+    p = "" if found.p_sign_flip is None else f", p = {found.p_sign_flip:.3f}"
+    return f"{formats.difference(found.delta, found.ci_low, found.ci_high)} (n = {found.n}{p}): {meaning}"
 
 
 def _difference(values: Mapping[int, float], reference: Mapping[int, float]) -> str:

@@ -110,7 +110,8 @@ def notes(frame: pd.DataFrame, table: Table) -> list[str]:
     metrics = "; ".join(found.long for found in measures)
     units = ", ".join(dict.fromkeys(found.unit or "the metric's own unit" for found in measures))
     best = (
-        " The best epoch is chosen on the test set, as the released code does: it is optimistic and never the headline."
+        " The best epoch is that of the tested ones with the highest accuracy on the test set: optimistic, and never "
+        "the headline (the released code reports it, and tests every epoch)."
         if any(metric in BEST_EPOCH for metric in frame["metric"])
         else ""
     )
@@ -119,7 +120,7 @@ def notes(frame: pd.DataFrame, table: Table) -> list[str]:
     return [
         table.describe(profile),
         f"Metric: {metrics}; mean ± sample standard deviation over n seeds (planned: {seeds} a cell; {done} of "
-        f"{planned} runs are finished).{best}",
+        f"the {planned} runs that fill a cell are finished).{best}",
         f"Differences are in {units}, paired by seed, with the 95 % t interval of their mean.",
         "Verdicts mean nothing in the smoke profile."
         if profile == "smoke"

@@ -44,6 +44,7 @@ COLUMNS = (
     "p_value",
     "runs",
     "reason",
+    "n_pairs",
 )
 _OF_SIZES = ("test_ap_s_last", "test_ap_m_last", "test_ap_l_last")  # which a data set may have no object of
 NUMBERS = ("paper", "mean", "std", "ci_low", "ci_high", "baseline_delta", "paper_delta")
@@ -56,8 +57,8 @@ def tidy(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFrame
     mean, std: over the seeds that have finished, at the cell's metric; best_mean, best_std: the same at the best epoch.
     baseline_delta, ci_low, ci_high, p_value: difference to the cell's reference, paired by seed, with its 95 %
     interval and sign-flip test; paper_delta: the paper's own difference between the two cells. All in the metric's
-    unit. n_planned: seeds asked for. runs: ids of the finished runs, separated by spaces. reason: why finished runs
-    have no value, "" if all have one.
+    unit; n_pairs: seeds that both have. n_planned: seeds asked for. runs: ids of the finished runs, separated by
+    spaces. reason: why finished runs have no value, "" if all have one.
     Raises RunError if a finished run lacks the metric.
     """
     cells = table.cells(profile, seeds)
@@ -82,6 +83,7 @@ def tidy(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFrame
             "best_std": best.std,
             "runs": " ".join(spec.id for spec in cell.specs if store.is_done(spec.id)),
             "reason": analyses.reason(cell, store) if cell.source in analyses.ANALYSES else "",
+            "n_pairs": 0,
         } | measured(ours)
         if cell.reference is not None:
             reference = (cell.reference, cell.metric)
@@ -110,6 +112,7 @@ def compared(
         "ci_low": difference.ci_low,
         "ci_high": difference.ci_high,
         "p_value": difference.p_sign_flip,
+        "n_pairs": difference.n,
         "paper_delta": None if published is None else round(published, 6),
         "verdict": verdict,
     }
@@ -168,7 +171,7 @@ def read_table(table: str, results: Path, more: Mapping[str, str] | None = None)
 
     `more`: columns behind the usual ones, with their types.
     """
-    numbers = dict.fromkeys(NUMBERS, "float64") | dict.fromkeys(("n", "n_planned"), "int64")
+    numbers = dict.fromkeys(NUMBERS, "float64") | dict.fromkeys(("n", "n_planned", "n_pairs"), "int64")
     types = dict.fromkeys(COLUMNS, "str") | numbers | dict(more or {})
     texts = [name for name, kind in types.items() if kind == "str"]
     path = Path(results) / "tables" / f"{table}.csv"
@@ -185,7 +188,7 @@ def read_table(table: str, results: Path, more: Mapping[str, str] | None = None)
 def opening(frame: pd.DataFrame) -> list[str]:
     """What every conclusion begins with: how much has run and, in the smoke profile, that it means nothing."""
     done, planned = formats.finished(frame)
-    sentences = [f"{done} of {planned} runs are finished."]
+    sentences = [f"{done} of the {planned} runs that fill a cell are finished."]
     if frame["profile"].iloc[0] == "smoke":
         sentences.append("Smoke profile: the numbers show that the code runs and nothing else.")
     return sentences
@@ -206,7 +209,7 @@ def conclusion(frame: pd.DataFrame) -> str:
         noun = "difference" if len(rows) == 1 else "differences"
         sentence = f"{naming.method_name(method)}: of {len(rows)} published {noun} to the reference, {listed}"
         # One measure only, and no number of too few seeds.
-        measured = rows[(rows["metric"] == frame["metric"].iloc[0]) & rows["ci_low"].notna() & (rows["n"] >= least)]
+        measured = rows[(rows["metric"] == frame["metric"].iloc[0]) & (rows["n_pairs"] >= least)]
         if len(measured):
             ours, theirs = np.mean(measured["baseline_delta"]), np.mean(measured["paper_delta"])
             what = measure(rows["metric"].iloc[0])

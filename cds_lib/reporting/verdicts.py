@@ -21,9 +21,9 @@ POINTS = "percentage points"
 
 PLOT = "Differences of CDS to its baselines with 95 % intervals, beside the published differences, a line a claim."
 
-# After the columns of every table: the claim's kind, the method it is compared with, seeds that both have, seeds there
-# should be, Holm's p value over the claims of one kind in one table, why the verdict is what it is, where it was read.
-COLUMNS = (*report.COLUMNS, "claimed_in", "kind", "reference", "n_pairs", "n_wanted", "p_holm", "why", "source")
+# After the columns of every table: the claim's kind, the method it is compared with, seeds there should be, Holm's
+# p value over the claims of one kind in one table, why the verdict is what it is, where it was read.
+COLUMNS = (*report.COLUMNS, "claimed_in", "kind", "reference", "n_wanted", "p_holm", "why", "source")
 
 
 def tidy(profile: str, seeds: Seeds, store: Store) -> pd.DataFrame:
@@ -32,7 +32,7 @@ def tidy(profile: str, seeds: Seeds, store: Store) -> pd.DataFrame:
     The columns of every table come first and mean the same (baseline_delta: the difference to the claim's reference);
     of an average they are means over its cells, with the seeds that all of them have.
     """
-    evidence = _Evidence(store)
+    evidence = _Evidence(store, profile)
     rows = [_row(claim, profile, evidence) for claim in published_claims(profile, seeds)]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     frame = frame.astype(dict.fromkeys((*report.NUMBERS, "p_holm"), "float64"))
@@ -48,7 +48,7 @@ def beside(profile: str, seeds: Seeds, store: Store) -> list[str]:
 
 def read(results: Path) -> pd.DataFrame:
     """The frame that was written to RESULTS/tables/summary.csv, with the same column types."""
-    types = {"n_pairs": "int64", "n_wanted": "int64", "p_holm": "float64"}
+    types = {"n_wanted": "int64", "p_holm": "float64"}
     more = {name: types.get(name, "str") for name in COLUMNS[len(report.COLUMNS) :]}
     return report.read_table(SUMMARY, results, more)
 
@@ -65,13 +65,12 @@ def _row(claim: Claim, profile: str, evidence: _Evidence) -> dict[str, object]:
         "metric": cell.metric,
         "paper": round(float(np.mean([c.paper for c in claim.cells])), 6),
         "profile": profile,
-        "n_planned": len(cell.specs),
+        "n_planned": min(len(c.specs) for c in (*claim.cells, *claim.references)),
         "runs": " ".join(spec.id for c in claim.cells for spec in c.specs if evidence.store.is_done(spec.id)),
         "reason": evidence.unmeasured(claim),
         "claimed_in": claim.table,
         "kind": claim.kind,
         "reference": claim.rival,
-        "n_pairs": len(ours.keys() & reference.keys()),
         "n_wanted": claim.n_wanted,
         "source": claim.source,
     }
@@ -91,21 +90,22 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 class _Evidence:
-    """What a store holds: values, each read once, and beside the numbers which data sets were trained on, whether all
-    of their images were at hand, and which runs failed."""
+    """What a store holds: values, each read once, and beside the numbers which data sets were trained on, which runs
+    had only a part of their images at hand, and which failed."""
 
-    def __init__(self, store: Store):
+    def __init__(self, store: Store, profile: str):
         self.store = store
         self.trained: set[str] = set()
-        self.partial: set[str] = set()
+        self.partial: set[str] = set()  # ids of runs
         self.errors: dict[str, str] = {}
         self._values: dict[int, dict[int, float]] = {}
         for run_id in store.ids():
             status = store.status(run_id)
             if store.is_done(run_id):
-                dataset = store.spec(run_id).dataset
-                self.trained.add(dataset)
-                self.partial |= set() if status.get("data", {}).get("complete", True) else {dataset}
+                spec = store.spec(run_id)
+                if spec.budget.source == "real" or profile == "smoke":  # not the first notebook's lesson on made data
+                    self.trained.add(spec.dataset)
+                self.partial |= set() if status.get("data", {}).get("complete", True) else {run_id}
             elif status.get("error"):
                 self.errors[run_id] = status["error"].splitlines()[0]
 
@@ -124,6 +124,8 @@ class _Evidence:
     def why(self, claim: Claim, row: Mapping[str, object]) -> str:
         """The reason for the verdict, in words."""
         datasets = dict.fromkeys(cell.dataset for cell in claim.cells)
+        specs = [spec for cell in (*claim.cells, *claim.references) for spec in cell.specs]
+        partial = dict.fromkeys(spec.dataset for spec in specs if spec.id in self.partial)
         return wording.why(
             row["verdict"],
             n=row["n"],
@@ -134,7 +136,7 @@ class _Evidence:
             unmeasured=row["reason"],
             error=self._error(claim) if self.errors and not row["n_pairs"] else "",
             untrained=[naming.name_of(name) for name in datasets if name not in self.trained],
-            partial=[naming.name_of(name) for name in datasets if name in self.partial],
+            partial=[naming.name_of(name) for name in partial],
         )
 
     def unmeasured(self, claim: Claim) -> str:

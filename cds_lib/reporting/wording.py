@@ -22,7 +22,7 @@ MEANINGS = {
     CONFIRMED: "the 95 % interval of our difference excludes 0, on the published side",
     CONTRADICTED: "the 95 % interval of our difference excludes 0, on the other side",
     INCONCLUSIVE: f"the interval contains 0, or there are fewer than {statistics.MIN_SEEDS} seeds",
-    NOT_RUN: "no run of it is finished",
+    NOT_RUN: "no seed has every run that the comparison needs",
     SMOKE: "made data and a few steps: the number means nothing",
 }
 # How reasons begin that the conclusion counts together.
@@ -139,7 +139,10 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
     profile, total = frame["profile"].iloc[0], len(frame)
     if profile == "smoke":
         return [f"{total} published claims. {MEANINGS[SMOKE].capitalize()}: no claim is judged in the smoke profile."]
-    found = [f"Of {total} published claims, {in_words(frame)}."]
+    found = [
+        f"Of {total} claims (differences of published numbers, not all printed as such; those of Table 3 count twice, "
+        f"with and without the max-pool), {in_words(frame)}."
+    ]
     missing = [verdict for verdict in (CONFIRMED, CONTRADICTED) if verdict not in counts(frame)]
     if missing:
         found.append(f"{_listed(missing).capitalize()}: none.")
@@ -155,11 +158,14 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
     if alone:
         found.append(
             f"{counted(alone, 'claim')} can get no verdict with the seeds that are planned, fewer than "
-            f"{statistics.MIN_SEEDS}: these runs show that the methods train. More are had with --seeds 0,1,2."
+            f"{statistics.MIN_SEEDS}: these runs show that the methods train. --only and --seeds 0,1,2 give more."
         )
     partial = int(frame["why"].str.contains(f"; {_PARTIAL}")[frame["n_pairs"] > 0].sum())
     if partial:
-        found.append(f"Of the tested claims, {partial} rest on {_PARTIAL} the images of their data set.")
+        found.append(
+            f"Of the claims with a difference, {partial} had {_PARTIAL} the images of their data set at hand "
+            "(each training of a miniature takes a small part besides)."
+        )
     return [*found, *_unknown(frame), *unknown_numbers()]
 
 
@@ -203,7 +209,9 @@ def notes(frame: pd.DataFrame) -> list[str]:
         "fewer, the two-sided sign-flip test cannot fall below 0.05 whatever the differences are, so that the verdict "
         "rests on the t interval and its assumption of normal differences alone.",
         "p is the sign-flip test of one claim. Holm's p covers, together, the claims of one kind in one table that "
-        "have a p value. Verdicts and intervals are those of one claim at a time: of many true nulls about one in "
+        f"have a p value. With {headline} seeds p is never below {statistics.smallest_p(headline):.3f}, so that Holm's "
+        "p of two claims or more cannot fall below 0.05 whatever the differences are; of one claim it is p itself. "
+        "Verdicts and intervals are those of one claim at a time: of many true nulls about one in "
         "twenty intervals would exclude 0. They cover chance between seeds, not the choice of the test images, which "
         "all runs share, nor that of the protocol.",
         "Table 3 is run with and without the max-pool, since it is not known which network was published: each of its "

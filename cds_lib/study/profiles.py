@@ -84,7 +84,8 @@ _SMOKE_CIFAR = replace(
     warmup_epochs=0,
 )
 
-# Released ImageNet protocol (`ImageNet/main.py`): 90 epochs, batch 256, SGD 0.1 / 0.9 / 1e-4, lr / 10 every 30 epochs.
+# Released ImageNet protocol (`ImageNet/Contrastive_Deep_Supervision/main.py`): 90 epochs, batch 256, SGD 0.1 / 0.9 /
+# 1e-4, lr / 10 every 30 epochs.
 _PAPER_IMAGENET = replace(
     _PAPER_CIFAR,
     image_size=224,
@@ -202,7 +203,8 @@ _MINI_WIDTH = {
 LESSON = replace(_SMOKE_CIFAR, width=0.125, train_size=2_000, epochs=10, eval_every=1, warmup_epochs=1)
 
 # What supervises the network, with the weights of its terms.
-#   cds         lambda 0.1 per stage, four stages, temperature 0.07: released `CIFAR/train.py` and `ImageNet/main.py`
+#   cds         lambda 0.1 per stage, four stages, temperature 0.07: released `CIFAR/train.py` and
+#               `ImageNet/Contrastive_Deep_Supervision/main.py`
 #   cds_simclr  the same without labels
 #   dsn         separable-conv head and linear layer at stages 1-3, weight 1 each: the head is the author's own stack,
 #               the weight that of Lee et al.; the variant behind the published row is not known
@@ -261,7 +263,7 @@ _DESCRIPTION = {
         for name, options in _MINI_CIFAR_OPTIONS.items()
     )
     + " were chosen on validation images, of three candidates each; that of distilled CDS and of CDS off CIFAR is 1 a "
-    "tap (released: 0.1), not tuned. "
+    "tap (released: 0.1, distilled on ImageNet 0.5), not tuned. "
     "Its accuracies cannot be compared with published ones; differences between methods can, in direction.",
     "paper": "Paper profile: the released protocols at full scale (CIFAR: 300 epochs, batch 128, SGD 0.1/0.9/5e-4, "
     "lr / 10 after 90, 180 and 280 epochs; ImageNet: 90 epochs, batch 256, SGD 0.1/0.9/1e-4, lr / 10 after 30 and "

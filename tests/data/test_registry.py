@@ -81,7 +81,7 @@ def test_data_root_argument_then_environment_then_default(monkeypatch):
     assert registry.data_root("here") == Path("here")
     assert registry.data_root() == Path("elsewhere")
     monkeypatch.delenv("CDS_DATA_ROOT")
-    assert registry.data_root() == Path("data")
+    assert registry.data_root() == Path(registry.__file__).parents[2] / "data"  # wherever this was started
     monkeypatch.setenv("HOME", "/home/someone")
     assert registry.data_root("~/images") == Path("/home/someone/images")
 

@@ -92,15 +92,15 @@ def test_seeds_are_pooled_in_a_reliability_diagram():
 
 
 def test_findings_count_the_layers_that_differ():
-    rows = layers(profile="mini", baseline_delta=np.nan, ci_low=np.nan, ci_high=np.nan)
+    rows = layers(profile="mini", baseline_delta=np.nan, ci_low=np.nan, ci_high=np.nan, n_pairs=3)
     cds = rows["method"] == "cds"
     rows.loc[cds, ["baseline_delta", "ci_low", "ci_high"]] = [1.0, -1.0, 3.0]
     rows.loc[cds & (rows["metric"] == "probe_top1_1.1"), ["ci_low", "ci_high"]] = [0.5, 1.5]
     rows.loc[cds & (rows["metric"] == "probe_top1_4.2"), ["ci_low", "ci_high"]] = [-2.0, -0.5]
-    rows.loc[cds & rows["metric"].str.startswith("invariance"), ["ci_low", "ci_high"]] = np.nan
+    rows.loc[cds & rows["metric"].str.startswith("invariance"), ["ci_low", "ci_high", "n_pairs"]] = [0.5, 1.5, 2]
     probe, invariance, rule = analysis_views.findings_of(rows)
     assert probe == "linear probe, CDS: of 8 layers, 1 clearly above the baseline, 1 clearly below, 6 undecided."
-    assert invariance == "invariance, CDS: a single seed, which decides nothing."
+    assert invariance == "invariance, CDS: fewer than 3 seeds, which decide nothing."
     assert "no correction" in rule
     assert analysis_views.findings_of(rows.assign(baseline_delta=np.nan)) == ["Nothing can be compared yet."]
     assert "mean nothing" in analysis_views.findings_of(rows.assign(profile="smoke"))[0]

@@ -38,29 +38,37 @@ def finish(tmp_path):
 )
 def test_the_sentence_is_what_the_interval_says(finish, cds, two_views, meaning):
     (sentence,) = finish(cds, two_views)
-    assert sentence.endswith(meaning) and f"(n = {len(cds)})" in sentence
+    assert sentence.endswith(meaning) and f"(n = {len(cds)}, p = " in sentence
 
 
 def test_the_difference_is_cds_minus_the_control_paired_by_seed(finish):
     (sentence,) = finish([30.0, 31.0, 32.0], [25.0, 26.0, 27.0])
-    assert "has 26.00 ± 1.00 (3); CDS against it: +5.00 [+5.00, +5.00] (n = 3)" in sentence
+    assert "has 26.00 ± 1.00 (3); CDS against it: +5.00 [+5.00, +5.00] (n = 3, p = 0.250)" in sentence
 
 
 @pytest.mark.parametrize(
     ("values", "meaning"),
     [
-        ([30.0, 31.0, 32.1], "+5.03 [+4.89, +5.18] (n = 3): the contrastive losses add to what two views give."),
-        ([25.5, 26.0, 26.5], "0.00 [−1.24, +1.24] (n = 3): whether the contrastive losses add to what two views give"),
+        (
+            [30.0, 31.0, 32.1],
+            "+5.03 [+4.89, +5.18] (n = 3, p = 0.250): the contrastive losses add to what two views give.",
+        ),
+        (
+            [25.5, 26.0, 26.5],
+            "0.00 [−1.24, +1.24] (n = 3, p = 1.000): whether the contrastive losses add to what two views give",
+        ),
         (
             [20.0, 21.0, 22.1],
-            "−4.97 [−5.11, −4.82] (n = 3): the contrastive losses take away from what two views give.",
+            "−4.97 [−5.11, −4.82] (n = 3, p = 0.250): the contrastive losses take away from what two views give.",
         ),
     ],
 )
 def test_cds_with_both_cross_entropies_is_set_against_the_same_control(finish, values, meaning):
     _, both = finish([30.0], [25.0, 26.0, 27.0], cds_two_ce_views=values)
     assert both.startswith("CDS with the cross-entropy of both views has ") and meaning in both
-    assert len(finish([], [], cds_two_ce_views_weight_tenth=values)) == 3
+    *_, lighter = finish([], [], cds_two_ce_views_weight_tenth=values)
+    assert "tried after the test accuracies of the first were seen" in lighter
+    assert ("a hint" in lighter) == (min(values) > 26.0)  # the second of two tries confirms nothing
 
 
 @pytest.mark.parametrize(("cds", "open_"), [([30.0, 31.0, 32.1], False), ([25.5, 26.0, 26.5], True), ([30.0], True)])

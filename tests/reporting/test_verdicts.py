@@ -9,7 +9,7 @@ import yaml
 
 from cds_lib.errors import RunError
 from cds_lib.reporting import report, summary, verdicts, wording
-from cds_lib.study import claims, published, statistics
+from cds_lib.study import claims, published, settings, statistics
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES, published_claims
 from run_folders import top1, write_run
@@ -272,7 +272,28 @@ def test_reasons(store):
     assert flowers == "nothing was trained on Flowers-102: not asked for, or the images were not at hand"
     text = "\n".join(wording.conclusion(frame))
     assert "2 because a run failed" in text and "on ImageNet, " in text and "the average, was trained" in text
-    assert "Of the tested claims, 1 rest on only a part" in text
+    assert "Of the claims with a difference, 1 had only a part of the images" in text
+
+
+def test_the_lesson_on_made_data_says_nothing_of_the_real_set(store):
+    """The first notebook's runs are called CIFAR-10, and their images are never complete."""
+    finish(store, settings.lesson("cds", 0), 50.0, dataset_complete=False)
+    where = {"claimed_in": "semi_supervised", "dataset": "cifar10", "setting": "semi_10"}
+
+    def why():
+        frame = verdicts.tidy("mini", SEEDS, store)
+        return frame[(frame[list(where)] == pd.Series(where)).all(axis=1)].iloc[0]["why"]
+
+    assert why() == "nothing was trained on CIFAR-10: not asked for, or the images were not at hand"
+    for method in ("baseline", "cds_simclr"):
+        finish(store, settings.semi_supervised("mini", "cifar10", method, 10, 0), 20.0)
+    assert why() == "1 seed, and fewer than 3 decide nothing"
+
+
+def test_an_average_is_planned_with_as_many_seeds_as_its_poorest_cell(store):
+    frame = verdicts.tidy("mini", None, store)
+    average = frame[(frame["claimed_in"] == "table1_cifar100") & (frame["kind"] == "poster")].iloc[0]
+    assert average["n_planned"] == 1  # nine of the ten networks
 
 
 # -- in words and in files ---------------------------------------------------------------------------------------------
@@ -288,7 +309,8 @@ def decided(store):
 def test_the_conclusion_says_what_was_confirmed_and_what_not(store):
     frame = decided(store)
     sentences = wording.conclusion(frame)
-    assert sentences[0] == f"Of {len(frame)} published claims, {wording.in_words(frame)}."
+    assert sentences[0].startswith(f"Of {len(frame)} claims (differences of published numbers, ")
+    assert sentences[0].endswith(f", {wording.in_words(frame)}.")
     assert sum(wording.counts(frame).values()) == len(frame)
     assert not any("none" in sentence for sentence in sentences)
     few = frame[frame["verdict"] != "contradicted"]
