@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,7 @@ from IPython.display import HTML, SVG
 from matplotlib.figure import Figure
 
 from cds_lib.reporting import figures, formats, naming, report
-from cds_lib.study import published, settings
-from cds_lib.study.spec import RunSpec
+from cds_lib.study import published
 
 if TYPE_CHECKING:
     from cds_lib.session import Session
@@ -72,44 +70,6 @@ def table(study: Session) -> HTML:
     frame = study.frame()
     report.write_table(frame, study.table, study.store.root)
     return HTML(formats.html_table(frame, study.table))
-
-
-def teachers(study: Session) -> HTML:
-    """The accuracy of every teacher beside that of the student alone, and a warning where it is not the better one."""
-    pairs: dict[tuple[str, ...], dict[str, tuple[RunSpec, RunSpec]]] = {}
-    for cell in study.table.cells(study.profile, study.seeds):
-        for spec in cell.specs:
-            if spec.setting == "distill" and spec.parent:
-                teacher = spec.lineage[0]
-                alone = settings.student(study.profile, spec.dataset, spec.model, "baseline", spec.seed)
-                key = (_sized(teacher), teacher.method, _sized(alone), alone.method)
-                pairs.setdefault(key, {})[teacher.id] = (teacher, alone)
-    lines = []
-    for names, specs in pairs.items():
-        measured = [_top1(study, runs) for runs in zip(*specs.values(), strict=True)]
-        weak = None not in measured and measured[0][0] <= measured[1][0]
-        warning = ": <strong>no better than its student, which has little to learn from it</strong>" if weak else ""
-        said = [
-            f"{model} ({naming.method_name(method)}) {_accuracy(value)}"
-            for model, method, value in ((*names[:2], measured[0]), (*names[2:], measured[1]))
-        ]
-        lines.append(f"<li>Teacher {escape(said[0])}, student alone {escape(said[1])}{warning}.</li>")
-    return HTML(f"<ul>{''.join(lines)}</ul>")
-
-
-def _sized(spec: RunSpec) -> str:
-    """A network by name, with its width where that is reduced: `ResNet-18 × 0.25`."""
-    name = naming.name_of(spec.model)
-    return name if spec.budget.width == 1 else f"{name} × {spec.budget.width:g}"
-
-
-def _top1(study: Session, runs: Iterable[RunSpec]) -> tuple[float, int] | None:
-    values = [study.store.metric(run.id, "test_top1_last") for run in runs if study.store.is_done(run.id)]
-    return (sum(values) / len(values), len(values)) if values else None
-
-
-def _accuracy(value: tuple[float, int] | None) -> str:
-    return "not run" if value is None else f"{value[0]:.2f} % (n = {value[1]})"
 
 
 def conclusion(study: Session) -> HTML:

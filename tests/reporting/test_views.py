@@ -8,8 +8,6 @@ from bs4 import BeautifulSoup
 
 from cds_lib.reporting import report, views
 from cds_lib.session import open_study
-from cds_lib.study import settings
-from run_folders import top1, write_run
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "table1_cifar100.ipynb"
 
@@ -68,32 +66,3 @@ def test_the_notebooks_cells_run_and_promise_the_files_they_write(tmp_path, monk
     for path in written:
         promise = path.suffix if path.suffix in (".md", ".tex") else str(path)
         assert f"`{promise}`" in notebook.cells[0].source
-
-
-def finish(study, spec, accuracy):
-    write_run(study.store, spec, top1(accuracy))
-
-
-def test_teachers_are_set_beside_their_students_and_weak_ones_are_named(tmp_path):
-    study = open_study("distillation_cifar100", profile="mini", results=str(tmp_path), seeds="0,1")
-
-    def items():
-        return [item.get_text() for item in BeautifulSoup(views.teachers(study).data, "html.parser").find_all("li")]
-
-    assert items() == [
-        "Teacher ResNet-18 × 0.25 (baseline) not run, student alone ResNet-18 × 0.125 (baseline) not run.",
-        "Teacher ResNet-18 × 0.25 (CDS) not run, student alone ResNet-18 × 0.125 (baseline) not run.",
-    ]
-    for seed, accuracy in ((0, 30.0), (1, 31.0)):
-        finish(study, settings.student("mini", "cifar100", "resnet18", "baseline", seed), accuracy)
-    finish(study, settings.supervised("mini", "cifar100", "resnet18", "baseline", 0), 29.25)
-    finish(study, settings.supervised("mini", "cifar100", "resnet18", "cds", 1), 30.75)
-    weak, strong = items()
-    assert weak.startswith(
-        "Teacher ResNet-18 × 0.25 (baseline) 29.25 % (n = 1), "
-        "student alone ResNet-18 × 0.125 (baseline) 30.50 % (n = 2)"
-    )
-    assert weak.endswith(": no better than its student, which has little to learn from it.")
-    assert strong == (
-        "Teacher ResNet-18 × 0.25 (CDS) 30.75 % (n = 1), student alone ResNet-18 × 0.125 (baseline) 30.50 % (n = 2)."
-    )

@@ -1,0 +1,58 @@
+"""The pages of distillation: teachers beside their students, and methods whose own term is in the way."""
+
+from bs4 import BeautifulSoup
+
+from cds_lib.reporting import distillation
+from cds_lib.session import open_study
+from cds_lib.study import settings
+from run_folders import top1, write_run
+
+
+def items(html):
+    return [item.get_text() for item in BeautifulSoup(html.data, "html.parser").find_all("li")]
+
+
+def finish(study, spec, accuracy):
+    write_run(study.store, spec, top1(accuracy))
+
+
+def test_teachers_are_set_beside_their_students_and_weak_ones_are_named(tmp_path):
+    study = open_study("distillation_cifar100", profile="mini", results=str(tmp_path), seeds="0,1")
+
+    assert items(distillation.teachers(study)) == [
+        "Teacher ResNet-18 × 0.25 (baseline) not run, student alone ResNet-18 × 0.125 (baseline) not run.",
+        "Teacher ResNet-18 × 0.25 (CDS) not run, student alone ResNet-18 × 0.125 (baseline) not run.",
+    ]
+    for seed, accuracy in ((0, 30.0), (1, 31.0)):
+        finish(study, settings.student("mini", "cifar100", "resnet18", "baseline", seed), accuracy)
+    finish(study, settings.supervised("mini", "cifar100", "resnet18", "baseline", 0), 29.25)
+    finish(study, settings.supervised("mini", "cifar100", "resnet18", "cds", 1), 30.75)
+    weak, strong = items(distillation.teachers(study))
+    assert weak.startswith(
+        "Teacher ResNet-18 × 0.25 (baseline) 29.25 % (n = 1), "
+        "student alone ResNet-18 × 0.125 (baseline) 30.50 % (n = 2)"
+    )
+    assert weak.endswith(": no better than its student, which has little to learn from it.")
+    assert strong == (
+        "Teacher ResNet-18 × 0.25 (CDS) 30.75 % (n = 1), student alone ResNet-18 × 0.125 (baseline) 30.50 % (n = 2)."
+    )
+
+
+def test_who_is_below_the_student_alone_and_fits_less_well_is_named(tmp_path):
+    study = open_study("distillation_cifar100", profile="mini", results=str(tmp_path), seeds="0,1")
+
+    def finished(spec, accuracy, cross_entropy):
+        history = f"epoch,train_cross_entropy\n1,4.5\n2,{cross_entropy}\n"
+        write_run(study.store, spec, top1(accuracy) | {"epochs": 2}, history=history)
+
+    assert distillation.held_back(study).data == ""
+    for seed in (0, 1):
+        finished(settings.student("mini", "cifar100", "resnet18", "baseline", seed), 20.0 + seed, 2.0 + seed)
+    runs = {"sp": (12.0, 3.5), "at": (19.0, 1.5), "rkd": (22.0, 3.5), "kd": (12.0, 3.5)}  # kd weighs its cross-entropy
+    for method, (accuracy, cross_entropy) in runs.items():
+        finished(settings.distilled("mini", "cifar100", "resnet18", method, 0), accuracy, cross_entropy)
+    (only,) = items(distillation.held_back(study))
+    assert only.startswith(
+        "ResNet-18, SP: −8.00 points, training cross-entropy 3.50 against 2.00 of the student alone "
+    )
+    assert "(n = 1)" in only
