@@ -116,8 +116,10 @@ def test_list_and_dry_run_train_nothing(tmp_path):
     assert process.returncode == 0
     for word in ("table1_cifar100", "resnext101_32x8d", "cds", "cifar100", "50 / 75 / 150"):
         assert word in process.stdout
-    process = command("run-all", "--dry-run", "--profile", "paper", "--only", "table1_cifar100", "--results", tmp_path)
+    arguments = ["--profile", "paper", "--only", "table1_cifar100", "--data-root", tmp_path / "none"]
+    process = command("run-all", "--dry-run", "--results", tmp_path, *arguments)
     assert process.returncode == 0
+    assert f"CIFAR-100 is not in {tmp_path / 'none'}: its 150 runs would not be trained" in process.stdout
     assert "150 runs: 0 done, 150 to train" in process.stdout
     assert process.stdout.count("  to train: ") == 150
     (row,) = [line.split() for line in process.stdout.splitlines() if line.startswith("  table1_cifar100 ")]

@@ -19,8 +19,11 @@ from cds_lib.engines import local_engine, runner
 from cds_lib.engines.progress import Progress
 from cds_lib.errors import UsageError
 from cds_lib.study import settings
+from cds_lib.study.grids import TOP1, Cell
 from cds_lib.study.store import Store
+from cds_lib.study.table import Table
 from cds_lib.study.tables import TABLES
+from run_folders import top1, write_run
 
 TIMINGS = {"seconds", "images_per_second", "peak_memory_mib"}
 
@@ -197,6 +200,19 @@ def test_plans_sort_runs_by_state(tmp_path):
     assert plan.describe() == "2 runs: 1 done, 0 to train, 1 failed before (--retry-failed tries them again)"
     assert runner.make_plan([table], "smoke", (0,), store, retry_failed=True).missing == (second,)
     assert runner.train_missing(plan, store, tmp_path) == {}
+
+
+def test_a_plan_counts_what_is_trained_again_for_its_weights(tmp_path):
+    """As in a clone of committed results, which have none."""
+    store, child = Store(tmp_path), settings.finetuned("smoke", "cub200", "resnet50", "cds", "finetune", 0)
+    write_run(store, child.parent, top1(5.0), {"state": "done"})
+    cell = Cell("cub200", "resnet50", "cds", "finetune", TOP1, None, (child,), None)
+    table = Table("one", "One", "?", "none", lambda profile, seeds: [cell])
+    plan = runner.make_plan([table], "smoke", (0,), store, retry_failed=False)
+    assert plan.describe() == "2 runs: 0 done, 2 to train (1 of them again, for weights that others start from)"
+    store.model(child.parent.id).touch()
+    plan = runner.make_plan([table], "smoke", (0,), store, retry_failed=False)
+    assert plan.describe() == "2 runs: 1 done, 1 to train"
 
 
 @pytest.mark.parametrize("text", ["a", "1.5", "-1", "0,,1", "٣"])
