@@ -86,7 +86,9 @@ def create_detector(
     layers = {f"layer{stage}": str(stage) for stage in (2, 3, 4)}
     body = BackboneWithFPN(backbone, layers, list(widths[1:]), channels, LastLevelP6P7(widths[3], channels))
     sizes = tuple(tuple(size * scale * 2 ** (third / 3) for third in range(3)) for size in (32, 64, 128, 256, 512))
-    detector = RetinaNet(body, num_classes + 1, anchor_generator=AnchorGenerator(sizes, (ratios,) * 5), **common)
+    anchors = AnchorGenerator(sizes, (ratios,) * 5)
+    # torchvision gives 300 boxes an image by itself; the 1x schedule is tested with 100.
+    detector = RetinaNet(body, num_classes + 1, anchor_generator=anchors, detections_per_img=100, **common)
     _widen_initialisation(detector.head, channels)
     # torchvision's focal loss computes in the precision of the scores; in bfloat16 easy boxes would have no gradient.
     detector.head.register_forward_hook(lambda head, inputs, output: {k: v.float() for k, v in output.items()})

@@ -88,6 +88,7 @@ def test_at_full_size_it_is_torchvisions_detector(name):
         assert mine.shape == published.shape
         assert (mine - published).abs().max() <= 2  # torchvision rounds the sizes of RetinaNet's anchors down
     assert (ours.transform.min_size, ours.transform.max_size) == ((800,), 1333)
+    assert (ours if name == "retinanet" else ours.roi_heads).detections_per_img == 100  # COCO scores no more
 
 
 def pooled_level(detector, side, image):
