@@ -108,12 +108,18 @@ def import_coco(folder: Path, root: Path) -> dict:
 
 def _json(path: Path) -> dict:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_hook=_without_outline)
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read ({error}); get COCO's annotations again.") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in _KEYS):
         raise UsageError(f"{path} lacks {', '.join(_KEYS)}; get COCO's annotations again.")
     return content
+
+
+def _without_outline(one: dict) -> dict:
+    """Most of the file, and nothing that boxes need."""
+    one.pop("segmentation", None)
+    return one
 
 
 _KEYS = ("images", "annotations", "categories")

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as TF
 from cds_lib.data.batches import ORDER, VIEW1, epoch_generator
 from cds_lib.data.coco import CocoImage
 from cds_lib.data.share import WHOLE, Share
-from cds_lib.data.stream import WORKERS, decode, one_sentence
+from cds_lib.data.stream import decode, one_sentence, worker_options
 from cds_lib.errors import UsageError
 
 FLIP_P = 0.5
@@ -102,14 +102,13 @@ class _Pixels(Dataset):
 
 @one_sentence
 def _load(images: Sequence[CocoImage], batches: list[list[int]], workers: int) -> Iterator[list[Tensor]]:
-    more = WORKERS if workers else {}
     yield from DataLoader(
         _Pixels(images),
         batch_sampler=batches,
         collate_fn=list,
         num_workers=workers,
         generator=torch.Generator(),  # else the loader would draw from the process's own, and shift what follows
-        **more,
+        **worker_options(workers),
     )
 
 

@@ -66,8 +66,7 @@ def fetch(entry: DataSet, root: Path, offline: bool = False, out: TextIO | None 
             raise UsageError(f"{folder} is in the way, and is not {entry.title} as published; move it away to fetch it.")
         try:
             archives = [(_obtain(archive, entry, root, offline, out), archive) for archive in entry.archives]
-            unpack(archives, entry, root)
-            _record(entry, root)
+            unpack(archives, entry, root, lambda unpacked: _record(entry, unpacked))
         except OSError as error:
             raise UsageError(
                 f"cannot write in {root} ({error.strerror or error}); free space or choose --data-root."

@@ -103,6 +103,13 @@ def arrays(listing: Listing, name: str, root: Path, side: int) -> tuple[np.ndarr
     return train, test
 
 
+def _allocate(path: Path) -> None:
+    """Take the space of a sparse file now: a disk that is full is an OSError here, and kills who writes into the map."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
 def _decode_all(listing: Listing, folder: Path, side: int) -> None:
     building = folder.with_name(f".{folder.name}.building")
     shutil.rmtree(building, ignore_errors=True)
@@ -113,6 +120,7 @@ def _decode_all(listing: Listing, folder: Path, side: int) -> None:
             paths = listing.paths(split)
             shape = (len(paths), 3, side, side)
             images = np.lib.format.open_memmap(building / f"{split}.npy", mode="w+", dtype=np.uint8, shape=shape)
+            _allocate(building / f"{split}.npy")
             for row, decoded in enumerate(mapped(paths, lambda path: _square(path, side))):
                 if isinstance(decoded, str):
                     broken.append(f"{paths[row]}: {decoded}")

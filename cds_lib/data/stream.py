@@ -7,6 +7,7 @@ from (seed, epoch, image), never from the number of workers.
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,10 +27,8 @@ from cds_lib.data.image_files import read_rgb
 from cds_lib.data.share import WHOLE, Share
 from cds_lib.data.views import AUGMENTATIONS, View, autoaugment, draw_geometry, statistics
 from cds_lib.errors import RunError, UsageError
-from cds_lib.processes import die_with_the_parent
+from cds_lib.processes import allow_many_files, die_with_the_parent
 
-# Of a loader with worker processes: they are not forked, and end with a training that is killed.
-WORKERS = {"multiprocessing_context": "forkserver", "worker_init_fn": die_with_the_parent}
 _NAME = f"{RunError.__module__}.{RunError.__qualname__}"
 STORED = 8 / 7  # the short side an image is resized to, of the side of a plain crop: 256 of 224
 
@@ -155,6 +154,17 @@ class _Centres(Dataset):
         return (TF.pil_to_tensor(TF.center_crop(_short_side(decode(_unpacked(self.files[index])), self.size), [self.size] * 2)),)
 
 
+def worker_options(workers: int) -> dict[str, Any]:
+    """Options of a loader with worker processes: they are not forked, and end with a training that is killed."""
+    if not workers:
+        return {}
+    context = multiprocessing.get_context("forkserver")
+    # What the server has imported its workers need not: each would take seconds, one after another, at every epoch.
+    context.set_forkserver_preload([__name__])
+    allow_many_files()  # each image that is on its way is an open file
+    return {"multiprocessing_context": context, "worker_init_fn": die_with_the_parent}
+
+
 def _packed(files: Sequence[Path]) -> np.ndarray:
     """The paths as one array of bytes: every worker of every epoch is sent them, and of a million paths a list takes
     seconds and half a gigabyte in each."""
@@ -182,14 +192,13 @@ def one_sentence(load: Callable[..., Iterator]) -> Callable[..., Iterator]:
 def _load(
     dataset: Dataset, batches: list[list[int]], device: torch.device, workers: int
 ) -> Iterator[list[Tensor]]:
-    more: dict[str, Any] = {"prefetch_factor": 2, **WORKERS} if workers else {}
     yield from DataLoader(
         dataset,
         batch_sampler=batches,
         num_workers=workers,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # else the loader would draw from the process's own, and shift what follows
-        **more,
+        **worker_options(workers),
     )
 
 

@@ -10,7 +10,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cds_lib.data.registry import Archive, DataSet
@@ -23,11 +23,16 @@ _BROKEN = (
 )
 
 
-def unpack(archives: Sequence[tuple[Path, Archive]], entry: DataSet, root: Path) -> None:
+def unpack(
+    archives: Sequence[tuple[Path, Archive]],
+    entry: DataSet,
+    root: Path,
+    record: Callable[[Path], None] = lambda unpacked: None,
+) -> None:
     """Unpack under a temporary name in `root`, then rename the official folder into place.
 
-    `archives`: each file with its entry. Raises UsageError for an archive that is damaged, or that would write outside
-    of its folder.
+    `archives`: each file with its entry; `record`: called before the renaming, with the folder that is `root` until
+    then. Raises UsageError for an archive that is damaged, or that would write outside of its folder.
     """
     scratch = root / f".{entry.name}.unpacking"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -46,6 +51,7 @@ def unpack(archives: Sequence[tuple[Path, Archive]], entry: DataSet, root: Path)
             names = ", ".join(path.name for path, _ in archives)
             wanted = "/".join(filter(None, (entry.folder, entry.marker)))
             raise UsageError(f"{names}: there is no {wanted} in it; delete it and fetch again.")
+        record(scratch)
         target = root / entry.folder
         if target.is_dir() and not any(target.iterdir()):
             target.rmdir()

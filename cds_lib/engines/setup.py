@@ -23,7 +23,8 @@ from cds_lib.study.store import Store
 from cds_lib.training import checkpoint
 from cds_lib.training.distributed import Group
 
-_EVALUATION_BATCH = 500
+# Of files less: a worker decodes a whole batch, and a test set is to be shared among all of them.
+_EVALUATION_BATCH, _STREAMED_EVALUATION_BATCH = 500, 64
 
 # Independent random streams of a run; the split, the order, view 1 and the backbone's weights depend on the seed alone,
 # so that runs of the same seed are paired whatever their method is.
@@ -109,7 +110,7 @@ def _classification(
         images, labels = images[own], labels[own]
         on_device = torch.from_numpy(labels).to(device)
         if budget.streamed:
-            return lambda: streamed_evaluation(list(images), on_device, _EVALUATION_BATCH, **views, **decoding)
+            return lambda: streamed_evaluation(list(images), on_device, _STREAMED_EVALUATION_BATCH, **views, **decoding)
         tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device)
         return lambda: evaluation_batches(tensor, on_device, _EVALUATION_BATCH, **views)
 

@@ -39,7 +39,7 @@ def evaluate_detection(
         backend="faster_coco_eval",
         sync_on_compute=False,
     )
-    metric.warn_on_many_detections = False  # detectors give a hundred boxes an image at most
+    metric.warn_on_many_detections = False  # ours give a hundred boxes an image at most
     records: list[tuple[Any, Any]] = []  # found and true, an image each
     for images, targets in batches:
         records += zip(_on_cpu(detector(images)), _on_cpu(targets), strict=True)

@@ -1,8 +1,10 @@
 """Each image set in its published layout, written here as small archives: fetched, unpacked, read, cached, damaged."""
 
 import dataclasses
+import errno
 import hashlib
 import io
+import os
 import tarfile
 import zipfile
 
@@ -216,6 +218,37 @@ def test_an_archive_with_another_checksum_is_never_unpacked(tmp_path, monkeypatc
     assert not (root / "CUB_200_2011").exists()
 
 
+def test_a_fetch_that_is_stopped_while_it_records_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
+    held = small("cub200", monkeypatch)
+    root = held.put(tmp_path)
+
+    def stop(listing):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(image_files, "fingerprint", stop)
+        quiet(held.entry, root)
+    assert not (root / "CUB_200_2011").exists()
+    quiet(held.entry, root)
+    assert sets.load_files("cub200", root).provenance["verified"] is True
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system takes space as it goes")
+def test_a_disk_without_room_for_the_small_images_is_one_sentence(tmp_path, monkeypatch):
+    """Written into a map, a full disk would kill the process."""
+    held = small("cub200", monkeypatch)
+    root = held.put(tmp_path)
+    quiet(held.entry, root)
+
+    def full(file, offset, length):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(UsageError, match=r"cannot write in .*arrays \(No space left on device\); free space"):
+        sets.load("cub200", root, "real", SIDE)
+    assert not list((root / "arrays").iterdir())
+
+
 def test_a_set_without_urls_says_what_to_do(tmp_path, monkeypatch):
     held = small("stanford_cars", monkeypatch)
     held.put(tmp_path)
@@ -315,9 +348,9 @@ def test_a_development_kit_that_does_not_fit_leaves_nothing(tmp_path, monkeypatc
 
 
 def aircraft_with(data, suffix):
-    """The one set without a checksum, its archive replaced: what protects there is the unpacking alone."""
+    """A set whose archive is replaced and has no checksum: what protects then is the unpacking alone."""
     entry = registry.entry("fgvc_aircraft")
-    archive = dataclasses.replace(entry.archives[0], file=f"archive{suffix}", urls=())
+    archive = dataclasses.replace(entry.archives[0], file=f"archive{suffix}", md5=None, urls=())
     return dataclasses.replace(entry, archives=(archive,)), archive.file, data
 
 

@@ -13,6 +13,7 @@ import torch
 import torchvision.transforms as T
 from PIL import Image
 
+from cds_lib import processes
 from cds_lib.data import stream
 from cds_lib.data.share import Share
 from cds_lib.data.stream import StreamedBatches, decode, streamed_evaluation
@@ -167,3 +168,43 @@ def _runs(pid):
 
 def test_a_part_without_images_is_evaluated_as_nothing():
     assert list(streamed_evaluation([], torch.arange(0), 4, "imagenet", 28, CPU, 0)) == []
+
+
+WORKERS_OF_A_TRAINING = """
+import os, sys, torch
+from pathlib import Path
+from torch.utils.data import Dataset
+from cds_lib.data.stream import _load
+
+class Server(Dataset):
+    def __getitem__(self, index):
+        return torch.tensor(["libtorch" in Path(f"/proc/{os.getppid()}/maps").read_text()])
+
+if __name__ == "__main__":
+    print(*(batch.item() for batch in _load(Server(), [[0], [1]], torch.device("cpu"), 2)))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_workers_need_not_import_what_their_server_has(tmp_path):
+    """Each would take seconds, one after another, at every epoch."""
+    script = tmp_path / "training.py"
+    script.write_text(WORKERS_OF_A_TRAINING)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.returncode) == ("True True\n", 0), done.stderr
+
+
+def test_as_many_files_as_the_system_lets(monkeypatch):
+    """Each image that a worker has ready is an open file of the training."""
+    limits = {"now": (100, 5_000)}
+    monkeypatch.setattr(processes.resource, "getrlimit", lambda kind: limits["now"])
+    monkeypatch.setattr(processes.resource, "setrlimit", lambda kind, new: limits.update(now=new))
+    processes.allow_many_files()
+    assert limits["now"] == (5_000, 5_000)
+    limits["now"] = (100, processes.resource.RLIM_INFINITY)
+    processes.allow_many_files()
+    assert limits["now"] == (65_536, processes.resource.RLIM_INFINITY)
+    limits["now"] = (100_000, 200_000)
+    processes.allow_many_files()
+    assert limits["now"] == (100_000, 200_000)
