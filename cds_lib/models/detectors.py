@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.resnet import ResNet
@@ -73,7 +75,7 @@ def create_detector(
         layers = {f"layer{stage}": str(stage) for stage in (1, 2, 3, 4)}
         body = BackboneWithFPN(backbone, layers, list(widths), channels, LastLevelMaxPool())
         sizes = tuple((size * scale,) for size in (32, 64, 128, 256, 512))
-        return FasterRCNN(
+        detector = FasterRCNN(
             body,
             num_classes=None,
             rpn_anchor_generator=AnchorGenerator(sizes, (ratios,) * 5),
@@ -83,6 +85,8 @@ def create_detector(
             box_predictor=_Predictor(box_features, num_classes + 1),
             **common,
         )
+        _keep_full_precision(detector.rpn.anchor_generator, detector.rpn.head)
+        return detector
     layers = {f"layer{stage}": str(stage) for stage in (2, 3, 4)}
     body = BackboneWithFPN(backbone, layers, list(widths[1:]), channels, LastLevelP6P7(widths[3], channels))
     sizes = tuple(tuple(size * scale * 2 ** (third / 3) for third in range(3)) for size in (32, 64, 128, 256, 512))
@@ -90,9 +94,30 @@ def create_detector(
     # torchvision gives 300 boxes an image by itself; the 1x schedule is tested with 100.
     detector = RetinaNet(body, num_classes + 1, anchor_generator=anchors, detections_per_img=100, **common)
     _widen_initialisation(detector.head, channels)
-    # torchvision's focal loss computes in the precision of the scores; in bfloat16 easy boxes would have no gradient.
-    detector.head.register_forward_hook(lambda head, inputs, output: {k: v.float() for k, v in output.items()})
+    _keep_full_precision(anchors, detector.head)
     return detector
+
+
+def _keep_full_precision(anchors: nn.Module, head: nn.Module) -> None:
+    """Under autocast torchvision takes the precision of the maps and scores for anchors, boxes and focal loss. In
+    bfloat16 a box could only start at every eighth pixel beyond the thousandth, and easy boxes had no gradient."""
+
+    def shapes(module: nn.Module, inputs: tuple) -> tuple:
+        """The generator looks at the maps' shapes, device and precision alone: maps without memory of their own do."""
+        images, maps = inputs
+        return images, [one.new_empty((), dtype=torch.float32).expand(one.shape) for one in maps]
+
+    anchors.register_forward_pre_hook(shapes)
+    head.register_forward_hook(lambda module, inputs, output: _as_float32(output))
+
+
+def _as_float32(output: Any) -> Any:
+    """A head's output: tensors in lists, tuples or a dict."""
+    if isinstance(output, torch.Tensor):
+        return output.float()
+    if isinstance(output, dict):
+        return {key: _as_float32(value) for key, value in output.items()}
+    return type(output)(map(_as_float32, output))
 
 
 class _Predictor(nn.Module):

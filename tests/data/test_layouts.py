@@ -313,7 +313,11 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("name", "path", "content", "says"), [(n, *f) for n, faults in FAULTS.items() for f in faults])
+# Named: a MATLAB file says when it was made, and every test process has to find tests of the same names.
+CASES = [pytest.param(n, *f, id=f"{n}-{f[0]}-{f[2]}") for n, faults in FAULTS.items() for f in faults]
+
+
+@pytest.mark.parametrize(("name", "path", "content", "says"), CASES)
 def test_a_malformed_file_of_the_layout_is_one_sentence(name, path, content, says, tmp_path, monkeypatch):
     held = small(name, monkeypatch)
     root = held.put(tmp_path)

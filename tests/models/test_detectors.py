@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torchvision.models import resnet50
 from torchvision.models.detection import fasterrcnn_resnet50_fpn, retinanet, retinanet_resnet50_fpn
+from torchvision.models.detection._utils import BoxCoder
 
 from cds_lib.data import coco
 from cds_lib.data.detection_batches import DetectionBatches, detection_evaluation
@@ -165,6 +166,29 @@ def test_training_on_a_few_images_finds_their_objects(name):
     assert np.isfinite(losses).all() and np.mean(losses[-4:]) < 0.5 * np.mean(losses[:4])
     measured = evaluate_detection(detector, detection_evaluation(images, batch_size=3, device=CPU, workers=0))
     assert detector.training and 0 <= measured["ap"] < 100
+
+
+@pytest.mark.parametrize("name", DETECTOR_NAMES)
+def test_boxes_and_anchors_are_exact_under_autocast(name, monkeypatch):
+    """In bfloat16 a coordinate above 1,024 is a multiple of eight."""
+    detector, seen = small(name).train(), {}
+    generator = detector.anchor_generator if name == "retinanet" else detector.rpn.anchor_generator
+    generator.register_forward_hook(lambda module, inputs, output: seen.update(anchors=output[0]))
+    encode = BoxCoder.encode_single
+
+    def encoding(coder, reference, proposals):
+        seen.setdefault("encoded", []).extend((reference.dtype, proposals.dtype))
+        return encode(coder, reference, proposals)
+
+    monkeypatch.setattr(BoxCoder, "encode_single", encoding)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        detector(*batch())
+    exact = small(name).train()
+    plain = exact.anchor_generator if name == "retinanet" else exact.rpn.anchor_generator
+    plain.register_forward_hook(lambda module, inputs, output: seen.update(plain=output[0]))
+    exact(*batch())
+    assert seen["anchors"].dtype == torch.float32 and torch.equal(seen["anchors"], seen["plain"])
+    assert seen["encoded"] and set(seen["encoded"]) == {torch.float32}
 
 
 def test_retinanets_loss_computes_in_full_precision(monkeypatch):
