@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from cds_lib.reporting import naming
-from cds_lib.reporting.figures import MARKERS, colour_and_marker, curve
+from cds_lib.reporting.figures import curve, style
 from cds_lib.study.measures import at_a_layer, measure
 
 # What stands on the axis of a measure that is taken at a layer; the rest are numbers without a unit.
@@ -47,7 +47,8 @@ def by_layer(frame: pd.DataFrame) -> Figure:
             own = part[part["method"] == method]
             if own.empty:
                 continue
-            _line(axes, [layers.index(layer) for layer in own["layer"]], own, index, len(methods))
+            shift = 0.06 * (index - (len(methods) - 1) / 2)  # side by side, so that bars do not hide each other
+            _line(axes, [layers.index(layer) + shift for layer in own["layer"]], own, style(method, methods))
         if part["mean"].isna().all():
             axes.text(0.5, 0.5, "not analysed", ha="center", va="center", transform=axes.transAxes)
         axes.set_xticks(range(len(layers)), [layer.removeprefix("stage") for layer in layers])
@@ -56,17 +57,16 @@ def by_layer(frame: pd.DataFrame) -> Figure:
         _plain(axes, measure(part["metric"].iloc[0]).short)
     for axes in grid[len(names) :]:
         axes.set_visible(False)
-    for index, method in enumerate(methods):
-        colour, marker = colour_and_marker(index)
+    for method in methods:
+        colour, marker = style(method, methods)
         label = f"{naming.method_name(method)} ({_counts(frame[frame['method'] == method])})"
         grid[0].plot([], [], color=colour, marker=marker, ms=5, label=label)
     figure.legend(loc="outside upper center", ncols=len(methods), frameon=False, fontsize=9)
     return figure
 
 
-def _line(axes: Axes, places: Sequence[int], rows: pd.DataFrame, index: int, methods: int) -> None:
-    colour, marker = colour_and_marker(index)
-    x = np.array(places) + 0.06 * (index - (methods - 1) / 2)  # side by side, so that bars do not hide each other
+def _line(axes: Axes, x: Sequence[float], rows: pd.DataFrame, look: tuple[str, str]) -> None:
+    colour, marker = look
     axes.errorbar(x, rows["mean"], yerr=rows["std"].fillna(0.0), color=colour, marker=marker, ms=5, lw=1.4, capsize=2)
 
 
@@ -90,8 +90,8 @@ def loss_and_accuracy(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure
     left, right = figure.subplots(1, 2)
     panels = ((left, "train_cross_entropy", "training cross-entropy (nats)"), (right, "test_top1", "test top-1 (%)"))
     for axes, column, label in panels:
-        for index, (method, runs) in enumerate(histories.items()):
-            curve(axes, runs, column, index, f"{naming.method_name(method)} (n = {len(runs)})")
+        for method, runs in histories.items():
+            curve(axes, runs, column, style(method, list(histories)), f"{naming.method_name(method)} (n = {len(runs)})")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.set_xlabel("epoch")
         axes.set_ylabel(label)
@@ -110,7 +110,7 @@ def reliability(diagrams: Mapping[str, Sequence[Mapping[str, Any]]], ece: Mappin
     figure = Figure(figsize=(1.0 + 2.8 * len(diagrams), 4.6), layout="constrained")
     grid = figure.subplots(2, len(diagrams), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 1))
     for (above, below), (method, found) in zip(grid.T, diagrams.items(), strict=True):
-        colour, _ = colour_and_marker(list(diagrams).index(method))
+        colour, _ = style(method, list(diagrams))
         title = f"{naming.method_name(method)}\nECE {ece[method]}"
         above.plot([0, 100], [0, 100], color="#222222", lw=1.0, ls="--", zorder=3)
         above.set_xlim(0, 100)
@@ -125,20 +125,20 @@ def reliability(diagrams: Mapping[str, Sequence[Mapping[str, Any]]], ece: Mappin
             height, mean = np.nansum(accuracy, 0), np.nansum(confidence, 0)
             edges = np.linspace(0, 100, counts.shape[1] + 1)
             filled = counts.sum(0) > 0
-            style = {"align": "edge", "width": 100 / counts.shape[1]}
-            above.bar(edges[:-1][filled], height[filled], color=colour, edgecolor="white", lw=0.5, **style)
+            bins = {"align": "edge", "width": 100 / counts.shape[1]}
+            above.bar(edges[:-1][filled], height[filled], color=colour, edgecolor="white", lw=0.5, **bins)
             gap = (mean - height)[filled]
-            outline = {"fill": False, "hatch": "////", "edgecolor": "#D55E00" if colour != "#D55E00" else "#222222"}
-            above.bar(edges[:-1][filled], gap, bottom=height[filled], lw=0.6, **outline, **style)
-            below.bar(edges[:-1], 100 * counts.sum(0) / counts.sum(), color=colour, edgecolor="white", lw=0.5, **style)
+            outline = {"fill": False, "hatch": "////", "edgecolor": "#222222"}
+            above.bar(edges[:-1][filled], gap, bottom=height[filled], lw=0.6, **outline, **bins)
+            below.bar(edges[:-1], 100 * counts.sum(0) / counts.sum(), color=colour, edgecolor="white", lw=0.5, **bins)
         _plain(above, title)
         _plain(below, "")
         below.set_xlabel("confidence (%)")
     grid[0][0].set_ylabel("accuracy (%)")
     grid[1][0].set_ylabel("images (%)")
     legend = [
-        Patch(facecolor="#444444", label="accuracy"),
-        Patch(fill=False, hatch="////", edgecolor="#D55E00", label="distance to the mean confidence"),
+        Patch(facecolor="#999999", label="accuracy"),
+        Patch(fill=False, hatch="////", edgecolor="#222222", label="distance to the mean confidence"),
         Line2D([], [], color="#222222", ls="--", lw=1.0, label="calibrated"),
     ]
     figure.legend(handles=legend, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
@@ -182,11 +182,16 @@ def _scatter(axes: Axes, points: np.ndarray, labels: np.ndarray) -> None:
     for index in np.unique(labels):
         colour, marker = _of_class(int(index))
         x, y = points[labels == index].T
-        axes.plot(x, y, color=colour, marker=marker, ls="none", ms=2.6, mew=0)
+        axes.plot(x, y, color=colour, marker=marker, ls="none", ms=3.4, mew=0)
     axes.margins(0.05)
 
 
 def _of_class(index: int) -> tuple[str, str]:
-    """Colours come again after seven classes, with other markers."""
-    colour, _ = colour_and_marker(index)
-    return colour, MARKERS[(index * 3 + index // 7) % len(MARKERS)]
+    return _CLASSES[index % len(_CLASSES)]
+
+
+# Colour and marker of ten classes; those of colours that are near each other have markers that are not.
+_CLASSES = (
+    *(("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v")),
+    *(("#56B4E9", "P"), ("#000000", "X"), ("#6A51A3", "<"), ("#7A8B00", ">"), ("#8C6D31", "h")),
+)

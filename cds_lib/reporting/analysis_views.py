@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
 
 def findings(study: Session) -> HTML:
     """What the differences to the baseline add up to over the layers, a sentence a measure and method."""
-    sentences = findings_of(study.frame())
-    return HTML(f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>")
+    return HTML(formats.bullets(findings_of(study.frame())))
 
 
 def findings_of(frame: pd.DataFrame) -> list[str]:

@@ -8,7 +8,6 @@ that. With few labels CDS takes more steps than a baseline on the labelled image
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from typing import TYPE_CHECKING
 
 from IPython.display import HTML
@@ -131,10 +130,9 @@ def as_many_steps(profile: str, seeds: Seeds, store: Store) -> list[str]:
 
 
 def shown(study: Session) -> HTML:
-    """What the controls of Table 1 or of few labels say, as a paragraph; nothing where there is nothing to say."""
+    """What the controls of Table 1 or of few labels say, as a list; nothing where there is nothing to say."""
     say = {"table1_cifar100": two_views, "semi_supervised": as_many_steps}[study.table.name]
-    said = " ".join(say(study.profile, study.seeds, study.store))
-    return HTML(f"<p>{escape(said)}</p>" if said else "")
+    return HTML(formats.bullets(say(study.profile, study.seeds, study.store)))
 
 
 def _mean(values: Mapping[int, float]) -> str:

@@ -68,7 +68,7 @@ def conclusion(study: Session) -> HTML:
     if study.profile != "smoke":
         sentences += [*_changed(switched_rows(study)), *control.two_views(study.profile, study.seeds, study.store)]
         sentences += _best_epoch(frame)
-    return HTML(f"<p>{escape(' '.join(sentences))}</p>")
+    return HTML(formats.bullets(sentences))
 
 
 def _changed(rows: pd.DataFrame) -> list[str]:

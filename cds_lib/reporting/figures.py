@@ -1,5 +1,6 @@
-"""The plots of the reports. Colours are those of Okabe and Ito, which colour-blind readers can tell apart; markers
-differ as well. Figures are made without pyplot, so that they need no display and leave no global state."""
+"""The plots of the reports. Colours are those of Okabe and Ito, which colour-blind readers can tell apart, and a few
+more where there are many methods; markers differ as well. Figures are made without pyplot, so that they need no display
+and leave no global state."""
 
 from __future__ import annotations
 
@@ -18,13 +19,33 @@ from cds_lib.files import write_text
 from cds_lib.reporting import formats, naming, wording
 from cds_lib.study.measures import short_name
 
-COLOURS = ("#444444", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# The methods of the study look the same in every figure.
+_STYLES = {
+    "baseline": ("#444444", "o"),
+    "baseline_matched": ("#999999", "o"),
+    "baseline_autoaugment": ("#999999", "o"),
+    "dsn": ("#0072B2", "s"),
+    "dks": ("#009E73", "D"),
+    "dhm": ("#CC79A7", "v"),
+    "cds": ("#D55E00", "^"),
+    "cds_simclr": ("#D55E00", "^"),
+    "cds_kd": ("#8C2D04", "P"),
+    "cds_autoaugment": ("#E69F00", "^"),
+}
+# Of others, in the order of their table.
+_OTHERS = (
+    *(("#0072B2", "s"), ("#009E73", "D"), ("#CC79A7", "v"), ("#56B4E9", "X")),
+    *(("#6A51A3", "<"), ("#7A8B00", ">"), ("#000000", "d"), ("#8C6D31", "h")),
+)
+THIS_STUDY, PAPER = "#0072B2", "#D55E00"  # where a figure sets these two against each other
 
 
-def colour_and_marker(index: int) -> tuple[str, str]:
-    """Of the method in this place of its table; beyond the seventh, colours come again with other markers."""
-    return COLOURS[index % len(COLOURS)], MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]
+def style(method: str, methods: Sequence[str]) -> tuple[str, str]:
+    """Colour and marker of a method, among those of its table."""
+    if method in _STYLES:
+        return _STYLES[method]
+    others = [name for name in methods if name not in _STYLES]
+    return _OTHERS[others.index(method) % len(_OTHERS)]
 
 
 def gains(frame: pd.DataFrame) -> Figure:
@@ -36,44 +57,55 @@ def gains(frame: pd.DataFrame) -> Figure:
     first = frame[frame["metric"] == frame["metric"].iloc[0]]
     group_names = [name for name in formats.group_columns(first) if first[name].nunique() > 1] or ["model"]
     rows = first[first["method"] != "baseline"]
+    # A group without any difference, ours or the paper's, would be an empty place.
+    known = rows.groupby(group_names, sort=False)[["baseline_delta", "paper_delta"]].transform("count").sum(axis=1) > 0
+    rows = rows[known]
+    if rows.empty:
+        figure = Figure(figsize=(7.5, 1.0), layout="constrained")
+        figure.text(0.5, 0.5, "no difference is known yet", ha="center", va="center")
+        return figure
     groups = [naming.group_title(names) for names in rows[group_names].itertuples(index=False)]
-    places = list(dict.fromkeys(groups))
-    # The baseline has no row here but keeps its place, so that a method looks the same in every figure of a table.
-    methods = ["baseline", *dict.fromkeys(rows["method"])]
-    smoke = rows["profile"].iloc[0] == "smoke"
-    step = 0.8 / max(len(methods) - 1, 1)
+    places, methods = list(dict.fromkeys(groups)), list(dict.fromkeys(rows["method"]))
+    step = 0.8 / len(methods)
     figure = Figure(figsize=(7.5, 1.6 + 0.34 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
+    shown = []
     for (_, row), group in zip(rows.iterrows(), groups, strict=True):
-        index = methods.index(row["method"])
-        y = places.index(group) + (index - len(methods) / 2) * step
-        colour, marker = colour_and_marker(index)
+        y = places.index(group) + (methods.index(row["method"]) - (len(methods) - 1) / 2) * step
+        colour, marker = style(row["method"], methods)
         if not np.isnan(row["paper_delta"]):
             axes.plot(row["paper_delta"], y, marker, mfc="none", mec=colour, ms=7, mew=1.4)
+            shown.append(row["method"])
         if not np.isnan(row["baseline_delta"]):
             if not np.isnan(row["ci_low"]):
                 axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=colour, lw=1.6, solid_capstyle="butt")
             axes.plot(row["baseline_delta"], y, marker, color=colour, ms=6)
-        label = f"n = {row['n']}" if row["n"] else "not run"
-        axes.annotate(label, (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8, color="#555555")
-    for index, method in enumerate(methods[1:], start=1):
-        colour, marker = colour_and_marker(index)
-        style = {"color": colour, "marker": marker, "ls": "none"}
-        axes.plot([], [], **style, label=f"{naming.method_name(method)}, this study")
-        if rows.loc[rows["method"] == method, "paper_delta"].notna().any():
-            axes.plot([], [], **style, mfc="none", mew=1.4, label=f"{naming.method_name(method)}, paper")
+            shown.append(row["method"])
+        _count(axes, row, y)
+    for method in dict.fromkeys(shown):
+        colour, marker = style(method, methods)
+        axes.plot([], [], color=colour, marker=marker, ls="none", label=naming.method_name(method))
+    axes.plot([], [], "o-", color="#888888", ms=6, lw=1.6, label="filled: this study, 95 % interval")
+    axes.plot([], [], "o", mfc="none", mec="#888888", ms=7, mew=1.4, label="hollow: paper")
     axes.axvline(0, color="#777777", lw=0.8)
     axes.set_yticks(range(len(places)), places)
     axes.set_ylim(len(places) - 0.5, -0.5)
-    measure = short_name(first["metric"].iloc[0])
-    axes.set_xlabel(f"difference of {measure} to the baseline (percentage points), bars: 95 % interval, paired seeds")
-    if smoke:
+    figure.supxlabel(
+        f"difference of {short_name(first['metric'].iloc[0])} to the baseline (percentage points)", fontsize=10
+    )
+    if rows["profile"].iloc[0] == "smoke":
         axes.set_title("smoke profile: this study's points mean nothing", fontsize=10)
     axes.grid(axis="x", color="#dddddd", lw=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=min(max(len(methods) - 1, 1), 4), frameon=False, fontsize=9)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=9)
     return figure
+
+
+def _count(axes: Axes, row: pd.Series, y: float) -> None:
+    """At the right end of a line, the paired seeds that its difference rests on."""
+    label = f"n = {row['n_pairs']}" if row["n_pairs"] else "not run"
+    axes.annotate(label, (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8, color="#555555")
 
 
 def switches(rows: pd.DataFrame) -> Figure:
@@ -85,15 +117,12 @@ def switches(rows: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(7.5, 1.2 + sum(0.5 + 0.3 * len(panel) for _, panel in panels)), layout="constrained")
     heights = [1 + len(panel) for _, panel in panels]
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-    for index, (axes, (names, panel)) in enumerate(zip(grid, panels, strict=True)):
-        colour, marker = colour_and_marker(index + 1)
+    for axes, (names, panel) in zip(grid, panels, strict=True):
         for y, (_, row) in enumerate(panel.iterrows()):
             if not np.isnan(row["ci_low"]):
-                axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=colour, lw=1.6, solid_capstyle="butt")
-            axes.plot(row["baseline_delta"], y, marker, color=colour, ms=6)
-            label = f"n = {row['n']}" if row["n"] else "not run"
-            place = {"xycoords": ("axes fraction", "data"), "va": "center"}
-            axes.annotate(label, (1.01, y), **place, fontsize=8, color="#555555")
+                axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=THIS_STUDY, lw=1.6, solid_capstyle="butt")
+            axes.plot(row["baseline_delta"], y, "o", color=THIS_STUDY, ms=6)
+            _count(axes, row, y)
         axes.axvline(0, color="#777777", lw=0.8)
         axes.set_yticks(range(len(panel)), [naming.method_name(method) for method in panel["method"]], fontsize=9)
         axes.set_ylim(len(panel) - 0.5, -0.5)
@@ -120,19 +149,17 @@ def claims(frame: pd.DataFrame) -> Figure:
         figure.text(0.5, 0.5, "no claim has been tested", ha="center", va="center")
         return figure
     axes = figure.add_subplot()
-    ours, paper = COLOURS[1], COLOURS[2]
     for y, (_, row) in enumerate(rows.iterrows()):
         axes.plot([row["baseline_delta"], row["paper_delta"]], [y, y], color="#cccccc", lw=0.8, zorder=1)
         if not np.isnan(row["ci_low"]):
-            axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=ours, lw=1.8, solid_capstyle="butt")
-        axes.plot(row["baseline_delta"], y, "o", color=ours, ms=6)
-        axes.plot(row["paper_delta"], y, "D", mfc="none", mec=paper, ms=6, mew=1.4)
-        place = ("axes fraction", "data")
-        axes.annotate(f"n = {row['n_pairs']}", (1.01, y), xycoords=place, va="center", fontsize=8, color="#555555")
-    axes.plot([], [], "o-", color=ours, label="this study, 95 % interval")
-    axes.plot([], [], "D", mfc="none", mec=paper, mew=1.4, label="paper")
+            axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=THIS_STUDY, lw=1.8, solid_capstyle="butt")
+        axes.plot(row["baseline_delta"], y, "o", color=THIS_STUDY, ms=6)
+        axes.plot(row["paper_delta"], y, "D", mfc="none", mec=PAPER, ms=6, mew=1.4)
+        _count(axes, row, y)
+    axes.plot([], [], "o-", color=THIS_STUDY, label="this study, 95 % interval")
+    axes.plot([], [], "D", mfc="none", mec=PAPER, mew=1.4, label="paper")
     names = [f"{wording.statement(row)}\n{wording.place(row)}" for _, row in rows.iterrows()]
-    axes.set_yticks(range(len(rows)), names, fontsize=7)
+    axes.set_yticks(range(len(rows)), names, fontsize=8)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.axvline(0, color="#777777", lw=0.8)
     axes.set_xlabel("difference (percentage points), paired seeds")
@@ -167,7 +194,7 @@ def accuracy_curves(
     grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, (model, by_method) in zip(grid, panels.items(), strict=False):
         for method, runs in by_method.items():
-            curve(axes, runs, column, methods.index(method), naming.method_name(method))
+            curve(axes, runs, column, style(method, methods), naming.method_name(method))
         axes.set_title(model, fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.grid(color="#dddddd", lw=0.6)
@@ -182,12 +209,12 @@ def accuracy_curves(
     return figure
 
 
-def curve(axes: Axes, runs: Sequence[pd.DataFrame], column: str, index: int, label: str) -> None:
-    """One method's line and band, in the style of its place among the methods."""
+def curve(axes: Axes, runs: Sequence[pd.DataFrame], column: str, look: tuple[str, str], label: str) -> None:
+    """One method's line and band, in the `style` that it has."""
     curves = [run.set_index("epoch")[column].dropna() for run in runs if column in run]
     if not curves:
         return
-    colour, marker = colour_and_marker(index)
+    colour, marker = look
     together = pd.concat(curves, axis=1, join="inner").sort_index()
     axes.fill_between(together.index, together.min(axis=1), together.max(axis=1), color=colour, alpha=0.15, lw=0)
     few = max(len(together) // 10, 1)
@@ -204,16 +231,16 @@ def accuracy_by_fraction(frame: pd.DataFrame) -> Figure:
     methods = list(dict.fromkeys(frame["method"]))
     figure = Figure(figsize=(4.2 * len(datasets), 4), layout="constrained")
     for axes, dataset in zip(np.atleast_1d(figure.subplots(1, len(datasets))), datasets, strict=True):
-        for index, method in enumerate(methods):
+        for method in methods:
             rows = frame[(frame["dataset"] == dataset) & (frame["method"] == method)]
             percent = rows["setting"].str.removeprefix("semi_").astype(int)
-            colour, marker = colour_and_marker(index)
-            style = {"color": colour, "marker": marker, "ms": 6}
+            colour, marker = style(method, methods)
+            look = {"color": colour, "marker": marker, "ms": 6}
             name = naming.method_name(method)
             bars = rows["std"].fillna(0.0)
-            axes.errorbar(percent, rows["mean"], yerr=bars, capsize=3, label=f"{name}, this study", **style)
+            axes.errorbar(percent, rows["mean"], yerr=bars, capsize=3, label=f"{name}, this study", **look)
             if rows["paper"].notna().any():
-                axes.plot(percent, rows["paper"], ls="--", mfc="none", label=f"{name}, paper", **style)
+                axes.plot(percent, rows["paper"], ls="--", mfc="none", label=f"{name}, paper", **look)
         axes.set_title(naming.name_of(dataset))
         axes.set_xlabel("labelled training images (%)")
         axes.set_ylabel("test top-1 accuracy (%)")

@@ -72,12 +72,18 @@ def cells(row: pd.Series) -> dict[str, str]:
         EMPTY if pd.isna(row["paper"]) else f"{row['paper']:.{decimals}f}",
         mean_std_n(row["mean"], row["std"], row["n"], row["n_planned"], decimals),
         EMPTY if pd.isna(row["best_mean"]) else best.removesuffix(f" ({row['n']})"),
-        difference(row["baseline_delta"], row["ci_low"], row["ci_high"], decimals),
+        difference(row["baseline_delta"], row["ci_low"], row["ci_high"], decimals) + _pairs(row),
         EMPTY if pd.isna(row["paper_delta"]) else signed(row["paper_delta"], decimals),
         row["verdict"] or EMPTY,
         row["runs"] or EMPTY,
     )
     return dict(zip(HEADINGS, texts, strict=True))
+
+
+def _pairs(row: pd.Series) -> str:
+    """How many seeds a difference rests on, where its own mean rests on more."""
+    fewer = 0 < row["n_pairs"] < row["n"]
+    return f" ({row['n_pairs']} {'pair' if row['n_pairs'] == 1 else 'pairs'})" if fewer else ""
 
 
 def filled_headings(frame: pd.DataFrame) -> list[str]:
@@ -121,7 +127,8 @@ def notes(frame: pd.DataFrame, table: Table) -> list[str]:
         table.describe(profile),
         f"Metric: {metrics}; mean ± sample standard deviation over n seeds (planned: {seeds} a cell; {done} of "
         f"the {planned} runs that fill a cell are finished).{best}",
-        f"Differences are in {units}, paired by seed, with the 95 % t interval of their mean.",
+        f"Differences are in {units}, paired by seed, with the 95 % t interval of their mean. They are over the seeds "
+        "that both have, so they need not be the difference of the two means.",
         "Verdicts mean nothing in the smoke profile."
         if profile == "smoke"
         else f"Verdicts follow a rule fixed before running; fewer than {statistics.MIN_SEEDS} seeds are inconclusive.",
@@ -208,12 +215,20 @@ def latex_table(frame: pd.DataFrame, table: Table) -> str:
 
 
 def _best_rows(rows: list[pd.Series]) -> set[int]:
-    """Index of the best row of a group; nothing for smoke numbers, a lone row, or a metric without a better side."""
-    measured = [row for row in rows if row["n"] > 0]
+    """Index of the best row of a group among those with seeds enough; nothing for smoke numbers, a lone row, a tie, or
+    a metric without a better side."""
+    measured = [row for row in rows if row["n"] >= statistics.MIN_SEEDS]
     best = {"highest": max, "lowest": min}.get(measure(rows[0]["metric"]).best)
     if best is None or len(measured) < 2 or measured[0]["profile"] == "smoke":
         return set()
-    return {best(measured, key=lambda row: row["mean"]).name}
+    first = best(measured, key=lambda row: row["mean"])
+    return {first.name} if sum(row["mean"] == first["mean"] for row in measured) == 1 else set()
+
+
+def bullets(sentences: Iterable[str]) -> str:
+    """A list of plain sentences in HTML; "" of none."""
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f"<ul>{items}</ul>" if items else ""
 
 
 def scrolling(table: str, label: str) -> str:

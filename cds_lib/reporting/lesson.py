@@ -16,7 +16,7 @@ from cds_lib.data import augment, sets
 from cds_lib.methods import ContrastiveDeepSupervision
 from cds_lib.models import create_backbone, forward_stages, stage_taps
 from cds_lib.reporting import formats, naming, report
-from cds_lib.reporting.figures import colour_and_marker, svg_text
+from cds_lib.reporting.figures import style, svg_text
 from cds_lib.reporting.views import save_and_show
 
 if TYPE_CHECKING:
@@ -139,8 +139,8 @@ def losses(history: Sequence[Mapping[str, float]]) -> SVG:
 def _terms_figure(columns: pd.DataFrame, label: str) -> Figure:
     figure = Figure(figsize=(7.5, 4), layout="constrained")
     axes = figure.add_subplot()
-    for index, column in enumerate(columns):
-        colour, marker = colour_and_marker(index)
+    for column in columns:
+        colour, marker = style(column, list(columns))
         name = column.replace("cross_entropy", "cross-entropy").replace("_", ", tap ")
         axes.plot(range(1, len(columns) + 1), columns[column], label=name, color=colour, marker=marker, ms=4)
     axes.set_xlabel("epoch")

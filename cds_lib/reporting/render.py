@@ -43,7 +43,9 @@ def render_notebook(executed: Path, html: Path, order: Sequence[str] = ()) -> di
     paths = {"html": html / f"{result.name}.html", "code": html / f"{result.name}.code.html"}
     for kind, path in paths.items():
         with_code = kind == "code"
-        body, toc = _with_contents(_exporter(with_code).from_notebook_node(notebook)[0])
+        body, toc = _with_contents(
+            _exporter(with_code).from_notebook_node(notebook)[0], [name for name in order if name != result.name]
+        )
         failed = next((c.id for c in notebook.cells if result.error and f'cell "{c.id}"' in result.error), None)
         page = _page(
             title=_title(notebook, result.name),
@@ -155,8 +157,9 @@ def _exporter(with_code: bool) -> HTMLExporter:
     )
 
 
-def _with_contents(body: str) -> tuple[str, list[dict[str, str]]]:
-    """The body with a distinct id at every h2 and h3 and no table that is wider than the page, and the contents.
+def _with_contents(body: str, others: Sequence[str] = ()) -> tuple[str, list[dict[str, str]]]:
+    """The body with a distinct id at every h2 and h3, no table that is wider than the page, and links where the text
+    names one of the other reports; and the contents.
 
     What would run or load something is left out, whoever wrote it into a cell.
     """
@@ -166,6 +169,9 @@ def _with_contents(body: str) -> tuple[str, list[dict[str, str]]]:
     for pilcrow in soup.find_all("a", class_="anchor-link"):  # nbconvert's; the contents do its work
         pilcrow.decompose()
     _let_tables_scroll(soup)
+    for named in soup.find_all("code"):
+        if named.get_text() in others and not named.find_parent(["a", "pre"]):
+            named.wrap(soup.new_tag("a", attrs={"href": f"{quote(named.get_text())}.html"}))
     toc, used = [], set()
     for heading in soup.find_all(["h2", "h3"]):
         text = heading.get_text(strip=True)
@@ -212,10 +218,12 @@ def _parameter(notebook: nbformat.NotebookNode, name: str) -> str | None:
 
 
 def _run_ids(name: str, store: Store) -> list[str]:
-    """The runs behind a notebook: those of its table, or all of the folder if it is not about one table."""
-    if name != SUMMARY and (store.root / "tables" / f"{name}.csv").exists():
-        return [run for runs in report.read_table(name, store.root)["runs"] for run in runs.split()]
-    return store.ids()
+    """The runs behind a notebook, each once: those of its table, all of the folder for the summary, else none."""
+    if name == SUMMARY:
+        return store.ids()
+    if not (store.root / "tables" / f"{name}.csv").exists():
+        return []
+    return list(dict.fromkeys(run for runs in report.read_table(name, store.root)["runs"] for run in runs.split()))
 
 
 def _notebook_entries(results: Path, executed_now: Sequence[NotebookResult]) -> list[dict]:
@@ -257,7 +265,7 @@ def _table_entry(name: str, results: Path, profile: str, failed: set[str]) -> di
         "name": name,
         "title": table.title,
         "question": table.question,
-        "conclusion": report.conclusion(frame),
+        "conclusion": Markup(formats.bullets(report.conclusion(frame))),
         "html": Markup(overview.short_table(frame, table)),
         "state": Markup(overview.heat_map(frame, table, stuck)),
         "report": (results / "html" / f"{name}.html").exists(),

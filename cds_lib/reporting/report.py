@@ -194,29 +194,39 @@ def opening(frame: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def conclusion(frame: pd.DataFrame) -> str:
-    """What the verdicts add up to, one sentence a method, as plain text."""
+def conclusion(frame: pd.DataFrame) -> list[str]:
+    """What the verdicts add up to, a sentence a method, as plain text."""
     sentences = opening(frame)
     if frame["profile"].iloc[0] == "smoke":
-        return " ".join(sentences)
-    least = statistics.MIN_SEEDS
+        return sentences
     claims = frame[frame["paper_delta"].notna() & (frame["paper_delta"] != 0)]
+    untrained: list[str] = []
     for method, rows in claims.groupby("method", sort=False):
+        name = naming.method_name(method)
         counts = rows["verdict"].value_counts()
         verdicts = (statistics.REPRODUCED, statistics.CONFIRMED, statistics.INCONCLUSIVE)
         verdicts += (statistics.CONTRADICTED, statistics.NOT_RUN)
-        listed = ", ".join(f"{counts[name]} {name}" for name in verdicts if name in counts)
+        if counts.get(statistics.NOT_RUN) == len(rows):
+            untrained.append(name)
+            continue
+        listed = ", ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts if verdict in counts)
         noun = "difference" if len(rows) == 1 else "differences"
-        sentence = f"{naming.method_name(method)}: of {len(rows)} published {noun} to the reference, {listed}"
-        # One measure only, and no number of too few seeds.
-        measured = rows[(rows["metric"] == frame["metric"].iloc[0]) & (rows["n_pairs"] >= least)]
-        if len(measured):
-            ours, theirs = np.mean(measured["baseline_delta"]), np.mean(measured["paper_delta"])
-            what = measure(rows["metric"].iloc[0])
-            unit = what.unit.removeprefix("percentage ")
-            sentence += (
-                f"; over the {len(measured)} measured, this study averages "
-                f"{formats.signed(ours, what.decimals)} {unit} and the paper {formats.signed(theirs, what.decimals)}"
-            )
-        sentences.append(sentence + ".")
-    return " ".join(sentences)
+        sentences.append(f"{name}: of {len(rows)} published {noun} to the reference, {listed}{_averages(rows, frame)}.")
+    if untrained:
+        sentences.append(f"Not run: {', '.join(untrained)}.")
+    return sentences
+
+
+def _averages(rows: pd.DataFrame, frame: pd.DataFrame) -> str:
+    """A method's mean difference, ours and the paper's; of the first measure, and of no number of too few seeds."""
+    measured = rows[(rows["metric"] == frame["metric"].iloc[0]) & (rows["n_pairs"] >= statistics.MIN_SEEDS)]
+    if measured.empty:
+        return ""
+    ours, theirs = np.mean(measured["baseline_delta"]), np.mean(measured["paper_delta"])
+    what = measure(rows["metric"].iloc[0])
+    unit = what.unit.removeprefix("percentage ")
+    over = f"on average over the {len(measured)} measured, " if len(measured) > 1 else ""
+    return (
+        f"; {over}this study has {formats.signed(ours, what.decimals)} {unit} and the paper "
+        f"{formats.signed(theirs, what.decimals)}"
+    )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
 import pandas as pd
 from IPython.display import HTML, SVG
 
-from cds_lib.reporting import figures, summary, verdicts, views, wording
+from cds_lib.reporting import figures, formats, summary, verdicts, views, wording
 
 if TYPE_CHECKING:
     from cds_lib.session import Session
@@ -23,12 +22,12 @@ def frame(study: Session) -> pd.DataFrame:
 
 def conclusion(found: pd.DataFrame) -> HTML:
     """What was confirmed, what not, and what is unknown, in words."""
-    return _bullets(wording.conclusion(found))
+    return HTML(formats.bullets(wording.conclusion(found)))
 
 
 def beside(study: Session) -> HTML:
     """All networks of Table 1 together, and the controls, in words."""
-    return _bullets(verdicts.beside(study.profile, study.seeds, study.store))
+    return HTML(formats.bullets(verdicts.beside(study.profile, study.seeds, study.store)))
 
 
 def counts(found: pd.DataFrame) -> HTML:
@@ -49,8 +48,4 @@ def differences(study: Session, found: pd.DataFrame) -> SVG:
 
 def notes(found: pd.DataFrame) -> HTML:
     """The rule, the statistics and what they cover."""
-    return _bullets(wording.notes(found))
-
-
-def _bullets(sentences: list[str]) -> HTML:
-    return HTML(f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>" if sentences else "")
+    return HTML(formats.bullets(wording.notes(found)))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
 import pandas as pd
 from IPython.display import HTML, SVG
 from matplotlib.figure import Figure
 
-from cds_lib.reporting import figures, naming, report, views
+from cds_lib.reporting import figures, formats, naming, report, views
 from cds_lib.study import profiles, tuning
 from cds_lib.text import duration
 
@@ -51,9 +50,9 @@ def _figure(frame: pd.DataFrame, used: dict[str, float]) -> Figure:
     ring = {"marker": "o", "mfc": "none", "ms": 12, "mew": 1.4, "ls": "none"}
     panels = dict(zip(("lr", "weight", "few labels"), figure.subplots(1, 3, width_ratios=(2, 3, 2)), strict=True))
     panels["weight"].sharey(panels["lr"])
-    for index, (method, (option, values)) in enumerate(tuning.SEARCHED.items()):
+    for method, (option, values) in tuning.SEARCHED.items():
         panel = panels["few labels" if tuning.default_run("mini", method, 0).labelled else option]
-        colour, marker = figures.colour_and_marker(index)
+        colour, marker = figures.style(method, list(tuning.SEARCHED))
         means = [accuracy[tuning.row_name(method, value)] for value in values]
         if pd.isna(means).all():
             continue
@@ -94,4 +93,4 @@ def conclusion(study: Session) -> HTML:
     seconds = [study.store.metric(run, "seconds") for runs in frame["runs"] for run in runs.split()]
     if seconds:
         sentences.append(f"The search took {duration(sum(seconds))} of training, runs counted one by one.")
-    return HTML(f"<p>{escape(' '.join(sentences))}</p>")
+    return HTML(formats.bullets(sentences))

@@ -74,7 +74,7 @@ def table(study: Session) -> HTML:
 
 def conclusion(study: Session) -> HTML:
     """What the verdicts add up to, in words."""
-    return HTML(f"<p>{escape(report.conclusion(study.frame()))}</p>")
+    return HTML(formats.bullets(report.conclusion(study.frame())))
 
 
 def gains(study: Session) -> SVG:

@@ -1,14 +1,17 @@
 """Figures show what is in the table, are the same bytes every time, and survive missing runs."""
 
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
-from cds_lib.reporting import figures, verdicts
+from cds_lib.reporting import figures, report, verdicts
 from cds_lib.study.store import Store
+from cds_lib.study.tables import TABLES
 
 
 def frame(profile="mini", **changes):
@@ -23,7 +26,7 @@ def frame(profile="mini", **changes):
     interval = {"ci_low": [np.nan, 0.5, np.nan, np.nan, np.nan, np.nan]}
     interval["ci_high"] = [np.nan, 1.5, np.nan, np.nan, np.nan, np.nan]
     names = {"dataset": "cifar100", "setting": "supervised", "metric": "test_top1_last", "profile": profile}
-    return pd.DataFrame(rows).assign(**names, **interval)
+    return pd.DataFrame(rows).assign(**names, **interval, n_pairs=[0, 3, 1, 0, 0, 0])
 
 
 def history(*accuracies):
@@ -48,7 +51,7 @@ def test_gains_show_ours_filled_and_the_papers_hollow():
     assert bars == [[0.5, 1.5]]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["ResNet-18", "ResNet-50"]
     assert [text.get_text() for text in axes.texts] == ["n = 3", "n = 1", "not run", "not run"]
-    assert "percentage points" in axes.get_xlabel()
+    assert "percentage points" in figures.gains(frame()).get_supxlabel()
     assert axes.get_title() == ""
 
 
@@ -61,11 +64,39 @@ def test_gains_show_one_measure_and_name_what_varies():
         "in pre-training and fine-tuning",
         "in fine-tuning only",
     ]
-    assert "top-1" in axes.get_xlabel()
+    assert "top-1" in figures.gains(both).get_supxlabel()
 
 
-def test_no_two_methods_of_a_table_look_the_same():
-    assert len({figures.colour_and_marker(index) for index in range(11)}) == 11
+@pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
+def test_no_two_methods_of_a_table_look_the_same(table):
+    methods = list(dict.fromkeys(cell.method for cell in table.cells("paper", (0,))))
+    if table.name not in ("deviations", "tuning", "summary"):  # their figures have a line a row
+        looks = [figures.style(method, methods) for method in methods]
+        assert len(set(looks)) == len(looks) == len({colour for colour, _ in looks}), looks
+
+
+@pytest.mark.parametrize("table", ["contrastive_methods", "table3_imagenet", "table7_imagenet_distillation"])
+def test_nothing_of_a_figure_is_cut_off(table):
+    rows = report.tidy(TABLES[table], "mini", None, Store(Path("none")))
+    figure = figures.gains(rows)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    (axes,), (key,) = figure.axes, figure.legends
+    texts = [*key.get_texts(), figure._supxlabel, *axes.get_yticklabels(), *axes.texts]
+    assert len(texts) > 5
+    for text in texts:
+        box = text.get_window_extent(renderer)
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y0 >= figure.bbox.y0, text.get_text()
+
+
+def test_groups_without_a_difference_have_no_place():
+    rows = frame().assign(model=["resnet18"] * 3 + ["resnet50"] * 3)
+    unknown = (rows["model"] == "resnet50").to_numpy()
+    rows.loc[unknown, ["baseline_delta", "paper_delta", "ci_low", "ci_high"]] = np.nan
+    (axes,) = figures.gains(rows).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["ResNet-18"]
+    nothing = rows.assign(baseline_delta=np.nan, paper_delta=np.nan)
+    assert "no difference is known yet" in figures.svg_text(figures.gains(nothing))
 
 
 def test_gains_of_smoke_say_so():
@@ -90,7 +121,7 @@ def test_a_method_looks_the_same_in_both_figures():
     by_label = {line.get_label(): to_hex(line.get_color()) for line in curves.axes[0].lines}
     gains = {text.get_text(): handle for handle, text in legend(figures.gains(frame()))}
     for method in ("DSN", "CDS"):
-        assert to_hex(gains[f"{method}, this study"].get_color()) == by_label[method]
+        assert to_hex(gains[method].get_color()) == by_label[method]
 
 
 def legend(figure):

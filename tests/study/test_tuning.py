@@ -65,7 +65,7 @@ def test_the_best_is_named_once_all_candidates_have_run(study):
     assert shown.best(study.frame()) == {"cds": 3.0}
     text = shown.conclusion(study).data
     assert (
-        "4 of the 18 runs that fill a cell are finished. CDS: best at weight 3, at the edge of what was tried, " in text
+        "<li>4 of the 18 runs that fill a cell are finished.</li><li>CDS: best at weight 3, at the edge of what was " in text
     )
     assert "The search took 4 min 00 s of training" in text
     frame = study.frame().set_index("method")
