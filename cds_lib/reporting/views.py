@@ -86,7 +86,10 @@ def gains(study: Session) -> SVG:
 def accuracy_curves(study: Session) -> SVG:
     """Test accuracy (AP of detectors) by epoch; written to RESULTS/figures/<table>_accuracy.svg."""
     cells = study.table.cells(study.profile, study.seeds)
-    varying = [name for name in ("dataset", "model", "setting") if len({getattr(cell, name) for cell in cells}) > 1]
+    keys = {cell.key for cell in cells}
+    # Where no method occurs twice, as in distillation, settings stand side by side: the baseline has another one.
+    apart = ("dataset", "model") if len({key[:3] for key in keys}) == len(keys) else ("dataset", "model", "setting")
+    varying = [name for name in apart if len({getattr(cell, name) for cell in cells}) > 1]
     histories: dict[str, dict[str, list[pd.DataFrame]]] = {}
     for cell in cells:
         group = naming.group_title(getattr(cell, name) for name in varying or ["model"])

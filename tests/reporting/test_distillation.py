@@ -2,7 +2,7 @@
 
 from bs4 import BeautifulSoup
 
-from cds_lib.reporting import distillation
+from cds_lib.reporting import distillation, views
 from cds_lib.session import open_study
 from cds_lib.study import settings
 from run_folders import top1, write_run
@@ -36,6 +36,16 @@ def test_teachers_are_set_beside_their_students_and_weak_ones_are_named(tmp_path
     assert strong == (
         "Teacher ResNet-18 × 0.25 (CDS) 30.75 % (n = 1), student alone ResNet-18 × 0.125 (baseline) 30.50 % (n = 2)."
     )
+
+
+def test_the_student_alone_is_in_the_panel_of_the_methods(tmp_path):
+    study = open_study("distillation_cifar100", profile="mini", results=str(tmp_path), seeds="0")
+    for spec in (
+        settings.student("mini", "cifar100", "resnet18", "baseline", 0),
+        settings.distilled("mini", "cifar100", "resnet18", "kd", 0),
+    ):
+        write_run(study.store, spec, top1(20.0) | {"epochs": 1}, history="epoch,test_top1\n1,20.0\n")
+    assert views.accuracy_curves(study).data.count('id="axes_') == 1
 
 
 def test_who_is_below_the_student_alone_and_fits_less_well_is_named(tmp_path):
