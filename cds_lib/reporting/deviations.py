@@ -37,7 +37,7 @@ def documented_table() -> HTML:
         for name, *cells in lines
     )
     return HTML(
-        '<figure class="table"><div class="scroll" role="region" aria-label="deviations" tabindex="0" '
+        '<figure class="table deviations"><div class="scroll" role="region" aria-label="deviations" tabindex="0" '
         f'style="overflow-x:auto"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
         "<figcaption>Source: docs/deviations.md. A dash: the source is silent, or not concerned.</figcaption></figure>"
     )

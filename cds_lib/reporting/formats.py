@@ -47,7 +47,7 @@ def mean_std_n(mean: float, std: float, n: int, n_planned: int | None = None, de
         return "not run"
     count = f"{n} of {n_planned} seeds" if n_planned is not None and n < n_planned else f"{n}"
     deviation = "" if pd.isna(std) else f" ± {std:.{decimals}f}"
-    return f"{mean:.{decimals}f}{deviation} ({count})"
+    return f"{mean:.{decimals}f}".replace("-", "−") + f"{deviation} ({count})"
 
 
 def signed(value: float, decimals: int = 2) -> str:

@@ -22,6 +22,11 @@ _MEASURES = {
     "top1_percent": "top-1",
     "batch_size": "batch",
     "autoaugment": "AutoAugment",
+    "ece_percent": "ECE, %",
+    "final_cross_entropy": "training cross-entropy at the end",
+    "AP_S": "AP small",
+    "AP_M": "AP medium",
+    "AP_L": "AP large",
 }
 
 
@@ -41,7 +46,10 @@ def published_table(table_id: str) -> HTML:
         f'<tr><th scope="row">{escape(_heading(row))}</th>' + "".join(cell(row, column) for column in across) + "</tr>"
         for row in down
     )
-    inner = f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
+    # Of two tables that look alike, the data set that ends their names tells them apart.
+    title = next((escape(text) for name, text in naming.DATASETS.items() if table_id.endswith(f"_{name}")), "")
+    caption = f"<caption>{title}, published</caption>" if title else ""
+    inner = f"<table>{caption}<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
     label = f"published numbers, {table_id.replace('_', ' ')}"
     source = f"<figcaption>Source: {escape(published.source(table_id))}.</figcaption>"
     return HTML(f'<figure class="table">{formats.scrolling(inner, label)}{source}</figure>')
@@ -52,7 +60,7 @@ def _heading(name: str) -> str:
     for prefix in published.PREFIXES:
         if name.startswith(prefix) and name not in _MEASURES:
             measure = prefix.removesuffix("_")
-            return f"{_MEASURES.get(measure, measure)}, {_heading(name.removeprefix(prefix))}"
+            return f"{_MEASURES.get(measure, naming.name_of(measure))}, {_heading(name.removeprefix(prefix))}"
     if name in naming.METHODS or name in published.METHODS.values():
         return naming.method_name(name)
     return _MEASURES.get(name, naming.name_of(name))

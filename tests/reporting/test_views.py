@@ -44,6 +44,14 @@ def test_table_and_figures_are_saved_as_they_are_shown(study, tmp_path):
     assert names == ["table1_cifar100_accuracy.svg", "table1_cifar100_gains.svg"]
 
 
+def test_published_tables_that_look_alike_name_their_data_set():
+    for dataset, name in (("cifar10", "CIFAR-10"), ("cifar100", "CIFAR-100")):
+        soup = BeautifulSoup(views.published_table(f"fig_semi_supervised_{dataset}").data, "html.parser")
+        assert soup.caption.get_text() == f"{name}, published"
+    detectors = BeautifulSoup(views.published_table("table_4").data, "html.parser").get_text()
+    assert "Faster R-CNN, CDS" in detectors and "AP small" in detectors
+
+
 def test_plan_and_conclusion_say_what_is_missing(study):
     assert "100 runs: 0 done, 100 to train" in views.plan(study).data
     assert "0 of the 100 runs that fill a cell are finished." in views.conclusion(study).data
