@@ -59,7 +59,9 @@ def fetch(entry: DataSet, root: Path, offline: bool = False, out: TextIO | None 
                     f"{folder} is there already, but missing or not as published: {', '.join(wrong)}; "
                     "move that folder away to fetch the official files."
                 )
-            checked = ", every file has the published checksum" if entry.files else ""
+            if not entry.files:
+                _check_that_all_is_there(entry, root)
+            checked = ", every file has the published checksum" if entry.files else ", every image is there"
             print(f"{entry.title}: already in {folder}{checked}", file=out)
             return folder
         if folder.exists() and any(folder.iterdir()):
@@ -73,6 +75,17 @@ def fetch(entry: DataSet, root: Path, offline: bool = False, out: TextIO | None 
             ) from error
     print(f"{entry.title}: checked and unpacked to {folder}", file=out)
     return folder
+
+
+def _check_that_all_is_there(entry: DataSet, root: Path) -> None:
+    """UsageError names and counts what is missing of a set whose files have no checksums: half of it may have been put
+    there by hand."""
+    from cds_lib.data import coco, image_files, layouts
+
+    if entry.layout == "coco":
+        coco.read(root / entry.folder)
+    else:
+        image_files.fingerprint(layouts.read(entry, root))
 
 
 def _record(entry: DataSet, root: Path) -> None:

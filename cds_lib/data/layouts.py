@@ -19,15 +19,23 @@ from cds_lib.errors import UsageError
 def read(known: DataSet, root: Path) -> Listing:
     """The listing of an official folder below `root`. Raises UsageError for a missing or malformed file."""
     folder = root / known.folder
+    try:
+        return _checked(known, folder)
+    except UsageError as error:
+        raise UsageError(f"{error}; move {folder} away and fetch the set again.") from error
+
+
+def _checked(known: DataSet, folder: Path) -> Listing:
+    """The listing; what is wrong with it is said without the full stop, as the cure follows."""
     listing = _READERS[known.layout](folder)
     if len(listing.class_names) != known.classes:
-        raise UsageError(f"{folder} names {len(listing.class_names)} classes, not {known.classes}; {_cure(folder)}.")
+        raise UsageError(f"{folder} names {len(listing.class_names)} classes, not {known.classes}")
     for split in ("train", "test"):
         labels = listing.labels(split)
         if not len(labels):
-            raise UsageError(f"{folder} lists no {split} images; {_cure(folder)}.")
+            raise UsageError(f"{folder} lists no {split} images")
         if not 0 <= labels.min() <= labels.max() < known.classes:
-            raise UsageError(f"{folder}: {split} labels are outside 1..{known.classes}; {_cure(folder)}.")
+            raise UsageError(f"{folder}: {split} labels are outside 1..{known.classes}")
     return listing
 
 
@@ -37,11 +45,11 @@ def _cub(folder: Path) -> Listing:
     labels = _pairs(folder / "image_class_labels.txt")
     is_train = _pairs(folder / "train_test_split.txt")
     if not names.keys() == labels.keys() == is_train.keys():
-        raise UsageError(f"{folder}: images.txt, image_class_labels.txt and train_test_split.txt differ; {_cure(folder)}.")
+        raise UsageError(f"{folder}: images.txt, image_class_labels.txt and train_test_split.txt differ")
     splits: dict[str, list[tuple[str, int]]] = {"1": [], "0": []}
     for number, name in names.items():
         if is_train[number] not in splits:
-            raise UsageError(f"{folder / 'train_test_split.txt'} says {is_train[number]!r} of an image; {_cure(folder)}.")
+            raise UsageError(f"{folder / 'train_test_split.txt'} says {is_train[number]!r} of an image")
         splits[is_train[number]].append((f"images/{name}", _integer(labels[number], folder) - 1))
     return Listing(folder, tuple(splits["1"]), tuple(splits["0"]), tuple(classes.values()))
 
@@ -70,7 +78,7 @@ def _flowers(folder: Path) -> Listing:
     labels = np.atleast_1d(_mat(folder / "imagelabels.mat", "labels"))
     ids = {key: np.atleast_1d(_mat(folder / "setid.mat", key)).astype(int) for key in ("trnid", "valid", "tstid")}
     if not all(len(part) and 1 <= part.min() <= part.max() <= len(labels) for part in ids.values()):
-        raise UsageError(f"{folder}: setid.mat names images that imagelabels.mat does not have; {_cure(folder)}.")
+        raise UsageError(f"{folder}: setid.mat names images that imagelabels.mat does not have")
 
     def split(numbers: np.ndarray) -> tuple[tuple[str, int], ...]:
         return tuple((f"jpg/image_{number:05d}.jpg", int(labels[number - 1]) - 1) for number in numbers.tolist())
@@ -86,7 +94,7 @@ def _dogs(folder: Path) -> Listing:
     def split(path: Path) -> tuple[tuple[str, int], ...]:
         files, labels = (np.atleast_1d(_mat(path, key)) for key in ("file_list", "labels"))
         if len(files) != len(labels):
-            raise UsageError(f"{path} has {len(files)} files and {len(labels)} labels; {_cure(folder)}.")
+            raise UsageError(f"{path} has {len(files)} files and {len(labels)} labels")
         names.update((int(label), str(file).split("/")[0]) for file, label in zip(files, labels, strict=True))
         return tuple((f"Images/{file}", int(label) - 1) for file, label in zip(files, labels, strict=True))
 
@@ -103,7 +111,7 @@ def _aircraft(folder: Path) -> Listing:
     def split(path: Path) -> tuple[tuple[str, int], ...]:
         pairs = [line.partition(" ")[::2] for line in _lines(path)]
         if unknown := sorted({name for _, name in pairs} - classes.keys()):
-            raise UsageError(f"{path} has variants that variants.txt lacks ({unknown[0]}); {_cure(folder)}.")
+            raise UsageError(f"{path} has variants that variants.txt lacks ({unknown[0]})")
         return tuple((f"data/images/{number}.jpg", classes[name]) for number, name in pairs)
 
     return Listing(folder, split(data / "images_variant_trainval.txt"), split(data / "images_variant_test.txt"), names)
@@ -114,7 +122,7 @@ def _ilsvrc(folder: Path) -> Listing:
     names = tuple(sorted(path.name for path in (folder / "train").glob("n*") if path.is_dir()))
     other = {path.name for path in (folder / "val").glob("n*") if path.is_dir()}
     if set(names) != other:
-        raise UsageError(f"{folder}: train/ has {len(names)} class folders and val/ {len(other)}, or others; {_cure(folder)}.")
+        raise UsageError(f"{folder}: train/ has {len(names)} class folders and val/ {len(other)}, or others")
 
     def split(part: str) -> tuple[tuple[str, int], ...]:
         return tuple(
@@ -136,27 +144,23 @@ _READERS: dict[str, Callable[[Path], Listing]] = {
 }
 
 
-def _cure(folder: Path) -> str:
-    return f"move {folder} away and fetch the set again"
-
-
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read ({error}); move its folder away and fetch the set again.") from error
+        raise UsageError(f"{path} cannot be read ({error})") from error
 
 
 def _pairs(path: Path) -> dict[str, str]:
     pairs = [line.split(maxsplit=1) for line in _lines(path) if line.strip()]
     if any(len(pair) != 2 for pair in pairs):
-        raise UsageError(f"{path} has a line that is not a number and a value; move its folder away and fetch again.")
+        raise UsageError(f"{path} has a line that is not a number and a value")
     return dict(pairs)
 
 
 def _integer(text: str, folder: Path) -> int:
     if not text.isascii() or not text.isdigit():
-        raise UsageError(f"{folder} has a label {text!r} that is not a number; {_cure(folder)}.")
+        raise UsageError(f"{folder} has a label {text!r} that is not a number")
     return int(text)
 
 
@@ -167,12 +171,12 @@ def _mat(path: Path, key: str) -> np.ndarray:
     try:
         return loadmat(path, squeeze_me=True)[key]
     except KeyError:
-        raise UsageError(f"{path} has no {key!r}; {_cure(path.parent)}.") from None
+        raise UsageError(f"{path} has no {key!r}") from None
     except Exception as error:  # a broken file can raise nearly anything
-        raise UsageError(f"{path} cannot be read ({error}); {_cure(path.parent)}.") from error
+        raise UsageError(f"{path} cannot be read ({error})") from error
 
 
 def _fields(annotations: np.ndarray, path: Path, field: str) -> np.ndarray:
     if field not in (annotations.dtype.names or ()) or "class" not in annotations.dtype.names:
-        raise UsageError(f"{path} has no {field!r} and class in its annotations; {_cure(path.parent)}.")
+        raise UsageError(f"{path} has no {field!r} and class in its annotations")
     return annotations

@@ -282,8 +282,11 @@ def test_missing_images_are_named_and_counted(name, tmp_path, monkeypatch):
         return
     for path in (files.train_files[0], files.test_files[0]):
         path.unlink()
-    with pytest.raises(UsageError, match=rf"2 of {len(files.train_files) + len(files.test_files)} images are missing"):
+    missing = rf"2 of {len(files.train_files) + len(files.test_files)} images are missing"
+    with pytest.raises(UsageError, match=missing):
         sets.load_files(name, root)
+    with pytest.raises(UsageError, match=missing):  # and does not say that it is there already
+        quiet(held.entry, root)
 
 
 FAULTS = {
@@ -325,7 +328,8 @@ def test_a_malformed_file_of_the_layout_is_one_sentence(name, path, content, say
     (root / held.entry.folder / path).write_bytes(content)
     with pytest.raises(UsageError, match=says) as raised:
         layouts.read(held.entry, root)
-    assert "again" in str(raised.value) and "\n" not in str(raised.value)
+    assert str(raised.value).endswith(f"; move {root / held.entry.folder} away and fetch the set again.")
+    assert "\n" not in str(raised.value)
 
 
 def test_imagenet_without_a_class_in_val_is_refused(tmp_path, monkeypatch):
