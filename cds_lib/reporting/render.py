@@ -249,7 +249,8 @@ def _verdicts(results: Path, profile: str) -> dict | None:
     link = page if (results / page).exists() else None
     first, *others = wording.conclusion(frame)
     return {
-        "conclusion": [first, *verdicts.beside(profile, None, Store(results)), *others],
+        "short": Markup(formats.bullets([first, *verdicts.beside(profile, None, Store(results))])),
+        "conclusion": Markup(formats.bullets(others)),
         "tested": Markup(summary.tested_html(frame)),
         "counts": Markup(summary.counts_html(frame, link)),
         "link": link,
