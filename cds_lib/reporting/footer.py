@@ -25,11 +25,14 @@ def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str
         for run_id, status in zip(finished, statuses, strict=True)
         if status.get("data")
     ]
+    processes = [str(status.get("processes", 1)) for status in statuses]
+    spread = f"{_distinct(processes)} a run: CDS contrasts the images of each by themselves"
     rows = [
         ("runs", f"{len(finished)} finished, {duration(seconds)} of training together"),
         ("code", _distinct(status.get("code", "") for status in statuses)),
         ("versions", _distinct(versions)),
         ("machine", _distinct(f"{status.get('machine', '')} {status.get('device', '')}" for status in statuses)),
+        ("processes", spread if set(processes) != {"1"} else ""),
         ("data", _distinct(data)),
         ("trained", " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else ""),
     ]

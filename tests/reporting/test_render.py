@@ -6,6 +6,7 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from cds_lib.reporting import formats, notebooks, render, report
+from cds_lib.reporting.footer import provenance_rows
 from cds_lib.reporting.notebooks import NotebookResult
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
@@ -178,6 +179,15 @@ def test_smoke_pages_say_that_numbers_mean_nothing(results):
     page = rendered(results, profile="smoke")["html"]
     assert "numbers mean nothing" in page.find(class_="banner smoke").get_text()
     assert rendered(results, profile="mini")["html"].find(class_="banner") is None
+
+
+def test_runs_on_several_processes_are_told_from_others(results):
+    """CDS contrasts other batches there, and the id of a run does not tell."""
+    store = Store(results)
+    first, second, _ = fill(results)[0].specs
+    assert "processes" not in dict(provenance_rows(store, [first.id, second.id]))
+    store.write_status(second.id, processes=4)
+    assert dict(provenance_rows(store, [first.id, second.id]))["processes"].startswith("1; 4 a run: ")
 
 
 def test_footer_tells_where_the_numbers_come_from(results):
