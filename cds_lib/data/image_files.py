@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -24,6 +26,7 @@ from cds_lib.errors import UsageError
 
 THREADS = 4  # decoding small files waits for the disk more than it computes
 NARROW = 100  # an image that is more times as long as wide would take gigabytes once its short side is resized
+_CHUNK, _SECONDS_BETWEEN_LINES = 1024, 30.0
 SHOWN = 5  # files named in an error; the rest is counted
 
 
@@ -180,12 +183,19 @@ def undecodable(error: Exception) -> str:
     return f"cannot be decoded ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
 
 
-def mapped(paths: Iterable[Path], function: Callable[[Path], Any]) -> Iterator[Any]:
-    """The function of every path, in order, by a few threads and a part of the paths at a time."""
-    pending = iter(paths)
+def mapped(paths: Sequence[Path], function: Callable[[Path], Any]) -> Iterator[Any]:
+    """The function of every path, in order, by a few threads and a part of the paths at a time.
+
+    Of many images it takes hours: a line on standard error says every half minute how many are done.
+    """
+    pending, done, said = iter(paths), 0, time.monotonic()
     with ThreadPoolExecutor(THREADS) as pool:
-        while chunk := list(islice(pending, 1024)):  # map() alone would hold every result at once
+        while chunk := list(islice(pending, _CHUNK)):  # map() alone would hold every result at once
             yield from pool.map(function, chunk)
+            done += len(chunk)
+            if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
+                said = time.monotonic()
+                print(f"  {done:,} of {len(paths):,} images decoded", file=sys.stderr, flush=True)
 
 
 def some(words: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ import io
 import os
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -447,3 +448,12 @@ def test_what_was_unpacked_is_known_again_and_a_changed_record_is_not_trusted(tm
     assert fetching.is_verified(held.entry, root, sha256) and not fetching.is_verified(held.entry, root, "0" * 64)
     (root / "flowers-102" / fetching.FETCHED).write_text("{")
     assert not fetching.is_verified(held.entry, root, sha256)
+
+
+def test_what_takes_hours_says_how_far_it_is(monkeypatch, capsys):
+    monkeypatch.setattr(image_files, "_CHUNK", 2)
+    monkeypatch.setattr(image_files, "_SECONDS_BETWEEN_LINES", -1.0)
+    paths = [Path(str(number)) for number in range(5)]
+    assert list(image_files.mapped(paths, lambda path: path.name)) == ["0", "1", "2", "3", "4"]
+    assert capsys.readouterr().err.splitlines()[0] == "  2 of 5 images decoded"
+    assert image_files.mapped(paths[:1], str) and capsys.readouterr().err == ""
