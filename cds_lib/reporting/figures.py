@@ -222,31 +222,38 @@ def curve(axes: Axes, runs: Sequence[pd.DataFrame], column: str, look: tuple[str
 
 
 def accuracy_by_fraction(frame: pd.DataFrame) -> Figure:
-    """Test accuracy against the labelled percentage, a panel a data set: ours (mean, bars of one standard deviation
-    over seeds) with filled markers, the published curves hollow and dashed.
+    """Test accuracy against the labelled percentage, a column a data set: above, ours (mean, bars of one standard
+    deviation over seeds) with filled markers, the published curves hollow and dashed; below, on a scale of their own,
+    our differences to the baseline with their 95 % intervals.
 
     `frame` is a tidy table whose settings are `semi_<percent>`.
     """
     datasets = list(dict.fromkeys(frame["dataset"]))
     methods = list(dict.fromkeys(frame["method"]))
-    figure = Figure(figsize=(4.2 * len(datasets), 4), layout="constrained")
-    for axes, dataset in zip(np.atleast_1d(figure.subplots(1, len(datasets))), datasets, strict=True):
-        for method in methods:
+    figure = Figure(figsize=(4.2 * len(datasets), 6.4), layout="constrained")
+    grid = figure.subplots(2, len(datasets), squeeze=False, sharex=True, height_ratios=(3, 2))
+    for (above, below), dataset in zip(grid.T, datasets, strict=True):
+        for index, method in enumerate(methods):
             rows = frame[(frame["dataset"] == dataset) & (frame["method"] == method)]
             percent = rows["setting"].str.removeprefix("semi_").astype(int)
             colour, marker = style(method, methods)
             look = {"color": colour, "marker": marker, "ms": 6}
             name = naming.method_name(method)
-            bars = rows["std"].fillna(0.0)
-            axes.errorbar(percent, rows["mean"], yerr=bars, capsize=3, label=f"{name}, this study", **look)
+            above.errorbar(percent, rows["mean"], yerr=rows["std"].fillna(0.0), capsize=3, label=name, **look)
             if rows["paper"].notna().any():
-                axes.plot(percent, rows["paper"], ls="--", mfc="none", label=f"{name}, paper", **look)
-        axes.set_title(naming.name_of(dataset))
-        axes.set_xlabel("labelled training images (%)")
-        axes.set_ylabel("test top-1 accuracy (%)")
-        axes.grid(color="#dddddd", lw=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    handles, labels = axes.get_legend_handles_labels()
+                above.plot(percent, rows["paper"], ls="--", mfc="none", label=f"{name}, paper", **look)
+            x = percent + 0.6 * (index - (len(methods) - 1) / 2)  # side by side, so that bars do not hide each other
+            reach = [rows["baseline_delta"] - rows["ci_low"], rows["ci_high"] - rows["baseline_delta"]]
+            below.errorbar(x, rows["baseline_delta"], yerr=np.nan_to_num(reach), ls="none", capsize=3, **look)
+        below.axhline(0, color="#777777", lw=0.8)
+        above.set_title(naming.name_of(dataset))
+        below.set_xlabel("labelled training images (%)")
+        for axes in (above, below):
+            axes.grid(color="#dddddd", lw=0.6)
+            axes.spines[["top", "right"]].set_visible(False)
+    grid[0][0].set_ylabel("test top-1 accuracy (%)")
+    grid[1][0].set_ylabel("difference to the baseline\n(percentage points)")
+    handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 

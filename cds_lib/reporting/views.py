@@ -111,7 +111,10 @@ def accuracy_curves(study: Session) -> SVG:
 
 def accuracy_by_fraction(study: Session) -> SVG:
     """Test accuracy by labelled percentage; written to RESULTS/figures/<table>_fraction.svg."""
-    description = "Test accuracy against the percentage of labelled images, one panel a data set, one line a method."
+    description = (
+        "Test accuracy against the percentage of labelled images, and below it the differences to the baseline with "
+        "their 95 % intervals, one column a data set, one line a method."
+    )
     return save_and_show(study, "fraction", figures.accuracy_by_fraction(study.frame()), description)
 
 

@@ -149,13 +149,19 @@ def test_svg_is_the_same_bytes_every_time_and_complete(make, tmp_path):
 def test_accuracy_by_fraction_draws_ours_and_the_published_curves():
     rows = [
         {"dataset": dataset, "method": method, "setting": f"semi_{percent}", "mean": percent + bonus, "std": 1.0,
-         "paper": None if method == "baseline_matched" else 50.0 + percent}
+         "paper": None if method == "baseline_matched" else 50.0 + percent, "baseline_delta": bonus or None,
+         "ci_low": bonus - 0.5 if bonus else None, "ci_high": bonus + 1.5 if bonus else None}
         for dataset in ("cifar100", "cifar10")
         for method, bonus in (("baseline", 0.0), ("baseline_matched", 1.0), ("cds_simclr", 2.0))
         for percent in (10, 20, 30, 40)
     ]  # fmt: skip
-    figure = figures.accuracy_by_fraction(pd.DataFrame(rows).astype({"paper": float}))
-    assert [axes.get_title() for axes in figure.axes] == ["CIFAR-100", "CIFAR-10"]
+    numbers = dict.fromkeys(("paper", "baseline_delta", "ci_low", "ci_high"), float)
+    figure = figures.accuracy_by_fraction(pd.DataFrame(rows).astype(numbers))
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["CIFAR-100", "CIFAR-10"]
+    gains = [list(line.get_ydata()) for line in figure.axes[2].lines if line.get_marker() in "o^"]
+    assert gains[1:] == [[1.0] * 4, [2.0] * 4] and np.isnan(gains[0]).all()
+    bars = [segment[:, 1].tolist() for segment in figure.axes[2].collections[2].get_segments()]
+    assert bars == [[1.5, 3.5]] * 4
     handles, labels = figure.axes[0].get_legend_handles_labels()
     assert len(labels) == 5
     assert "CDS without labels, paper" in labels
