@@ -91,7 +91,7 @@ def start_sweep(folder):
     script.write_text(SWEEP)
     return subprocess.Popen(
         [sys.executable, str(script), str(folder / "results"), str(Path(__file__).parent)],
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(root), str(root / "tests")))},
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
