@@ -151,7 +151,8 @@ class _Centres(Dataset):
         self.files, self.size = files, size
 
     def __getitem__(self, index: int) -> tuple[Tensor]:
-        return (TF.pil_to_tensor(TF.center_crop(_short_side(decode(_unpacked(self.files[index])), self.size), [self.size] * 2)),)
+        image = _short_side(decode(_unpacked(self.files[index])), self.size)
+        return (TF.pil_to_tensor(TF.center_crop(image, [self.size] * 2)),)
 
 
 def worker_options(workers: int) -> dict[str, Any]:

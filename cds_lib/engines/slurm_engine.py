@@ -219,14 +219,17 @@ def _submit_array(
         **({"array_parallelism": jobs} if jobs else {}),
         **({"dependency": "afterany:" + ":".join(after)} if after else {}),
     )
-    for spec in runs:  # the failure that is tried again is history; once submitted, a run writes its own status
-        if store.status(spec.id).get("state") == "failed":
-            store.write_status(spec.id, state="interrupted", error=None)
+    # The failures that are tried again are history, unless Slurm refuses. Once submitted, a run writes its own status.
+    failures = {spec.id: found["error"] for spec in runs if (found := store.status(spec.id)).get("state") == "failed"}
+    for run_id in failures:
+        store.write_status(run_id, state="interrupted", error=None)
     slurm_jobs.record_wave(store, name, [spec.id for spec in runs], options=options, code=code.name)
     try:
         found = executor.submit_array(trainings)
     except (RuntimeError, OSError) as error:  # submitit raises what sbatch prints
         slurm_jobs.forget_wave(store, name)
+        for run_id, reason in failures.items():
+            store.write_status(run_id, state="failed", error=reason)
         lines = [line for line in str(error).splitlines() if "error" in line.lower()] or [str(error).strip()]
         raise UsageError(f"Slurm does not take the job ({lines[-1].strip()}): change the --slurm options.") from error
     return found

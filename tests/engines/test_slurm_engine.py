@@ -199,6 +199,26 @@ def test_a_silent_slurm_is_no_ended_job(tmp_path, monkeypatch, capsys):
         slurm_jobs.jobs(store)
 
 
+def test_a_refused_submission_keeps_why_a_run_failed(tmp_path, monkeypatch):
+    """What is tried again is no longer failed before Slurm has it, as its own status may come at once."""
+    store, run, seen = Store(tmp_path), spec(0), []
+
+    class Refusing:
+        def __init__(self, *arguments, **options):
+            self.update_parameters = lambda **options: None
+
+        def submit_array(self, trainings):
+            seen.append(store.status(run.id)["state"])
+            raise RuntimeError("sbatch: error: invalid partition specified: nowhere")
+
+    monkeypatch.setattr(slurm_engine.submitit, "SlurmExecutor", Refusing)
+    store.write_status(run.id, state="failed", error="The loss became nan.")
+    with pytest.raises(UsageError, match="invalid partition"):
+        slurm_engine._submit_array([run], [None], store, tmp_path, [], 0, {})
+    assert seen == ["interrupted"]
+    assert store.status(run.id) == {"state": "failed", "error": "The loss became nan."}
+
+
 def test_waiting_outlasts_a_silent_slurm(tmp_path, monkeypatch, capsys):
     store, run = Store(tmp_path), spec(0)
     store.write_status(run.id, state="failed", error="The loss became nan.")
