@@ -216,7 +216,7 @@ def _write_report(
             )
             results.append(result)
     render.render_notebooks(store.root, [result.name for result in results])
-    index = render.write_index(store.root, profile, results)
+    index = render.write_index(store.root, profile, seeds, results)
     print(f"Report: {index}", flush=True)
     return results
 

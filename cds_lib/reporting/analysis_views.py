@@ -48,33 +48,33 @@ def findings_of(frame: pd.DataFrame) -> list[str]:
 
 
 def by_layer(study: Session) -> SVG:
-    """Every measure of the table against the depth; written to RESULTS/figures/<table>_layers.svg."""
+    """Every measure of the table against the depth; written to RESULTS/figures/<table>.svg."""
     description = "Each measure of the table against the depth of the layer, one panel a measure, one line a method."
-    return save_and_show(study, "layers", analysis_figures.by_layer(study.frame()), description)
+    return save_and_show(study, analysis_figures.by_layer(study.frame()), description)
 
 
 def loss_and_accuracy(study: Session) -> SVG:
-    """Training loss beside test accuracy; written to RESULTS/figures/<table>_curves.svg."""
+    """Training loss beside test accuracy; written to RESULTS/figures/<table>.svg."""
     histories = {
         method: [study.store.history(spec.id) for spec in cell.specs if study.store.is_done(spec.id)]
         for method, cell in _cells(study).items()
     }
     description = "Left: training cross-entropy against the epoch. Right: test accuracy. One line a method."
-    return save_and_show(study, "curves", analysis_figures.loss_and_accuracy(histories), description)
+    return save_and_show(study, analysis_figures.loss_and_accuracy(histories), description)
 
 
 def reliability(study: Session) -> SVG:
-    """Reliability diagrams; written to RESULTS/figures/<table>_reliability.svg."""
+    """Reliability diagrams; written to RESULTS/figures/<table>.svg."""
     found = {method: list(_results(study, cell).values()) for method, cell in _cells(study).items()}
     diagrams = {method: [result["diagram"] for result in results] for method, results in found.items()}
     rows = study.frame().query("metric == 'ece'").set_index("method")
     ece = {method: _number(rows.loc[method], " %") for method in diagrams}
     description = "Accuracy against confidence in bins, one panel a method, with the share of images in every bin."
-    return save_and_show(study, "reliability", analysis_figures.reliability(diagrams, ece), description)
+    return save_and_show(study, analysis_figures.reliability(diagrams, ece), description)
 
 
 def embeddings(study: Session) -> SVG:
-    """t-SNE pictures of the first seed that every method has; written to RESULTS/figures/<table>_stages.svg."""
+    """t-SNE pictures of the first seed that every method has; written to RESULTS/figures/<table>.svg."""
     results = {method: _results(study, cell) for method, cell in _cells(study).items()}
     common = sorted(set.intersection(*(set(found) for found in results.values())))
     chosen = {method: found.get(common[0]) if common else None for method, found in results.items()}
@@ -89,7 +89,7 @@ def embeddings(study: Session) -> SVG:
     }
     pictures = {method: result and result["picture"] for method, result in chosen.items()}
     description = "Points of ten classes in the plane, one column a method, one row a stage, with k-NN accuracy."
-    return save_and_show(study, "stages", analysis_figures.embeddings(pictures, numbers), description)
+    return save_and_show(study, analysis_figures.embeddings(pictures, numbers), description)
 
 
 def _cells(study: Session) -> dict[str, Cell]:

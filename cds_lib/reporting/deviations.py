@@ -56,9 +56,9 @@ def switched_rows(study: Session) -> pd.DataFrame:
 
 
 def differences(study: Session) -> SVG:
-    """What every switch changed; written to RESULTS/figures/<table>_differences.svg."""
+    """What every switch changed; written to RESULTS/figures/<table>.svg."""
     description = "Difference of each switched run to its default in percentage points, with its interval."
-    return views.save_and_show(study, "differences", figures.switches(switched_rows(study)), description)
+    return views.save_and_show(study, figures.switches(switched_rows(study)), description)
 
 
 def conclusion(study: Session) -> HTML:

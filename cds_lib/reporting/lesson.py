@@ -39,7 +39,7 @@ def views(study: Session, count: int = 8) -> SVG:
             axes.set_xticks([])
             axes.set_yticks([])
         line[0].set_ylabel(name)
-    return save_and_show(study, "views", figure, "Eight made images in a row, below each its view 1 and its view 2.")
+    return save_and_show(study, figure, "Eight made images in a row, below each its view 1 and its view 2.", "views")
 
 
 def _made_images(count: int) -> tuple[Tensor, Tensor]:
@@ -127,7 +127,7 @@ def terms(study: Session) -> SVG:
     names = [name for name in history if name.startswith(("train_cross_entropy", "train_contrastive"))]
     columns = history[names].rename(columns=lambda name: name.removeprefix("train_"))
     figure = _terms_figure(columns, f"training loss (mean over {spec.budget.train_size} images)")
-    return save_and_show(study, "terms", figure, _TERMS)
+    return save_and_show(study, figure, _TERMS, "terms")
 
 
 def losses(history: Sequence[Mapping[str, float]]) -> SVG:

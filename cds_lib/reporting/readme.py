@@ -32,7 +32,7 @@ def update(readme: Path, profile: str, seeds: Seeds, store: Store) -> Path:
     frame, rows = verdicts.tidy(profile, seeds, store), headline(profile, seeds, store)
     beside = verdicts.beside(profile, seeds, store)
     summary.write(frame, store.root, beside)
-    plot = store.root / "figures" / f"{SUMMARY}_differences.svg"
+    plot = store.root / "figures" / f"{SUMMARY}.svg"
     figures.save_svg(figures.claims(verdicts.shown(frame)), plot, verdicts.PLOT)
     block_text = block(frame, rows, beside, _relative(store.root, readme.parent))
     write_text(readme, _BLOCK.sub(lambda _: block_text, text, count=1))
@@ -69,7 +69,7 @@ def block(frame: pd.DataFrame, rows: pd.DataFrame, beside: list[str], results: s
             summary.tested_markdown(frame, summary.TESTED) or "None yet.",
             sentences,
             summary.counts_markdown(frame, by_kind=False),
-            f"![{verdicts.PLOT}]({results}/figures/{SUMMARY}_differences.svg)",
+            f"![{verdicts.PLOT}]({results}/figures/{SUMMARY}.svg)",
             END,
         ]
     )

@@ -23,6 +23,7 @@ from cds_lib.reporting import diagram, formats, notebooks, overview, report, sum
 from cds_lib.reporting.footer import provenance_rows
 from cds_lib.reporting.notebooks import NotebookResult
 from cds_lib.study import profiles
+from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, TABLES
 from cds_lib.text import duration
@@ -98,8 +99,9 @@ def _neighbours(name: str, order: Sequence[str], suffix: str, folder: Path) -> l
     return found
 
 
-def write_index(results: Path, profile: str, executed_now: Sequence[NotebookResult] = ()) -> Path:
-    """Write RESULTS/index.html from what the folder holds; `executed_now` are results just obtained.
+def write_index(results: Path, profile: str, seeds: Seeds = None, executed_now: Sequence[NotebookResult] = ()) -> Path:
+    """Write RESULTS/index.html from what the folder holds; `seeds` are those that its tables were written for (None:
+    the profile's own), `executed_now` are results just obtained.
 
     What CDS is, the verdicts, the tables in short, the plots, the reports, the state of the grid, the provenance.
     Works at any time, with any part missing.
@@ -111,7 +113,7 @@ def write_index(results: Path, profile: str, executed_now: Sequence[NotebookResu
     content = {
         "description": profiles.describe(profile),
         "diagram": Markup(diagram.svg()),
-        "verdicts": _verdicts(results, profile),
+        "verdicts": _verdicts(results, profile, seeds),
         "notebooks": _notebook_entries(results, executed_now),
         "tables": [
             _table_entry(name, results, profile, failed)
@@ -240,7 +242,7 @@ def _notebook_entries(results: Path, executed_now: Sequence[NotebookResult]) -> 
     return entries
 
 
-def _verdicts(results: Path, profile: str) -> dict | None:
+def _verdicts(results: Path, profile: str, seeds: Seeds) -> dict | None:
     """The summary as the folder holds it, and what is said beside it; None before it was written."""
     if not (results / "tables" / f"{SUMMARY}.csv").exists():
         return None
@@ -249,7 +251,7 @@ def _verdicts(results: Path, profile: str) -> dict | None:
     link = page if (results / page).exists() else None
     first, *others = wording.conclusion(frame)
     return {
-        "short": Markup(formats.bullets([first, *verdicts.beside(profile, None, Store(results))])),
+        "short": Markup(formats.bullets([first, *verdicts.beside(profile, seeds, Store(results))])),
         "conclusion": Markup(formats.bullets(others)),
         "tested": Markup(summary.tested_html(frame)),
         "counts": Markup(summary.counts_html(frame, link)),
@@ -281,7 +283,7 @@ def _figure_paths(results: Path) -> list[Path]:
     places = (SUMMARY, *TABLES)
 
     def place(stem: str) -> int:
-        return next((i for i, name in enumerate(places) if stem.startswith(f"{name}_")), len(places))
+        return next((i for i, name in enumerate(places) if stem == name or stem.startswith(f"{name}_")), len(places))
 
     return [paths[stem] for stem in sorted(paths, key=lambda stem: (place(stem), stem))]
 

@@ -41,9 +41,9 @@ def every_claim(found: pd.DataFrame) -> HTML:
 
 
 def differences(study: Session, found: pd.DataFrame) -> SVG:
-    """Our differences beside the published ones; written to RESULTS/figures/summary_differences.svg."""
+    """Our differences beside the published ones; written to RESULTS/figures/summary.svg."""
     figure = figures.claims(verdicts.shown(found))
-    return views.save_and_show(study, "differences", figure, verdicts.PLOT)
+    return views.save_and_show(study, figure, verdicts.PLOT)
 
 
 def notes(found: pd.DataFrame) -> HTML:

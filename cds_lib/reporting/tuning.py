@@ -37,9 +37,9 @@ def frozen(profile: str) -> dict[str, float]:
 
 
 def search(study: Session) -> SVG:
-    """Validation accuracy against every candidate; written to RESULTS/figures/<table>_search.svg."""
+    """Validation accuracy against every candidate; written to RESULTS/figures/<table>.svg."""
     description = "Validation accuracy against the learning rate of the baseline, and against the weight of the others."
-    return views.save_and_show(study, "search", _figure(study.frame(), frozen(study.profile)), description)
+    return views.save_and_show(study, _figure(study.frame(), frozen(study.profile)), description)
 
 
 def _figure(frame: pd.DataFrame, used: dict[str, float]) -> Figure:

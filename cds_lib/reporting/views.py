@@ -86,9 +86,9 @@ def conclusion(study: Session) -> HTML:
 
 
 def gains(study: Session) -> SVG:
-    """The differences to the baseline beside the published ones; written to RESULTS/figures/<table>_gains.svg."""
+    """The differences to the baseline beside the published ones; written to RESULTS/figures/<table>.svg."""
     description = "Difference to the baseline of every network, in percentage points, beside the published difference."
-    return save_and_show(study, "gains", figures.gains(study.frame()), description)
+    return save_and_show(study, figures.gains(study.frame()), description)
 
 
 def accuracy_curves(study: Session) -> SVG:
@@ -106,19 +106,23 @@ def accuracy_curves(study: Session) -> SVG:
     detection = cells[0].metric == "test_ap_last"
     column, label = ("test_ap", "AP (%)") if detection else ("test_top1", "test top-1 accuracy (%)")
     description = "Test accuracy against the epoch, one panel a group of rows, one line a method."
-    return save_and_show(study, "accuracy", figures.accuracy_curves(histories, column, label), description)
+    return save_and_show(study, figures.accuracy_curves(histories, column, label), description, "accuracy")
 
 
 def accuracy_by_fraction(study: Session) -> SVG:
-    """Test accuracy by labelled percentage; written to RESULTS/figures/<table>_fraction.svg."""
+    """Test accuracy by labelled percentage; written to RESULTS/figures/<table>.svg."""
     description = (
         "Test accuracy against the percentage of labelled images, and below it the differences to the baseline with "
         "their 95 % intervals, one column a data set, one line a method."
     )
-    return save_and_show(study, "fraction", figures.accuracy_by_fraction(study.frame()), description)
+    return save_and_show(study, figures.accuracy_by_fraction(study.frame()), description)
 
 
-def save_and_show(study: Session, kind: str, figure: Figure, description: str) -> SVG:
-    """Save the figure and return it; the description is what a screen reader says."""
-    path = figures.save_svg(figure, study.store.root / "figures" / f"{study.table.name}_{kind}.svg", description)
+def save_and_show(study: Session, figure: Figure, description: str, kind: str = "") -> SVG:
+    """Save the figure and return it; the description is what a screen reader says.
+
+    A table's main plot has the table's name; `kind` is added to the names of the others.
+    """
+    name = f"{study.table.name}_{kind}" if kind else study.table.name
+    path = figures.save_svg(figure, study.store.root / "figures" / f"{name}.svg", description)
     return SVG(path.read_text(encoding="utf-8"), metadata={"alt": description})

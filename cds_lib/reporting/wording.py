@@ -77,7 +77,7 @@ def _reason(
     if pairs < statistics.MIN_SEEDS:
         return f"{seeds}, and fewer than {statistics.MIN_SEEDS} decide nothing"
     reason = f"the interval {'contains' if verdict == INCONCLUSIVE else 'excludes'} 0 with {seeds}"
-    if pairs < statistics.HEADLINE_SEEDS:
+    if pairs < statistics.SIGN_FLIP_SEEDS:
         reason += f", of which the sign-flip test cannot give less than p = {statistics.smallest_p(pairs):.3g}"
     return reason
 
@@ -198,7 +198,7 @@ def unknown_numbers() -> list[str]:
 
 def notes(frame: pd.DataFrame) -> list[str]:
     """How to read the verdicts: the rule, the statistics, what the p values cover."""
-    least, headline = statistics.MIN_SEEDS, statistics.HEADLINE_SEEDS
+    least, headline = statistics.MIN_SEEDS, statistics.SIGN_FLIP_SEEDS
     return [
         "A claim is one published difference between two methods on one data set and network. Verdicts: "
         + "; ".join(f"{sign} {name}: {MEANINGS[name]}" for name, sign in SIGNS.items())

@@ -78,7 +78,7 @@ class Claim:
     @property
     def n_wanted(self) -> int:
         headline = all((self.table, cell.model) in HEADLINES for cell in self.cells)
-        return statistics.HEADLINE_SEEDS if headline else statistics.MIN_SEEDS
+        return statistics.SIGN_FLIP_SEEDS if headline else statistics.MIN_SEEDS
 
 
 def _name_of(values: Sequence[str], plural: str) -> str:

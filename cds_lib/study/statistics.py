@@ -22,7 +22,7 @@ from scipy import stats
 CONFIDENCE = 0.95
 MIN_SEEDS = 3
 # The fewest with which a two-sided sign-flip test can fall below 0.05; what a headline claim should have.
-HEADLINE_SEEDS = 6
+SIGN_FLIP_SEEDS = 6
 # All 2**n sign patterns are enumerated up to n = 16; beyond that as many are drawn, from a fixed seed.
 SIGN_FLIPS = 2**16
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cds_lib.reporting import control
+from cds_lib.reporting import control, render, summary, verdicts
 from cds_lib.study import ablations, settings
 from cds_lib.study.store import Store
 from run_folders import top1, write_run
@@ -21,7 +21,7 @@ def finish(tmp_path):
                 switch = SWITCHES.get(row)
                 spec = ablations.default_run(profile, switch.default if switch else row, seed)
                 spec = switch.change(spec) if switch else spec
-                write_run(store, spec, top1(value))
+                write_run(store, spec, top1(value), history="epoch,train_cross_entropy\n1,1.0\n")
         return control.sentences(profile, None, store)
 
     return run
@@ -103,3 +103,11 @@ def test_cds_without_labels_is_set_against_the_baseline_of_as_many_steps(tmp_pat
     )
     assert "20 % labelled +0.17 [−2.96, +3.29] (n = 3), 30 % labelled +5.00" in cifar10
     assert control.sentences("mini", None, store) == [ahead] and control.as_many_steps("smoke", None, store) == []
+
+
+def test_the_index_counts_the_seeds_that_were_asked_for(finish, tmp_path):
+    finish([30.0, 31.0, 32.0, 50.0], [25.0, 26.0, 27.0, 28.0])
+    store, seeds = Store(tmp_path), (0, 1, 2)
+    summary.write(verdicts.tidy("mini", seeds, store), tmp_path, verdicts.beside("mini", seeds, store))
+    page = render.write_index(tmp_path, "mini", seeds).read_text(encoding="utf-8")
+    assert "26.00 ± 1.00 (3)" in page and "(n = 4" not in page

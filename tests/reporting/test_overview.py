@@ -203,9 +203,9 @@ def test_plots_say_what_they_show(results):
     folder.mkdir(parents=True)
     (folder / "b.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'><title>A &lt;b&gt; &amp; c</title></svg>")
     (folder / "a_plot.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
-    (folder / "table1_cifar100_gains.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    (folder / "table1_cifar100_accuracy.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     images = index(results).find_all("img")
-    assert [image["alt"] for image in images] == ["table1 cifar100 gains", "a plot", "A <b> & c"]
+    assert [image["alt"] for image in images] == ["table1 cifar100 accuracy", "a plot", "A <b> & c"]
 
 
 def test_reports_lead_to_their_neighbours(results):

@@ -30,7 +30,7 @@ def test_the_readme_shows_the_verdicts_of_the_committed_runs(frame):
 
 def test_the_files_it_leads_to_are_those_of_the_committed_runs(frame):
     assert verdicts.read(MINI)["verdict"].tolist() == frame["verdict"].tolist(), STALE
-    assert (MINI / "figures" / "summary_differences.svg").exists(), STALE
+    assert (MINI / "figures" / "summary.svg").exists(), STALE
 
 
 @pytest.mark.parametrize("name", [name for name in TABLES if name != SUMMARY])
@@ -51,7 +51,7 @@ def test_only_the_block_changes_and_a_second_time_nothing(tmp_path, capsys):
     assert text.startswith("# Title\n\n<!-- verdicts: ") and text.endswith(f"{readme.END}\n\nThe rest \\g<0>.\n")
     assert "old\\1" not in text and "](results/tables/summary.md)" in text and "](results/figures/summary_diff" in text
     written = sorted(str(p.relative_to(tmp_path / "results")) for p in (tmp_path / "results").glob("[tf]*/*"))
-    assert written == ["figures/summary_differences.svg", *(f"tables/summary.{kind}" for kind in ("csv", "md", "tex"))]
+    assert written == ["figures/summary.svg", *(f"tables/summary.{kind}" for kind in ("csv", "md", "tex"))]
     assert cli.main(arguments) == 0
     assert page.read_text(encoding="utf-8") == text
 

@@ -210,7 +210,9 @@ def test_index_lists_notebooks_tables_failures_and_figures(results):
     executed(results, "other", error='cell "broken": ValueError: no', ok=False)
     (results / "figures").mkdir()
     (results / "figures" / "demo.svg").write_text(SVG)
-    page = soup_of(render.write_index(results, "mini", [NotebookResult("unsaved", False, 1.0, "no <i>kernel</i>")]))
+    page = soup_of(
+        render.write_index(results, "mini", None, [NotebookResult("unsaved", False, 1.0, "no <i>kernel</i>")])
+    )
     rows = [row.get_text(" ", strip=True) for row in page.find(id="notebooks").find_next("table").tbody.find_all("tr")]
     assert rows[0].startswith("A title & <more> done 12 s report")
     assert 'failed cell "broken": ValueError: no 12 s' in rows[1]

@@ -99,7 +99,7 @@ def test_partial_cell_and_pairs_with_gaps(store):
     assert formats.cells(rows["cds"])["this study, last epoch: mean ± std (n)"].endswith("(2 of 3 seeds)")
     assert rows["dsn"]["n"] == 1
     assert np.isnan(rows["dsn"]["baseline_delta"])  # no seed in common: nothing to compare
-    assert rows["dsn"]["verdict"] == "inconclusive"
+    assert rows["dsn"]["verdict"] == "not run"  # the comparison, as in every table and in the summary
     assert formats.cells(rows["dsn"])["this study, last epoch: mean ± std (n)"] == "31.00 (1 of 3 seeds)"
 
 

@@ -145,7 +145,7 @@ def test_the_figure_has_a_line_for_every_switch_run_or_not(study):
     picture = deviations.differences(study).data
     for row in deviations.switched_rows(study)["method"]:
         assert naming.method_name(row) in picture
-    assert (study.store.root / "figures" / "deviations_differences.svg").stat().st_size > 10_000
+    assert (study.store.root / "figures" / "deviations.svg").stat().st_size > 10_000
     assert "not run" in picture and "without max-pool, as released" in picture
 
 

@@ -92,7 +92,7 @@ def test_the_smallest_p_value_is_what_the_test_gives_for_equal_signs():
         same = s.paired_difference({seed: 1.0 + seed for seed in range(n)}, dict.fromkeys(range(n), 0.0))
         assert s.smallest_p(n) == pytest.approx(same.p_sign_flip)
     assert s.smallest_p(1) == s.smallest_p(0) == 1.0
-    assert s.smallest_p(s.HEADLINE_SEEDS) < 0.05 < s.smallest_p(s.HEADLINE_SEEDS - 1)
+    assert s.smallest_p(s.SIGN_FLIP_SEEDS) < 0.05 < s.smallest_p(s.SIGN_FLIP_SEEDS - 1)
 
 
 @pytest.mark.parametrize(

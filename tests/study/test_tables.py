@@ -14,13 +14,13 @@ def counts(name, profile, seeds):
 
 def test_headline_cells_of_the_miniature_have_the_seeds_that_a_sign_flip_test_needs():
     for key, number in counts("table1_cifar100", "mini", None).items():
-        assert number == (statistics.HEADLINE_SEEDS if key[1] == "resnet18" else 1), key
+        assert number == (statistics.SIGN_FLIP_SEEDS if key[1] == "resnet18" else 1), key
     for name in ("semi_supervised", "calibration", "training_loss", "linear_probe", "layerwise_accuracy", "tsne"):
-        assert set(counts(name, "mini", None).values()) == {statistics.HEADLINE_SEEDS}, name
+        assert set(counts(name, "mini", None).values()) == {statistics.SIGN_FLIP_SEEDS}, name
     assert set(counts("distillation_cifar100", "mini", None).values()) == {statistics.MIN_SEEDS}
     headline = {"baseline", "cds", *(switch.row for switch in ablations.SWITCHES if switch.deviation == "D10")}
     for key, number in counts("deviations", "mini", None).items():
-        seeds = statistics.HEADLINE_SEEDS if key[2] in headline else statistics.MIN_SEEDS
+        seeds = statistics.SIGN_FLIP_SEEDS if key[2] in headline else statistics.MIN_SEEDS
         assert number == (1 if key[0] == "imagenet" else seeds), key
     for name in ("table2_cifar10", "table3_imagenet", "table4_coco", "table6_finegrained", "contrastive_methods"):
         assert set(counts(name, "mini", None).values()) == {1}, name

@@ -70,7 +70,7 @@ def test_the_best_is_named_once_all_candidates_have_run(study):
     frame = study.frame().set_index("method")
     assert frame.loc["cds_weight_3", "mean"] == 32.5 and frame["verdict"].isin(["", "not run"]).all()
     picture = shown.search(study).data
-    assert "learning rate" in picture and (study.store.root / "figures" / "tuning_search.svg").exists()
+    assert "learning rate" in picture and (study.store.root / "figures" / "tuning.svg").exists()
 
 
 def test_candidates_are_called_by_their_method_and_value():
