@@ -111,6 +111,7 @@ def write_index(results: Path, profile: str, seeds: Seeds = None, executed_now: 
     ids = store.ids()
     failed = {run_id for run_id in ids if store.status(run_id).get("state") == "failed"}
     content = {
+        "profile": profile,
         "description": profiles.describe(profile),
         "diagram": Markup(diagram.svg()),
         "verdicts": _verdicts(results, profile, seeds),

@@ -210,7 +210,7 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
         noun = "difference" if len(rows) == 1 else "differences"
         sentences.append(f"{name}: of {len(rows)} published {noun} to the reference, {listed}{_averages(rows, frame)}.")
     if untrained:
-        sentences.append(f"Not run: {', '.join(untrained)}.")
+        sentences.append(f"Differences of which none was run: {'; '.join(untrained)}.")
     return sentences
 
 
@@ -222,8 +222,10 @@ def _averages(rows: pd.DataFrame, frame: pd.DataFrame) -> str:
     ours, theirs = np.mean(measured["baseline_delta"]), np.mean(measured["paper_delta"])
     what = measure(rows["metric"].iloc[0])
     unit = what.unit.removeprefix("percentage ")
-    over = f"on average over the {len(measured)} measured, " if len(measured) > 1 else ""
+    places = [name for name in formats.group_columns(frame) if name != "metric"]
+    (first, *others) = (naming.group_title(names) for names in measured[places].itertuples(index=False))
+    over = f"on average over the {len(measured)} with enough seeds" if others else first
     return (
-        f"; {over}this study has {formats.signed(ours, what.decimals)} {unit} and the paper "
+        f"; {over}: this study has {formats.signed(ours, what.decimals)} {unit} and the paper "
         f"{formats.signed(theirs, what.decimals)}"
     )

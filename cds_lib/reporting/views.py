@@ -9,7 +9,7 @@ import pandas as pd
 from IPython.display import HTML, SVG
 from matplotlib.figure import Figure
 
-from cds_lib.reporting import figures, formats, naming, report
+from cds_lib.reporting import cost, figures, formats, naming, report
 from cds_lib.study import published
 
 if TYPE_CHECKING:
@@ -83,6 +83,11 @@ def table(study: Session) -> HTML:
 def conclusion(study: Session) -> HTML:
     """What the verdicts add up to, in words."""
     return HTML(formats.bullets(report.conclusion(study.frame())))
+
+
+def costs(study: Session) -> HTML:
+    """What each method's training takes beside the baseline's, in one sentence."""
+    return HTML(formats.bullets([cost.sentence(study.table, study.profile)]))
 
 
 def gains(study: Session) -> SVG:

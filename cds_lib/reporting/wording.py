@@ -17,8 +17,8 @@ from cds_lib.study.tables import TABLES
 VERDICTS = (REPRODUCED, CONFIRMED, CONTRADICTED, INCONCLUSIVE, NOT_RUN, SMOKE)
 SIGNS = {REPRODUCED: "✔", CONFIRMED: "↗", CONTRADICTED: "✘", INCONCLUSIVE: "?", NOT_RUN: "○", SMOKE: "~"}
 MEANINGS = {
-    REPRODUCED: "under the published protocol the 95 % interval excludes 0 on the published side and reaches the "
-    "published difference or lies beyond it",
+    REPRODUCED: "in the paper profile (the released protocol, this study's own where none was released), the 95 % "
+    "interval excludes 0 on the published side and reaches the published difference or lies beyond it",
     CONFIRMED: "the 95 % interval of our difference excludes 0, on the published side",
     CONTRADICTED: "the 95 % interval of our difference excludes 0, on the other side",
     INCONCLUSIVE: f"the interval contains 0, or there are fewer than {statistics.MIN_SEEDS} seeds",
@@ -148,11 +148,9 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
         found.append(f"{_listed(missing).capitalize()}: none.")
     few = frame[(frame["verdict"] == INCONCLUSIVE) & (frame["n_pairs"] < statistics.MIN_SEEDS)]
     if len(few):
-        signs = (few["baseline_delta"] * few["paper_delta"]).dropna()
         found.append(
-            f"Undecided for lack of seeds: {counted(len(few), 'claim')} with fewer than {statistics.MIN_SEEDS} seeds; "
-            f"of the {len(signs)} with a difference, {int((signs > 0).sum())} have the published sign, which proves "
-            "nothing."
+            f"Undecided for lack of seeds: {counted(len(few), 'claim')} with fewer than {statistics.MIN_SEEDS} paired "
+            "seeds."
         )
     alone = int((frame["n_planned"] < statistics.MIN_SEEDS).sum())
     if alone:

@@ -137,7 +137,7 @@ def contrastive(profile: str, row: str, seed: int) -> RunSpec:
     supcon: contrastive pre-training of every stage but the classifier, then a linear classifier on the frozen network.
     byol, byol_dsn: pre-training without labels, then fine-tuning on all labels, plain or with DSN. Learning rates are
     those of the methods' own code, scaled with the batch size: SupCon 0.5 at 1,024 (its CIFAR recipe: that for
-    ImageNet is not known), BYOL 0.2 at 256 (LARS), plain training 0.1 at 256.
+    ImageNet is not known), BYOL 0.2 (LARS; taken as that of a batch of 256), plain training 0.1 at 256.
     """
     name = "byol" if row == "byol_dsn" else row
     spec = supervised(profile, "imagenet", "resnet50", name.split("_")[0], seed)

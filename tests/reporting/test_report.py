@@ -237,9 +237,9 @@ def test_conclusion_counts_claims(store):
     text = report.conclusion(report.tidy(TABLE, "mini", SEEDS, store))
     assert text == [
         "6 of the 12 runs that fill a cell are finished.",
-        "CDS: of 1 published difference to the reference, 1 direction confirmed; this study has +3.00 points and the "
-        "paper +3.39.",
-        "Not run: DSN.",
+        "CDS: of 1 published difference to the reference, 1 direction confirmed; ResNet-18: this study has +3.00 "
+        "points and the paper +3.39.",
+        "Differences of which none was run: DSN.",
     ]
 
 

@@ -55,7 +55,7 @@ def test_published_tables_that_look_alike_name_their_data_set():
 def test_plan_and_conclusion_say_what_is_missing(study):
     assert "100 runs: 0 done, 100 to train" in views.plan(study).data
     assert "0 of the 100 runs that fill a cell are finished." in views.conclusion(study).data
-    assert "<li>Not run: DSN, DKS, DHM, CDS.</li>" in views.conclusion(study).data
+    assert "<li>Differences of which none was run: DSN; DKS; DHM; CDS.</li>" in views.conclusion(study).data
 
 
 def test_the_notebooks_cells_run_and_promise_the_files_they_write(tmp_path, monkeypatch):
@@ -68,7 +68,7 @@ def test_the_notebooks_cells_run_and_promise_the_files_they_write(tmp_path, monk
             exec(cell.source, names)
             if "parameters" in cell.metadata.get("tags", []):
                 names |= {"results": str(tmp_path), "train": False}
-    assert len(shown) == 6
+    assert len(shown) == 7
     written = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
     assert len(written) == 5
     for path in written:
