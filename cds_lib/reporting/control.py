@@ -3,6 +3,9 @@
 CDS differs from the baseline in its losses and in its second view. The switch `baseline_two_views` has the second view
 alone: the cross-entropy of both, at about twice the cost. The switch `cds_two_ce_views` adds the contrastive losses to
 that. With few labels CDS takes more steps than a baseline on the labelled images; `baseline_matched` takes as many.
+
+Where runs held validation images back, the same difference is taken on those as well: the seeds of the tables chose
+nothing by them, whereas a form of CDS may have been tried because of test accuracies.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ from typing import TYPE_CHECKING
 
 from IPython.display import HTML
 
-from cds_lib.reporting import formats, naming, report
-from cds_lib.study import ablations, statistics
+from cds_lib.reporting import comparisons, formats, naming, report
+from cds_lib.reporting.comparisons import ABOVE, BELOW, FEW, OPEN
+from cds_lib.study import statistics
+from cds_lib.study.grids import Cell
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
@@ -22,42 +27,57 @@ if TYPE_CHECKING:
     from cds_lib.session import Session
 
 SWITCH = "baseline_two_views"
-_FEW = f"fewer than {statistics.MIN_SEEDS} seeds decide nothing."
-# What it means that the interval is above 0, below 0, or contains 0.
-_CDS = (
-    "CDS gains more than the second view does.",
-    "the second view gains more than CDS does.",
-    "what CDS gains over the baseline cannot be told here from what a second augmented view gains.",
-)
-_CONTRASTIVE = (
-    "the contrastive losses add to what two views give.",
-    "the contrastive losses take away from what two views give.",
-    "whether the contrastive losses add to what two views give cannot be told.",
-)
-# A form of CDS, what is said of it (its mean, its difference to the control), and what the interval means.
+VALIDATION = "val_top1_last"
+_ONE_VIEW = ("dsn", "dks", "dhm")
+# What the interval of a difference to the control means.
+_CDS = {
+    ABOVE: "CDS gains more than the second view does.",
+    BELOW: "the second view gains more than CDS does.",
+    OPEN: "what CDS gains over the baseline cannot be told here from what a second augmented view gains.",
+}
+_CONTRASTIVE = {
+    ABOVE: "the contrastive losses add to what two views give.",
+    BELOW: "the contrastive losses take away from what two views give.",
+    OPEN: "whether the contrastive losses add to what two views give cannot be told.",
+}
+_SECOND_TRY = _CONTRASTIVE | {
+    ABOVE: "no more than a hint that the contrastive losses add to what two views give, since no interval is corrected "
+    "for a second try.",
+}
+# A form of CDS, what is said of it before its difference to the control, and what that difference means.
 _FORMS = (
     (
         "cds",
-        "A control that is not in the paper – the baseline with the cross-entropy of two views, as many as CDS sees, "
-        "has {control}; CDS against it: {difference}",
+        "A control that is not in the paper, the baseline with the cross-entropy of two augmented views (CDS sees two "
+        "as well), has a test accuracy of {control}. CDS minus the control:",
         _CDS,
     ),
     (
         "cds_two_ce_views",
-        "CDS with the cross-entropy of both views has {mean}; against the same control: {difference}",
+        "CDS with the cross-entropy of both views, as the control has it, has a test accuracy of {mean}. Minus the "
+        "control:",
         _CONTRASTIVE,
     ),
     (
         "cds_two_ce_views_weight_tenth",
-        "That with a tenth of the contrastive weight, tried after the test accuracies of the first were seen, has "
-        "{mean}; against the same control: {difference}",
-        (
-            "above, with the second of two weights, which no interval is corrected for: a hint that the contrastive "
-            "losses add to what two views give, and no confirmation.",
-            *_CONTRASTIVE[1:],
-        ),
+        "With a tenth of the contrastive weight, a second try made after the first test results were known, CDS with "
+        "the cross-entropy of both views has a test accuracy of {mean}. Minus the control:",
+        _SECOND_TRY,
     ),
 )
+# What the validation images say: of a hint of the test images, else by what those say and what these do.
+_OF_A_HINT = {ABOVE: "support for the hint.", OPEN: "no support for the hint.", BELOW: "the opposite of the hint."}
+_AGREEMENT = {
+    (ABOVE, ABOVE): "above the control there too.",
+    (BELOW, BELOW): "below the control there too.",
+    (OPEN, OPEN): "not told apart there either.",
+    (ABOVE, OPEN): "not told apart there, which does not support the test images.",
+    (BELOW, OPEN): "not told apart there, which does not support the test images.",
+    (OPEN, ABOVE): "above the control there, which the test images leave open.",
+    (OPEN, BELOW): "below the control there, which the test images leave open.",
+    (ABOVE, BELOW): "below the control there, the opposite of the test images.",
+    (BELOW, ABOVE): "above the control there, the opposite of the test images.",
+}
 
 
 def sentences(profile: str, seeds: Seeds, store: Store) -> list[str]:
@@ -66,36 +86,58 @@ def sentences(profile: str, seeds: Seeds, store: Store) -> list[str]:
 
 
 def two_views(profile: str, seeds: Seeds, store: Store) -> list[str]:
-    """CDS against the baseline of two views, a sentence a form of CDS, then that against the methods of Table 1."""
+    """CDS against the baseline of two views, an item a form of CDS, then that against the methods of Table 1."""
     if profile == "smoke":
         return []
-    cells = [cell for name in ("table1_cifar100", "deviations") for cell in TABLES[name].cells(profile, seeds)]
-    by_key = {cell.key: cell for cell in cells}
-
-    def accuracies(row: str) -> dict[int, float]:
-        cell = by_key[ablations.CIFAR, ablations.MODEL, row, "supervised"]
-        return report.by_seed(cell, cell.metric, store)
-
-    control, said = accuracies(SWITCH), []
-    for row, sentence, meanings in _FORMS:
-        values = accuracies(row)
+    cells = comparisons.headline_cells(profile, seeds)
+    control = _accuracies(cells[SWITCH], store)
+    said = []
+    for row, opening, meanings in _FORMS:
+        values = _accuracies(cells[row], store)
         if values.keys() & control.keys():
-            difference = _compared(values, control, meanings)
-            said.append(sentence.format(control=_mean(control), mean=_mean(values), difference=difference))
-    others = {row: accuracies(row) for row in ("dsn", "dks", "dhm")}
-    differences = [
-        f"{naming.method_name(row)} {_difference(control, values)}"
-        for row, values in others.items()
-        if values.keys() & control.keys()
-    ]
-    if said and differences:
-        said.append(
-            f"The other methods see one view, as the baseline does; the control against them: {', '.join(differences)}."
-        )
-        cds = statistics.paired_difference(accuracies("cds"), control)
-        if not (cds.n >= statistics.MIN_SEEDS and cds.ci_low > 0):
-            said[-1] += " What CDS gains over them may be the second view's as well."
-    return said
+            found, difference = comparisons.compare(values, control)
+            text = f"{opening} {difference}: {meanings.get(found, f'{comparisons.DECIDE_NOTHING}.')}"
+            text += _on_validation_images(cells[row], cells[SWITCH], found, meanings is _SECOND_TRY, store)
+            said.append(text.format(control=_mean(control), mean=_mean(values)))
+    return [*said, *_against_one_view(cells, control, store)] if said else []
+
+
+def _on_validation_images(cell: Cell, control: Cell, on_test: str, is_second_try: bool, store: Store) -> str:
+    """The same difference on the images that the runs held back, and whether it agrees; "" where there are none, or
+    where the test images decide nothing."""
+    values, reference = (comparisons.measured(each, VALIDATION, store) for each in (cell, control))
+    if on_test == FEW or not values.keys() & reference.keys():
+        return ""
+    found, difference = comparisons.compare(values, reference)
+    if found == FEW:
+        meaning = f"{comparisons.DECIDE_NOTHING}."
+    elif is_second_try and on_test == ABOVE:
+        meaning = _OF_A_HINT[found]
+    else:
+        meaning = _AGREEMENT[on_test, found]
+    images = f"{cell.specs[0].budget.val_size:,} validation images of the same runs"
+    return f" On the {images}, which chose nothing, the difference is {difference}: {meaning}"
+
+
+def _against_one_view(cells: Mapping[str, Cell], control: Mapping[int, float], store: Store) -> list[str]:
+    """The control against the other methods of Table 1, in one item; none if none of them was run."""
+    differences = []
+    for row in _ONE_VIEW:
+        values = _accuracies(cells[row], store)
+        if values.keys() & control.keys():
+            found = statistics.paired_difference(control, values)
+            on_validation = statistics.paired_difference(
+                *(comparisons.measured(cells[name], VALIDATION, store) for name in (SWITCH, row))
+            )
+            more = f"; validation {comparisons.interval(on_validation)}" if on_validation.n else ""
+            differences.append(f"{naming.method_name(row)} {comparisons.interval(found)} (n = {found.n}{more})")
+    if not differences:
+        return []
+    text = f"The other methods see one view, as the baseline does. The control minus them: {', '.join(differences)}."
+    cds = statistics.paired_difference(_accuracies(cells["cds"], store), control)
+    if comparisons.outcome(cds) != ABOVE:
+        text += " What CDS gains over them may come from the second view as well."
+    return [text]
 
 
 def as_many_steps(profile: str, seeds: Seeds, store: Store) -> list[str]:
@@ -103,30 +145,41 @@ def as_many_steps(profile: str, seeds: Seeds, store: Store) -> list[str]:
     if profile == "smoke":
         return []
     accuracies = {
-        (cell.dataset, cell.setting, cell.method): report.by_seed(cell, cell.metric, store)
+        (cell.dataset, cell.setting, cell.method): _accuracies(cell, store)
         for cell in TABLES["semi_supervised"].cells(profile, seeds)
     }
     found: dict[str, list[str]] = {}  # data set -> its differences in words
-    decided = []
+    outcomes = []
     for (dataset, setting, method), values in accuracies.items():
         matched = accuracies[dataset, setting, "baseline_matched"]
         if method == "cds_simclr" and values.keys() & matched.keys():
-            found.setdefault(dataset, []).append(f"{naming.name_of(setting)} {_difference(values, matched)}")
             difference = statistics.paired_difference(values, matched)
-            decided += [difference] if difference.n >= statistics.MIN_SEEDS else []
+            text = f"{naming.name_of(setting)} {comparisons.interval(difference)} (n = {difference.n})"
+            found.setdefault(dataset, []).append(text)
+            outcomes.append(comparisons.outcome(difference))
+    decided = [outcome for outcome in outcomes if outcome != FEW]
     if not decided:
         return []
-    above, below = sum(each.ci_low > 0 for each in decided), sum(each.ci_high < 0 for each in decided)
     return [
-        "With few labels the baseline of the claims takes a fraction of the steps that CDS takes. Against one that "
-        f"takes as many, CDS without labels is above in {above}, below in {below} and not told apart in "
-        f"{len(decided) - above - below} of the {len(decided)} cells (data set and share of labels) with "
-        f"{statistics.MIN_SEEDS} seeds or more.",
+        "With few labels the baseline of the claims takes a fraction of the steps that CDS takes; a control takes as "
+        f"many. {_told_apart(decided)}",
         *(
             f"{naming.name_of(dataset)}, CDS against the baseline of as many steps: {', '.join(differences)}."
             for dataset, differences in found.items()
         ),
     ]
+
+
+def _told_apart(outcomes: list[str]) -> str:
+    """In how many cells with seeds enough CDS without labels is above or below the baseline of as many steps."""
+    cells = f"{len(outcomes)} cells (data set and share of labels) with {statistics.MIN_SEEDS} seeds or more"
+    above, below = outcomes.count(ABOVE), outcomes.count(BELOW)
+    if not above and not below:
+        return f"In none of the {cells} can CDS without labels and that control be told apart."
+    return (
+        f"Of the {cells}, CDS without labels is above that control in {above}, below it in {below}, and not told apart "
+        f"from it in {len(outcomes) - above - below}."
+    )
 
 
 def shown(study: Session) -> HTML:
@@ -135,24 +188,10 @@ def shown(study: Session) -> HTML:
     return HTML(formats.bullets(say(study.profile, study.seeds, study.store)))
 
 
+def _accuracies(cell: Cell, store: Store) -> dict[int, float]:
+    return report.by_seed(cell, cell.metric, store)
+
+
 def _mean(values: Mapping[int, float]) -> str:
     summary = statistics.summarise(list(values.values()))
     return formats.mean_std_n(summary.mean, summary.std, summary.n)
-
-
-def _compared(values: Mapping[int, float], control: Mapping[int, float], meanings: tuple[str, str, str]) -> str:
-    """`+1.00 [+0.50, +1.50] (n = 3, p = 0.250): what that means.`"""
-    found = statistics.paired_difference(values, control)
-    more, less, unclear = meanings
-    if found.n < statistics.MIN_SEEDS:
-        meaning = _FEW
-    else:
-        meaning = more if found.ci_low > 0 else less if found.ci_high < 0 else unclear
-    p = "" if found.p_sign_flip is None else f", p = {found.p_sign_flip:.3f}"
-    return f"{formats.difference(found.delta, found.ci_low, found.ci_high)} (n = {found.n}{p}): {meaning}"
-
-
-def _difference(values: Mapping[int, float], reference: Mapping[int, float]) -> str:
-    """`+1.00 [+0.50, +1.50] (n = 3)`"""
-    found = statistics.paired_difference(values, reference)
-    return f"{formats.difference(found.delta, found.ci_low, found.ci_high)} (n = {found.n})"

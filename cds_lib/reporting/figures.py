@@ -57,6 +57,8 @@ def gains(frame: pd.DataFrame) -> Figure:
     first = frame[frame["metric"] == frame["metric"].iloc[0]]
     group_names = [name for name in formats.group_columns(first) if first[name].nunique() > 1] or ["model"]
     rows = first[first["method"] != "baseline"]
+    if not rows.duplicated(["dataset", "model", "method"]).any():  # the setting tells no two rows apart
+        group_names = [name for name in group_names if name != "setting"] or ["model"]
     # A group without any difference, ours or the paper's, would be an empty place.
     known = rows.groupby(group_names, sort=False)[["baseline_delta", "paper_delta"]].transform("count").sum(axis=1) > 0
     rows = rows[known]
@@ -86,7 +88,8 @@ def gains(frame: pd.DataFrame) -> Figure:
         colour, marker = style(method, methods)
         axes.plot([], [], color=colour, marker=marker, ls="none", label=naming.method_name(method))
     axes.plot([], [], "o-", color="#888888", ms=6, lw=1.6, label="filled: this study, 95 % interval")
-    axes.plot([], [], "o", mfc="none", mec="#888888", ms=7, mew=1.4, label="hollow: paper")
+    if rows["paper_delta"].notna().any():
+        axes.plot([], [], "o", mfc="none", mec="#888888", ms=7, mew=1.4, label="hollow: paper")
     axes.axvline(0, color="#777777", lw=0.8)
     axes.set_yticks(range(len(places)), places)
     axes.set_ylim(len(places) - 0.5, -0.5)

@@ -8,8 +8,9 @@ import pandas as pd
 from IPython.display import HTML, SVG
 from matplotlib.figure import Figure
 
-from cds_lib.reporting import figures, formats, naming, report, views
-from cds_lib.study import profiles, tuning
+from cds_lib.reporting import comparisons, figures, formats, naming, report, views
+from cds_lib.study import profiles, statistics, tuning
+from cds_lib.study.grids import TOP1
 from cds_lib.text import duration
 
 if TYPE_CHECKING:
@@ -90,7 +91,27 @@ def conclusion(study: Session) -> HTML:
             values = tuning.SEARCHED[method][1]
             edge = ", at the edge of what was tried" if value in (values[0], values[-1]) else ""
             sentences.append(f"{naming.method_name(method)}: best at {option} {value:g}{edge}, {same}.")
+            if method == "cds" and used[method] == value:
+                sentences += _beyond(study, value)
     seconds = [study.store.metric(run, "seconds") for runs in frame["runs"] for run in runs.split()]
     if seconds:
         sentences.append(f"The search took {duration(sum(seconds))} of training, runs counted one by one.")
     return HTML(formats.bullets(sentences))
+
+
+def _beyond(study: Session, weight: float) -> list[str]:
+    """Where the best weight of CDS is at the edge of what was tried: what the switch of `deviations` beyond it gave."""
+    _, values = tuning.SEARCHED["cds"]
+    beyond = {values[0]: "cds_weight_third", values[-1]: "cds_weight_triple"}
+    if weight not in beyond:
+        return []
+    cells = comparisons.headline_cells(study.profile, study.seeds)
+    ours, chosen = (report.by_seed(cells[row], TOP1, study.store) for row in (beyond[weight], "cds"))
+    opening = f"CDS beyond that edge, at weight {cells[beyond[weight]].specs[0].options['weight']:g}, is a switch of"
+    if not ours.keys() & chosen.keys():
+        return [f"{opening} deviations, which was not run."]
+    found = statistics.paired_difference(ours, chosen)
+    return [
+        f"{opening} deviations: test accuracy minus that of weight {weight:g}: {comparisons.interval(found)} "
+        f"(n = {found.n}; tried after the choice)."
+    ]

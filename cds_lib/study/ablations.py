@@ -117,5 +117,5 @@ def cells(profile: str, seeds: Seeds) -> list[Cell]:
 
 
 def _cell(key: CellKey, runs: list[RunSpec], reference: CellKey | None) -> Cell:
-    """Nothing was published about a switch."""
+    """No published number of a switch is known."""
     return Cell(*key, metric=TOP1, paper=None, specs=tuple(runs), reference=reference)

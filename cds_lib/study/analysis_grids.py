@@ -13,6 +13,7 @@ DATASET, MODEL = "cifar100", "resnet18"
 METHODS = ("baseline", "dsn", "cds")
 STAGES = tuple(f"stage{number}" for number in (1, 2, 3, 4))
 BLOCKS = tuple(f"{stage}.{block}" for stage in (1, 2, 3, 4) for block in (1, 2))  # of ResNet-18
+EARLY = BLOCKS[:4]  # the blocks of stages 1 and 2, of which the paper's argument predicts something
 
 
 def _cells(
@@ -54,7 +55,7 @@ def layerwise(profile: str, seeds: Seeds) -> list[Cell]:
     measures = (("probe_top1", "probe"), ("transfer_top1", "transfer"), ("invariance", "similarity"))
     cells = []
     for measure, source in (*measures, ("cka_last", "similarity")):
-        for block in BLOCKS:
+        for block in BLOCKS[:-1] if measure == "cka_last" else BLOCKS:  # the last is 1 to itself, whatever the method
             cells += _cells(profile, seeds, f"{measure}_{block}", source)
     for block in BLOCKS:
         cells += _cells(profile, seeds, f"cka_baseline_{block}", "similarity", METHODS[1:])

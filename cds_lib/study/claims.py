@@ -5,7 +5,7 @@ Three kinds are kept apart:
 
 baseline  a cell of a table against the baseline of its row, for every cell with both numbers published
 rival     CDS against another method of its row, where both numbers are published: that it beats those as well is the
-          paper's main claim, but the paper prints no such differences
+          paper's main claim, but the poster prints no such differences
 poster    what the authors' poster says of a whole table in words: an average over its rows, or a margin
 
 A published difference of exactly 0 has no direction, so it is no claim. What our runs say of the claims is in

@@ -48,6 +48,48 @@ def test_the_student_alone_is_in_the_panel_of_the_methods(tmp_path):
     assert views.accuracy_curves(study).data.count('id="axes_') == 1
 
 
+def run(method, seed):
+    """The run of a row of the table."""
+    build = settings.student if method in ("baseline", "cds") else settings.distilled
+    return build("mini", "cifar100", "resnet18", method, seed)
+
+
+def test_distilled_cds_is_set_against_every_other_row(tmp_path):
+    study = open_study("distillation_cifar100", profile="mini", results=str(tmp_path), seeds="0,1,2")
+    for seed, spread in enumerate((0.0, 0.1, 0.2)):
+        finish(study, run("cds_kd", seed), 25.0 + seed + spread)
+        finish(study, run("kd", seed), 24.0 + seed)
+        finish(study, run("at", seed), 26.0 + seed)
+        finish(study, run("sskd", seed), 25.1 + seed)
+        finish(study, run("cds", seed), 22.0 + seed)
+        finish(study, run("cds_kd", seed).parent, 31.0)
+        finish(study, run("kd", seed).parent, 29.0)
+    others, alone, recipe = items(distillation.against_others(study))
+    assert others.startswith(
+        "CDS, distilled, minus each of the other distillers: KD +1.10 [+0.85, +1.35] (n = 3), AT −0.90 [−1.15, −0.65] "
+        "(n = 3), SSKD 0.00 [−0.25, +0.25] (n = 3). Of the 3 with seeds enough it is above 1, below 1 and not told "
+    )
+    assert "not told apart from 1 (SSKD)" in others
+    assert alone.endswith("CDS without a teacher: +3.10 [+2.85, +3.35] (n = 3): the teacher adds to CDS.")
+    assert recipe.endswith(
+        "sees two views of every image, and its teacher was itself trained with CDS, which differs from the teacher of "
+        "the others by +2.00 [+2.00, +2.00] points (n = 3)."
+    )
+
+
+def test_distilled_cds_of_few_seeds_decides_nothing_and_of_none_says_nothing(tmp_path):
+    study = open_study("distillation_cifar100", profile="mini", results=str(tmp_path), seeds="0")
+    assert items(distillation.against_others(study)) == []
+    finish(study, run("kd", 0), 24.0)
+    assert items(distillation.against_others(study)) == []
+    finish(study, run("cds_kd", 0), 25.0)
+    others, recipe = items(distillation.against_others(study))
+    assert others.endswith("KD +1.00 (n = 1). Fewer than 3 seeds decide nothing.")
+    assert recipe.endswith("and its teacher was itself trained with CDS.")
+    smoke = open_study("distillation_cifar100", profile="smoke", results=str(tmp_path))
+    assert items(distillation.against_others(smoke)) == []
+
+
 def test_who_is_below_the_student_alone_and_fits_less_well_is_named(tmp_path):
     study = open_study("distillation_cifar100", profile="mini", results=str(tmp_path), seeds="0,1")
 

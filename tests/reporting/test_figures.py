@@ -67,6 +67,21 @@ def test_gains_show_one_measure_and_name_what_varies():
     assert "top-1" in figures.gains(both).get_supxlabel()
 
 
+def test_gains_of_a_table_without_published_values_show_no_hollow_markers():
+    def key(rows):
+        return [text.get_text() for text in figures.gains(rows).legends[0].get_texts()]
+
+    assert "hollow: paper" in key(frame())
+    assert "hollow: paper" not in key(frame().assign(paper_delta=np.nan))
+
+
+def test_settings_that_tell_no_rows_apart_have_no_places_of_their_own():
+    rows = frame().assign(model="resnet18", method=["baseline", "cds", "kd", "at", "sp", "cds_kd"])
+    rows["setting"] = ["supervised"] * 2 + ["distill"] * 4
+    (axes,) = figures.gains(rows).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["ResNet-18"]
+
+
 @pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
 def test_no_two_methods_of_a_table_look_the_same(table):
     methods = list(dict.fromkeys(cell.method for cell in table.cells("paper", (0,))))

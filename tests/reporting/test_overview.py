@@ -183,7 +183,7 @@ def test_columns_without_a_word_to_say_are_left_out(results):
     always = ["method", "this study: mean ± std (n)"]
     for name, more in (
         (TABLE.name, ["difference to baseline [95 % CI]", "published", "verdict"]),
-        ("deviations", ["difference to the default [95 % CI]"]),  # of which nothing was published
+        ("deviations", ["difference to the default [95 % CI]"]),  # of which no published number is known
     ):
         table = TABLES[name]
         frame = report.tidy(table, "mini", SEEDS, Store(results)).assign(n=1, mean=1.0)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from cds_lib.engines.setup import training_split
-from cds_lib.reporting import naming, report
+from cds_lib.reporting import comparisons, naming, report
 from cds_lib.reporting import tuning as shown
 from cds_lib.session import open_study
 from cds_lib.study import profiles, tuning
 from cds_lib.study.tables import TABLES
-from run_folders import write_run
+from run_folders import top1, write_run
 
 TABLE = TABLES["tuning"]
 MINI = Path(__file__).parents[2] / "results" / "mini"
@@ -71,6 +71,18 @@ def test_the_best_is_named_once_all_candidates_have_run(study):
     assert frame.loc["cds_weight_3", "mean"] == 32.5 and frame["verdict"].isin(["", "not run"]).all()
     picture = shown.search(study).data
     assert "learning rate" in picture and (study.store.root / "figures" / "tuning.svg").exists()
+
+
+def test_what_lies_beyond_the_edge_is_read_from_the_switches(study):
+    assert "CDS beyond that edge, at weight 9, is a switch of deviations, which was not run." in (
+        shown.conclusion(study).data
+    )
+    for row, accuracy in (("cds", 26.0), ("cds_weight_triple", 24.0)):
+        cell = comparisons.headline_cells("mini", None)[row]
+        write_run(study.store, cell.specs[0], top1(accuracy))
+    assert "deviations: test accuracy minus that of weight 3: −2.00 (n = 1; tried after the choice)." in (
+        shown.conclusion(study).data
+    )
 
 
 def test_candidates_are_called_by_their_method_and_value():
