@@ -22,12 +22,12 @@ from cds_lib.study.grids import Cell
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
+from cds_lib.study.tuning import VALIDATION
 
 if TYPE_CHECKING:
     from cds_lib.session import Session
 
 SWITCH = "baseline_two_views"
-VALIDATION = "val_top1_last"
 _ONE_VIEW = ("dsn", "dks", "dhm")
 # What the interval of a difference to the control means.
 _CDS = {

@@ -26,7 +26,7 @@ def conclusion(found: pd.DataFrame) -> HTML:
 
 
 def beside(study: Session) -> HTML:
-    """All networks of Table 1 together, and the controls, in words."""
+    """All networks of Table 1 together, other images, and the controls, in words."""
     return HTML(formats.bullets(verdicts.beside(study.profile, study.seeds, study.store)))
 
 

@@ -68,7 +68,7 @@ def test_the_notebooks_cells_run_and_promise_the_files_they_write(tmp_path, monk
             exec(cell.source, names)
             if "parameters" in cell.metadata.get("tags", []):
                 names |= {"results": str(tmp_path), "train": False}
-    assert len(shown) == 7
+    assert len(shown) == 8
     written = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
     assert len(written) == 5
     for path in written:
