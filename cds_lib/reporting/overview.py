@@ -35,15 +35,15 @@ def short_table(frame: pd.DataFrame, table: Table) -> str:
     if not len(rows):
         return "<p>No cell of it has been run.</p>"
     filled = [heading for heading in formats.filled_headings(frame) if heading in SHORT_HEADINGS]
-    said = ["method", *(SHORT_HEADINGS[heading].format(table.reference) for heading in filled)]
+    headings = SHORT_HEADINGS | {formats.HEADINGS[1]: formats.with_better(SHORT_HEADINGS[formats.HEADINGS[1]], frame)}
+    said = ["method", *(headings[heading].format(table.reference) for heading in filled)]
     head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in said)
     body = []
     names = formats.group_columns(frame)
     for _, grouped in groupby((row for _, row in rows.iterrows()), key=lambda row: tuple(row[names])):
         group = list(grouped)
         body.append(
-            f'<tbody><tr class="group"><th scope="rowgroup" colspan="{len(said)}">'
-            f"{escape(formats.row_title(group[0], names))}</th></tr>"
+            f"<tbody>{formats.group_row(formats.row_title(group[0], names), len(said))}"
             f"{''.join(_short_row(row, filled) for row in group)}</tbody>"
         )
     caption = f"<caption>{escape(wording.counted(len(rows), 'cell'))} of {len(frame)} with a run</caption>"

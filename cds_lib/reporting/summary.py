@@ -54,7 +54,10 @@ def title(table: str) -> str:
 
 def cells(row: pd.Series) -> dict[str, str]:
     """One printed claim: heading -> text."""
-    wanted = f"{row['n_pairs']} of {row['n_wanted']}" if row["n_pairs"] < row["n_wanted"] else f"{row['n_pairs']}"
+    wanted = f"{row['n_pairs']}"
+    if row["n_pairs"] < row["n_wanted"]:
+        few = row["n_planned"] < statistics.MIN_SEEDS  # the plan cannot give a verdict
+        wanted += f" ({statistics.MIN_SEEDS} needed)" if few else f" of {row['n_wanted']}"
     texts = (
         wording.statement(row),
         wording.place(row),

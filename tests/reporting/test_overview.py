@@ -172,7 +172,7 @@ def test_the_short_table_holds_the_measured_cells(results):
     assert rows[1:] == [
         ["ResNet-18"],
         ["baseline", "31.00 ± 1.00 (3)", "–", "–", "–"],
-        ["DSN", "30.00 (1 of 3 seeds)", "0.00", "+0.85", "? inconclusive"],
+        ["DSN", "30.00 (1 of 3)", "0.00", "+0.85", "? inconclusive"],
     ]
     empty = report.tidy(TABLE, "mini", SEEDS, Store(results / "nowhere"))
     assert overview.short_table(empty, TABLE) == "<p>No cell of it has been run.</p>"
@@ -180,7 +180,7 @@ def test_the_short_table_holds_the_measured_cells(results):
 
 def test_columns_without_a_word_to_say_are_left_out(results):
     fill(results)
-    always = ["method", "this study: mean ± std (n)"]
+    always = ["method", "this study: mean ± std (n); higher is better"]
     for name, more in (
         (TABLE.name, ["difference to baseline [95 % CI]", "published", "verdict"]),
         ("deviations", ["difference to the default [95 % CI]"]),  # of which nothing was published

@@ -438,3 +438,10 @@ def test_html_names_every_claim_once_and_links_lead_to_it(store):
         assert sum(int(part.split()[1]) for part in counts.split(", ")) == int(line.td.get_text())
         assert line.find(class_="stack")["aria-hidden"] == "true"
     assert BeautifulSoup(summary.counts_html(frame, None), "html.parser").find_all("a") == []
+
+
+def test_paired_seeds_are_of_those_that_are_wanted_or_say_how_many_a_verdict_needs(store):
+    alone = verdicts.tidy("mini", None, store)  # ResNet-18 has six seeds, the other networks one
+    table1 = rows(alone, claimed_in="table1_cifar100", method="cds", reference="baseline")
+    printed = {row["model"]: summary.cells(row)["paired seeds"] for _, row in table1.iterrows()}
+    assert (printed["resnet18"], printed["resnet50"]) == ("0 of 6", "0 (3 needed)")
