@@ -445,3 +445,15 @@ def test_paired_seeds_are_of_those_that_are_wanted_or_say_how_many_a_verdict_nee
     table1 = rows(alone, claimed_in="table1_cifar100", method="cds", reference="baseline")
     printed = {row["model"]: summary.cells(row)["paired seeds"] for _, row in table1.iterrows()}
     assert (printed["resnet18"], printed["resnet50"]) == ("0 of 6", "0 (3 needed)")
+
+
+def test_the_plot_leaves_no_decided_claim_out_and_starts_with_those_of_cds(store):
+    frame = verdicts.tidy("mini", SEEDS, store)
+    chosen = frame["claimed_in"].isin(("training_loss", "calibration")) | (
+        (frame["model"] == "resnet18") & (frame["claimed_in"] == "table1_cifar100") & (frame["kind"] != "poster")
+    )
+    shown = verdicts.shown(frame.assign(n_pairs=chosen * 3))
+    assert len(shown) == chosen.sum() and {"rival", "baseline"} == set(shown["kind"])
+    assert {"ece", "train_cross_entropy"} < set(shown["metric"])
+    of_cds = list(shown["method"] == "cds")
+    assert of_cds == sorted(of_cds, reverse=True) and not all(of_cds)
