@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from cds_lib.reporting import naming
 from cds_lib.study.store import Store
 from cds_lib.text import duration
 
@@ -21,7 +22,7 @@ def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str
     seconds = sum(store.metric(run_id, "seconds") for run_id in finished)
     versions = [", ".join(map(" ".join, status.get("versions", {}).items())) for status in statuses]
     data = [
-        f"{store.spec(run_id).dataset}: {_data(status['data'])}"
+        f"{naming.name_of(store.spec(run_id).dataset)}: {_data(status['data'])}"
         for run_id, status in zip(finished, statuses, strict=True)
         if status.get("data")
     ]
@@ -29,7 +30,7 @@ def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str
     spread = f"{_distinct(processes)} a run: CDS contrasts the images of each by themselves"
     rows = [
         ("runs", f"{len(finished)} finished, {duration(seconds)} of training together"),
-        ("code", _distinct(status.get("code", "") for status in statuses)),
+        ("code", _code([status["code"] for status in statuses if status.get("code")])),
         ("versions", _distinct(versions)),
         ("machine", _distinct(f"{status.get('machine', '')} {status.get('device', '')}" for status in statuses)),
         ("processes", spread if set(processes) != {"1"} else ""),
@@ -39,12 +40,19 @@ def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str
     return [(label, value) for label, value in rows if value]
 
 
+def _code(versions: list[str]) -> str:
+    """The version of the code, or a sentence where runs of several stand side by side or one was not committed."""
+    dirty = sum(version.endswith("+dirty") for version in versions)
+    named = list(dict.fromkeys(versions))
+    text = ", ".join(named) if len(named) < 2 else f"the runs are of {len(named)} versions ({', '.join(named)})"
+    return text + (f"; {dirty} of the runs had changes that were not committed (+dirty)" if dirty else "")
+
+
 def _data(provenance: dict) -> str:
-    checked = ", checksums verified" if provenance.get("verified") else ""
-    complete = "" if provenance.get("complete", True) else ", not the complete set"
+    """What was read and whether its checksum is the published one, as the data set said, and how many images."""
     return (
-        f"{provenance['kind']}{checked}{complete}, {provenance['train']} training and {provenance['test']} test "
-        f"images, sha256 {provenance['sha256'][:12]}"
+        f"{provenance['note']}; {provenance['train']} training and {provenance['test']} test images, "
+        f"sha256 {provenance['sha256'][:12]}"
     )
 
 
