@@ -12,7 +12,7 @@ from cds_lib.text import duration
 def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str]]:
     """(label, value) lines about the finished runs among `run_ids`: code, versions, machine, data, dates, cost.
 
-    Values that differ between runs are all listed, so that a table mixed from two versions shows it.
+    Values that differ between runs are all listed, but for versions of the code, which are counted.
     """
     finished = [run_id for run_id in run_ids if store.is_done(run_id)]
     if not finished:
@@ -43,16 +43,16 @@ def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str
 def _code(versions: list[str]) -> str:
     """The version of the code, or a sentence where runs of several stand side by side or one was not committed."""
     dirty = sum(version.endswith("+dirty") for version in versions)
-    named = list(dict.fromkeys(versions))
-    text = ", ".join(named) if len(named) < 2 else f"the runs are of {len(named)} versions ({', '.join(named)})"
+    found = len(set(versions))
+    text = "".join(set(versions)) if found < 2 else f"{found} versions: each run names its own in its status.json"
     return text + (f"; {dirty} of the runs had changes that were not committed (+dirty)" if dirty else "")
 
 
 def _data(provenance: dict) -> str:
     """What was read and whether its checksum is the published one, as the data set said, and how many images."""
     return (
-        f"{provenance['note']}; {provenance['train']} training and {provenance['test']} test images, "
-        f"sha256 {provenance['sha256'][:12]}"
+        f"{provenance['note']} ({provenance['train']} training and {provenance['test']} test images, "
+        f"sha256 {provenance['sha256'][:12]})"
     )
 
 

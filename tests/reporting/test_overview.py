@@ -242,8 +242,8 @@ def test_a_table_without_a_run_is_a_line(results):
     line = soup.find(id=nothing.name)
     assert line.name == "li" and nothing.title in line.get_text()
     assert [link["href"] for link in line.find_all("a")][0] == f"tables/{nothing.name}.csv"
-    states = [details.summary.get_text() for details in soup.find(id="state").find_next("section").find_all("details")]
-    assert states == [TABLE.title]
+    states = soup.find(id="state").find_next("details").find_all("table", class_="heat")
+    assert [state.caption.get_text() for state in states] == [TABLE.title.split(":")[0]]
 
 
 def test_reports_lead_to_their_neighbours(results):

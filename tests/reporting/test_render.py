@@ -200,8 +200,8 @@ def test_footer_tells_where_the_numbers_come_from(results):
         "code": "0123456789ab",
         "versions": "python 3.12.1, torch 2.9",
         "machine": "Linux x86_64 cpu",
-        "data": "CIFAR-100: official layout, complete, every checksum the published one; 50000 training and 10000 test "
-        "images, sha256 ffffffffffff",
+        "data": "CIFAR-100: official layout, complete, every checksum the published one (50000 training and 10000 "
+        "test images, sha256 ffffffffffff)",
         "trained": "2026-01-02T10:00:00+00:00 to 2026-01-02T11:00:00+00:00",
     }
 
@@ -221,7 +221,7 @@ def test_a_mix_of_versions_of_the_code_is_said_in_a_sentence(results):
     store.write_status(ids[0], code="aaa+dirty")
     assert dict(provenance_rows(store, ids[1:]))["code"] == "0123456789ab"
     assert dict(provenance_rows(store, ids))["code"] == (
-        "the runs are of 2 versions (aaa+dirty, 0123456789ab); 1 of the runs had changes that were not committed "
+        "2 versions: each run names its own in its status.json; 1 of the runs had changes that were not committed "
         "(+dirty)"
     )
 
