@@ -53,8 +53,9 @@ def by_layer(frame: pd.DataFrame) -> Figure:
             axes.text(0.5, 0.5, "not analysed", ha="center", va="center", transform=axes.transAxes)
         axes.set_xticks(range(len(layers)), [layer.removeprefix("stage") for layer in layers])
         axes.set_xlabel("stage" if layers[0].startswith("stage") else "block (stage.block)")
-        axes.set_ylabel(_AXES.get(name, measure(part["metric"].iloc[0]).short))
-        _plain(axes, measure(part["metric"].iloc[0]).short)
+        what = measure(part["metric"].iloc[0])
+        axes.set_ylabel(_AXES.get(name, what.short))
+        _plain(axes, f"{what.short}: {what.better}" if what.best else what.short)
     for axes in grid[len(names) :]:
         axes.set_visible(False)
     for method in methods:
@@ -62,6 +63,7 @@ def by_layer(frame: pd.DataFrame) -> Figure:
         label = f"{naming.method_name(method)} ({_counts(frame[frame['method'] == method])})"
         grid[0].plot([], [], color=colour, marker=marker, ms=5, label=label)
     figure.legend(loc="outside upper center", ncols=len(methods), frameon=False, fontsize=9)
+    figure.supxlabel("mean over seeds; bars: one standard deviation", fontsize=9)
     return figure
 
 
@@ -88,17 +90,21 @@ def loss_and_accuracy(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure
     band. `histories` maps a method to one history a seed."""
     figure = Figure(figsize=(8.4, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    panels = ((left, "train_cross_entropy", "training cross-entropy (nats)"), (right, "test_top1", "test top-1 (%)"))
+    panels = (
+        (left, "train_cross_entropy", f"training cross-entropy (nats)\n{measure('train_cross_entropy').better}"),
+        (right, "test_top1", f"test top-1 (%)\n{measure('test_top1_last').better}"),
+    )
     for axes, column, label in panels:
         for method, runs in histories.items():
             curve(axes, runs, column, style(method, list(histories)), f"{naming.method_name(method)} (n = {len(runs)})")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.set_xlabel("epoch")
-        axes.set_ylabel(label)
+        axes.set_ylabel(label, fontsize=9)
         _plain(axes, "")
     left.set_ylim(bottom=0)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=max(len(labels), 1), frameon=False, fontsize=9)
+    figure.supxlabel("line: mean over seeds; band: lowest to highest seed", fontsize=9)
     return figure
 
 
@@ -142,6 +148,7 @@ def reliability(diagrams: Mapping[str, Sequence[Mapping[str, Any]]], ece: Mappin
         Line2D([], [], color="#222222", ls="--", lw=1.0, label="calibrated"),
     ]
     figure.legend(handles=legend, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.suptitle(f"images of all seeds together; ECE: {measure('ece').better}", fontsize=9)
     return figure
 
 
@@ -174,6 +181,8 @@ def embeddings(pictures: Mapping[str, Mapping[str, Any] | None], numbers: Mappin
     for index, name in enumerate(known[0]["classes"]):
         colour, marker = _of_class(index)
         grid[0][0].plot([], [], color=colour, marker=marker, ls="none", ms=5, label=name.replace("_", " "))
+    better = measure("knn_stage1").better
+    figure.suptitle(f"numbers below the pictures, of the features themselves: {better}", fontsize=9)
     figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=8, columnspacing=1.0, handletextpad=0.2)
     return figure
 

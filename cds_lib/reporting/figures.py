@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cds_lib.files import write_text
 from cds_lib.reporting import formats, naming, wording
-from cds_lib.study.measures import short_name
+from cds_lib.study.measures import measure, short_name
 
 # The methods of the study look the same in every figure.
 _STYLES = {
@@ -37,6 +37,8 @@ _OTHERS = (
     *(("#0072B2", "s"), ("#009E73", "D"), ("#CC79A7", "v"), ("#56B4E9", "X")),
     *(("#6A51A3", "<"), ("#7A8B00", ">"), ("#000000", "d"), ("#8C6D31", "h")),
 )
+LINES = 6  # in a panel of curves; more could not be told apart
+CLAIMS = 30  # lines in the plot of all claims
 THIS_STUDY, PAPER = "#0072B2", "#D55E00"  # where a figure sets these two against each other
 
 
@@ -51,90 +53,112 @@ def style(method: str, methods: Sequence[str]) -> tuple[str, str]:
 def gains(frame: pd.DataFrame) -> Figure:
     """Difference to the baseline of every group of rows: ours (filled, with its 95 % interval), the paper's (hollow).
 
-    `frame` is a tidy table, of which the first metric is shown; rows without a reference are left out, rows not run
-    show the published value alone. A group is a network, or whatever else varies in the table.
+    `frame` is a tidy table, of which the first metric is shown; a row without a difference of ours has no line, but
+    they are counted below. As long as there are none of ours, the published ones stand alone. A group is a network, or
+    whatever else varies in the table.
     """
     first = frame[frame["metric"] == frame["metric"].iloc[0]]
     group_names = [name for name in formats.group_columns(first) if first[name].nunique() > 1] or ["model"]
     rows = first[first["method"] != "baseline"]
     if not rows.duplicated(["dataset", "model", "method"]).any():  # the setting tells no two rows apart
         group_names = [name for name in group_names if name != "setting"] or ["model"]
-    # A group without any difference, ours or the paper's, would be an empty place.
-    known = rows.groupby(group_names, sort=False)[["baseline_delta", "paper_delta"]].transform("count").sum(axis=1) > 0
-    rows = rows[known]
-    if rows.empty:
-        figure = Figure(figsize=(7.5, 1.0), layout="constrained")
-        figure.text(0.5, 0.5, "no difference is known yet", ha="center", va="center")
-        return figure
+    ours, published = rows["baseline_delta"].notna(), rows["paper_delta"].notna()
+    label = _difference_to("baseline", first)
+    if not (ours | published).any():
+        return _sentence("No difference is known yet.")
+    if not ours.any():
+        label += "\nThe published differences: this study has no run yet that can be compared."
+    elif (missing := int((published & ~ours).sum())) > 0:
+        label += f"\nNot shown: {missing} of {published.sum()} published differences, which have no runs here yet."
+    rows = rows[ours if ours.any() else published]
+    methods = list(dict.fromkeys(first["method"][first["method"] != "baseline"]))
     groups = [naming.group_title(names) for names in rows[group_names].itertuples(index=False)]
-    places, methods = list(dict.fromkeys(groups)), list(dict.fromkeys(rows["method"]))
-    step = 0.8 / len(methods)
-    figure = Figure(figsize=(7.5, 1.6 + 0.34 * len(rows)), layout="constrained")
+    places = list(dict.fromkeys(groups))
+    line = 0.34 if ours.any() else 0.2
+    figure = Figure(figsize=(7.5, 1.7 + line * (len(rows) + 0.6 * len(places))), layout="constrained")
     axes = figure.add_subplot()
-    shown = []
-    for (_, row), group in zip(rows.iterrows(), groups, strict=True):
-        y = places.index(group) + (methods.index(row["method"]) - (len(methods) - 1) / 2) * step
+    heights = [index + 0.6 * places.index(group) for index, group in enumerate(groups)]
+    for y, (_, row) in zip(heights, rows.iterrows(), strict=True):
         colour, marker = style(row["method"], methods)
         if not np.isnan(row["paper_delta"]):
             axes.plot(row["paper_delta"], y, marker, mfc="none", mec=colour, ms=7, mew=1.4)
-            shown.append(row["method"])
         if not np.isnan(row["baseline_delta"]):
-            if not np.isnan(row["ci_low"]):
-                axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=colour, lw=1.6, solid_capstyle="butt")
-            axes.plot(row["baseline_delta"], y, marker, color=colour, ms=6)
-            shown.append(row["method"])
-        _count(axes, row, y)
-    for method in dict.fromkeys(shown):
+            _ours(axes, row, y, colour, marker)
+            _beside(axes, f"n = {row['n_pairs']}", y)
+    for method in dict.fromkeys(rows["method"]):
         colour, marker = style(method, methods)
         axes.plot([], [], color=colour, marker=marker, ls="none", label=naming.method_name(method))
-    axes.plot([], [], "o-", color="#888888", ms=6, lw=1.6, label="filled: this study, 95 % interval")
+    if ours.any():
+        axes.plot([], [], "o-", color="#888888", ms=6, lw=1.6, label="filled: this study, 95 % interval")
     if rows["paper_delta"].notna().any():
         axes.plot([], [], "o", mfc="none", mec="#888888", ms=7, mew=1.4, label="hollow: paper")
-    axes.axvline(0, color="#777777", lw=0.8)
-    axes.set_yticks(range(len(places)), places)
-    axes.set_ylim(len(places) - 0.5, -0.5)
-    figure.supxlabel(
-        f"difference of {short_name(first['metric'].iloc[0])} to the baseline (percentage points)", fontsize=10
-    )
+    middles = [np.mean([y for y, group in zip(heights, groups, strict=True) if group == place]) for place in places]
+    axes.set_yticks(middles, places)
+    _plain(axes, heights[-1])
+    figure.supxlabel(label, fontsize=10)
     if rows["profile"].iloc[0] == "smoke":
         axes.set_title("smoke profile: this study's points mean nothing", fontsize=10)
-    axes.grid(axis="x", color="#dddddd", lw=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=9)
     return figure
 
 
-def _count(axes: Axes, row: pd.Series, y: float) -> None:
-    """At the right end of a line, the paired seeds that its difference rests on."""
-    label = f"n = {row['n_pairs']}" if row["n_pairs"] else "not run"
-    axes.annotate(label, (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8, color="#555555")
+def _sentence(text: str) -> Figure:
+    """A line of text, where a plot would be empty."""
+    figure = Figure(figsize=(7.5, 0.5), layout="constrained")
+    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=10)
+    return figure
+
+
+def _difference_to(reference: str, rows: pd.DataFrame) -> str:
+    """What the axis of the rows' first measure shows, with its unit and the side that is better."""
+    metric = rows["metric"].iloc[0]
+    what = measure(metric)
+    return f"difference of {short_name(metric)} to the {reference} ({what.unit}; {what.better})"
+
+
+def _ours(axes: Axes, row: pd.Series, y: float, colour: str, marker: str) -> None:
+    """A difference of this study, with its interval where it has one."""
+    if not np.isnan(row["ci_low"]):
+        axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=colour, lw=1.6, solid_capstyle="butt")
+    axes.plot(row["baseline_delta"], y, marker, color=colour, ms=6)
+
+
+def _beside(axes: Axes, text: str, y: float) -> None:
+    """At the right end of a line: the paired seeds that its difference rests on."""
+    axes.annotate(text, (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=8, color="#555555")
+
+
+def _plain(axes: Axes, last: float) -> None:
+    """A panel of lines from 0, at the top, to `last`."""
+    axes.axvline(0, color="#777777", lw=0.8)
+    axes.set_ylim(last + 0.6, -0.6)
+    axes.grid(axis="x", color="#dddddd", lw=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
 
 
 def switches(rows: pd.DataFrame) -> Figure:
     """What each row differs by from its reference, with its 95 % interval: a panel a group of rows, a line a row.
 
-    `rows` are those of a tidy table that have a reference; one that was not run keeps its line.
+    `rows` are those of a tidy table that have a reference; those without a difference are only counted.
     """
-    panels = list(rows.groupby(["dataset", "model", "setting"], sort=False))
+    known = rows["baseline_delta"].notna()
+    if not known.any():
+        return _sentence("No switch has been run yet.")
+    panels = list(rows[known].groupby(["dataset", "model", "setting"], sort=False))
     figure = Figure(figsize=(7.5, 1.2 + sum(0.5 + 0.3 * len(panel) for _, panel in panels)), layout="constrained")
     heights = [1 + len(panel) for _, panel in panels]
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (names, panel) in zip(grid, panels, strict=True):
         for y, (_, row) in enumerate(panel.iterrows()):
-            if not np.isnan(row["ci_low"]):
-                axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=THIS_STUDY, lw=1.6, solid_capstyle="butt")
-            axes.plot(row["baseline_delta"], y, "o", color=THIS_STUDY, ms=6)
-            _count(axes, row, y)
-        axes.axvline(0, color="#777777", lw=0.8)
+            _ours(axes, row, y, THIS_STUDY, "o")
+            _beside(axes, f"n = {row['n_pairs']}", y)
         axes.set_yticks(range(len(panel)), [naming.method_name(method) for method in panel["method"]], fontsize=9)
-        axes.set_ylim(len(panel) - 0.5, -0.5)
         axes.set_title(naming.group_title(names), fontsize=10, loc="left")
-        axes.grid(axis="x", color="#dddddd", lw=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-    measure = short_name(rows["metric"].iloc[0])
-    label = f"difference of {measure} to the default (percentage points), bars: 95 % interval, paired seeds"
+        _plain(axes, len(panel) - 1)
+    label = f"{_difference_to('default', rows)}\nbars: 95 % interval; n: paired seeds"
+    if not known.all():
+        label += f"; not shown: {(~known).sum()} switches that have no runs yet"
     if rows["profile"].iloc[0] == "smoke":
         label += "\nsmoke profile: these points mean nothing"
     figure.supxlabel(label, fontsize=9)
@@ -142,37 +166,49 @@ def switches(rows: pd.DataFrame) -> Figure:
 
 
 def claims(frame: pd.DataFrame) -> Figure:
-    """A line a claim: our difference (filled, with its 95 % interval) above the published one (hollow, diamond).
+    """A line a claim: our difference (filled, with its 95 % interval) and the published one (hollow, diamond); a panel
+    for measures that have a unit and a better side in common, since both decide how its axis is read.
 
-    `frame` has the columns of `verdicts.tidy`; claims without a difference of ours are left out.
+    `frame` has the columns of `verdicts.tidy`; claims without a difference of ours are left out, and so are those after
+    the first `CLAIMS`, which a reader finds in the table.
     """
-    rows = frame[frame["baseline_delta"].notna()]
-    figure = Figure(figsize=(7.5, 1.4 + 0.3 * max(len(rows), 1)), layout="constrained")
-    if not len(rows):
-        figure.text(0.5, 0.5, "no claim has been tested", ha="center", va="center")
-        return figure
-    axes = figure.add_subplot()
-    for y, (_, row) in enumerate(rows.iterrows()):
-        axes.plot([row["baseline_delta"], row["paper_delta"]], [y, y], color="#cccccc", lw=0.8, zorder=1)
-        if not np.isnan(row["ci_low"]):
-            axes.plot([row["ci_low"], row["ci_high"]], [y, y], color=THIS_STUDY, lw=1.8, solid_capstyle="butt")
-        axes.plot(row["baseline_delta"], y, "o", color=THIS_STUDY, ms=6)
-        axes.plot(row["paper_delta"], y, "D", mfc="none", mec=PAPER, ms=6, mew=1.4)
-        _count(axes, row, y)
-    axes.plot([], [], "o-", color=THIS_STUDY, label="this study, 95 % interval")
-    axes.plot([], [], "D", mfc="none", mec=PAPER, mew=1.4, label="paper")
-    names = [f"{wording.statement(row)}\n{wording.place(row)}" for _, row in rows.iterrows()]
-    axes.set_yticks(range(len(rows)), names, fontsize=8)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.axvline(0, color="#777777", lw=0.8)
-    axes.set_xlabel("difference (percentage points), paired seeds")
+    known = frame[frame["baseline_delta"].notna()]
+    if known.empty:
+        return _sentence("No claim has been tested.")
+    rows = known.head(CLAIMS)
+    what = [measure(metric) for metric in rows["metric"]]
+    panels = list(rows.groupby([[m.better for m in what], [m.unit for m in what]], sort=False))
+    sizes = [0.3 * len(panel) for _, panel in panels]
+    figure = Figure(figsize=(7.5, 0.9 + sum(size + 0.75 for size in sizes)), layout="constrained")
+    grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=[size + 0.2 for size in sizes])[:, 0]
+    for axes, ((better, unit), panel) in zip(grid, panels, strict=True):
+        metrics = list(dict.fromkeys(short_name(metric) for metric in panel["metric"]))
+        for y, (_, row) in enumerate(panel.iterrows()):
+            axes.plot([row["baseline_delta"], row["paper_delta"]], [y, y], color="#cccccc", lw=0.8, zorder=1)
+            _ours(axes, row, y, THIS_STUDY, "o")
+            axes.plot(row["paper_delta"], y, "D", mfc="none", mec=PAPER, ms=6, mew=1.4)
+            _beside(axes, f"n = {row['n_pairs']} {wording.SIGNS[row['verdict']]}", y)
+        names = [f"{wording.statement(row)}\n{_place(row, len(metrics) > 1)}" for _, row in panel.iterrows()]
+        axes.set_yticks(range(len(panel)), names, fontsize=8)
+        axes.set_title(f"{', '.join(metrics)}: {better}", fontsize=10, loc="left")
+        axes.set_xlabel(f"difference ({unit})", fontsize=9)
+        _plain(axes, len(panel) - 1)
+    grid[0].plot([], [], "o-", color=THIS_STUDY, label="this study, 95 % interval")
+    grid[0].plot([], [], "D", mfc="none", mec=PAPER, mew=1.4, label="paper")
+    signs = ", ".join(f"{wording.SIGNS[verdict]} {verdict}" for verdict in wording.counts(rows))
+    below = f"n: paired seeds. {signs}."
+    if len(known) > len(rows):
+        below += f" The first {len(rows)} of {len(known)} claims."
     if rows["profile"].iloc[0] == "smoke":
-        axes.set_title("smoke profile: this study's points mean nothing", fontsize=10)
-    axes.grid(axis="x", color="#dddddd", lw=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+        below += "\nsmoke profile: this study's points mean nothing"
+    figure.supxlabel(below, fontsize=9)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=9)
     return figure
+
+
+def _place(row: pd.Series, with_measure: bool) -> str:
+    """Where a claim holds, without the measure where the panel names it."""
+    return wording.place(row) if with_measure else naming.group_title(row[["dataset", "model", "setting"]])
 
 
 def accuracy_curves(
@@ -180,61 +216,90 @@ def accuracy_curves(
     column: str = "test_top1",
     label: str = "test top-1 accuracy (%)",
 ) -> Figure:
-    """A measure against the epoch, a panel a group: the mean over seeds, lowest to highest seed as a band.
+    """An accuracy against the epoch, a panel a group: the mean over seeds, lowest to highest seed as a band; of a group
+    with more methods than can be told apart, a panel a method, beside the baseline.
 
     `histories` maps a group (a model, or what else varies) and a method to one history a seed, with the columns `epoch`
     and `column` (percent; empty at epochs without an evaluation). Epochs that not every seed has reached are left out,
-    and so are groups without runs.
+    and so are groups without runs. A method that was tested once is a ring; if all were, a sentence says so.
     """
+    found = {
+        group: {method: runs for method, runs in by_method.items() if not together(runs, column).empty}
+        for group, by_method in histories.items()
+    }
     methods = list(dict.fromkeys(method for by_method in histories.values() for method in by_method))
-    panels = {model: by_method for model, by_method in histories.items() if any(map(len, by_method.values()))}
-    columns = 2 if len(panels) > 1 else 1
-    rows = max(-(-len(panels) // columns), 1)
-    figure = Figure(figsize=(7.5, 0.7 + 2.3 * rows), layout="constrained")
+    panels = [panel for group, by_method in found.items() for panel in _panels(group, by_method)]
     if not panels:
-        figure.text(0.5, 0.5, "no run is finished", ha="center", va="center")
-        return figure
-    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes, (model, by_method) in zip(grid, panels.items(), strict=False):
+        return _sentence("No run is finished.")
+    runs_of = [runs for by_method in found.values() for runs in by_method.values()]
+    if all(len(together(runs, column)) == 1 for runs in runs_of):
+        return _sentence("Each run was tested once, at its end: the table has the numbers, and there is no curve.")
+    columns = min(len(panels), 3 if len(panels) > len(found) else 2)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(7.5, 0.9 + (2.3 if columns < 3 else 1.8) * rows), layout="constrained")
+    grid = list(figure.subplots(rows, columns, squeeze=False, sharey=columns == 3).flat)
+    for axes, (title, by_method) in zip(grid, panels, strict=False):
         for method, runs in by_method.items():
             curve(axes, runs, column, style(method, methods), naming.method_name(method))
-        axes.set_title(model, fontsize=10)
+        axes.set_title(title, fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.grid(color="#dddddd", lw=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
-    figure.supxlabel("epoch", fontsize=10)
-    figure.supylabel(label, fontsize=10)
+    several = any(len(runs) > 1 for runs in runs_of)
+    figure.supxlabel("epoch (line: mean over seeds, band: lowest to highest seed)" if several else "epoch", fontsize=10)
+    figure.supylabel(f"{label}\nhigher is better", fontsize=10)
     lines = {line.get_label(): line for axes in grid for line in axes.lines}
-    place = {"loc": "outside upper center", "ncols": min(len(methods), 6)}
+    place = {"loc": "outside upper center", "ncols": min(len(lines), 5)}
     figure.legend(lines.values(), lines.keys(), **place, frameon=False, fontsize=9)
     return figure
 
 
-def curve(axes: Axes, runs: Sequence[pd.DataFrame], column: str, look: tuple[str, str], label: str) -> None:
-    """One method's line and band, in the `style` that it has."""
+def _panels(group: str, by_method: Mapping[str, Sequence[pd.DataFrame]]) -> list[tuple[str, dict]]:
+    """(title, methods and their runs) of the panels of a group; none without runs."""
+    if len(by_method) <= LINES:
+        return [(group, dict(by_method))] if by_method else []
+    baseline = {name: runs for name, runs in by_method.items() if name == "baseline"}
+    return [
+        (f"{group}, {naming.method_name(name)}", baseline | {name: runs})
+        for name, runs in by_method.items()
+        if name != "baseline"
+    ]
+
+
+def together(runs: Sequence[pd.DataFrame], column: str) -> pd.DataFrame:
+    """A measure by epoch, a column a run, at the epochs that every run was tested at; empty without runs."""
     curves = [run.set_index("epoch")[column].dropna() for run in runs if column in run]
-    if not curves:
+    return pd.concat(curves, axis=1, join="inner").sort_index() if curves else pd.DataFrame()
+
+
+def curve(axes: Axes, runs: Sequence[pd.DataFrame], column: str, look: tuple[str, str], label: str) -> None:
+    """One method's line and band, in the `style` that it has; a ring where it was tested once."""
+    values = together(runs, column)
+    if values.empty:
         return
     colour, marker = look
-    together = pd.concat(curves, axis=1, join="inner").sort_index()
-    axes.fill_between(together.index, together.min(axis=1), together.max(axis=1), color=colour, alpha=0.15, lw=0)
-    few = max(len(together) // 10, 1)
-    axes.plot(together.index, together.mean(axis=1), color=colour, marker=marker, markevery=few, ms=4, label=label)
+    if len(values) == 1:
+        ring = {"mfc": "none", "mew": 1.6, "ms": 10, "ls": "none", "zorder": 3}  # what lies below it stays in view
+        axes.plot(values.index, values.mean(axis=1), marker, color=colour, label=f"{label} (tested once)", **ring)
+        return
+    axes.fill_between(values.index, values.min(axis=1), values.max(axis=1), color=colour, alpha=0.15, lw=0)
+    few = max(len(values) // 10, 1)
+    axes.plot(values.index, values.mean(axis=1), color=colour, marker=marker, markevery=few, ms=4, label=label)
 
 
 def accuracy_by_fraction(frame: pd.DataFrame) -> Figure:
     """Test accuracy against the labelled percentage, a column a data set: above, ours (mean, bars of one standard
-    deviation over seeds) with filled markers, the published curves hollow and dashed; below, on a scale of their own,
-    our differences to the baseline with their 95 % intervals.
+    deviation over seeds) with filled markers, the published curves hollow and dashed; below our differences to the
+    baseline with their 95 % intervals. Each row has one scale.
 
     `frame` is a tidy table whose settings are `semi_<percent>`.
     """
     datasets = list(dict.fromkeys(frame["dataset"]))
     methods = list(dict.fromkeys(frame["method"]))
     figure = Figure(figsize=(4.2 * len(datasets), 6.4), layout="constrained")
-    grid = figure.subplots(2, len(datasets), squeeze=False, sharex=True, height_ratios=(3, 2))
+    grid = figure.subplots(2, len(datasets), squeeze=False, sharex=True, sharey="row", height_ratios=(3, 2))
     for (above, below), dataset in zip(grid.T, datasets, strict=True):
         for index, method in enumerate(methods):
             rows = frame[(frame["dataset"] == dataset) & (frame["method"] == method)]
@@ -254,8 +319,8 @@ def accuracy_by_fraction(frame: pd.DataFrame) -> Figure:
         for axes in (above, below):
             axes.grid(color="#dddddd", lw=0.6)
             axes.spines[["top", "right"]].set_visible(False)
-    grid[0][0].set_ylabel("test top-1 accuracy (%)")
-    grid[1][0].set_ylabel("difference to the baseline\n(percentage points)")
+    grid[0][0].set_ylabel("test top-1 accuracy (%), higher is better\nbars: one standard deviation over seeds")
+    grid[1][0].set_ylabel("difference to the baseline\n(percentage points)\nbars: 95 % interval")
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from cds_lib.reporting import naming
 from cds_lib.study.store import Store
 from cds_lib.text import duration
 
@@ -11,7 +12,7 @@ from cds_lib.text import duration
 def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str]]:
     """(label, value) lines about the finished runs among `run_ids`: code, versions, machine, data, dates, cost.
 
-    Values that differ between runs are all listed, so that a table mixed from two versions shows it.
+    Values that differ between runs are all listed, but for versions of the code, which are counted.
     """
     finished = [run_id for run_id in run_ids if store.is_done(run_id)]
     if not finished:
@@ -21,7 +22,7 @@ def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str
     seconds = sum(store.metric(run_id, "seconds") for run_id in finished)
     versions = [", ".join(map(" ".join, status.get("versions", {}).items())) for status in statuses]
     data = [
-        f"{store.spec(run_id).dataset}: {_data(status['data'])}"
+        f"{naming.name_of(store.spec(run_id).dataset)}: {_data(status['data'])}"
         for run_id, status in zip(finished, statuses, strict=True)
         if status.get("data")
     ]
@@ -29,7 +30,7 @@ def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str
     spread = f"{_distinct(processes)} a run: CDS contrasts the images of each by themselves"
     rows = [
         ("runs", f"{len(finished)} finished, {duration(seconds)} of training together"),
-        ("code", _distinct(status.get("code", "") for status in statuses)),
+        ("code", _code([status["code"] for status in statuses if status.get("code")])),
         ("versions", _distinct(versions)),
         ("machine", _distinct(f"{status.get('machine', '')} {status.get('device', '')}" for status in statuses)),
         ("processes", spread if set(processes) != {"1"} else ""),
@@ -39,12 +40,19 @@ def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str
     return [(label, value) for label, value in rows if value]
 
 
+def _code(versions: list[str]) -> str:
+    """The version of the code, or a sentence where runs of several stand side by side or one was not committed."""
+    dirty = sum(version.endswith("+dirty") for version in versions)
+    found = len(set(versions))
+    text = "".join(set(versions)) if found < 2 else f"{found} versions: each run names its own in its status.json"
+    return text + (f"; {dirty} of the runs had changes that were not committed (+dirty)" if dirty else "")
+
+
 def _data(provenance: dict) -> str:
-    checked = ", checksums verified" if provenance.get("verified") else ""
-    complete = "" if provenance.get("complete", True) else ", not the complete set"
+    """What was read and whether its checksum is the published one, as the data set said, and how many images."""
     return (
-        f"{provenance['kind']}{checked}{complete}, {provenance['train']} training and {provenance['test']} test "
-        f"images, sha256 {provenance['sha256'][:12]}"
+        f"{provenance['note']} ({provenance['train']} training and {provenance['test']} test images, "
+        f"sha256 {provenance['sha256'][:12]})"
     )
 
 

@@ -5,6 +5,7 @@ The numbers stay numeric in the csv; everything here is for reading.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from html import escape
 from itertools import groupby
@@ -13,10 +14,15 @@ import pandas as pd
 
 from cds_lib.reporting import naming
 from cds_lib.study import statistics
-from cds_lib.study.measures import measure, short_name
+from cds_lib.study.measures import Measure, measure, short_name
 from cds_lib.study.table import Table
 
 EMPTY = "–"
+_NOTHING = 1e-9  # what is smaller is 0 but for rounding
+_BOLD = (
+    "Bold: the best mean of its group, where the interval of its difference to the reference leaves out 0; it need not "
+    "be told apart from the second best."
+)
 # The headline measures, by which a run's best epoch is chosen.
 BEST_EPOCH = ("test_top1_last", "test_ap_last")
 
@@ -36,24 +42,41 @@ def headings(table: Table) -> list[str]:
     return [heading.replace("to baseline", f"to {table.reference}") for heading in HEADINGS]
 
 
+def with_better(heading: str, frame: pd.DataFrame) -> str:
+    """The heading of a column of values, which says what is better where no `row_title` does."""
+    return heading if "metric" in group_columns(frame) else f"{heading}; {measure(frame['metric'].iloc[0]).better}"
+
+
 def row_title(row: pd.Series, groups: Iterable[str]) -> str:
-    """The heading of the group that a row is in, which names its metric in words."""
-    return naming.group_title(short_name(row[name]) if name == "metric" else row[name] for name in groups)
+    """The heading of the group that a row is in; where it names the metric, it says what is better."""
+    return naming.group_title(
+        f"{short_name(row[name])} ({measure(row[name]).better})" if name == "metric" else row[name] for name in groups
+    )
 
 
-def mean_std_n(mean: float, std: float, n: int, n_planned: int | None = None, decimals: int = 2) -> str:
-    """`77.18 ± 0.12 (5)`; `77.18 (1)` without a deviation; `(3 of 5 seeds)` while runs are missing; `not run`."""
-    if n == 0:
-        return "not run"
-    count = f"{n} of {n_planned} seeds" if n_planned is not None and n < n_planned else f"{n}"
-    deviation = "" if pd.isna(std) else f" ± {std:.{decimals}f}"
-    return f"{mean:.{decimals}f}".replace("-", "−") + f"{deviation} ({count})"
+def number(value: float, decimals: int = 2) -> str:
+    """`77.18`, `−0.50` with a real minus sign; what is not 0 has as many decimals as it takes to show: `0.004`."""
+    size = abs(value)
+    if size < _NOTHING:
+        value = 0.0
+    elif float(f"{size:.{decimals}f}") == 0:
+        decimals = math.ceil(-math.log10(size))
+    return f"{value:.{decimals}f}".replace("-", "−")
 
 
 def signed(value: float, decimals: int = 2) -> str:
-    """`+1.25`, `−0.50` with a real minus sign, `0.00` without a sign."""
-    text = f"{value:+.{decimals}f}".replace("-", "−")
-    return text[1:] if float(text[1:]) == 0 else text
+    """`+1.25`, `−0.50`, `0.00` without a sign; decimals as in `number`."""
+    text = number(value, decimals)
+    return f"+{text}" if value >= _NOTHING else text
+
+
+def mean_std_n(mean: float, std: float, n: int, n_planned: int | None = None, decimals: int = 2) -> str:
+    """`77.18 ± 0.12 (5)`; `77.18 (1)` without a deviation; `(3 of 5)` while runs are missing; `not run`."""
+    if n == 0:
+        return "not run"
+    count = f"{n} of {n_planned}" if n_planned is not None and n < n_planned else f"{n}"
+    deviation = "" if pd.isna(std) else f" ± {number(std, decimals)}"
+    return f"{number(mean, decimals)}{deviation} ({count})"
 
 
 def difference(delta: float, low: float, high: float, decimals: int = 2) -> str:
@@ -69,7 +92,7 @@ def cells(row: pd.Series) -> dict[str, str]:
     decimals = measure(row["metric"]).decimals
     best = mean_std_n(row["best_mean"], row["best_std"], row["n"])
     texts = (
-        EMPTY if pd.isna(row["paper"]) else f"{row['paper']:.{decimals}f}",
+        EMPTY if pd.isna(row["paper"]) else number(row["paper"], decimals),
         mean_std_n(row["mean"], row["std"], row["n"], row["n_planned"], decimals),
         EMPTY if pd.isna(row["best_mean"]) else best.removesuffix(f" ({row['n']})"),
         difference(row["baseline_delta"], row["ci_low"], row["ci_high"], decimals) + _pairs(row),
@@ -110,11 +133,11 @@ def group_columns(frame: pd.DataFrame) -> list[str]:
 
 
 def notes(frame: pd.DataFrame, table: Table) -> list[str]:
-    """Everything a reader must know to read the numbers, one sentence or two an item."""
-    profile = frame["profile"].iloc[0]
+    """What a reader must know to read the numbers, beside what the profile runs: one sentence or two an item."""
     measures = list(dict.fromkeys(measure(metric) for metric in frame["metric"]))
-    metrics = "; ".join(found.long for found in measures)
-    units = ", ".join(dict.fromkeys(found.unit or "the metric's own unit" for found in measures))
+    sides = list(dict.fromkeys(found.better for found in measures))
+    metrics = "; ".join(found.long if len(sides) == 1 else f"{found.long} ({found.better})" for found in measures)
+    metrics += f"; {sides[0]}" if len(sides) == 1 else ""
     best = (
         " The best epoch is that of the tested ones with the highest accuracy on the test set: optimistic, and never "
         "the headline (the released code reports it, and tests every epoch)."
@@ -124,17 +147,39 @@ def notes(frame: pd.DataFrame, table: Table) -> list[str]:
     done, planned = finished(frame)
     seeds = " to ".join(map(str, sorted({int(frame["n_planned"].min()), int(frame["n_planned"].max())})))
     return [
-        table.describe(profile),
-        f"Metric: {metrics}; mean ± sample standard deviation over n seeds (planned: {seeds} a cell; {done} of "
-        f"the {planned} runs that fill a cell are finished).{best}",
-        f"Differences are in {units}, paired by seed, with the 95 % t interval of their mean. They are over the seeds "
-        "that both have, so they need not be the difference of the two means.",
-        "Verdicts mean nothing in the smoke profile."
-        if profile == "smoke"
-        else f"Verdicts follow a rule fixed before running; fewer than {statistics.MIN_SEEDS} seeds are inconclusive.",
+        f"{'Metric' if len(measures) == 1 else 'Metrics'}: {metrics}. Mean ± sample standard deviation over n seeds "
+        f"(planned: {seeds} a cell; {done} of the {planned} runs that fill a cell are finished).{best}",
+        f"Differences are in {_units(measures)}, paired by seed, with the 95 % t interval of their mean. They are over "
+        "the seeds that both have, so they need not be the difference of the two means.",
+        *_on_verdicts(frame),
         f"Published numbers: {table.source}.",
         *_reasons(frame),
     ]
+
+
+def _units(measures: list[Measure]) -> str:
+    """`percentage points`; `percentage points (ECE, top-1) and nats (NLL)` where measures differ."""
+    by_unit: dict[str, list[str]] = {}
+    for found in measures:
+        by_unit.setdefault(found.unit or "their own unit", []).append(found.short)
+    if len(by_unit) == 1:
+        return next(iter(by_unit))
+    return " and ".join(f"{unit} ({', '.join(names)})" for unit, names in by_unit.items())
+
+
+def _on_verdicts(frame: pd.DataFrame) -> list[str]:
+    """What the verdicts follow; nothing of a table without any."""
+    if frame["paper_delta"].isna().all():
+        return []
+    if frame["profile"].iloc[0] == "smoke":
+        return ["Verdicts mean nothing in the smoke profile."]
+    return [f"Verdicts follow a rule fixed before running; fewer than {statistics.MIN_SEEDS} seeds are inconclusive."]
+
+
+def _file_notes(frame: pd.DataFrame, table: Table) -> list[str]:
+    """The notes of a file, which no page is around."""
+    why = "Why numbers differ from the paper: docs/deviations.md."
+    return [table.describe(frame["profile"].iloc[0]), *notes(frame, table), why]
 
 
 def _reasons(frame: pd.DataFrame) -> list[str]:
@@ -155,7 +200,8 @@ def markdown_table(frame: pd.DataFrame, table: Table) -> str:
     for _, row in frame.iterrows():
         lines.append([*_names(row, groups), *cells(row).values()])
     body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    text = f"# {table.title}\n\n{body}\n\n" + "\n".join(f"- {note}" for note in notes(frame, table)) + "\n"
+    said = "\n".join(f"- {note}" for note in _file_notes(frame, table))
+    text = f"# {table.title}\n\n{body}\n\n{said}\n"
     return text.replace("<", "&lt;")  # Markdown would take it for HTML
 
 
@@ -200,7 +246,7 @@ def latex_table(frame: pd.DataFrame, table: Table) -> str:
         r"% needs \usepackage{booktabs}",
         r"\begin{table*}",
         r"\centering\scriptsize",
-        rf"\caption{{{latex_escape(table.title)}. {latex_escape(' '.join(notes(frame, table)))}}}",
+        rf"\caption{{{latex_escape(table.title)}. {latex_escape(' '.join(_file_notes(frame, table)))}}}",
         rf"\label{{tab:{table.name}}}",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
@@ -215,14 +261,15 @@ def latex_table(frame: pd.DataFrame, table: Table) -> str:
 
 
 def _best_rows(rows: list[pd.Series]) -> set[int]:
-    """Index of the best row of a group among those with seeds enough; nothing for smoke numbers, a lone row, a tie, or
-    a metric without a better side."""
+    """Index of the best row of a group among those with seeds enough, if the interval of its difference to the
+    reference leaves out 0; nothing for smoke numbers, a lone row, a tie, or a metric without a better side."""
     measured = [row for row in rows if row["n"] >= statistics.MIN_SEEDS]
     best = {"highest": max, "lowest": min}.get(measure(rows[0]["metric"]).best)
     if best is None or len(measured) < 2 or measured[0]["profile"] == "smoke":
         return set()
     first = best(measured, key=lambda row: row["mean"])
-    return {first.name} if sum(row["mean"] == first["mean"] for row in measured) == 1 else set()
+    told_apart = first["ci_low"] > 0 or first["ci_high"] < 0
+    return {first.name} if told_apart and sum(row["mean"] == first["mean"] for row in measured) == 1 else set()
 
 
 def bullets(sentences: Iterable[str]) -> str:
@@ -239,24 +286,31 @@ def scrolling(table: str, label: str) -> str:
     )
 
 
+def group_row(title: str, columns: int) -> str:
+    """The row above a group of rows; its text stays in view, the table scrolls."""
+    return f'<tr class="group"><th scope="rowgroup" colspan="{columns}"><span>{escape(title)}</span></th></tr>'
+
+
 def html_table(frame: pd.DataFrame, table: Table) -> str:
-    """A semantic table in a figure that scrolls by itself on a narrow screen; the best mean of a group is bold."""
+    """A semantic table in a figure that scrolls by itself on a narrow screen, for a page that says what the profile
+    runs; the best mean of a group is bold where it can be told from the reference."""
     groups = group_columns(frame)
     filled = filled_headings(frame)
-    head = "".join(
-        f'<th scope="col"{" class=runs" if name == "runs" else ""}>{escape(heading)}</th>'
-        for name, heading in zip(("method", *HEADINGS), ("method", *headings(table)), strict=True)
-        if name in ("method", *filled)
+    named = dict(zip(HEADINGS, headings(table), strict=True))
+    named[HEADINGS[1]] = with_better(named[HEADINGS[1]], frame)
+    head = '<th scope="col">method</th>' + "".join(
+        f'<th scope="col"{" class=runs" if name == "runs" else ""}>{escape(named[name])}</th>' for name in filled
     )
-    body = []
+    body, bold = [], False
     for _, grouped in groupby((row for _, row in frame.iterrows()), key=lambda row: tuple(row[groups])):
         rows = list(grouped)
         best = _best_rows(rows)
-        title = escape(row_title(rows[0], groups))
-        body.append(f'<tbody><tr class="group"><th scope="rowgroup" colspan="{1 + len(filled)}">{title}</th></tr>')
+        bold = bold or bool(best)
+        body.append(f"<tbody>{group_row(row_title(rows[0], groups), 1 + len(filled))}")
         body += [_html_row(row, filled, row.name in best) for row in rows]
         body.append("</tbody>")
-    items = "".join(f"<li>{escape(note)}</li>" for note in notes(frame, table))
+    said = [*notes(frame, table), *([_BOLD] if bold else [])]
+    items = "".join(f"<li>{escape(note)}</li>" for note in said)
     caption = f"<caption><span>{escape(table.title)}</span></caption>"  # the span stays in view, the table scrolls
     inner = f"<table>{caption}<thead><tr>{head}</tr></thead>" + "\n".join(body) + "</table>"
     notes_below = f'<figcaption><ul class="notes">{items}</ul></figcaption>'

@@ -1,4 +1,4 @@
-"""The parts of index.html that summarise a results folder: short tables, the state of the grid, the plots."""
+"""The parts of index.html that summarise a results folder: short tables, the state of their runs, the plots."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ SHORT_HEADINGS = dict(
 # A longer table is folded on the index.
 FOLDED_ROWS = 12
 DONE, PARTLY, FAILED, MISSING = "done", "partly", "failed", "not run"
+_NO_CELL = '<td class="none">–</td>'
 SIGNS = {DONE: "●", PARTLY: "◐", FAILED: "✘", MISSING: "○"}
 
 
@@ -35,18 +36,19 @@ def short_table(frame: pd.DataFrame, table: Table) -> str:
     if not len(rows):
         return "<p>No cell of it has been run.</p>"
     filled = [heading for heading in formats.filled_headings(frame) if heading in SHORT_HEADINGS]
-    said = ["method", *(SHORT_HEADINGS[heading].format(table.reference) for heading in filled)]
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in said)
+    headings = SHORT_HEADINGS | {formats.HEADINGS[1]: formats.with_better(SHORT_HEADINGS[formats.HEADINGS[1]], frame)}
+    named = ["method", *(headings[heading].format(table.reference) for heading in filled)]
+    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in named)
     body = []
     names = formats.group_columns(frame)
     for _, grouped in groupby((row for _, row in rows.iterrows()), key=lambda row: tuple(row[names])):
         group = list(grouped)
         body.append(
-            f'<tbody><tr class="group"><th scope="rowgroup" colspan="{len(said)}">'
-            f"{escape(formats.row_title(group[0], names))}</th></tr>"
+            f"<tbody>{formats.group_row(formats.row_title(group[0], names), len(named))}"
             f"{''.join(_short_row(row, filled) for row in group)}</tbody>"
         )
-    caption = f"<caption>{escape(wording.counted(len(rows), 'cell'))} of {len(frame)} with a run</caption>"
+    said = f"{wording.counted(len(rows), 'cell')} of {len(frame)} with a run"
+    caption = f"<caption><span>{escape(said)}</span></caption>"
     table_text = f"<table>{caption}<thead><tr>{head}</tr></thead>{''.join(body)}</table>"
     text = formats.scrolling(table_text, f"{table.title}: cells that were run")
     if len(rows) > FOLDED_ROWS:
@@ -66,23 +68,28 @@ def _short_row(row: pd.Series, filled: list[str]) -> str:
 
 
 def heat_map(frame: pd.DataFrame, table: Table, failed: Mapping[tuple[str, ...], int]) -> str:
-    """The state of every cell of a table: networks (and what else varies) down, methods across.
+    """The state of every cell of a table: networks (and what else varies) by methods, the longer side downwards.
 
     A cell shows a sign, and how many of the planned seeds are finished. `failed`: cell key -> failed runs.
     """
     first = frame[frame["metric"] == frame["metric"].iloc[0]]
     names = [name for name in formats.group_columns(first) if name != "metric"]
-    methods = list(dict.fromkeys(first["method"]))
-    head = "".join(f'<th scope="col">{escape(naming.method_name(method))}</th>' for method in methods)
-    body = []
+    down: dict[str, dict[str, str]] = {}
+    across = [naming.method_name(method) for method in dict.fromkeys(first["method"])]
     for group, rows in first.groupby(names, sort=False):
-        cells = {row["method"]: row for _, row in rows.iterrows()}
-        states = "".join(_state_cell(cells.get(method), failed) for method in methods)
-        body.append(f'<tr><th scope="row">{escape(naming.group_title(group))}</th>{states}</tr>')
+        states = {naming.method_name(row["method"]): _state_cell(row, failed) for _, row in rows.iterrows()}
+        down[naming.group_title(group)] = states
+    corner = "network"
+    if len(across) > len(down):
+        corner, across, down = "method", list(down), {m: {g: by.get(m) for g, by in down.items()} for m in across}
+    body = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(states.get(other) or _NO_CELL for other in across)}</tr>'
+        for name, states in down.items()
+    )
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in (corner, *across))
     title = table.title.split(":")[0]
-    caption = f"<caption>{escape(title)}</caption>"
-    head = f'<thead><tr><th scope="col">network</th>{head}</tr></thead>'
-    inner = f'<table class="heat">{caption}{head}<tbody>{"".join(body)}</tbody></table>'
+    caption = f"<caption><span>{escape(title)}</span></caption>"
+    inner = f'<table class="heat">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     return formats.scrolling(inner, f"state of {title}")
 
 
@@ -93,9 +100,7 @@ def state(n: int, planned: int, failures: int) -> str:
     return PARTLY if n else FAILED if failures else MISSING
 
 
-def _state_cell(row: pd.Series | None, failed: Mapping[tuple[str, ...], int]) -> str:
-    if row is None:
-        return '<td class="none">–</td>'
+def _state_cell(row: pd.Series, failed: Mapping[tuple[str, ...], int]) -> str:
     failures = failed.get(tuple(row[["dataset", "model", "method", "setting"]]), 0)
     found = state(row["n"], row["n_planned"], failures)
     name = "not analysed" if found == MISSING and row["reason"] else found
@@ -116,10 +121,14 @@ def failed_cells(table: Table, profile: str, store: Store, failed_ids: set[str])
     return found
 
 
-def figure(path: Path) -> dict[str, str]:
-    """A plot as data for the page; its title is what a screen reader says."""
+def figure(path: Path) -> dict[str, str | int]:
+    """A plot as data for the page; its title is what a screen reader says, and its size in pixels keeps its place while
+    it loads."""
     text = path.read_text(encoding="utf-8")
+    size = re.search(r'<svg[^>]* width="([\d.]+)pt" height="([\d.]+)pt"', text)
+    width, height = (round(float(points) * 96 / 72) for points in size.groups()) if size else (0, 0)
     title = re.search(r"<title[^>]*>(.*?)</title>", text, re.DOTALL)
     alt = unescape(title.group(1)).strip() if title else path.stem.replace("_", " ")
     data = base64.b64encode(text.encode()).decode("ascii")
-    return {"name": path.stem, "alt": alt, "data": f"data:image/svg+xml;base64,{data}"}
+    source = f"data:image/svg+xml;base64,{data}"
+    return {"name": path.stem, "alt": alt, "data": source, "width": width, "height": height}

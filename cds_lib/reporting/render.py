@@ -28,6 +28,7 @@ from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, TABLES
 from cds_lib.text import duration
 
+DEVIATIONS = "deviations"  # the report that every page refers to
 TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -62,6 +63,7 @@ def render_notebook(executed: Path, html: Path, order: Sequence[str] = ()) -> di
             profile=_parameter(notebook, "profile"),
             error=result.error,
             error_anchor=f"cell-{failed}" if f'id="cell-{failed}"' in body else None,
+            deviations=f"{DEVIATIONS}.html" if DEVIATIONS in order else None,
             provenance=provenance,
             code=with_code,
         )
@@ -103,13 +105,14 @@ def write_index(results: Path, profile: str, seeds: Seeds = None, executed_now: 
     """Write RESULTS/index.html from what the folder holds; `seeds` are those that its tables were written for (None:
     the profile's own), `executed_now` are results just obtained.
 
-    What CDS is, the verdicts, the tables in short, the plots, the reports, the state of the grid, the provenance.
+    What CDS is, the verdicts, the tables in short with their plots, the reports, the state of the runs, the provenance.
     Works at any time, with any part missing.
     """
     results = Path(results)
     store = Store(results)
     ids = store.ids()
     failed = {run_id for run_id in ids if store.status(run_id).get("state") == "failed"}
+    plots, deviations = _plots(results), f"html/{DEVIATIONS}.html"
     content = {
         "profile": profile,
         "description": profiles.describe(profile),
@@ -117,13 +120,14 @@ def write_index(results: Path, profile: str, seeds: Seeds = None, executed_now: 
         "verdicts": _verdicts(results, profile, seeds),
         "notebooks": _notebook_entries(results, executed_now),
         "tables": [
-            _table_entry(name, results, profile, failed)
+            _table_entry(name, results, profile, failed) | {"plots": plots.pop(name, [])}
             for name in TABLES
             if name != SUMMARY and (results / "tables" / f"{name}.csv").exists()
         ],
         "signs": overview.SIGNS,
         "failed": [_failed_entry(store, run_id) for run_id in sorted(failed)],
-        "figures": [overview.figure(path) for path in _figure_paths(results)],
+        "summary_plots": plots.pop(SUMMARY, []),
+        "other_plots": [plot for others in plots.values() for plot in others],
     }
     body, toc = _with_contents(_environment().get_template("index.html.j2").render(content))
     page = _page(
@@ -135,6 +139,7 @@ def write_index(results: Path, profile: str, seeds: Seeds = None, executed_now: 
         profile=profile,
         error=None,
         error_anchor=None,
+        deviations=deviations if (results / deviations).exists() else None,
         provenance=provenance_rows(store, ids),
         code=False,
     )
@@ -275,18 +280,17 @@ def _table_entry(name: str, results: Path, profile: str, failed: set[str]) -> di
         "report": (results / "html" / f"{name}.html").exists(),
         "done": done,
         "planned": planned,
+        "begun": done > 0 or bool(stuck) or bool((frame["reason"] != "").any()),
     }
 
 
-def _figure_paths(results: Path) -> list[Path]:
-    """The plots, in the order of the reports that made them."""
-    paths = {path.stem: path for path in sorted((results / "figures").glob("*.svg"))}
-    places = (SUMMARY, *TABLES)
-
-    def place(stem: str) -> int:
-        return next((i for i, name in enumerate(places) if stem == name or stem.startswith(f"{name}_")), len(places))
-
-    return [paths[stem] for stem in sorted(paths, key=lambda stem: (place(stem), stem))]
+def _plots(results: Path) -> dict[str, list[dict]]:
+    """The plots by the report that made them, whose name theirs begin with; those of no table under ""."""
+    found: dict[str, list[dict]] = {}
+    for path in sorted((results / "figures").glob("*.svg")):
+        owner = next((name for name in (SUMMARY, *TABLES) if f"{path.stem}_".startswith(f"{name}_")), "")
+        found.setdefault(owner, []).append(overview.figure(path))
+    return found
 
 
 def _failed_entry(store: Store, run_id: str) -> dict:

@@ -54,7 +54,10 @@ def title(table: str) -> str:
 
 def cells(row: pd.Series) -> dict[str, str]:
     """One printed claim: heading -> text."""
-    wanted = f"{row['n_pairs']} of {row['n_wanted']}" if row["n_pairs"] < row["n_wanted"] else f"{row['n_pairs']}"
+    wanted = f"{row['n_pairs']}"
+    if row["n_pairs"] < row["n_wanted"]:
+        few = row["n_planned"] < statistics.MIN_SEEDS  # the plan cannot give a verdict
+        wanted += f" ({statistics.MIN_SEEDS} needed)" if few else f" of {row['n_wanted']}"
     texts = (
         wording.statement(row),
         wording.place(row),
@@ -232,7 +235,7 @@ def _claims_table(name: str, rows: pd.DataFrame, with_why: bool) -> str:
     headings = ("claim", *HEADINGS[2:5], "p (Holm's p)", "verdict and why" if with_why else "verdict")
     head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
     body = "".join(_claim_html(row, with_why) for _, row in rows.iterrows())
-    said = f"<caption{' class=unseen' if with_why else ''}>{escape(name)}</caption>"
+    said = f"<caption{' class=unseen' if with_why else ''}><span>{escape(name)}</span></caption>"
     return formats.scrolling(f"<table>{said}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>", name)
 
 

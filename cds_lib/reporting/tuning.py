@@ -73,7 +73,7 @@ def _figure(frame: pd.DataFrame, used: dict[str, float]) -> Figure:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=9)
         axes.set_title("all labels" if name != "few labels" else f"{tuning.LABELLED_PERCENT} % labelled", fontsize=10)
-    panels["lr"].set_ylabel("validation top-1 accuracy (%)")
+    panels["lr"].set_ylabel("validation top-1 accuracy (%)\nhigher is better")
     if frame["profile"].iloc[0] == "smoke":
         figure.suptitle("smoke profile: these points mean nothing", fontsize=10)
     return figure

@@ -10,16 +10,16 @@ import pandas as pd
 
 from cds_lib.reporting import breadth, control, held_out, naming, report, wording
 from cds_lib.study import analyses, statistics
-from cds_lib.study.claims import BASELINE, POSTER, Claim
+from cds_lib.study.claims import POSTER, Claim
 from cds_lib.study.grids import Cell
-from cds_lib.study.measures import measure
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, published_claims
 
-POINTS = "percentage points"
-
-PLOT = "Differences of CDS to its baselines with 95 % intervals, beside the published differences, a line a claim."
+PLOT = (
+    f"Every claim with at least {statistics.MIN_SEEDS} paired seeds: our difference with its 95 % interval beside the "
+    "published one, a panel for measures of one kind."
+)
 
 # After the columns of every table: the claim's kind, the method it is compared with, seeds there should be, Holm's
 # p value over the claims of one kind in one table, why the verdict is what it is, where it was read.
@@ -83,12 +83,12 @@ def _row(claim: Claim, profile: str, evidence: _Evidence) -> dict[str, object]:
 
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
-    """The claims for the one plot: of CDS against baselines, and of the poster, with the seeds that a verdict needs; as
-    long as there are none, with any."""
-    frame = frame[[measure(metric).unit == POINTS for metric in frame["metric"]]]  # the axis has one unit
-    ours = frame[(frame["method"].str.startswith("cds") & (frame["kind"] == BASELINE)) | (frame["kind"] == POSTER)]
-    decided = ours[ours["n_pairs"] >= statistics.MIN_SEEDS]
-    return decided if len(decided) else ours
+    """The claims for the one plot, those of CDS and of the poster first: all that have the seeds of a verdict; as long
+    as none has, the first ones."""
+    others = ~(frame["method"].str.startswith("cds") | (frame["kind"] == POSTER))
+    decided = frame["n_pairs"] >= statistics.MIN_SEEDS
+    chosen = frame[decided if decided.any() else ~others]
+    return chosen.assign(other=others).sort_values("other", kind="stable").drop(columns="other")
 
 
 class _Evidence:

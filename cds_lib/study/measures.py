@@ -19,6 +19,11 @@ class Measure:
     decimals: int = 2
     best: str = "highest"
 
+    @property
+    def better(self) -> str:
+        """Which side is better, in words."""
+        return {"highest": "higher is better", "lowest": "lower is better"}.get(self.best, "neither side is better")
+
 
 _MEASURES = {
     "val_top1_last": Measure(

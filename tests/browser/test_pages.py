@@ -138,6 +138,7 @@ def test_whatever_scrolls_can_be_reached_by_keyboard(visited):
 def test_the_tab_key_reaches_what_scrolls_and_arrows_move_it(page, results, name):
     show(page, TELEPHONE)
     page.goto((results / f"{name}.html").as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(folded => folded.open = true)")
     regions = page.evaluate(f"{SCROLLERS}.map((e, i) => e.dataset.region = String(i))")
     assert regions
     missing = set(regions)

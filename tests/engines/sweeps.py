@@ -46,7 +46,15 @@ RUNS = TABLE.runs("smoke", (0,))
 
 HISTORY = "epoch,lr,train_loss,images_per_second,test_top1,seconds\n1,0.1,2.3,900.0,,1.5\n2,0.1,2.2,900.0,,1.5\n"
 HISTORY += "3,0.1,2.1,900.0,11.5,1.5\n"
-DATA = {"kind": "standin", "complete": False, "verified": False, "train": 40, "test": 20, "sha256": "0" * 64}
+DATA = {
+    "kind": "standin",
+    "complete": False,
+    "verified": False,
+    "train": 40,
+    "test": 20,
+    "sha256": "0" * 64,
+    "note": "made",
+}
 
 
 def pretend(store, spec, number):

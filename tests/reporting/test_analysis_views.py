@@ -62,7 +62,7 @@ def test_the_same_numbers_are_the_same_bytes(name):
 def test_a_panel_a_measure_and_a_line_a_method():
     figure = analysis_figures.by_layer(layers())
     probe, invariance = figure.axes
-    assert [axes.get_title() for axes in figure.axes] == ["linear probe", "invariance"]
+    assert [axes.get_title() for axes in figure.axes] == ["linear probe: higher is better", "invariance"]
     assert [text.get_text() for text in probe.get_xticklabels()] == list(analysis_grids.BLOCKS)
     lines = [line for line in probe.lines if len(line.get_xdata()) == 8 and line.get_marker() != "_"]
     assert [list(line.get_ydata()) for line in lines] == [[10.0 * p + i for p in range(8)] for i in range(2)]

@@ -44,7 +44,7 @@ def test_the_student_alone_is_in_the_panel_of_the_methods(tmp_path):
         settings.student("mini", "cifar100", "resnet18", "baseline", 0),
         settings.distilled("mini", "cifar100", "resnet18", "kd", 0),
     ):
-        write_run(study.store, spec, top1(20.0) | {"epochs": 1}, history="epoch,test_top1\n1,20.0\n")
+        write_run(study.store, spec, top1(20.0) | {"epochs": 2}, history="epoch,test_top1\n1,10.0\n2,20.0\n")
     assert views.accuracy_curves(study).data.count('id="axes_') == 1
 
 

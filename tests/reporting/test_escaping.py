@@ -50,7 +50,7 @@ def test_pages_hold_no_script_whoever_wrote_it(tmp_path):
     results = tmp_path / f"results {NAME}"
     store = Store(results)
     spec = replace(settings.supervised("mini", "cifar100", "resnet18", "cds", 0), dataset=EVIL)
-    data = {"kind": EVIL, "train": 1, "test": 1, "sha256": EVIL}
+    data = {"kind": EVIL, "note": EVIL, "train": 1, "test": 1, "sha256": EVIL}
     status = {"machine": EVIL, "device": EVIL, "code": EVIL, "versions": {EVIL: EVIL}, "data": data, "started": EVIL}
     finished(store, spec, **status)
     failed = replace(spec, seed=1)

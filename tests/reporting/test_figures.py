@@ -46,17 +46,35 @@ def points(axes, filled):
 def test_gains_show_ours_filled_and_the_papers_hollow():
     axes = figures.gains(frame()).axes[0]
     assert points(axes, filled=True) == [1.0, 2.0]
-    assert points(axes, filled=False) == [0.85, 3.39, 1.15]
+    assert points(axes, filled=False) == [0.85, 3.39]
     bars = [list(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2 and line.get_lw() > 1]
     assert bars == [[0.5, 1.5]]
-    assert [text.get_text() for text in axes.get_yticklabels()] == ["ResNet-18", "ResNet-50"]
-    assert [text.get_text() for text in axes.texts] == ["n = 3", "n = 1", "not run", "not run"]
-    assert "percentage points" in figures.gains(frame()).get_supxlabel()
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["ResNet-18"]
+    assert [text.get_text() for text in axes.texts] == ["n = 3", "n = 1"]
     assert axes.get_title() == ""
+
+
+def test_gains_count_the_published_differences_that_have_no_run():
+    first, second = figures.gains(frame()).get_supxlabel().splitlines()
+    assert first == "difference of top-1 to the baseline (percentage points; higher is better)"
+    assert second == "Not shown: 1 of 3 published differences, which have no runs here yet."
+    (line,) = figures.gains(frame().head(3)).get_supxlabel().splitlines()
+    assert line == first
+
+
+def test_before_any_run_the_published_differences_stand_alone():
+    nothing = frame().assign(baseline_delta=np.nan, ci_low=np.nan, ci_high=np.nan, n=0, n_pairs=0)
+    figure = figures.gains(nothing)
+    (axes,) = figure.axes
+    assert points(axes, filled=False) == [0.85, 3.39, 1.15] and points(axes, filled=True) == []
+    assert not axes.texts and "no run yet" in figure.get_supxlabel()
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["ResNet-18", "ResNet-50"]
+    assert not any("this study" in text.get_text() for text in figure.legends[0].get_texts())
 
 
 def test_gains_show_one_measure_and_name_what_varies():
     rows = frame().assign(model="resnet50", setting=["finetune"] * 3 + ["finetune_only"] * 3)
+    rows["baseline_delta"] = [np.nan, 1.0, 2.0, np.nan, 3.0, 4.0]
     both = pd.concat([rows, rows.assign(metric="test_top5_last", baseline_delta=9.0)], ignore_index=True)
     axes = figures.gains(both).axes[0]
     assert 9.0 not in points(axes, filled=True)
@@ -110,8 +128,9 @@ def test_groups_without_a_difference_have_no_place():
     rows.loc[unknown, ["baseline_delta", "paper_delta", "ci_low", "ci_high"]] = np.nan
     (axes,) = figures.gains(rows).axes
     assert [text.get_text() for text in axes.get_yticklabels()] == ["ResNet-18"]
-    nothing = rows.assign(baseline_delta=np.nan, paper_delta=np.nan)
-    assert "no difference is known yet" in figures.svg_text(figures.gains(nothing))
+    nothing = figures.gains(rows.assign(baseline_delta=np.nan, paper_delta=np.nan))
+    assert "No difference is known yet" in figures.svg_text(nothing)
+    assert nothing.axes == [] and nothing.get_figheight() < 1
 
 
 def test_gains_of_smoke_say_so():
@@ -132,7 +151,8 @@ def test_curves_are_means_over_the_seeds_at_common_epochs():
 
 
 def test_a_method_looks_the_same_in_both_figures():
-    curves = figures.accuracy_curves({"resnet18": {"baseline": [history(1)], "dsn": [history(1)], "cds": [history(1)]}})
+    runs = {name: [history(1, 2)] for name in ("baseline", "dsn", "cds")}
+    curves = figures.accuracy_curves({"resnet18": runs})
     by_label = {line.get_label(): to_hex(line.get_color()) for line in curves.axes[0].lines}
     gains = {text.get_text(): handle for handle, text in legend(figures.gains(frame()))}
     for method in ("DSN", "CDS"):
@@ -145,8 +165,31 @@ def legend(figure):
 
 
 def test_without_any_run_there_is_a_figure_that_says_so():
-    text = figures.svg_text(figures.accuracy_curves({"resnet18": {"baseline": []}}))
-    assert "no run is finished" in text  # matplotlib keeps the text as a comment beside its outline
+    figure = figures.accuracy_curves({"resnet18": {"baseline": []}})
+    assert "No run is finished" in figures.svg_text(figure)  # matplotlib keeps the text beside its outline
+    assert figure.axes == [] and figure.get_figheight() < 1
+
+
+def test_runs_that_were_tested_once_have_no_curve():
+    once = pd.DataFrame({"epoch": [24], "test_ap": [0.1]})
+    figure = figures.accuracy_curves({"retinanet": {"baseline": [once], "cds": [once]}}, "test_ap", "AP (%)")
+    assert figure.axes == [] and "tested once" in figure.texts[0].get_text()
+    figure = figures.accuracy_curves({"resnet50": {"baseline": [history(1, 2)], "supcon": [history(np.nan, 2)]}})
+    line, ring = figure.axes[0].lines
+    assert (ring.get_label(), ring.get_linestyle(), ring.get_mfc()) == ("SupCon (tested once)", "None", "none")
+    assert ring.get_zorder() > line.get_zorder() and list(ring.get_xdata()) == [2]
+
+
+def test_many_methods_have_a_panel_each_beside_the_baseline():
+    names = ["baseline", "kd", "at", "rkd", "sp", "cc", "crd"]
+    assert len(names) == figures.LINES + 1
+    figure = figures.accuracy_curves({"ResNet-18": {name: [history(1, 2)] for name in names}})
+    drawn = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in drawn] == [f"ResNet-18, {name.upper()}" for name in names[1:]]
+    assert all([line.get_label() for line in axes.lines][0] == "baseline" and len(axes.lines) == 2 for axes in drawn)
+    assert len({axes.get_ylim() for axes in drawn}) == 1
+    (few,) = figures.accuracy_curves({"ResNet-18": {name: [history(1, 2)] for name in names[1:]}}).axes
+    assert len(few.lines) == figures.LINES
 
 
 @pytest.mark.parametrize(
@@ -181,13 +224,16 @@ def test_accuracy_by_fraction_draws_ours_and_the_published_curves():
     assert len(labels) == 5
     assert "CDS without labels, paper" in labels
     assert "baseline, as many steps, paper" not in labels
+    assert "one standard deviation" in figure.axes[0].get_ylabel() and "95 % interval" in figure.axes[2].get_ylabel()
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+    assert figure.axes[2].get_ylim() == figure.axes[3].get_ylim()
     published = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
     assert [list(line.get_ydata()) for line in published] == [[60.0, 70.0, 80.0, 90.0]] * 2
 
 
 def test_epochs_are_whole_numbers_on_the_axis():
-    one = pd.DataFrame({"epoch": [24], "test_ap": [0.1]})
-    figure = figures.accuracy_curves({"retinanet": {"baseline": [one]}}, "test_ap", "AP (%)")
+    two = pd.DataFrame({"epoch": [23, 24], "test_ap": [0.1, 0.2]})
+    figure = figures.accuracy_curves({"retinanet": {"baseline": [two]}}, "test_ap", "AP (%)")
     assert all(tick == int(tick) for tick in figure.axes[0].get_xticks())
 
 
@@ -206,16 +252,36 @@ def test_claims_are_drawn_with_intervals_and_what_was_published():
     diamonds = [line for line in axes.lines if line.get_marker() == "D" and len(line.get_xdata())]
     assert [line.get_xdata()[0] for line in dots] == [1.0, 2.0, -1.0]  # the one without a difference is left out
     assert [line.get_xdata()[0] for line in diamonds] == frame["paper_delta"].iloc[[0, 1, 3]].tolist()
-    bars = [list(line.get_xdata()) for line in axes.lines if line.get_linewidth() == 1.8]
+    bars = [list(line.get_xdata()) for line in axes.lines if line.get_linewidth() == 1.6]
     assert bars == [[0.5, 1.5], [-2.0, 0.5]]
     labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels[0] == "DSN beats the baseline\nCIFAR-100, ResNet-18, from scratch, top-1"
+    assert labels[0] == "DSN beats the baseline\nCIFAR-100, ResNet-18, from scratch"
+    assert axes.get_title(loc="left") == "top-1: higher is better"
     assert figures.svg_text(figures.claims(frame)) == figures.svg_text(figures.claims(frame))
 
 
 def test_untested_claims_make_a_figure_that_says_so():
     figure = figures.claims(claim_frame())
-    assert [text.get_text() for text in figure.texts] == ["no claim has been tested"]
+    assert [text.get_text() for text in figure.texts] == ["No claim has been tested."]
+
+
+def test_measures_that_are_read_otherwise_have_a_panel_of_their_own():
+    metrics = ["test_top1_last", "ece", "train_cross_entropy", "test_ap_last"]
+    frame = claim_frame(baseline_delta=[1.0, -1.0, 0.1, 2.0], metric=metrics, n_pairs=3)
+    panels = figures.claims(frame).axes
+    titles = ["top-1, AP: higher is better", "ECE: lower is better", "training cross-entropy: neither side is better"]
+    assert [axes.get_title(loc="left") for axes in panels] == titles
+    units = [f"difference ({unit})" for unit in ("percentage points", "percentage points", "nats")]
+    assert [axes.get_xlabel() for axes in panels] == units
+    assert [len(axes.get_yticks()) for axes in panels] == [2, 1, 1]
+    assert panels[0].get_yticklabels()[1].get_text().endswith(", AP")  # two measures: a line names its own
+
+
+def test_the_plot_of_the_claims_says_when_it_shows_a_part():
+    few = claim_frame(baseline_delta=1.0)
+    many = pd.concat([few] * 8, ignore_index=True)
+    assert "The first" not in figures.claims(few).get_supxlabel()
+    assert figures.claims(many).get_supxlabel().endswith(f" The first {figures.CLAIMS} of {len(many)} claims.")
 
 
 def test_the_description_is_the_title_of_the_file(tmp_path):

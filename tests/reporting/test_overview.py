@@ -6,11 +6,12 @@ from itertools import pairwise
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from matplotlib.figure import Figure
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from cds_lib.methods import ContrastiveDeepSupervision
 from cds_lib.models import create_backbone
-from cds_lib.reporting import diagram, notebooks, overview, render, report, summary, verdicts
+from cds_lib.reporting import diagram, figures, notebooks, overview, render, report, summary, verdicts
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from run_folders import top1, write_run
@@ -165,6 +166,17 @@ def test_a_trained_run_without_its_analysis_is_not_called_untrained(results):
     assert states == ["○ 0/3 not analysed", "○ 0/3 not analysed", "○ 0/3 not run"]  # baseline, DSN, CDS
 
 
+def test_the_longer_side_of_the_states_goes_downwards():
+    table = TABLES["tuning"]  # one network, and many candidates
+    frame = report.tidy(table, "mini", SEEDS, Store("a folder that is not there"))
+    heat = BeautifulSoup(overview.heat_map(frame, table, {}), "html.parser")
+    rows, columns = frame["method"].nunique(), len(frame.groupby(["model", "setting"]))
+    assert rows > columns
+    assert len(heat.tbody.find_all("tr")) == rows
+    assert [cell.get_text() for cell in heat.thead.find_all("th")][0] == "method"
+    assert len(heat.thead.find_all("th")) == 1 + columns
+
+
 def test_the_short_table_holds_the_measured_cells(results):
     fill(results)
     section = index(results).find("section", id=TABLE.name)
@@ -172,7 +184,7 @@ def test_the_short_table_holds_the_measured_cells(results):
     assert rows[1:] == [
         ["ResNet-18"],
         ["baseline", "31.00 ± 1.00 (3)", "–", "–", "–"],
-        ["DSN", "30.00 (1 of 3 seeds)", "0.00", "+0.85", "? inconclusive"],
+        ["DSN", "30.00 (1 of 3)", "0.00", "+0.85", "? inconclusive"],
     ]
     empty = report.tidy(TABLE, "mini", SEEDS, Store(results / "nowhere"))
     assert overview.short_table(empty, TABLE) == "<p>No cell of it has been run.</p>"
@@ -180,7 +192,7 @@ def test_the_short_table_holds_the_measured_cells(results):
 
 def test_columns_without_a_word_to_say_are_left_out(results):
     fill(results)
-    always = ["method", "this study: mean ± std (n)"]
+    always = ["method", "this study: mean ± std (n); higher is better"]
     for name, more in (
         (TABLE.name, ["difference to baseline [95 % CI]", "published", "verdict"]),
         ("deviations", ["difference to the default [95 % CI]"]),  # of which no published number is known
@@ -203,9 +215,35 @@ def test_plots_say_what_they_show(results):
     folder.mkdir(parents=True)
     (folder / "b.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'><title>A &lt;b&gt; &amp; c</title></svg>")
     (folder / "a_plot.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
-    (folder / "table1_cifar100_accuracy.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     images = index(results).find_all("img")
-    assert [image["alt"] for image in images] == ["table1 cifar100 accuracy", "a plot", "A <b> & c"]
+    assert [image["alt"] for image in images] == ["a plot", "A <b> & c"]
+    assert not any(image.has_attr("width") for image in images)  # these say no size
+
+
+def test_plots_are_folded_under_their_table_and_keep_their_place(results):
+    fill(results)
+    nothing = TABLES["table2_cifar10"]
+    report.write_table(report.tidy(nothing, "mini", SEEDS, Store(results)), nothing, results)
+    for name in (TABLE.name, f"{TABLE.name}_accuracy", nothing.name, "other"):
+        figures.save_svg(Figure(figsize=(7.5, 3)), results / "figures" / f"{name}.svg", name)
+    soup = index(results)
+    plots = soup.find("section", id=TABLE.name).find_all("figure", class_="plot")
+    assert [plot["id"] for plot in plots] == [f"figure-{TABLE.name}", f"figure-{TABLE.name}_accuracy"]
+    assert all(plot.find_parent("details") for plot in soup.find_all("figure", class_="plot"))
+    assert (plots[0].img["width"], plots[0].img["height"], plots[0].img["loading"]) == ("720", "288", "lazy")
+    assert [image["alt"] for image in soup.find_all("img")] == [TABLE.name, f"{TABLE.name}_accuracy", "other"]
+
+
+def test_a_table_without_a_run_is_a_line(results):
+    fill(results)
+    nothing = TABLES["table2_cifar10"]
+    report.write_table(report.tidy(nothing, "mini", SEEDS, Store(results)), nothing, results)
+    soup = index(results)
+    line = soup.find(id=nothing.name)
+    assert line.name == "li" and nothing.title in line.get_text()
+    assert [link["href"] for link in line.find_all("a")][0] == f"tables/{nothing.name}.csv"
+    states = soup.find(id="state").find_next("details").find_all("table", class_="heat")
+    assert [state.caption.get_text() for state in states] == [TABLE.title.split(":")[0]]
 
 
 def test_reports_lead_to_their_neighbours(results):

@@ -49,7 +49,7 @@ def test_only_the_block_changes_and_a_second_time_nothing(tmp_path, capsys):
     assert cli.main(arguments) == 0
     text = page.read_text(encoding="utf-8")
     assert text.startswith("# Title\n\n<!-- verdicts: ") and text.endswith(f"{readme.END}\n\nThe rest \\g<0>.\n")
-    assert "old\\1" not in text and "](results/tables/summary.md)" in text and "](results/figures/summary_diff" in text
+    assert "old\\1" not in text and "](results/tables/summary.md)" in text and "](results/figures/summary.svg" in text
     written = sorted(str(p.relative_to(tmp_path / "results")) for p in (tmp_path / "results").glob("[tf]*/*"))
     assert written == ["figures/summary.svg", *(f"tables/summary.{kind}" for kind in ("csv", "md", "tex"))]
     assert cli.main(arguments) == 0

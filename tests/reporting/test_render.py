@@ -77,6 +77,7 @@ def fill(results, failed=None):
             "train": 50000,
             "test": 10000,
             "sha256": "f" * 64,
+            "note": "official layout, complete, every checksum the published one",
         },
     }
     for number, spec in enumerate(cells[0].specs):
@@ -199,9 +200,43 @@ def test_footer_tells_where_the_numbers_come_from(results):
         "code": "0123456789ab",
         "versions": "python 3.12.1, torch 2.9",
         "machine": "Linux x86_64 cpu",
-        "data": "cifar100: official, checksums verified, 50000 training and 10000 test images, sha256 ffffffffffff",
+        "data": "CIFAR-100: official layout, complete, every checksum the published one (50000 training and 10000 "
+        "test images, sha256 ffffffffffff)",
         "trained": "2026-01-02T10:00:00+00:00 to 2026-01-02T11:00:00+00:00",
     }
+
+
+def test_data_whose_checksum_is_not_the_published_one_says_so(results):
+    store = Store(results)
+    first = fill(results)[0].specs[0]
+    data = store.status(first.id)["data"]
+    said = "official layout, complete, checksum not the published one: test_batch"
+    store.write_status(first.id, data=data | {"verified": False, "note": said})
+    assert said in dict(provenance_rows(store, [first.id]))["data"]
+
+
+def test_a_mix_of_versions_of_the_code_is_said_in_a_sentence(results):
+    store = Store(results)
+    ids = [spec.id for spec in fill(results)[0].specs]
+    store.write_status(ids[0], code="aaa+dirty")
+    assert dict(provenance_rows(store, ids[1:]))["code"] == "0123456789ab"
+    assert dict(provenance_rows(store, ids))["code"] == (
+        "2 versions: each run names its own in its status.json; 1 of the runs had changes that were not committed "
+        "(+dirty)"
+    )
+
+
+def test_every_page_leads_to_why_numbers_differ(results):
+    render.render_notebook(executed(results), results / "html")
+    alone = [soup_of(results / "html" / "demo.html"), soup_of(render.write_index(results, "mini"))]
+    for page in alone:  # the report of the deviations is not there
+        assert "docs/deviations.md" in page.footer.get_text() and not page.footer.find("a")
+    executed(results, render.DEVIATIONS)
+    render.render_notebooks(results, ["demo"])
+    render.write_index(results, "mini")
+    for name in ("html/demo.html", "html/demo.code.html", "index.html"):
+        link = soup_of(results / name).footer.find("a")
+        assert link.get_text() == "deviations" and ((results / name).parent / link["href"]).exists()
 
 
 def test_index_lists_notebooks_tables_failures_and_figures(results):

@@ -96,11 +96,11 @@ def test_partial_cell_and_pairs_with_gaps(store):
     assert rows["cds"]["baseline_delta"] == 3.0  # over the one common seed
     assert np.isnan(rows["cds"]["ci_low"])
     assert rows["cds"]["verdict"] == "inconclusive"
-    assert formats.cells(rows["cds"])["this study, last epoch: mean ± std (n)"].endswith("(2 of 3 seeds)")
+    assert formats.cells(rows["cds"])["this study, last epoch: mean ± std (n)"].endswith("(2 of 3)")
     assert rows["dsn"]["n"] == 1
     assert np.isnan(rows["dsn"]["baseline_delta"])  # no seed in common: nothing to compare
     assert rows["dsn"]["verdict"] == "not run"  # the comparison, as in every table and in the summary
-    assert formats.cells(rows["dsn"])["this study, last epoch: mean ± std (n)"] == "31.00 (1 of 3 seeds)"
+    assert formats.cells(rows["dsn"])["this study, last epoch: mean ± std (n)"] == "31.00 (1 of 3)"
 
 
 def test_a_method_without_a_published_number_has_a_difference_but_no_claim(store):
@@ -161,7 +161,7 @@ def test_latex_is_escaped(store, tmp_path):
     fill(store, baseline={0: 30.0, 1: 31.0}, cds={0: 29.0, 1: 30.5})
     text = report.write_table(report.tidy(TABLE, "mini", SEEDS, store), TABLE, tmp_path)["tex"].read_text()
     assert r"\caption{A 100 \% \& more\_table." in text
-    assert r"29.75 $\pm$ 1.06 (2 of 3 seeds)" in text
+    assert r"29.75 $\pm$ 1.06 (2 of 3)" in text
     assert r"$-$0.75 {[}$-$3.93, +2.43{]}" in text
     body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
     assert body.count(r"\\") == 1 + 4
@@ -194,7 +194,7 @@ def test_html_leaves_out_columns_that_cannot_say_anything(store):
     ours_alone = frame.assign(paper=float("nan"), paper_delta=float("nan"), metric="ece")
     page = BeautifulSoup(formats.html_table(ours_alone, TABLE), "html.parser")
     headings = [cell.get_text() for cell in page.thead.find_all("th")]
-    assert headings == ["method", formats.HEADINGS[1], formats.HEADINGS[3], "runs"]
+    assert headings == ["method", f"{formats.HEADINGS[1]}; lower is better", formats.HEADINGS[3], "runs"]
     assert {len(row.find_all(["td", "th"])) for row in page.find_all("tr") if row.get("class") != ["group"]} == {4}
     assert page.find(class_="group").th["colspan"] == "4"
 
@@ -220,7 +220,7 @@ def test_what_varies_names_the_groups(store):
         ((77.183, 0.117, 5), "77.18 ± 0.12 (5)"),
         ((77.183, 0.117, 5, 5), "77.18 ± 0.12 (5)"),
         ((77.183, float("nan"), 1), "77.18 (1)"),
-        ((77.183, 0.117, 3, 5), "77.18 ± 0.12 (3 of 5 seeds)"),
+        ((77.183, 0.117, 3, 5), "77.18 ± 0.12 (3 of 5)"),
         ((float("nan"), float("nan"), 0, 5), "not run"),
     ],
 )
@@ -229,7 +229,61 @@ def test_one_formatter(arguments, text):
 
 
 def test_signs():
-    assert [formats.signed(value) for value in (1.0, -1.005, 0.0, -0.001)] == ["+1.00", "−1.00", "0.00", "0.00"]
+    assert [formats.signed(value) for value in (1.0, -1.005, 0.0, 1e-15)] == ["+1.00", "−1.00", "0.00", "0.00"]
+
+
+def test_what_is_not_zero_is_not_printed_as_zero():
+    values = (0.0024, 0.00096, -0.001, 0.005, 0.0, 12.0)
+    assert [formats.number(value) for value in values] == ["0.002", "0.0010", "−0.001", "0.01", "0.00", "12.00"]
+    assert formats.signed(0.0024) == "+0.002"
+    assert formats.mean_std_n(0.013, 0.0004, 3) == "0.01 ± 0.0004 (3)"
+
+
+def measures(*metrics, **columns):
+    """A frame with a row a metric and method, as far as `notes` reads it."""
+    nothing = report.tidy(TABLE, "mini", SEEDS, Store("a folder that is not there")).assign(**columns)
+    return pd.concat([nothing.assign(metric=metric) for metric in metrics], ignore_index=True)
+
+
+def test_tables_say_which_side_is_better(store):
+    title = formats.row_title(measures("ece", "nll").iloc[0], ["model", "metric"])
+    assert title == "ResNet-18, ECE (lower is better)"
+    assert ", in nats; lower is better. Mean" in formats.notes(measures("ece", "nll"), TABLE)[0]
+    mixed = formats.notes(measures("ece", "train_cross_entropy", "test_top1_last"), TABLE)[0]
+    assert "in percent (lower is better);" in mixed and "in nats (neither side is better);" in mixed
+    assert "in percent (higher is better). Mean" in mixed
+
+
+def test_notes_say_which_measure_has_which_unit():
+    assert "in percentage points, paired" in formats.notes(measures("ece", "test_top1_last"), TABLE)[1]
+    assert (
+        "in percentage points (ECE, top-1) and nats (NLL), paired"
+        in (formats.notes(measures("ece", "nll", "test_top1_last"), TABLE)[1])
+    )
+
+
+def test_notes_speak_of_verdicts_where_there_are_some():
+    assert any("Verdicts follow a rule" in note for note in formats.notes(measures("ece"), TABLE))
+    without = formats.notes(measures("ece", paper_delta=float("nan")), TABLE)
+    assert not any("Verdict" in note for note in without)
+
+
+def test_a_file_says_what_the_profile_runs_and_a_page_leaves_that_to_its_plan(store, tmp_path):
+    frame = report.tidy(TABLE, "mini", SEEDS, store)
+    described = TABLE.describe("mini")
+    paths = report.write_table(frame, TABLE, tmp_path)
+    assert f"- {described}\n" in paths["md"].read_text()
+    assert formats.latex_escape(described) in paths["tex"].read_text()
+    assert described not in BeautifulSoup(formats.html_table(frame, TABLE), "html.parser").get_text()
+
+
+def test_a_best_mean_is_bold_only_where_it_is_told_apart_from_the_reference(store):
+    fill(store, baseline={0: 30.0, 1: 31.0, 2: 32.0}, cds={0: 33.0, 1: 29.0, 2: 36.0})
+    page = formats.html_table(report.tidy(TABLE, "mini", SEEDS, store), TABLE)
+    assert "<strong>" not in page and "Bold:" not in page
+    fill(store, cds={0: 33.0, 1: 33.0, 2: 36.0})
+    page = formats.html_table(report.tidy(TABLE, "mini", SEEDS, store), TABLE)
+    assert "<strong>34.00" in page and "Bold: the best mean" in page
 
 
 def test_conclusion_counts_claims(store):

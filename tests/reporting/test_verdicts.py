@@ -28,7 +28,7 @@ def collected():
     return published_claims("mini", SEEDS)
 
 
-DATA = {"kind": "official", "verified": True, "train": 100, "test": 10, "sha256": "f" * 64}
+DATA = {"kind": "official", "verified": True, "train": 100, "test": 10, "sha256": "f" * 64, "note": "made"}
 
 
 def finish(store, spec, value, dataset_complete=True):
@@ -438,3 +438,22 @@ def test_html_names_every_claim_once_and_links_lead_to_it(store):
         assert sum(int(part.split()[1]) for part in counts.split(", ")) == int(line.td.get_text())
         assert line.find(class_="stack")["aria-hidden"] == "true"
     assert BeautifulSoup(summary.counts_html(frame, None), "html.parser").find_all("a") == []
+
+
+def test_paired_seeds_are_of_those_that_are_wanted_or_say_how_many_a_verdict_needs(store):
+    alone = verdicts.tidy("mini", None, store)  # ResNet-18 has six seeds, the other networks one
+    table1 = rows(alone, claimed_in="table1_cifar100", method="cds", reference="baseline")
+    printed = {row["model"]: summary.cells(row)["paired seeds"] for _, row in table1.iterrows()}
+    assert (printed["resnet18"], printed["resnet50"]) == ("0 of 6", "0 (3 needed)")
+
+
+def test_the_plot_leaves_no_decided_claim_out_and_starts_with_those_of_cds(store):
+    frame = verdicts.tidy("mini", SEEDS, store)
+    chosen = frame["claimed_in"].isin(("training_loss", "calibration")) | (
+        (frame["model"] == "resnet18") & (frame["claimed_in"] == "table1_cifar100") & (frame["kind"] != "poster")
+    )
+    shown = verdicts.shown(frame.assign(n_pairs=chosen * 3))
+    assert len(shown) == chosen.sum() and {"rival", "baseline"} == set(shown["kind"])
+    assert {"ece", "train_cross_entropy"} < set(shown["metric"])
+    of_cds = list(shown["method"] == "cds")
+    assert of_cds == sorted(of_cds, reverse=True) and not all(of_cds)
