@@ -85,15 +85,19 @@ def gains(frame: pd.DataFrame) -> Figure:
         if not np.isnan(row["baseline_delta"]):
             _ours(axes, row, y, colour, marker)
             _beside(axes, f"n = {row['n_pairs']}", y)
-    for method in dict.fromkeys(rows["method"]):
-        colour, marker = style(method, methods)
-        axes.plot([], [], color=colour, marker=marker, ls="none", label=naming.method_name(method))
+    if len(places) > 1:
+        for method in dict.fromkeys(rows["method"]):
+            colour, marker = style(method, methods)
+            axes.plot([], [], color=colour, marker=marker, ls="none", label=naming.method_name(method))
+        middles = [np.mean([y for y, group in zip(heights, groups, strict=True) if group == place]) for place in places]
+        axes.set_yticks(middles, places)
+    else:  # the lines themselves can be named
+        axes.set_yticks(heights, [naming.method_name(method) for method in rows["method"]])
+        label = f"{places[0]}: {label}"
     if ours.any():
         axes.plot([], [], "o-", color="#888888", ms=6, lw=1.6, label="filled: this study, 95 % interval")
     if rows["paper_delta"].notna().any():
         axes.plot([], [], "o", mfc="none", mec="#888888", ms=7, mew=1.4, label="hollow: paper")
-    middles = [np.mean([y for y, group in zip(heights, groups, strict=True) if group == place]) for place in places]
-    axes.set_yticks(middles, places)
     _plain(axes, heights[-1])
     figure.supxlabel(label, fontsize=10)
     if rows["profile"].iloc[0] == "smoke":

@@ -49,14 +49,14 @@ def test_gains_show_ours_filled_and_the_papers_hollow():
     assert points(axes, filled=False) == [0.85, 3.39]
     bars = [list(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2 and line.get_lw() > 1]
     assert bars == [[0.5, 1.5]]
-    assert [text.get_text() for text in axes.get_yticklabels()] == ["ResNet-18"]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["DSN", "CDS"]  # of the only network with runs
     assert [text.get_text() for text in axes.texts] == ["n = 3", "n = 1"]
     assert axes.get_title() == ""
 
 
 def test_gains_count_the_published_differences_that_have_no_run():
     first, second = figures.gains(frame()).get_supxlabel().splitlines()
-    assert first == "difference of top-1 to the baseline (percentage points; higher is better)"
+    assert first == "ResNet-18: difference of top-1 to the baseline (percentage points; higher is better)"
     assert second == "Not shown: 1 of 3 published differences, which have no runs here yet."
     (line,) = figures.gains(frame().head(3)).get_supxlabel().splitlines()
     assert line == first
@@ -97,7 +97,7 @@ def test_settings_that_tell_no_rows_apart_have_no_places_of_their_own():
     rows = frame().assign(model="resnet18", method=["baseline", "cds", "kd", "at", "sp", "cds_kd"])
     rows["setting"] = ["supervised"] * 2 + ["distill"] * 4
     (axes,) = figures.gains(rows).axes
-    assert [text.get_text() for text in axes.get_yticklabels()] == ["ResNet-18"]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["CDS", "KD"]
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: table.name)
@@ -127,7 +127,7 @@ def test_groups_without_a_difference_have_no_place():
     unknown = (rows["model"] == "resnet50").to_numpy()
     rows.loc[unknown, ["baseline_delta", "paper_delta", "ci_low", "ci_high"]] = np.nan
     (axes,) = figures.gains(rows).axes
-    assert [text.get_text() for text in axes.get_yticklabels()] == ["ResNet-18"]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["DSN", "CDS"]
     nothing = figures.gains(rows.assign(baseline_delta=np.nan, paper_delta=np.nan))
     assert "No difference is known yet" in figures.svg_text(nothing)
     assert nothing.axes == [] and nothing.get_figheight() < 1
@@ -154,7 +154,8 @@ def test_a_method_looks_the_same_in_both_figures():
     runs = {name: [history(1, 2)] for name in ("baseline", "dsn", "cds")}
     curves = figures.accuracy_curves({"resnet18": runs})
     by_label = {line.get_label(): to_hex(line.get_color()) for line in curves.axes[0].lines}
-    gains = {text.get_text(): handle for handle, text in legend(figures.gains(frame()))}
+    both = frame().assign(baseline_delta=1.0)  # with two networks, methods are in the legend
+    gains = {text.get_text(): handle for handle, text in legend(figures.gains(both))}
     for method in ("DSN", "CDS"):
         assert to_hex(gains[method].get_color()) == by_label[method]
 
