@@ -115,8 +115,7 @@ def _on_validation_images(cell: Cell, control: Cell, on_test: str, is_second_try
         meaning = _OF_A_HINT[found]
     else:
         meaning = _AGREEMENT[on_test, found]
-    images = f"{cell.specs[0].budget.val_size:,} validation images of the same runs"
-    return f" On the {images}, which chose nothing, the difference is {difference}: {meaning}"
+    return f" On their {cell.specs[0].budget.val_size:,} validation images: {difference}: {meaning}"
 
 
 def _against_one_view(cells: Mapping[str, Cell], control: Mapping[int, float], store: Store) -> list[str]:

@@ -12,7 +12,7 @@ from itertools import groupby
 
 import pandas as pd
 
-from cds_lib.reporting import naming
+from cds_lib.reporting import markdown, naming
 from cds_lib.study import statistics
 from cds_lib.study.measures import Measure, measure, short_name
 from cds_lib.study.table import Table
@@ -199,9 +199,8 @@ def markdown_table(frame: pd.DataFrame, table: Table) -> str:
     lines.append(["---"] * len(groups) + ["---"] + ["---:"] * 5 + ["---", "---"])
     for _, row in frame.iterrows():
         lines.append([*_names(row, groups), *cells(row).values()])
-    body = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    said = "\n".join(f"- {note}" for note in _file_notes(frame, table))
-    text = f"# {table.title}\n\n{body}\n\n{said}\n"
+    said = markdown.bullets(_file_notes(frame, table))
+    text = f"# {table.title}\n\n{markdown.pipe_table(lines)}\n\n{said}\n"
     return text.replace("<", "&lt;")  # Markdown would take it for HTML
 
 

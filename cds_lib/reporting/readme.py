@@ -10,7 +10,7 @@ import pandas as pd
 
 from cds_lib.errors import UsageError
 from cds_lib.files import write_text
-from cds_lib.reporting import control, figures, formats, naming, report, summary, verdicts, wording
+from cds_lib.reporting import control, figures, formats, markdown, naming, report, summary, verdicts, wording
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, TABLES
@@ -54,25 +54,27 @@ def _headline_markdown(rows: pd.DataFrame) -> str:
         texts = formats.cells(row)
         note = " (control, not in the paper)" if row["method"] == control.SWITCH else ""
         lines.append([naming.method_name(row["method"]) + note, *(texts[heading] for heading in shown)])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown.pipe_table(lines)
 
 
 def block(frame: pd.DataFrame, rows: pd.DataFrame, beside: list[str], results: str) -> str:
     """The comments and what stands between them; `rows` are those of `headline`, `beside` what `verdicts.beside` says,
     `results` is the results folder as links of the README call it."""
     profile = frame["profile"].iloc[0]
-    sentences = "\n".join(f"- {sentence}" for sentence in wording.conclusion(frame))
+    controls = ["### Beside the paper: other images, and controls", markdown.bullets(beside)] if beside else []
     return "\n\n".join(
         [
             BEGIN.format(profile=profile),
             _headline_markdown(rows),
-            *filter(None, ["\n".join(f"- {sentence}" for sentence in beside)]),
-            f"Published claims with seeds enough for a verdict, in the `{profile}` profile "
-            f"([every claim]({results}/tables/{SUMMARY}.md)):",
-            summary.tested_markdown(frame, summary.TESTED) or "None yet.",
-            sentences,
-            summary.counts_markdown(frame, by_kind=False),
             f"![{verdicts.PLOT}]({results}/figures/{SUMMARY}.svg)",
+            *controls,
+            "### The claims that have a verdict",
+            f"Those with seeds enough, in the `{profile}` profile; [every claim]({results}/tables/{SUMMARY}.md), with "
+            "its reason, is in the summary.",
+            summary.tested_markdown(frame, summary.TESTED) or "None yet.",
+            "### How far it is",
+            markdown.bullets(wording.conclusion(frame)),
+            summary.counts_markdown(frame, by_kind=False),
             END,
         ]
     )

@@ -10,6 +10,7 @@ import pandas as pd
 
 from cds_lib.files import write_text
 from cds_lib.reporting import formats, wording
+from cds_lib.reporting.markdown import bullets, pipe_table
 from cds_lib.study import profiles, statistics
 from cds_lib.study.tables import SUMMARY, TABLES
 
@@ -88,7 +89,7 @@ def tested_markdown(frame: pd.DataFrame, limit: int | None = None) -> str:
     lines = [shown, ["---"] * 2 + ["---:"] * 5 + ["---"]]
     lines += [[cells(row)[heading] for heading in shown] for _, row in rows.head(limit).iterrows()]
     more = f"\n\nAnd {len(rows) - limit} more." if limit is not None and len(rows) > limit else ""
-    return _pipe_table(lines) + more
+    return pipe_table(lines) + more
 
 
 def counts_markdown(frame: pd.DataFrame, by_kind: bool = True) -> str:
@@ -103,11 +104,7 @@ def counts_markdown(frame: pd.DataFrame, by_kind: bool = True) -> str:
     for name, claims in rows.items():
         found = wording.counts(claims)
         lines.append([name, str(len(claims)), *(str(found.get(verdict, 0)) for verdict in verdicts)])
-    return _pipe_table(lines)
-
-
-def _pipe_table(lines: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
+    return pipe_table(lines)
 
 
 def markdown(frame: pd.DataFrame, beside: list[str]) -> str:
@@ -115,19 +112,15 @@ def markdown(frame: pd.DataFrame, beside: list[str]) -> str:
     parts = [
         f"# {TABLES[SUMMARY].title}",
         profiles.describe(frame["profile"].iloc[0]),
-        _bullets([*wording.conclusion(frame), *beside]),
+        bullets([*wording.conclusion(frame), *beside]),
         tested_markdown(frame),
         counts_markdown(frame),
     ]
     for table, kind, rows in groups(frame):
         lines = [list(HEADINGS), ["---"] * 2 + ["---:"] * 5 + ["---"] * 2]
         lines += [list(cells(row).values()) for _, row in rows.iterrows()]
-        parts.append(f"## {title(table)}, {wording.KINDS[kind]}\n\n{_pipe_table(lines)}\n\n{_sources(rows)}")
-    return "\n\n".join([*filter(None, parts), "## How to read it", _bullets(wording.notes(frame))]) + "\n"
-
-
-def _bullets(sentences: list[str]) -> str:
-    return "\n".join(f"- {sentence}" for sentence in sentences)
+        parts.append(f"## {title(table)}, {wording.KINDS[kind]}\n\n{pipe_table(lines)}\n\n{_sources(rows)}")
+    return "\n\n".join([*filter(None, parts), "## How to read it", bullets(wording.notes(frame))]) + "\n"
 
 
 def _sources(rows: pd.DataFrame) -> str:

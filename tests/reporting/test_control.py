@@ -103,7 +103,7 @@ def test_the_images_that_chose_nothing_stand_beside_the_test_images(finish, test
     two_views = [25.0, 26.0, 27.0]
     seen = {"cds": validation, control.SWITCH: two_views}
     (said,) = finish(test, two_views, validation=seen)
-    _, beside = said.split(" On the 2,000 validation images of the same runs, which chose nothing, the difference is ")
+    _, beside = said.split(" On their 2,000 validation images: ")
     assert beside.endswith(meaning)
 
 
