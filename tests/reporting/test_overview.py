@@ -230,7 +230,7 @@ def test_plots_are_folded_under_their_table_and_keep_their_place(results):
     plots = soup.find("section", id=TABLE.name).find_all("figure", class_="plot")
     assert [plot["id"] for plot in plots] == [f"figure-{TABLE.name}", f"figure-{TABLE.name}_accuracy"]
     assert all(plot.find_parent("details") for plot in soup.find_all("figure", class_="plot"))
-    assert (plots[0].img["width"], plots[0].img["height"], plots[0].img["loading"]) == ("720", "288", "lazy")
+    assert (plots[0].img["width"], plots[0].img["height"]) == ("720", "288")
     assert [image["alt"] for image in soup.find_all("img")] == [TABLE.name, f"{TABLE.name}_accuracy", "other"]
 
 
