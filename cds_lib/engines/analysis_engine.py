@@ -92,11 +92,10 @@ def _compute(
     for future in as_completed(waiting):
         task = waiting[future]
         seconds, faults = future.result()
-        progress.done += 1
         done = [name for name in task.names if name not in faults]
         texts = [f"{', '.join(done)} in {duration(seconds)}"] if done else []
         texts += [f"{name} FAILED: {why}" for name, why in faults.items()]
-        progress.say(f"[{progress.done}/{progress.total}] analysis of {task.spec.label}: {'; '.join(texts)}")
+        progress.count(f"analysis of {task.spec.label}: {'; '.join(texts)}")
         failed |= {f"{task.spec.id}, {name}": why for name, why in faults.items()}
     return failed
 

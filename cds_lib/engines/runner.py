@@ -110,7 +110,8 @@ def train_missing(
         held.enter_context(store.lock())
         if slurm is None:
             _refuse_what_slurm_trains(plan, store)
-        progress = Progress(plan.total, len(plan.done) + len(plan.failed), jobs, store.root / "log.txt")
+        at_a_time = jobs if slurm is None else 0  # Slurm decides
+        progress = Progress(plan.total, len(plan.done) + len(plan.failed), at_a_time, store.root / "log.txt")
         where = f"{jobs} at a time" if slurm is None else "through Slurm"
         progress.say(f"{plan.describe()}, {where}; each run's own log is in {store.root / 'runs'}/<id>/log.txt")
         without = _without_data(plan.missing, data_root)
@@ -119,7 +120,7 @@ def train_missing(
         for reason in dict.fromkeys(without.values()):
             progress.say(f"{list(without.values()).count(reason)} runs are not trained: {reason}")
         specs = [spec for spec in plan.missing if spec.id not in without]
-        progress.total -= len(without)
+        progress.leave_out(len(without))
         how: dict[str, Any] = {"jobs": jobs, "progress": progress, "processes": processes}
         how["compile_method"] = compile_method
         try:

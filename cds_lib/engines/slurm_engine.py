@@ -259,7 +259,6 @@ def wait(specs: Sequence[RunSpec], store: Store, progress: Progress) -> dict[str
                     del waiting[spec.id]
                     if outcome:
                         failed[spec.id] = outcome
-            progress.jobs = max(1, len(progress.running))
         if waiting:
             progress.tick()
             time.sleep(pause)
@@ -277,8 +276,8 @@ def _follow(
             if spec.id not in progress.running:
                 progress.start(spec)
             progress.advance(spec, len(store.history(spec.id)))
-        elif spec.id in progress.running:  # queued again
-            del progress.running[spec.id]
+        else:  # queued, perhaps again
+            progress.requeue(spec)
         return None
     state = store.status(spec.id).get("state")
     done = store.is_done(spec.id) and store.model(spec.id).exists()
