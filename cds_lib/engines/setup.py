@@ -161,10 +161,13 @@ def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.devic
 
 
 def training_split(spec: RunSpec, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which images of a training set with these `labels` a run trains on, and which it holds back: sorted indices."""
+    """Which images of a training set with these `labels` a run trains on, and which it holds back: sorted indices.
+
+    All that are not held back where the set, a subset that was imported, has no more than the budget takes.
+    """
     seed = _streams(spec)[_SPLIT]
     train, val = splits.train_val_split(labels, spec.budget.val_size, seed)
-    if spec.budget.train_size is not None:
+    if spec.budget.train_size is not None and spec.budget.train_size < len(train):
         train = train[splits.balanced_subset(labels[train], spec.budget.train_size, seed)]
     return train, val
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,6 +13,8 @@ from cds_lib.losses import at_least_float32, contrast, cross_entropy, nce_loss, 
 from cds_lib.methods.teacher import WithTeacher
 from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import pooled, pooled_and_logits, stage_taps
+
+_BANKS = ("memory_student", "memory_teacher")
 
 
 class ContrastiveRepresentationDistillation(WithTeacher):
@@ -24,7 +28,8 @@ class ContrastiveRepresentationDistillation(WithTeacher):
     All constants are those of HobbitLong/RepDistiller for CIFAR-100. It draws an image's negatives without repetition
     where the other classes have enough images; here they are independent draws, as the loss assumes of its noise.
 
-    Call `prepare` once with the labels of the training set, before training and before a checkpoint is loaded.
+    Call `prepare` once with the labels of the training set before training, also before training goes on from a
+    checkpoint. What is only to be looked at needs no preparation: weights that are loaded bring their banks along.
 
     Args:
         negatives: an image; fewer where the other classes have fewer images: no class gets more negatives than there
@@ -53,6 +58,7 @@ class ContrastiveRepresentationDistillation(WithTeacher):
         self.embed_teacher = nn.Linear(stage_taps(teacher.backbone).pooled, dimensions)
         self.register_buffer("partition", torch.zeros(2))  # of the student's and the teacher's anchors; 0: not yet set
         self.has_partition = False  # known without asking the device; after a resume it is found to be set already
+        self.register_load_state_dict_pre_hook(_take_banks)
         self.hold_teacher(teacher)
 
     def prepare(self, labels: Tensor) -> None:
@@ -70,7 +76,7 @@ class ContrastiveRepresentationDistillation(WithTeacher):
         device, dimensions = self.partition.device, self.embed_student.out_features
         self.draws = min(self.negatives, len(labels) - int(sizes.max()))
         bound = (3 / dimensions) ** 0.5  # as released
-        for name in ("memory_student", "memory_teacher"):
+        for name in _BANKS:
             self.register_buffer(name, torch.empty(len(labels), dimensions, device=device).uniform_(-bound, bound))
         # The images sorted by class: those of an image's class are `class_size` neighbours from `class_start` on.
         sampling = {
@@ -122,3 +128,10 @@ class ContrastiveRepresentationDistillation(WithTeacher):
             self.memory_teacher = updated_memory(self.memory_teacher, index, z_teacher, self.momentum)
         log_partition = self.partition.log()
         return sum(nce_loss(side, log_z, num_images) for side, log_z in zip(logits, log_partition, strict=True))
+
+
+def _take_banks(method: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Before weights are loaded: make room for their banks where `prepare` has not."""
+    for name in _BANKS:
+        if not hasattr(method, name) and prefix + name in state:
+            method.register_buffer(name, torch.empty_like(state[prefix + name], device=method.partition.device))

@@ -11,7 +11,7 @@ from cds_lib.data import folders, registry
 from cds_lib.engines import runner, setup
 from cds_lib.engines.execute import execute
 from cds_lib.errors import UsageError
-from cds_lib.study import settings
+from cds_lib.study import settings, step_cost
 from cds_lib.study.store import Store
 from cds_lib.training import checkpoint
 
@@ -103,6 +103,28 @@ def photographs(tmp_path_factory):
                 Image.fromarray(pixels).save(folder / f"{number}.jpg")
     folders.import_folder(registry.entry("stanford_dogs"), root / "stanford_dogs", root)
     return root
+
+
+@pytest.mark.parametrize("image_size", [28, 72])
+def test_of_a_subset_smaller_than_the_budget_takes_all_images_are_trained_on(image_size, photographs, tmp_path):
+    spec = dogs(image_size, epochs=1)
+    spec = replace(spec, budget=replace(spec.budget, train_size=5_000))
+    store = Store(tmp_path)
+    metrics = train(spec, store, photographs)
+    assert 0 <= metrics["test_top1_last"] <= 100
+    split = np.load(store.run_dir(spec.id) / "split.npz")
+    assert sorted([*split["train"], *split["val"]]) == list(range(16)) and len(split["val"]) == 4
+    assert step_cost.image_counts(spec, (16, 8)) == (12, 12)  # what the costs count
+    assert store.status(spec.id)["data"]["complete"] is False
+
+
+def test_the_weights_of_a_finished_crd_run_can_be_looked_at(store):
+    spec = small(settings.distilled("smoke", "cifar100", "resnet18", "crd", 0))
+    train(spec, store)
+    method, trained = setup.load_trained(spec, 100, store), weights(spec, store)
+    assert method.memory_student.shape[0] == 1_000
+    found = method.state_dict()
+    assert found.keys() == trained.keys() and all(torch.equal(found[name], trained[name]) for name in trained)
 
 
 def dogs(image_size, epochs=2):
