@@ -64,8 +64,8 @@ def open_study(
 ) -> Session:
     """Open a table of the study. Empty arguments mean the defaults of `run_all.sh`.
 
-    `results` and `data_root` start at the checkout where they are relative, as in `run_all.sh`: a notebook runs in its
-    own folder.
+    `results` and `data_root` start at the checkout where they are relative, wherever the notebook runs. (Those of
+    `run_all.sh` start at the folder that it is called from.)
 
     Raises:
         UsageError: unknown table or profile, seeds that are no whole numbers, arguments of another type.

@@ -87,4 +87,4 @@ def entry(name: str) -> DataSet:
 def data_root(argument: str | os.PathLike[str] | None = None) -> Path:
     """The folder the data sets lie in: the argument, else the environment variable CDS_DATA_ROOT, else data/ of this
     checkout, wherever a notebook or a script is started."""
-    return Path(argument or os.environ.get("CDS_DATA_ROOT") or CHECKOUT / "data").expanduser()
+    return Path(os.path.expanduser(argument or os.environ.get("CDS_DATA_ROOT") or CHECKOUT / "data"))

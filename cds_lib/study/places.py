@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from cds_lib.data.registry import CHECKOUT
@@ -11,5 +12,5 @@ NOTEBOOKS = CHECKOUT / "notebooks"
 
 
 def results_dir(profile: str, argument: str = "") -> Path:
-    """`argument`, else results/<profile> of this checkout."""
-    return Path(argument) if argument else CHECKOUT / "results" / profiles.check_profile(profile)
+    """`argument`, where a ~ is the home folder, else results/<profile> of this checkout."""
+    return Path(os.path.expanduser(argument)) if argument else CHECKOUT / "results" / profiles.check_profile(profile)
