@@ -22,7 +22,7 @@ from cds_lib.engines.feature_cache import FeatureCache
 from cds_lib.errors import RunError, UsageError
 from cds_lib.evaluation.calibration import calibration
 from cds_lib.files import write_json
-from cds_lib.processes import die_with_the_parent
+from cds_lib.processes import begin_as_child
 from cds_lib.study import analyses
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
@@ -32,7 +32,7 @@ Result = tuple[dict[str, float], dict[str, Any]]  # metric -> number, and what t
 
 def begin(gpu: str | None, threads: int) -> None:
     """Make this process a worker: its GPU, its threads, its end when the parent ends."""
-    die_with_the_parent()
+    begin_as_child()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     torch.set_num_threads(threads)

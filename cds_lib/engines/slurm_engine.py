@@ -25,6 +25,7 @@ from cds_lib.engines import slurm_jobs, snapshot
 from cds_lib.engines.local_engine import headline, lacks_parent
 from cds_lib.engines.progress import Progress
 from cds_lib.errors import RunError, UsageError
+from cds_lib.processes import begin
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
@@ -54,6 +55,7 @@ class Training(submitit.helpers.Checkpointable):
         spec, store = RunSpec.from_dict(self.spec), Store(self.results)
         if spec.parent and not store.model(spec.parent.id).exists():
             raise RunError(lacks_parent(spec))
+        begin()
         import torch
 
         from cds_lib.engines.worker import train_logged

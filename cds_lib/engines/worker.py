@@ -15,7 +15,7 @@ import torch
 
 from cds_lib.engines.launch import train
 from cds_lib.errors import RunError, UsageError
-from cds_lib.processes import die_with_the_parent
+from cds_lib.processes import begin_as_child
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
@@ -58,7 +58,7 @@ def work(
 ) -> None:
     """Train one run on `processes`; send ("progress", epochs), then ("done", metrics) or ("failed", sentence)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    die_with_the_parent()
+    begin_as_child()
     if gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
     try:

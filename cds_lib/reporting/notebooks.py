@@ -27,6 +27,11 @@ from cds_lib.files import write_text
 START_ATTEMPTS = 3
 START_TIMEOUT = 120
 KERNEL = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+_PROCESS = f"""import sys
+from cds_lib import processes
+processes.begin()  # before nbformat is imported
+from {__name__} import main
+main(sys.argv[1])"""
 # Papermill marks a failed notebook with cells of its own; the report has a banner instead.
 ERROR_MARKER = "papermill-error-cell-tag"
 # Where the executed notebook carries its result, for reports that are written later.
@@ -139,7 +144,7 @@ def _in_own_process(
     with open(job / "output.txt", "w") as log:
         try:
             process = subprocess.run(
-                [sys.executable, "-m", __name__, str(job)],
+                [sys.executable, "-c", _PROCESS, str(job)],
                 env=environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -220,7 +225,3 @@ def main(folder: str) -> None:
     job = Path(folder)
     result = _execute_here(json.loads((job / "job.json").read_text()))
     write_text(job / "result.json", json.dumps(result))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
