@@ -20,9 +20,7 @@ class CorrelationCongruence(WithTeacher):
     views = 1
     batch = WholeBatch()
 
-    def __init__(
-        self, backbone: nn.Module, num_classes: int, teacher: nn.Module, weight: float = 0.02, dimensions: int = 128
-    ):
+    def __init__(self, backbone: nn.Module, teacher: nn.Module, weight: float = 0.02, dimensions: int = 128):
         super().__init__()
         self.backbone = backbone
         self.weight = weight

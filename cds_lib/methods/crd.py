@@ -43,7 +43,6 @@ class ContrastiveRepresentationDistillation(WithTeacher):
     def __init__(
         self,
         backbone: nn.Module,
-        num_classes: int,
         teacher: nn.Module,
         weight: float = 0.8,
         dimensions: int = 128,

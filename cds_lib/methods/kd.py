@@ -20,7 +20,6 @@ class KnowledgeDistillation(WithTeacher):
     def __init__(
         self,
         backbone: nn.Module,
-        num_classes: int,
         teacher: nn.Module,
         cross_entropy_weight: float = 0.1,
         weight: float = 0.9,

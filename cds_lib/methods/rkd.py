@@ -23,7 +23,6 @@ class RelationalDistillation(WithTeacher):
     def __init__(
         self,
         backbone: nn.Module,
-        num_classes: int,
         teacher: nn.Module,
         distance_weight: float = 25.0,
         angle_weight: float = 50.0,

@@ -20,7 +20,7 @@ class SimilarityPreserving(WithTeacher):
     views = 1
     batch = WholeBatch()
 
-    def __init__(self, backbone: nn.Module, num_classes: int, teacher: nn.Module, weight: float = 3000.0):
+    def __init__(self, backbone: nn.Module, teacher: nn.Module, weight: float = 3000.0):
         super().__init__()
         self.backbone = backbone
         self.weight = weight

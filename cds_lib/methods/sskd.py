@@ -32,7 +32,7 @@ class SSKDTeacher(nn.Module):
     views = 1
     batch = WholeBatch()
 
-    def __init__(self, backbone: nn.Module, num_classes: int, teacher: nn.Module):
+    def __init__(self, backbone: nn.Module, teacher: nn.Module):
         super().__init__()
         try:
             backbone.load_state_dict(teacher.backbone.state_dict())
@@ -81,7 +81,6 @@ class SSKD(WithTeacher):
     def __init__(
         self,
         backbone: nn.Module,
-        num_classes: int,
         teacher: nn.Module,
         cross_entropy_weight: float = 0.1,
         kd_weight: float = 0.9,
