@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import traceback
 from collections.abc import Callable, Iterable
@@ -127,6 +128,11 @@ def _similarity(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) 
         values[f"invariance_{block}"] = same
         values[f"cka_last_{block}"] = similarity.linear_cka(ours, last)
         values[f"cka_baseline_{block}"] = similarity.linear_cka(ours, theirs[block])
+        if any(math.isnan(values[f"cka_{other}_{block}"]) for other in ("last", "baseline")):
+            raise RunError(
+                f"Linear CKA has no value at block {block}: the features of this block, of the last one or of the "
+                "baseline's block are the same for all test images, so that network has collapsed: see its history.csv."
+            )
         cosines[block] = {"same_image": same, "different_images": different}
     return values, {"blocks": cosines}
 

@@ -18,7 +18,7 @@ _LIBRARIES = ("torch", "torchvision", "timm", "numpy")
 def code_version() -> str:
     """The commit of the checkout, with "+dirty" if library files differ from it; the release outside a checkout.
 
-    A copy (`study.snapshot`) has that of the checkout it was made of.
+    A copy (`engines.snapshot`) has the version of the checkout that it was made of.
     """
     root = Path(cds_lib.__file__).resolve().parents[1]
     if (root / VERSION_FILE).exists():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,20 @@ _SPLIT, _WEIGHTS, _ORDER = range(3)
 
 @dataclass
 class Setup:
-    """`pretrained`: names of the method's parameters that come from another run, None if that makes no difference."""
+    """All that the training of a run needs.
+
+    method: around its network, on the CPU; batches: as `fit` takes them, on the device; evaluate: of a backbone, the
+    numbers that it measures on this process's share of the test and validation images and adds up over the processes;
+    provenance: of the data, as `sets.ArrayData` has it; split: sorted indices into the training set by name ("train",
+    "val" and, where not all labels are used, "labelled"); pretrained: names of the method's parameters that come from
+    another run, None if that makes no difference.
+    """
 
     method: nn.Module
     batches: Any
     evaluate: Callable[[nn.Module], dict[str, float]]
     provenance: dict
-    split: dict[str, np.ndarray] = field(default_factory=dict)
+    split: dict[str, np.ndarray]
     pretrained: set[str] | None = None
 
 
@@ -141,23 +148,23 @@ def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.devic
     budget = spec.budget
     data = coco.load(data_root, budget.source)
     split_seed, weight_seed, order_seed = _streams(spec)
-    train = data.train
-    if budget.train_size is not None and budget.train_size < len(train):
-        chosen = np.random.default_rng(split_seed).choice(len(train), budget.train_size, replace=False)
-        train = tuple(train[i] for i in np.sort(chosen))
+    chosen = np.arange(len(data.train))
+    if budget.train_size is not None and budget.train_size < len(chosen):
+        chosen = np.sort(np.random.default_rng(split_seed).choice(len(chosen), budget.train_size, replace=False))
     torch.manual_seed(weight_seed)
     backbone = create_backbone(spec.parent.model, 1, stem=spec.parent.budget.stem, width=spec.parent.budget.width)
     _load_backbone(backbone, spec.parent, store)
     network = create_detector(spec.model, backbone, len(data.names), min_size=budget.image_size, **spec.options)
     decoding = {"batch_size": budget.batch_size, "device": device, "workers": workers}
-    batches = DetectionBatches(train, seed=order_seed, share=group.share, **decoding)
+    batches = DetectionBatches([data.train[i] for i in chosen], seed=order_seed, share=group.share, **decoding)
     val = data.val[group.share.of(len(data.val))]
 
     def measure(detector: nn.Module) -> dict[str, float]:
         found = evaluate_detection(detector, detection_evaluation(val, **decoding), group.collect)
         return {f"test_{key}": value for key, value in found.items()}
 
-    return Setup(create_method(spec.method, network, len(data.names), {}), batches, measure, data.provenance)
+    method = create_method(spec.method, network, len(data.names), {})
+    return Setup(method, batches, measure, data.provenance, {"train": chosen})
 
 
 def training_split(spec: RunSpec, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,7 @@
-"""What runs inside the process of one run: the training, with its output in the run's log; the local engine's with its
-news on a pipe."""
+"""What runs inside the process of one run: the training, whose output goes to the run's log.
+
+A process of the local engine also reports its progress, and how it ended, through a pipe.
+"""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Group(WholeBatch):
 
     # -- the batch: what the loop sets and methods ask ---------------------------------------------------------------
     def begin_step(self, batch_total: int) -> int:
-        """The number of images of the batch about to be trained on is told; that of this process is returned."""
+        """Note how many images the next batch has in all; returns how many of them this process trains on."""
         self.batch_total = batch_total
         own = self.share.of(batch_total)
         return own.stop - own.start

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cds_lib.data import folders, registry
+from cds_lib.data import coco_standin, folders, registry
 from cds_lib.engines import runner, setup
 from cds_lib.engines.execute import execute
 from cds_lib.errors import UsageError
@@ -80,6 +80,9 @@ def test_a_detector_is_trained_on_the_backbone_of_another_run(store):
     metrics = train(spec, store)
     assert 0 <= metrics["test_ap_last"] <= 100
     assert metrics["test_ap_best"] == metrics["test_ap_last"]
+    split = np.load(store.run_dir(spec.id) / "split.npz")
+    assert split.files == ["train"] and len(split["train"]) == min(spec.budget.train_size, coco_standin.TRAIN)
+    assert (np.diff(split["train"]) > 0).all() and split["train"][-1] < coco_standin.TRAIN
     before, after = weights(spec.parent, store), weights(spec, store)
     frozen = [name for name in before if name.startswith(("backbone.conv1", "backbone.layer1")) and "conv" in name]
     found = {name.split("body.")[-1]: value for name, value in after.items() if "body." in name}
