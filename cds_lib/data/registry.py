@@ -7,11 +7,10 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from cds_lib.checkout import CHECKOUT
 from cds_lib.errors import UsageError
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 REGISTRY = Path(__file__).with_name("registry.toml")
-LAYOUTS = ("cifar-batches", "cub", "cars", "flowers", "dogs", "aircraft", "ilsvrc", "coco")
 
 
 @dataclass(frozen=True)

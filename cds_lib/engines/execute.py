@@ -53,7 +53,7 @@ def execute(
         UsageError: data missing or not as it should be, unknown names. RunError: the training failed.
     """
     run_dir = store.run_dir(spec.id)
-    if store.is_done(spec.id) and store.model(spec.id).exists():
+    if store.is_trained(spec.id):
         return store.metrics(spec.id)
     # While metrics.json of an earlier training is there, so is the history that belongs to it.
     history = run_dir / ("history.part.csv" if store.is_done(spec.id) else "history.csv")

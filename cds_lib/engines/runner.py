@@ -41,19 +41,6 @@ class Plan:
         return f"{self.total} runs: {len(self.done)} done, {len(self.missing)} to train{again}{failed}"
 
 
-def parse_seeds(text: str) -> Seeds:
-    """Turn "0,1,2" into (0, 1, 2), an empty text into None: the profile's own.
-
-    UsageError for anything but whole numbers >= 0 of at most nine digits.
-    """
-    if not text:
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and len(part) <= 9 for part in parts):
-        raise UsageError(f"Seeds must be whole numbers separated by commas, such as 0,1,2, not {text[:80]!r}.")
-    return tuple(dict.fromkeys(int(part) for part in parts))
-
-
 def make_plan(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store, retry_failed: bool) -> Plan:
     """Sort the runs of the tables by state; a run that failed is missing again if `retry_failed`.
 

@@ -24,6 +24,7 @@ import submitit
 from cds_lib.engines import slurm_jobs, snapshot
 from cds_lib.engines.local_engine import headline, lacks_parent
 from cds_lib.engines.progress import Progress
+from cds_lib.engines.resources import Resources
 from cds_lib.errors import RunError, UsageError
 from cds_lib.processes import begin
 from cds_lib.study.spec import RunSpec
@@ -63,16 +64,10 @@ class Training(submitit.helpers.Checkpointable):
         told_to_end: list[int] = []
         signal.signal(signal.SIGTERM, lambda number, frame: told_to_end.append(number))
         each = max(1, int(os.environ.get("SLURM_CPUS_PER_TASK", "1")) // self.processes)
+        threads = each if torch.cuda.is_available() else 1  # as in the local engine: the same results on a CPU
+        resources = Resources(self.processes, threads, workers=each, compile_method=self.compile_method)
         try:
-            train_logged(
-                spec,
-                store,
-                Path(self.data_root),
-                processes=self.processes,
-                threads=each if torch.cuda.is_available() else 1,  # as in the local engine: the same results on a CPU
-                workers=each,
-                compile_method=self.compile_method,
-            )
+            train_logged(spec, store, Path(self.data_root), resources)
         except Exception:
             if told_to_end:  # Slurm tells all processes of a job: the training failed because its workers have ended
                 store.write_status(spec.id, state="interrupted", error=None)
@@ -282,7 +277,7 @@ def _follow(
             progress.requeue(spec)
         return None
     state = store.status(spec.id).get("state")
-    done = store.is_done(spec.id) and store.model(spec.id).exists()
+    done = store.is_trained(spec.id)
     if not done and state != "failed" and spec.parent and not store.model(spec.parent.id).exists():
         progress.skip(spec, lacks_parent(spec))
         return lacks_parent(spec)

@@ -20,6 +20,7 @@ from typing import Any
 
 import nbformat
 
+from cds_lib.checkout import CHECKOUT
 from cds_lib.errors import UsageError
 from cds_lib.files import write_text
 
@@ -131,14 +132,13 @@ def _in_own_process(
     }
     (job / "job.json").write_text(json.dumps(arguments))
     (job / "result.json").unlink(missing_ok=True)
-    package_root = str(Path(__file__).resolve().parents[2])
     environment = os.environ | {
         "JUPYTER_PATH": str(job / "share"),
         "JUPYTER_DATA_DIR": str(job / "data"),
         "JUPYTER_CONFIG_DIR": str(job / "config"),
         "JUPYTER_RUNTIME_DIR": str(job / "runtime"),
         "IPYTHONDIR": str(job / "ipython"),
-        "PYTHONPATH": os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH")))),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
     }
     # Its output goes to a file: a pipe would stay open, and be waited for, as long as any grandchild lives.
     with open(job / "output.txt", "w") as log:

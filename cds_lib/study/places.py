@@ -1,11 +1,11 @@
-"""Where things are: the checkout, its notebooks, the results of a profile."""
+"""Where things are in the checkout: the notebooks, the results of a profile."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from cds_lib.data.registry import CHECKOUT
+from cds_lib.checkout import CHECKOUT
 from cds_lib.study import profiles
 
 NOTEBOOKS = CHECKOUT / "notebooks"

@@ -59,7 +59,12 @@ class Store:
         return sorted(p.parent.name for p in self.root.glob("runs/*/spec.json"))
 
     def is_done(self, run_id: str) -> bool:
+        """Whether the run is finished, with or without its weights."""
         return (self.run_dir(run_id) / "metrics.json").exists()
+
+    def is_trained(self, run_id: str) -> bool:
+        """Whether the run is finished and its weights are there, which committed results and clones have not."""
+        return self.is_done(run_id) and self.model(run_id).exists()
 
     def spec(self, run_id: str) -> RunSpec:
         """What the run is; RunError if its spec is not the one that the folder is named by."""
