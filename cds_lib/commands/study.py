@@ -22,7 +22,7 @@ from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
 from cds_lib.study.tables import SUMMARY, TABLES
-from cds_lib.text import duration
+from cds_lib.text import counted, duration
 
 if TYPE_CHECKING:
     from cds_lib.reporting.notebooks import NotebookResult
@@ -58,7 +58,7 @@ def run_all(options: argparse.Namespace) -> int:
             print(line)
         possible, _ = analyses.missing(tables, profile, seeds, store)
         if possible:
-            print(f"{sum(len(task.names) for task in possible)} analyses of finished runs to compute.", flush=True)
+            print(f"{counted(sum(len(task.names) for task in possible), 'analysis')} of finished runs to compute.")
         return 0
     store.open_for_writing()
     how = {"jobs": options.jobs, "processes": options.processes, "compile_method": options.compile, "slurm": slurm}
@@ -70,7 +70,8 @@ def run_all(options: argparse.Namespace) -> int:
     broken = [result for result in results if not result.ok]
     if failed or plan.failed or unanalysed or broken:
         print(
-            f"Failed: {len(failed) + len(plan.failed)} runs, {len(unanalysed)} analyses, {len(broken)} notebooks; "
+            f"Failed: {counted(len(failed) + len(plan.failed), 'run')}, {counted(len(unanalysed), 'analysis')}, "
+            f"{counted(len(broken), 'notebook')}; "
             "the index names the runs and notebooks (--retry-failed trains failed runs again).",
             file=sys.stderr,
         )

@@ -15,7 +15,7 @@ from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
-from cds_lib.text import duration
+from cds_lib.text import counted, duration
 
 _STOPPED = "Stopped. Run the same command again to go on: finished runs are kept, started ones resume."
 
@@ -38,7 +38,7 @@ class Plan:
         """One line: how many runs, how many of them done, missing, failed before."""
         again = f" ({self.again} of them again, for weights that others start from)" if self.again else ""
         failed = f", {len(self.failed)} failed before (--retry-failed tries them again)" if self.failed else ""
-        return f"{self.total} runs: {len(self.done)} done, {len(self.missing)} to train{again}{failed}"
+        return f"{counted(self.total, 'run')}: {len(self.done)} done, {len(self.missing)} to train{again}{failed}"
 
 
 def make_plan(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store, retry_failed: bool) -> Plan:
@@ -105,7 +105,7 @@ def train_missing(
         if len(without) == len(plan.missing):
             raise UsageError(next(iter(without.values())))
         for reason in dict.fromkeys(without.values()):
-            progress.say(f"{list(without.values()).count(reason)} runs are not trained: {reason}")
+            progress.say(f"{counted(list(without.values()).count(reason), 'run')} cannot be trained: {reason}")
         specs = [spec for spec in plan.missing if spec.id not in without]
         progress.leave_out(len(without))
         how: dict[str, Any] = {"jobs": jobs, "progress": progress, "processes": processes}
@@ -124,7 +124,8 @@ def train_missing(
         spent = sum(store.metric(spec.id, "seconds") for spec in plan.missing if store.is_done(spec.id))
         lacking = f", {len(without)} lacked their data" if without else ""
         progress.say(
-            f"Trained {len(specs) - len(failed)} runs, {len(failed)} failed{lacking}; {duration(spent)} of training."
+            f"Trained {counted(len(specs) - len(failed), 'run')}, {len(failed)} failed{lacking}; "
+            f"{duration(spent)} of training."
         )
     return without | failed
 
@@ -136,7 +137,7 @@ def _refuse_what_slurm_trains(plan: Plan, store: Store) -> None:
         ours = [found[spec.id] for spec in plan.missing if spec.id in found]
         if ours:
             raise UsageError(
-                f"{len(ours)} of these runs are queued or running on Slurm: wait for them with --engine slurm, or "
+                f"Slurm has {len(ours)} of these runs queued or running: wait for them with --engine slurm, or "
                 f"cancel them with {slurm_jobs.cancel_command(ours)}."
             )
 

@@ -29,6 +29,7 @@ from cds_lib.errors import RunError, UsageError
 from cds_lib.processes import begin
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
+from cds_lib.text import counted
 
 # What --slurm may set, as submitit and sbatch call it.
 _NUMBERS = ("time", "cpus_per_task", "gpus_per_node", "signal_delay_s")  # minutes, cores, GPUs, seconds
@@ -149,7 +150,7 @@ def submit(
     job_ids = {run_id: job.id for run_id, job in slurm_jobs.alive(store).items()}
     queued = len([spec for spec in specs if spec.id in job_ids])
     if queued:
-        progress.say(f"{queued} runs are queued or running already.")
+        progress.say(f"Slurm has {counted(queued, 'run')} queued or running already.")
     planned, orphans = waves(specs, job_ids, lambda run_id: store.model(run_id).exists())
     if not planned:
         return orphans
@@ -161,8 +162,9 @@ def submit(
             trainings = [Training(spec, store, data_root, processes, compile_method) for spec in runs]
             found = _submit_array(runs, trainings, store, code, sorted(after), jobs, options)
             job_ids |= {spec.id: job.job_id for spec, job in zip(runs, found, strict=True)}
-            waiting = f", after {len(after)} runs that they start from" if after else ""
-            progress.say(f"Submitted {len(runs)} runs as Slurm job {found[0].job_id.partition('_')[0]}{waiting}.")
+            waiting = f", after {counted(len(after), 'run')} that they start from" if after else ""
+            number = found[0].job_id.partition("_")[0]
+            progress.say(f"Submitted {counted(len(runs), 'run')} as Slurm job {number}{waiting}.")
     return orphans
 
 

@@ -186,5 +186,5 @@ def test_runs_whose_data_is_missing_do_not_keep_the_others_from_training(photogr
     assert failed.keys() == {absent.id, child.id} and set(failed.values()) == {failed[absent.id]}
     assert "CUB-200-2011 is not in" in failed[absent.id] and store.ids() == [there.id]
     said = capsys.readouterr().out
-    assert said.count("CUB-200-2011 is not in") == 1 and "2 runs are not trained: CUB" in said
-    assert "Trained 1 runs, 0 failed, 2 lacked their data" in said
+    assert said.count("CUB-200-2011 is not in") == 1 and "2 runs cannot be trained: CUB" in said
+    assert "Trained 1 run, 0 failed, 2 lacked their data" in said

@@ -268,7 +268,7 @@ def test_the_local_engine_leaves_slurms_runs_alone(tmp_path, monkeypatch):
     store, run = Store(tmp_path), spec(0)
     slurm_jobs.record_wave(store, "cds-a", [run.id])
     answers(tmp_path / "bin", monkeypatch, "cds-a|7|0|PENDING|Priority\n")
-    with pytest.raises(UsageError, match="1 of these runs are queued or running on Slurm.*scancel 7"):
+    with pytest.raises(UsageError, match="Slurm has 1 of these runs queued or running: .*scancel 7"):
         runner.train_missing(runner.Plan((), (run,), ()), store, tmp_path)
     assert not store.run_dir(run.id).exists()
 
