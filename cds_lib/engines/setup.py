@@ -17,6 +17,7 @@ from cds_lib.data.stream import StreamedBatches, streamed_evaluation
 from cds_lib.errors import RunError
 from cds_lib.evaluation.accuracy import evaluate
 from cds_lib.methods import create_method
+from cds_lib.methods.method import Method
 from cds_lib.models import create_backbone, create_detector
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
@@ -42,7 +43,7 @@ class Setup:
     another run, None if that makes no difference.
     """
 
-    method: nn.Module
+    method: Method
     batches: Any
     evaluate: Callable[[nn.Module], dict[str, float]]
     provenance: dict
@@ -94,14 +95,13 @@ def _classification(
         count = round(spec.labelled * len(train_index))
         labelled = train_index[splits.balanced_subset(train_labels[train_index], count, split_seed)]
         split["labelled"] = labelled
-        if getattr(method, "uses_unlabelled", False):
+        if spec.uses_unlabelled:
             train_labels[np.setdiff1d(train_index, labelled)] = -1
         else:
             train_index = labelled
 
     labels = torch.from_numpy(train_labels[train_index]).to(device)
-    if hasattr(method, "prepare"):
-        method.prepare(labels)
+    method.prepare(labels)
     views = {"augmentation": budget.augmentation or "cifar", "size": budget.image_size}
     order = {"batch_size": budget.batch_size, "seed": order_seed, "views": method.views, "share": group.share}
     decoding = {"device": device, "workers": workers}
@@ -126,7 +126,7 @@ def _classification(
         parts["val"] = part(train_images[val_index], data.train_labels[val_index])
 
     def measure(backbone: nn.Module) -> dict[str, float]:
-        if not getattr(method, "classifies", True):
+        if not method.classifies:
             return {}
         return {
             f"{name}_{key}": value
@@ -185,7 +185,7 @@ def _streams(spec: RunSpec) -> tuple[int, ...]:
     )
 
 
-def build_method(spec: RunSpec, classes: int, store: Store) -> nn.Module:
+def build_method(spec: RunSpec, classes: int, store: Store) -> Method:
     """The untrained method of a run; its backbone is initialised first, so that it is the same whatever the method.
 
     The parent of a distillation is its teacher, any other parent has trained the backbone before.
@@ -200,7 +200,7 @@ def build_method(spec: RunSpec, classes: int, store: Store) -> nn.Module:
     return create_method(spec.method, backbone, classes, spec.options, teacher)
 
 
-def load_trained(spec: RunSpec, classes: int, store: Store) -> nn.Module:
+def load_trained(spec: RunSpec, classes: int, store: Store) -> Method:
     """The method of a finished run with its final weights; RunError if they are damaged."""
     method = build_method(spec, classes, store)
     method.load_state_dict(trained_weights(spec, store))

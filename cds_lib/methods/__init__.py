@@ -1,16 +1,8 @@
 """What supervises a network: one small class a method, which owns the backbone, its extra heads and the loss.
 
-Called in training as `method(*views, labels=labels)`, with as many views as its `views` says, a method returns its
-named loss terms, already weighted, whose sum is to be minimised. `method.backbone` is the plain network that remains.
-
-A method that distils a teacher is given another, trained method. A method with `needs_index` is also given `index`, the
-images' places in the training set; one with `prepare` is first given the labels of the whole training set. One that
-leaves the network's classifier untrained, a pre-training, says `classifies = False`.
-
-One run may be trained by several processes, each with its share of every batch. A loss that is a mean over the images
-is right as it is. A method whose loss, or whose memory, spans the batch has `batch`, a `WholeBatch`, and asks it; what
-it then computes is what one process would. CDS alone contrasts a process's own images, as released, unless it is told
-`gathers = True`.
+What they have in common is in `method.py`. One run may be trained by several processes, each with its share of every
+batch: what a method then computes is what one process would, but for CDS, which contrasts a process's own images, as
+released, unless it is told to gather.
 """
 
 from __future__ import annotations
@@ -33,6 +25,7 @@ from cds_lib.methods.dks_dhm import MimickingBranches
 from cds_lib.methods.dsn import DeeplySupervisedNet
 from cds_lib.methods.kd import KnowledgeDistillation
 from cds_lib.methods.linear import LinearClassifier
+from cds_lib.methods.method import Method
 from cds_lib.methods.okd import OnlineDistillation
 from cds_lib.methods.rkd import RelationalDistillation
 from cds_lib.methods.sp import SimilarityPreserving
@@ -40,7 +33,7 @@ from cds_lib.methods.sskd import SSKD, SSKDTeacher
 from cds_lib.methods.supcon import SupervisedContrastive
 
 # name in the study -> the class, and what is fixed of its options
-_METHODS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
+_METHODS: dict[str, tuple[type[Method], dict[str, Any]]] = {
     "baseline": (Baseline, {}),
     "dsn": (DeeplySupervisedNet, {}),
     "dks": (MimickingBranches, {"layout": "dks"}),
@@ -65,8 +58,8 @@ _METHODS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
 
 
 def create_method(
-    name: str, backbone: nn.Module, num_classes: int, options: dict[str, Any], teacher: nn.Module | None = None
-) -> nn.Module:
+    name: str, backbone: nn.Module, num_classes: int, options: dict[str, Any], teacher: Method | None = None
+) -> Method:
     """Build the method called `name` in the study's tables around a backbone.
 
     Args:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from cds_lib.errors import UsageError
 from cds_lib.losses import at_least_float32, contrast, cross_entropy, nce_loss, updated_memory
 from cds_lib.methods.teacher import WithTeacher
-from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import pooled, pooled_and_logits, stage_taps
 
 _BANKS = ("memory_student", "memory_teacher")
@@ -36,9 +35,7 @@ class ContrastiveRepresentationDistillation(WithTeacher):
             are images outside the largest class.
     """
 
-    views = 1
     needs_index = True
-    batch = WholeBatch()
 
     def __init__(
         self,
@@ -104,7 +101,7 @@ class ContrastiveRepresentationDistillation(WithTeacher):
         with torch.no_grad():
             target = pooled(self.teacher.backbone, self.teacher.backbone.forward_features(view))
         candidates = torch.cat([index[:, None], self.sample_negatives(index)], dim=1)
-        term = self.contrastive(student, target, index, self.batch.own(candidates))
+        term = self.contrastive(student, target, index, self.group.own(candidates))
         return {"cross_entropy": cross_entropy(logits, labels), "contrastive": self.weight * term}
 
     def contrastive(self, student: Tensor, target: Tensor, index: Tensor, candidates: Tensor) -> Tensor:
@@ -119,10 +116,10 @@ class ContrastiveRepresentationDistillation(WithTeacher):
         num_images = len(self.memory_student)
         with torch.no_grad():
             if not self.has_partition:
-                means = torch.stack([self.batch.gather(side.exp()).mean() for side in logits]) * num_images
+                means = torch.stack([self.group.gather(side.exp()).mean() for side in logits]) * num_images
                 self.partition = torch.where(self.partition > 0, self.partition, means)
                 self.has_partition = True
-            z_student, z_teacher = self.batch.gather(z_student), self.batch.gather(z_teacher)
+            z_student, z_teacher = self.group.gather(z_student), self.group.gather(z_teacher)
             self.memory_student = updated_memory(self.memory_student, index, z_student, self.momentum)
             self.memory_teacher = updated_memory(self.memory_teacher, index, z_teacher, self.momentum)
         log_partition = self.partition.log()

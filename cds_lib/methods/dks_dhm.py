@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
 from cds_lib.losses import at_least_float32, cross_entropy, mimicry_loss
+from cds_lib.methods.method import Method
 from cds_lib.models import forward_stages, pooled_and_logits, reinitialise, stage_taps
 
 
-class MimickingBranches(nn.Module):
+class MimickingBranches(Method):
     """Cross-entropy at the end and of two branches, plus the KL terms between all three classifiers.
 
         loss = cross-entropy + weight * (cross-entropies of both branches + mimicry_loss)
@@ -45,8 +46,6 @@ class MimickingBranches(nn.Module):
     Raises:
         UsageError: a network of another kind, or an unknown layout.
     """
-
-    views = 1
 
     def __init__(self, backbone: nn.Module, num_classes: int, layout: str, weight: float = 1.0):
         super().__init__()

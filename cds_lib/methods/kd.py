@@ -15,8 +15,6 @@ class KnowledgeDistillation(WithTeacher):
     Weights and temperature are those of HobbitLong/RepDistiller for CIFAR-100 (gamma 0.1, alpha 0.9, T 4).
     """
 
-    views = 1
-
     def __init__(
         self,
         backbone: nn.Module,

@@ -117,6 +117,11 @@ class RunSpec:
         """12 hexadecimal digits; made once, so `options` must not be changed in place."""
         return hashlib.sha256(self.canonical.encode()).hexdigest()[:12]
 
+    @property
+    def uses_unlabelled(self) -> bool:
+        """Whether it also learns from the images whose labels it may not use (`labelled`): CDS contrasts them."""
+        return self.method in ("cds", "cds_simclr")
+
     def with_seed(self, seed: int) -> RunSpec:
         """The same run, and the runs it needs, with another seed."""
         return replace(self, seed=seed, parent=self.parent and self.parent.with_seed(seed))
