@@ -63,7 +63,7 @@ class Store:
         return (self.run_dir(run_id) / "metrics.json").exists()
 
     def is_trained(self, run_id: str) -> bool:
-        """Whether the run is finished and its weights are there, which committed results and clones have not."""
+        """Whether the run is finished and its weights are there: committed results have none."""
         return self.is_done(run_id) and self.model(run_id).exists()
 
     def spec(self, run_id: str) -> RunSpec:
