@@ -4,16 +4,12 @@
 imported on first use, so that reading results needs no torch.
 """
 
-import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cds_lib.export import export_backbone
     from cds_lib.methods.cds import ContrastiveDeepSupervision
-
-# timm's imports say so in every notebook; the study's progress lines need no widgets.
-warnings.filterwarnings("ignore", message="IProgress not found")
 
 __version__ = "0.1.0"
 __all__ = ["ContrastiveDeepSupervision", "export_backbone"]
@@ -25,3 +21,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'cds_lib' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

@@ -11,11 +11,13 @@ from cds_lib.bench import cli as bench_cli
 from cds_lib.commands import export, study
 from cds_lib.data import cli as data_cli
 from cds_lib.errors import RunError, UsageError
+from cds_lib.processes import begin
 from cds_lib.study import profiles
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and turn what can go wrong into one line and an exit code."""
+    begin()
     options = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):  # a path may hold what the terminal's encoding does not
         if hasattr(stream, "reconfigure"):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cds_lib.checkout import CHECKOUT
 from cds_lib.data.registry import data_root as find_data_root
 from cds_lib.engines import analysis_engine, runner
 from cds_lib.errors import UsageError
 from cds_lib.study import profiles
-from cds_lib.study.places import CHECKOUT, results_dir
+from cds_lib.study.places import results_dir
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
@@ -64,8 +65,8 @@ def open_study(
 ) -> Session:
     """Open a table of the study. Empty arguments mean the defaults of `run_all.sh`.
 
-    `results` and `data_root` start at the checkout where they are relative, as in `run_all.sh`: a notebook runs in its
-    own folder.
+    `results` and `data_root` start at the checkout where they are relative, wherever the notebook runs. (Those of
+    `run_all.sh` start at the folder that it is called from.)
 
     Raises:
         UsageError: unknown table or profile, seeds that are no whole numbers, arguments of another type.
@@ -81,7 +82,7 @@ def open_study(
     return Session(
         find_table(table),
         profiles.check_profile(profile),
-        runner.parse_seeds(seeds),
+        profiles.parse_seeds(seeds),
         Store(CHECKOUT / results_dir(profile, results)),
         CHECKOUT / find_data_root(data_root),
         jobs,

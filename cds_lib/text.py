@@ -11,3 +11,9 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def counted(number: int, noun: str) -> str:
+    """1 run, 2 runs, 3 analyses."""
+    plural = f"{noun.removesuffix('is')}es" if noun.endswith("is") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"

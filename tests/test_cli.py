@@ -119,7 +119,7 @@ def test_list_and_dry_run_train_nothing(tmp_path):
     arguments = ["--profile", "paper", "--only", "table1_cifar100", "--data-root", tmp_path / "none"]
     process = command("run-all", "--dry-run", "--results", tmp_path, *arguments)
     assert process.returncode == 0
-    assert f"CIFAR-100 is not in {tmp_path / 'none'}: its 150 runs would not be trained" in process.stdout
+    assert f"CIFAR-100 is not in {tmp_path / 'none'}: 150 runs would not be trained" in process.stdout
     assert "150 runs: 0 done, 150 to train" in process.stdout
     assert process.stdout.count("  to train: ") == 150
     (row,) = [line.split() for line in process.stdout.splitlines() if line.startswith("  table1_cifar100 ")]

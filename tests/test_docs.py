@@ -65,7 +65,8 @@ def test_every_deviation_is_there_once_and_in_order():
 
 def test_the_rows_that_say_so_are_measured():
     said = {row[0] for row in DEVIATIONS if "Measured" in row[4]}
-    assert said == ablations.MEASURED
+    # What is no switch: the last and the best epoch are columns of every table, the max-pool has runs of Table 3.
+    assert said == {switch.deviation for switch in ablations.SWITCHES} | {"D12", "D21"}
 
 
 def test_the_page_names_the_tables_and_methods_of_the_study():

@@ -22,7 +22,8 @@ def test_folders_start_at_the_checkout_and_not_where_the_kernel_runs(tmp_path, m
     assert folders(results="results/mine", data_root="images") == (ROOT / "results" / "mine", ROOT / "images")
     assert folders(results=str(tmp_path), data_root=str(tmp_path)) == (tmp_path, tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert folders(data_root="~/images")[1] == tmp_path / "images"
+    assert folders(results="~/mine", data_root="~/images") == (tmp_path / "mine", tmp_path / "images")
+    assert folders(results="~no such user", data_root="~no such user") == (ROOT / "~no such user",) * 2
     monkeypatch.setenv("CDS_DATA_ROOT", "/volume/data")
     assert folders()[1] == Path("/volume/data")
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cds_lib.bench.timing import Row, interleaved
 from cds_lib.methods import create_method
+from cds_lib.methods.method import Method
 from cds_lib.methods.sskd import rotated_copies
 from cds_lib.models import create_backbone, forward_stages, pooled, pooled_and_logits, stage_taps
 from cds_lib.study import profiles
@@ -31,7 +32,7 @@ def backbone(model: str) -> nn.Module:
     return create_backbone(model, CLASSES, width=width).to(memory_format=torch.channels_last)
 
 
-def build(name: str) -> nn.Module:
+def build(name: str) -> Method:
     teacher = None
     if name in TEACHERS or name in "kd at rkd sp cc crd sskd_teacher".split():
         what = TEACHERS.get(name, "baseline")
@@ -40,19 +41,17 @@ def build(name: str) -> nn.Module:
     options = {"epochs": 30, "hidden": 256, "dimensions": 64} if name == "byol" else {}
     net = backbone("resnet50" if name == "sskd_teacher" else "resnet18")
     method = create_method(name, net, CLASSES, options, teacher).to(memory_format=torch.channels_last).train()
-    if hasattr(method, "prepare"):
-        method.prepare(torch.arange(IMAGES) % CLASSES)
+    method.prepare(torch.arange(IMAGES) % CLASSES)
     return method
 
 
-def bare(method: nn.Module, name: str, views: tuple[Tensor, ...]) -> list[Tensor]:
+def bare(method: Method, name: str, views: tuple[Tensor, ...]) -> list[Tensor]:
     """The outputs of the method's networks on its views: their forward passes and nothing else."""
     images = torch.cat(views) if len(views) > 1 else views[0]
     if name in ("sskd", "sskd_teacher"):
         images = rotated_copies(images)
-    teacher = getattr(method, "teacher", None)
     with torch.no_grad():
-        targets = networks(teacher, images) if teacher is not None else []
+        targets = networks(method.teacher, images) if method.teacher is not None else []
         if name == "byol":
             targets = [method.target[1](pooled(method.target[0], method.target[0].forward_features(images)))]
     outputs = networks(method, images)
@@ -68,7 +67,7 @@ def bare(method: nn.Module, name: str, views: tuple[Tensor, ...]) -> list[Tensor
     return outputs
 
 
-def networks(method: nn.Module, images: Tensor) -> list[Tensor]:
+def networks(method: Method, images: Tensor) -> list[Tensor]:
     """Logits, the pooled vector, and what heads and branches make of the stages."""
     net = method.backbone
     indices = stage_taps(net).indices
@@ -103,7 +102,7 @@ def _steps(name: str) -> tuple[Callable[[], None], Callable[[], None]]:
         torch.randn(BATCH, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last) for _ in range(method.views)
     )
     labels, index = torch.randint(CLASSES, (BATCH,)), torch.randperm(IMAGES)[:BATCH]
-    more = {"index": index} if getattr(method, "needs_index", False) else {}
+    more = {"index": index} if method.needs_index else {}
 
     def step() -> None:
         sum(method(*views, labels=labels, **more).values()).backward()

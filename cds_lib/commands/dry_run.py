@@ -14,7 +14,7 @@ from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
-from cds_lib.text import duration
+from cds_lib.text import counted, duration
 
 
 def lines(
@@ -30,7 +30,7 @@ def lines(
     for name, runs in needed.items():
         if not held_at(known := registry.entry(name), data_root):
             yield (
-                f"{known.title} is not in {data_root}: its {runs} runs would not be trained "
+                f"{known.title} is not in {data_root}: {counted(runs, 'run')} would not be trained "
                 f"(python -m cds_lib data fetch {name} --data-root {data_root})."
             )
     if all(step_cost.is_kept(spec) for spec in (*plan.missing, *plan.done)):
@@ -74,16 +74,16 @@ def _cpu_time(plan: Plan, store: Store) -> Iterator[str]:
     cells = [(spec, exact.get(spec.with_seed(0).id)) for spec in plan.missing]
     known = sum(sum(times) / len(times) for _, times in cells if times)
     others = [spec for spec, times in cells if not times]
-    counted = all(step_cost.is_kept(spec) for spec in (*finished, *others))
+    kept = all(step_cost.is_kept(spec) for spec in (*finished, *others))
     if known:
-        yield f"About {duration(known)} of training for {len(cells) - len(others)} runs, from other seeds of theirs."
-    if others and counted:
+        yield f"About {duration(known)} of training for {counted(len(cells) - len(others), 'run')}, from other seeds."
+    if others and kept:
         yield (
             f"Very roughly {duration(_scaled(others, finished, seconds, store))} for "
-            f"{len(others) if known else 'all'} runs that have no finished seed: the seconds of the finished runs "
-            "(of the same data set where there are any), in proportion to the operations."
+            f"{counted(len(others), 'run') if known else 'all runs'} without a finished seed: the seconds of the "
+            "finished runs (of the same data set where there are any), in proportion to the operations."
         )
-    if known or (others and counted):
+    if known or (others and kept):
         yield "That is one run after another; several at a time (`--jobs`), each on a core of its own, divide it."
 
 

@@ -11,7 +11,6 @@ from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
 _TIMM_NAMES = {"preactresnet18": "resnetv2_18"}  # where timm calls a network otherwise
-_UNTRAINED_CLASSIFIER = ("supcon", "byol")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -46,7 +45,7 @@ def export(options: argparse.Namespace) -> int:
     print(f"Written: {options.out}, the network of run {spec.id} ({spec.label}).\nTo load it:\n")
     print("\n".join(f"    {line}" for line in loading(spec, classes, options.out)))
     print(f"\n{_images(spec)}")
-    if spec.method in _UNTRAINED_CLASSIFIER:
+    if spec.setting == "pretrain":
         print(f"The run is a pre-training ({spec.method}): the classifier was never trained.")
     return 0
 

@@ -9,19 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cds_lib.checkout import CHECKOUT
 from cds_lib.commands import dry_run
 from cds_lib.data import registry
 from cds_lib.data.cli import data_state
 from cds_lib.engines import analysis_engine, local_engine, runner, slurm_jobs
 from cds_lib.errors import RunError, UsageError
 from cds_lib.study import analyses, profiles, settings
-from cds_lib.study.places import CHECKOUT, NOTEBOOKS, results_dir
+from cds_lib.study.places import NOTEBOOKS, results_dir
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
 from cds_lib.study.tables import SUMMARY, TABLES
-from cds_lib.text import duration
+from cds_lib.text import counted, duration
 
 if TYPE_CHECKING:
     from cds_lib.reporting.notebooks import NotebookResult
@@ -34,7 +35,7 @@ def run_all(options: argparse.Namespace) -> int:
     """
     tables, notebook_files = _select(options.only)
     profile = profiles.check_profile(options.profile)
-    seeds = runner.parse_seeds(options.seeds)
+    seeds = profiles.parse_seeds(options.seeds)
     if options.jobs < 0:
         raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
     if options.processes < 1:
@@ -57,7 +58,7 @@ def run_all(options: argparse.Namespace) -> int:
             print(line)
         possible, _ = analyses.missing(tables, profile, seeds, store)
         if possible:
-            print(f"{sum(len(task.names) for task in possible)} analyses of finished runs to compute.", flush=True)
+            print(f"{counted(sum(len(task.names) for task in possible), 'analysis')} of finished runs to compute.")
         return 0
     store.open_for_writing()
     how = {"jobs": options.jobs, "processes": options.processes, "compile_method": options.compile, "slurm": slurm}
@@ -69,7 +70,8 @@ def run_all(options: argparse.Namespace) -> int:
     broken = [result for result in results if not result.ok]
     if failed or plan.failed or unanalysed or broken:
         print(
-            f"Failed: {len(failed) + len(plan.failed)} runs, {len(unanalysed)} analyses, {len(broken)} notebooks; "
+            f"Failed: {counted(len(failed) + len(plan.failed), 'run')}, {counted(len(unanalysed), 'analysis')}, "
+            f"{counted(len(broken), 'notebook')}; "
             "the index names the runs and notebooks (--retry-failed trains failed runs again).",
             file=sys.stderr,
         )
@@ -84,7 +86,7 @@ def report_again(options: argparse.Namespace) -> int:
     """
     tables, notebook_files = _select(options.only)
     profile = profiles.check_profile(options.profile)
-    seeds = runner.parse_seeds(options.seeds)
+    seeds = profiles.parse_seeds(options.seeds)
     store = Store(results_dir(profile, options.results).absolute())
     store.open_for_writing()
     if options.readme:
@@ -100,7 +102,7 @@ def status(options: argparse.Namespace) -> int:
     """`status`: a line a table, then a line for every run that is queued, running, interrupted or failed."""
     tables, _ = _select(options.only)
     profile = profiles.check_profile(options.profile)
-    seeds = runner.parse_seeds(options.seeds)
+    seeds = profiles.parse_seeds(options.seeds)
     store = Store(results_dir(profile, options.results))
     print(f"Profile {profile}, results in {store.root}.")
     for table in tables:

@@ -9,8 +9,6 @@ Images hold whole numbers from 0 to 255 after every operation, as Pillow's do, i
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -25,14 +23,6 @@ CIFAR_STD = (0.2023, 0.1994, 0.2010)
 
 GREY_PADDING, BLACK_PADDING = 128, 0  # of view 1 and of view 2
 FLIP_P = 0.5
-
-# The C library gives the memory of a large tensor back to the system when it is freed, and getting it again costs a page
-# fault for every 4 KiB: half the time of the views. glibc can be told to keep it: tensors up to 32 MiB, 256 MiB in all.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
-    ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**25)
-    ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, 2**28)
-
 
 # From this many values on, a CPU takes an image through all steps of the normalisation while it is in the cache.
 _ALONE = 3 * 128**2

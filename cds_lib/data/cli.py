@@ -5,9 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cds_lib.data.registry import DataSet, data_root, entries, entry
 from cds_lib.errors import UsageError
+
+if TYPE_CHECKING:
+    from cds_lib.data.coco import DetectionData
+    from cds_lib.data.image_files import FileData
+    from cds_lib.data.sets import ArrayData
 
 # NumPy, Pillow and the readers are imported by the commands that need them: `--help` answers at once.
 
@@ -111,7 +117,7 @@ def data_state(known: DataSet, root: Path) -> tuple[str, str]:
         held = root / known.name
         return ("folders, not imported", str(held)) if (held / "train").is_dir() else ("not there", "-")
     try:
-        provenance = _provenance(known, root)
+        provenance = _load(known, root).provenance
     except UsageError:
         return f"BROKEN (data verify {known.name})", str(there[0])
     extent = "complete" if provenance["complete"] else f"subset ({provenance['train']} + {provenance['test']})"
@@ -126,32 +132,29 @@ def held_at(known: DataSet, root: Path) -> list[Path]:
     return [official] * known.is_official(root) + [imported] * imported.is_dir()
 
 
-def _provenance(known: DataSet, root: Path) -> dict:
+def _load(known: DataSet, root: Path) -> DetectionData | ArrayData | FileData:
     from cds_lib.data import coco, sets
 
     if known.layout == "coco":
-        return coco.load(root, "real").provenance
-    return sets.load_real(known, root).provenance if known.image_size else sets.load_files(known.name, root).provenance
+        return coco.load(root, "real")
+    return sets.load_real(known, root) if known.image_size else sets.load_files(known.name, root)
 
 
 def _faults(known: DataSet, root: Path) -> tuple[list[str], str]:
     """Everything that is missing or differs, and one phrase that sums it up; every image is decoded."""
-    from cds_lib.data import cifar, coco, image_files, sets
+    from cds_lib.data import cifar, image_files
 
     folder = root / known.folder
     faults = cifar.faults(known, folder) if known.image_size and folder.is_dir() else []
     try:
-        provenance = _provenance(known, root)
+        data = _load(known, root)
     except UsageError as error:
         return faults or [str(error)], "cannot be used"
-    if known.image_size is None:
-        if known.layout == "coco":
-            data = coco.load(root, "real")
-            files = [image.path for image in (*data.train, *data.val)]
-        else:
-            listed = sets.load_files(known.name, root)
-            files = [*listed.train_files, *listed.test_files]
-        faults += image_files.broken_images(files)
+    if known.layout == "coco":
+        faults += image_files.broken_images([image.path for image in (*data.train, *data.val)])
+    elif known.image_size is None:
+        faults += image_files.broken_images([*data.train_files, *data.test_files])
+    provenance = data.provenance
     if not provenance["complete"]:
         faults.append(
             f"{provenance['train']} of {known.train} training and {provenance['test']} of {known.test} test images"

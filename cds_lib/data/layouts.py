@@ -26,7 +26,7 @@ def read(known: DataSet, root: Path) -> Listing:
 
 
 def _checked(known: DataSet, folder: Path) -> Listing:
-    """The listing; what is wrong with it is said without the full stop, as the cure follows."""
+    """The listing; its errors have no full stop, as what to do about them follows."""
     listing = _READERS[known.layout](folder)
     if len(listing.class_names) != known.classes:
         raise UsageError(f"{folder} names {len(listing.class_names)} classes, not {known.classes}")

@@ -7,11 +7,10 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from cds_lib.checkout import CHECKOUT
 from cds_lib.errors import UsageError
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 REGISTRY = Path(__file__).with_name("registry.toml")
-LAYOUTS = ("cifar-batches", "cub", "cars", "flowers", "dogs", "aircraft", "ilsvrc", "coco")
 
 
 @dataclass(frozen=True)
@@ -87,4 +86,4 @@ def entry(name: str) -> DataSet:
 def data_root(argument: str | os.PathLike[str] | None = None) -> Path:
     """The folder the data sets lie in: the argument, else the environment variable CDS_DATA_ROOT, else data/ of this
     checkout, wherever a notebook or a script is started."""
-    return Path(argument or os.environ.get("CDS_DATA_ROOT") or CHECKOUT / "data").expanduser()
+    return Path(os.path.expanduser(argument or os.environ.get("CDS_DATA_ROOT") or CHECKOUT / "data"))

@@ -11,7 +11,7 @@ SUBSET, VALIDATION = 0, 1
 
 
 def balanced_subset(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Choose `size` images, as many of every class as possible alike.
+    """Choose `size` images, as evenly from all classes as possible.
 
     `labels` (N,) integers -> sorted indices (size,) int64. Classes differ by at most one image unless a class has too
     few images to keep up. Subsets of one seed are nested: the smaller is part of the larger. Raises UsageError when
@@ -45,8 +45,8 @@ def _balanced(labels: np.ndarray, size: int, seed: int, purpose: int) -> np.ndar
     classes, counts = np.unique(labels, return_counts=True)
     if not len(classes) <= size <= len(labels):
         raise UsageError(
-            f"cannot choose {size} of {len(labels)} images alike from {len(classes)} classes; "
-            f"choose between {len(classes)} and {len(labels)}."
+            f"{size} images cannot be drawn evenly from {len(classes)} classes with {len(labels)} images in all: "
+            f"take between {len(classes)} and {len(labels)}, or a larger data set."
         )
     random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(purpose,))))
     turn = np.empty(len(labels), np.int64)  # in which round an image is taken

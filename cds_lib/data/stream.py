@@ -27,7 +27,7 @@ from cds_lib.data.image_files import read_rgb
 from cds_lib.data.share import WHOLE, Share
 from cds_lib.data.views import AUGMENTATIONS, View, autoaugment, draw_geometry, statistics
 from cds_lib.errors import RunError, UsageError
-from cds_lib.processes import allow_many_files, die_with_the_parent
+from cds_lib.processes import allow_many_files, begin_as_child
 
 _NAME = f"{RunError.__module__}.{RunError.__qualname__}"
 STORED = 8 / 7  # the short side an image is resized to, of the side of a plain crop: 256 of 224
@@ -163,7 +163,7 @@ def worker_options(workers: int) -> dict[str, Any]:
     # What the server has imported its workers need not: each would take seconds, one after another, at every epoch.
     context.set_forkserver_preload([__name__])
     allow_many_files()  # each image that is on its way is an open file
-    return {"multiprocessing_context": context, "worker_init_fn": die_with_the_parent}
+    return {"multiprocessing_context": context, "worker_init_fn": begin_as_child}
 
 
 def _packed(files: Sequence[Path]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import traceback
 from collections.abc import Callable, Iterable
@@ -22,7 +23,7 @@ from cds_lib.engines.feature_cache import FeatureCache
 from cds_lib.errors import RunError, UsageError
 from cds_lib.evaluation.calibration import calibration
 from cds_lib.files import write_json
-from cds_lib.processes import die_with_the_parent
+from cds_lib.processes import begin_as_child
 from cds_lib.study import analyses
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
@@ -32,7 +33,7 @@ Result = tuple[dict[str, float], dict[str, Any]]  # metric -> number, and what t
 
 def begin(gpu: str | None, threads: int) -> None:
     """Make this process a worker: its GPU, its threads, its end when the parent ends."""
-    die_with_the_parent()
+    begin_as_child()
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     torch.set_num_threads(threads)
@@ -127,6 +128,11 @@ def _similarity(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) 
         values[f"invariance_{block}"] = same
         values[f"cka_last_{block}"] = similarity.linear_cka(ours, last)
         values[f"cka_baseline_{block}"] = similarity.linear_cka(ours, theirs[block])
+        if any(math.isnan(values[f"cka_{other}_{block}"]) for other in ("last", "baseline")):
+            raise RunError(
+                f"Linear CKA has no value at block {block}: the features of this block, of the last one or of the "
+                "baseline's block are the same for all test images, so that network has collapsed: see its history.csv."
+            )
         cosines[block] = {"same_image": same, "different_images": different}
     return values, {"blocks": cosines}
 

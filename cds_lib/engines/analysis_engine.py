@@ -17,7 +17,7 @@ from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
-from cds_lib.text import duration
+from cds_lib.text import counted, duration
 
 
 def compute_missing(
@@ -74,10 +74,7 @@ def compute_missing(
 
 def _count(tasks: list[Task]) -> str:
     """`5 analyses of 2 runs`."""
-    number = sum(len(task.names) for task in tasks)
-    return (
-        f"{number} {'analysis' if number == 1 else 'analyses'} of {len(tasks)} {'run' if len(tasks) == 1 else 'runs'}"
-    )
+    return f"{counted(sum(len(task.names) for task in tasks), 'analysis')} of {counted(len(tasks), 'run')}"
 
 
 def _compute(
@@ -92,11 +89,10 @@ def _compute(
     for future in as_completed(waiting):
         task = waiting[future]
         seconds, faults = future.result()
-        progress.done += 1
         done = [name for name in task.names if name not in faults]
         texts = [f"{', '.join(done)} in {duration(seconds)}"] if done else []
         texts += [f"{name} FAILED: {why}" for name, why in faults.items()]
-        progress.say(f"[{progress.done}/{progress.total}] analysis of {task.spec.label}: {'; '.join(texts)}")
+        progress.count(f"analysis of {task.spec.label}: {'; '.join(texts)}")
         failed |= {f"{task.spec.id}, {name}": why for name, why in faults.items()}
     return failed
 

@@ -53,7 +53,7 @@ def execute(
         UsageError: data missing or not as it should be, unknown names. RunError: the training failed.
     """
     run_dir = store.run_dir(spec.id)
-    if store.is_done(spec.id) and store.model(spec.id).exists():
+    if store.is_trained(spec.id):
         return store.metrics(spec.id)
     # While metrics.json of an earlier training is there, so is the history that belongs to it.
     history = run_dir / ("history.part.csv" if store.is_done(spec.id) else "history.csv")
@@ -151,7 +151,10 @@ def _one_sentence(error: BaseException) -> BaseException:
     if isinstance(error, UsageError | RunError):
         return error
     if isinstance(error, torch.cuda.OutOfMemoryError):
-        return RunError("The GPU is out of memory: give it fewer jobs (--jobs) or choose a GPU with more memory.")
+        return RunError(
+            "The GPU is out of memory: run fewer jobs at a time (--jobs), or spread each run over several GPUs "
+            "(--processes N, see docs/cluster.md)."
+        )
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's is a RuntimeError
         return RunError("This machine is out of memory: run fewer jobs at a time (--jobs).")
     if isinstance(error, OSError):
@@ -199,14 +202,8 @@ def _write_setup(spec: RunSpec, store: Store, setup: Setup, device: torch.device
     store.write_status(
         spec.id, data=setup.provenance, device=_device_name(device), threads=threads, processes=group.world
     )
-    if setup.split:
-        _write_split(store.run_dir(spec.id) / "split.npz", setup.split)
-
-
-def _write_split(path: Path, split: dict[str, np.ndarray]) -> None:
-    """Which images of the training set were trained on, held back, and (where not all were) used with their labels."""
-    with replacing(path) as file:
-        np.savez_compressed(file, **{name: index.astype(np.int32) for name, index in split.items()})
+    with replacing(store.run_dir(spec.id) / "split.npz") as file:
+        np.savez_compressed(file, **{name: index.astype(np.int32) for name, index in setup.split.items()})
 
 
 def _now() -> str:

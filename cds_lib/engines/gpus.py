@@ -8,7 +8,7 @@ import os
 
 from cds_lib.errors import UsageError
 
-# NVIDIA's on Linux, whichever in Linux on Windows (WSL), AMD's.
+# An NVIDIA GPU on Linux; any GPU under WSL; an AMD GPU.
 _DEVICES = ("/dev/nvidia[0-9]*", "/dev/dxg", "/dev/kfd")
 
 

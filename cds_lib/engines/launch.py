@@ -17,10 +17,10 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from cds_lib.checkout import CHECKOUT
 from cds_lib.engines import gpus
 from cds_lib.engines.execute import execute
+from cds_lib.engines.resources import Resources
 from cds_lib.errors import RunError
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
@@ -35,27 +35,23 @@ def train(
     spec: RunSpec,
     store: Store,
     data_root: Path,
-    *,
-    processes: int = 1,
-    compile_method: bool = False,
-    workers: int = 0,
+    resources: Resources,
     on_progress: Callable[[float], None] = lambda epochs: None,
 ) -> dict[str, float]:
     """Train a run, or finish it if it was interrupted, and return its metrics; see `execute`.
 
-    Args:
-        processes: that the run is spread over, a GPU each where there are GPUs; each computes on as many threads as
-            this process does.
-        compile_method: of a run on one process; several do not compile.
-        workers: processes that decode images, of each of these.
+    On one process it is this one, with the threads and GPUs that it has; several new ones have threads as `resources`
+    says, and do not compile.
 
     Raises:
         UsageError: fewer GPUs than processes, and what `execute` raises. RunError: the training failed, or one of its
             processes was killed; the others are ended then.
     """
+    workers, processes = resources.workers, resources.processes
     if processes == 1:
-        return execute(spec, store, data_root, compile_method=compile_method, workers=workers, on_progress=on_progress)
-    if store.is_done(spec.id) and store.model(spec.id).exists():
+        how = {"compile_method": resources.compile_method, "workers": workers, "on_progress": on_progress}
+        return execute(spec, store, data_root, **how)
+    if store.is_trained(spec.id):
         return store.metrics(spec.id)
     device = "cuda" if gpus.check(processes) else "cpu"
     orders = {
@@ -63,18 +59,18 @@ def train(
         "results": str(store.root.absolute()),
         "data_root": str(data_root),
         "device": device,
-        "threads": torch.get_num_threads(),
+        "threads": resources.threads,
         "workers": workers,
     }
     with tempfile.TemporaryDirectory(prefix="cds-") as folder, socket.socket(socket.AF_UNIX) as server:
         server.bind(address := os.path.join(folder, "news"))
         server.listen(processes)
-        agent = _start(processes, address)
+        agent = _start(resources, address)
         try:
             ends = _listen(server, agent, orders, on_progress)
         finally:
             _stop(agent)
-    if store.is_done(spec.id) and store.model(spec.id).exists():
+    if store.is_trained(spec.id):
         return store.metrics(spec.id)  # whatever became of a process afterwards
     if bad := sorted((end for end in ends if end[0] in _BAD_ENDS), key=lambda end: _BAD_ENDS.index(end[0])):
         sentence = bad[0][1]
@@ -86,14 +82,14 @@ def train(
     raise RunError(sentence)
 
 
-def _start(processes: int, address: str) -> subprocess.Popen:
-    package = str(Path(__file__).parents[2])
-    paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+def _start(resources: Resources, address: str) -> subprocess.Popen:
+    paths = [str(CHECKOUT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    nodes = ["--standalone", f"--nproc-per-node={resources.processes}"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *nodes]
     return subprocess.Popen(
         # Slurm warns all processes of a job of its end with such a signal, which is for the launcher alone.
         ["/bin/sh", "-c", "trap '' USR1 USR2; exec \"$@\"", "sh", *torchrun, "-m", "cds_lib.engines.rank", address],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(resources.threads)},
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C reaches the whole group; the parent decides
     )

@@ -17,6 +17,7 @@ from typing import Any
 
 from cds_lib.engines import gpus
 from cds_lib.engines.progress import Progress
+from cds_lib.engines.resources import Resources
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
@@ -68,8 +69,8 @@ def run(
             while len(slots) < jobs and (spec := _next_ready(waiting, slots, store, progress, failed)):
                 number = min(set(range(jobs)) - {slot.number for slot in slots})
                 own_gpus = sets[number % len(sets)] if sets else None
-                how = (processes, threads, workers, own_gpus, compile_method)
-                slots.append(_start(context, spec, store, data_root, number, how))
+                resources = Resources(processes, threads, workers, own_gpus, compile_method)
+                slots.append(_start(context, spec, store, data_root, number, resources))
                 progress.start(spec)
             if not slots:
                 continue  # what waited was given up, because the run it starts from has failed
@@ -111,16 +112,9 @@ def lacks_parent(spec: RunSpec) -> str:
     return f"It starts from run {spec.parent.id} ({spec.parent.label}), which has failed."
 
 
-def _start(
-    context: Any,
-    spec: RunSpec,
-    store: Store,
-    data_root: Path,
-    number: int,
-    how: tuple[Any, ...],
-) -> _Slot:
+def _start(context: Any, spec: RunSpec, store: Store, data_root: Path, number: int, resources: Resources) -> _Slot:
     news, child_end = context.Pipe(duplex=False)
-    arguments = (spec.to_dict(), str(store.root), str(data_root), *how, child_end)
+    arguments = (spec.to_dict(), str(store.root), str(data_root), resources, child_end)
     process = context.Process(target=_work, args=arguments)  # not a daemon: those may not have workers of their own
     try:
         process.start()
@@ -164,7 +158,7 @@ def headline(metrics: dict[str, float]) -> str:
 def _end(slot: _Slot, store: Store, progress: Progress, failed: dict[str, str]) -> None:
     slot.process.join()
     slot.news.close()
-    if slot.outcome is None and store.is_done(slot.spec.id) and store.model(slot.spec.id).exists():
+    if slot.outcome is None and store.is_trained(slot.spec.id):
         slot.outcome = ""  # it died when all was done but the telling
         progress.finish(slot.spec, headline(store.metrics(slot.spec.id)))
     if slot.outcome is None:

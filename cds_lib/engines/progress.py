@@ -5,6 +5,7 @@ One line a finished run, always. What runs now is one live line in a terminal, a
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -18,16 +19,20 @@ _LOG_SECONDS = 30.0
 
 
 class Progress:
-    """Counts finished runs, estimates the time left, prints. `log` receives the lines too (appended)."""
+    """Counts finished runs, estimates the time left, prints.
+
+    `jobs` runs go on at a time (0: it is not known beforehand; as many as run now). `log` receives the lines too
+    (appended).
+    """
 
     def __init__(self, total: int, done: int, jobs: int, log: Path | None = None):
-        self.total, self.done, self.jobs = total, done, max(1, jobs)
+        self.total, self.done, self.jobs = total, done, jobs
         self.log = log
         self.live = sys.stdout.isatty()
         self.seconds: list[float] = []  # of the runs finished here
         self.running: dict[str, _Running] = {}  # by run id
         self.last_print = time.monotonic()
-        self.width = 0
+        self.width = 0  # of the live line that the terminal shows
 
     def start(self, spec: RunSpec) -> None:
         """A run begins."""
@@ -47,9 +52,22 @@ class Progress:
         self.say(f"[{self.done}/{self.total}] {spec.label}: {text} in {duration(seconds)}{self._left()}")
 
     def skip(self, spec: RunSpec, text: str) -> None:
-        """A run that cannot begin: one line."""
+        """A run that cannot begin, or has begun in vain: one line."""
+        self.requeue(spec)
+        self.count(f"{spec.label}: NOT STARTED: {text}")
+
+    def requeue(self, spec: RunSpec) -> None:
+        """A run does not go on for now, if it had begun at all."""
+        self.running.pop(spec.id, None)
+
+    def count(self, text: str) -> None:
+        """One more is done, of which nothing was said before: one line."""
         self.done += 1
-        self.say(f"[{self.done}/{self.total}] {spec.label}: NOT STARTED: {text}")
+        self.say(f"[{self.done}/{self.total}] {text}")
+
+    def leave_out(self, number: int) -> None:
+        """So many of the runs will not be trained, and count no longer."""
+        self.total -= number
 
     def tick(self) -> None:
         """Show what runs now, if it is time to."""
@@ -60,21 +78,27 @@ class Progress:
         parts = [f"{run.label} epoch {run.done:.0f}/{run.epochs}" for run in self.running.values()]
         line = f"[{self.done}/{self.total}] running: {'; '.join(parts)}{self._left()}"
         if self.live:
-            print("\r" + line[:200].ljust(self.width), end="", flush=True)
-            self.width = min(len(line), 200)
+            self._rewrite(line)
         else:
             self.say(line)
 
     def say(self, line: str) -> None:
         """Print a lasting line."""
-        if self.live and self.width:
-            print("\r" + " " * self.width + "\r", end="")
-            self.width = 0
+        if self.width:
+            self._rewrite("")
+            print("\r", end="")
         print(line, flush=True)
         self.last_print = time.monotonic()
         if self.log is not None:
             with open(self.log, "a", encoding="utf-8") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+
+    def _rewrite(self, line: str) -> None:
+        """Put a line in the place of the live one; cut, since of one that wraps the first rows would stay."""
+        columns = shutil.get_terminal_size().columns - 1
+        line = line[:columns]
+        print("\r" + line.ljust(min(self.width, columns)), end="", flush=True)
+        self.width = len(line)
 
     def _left(self) -> str:
         """Time left, from the runs finished here and the pace of those that run."""
@@ -87,9 +111,8 @@ class Progress:
         rest = sum(
             max(0.0, (run.total(now) if run.done else mean) - (now - run.started)) for run in self.running.values()
         )
-        return (
-            f" | about {duration((rest + waiting * mean) / min(self.jobs, max(1, waiting + len(self.running))))} left"
-        )
+        jobs = min(self.jobs or len(self.running), waiting + len(self.running))
+        return f" | about {duration((rest + waiting * mean) / max(1, jobs))} left"
 
 
 @dataclass

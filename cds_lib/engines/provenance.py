@@ -6,9 +6,9 @@ import platform
 import subprocess
 from functools import cache
 from importlib import metadata
-from pathlib import Path
 
 import cds_lib
+from cds_lib.checkout import CHECKOUT
 
 VERSION_FILE = "code_version.txt"  # beside a copy of the package that was made of a checkout
 _LIBRARIES = ("torch", "torchvision", "timm", "numpy")
@@ -18,15 +18,14 @@ _LIBRARIES = ("torch", "torchvision", "timm", "numpy")
 def code_version() -> str:
     """The commit of the checkout, with "+dirty" if library files differ from it; the release outside a checkout.
 
-    A copy (`study.snapshot`) has that of the checkout it was made of.
+    A copy (`engines.snapshot`) has the version of the checkout that it was made of.
     """
-    root = Path(cds_lib.__file__).resolve().parents[1]
-    if (root / VERSION_FILE).exists():
-        return (root / VERSION_FILE).read_text(encoding="utf-8").strip()
+    if (CHECKOUT / VERSION_FILE).exists():
+        return (CHECKOUT / VERSION_FILE).read_text(encoding="utf-8").strip()
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+            ["git", "-C", str(CHECKOUT), *arguments], capture_output=True, text=True, check=True
         ).stdout.strip()
 
     try:

@@ -13,6 +13,8 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
+from cds_lib import processes
+
 
 def main(address: str) -> int:
     """Say one's rank, be told what to train; then say ("progress", epochs) and how it ended; the exit code.
@@ -23,6 +25,7 @@ def main(address: str) -> int:
     news.send(("rank", int(os.environ["RANK"])))
     orders = news.recv()
     threading.Thread(target=_end_with_the_launcher, args=[news], daemon=True).start()
+    processes.begin()
     news.send(end := _train(orders, news))
     return 0 if end[0] == "done" else 1
 

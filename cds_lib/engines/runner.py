@@ -15,7 +15,7 @@ from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
-from cds_lib.text import duration
+from cds_lib.text import counted, duration
 
 _STOPPED = "Stopped. Run the same command again to go on: finished runs are kept, started ones resume."
 
@@ -38,20 +38,7 @@ class Plan:
         """One line: how many runs, how many of them done, missing, failed before."""
         again = f" ({self.again} of them again, for weights that others start from)" if self.again else ""
         failed = f", {len(self.failed)} failed before (--retry-failed tries them again)" if self.failed else ""
-        return f"{self.total} runs: {len(self.done)} done, {len(self.missing)} to train{again}{failed}"
-
-
-def parse_seeds(text: str) -> Seeds:
-    """Turn "0,1,2" into (0, 1, 2), an empty text into None: the profile's own.
-
-    UsageError for anything but whole numbers >= 0 of at most nine digits.
-    """
-    if not text:
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and len(part) <= 9 for part in parts):
-        raise UsageError(f"Seeds must be whole numbers separated by commas, such as 0,1,2, not {text[:80]!r}.")
-    return tuple(dict.fromkeys(int(part) for part in parts))
+        return f"{counted(self.total, 'run')}: {len(self.done)} done, {len(self.missing)} to train{again}{failed}"
 
 
 def make_plan(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store, retry_failed: bool) -> Plan:
@@ -110,16 +97,17 @@ def train_missing(
         held.enter_context(store.lock())
         if slurm is None:
             _refuse_what_slurm_trains(plan, store)
-        progress = Progress(plan.total, len(plan.done) + len(plan.failed), jobs, store.root / "log.txt")
+        at_a_time = jobs if slurm is None else 0  # Slurm decides
+        progress = Progress(plan.total, len(plan.done) + len(plan.failed), at_a_time, store.root / "log.txt")
         where = f"{jobs} at a time" if slurm is None else "through Slurm"
         progress.say(f"{plan.describe()}, {where}; each run's own log is in {store.root / 'runs'}/<id>/log.txt")
         without = _without_data(plan.missing, data_root)
         if len(without) == len(plan.missing):
             raise UsageError(next(iter(without.values())))
         for reason in dict.fromkeys(without.values()):
-            progress.say(f"{list(without.values()).count(reason)} runs are not trained: {reason}")
+            progress.say(f"{counted(list(without.values()).count(reason), 'run')} cannot be trained: {reason}")
         specs = [spec for spec in plan.missing if spec.id not in without]
-        progress.total -= len(without)
+        progress.leave_out(len(without))
         how: dict[str, Any] = {"jobs": jobs, "progress": progress, "processes": processes}
         how["compile_method"] = compile_method
         try:
@@ -136,7 +124,8 @@ def train_missing(
         spent = sum(store.metric(spec.id, "seconds") for spec in plan.missing if store.is_done(spec.id))
         lacking = f", {len(without)} lacked their data" if without else ""
         progress.say(
-            f"Trained {len(specs) - len(failed)} runs, {len(failed)} failed{lacking}; {duration(spent)} of training."
+            f"Trained {counted(len(specs) - len(failed), 'run')}, {len(failed)} failed{lacking}; "
+            f"{duration(spent)} of training."
         )
     return without | failed
 
@@ -148,7 +137,7 @@ def _refuse_what_slurm_trains(plan: Plan, store: Store) -> None:
         ours = [found[spec.id] for spec in plan.missing if spec.id in found]
         if ours:
             raise UsageError(
-                f"{len(ours)} of these runs are queued or running on Slurm: wait for them with --engine slurm, or "
+                f"Slurm has {len(ours)} of these runs queued or running: wait for them with --engine slurm, or "
                 f"cancel them with {slurm_jobs.cancel_command(ours)}."
             )
 

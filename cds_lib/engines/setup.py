@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from cds_lib.data.stream import StreamedBatches, streamed_evaluation
 from cds_lib.errors import RunError
 from cds_lib.evaluation.accuracy import evaluate
 from cds_lib.methods import create_method
+from cds_lib.methods.method import Method
 from cds_lib.models import create_backbone, create_detector
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
@@ -33,13 +34,20 @@ _SPLIT, _WEIGHTS, _ORDER = range(3)
 
 @dataclass
 class Setup:
-    """`pretrained`: names of the method's parameters that come from another run, None if that makes no difference."""
+    """All that the training of a run needs.
 
-    method: nn.Module
+    method: around its network, on the CPU; batches: as `fit` takes them, on the device; evaluate: of a backbone, the
+    numbers that it measures on this process's share of the test and validation images and adds up over the processes;
+    provenance: of the data, as `sets.ArrayData` has it; split: sorted indices into the training set by name ("train",
+    "val" and, where not all labels are used, "labelled"); pretrained: names of the method's parameters that come from
+    another run, None if that makes no difference.
+    """
+
+    method: Method
     batches: Any
     evaluate: Callable[[nn.Module], dict[str, float]]
     provenance: dict
-    split: dict[str, np.ndarray] = field(default_factory=dict)
+    split: dict[str, np.ndarray]
     pretrained: set[str] | None = None
 
 
@@ -87,14 +95,13 @@ def _classification(
         count = round(spec.labelled * len(train_index))
         labelled = train_index[splits.balanced_subset(train_labels[train_index], count, split_seed)]
         split["labelled"] = labelled
-        if getattr(method, "uses_unlabelled", False):
+        if spec.uses_unlabelled:
             train_labels[np.setdiff1d(train_index, labelled)] = -1
         else:
             train_index = labelled
 
     labels = torch.from_numpy(train_labels[train_index]).to(device)
-    if hasattr(method, "prepare"):
-        method.prepare(labels)
+    method.prepare(labels)
     views = {"augmentation": budget.augmentation or "cifar", "size": budget.image_size}
     order = {"batch_size": budget.batch_size, "seed": order_seed, "views": method.views, "share": group.share}
     decoding = {"device": device, "workers": workers}
@@ -119,7 +126,7 @@ def _classification(
         parts["val"] = part(train_images[val_index], data.train_labels[val_index])
 
     def measure(backbone: nn.Module) -> dict[str, float]:
-        if not getattr(method, "classifies", True):
+        if not method.classifies:
             return {}
         return {
             f"{name}_{key}": value
@@ -141,30 +148,33 @@ def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.devic
     budget = spec.budget
     data = coco.load(data_root, budget.source)
     split_seed, weight_seed, order_seed = _streams(spec)
-    train = data.train
-    if budget.train_size is not None and budget.train_size < len(train):
-        chosen = np.random.default_rng(split_seed).choice(len(train), budget.train_size, replace=False)
-        train = tuple(train[i] for i in np.sort(chosen))
+    chosen = np.arange(len(data.train))
+    if budget.train_size is not None and budget.train_size < len(chosen):
+        chosen = np.sort(np.random.default_rng(split_seed).choice(len(chosen), budget.train_size, replace=False))
     torch.manual_seed(weight_seed)
     backbone = create_backbone(spec.parent.model, 1, stem=spec.parent.budget.stem, width=spec.parent.budget.width)
     _load_backbone(backbone, spec.parent, store)
     network = create_detector(spec.model, backbone, len(data.names), min_size=budget.image_size, **spec.options)
     decoding = {"batch_size": budget.batch_size, "device": device, "workers": workers}
-    batches = DetectionBatches(train, seed=order_seed, share=group.share, **decoding)
+    batches = DetectionBatches([data.train[i] for i in chosen], seed=order_seed, share=group.share, **decoding)
     val = data.val[group.share.of(len(data.val))]
 
     def measure(detector: nn.Module) -> dict[str, float]:
         found = evaluate_detection(detector, detection_evaluation(val, **decoding), group.collect)
         return {f"test_{key}": value for key, value in found.items()}
 
-    return Setup(create_method(spec.method, network, len(data.names), {}), batches, measure, data.provenance)
+    method = create_method(spec.method, network, len(data.names), {})
+    return Setup(method, batches, measure, data.provenance, {"train": chosen})
 
 
 def training_split(spec: RunSpec, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which images of a training set with these `labels` a run trains on, and which it holds back: sorted indices."""
+    """Which images of a training set with these `labels` a run trains on, and which it holds back: sorted indices.
+
+    All that are not held back where the set, a subset that was imported, has no more than the budget takes.
+    """
     seed = _streams(spec)[_SPLIT]
     train, val = splits.train_val_split(labels, spec.budget.val_size, seed)
-    if spec.budget.train_size is not None:
+    if spec.budget.train_size is not None and spec.budget.train_size < len(train):
         train = train[splits.balanced_subset(labels[train], spec.budget.train_size, seed)]
     return train, val
 
@@ -175,7 +185,7 @@ def _streams(spec: RunSpec) -> tuple[int, ...]:
     )
 
 
-def build_method(spec: RunSpec, classes: int, store: Store) -> nn.Module:
+def build_method(spec: RunSpec, classes: int, store: Store) -> Method:
     """The untrained method of a run; its backbone is initialised first, so that it is the same whatever the method.
 
     The parent of a distillation is its teacher, any other parent has trained the backbone before.
@@ -190,7 +200,7 @@ def build_method(spec: RunSpec, classes: int, store: Store) -> nn.Module:
     return create_method(spec.method, backbone, classes, spec.options, teacher)
 
 
-def load_trained(spec: RunSpec, classes: int, store: Store) -> nn.Module:
+def load_trained(spec: RunSpec, classes: int, store: Store) -> Method:
     """The method of a finished run with its final weights; RunError if they are damaged."""
     method = build_method(spec, classes, store)
     method.load_state_dict(trained_weights(spec, store))

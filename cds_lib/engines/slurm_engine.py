@@ -24,9 +24,12 @@ import submitit
 from cds_lib.engines import slurm_jobs, snapshot
 from cds_lib.engines.local_engine import headline, lacks_parent
 from cds_lib.engines.progress import Progress
+from cds_lib.engines.resources import Resources
 from cds_lib.errors import RunError, UsageError
+from cds_lib.processes import begin
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
+from cds_lib.text import counted
 
 # What --slurm may set, as submitit and sbatch call it.
 _NUMBERS = ("time", "cpus_per_task", "gpus_per_node", "signal_delay_s")  # minutes, cores, GPUs, seconds
@@ -54,6 +57,7 @@ class Training(submitit.helpers.Checkpointable):
         spec, store = RunSpec.from_dict(self.spec), Store(self.results)
         if spec.parent and not store.model(spec.parent.id).exists():
             raise RunError(lacks_parent(spec))
+        begin()
         import torch
 
         from cds_lib.engines.worker import train_logged
@@ -61,16 +65,10 @@ class Training(submitit.helpers.Checkpointable):
         told_to_end: list[int] = []
         signal.signal(signal.SIGTERM, lambda number, frame: told_to_end.append(number))
         each = max(1, int(os.environ.get("SLURM_CPUS_PER_TASK", "1")) // self.processes)
+        threads = each if torch.cuda.is_available() else 1  # as in the local engine: the same results on a CPU
+        resources = Resources(self.processes, threads, workers=each, compile_method=self.compile_method)
         try:
-            train_logged(
-                spec,
-                store,
-                Path(self.data_root),
-                processes=self.processes,
-                threads=each if torch.cuda.is_available() else 1,  # as in the local engine: the same results on a CPU
-                workers=each,
-                compile_method=self.compile_method,
-            )
+            train_logged(spec, store, Path(self.data_root), resources)
         except Exception:
             if told_to_end:  # Slurm tells all processes of a job: the training failed because its workers have ended
                 store.write_status(spec.id, state="interrupted", error=None)
@@ -152,7 +150,7 @@ def submit(
     job_ids = {run_id: job.id for run_id, job in slurm_jobs.alive(store).items()}
     queued = len([spec for spec in specs if spec.id in job_ids])
     if queued:
-        progress.say(f"{queued} runs are queued or running already.")
+        progress.say(f"Slurm has {counted(queued, 'run')} queued or running already.")
     planned, orphans = waves(specs, job_ids, lambda run_id: store.model(run_id).exists())
     if not planned:
         return orphans
@@ -164,8 +162,9 @@ def submit(
             trainings = [Training(spec, store, data_root, processes, compile_method) for spec in runs]
             found = _submit_array(runs, trainings, store, code, sorted(after), jobs, options)
             job_ids |= {spec.id: job.job_id for spec, job in zip(runs, found, strict=True)}
-            waiting = f", after {len(after)} runs that they start from" if after else ""
-            progress.say(f"Submitted {len(runs)} runs as Slurm job {found[0].job_id.partition('_')[0]}{waiting}.")
+            waiting = f", after {counted(len(after), 'run')} that they start from" if after else ""
+            number = found[0].job_id.partition("_")[0]
+            progress.say(f"Submitted {counted(len(runs), 'run')} as Slurm job {number}{waiting}.")
     return orphans
 
 
@@ -259,7 +258,6 @@ def wait(specs: Sequence[RunSpec], store: Store, progress: Progress) -> dict[str
                     del waiting[spec.id]
                     if outcome:
                         failed[spec.id] = outcome
-            progress.jobs = max(1, len(progress.running))
         if waiting:
             progress.tick()
             time.sleep(pause)
@@ -277,11 +275,11 @@ def _follow(
             if spec.id not in progress.running:
                 progress.start(spec)
             progress.advance(spec, len(store.history(spec.id)))
-        elif spec.id in progress.running:  # queued again
-            del progress.running[spec.id]
+        else:  # queued, perhaps again
+            progress.requeue(spec)
         return None
     state = store.status(spec.id).get("state")
-    done = store.is_done(spec.id) and store.model(spec.id).exists()
+    done = store.is_trained(spec.id)
     if not done and state != "failed" and spec.parent and not store.model(spec.parent.id).exists():
         progress.skip(spec, lacks_parent(spec))
         return lacks_parent(spec)

@@ -1,5 +1,7 @@
-"""What runs inside the process of one run: the training, with its output in the run's log; the local engine's with its
-news on a pipe."""
+"""What runs inside the process of one run: the training, whose output goes to the run's log.
+
+A process of the local engine also reports its progress, and how it ended, through a pipe.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,9 @@ from typing import Any
 import torch
 
 from cds_lib.engines.launch import train
+from cds_lib.engines.resources import Resources
 from cds_lib.errors import RunError, UsageError
-from cds_lib.processes import die_with_the_parent
+from cds_lib.processes import begin_as_child
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
@@ -24,52 +27,27 @@ def train_logged(
     spec: RunSpec,
     store: Store,
     data_root: Path,
-    *,
-    processes: int,
-    threads: int,
-    workers: int,
-    compile_method: bool,
+    resources: Resources,
     on_progress: Callable[[float], None] = lambda epochs: None,
 ) -> dict[str, float]:
     """Train one run, as every engine does, and return its metrics; see `cds_lib.engines.launch.train`."""
-    torch.set_num_threads(threads)
+    torch.set_num_threads(resources.threads)
     send_output_to(store.run_dir(spec.id) / "log.txt")
-    return train(
-        spec,
-        store,
-        data_root,
-        processes=processes,
-        compile_method=compile_method,
-        workers=workers,
-        on_progress=on_progress,
-    )
+    return train(spec, store, data_root, resources, on_progress)
 
 
-def work(
-    spec: dict[str, Any],
-    results: str,
-    data_root: str,
-    processes: int,
-    threads: int,
-    workers: int,
-    gpus: str | None,
-    compile_method: bool,
-    news: Any,
-) -> None:
-    """Train one run on `processes`; send ("progress", epochs), then ("done", metrics) or ("failed", sentence)."""
+def work(spec: dict[str, Any], results: str, data_root: str, resources: Resources, news: Any) -> None:
+    """Train one run; send ("progress", epochs), then ("done", metrics) or ("failed", sentence)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    die_with_the_parent()
-    if gpus is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
+    begin_as_child()
+    if resources.gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = resources.gpus
     try:
         metrics = train_logged(
             RunSpec.from_dict(spec),
             Store(results),
             Path(data_root),
-            processes=processes,
-            threads=threads,
-            workers=workers,
-            compile_method=compile_method,
+            resources,
             on_progress=lambda epochs: news.send(("progress", epochs)),
         )
         news.send(("done", metrics))

@@ -1,20 +1,13 @@
 """What supervises a network: one small class a method, which owns the backbone, its extra heads and the loss.
 
-Called in training as `method(*views, labels=labels)`, with as many views as its `views` says, a method returns its
-named loss terms, already weighted, whose sum is to be minimised. `method.backbone` is the plain network that remains.
-
-A method that distils a teacher is given another, trained method. A method with `needs_index` is also given `index`, the
-images' places in the training set; one with `prepare` is first given the labels of the whole training set. One that
-leaves the network's classifier untrained, a pre-training, says `classifies = False`.
-
-One run may be trained by several processes, each with its share of every batch. A loss that is a mean over the images
-is right as it is. A method whose loss, or whose memory, spans the batch has `batch`, a `WholeBatch`, and asks it; what
-it then computes is what one process would. CDS alone contrasts a process's own images, as released, unless it is told
-`gathers = True`.
+What they have in common is in `method.py`. One run may be trained by several processes, each with its share of every
+batch: what a method then computes is what one process would, but for CDS, which contrasts a process's own images, as
+released, unless it is told to gather.
 """
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from torch import nn
@@ -32,83 +25,61 @@ from cds_lib.methods.dks_dhm import MimickingBranches
 from cds_lib.methods.dsn import DeeplySupervisedNet
 from cds_lib.methods.kd import KnowledgeDistillation
 from cds_lib.methods.linear import LinearClassifier
+from cds_lib.methods.method import Method
 from cds_lib.methods.okd import OnlineDistillation
 from cds_lib.methods.rkd import RelationalDistillation
 from cds_lib.methods.sp import SimilarityPreserving
 from cds_lib.methods.sskd import SSKD, SSKDTeacher
 from cds_lib.methods.supcon import SupervisedContrastive
 
-_WITH_TEACHER = {
-    "kd": KnowledgeDistillation,
-    "at": AttentionTransfer,
-    "rkd": RelationalDistillation,
-    "sp": SimilarityPreserving,
-    "cc": CorrelationCongruence,
-    "crd": ContrastiveRepresentationDistillation,
-    "sskd_teacher": SSKDTeacher,
-    "sskd": SSKD,
-    "cds_kd": DistilledCDS,
+# name in the study -> the class, and what is fixed of its options
+_METHODS: dict[str, tuple[type[Method], dict[str, Any]]] = {
+    "baseline": (Baseline, {}),
+    "dsn": (DeeplySupervisedNet, {}),
+    "dks": (MimickingBranches, {"layout": "dks"}),
+    "dhm": (MimickingBranches, {"layout": "dhm"}),
+    "cds": (ContrastiveDeepSupervision, {"use_labels": True}),
+    "cds_simclr": (ContrastiveDeepSupervision, {"use_labels": False}),
+    "kd": (KnowledgeDistillation, {}),
+    "at": (AttentionTransfer, {}),
+    "rkd": (RelationalDistillation, {}),
+    "sp": (SimilarityPreserving, {}),
+    "cc": (CorrelationCongruence, {}),
+    "crd": (ContrastiveRepresentationDistillation, {}),
+    "okd": (OnlineDistillation, {}),
+    "sskd_teacher": (SSKDTeacher, {}),
+    "sskd": (SSKD, {}),
+    "cds_kd": (DistilledCDS, {}),
+    "supcon": (SupervisedContrastive, {}),
+    "byol": (BYOL, {}),
+    "linear": (LinearClassifier, {}),
+    "detection": (Detection, {}),
 }
-# Those that need no number of classes: it is the network's own.
-_PLAIN = {
-    "baseline": Baseline,
-    "supcon": SupervisedContrastive,
-    "linear": LinearClassifier,
-    "byol": BYOL,
-    "detection": Detection,
-}
-_NAMES = (*_PLAIN, "dsn", "dks", "dhm", "cds", "cds_simclr", "okd", *_WITH_TEACHER)
 
 
 def create_method(
-    name: str, backbone: nn.Module, num_classes: int, options: dict[str, Any], teacher: nn.Module | None = None
-) -> nn.Module:
+    name: str, backbone: nn.Module, num_classes: int, options: dict[str, Any], teacher: Method | None = None
+) -> Method:
     """Build the method called `name` in the study's tables around a backbone.
 
     Args:
+        num_classes: for those that have classifiers of their own, or check the network's.
+        options: arguments of the method's class, by name.
         teacher: a trained method, for those that distil one.
 
     Raises:
         UsageError: unknown name, options the method does not have, or no teacher where one is needed.
     """
-    if name in _WITH_TEACHER and teacher is None:
+    if name not in _METHODS:
+        raise UsageError(f"Unknown method {name!r}: choose one of {', '.join(_METHODS)}.")
+    method, fixed = _METHODS[name]
+    signature = inspect.signature(method)
+    given = {"backbone": backbone, "num_classes": num_classes, "teacher": teacher}
+    given = {key: value for key, value in given.items() if key in signature.parameters}
+    if "teacher" in given and teacher is None:
         raise UsageError(f"Method {name!r} distils a teacher: give it the run of one.")
     try:
-        if name in _WITH_TEACHER:
-            return _WITH_TEACHER[name](backbone, num_classes, teacher, **options)
-        if name in _PLAIN:
-            return _PLAIN[name](backbone, **options)
-        if name == "dsn":
-            return DeeplySupervisedNet(backbone, num_classes, **options)
-        if name in ("dks", "dhm"):
-            return MimickingBranches(backbone, num_classes, layout=name, **options)
-        if name in ("cds", "cds_simclr"):
-            return ContrastiveDeepSupervision(backbone, num_classes, use_labels=name == "cds", **options)
-        if name == "okd":
-            return OnlineDistillation(backbone, num_classes, **options)
+        signature.bind(**given, **fixed, **options)
     except TypeError as error:
         raise UsageError(f"Method {name!r} does not take these options: {error}.") from error
-    raise UsageError(f"Unknown method {name!r}: choose one of {', '.join(_NAMES)}.")
-
-
-__all__ = [
-    "BYOL",
-    "SSKD",
-    "AttentionTransfer",
-    "Baseline",
-    "ContrastiveDeepSupervision",
-    "ContrastiveRepresentationDistillation",
-    "CorrelationCongruence",
-    "DeeplySupervisedNet",
-    "Detection",
-    "DistilledCDS",
-    "KnowledgeDistillation",
-    "LinearClassifier",
-    "MimickingBranches",
-    "OnlineDistillation",
-    "RelationalDistillation",
-    "SSKDTeacher",
-    "SimilarityPreserving",
-    "SupervisedContrastive",
-    "create_method",
-]
+    return method(**given, **fixed, **options)

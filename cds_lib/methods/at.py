@@ -16,9 +16,7 @@ class AttentionTransfer(WithTeacher):
     All four stages and weight 1000, as HobbitLong/RepDistiller for CIFAR-100.
     """
 
-    views = 1
-
-    def __init__(self, backbone: nn.Module, num_classes: int, teacher: nn.Module, weight: float = 1000.0):
+    def __init__(self, backbone: nn.Module, teacher: nn.Module, weight: float = 1000.0):
         super().__init__()
         self.backbone = backbone
         self.weight = weight

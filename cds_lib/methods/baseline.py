@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
 from cds_lib.losses import cross_entropy
+from cds_lib.methods.method import Method
 
 
-class Baseline(nn.Module):
+class Baseline(Method):
     """Cross-entropy of the backbone's logits on the first view.
 
     Args:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from cds_lib.losses import regression_loss
-from cds_lib.methods.whole_batch import WholeBatch
+from cds_lib.methods.method import Method
 from cds_lib.models import pooled, stage_taps
 
 
-class BYOL(nn.Module):
+class BYOL(Method):
     """The online network predicts what a slowly moving average of itself makes of the other view.
 
         loss = regression(q(z1), z2') + regression(q(z2), z1')
@@ -35,7 +35,6 @@ class BYOL(nn.Module):
 
     views = 2
     classifies = False
-    batch = WholeBatch()
 
     def __init__(
         self, backbone: nn.Module, epochs: int, momentum: float = 0.996, hidden: int = 4096, dimensions: int = 256
@@ -55,7 +54,7 @@ class BYOL(nn.Module):
     def forward(self, view1: Tensor, view2: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Two views (B, 3, S, S), labels (B,) not used -> {"regression"}."""
         self._move_target()
-        self.images_seen += self.batch.total(len(labels))
+        self.images_seen += self.group.total(len(labels))
         predictions = [self.predictor(_project(self.backbone, self.projector, view)) for view in (view1, view2)]
         with torch.no_grad():
             targets = [_project(*self.target, view) for view in (view2, view1)]

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from cds_lib.losses import correlation_loss, cross_entropy
 from cds_lib.methods.teacher import WithTeacher
-from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import pooled, pooled_and_logits, stage_taps
 
 
@@ -17,12 +16,7 @@ class CorrelationCongruence(WithTeacher):
     Both embeddings are trained. 128 dimensions and weight 0.02, as HobbitLong/RepDistiller for CIFAR-100.
     """
 
-    views = 1
-    batch = WholeBatch()
-
-    def __init__(
-        self, backbone: nn.Module, num_classes: int, teacher: nn.Module, weight: float = 0.02, dimensions: int = 128
-    ):
+    def __init__(self, backbone: nn.Module, teacher: nn.Module, weight: float = 0.02, dimensions: int = 128):
         super().__init__()
         self.backbone = backbone
         self.weight = weight
@@ -36,5 +30,5 @@ class CorrelationCongruence(WithTeacher):
         with torch.no_grad():
             target = pooled(self.teacher.backbone, self.teacher.backbone.forward_features(view))
         embeddings = self.embed_student(student), self.embed_teacher(target)
-        term = correlation_loss(*map(self.batch.gather, embeddings))
+        term = correlation_loss(*map(self.group.gather, embeddings))
         return {"cross_entropy": cross_entropy(logits, labels), "correlation": self.weight * term}

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
 from cds_lib.losses import at_least_float32, cross_entropy, supcon_loss
-from cds_lib.methods.whole_batch import WholeBatch
+from cds_lib.methods.method import Method
 from cds_lib.models import as_backbone, forward_stages, initialise, pooled_and_logits, projection_heads, stage_taps
 
 
-class ContrastiveDeepSupervision(nn.Module):
+class ContrastiveDeepSupervision(Method):
     """Cross-entropy at the end plus a contrastive loss on the embeddings of the stages.
 
         loss = CE(logits of view 1, labels) + weight * sum over taps of supcon(embeddings of both views)
@@ -49,9 +49,6 @@ class ContrastiveDeepSupervision(nn.Module):
     """
 
     views = 2
-    uses_unlabelled = True
-    batch = WholeBatch()
-    gathers = False  # contrast the images of all processes; as released, each contrasts its own
 
     def __init__(
         self,
@@ -108,10 +105,10 @@ class ContrastiveDeepSupervision(nn.Module):
     def terms(self, z: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The losses, from what `embed` returns for view 1 and view 2 in one batch."""
         z = z.unflatten(1, (2, len(labels)))  # (taps, views, B, dim)
-        all_labels = self.batch.gather(labels)
+        all_labels = self.group.gather(labels)
         contrasted = labels
         if self.gathers:
-            z, contrasted = self.batch.gather(z, 2), all_labels
+            z, contrasted = self.group.gather(z, 2), all_labels
         images = torch.arange(len(contrasted), device=labels.device)
         classes = torch.where(contrasted < 0, -1 - images, contrasted)
         contrastive = self.weight * supcon_loss(z, classes if self.use_labels else None, self.temperature)

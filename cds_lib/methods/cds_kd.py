@@ -92,5 +92,5 @@ class DistilledCDS(WithTeacher, ContrastiveDeepSupervision):
             return F.mse_loss(student, target)
         difference = target - student
         if self.gathers:
-            difference = self.batch.gather(difference.unflatten(0, (2, -1)), 1)
+            difference = self.group.gather(difference.unflatten(0, (2, -1)), 1)
         return torch.linalg.vector_norm(difference)

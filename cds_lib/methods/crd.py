@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,8 +11,9 @@ from torch import Tensor, nn
 from cds_lib.errors import UsageError
 from cds_lib.losses import at_least_float32, contrast, cross_entropy, nce_loss, updated_memory
 from cds_lib.methods.teacher import WithTeacher
-from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import pooled, pooled_and_logits, stage_taps
+
+_BANKS = ("memory_student", "memory_teacher")
 
 
 class ContrastiveRepresentationDistillation(WithTeacher):
@@ -24,21 +27,19 @@ class ContrastiveRepresentationDistillation(WithTeacher):
     All constants are those of HobbitLong/RepDistiller for CIFAR-100. It draws an image's negatives without repetition
     where the other classes have enough images; here they are independent draws, as the loss assumes of its noise.
 
-    Call `prepare` once with the labels of the training set, before training and before a checkpoint is loaded.
+    Call `prepare` once with the labels of the training set before training, also before training goes on from a
+    checkpoint. What is only to be looked at needs no preparation: weights that are loaded bring their banks along.
 
     Args:
         negatives: an image; fewer where the other classes have fewer images: no class gets more negatives than there
             are images outside the largest class.
     """
 
-    views = 1
     needs_index = True
-    batch = WholeBatch()
 
     def __init__(
         self,
         backbone: nn.Module,
-        num_classes: int,
         teacher: nn.Module,
         weight: float = 0.8,
         dimensions: int = 128,
@@ -53,6 +54,7 @@ class ContrastiveRepresentationDistillation(WithTeacher):
         self.embed_teacher = nn.Linear(stage_taps(teacher.backbone).pooled, dimensions)
         self.register_buffer("partition", torch.zeros(2))  # of the student's and the teacher's anchors; 0: not yet set
         self.has_partition = False  # known without asking the device; after a resume it is found to be set already
+        self.register_load_state_dict_pre_hook(_take_banks)
         self.hold_teacher(teacher)
 
     def prepare(self, labels: Tensor) -> None:
@@ -70,7 +72,7 @@ class ContrastiveRepresentationDistillation(WithTeacher):
         device, dimensions = self.partition.device, self.embed_student.out_features
         self.draws = min(self.negatives, len(labels) - int(sizes.max()))
         bound = (3 / dimensions) ** 0.5  # as released
-        for name in ("memory_student", "memory_teacher"):
+        for name in _BANKS:
             self.register_buffer(name, torch.empty(len(labels), dimensions, device=device).uniform_(-bound, bound))
         # The images sorted by class: those of an image's class are `class_size` neighbours from `class_start` on.
         sampling = {
@@ -99,7 +101,7 @@ class ContrastiveRepresentationDistillation(WithTeacher):
         with torch.no_grad():
             target = pooled(self.teacher.backbone, self.teacher.backbone.forward_features(view))
         candidates = torch.cat([index[:, None], self.sample_negatives(index)], dim=1)
-        term = self.contrastive(student, target, index, self.batch.own(candidates))
+        term = self.contrastive(student, target, index, self.group.own(candidates))
         return {"cross_entropy": cross_entropy(logits, labels), "contrastive": self.weight * term}
 
     def contrastive(self, student: Tensor, target: Tensor, index: Tensor, candidates: Tensor) -> Tensor:
@@ -114,11 +116,18 @@ class ContrastiveRepresentationDistillation(WithTeacher):
         num_images = len(self.memory_student)
         with torch.no_grad():
             if not self.has_partition:
-                means = torch.stack([self.batch.gather(side.exp()).mean() for side in logits]) * num_images
+                means = torch.stack([self.group.gather(side.exp()).mean() for side in logits]) * num_images
                 self.partition = torch.where(self.partition > 0, self.partition, means)
                 self.has_partition = True
-            z_student, z_teacher = self.batch.gather(z_student), self.batch.gather(z_teacher)
+            z_student, z_teacher = self.group.gather(z_student), self.group.gather(z_teacher)
             self.memory_student = updated_memory(self.memory_student, index, z_student, self.momentum)
             self.memory_teacher = updated_memory(self.memory_teacher, index, z_teacher, self.momentum)
         log_partition = self.partition.log()
         return sum(nce_loss(side, log_z, num_images) for side, log_z in zip(logits, log_partition, strict=True))
+
+
+def _take_banks(method: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Before weights are loaded: make room for their banks where `prepare` has not."""
+    for name in _BANKS:
+        if not hasattr(method, name) and prefix + name in state:
+            method.register_buffer(name, torch.empty_like(state[prefix + name], device=method.partition.device))

@@ -6,15 +6,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cds_lib.methods.method import Method
 
-class Detection(nn.Module):
+
+class Detection(Method):
     """The detector's own losses, each with weight 1: classification and boxes, for Faster R-CNN of both its steps.
 
     Args:
         backbone: a detector of `create_detector`; it is what is evaluated.
     """
-
-    views = 1
 
     def __init__(self, backbone: nn.Module):
         super().__init__()

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
 from cds_lib.losses import at_least_float32, cross_entropy, mimicry_loss
-from cds_lib.models import forward_stages, pooled_and_logits, projection_heads, reinitialise, stage_taps
+from cds_lib.methods.method import Method
+from cds_lib.models import forward_stages, pooled_and_logits, reinitialise, stage_taps
 
 
-class MimickingBranches(nn.Module):
+class MimickingBranches(Method):
     """Cross-entropy at the end and of two branches, plus the KL terms between all three classifiers.
 
         loss = cross-entropy + weight * (cross-entropies of both branches + mimicry_loss)
@@ -41,18 +42,12 @@ class MimickingBranches(nn.Module):
         num_classes: of the branches' classifiers.
         layout: "dks" or "dhm".
         weight: of all that the branches add; released: 1.
-        small_heads: instead of either layout the separable-convolution heads of DSN and CDS after stages 2 and 3, so
-            that methods differ in their loss and not in the capacity of their heads. No release has this.
 
     Raises:
         UsageError: a network of another kind, or an unknown layout.
     """
 
-    views = 1
-
-    def __init__(
-        self, backbone: nn.Module, num_classes: int, layout: str, weight: float = 1.0, small_heads: bool = False
-    ):
+    def __init__(self, backbone: nn.Module, num_classes: int, layout: str, weight: float = 1.0):
         super().__init__()
         taps = stage_taps(backbone)
         if not isinstance(backbone, ResNet | ResNetV2):
@@ -62,13 +57,9 @@ class MimickingBranches(nn.Module):
         self.backbone = backbone
         self.weight = weight
         self.indices = taps.indices[1:3]
-        if small_heads:
-            self.branches = projection_heads(taps.channels[:-1], taps.pooled)[1:]
-        else:
-            self.branches = _residual_branches(backbone, taps.indices[2:], layout)
-            reinitialise(self.branches)
-        widths = (taps.pooled, taps.pooled * (1 if small_heads else 2))
-        self.classifiers = nn.ModuleList(nn.Linear(width, num_classes) for width in widths)
+        self.branches = _residual_branches(backbone, taps.indices[2:], layout)
+        reinitialise(self.branches)
+        self.classifiers = nn.ModuleList(nn.Linear(width * taps.pooled, num_classes) for width in (1, 2))
 
     def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "cross_entropy_1", "cross_entropy_2", "mimicry"}."""

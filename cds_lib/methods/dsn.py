@@ -5,18 +5,17 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from cds_lib.losses import cross_entropy
+from cds_lib.methods.method import Method
 from cds_lib.models import forward_stages, initialise, pooled_and_logits, projection_heads, stage_taps
 
 
-class DeeplySupervisedNet(nn.Module):
+class DeeplySupervisedNet(Method):
     """Cross-entropy at the end plus `weight` times the cross-entropy of a classifier after every earlier stage.
 
     The classifier is the separable-convolution stack that CDS uses, then one linear layer. Which variant stands behind
     the paper's DSN rows is not known; this is the author's own deep classifier, so DSN and CDS differ in the loss and
     the second view, not in the capacity of their heads.
     """
-
-    views = 1
 
     def __init__(self, backbone: nn.Module, num_classes: int, weight: float = 1.0):
         super().__init__()

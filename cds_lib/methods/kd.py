@@ -15,12 +15,9 @@ class KnowledgeDistillation(WithTeacher):
     Weights and temperature are those of HobbitLong/RepDistiller for CIFAR-100 (gamma 0.1, alpha 0.9, T 4).
     """
 
-    views = 1
-
     def __init__(
         self,
         backbone: nn.Module,
-        num_classes: int,
         teacher: nn.Module,
         cross_entropy_weight: float = 0.1,
         weight: float = 0.9,

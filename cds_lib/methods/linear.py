@@ -6,16 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from cds_lib.losses import cross_entropy
+from cds_lib.methods.method import Method
 from cds_lib.models import pooled_and_logits
 
 
-class LinearClassifier(nn.Module):
+class LinearClassifier(Method):
     """loss = CE; the network is frozen and in eval mode, its own classifier is trained (as in HobbitLong/SupContrast).
 
     `backbone` is given the pre-trained weights before.
     """
-
-    views = 1
 
     def __init__(self, backbone: nn.Module):
         super().__init__()

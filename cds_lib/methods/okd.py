@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
 from cds_lib.losses import at_least_float32, cross_entropy, kd_loss
-from cds_lib.methods.whole_batch import WholeBatch
+from cds_lib.methods.method import Method
 from cds_lib.models import forward_stages, pooled_and_logits, reinitialise, stage_taps
 
 
-class OnlineDistillation(nn.Module):
+class OnlineDistillation(Method):
     """Branches that share all but the last stage, and learn from their own gated ensemble.
 
         loss = sum of the branches' CE + CE of the ensemble + w * sum over branches of T^2 KL(ensemble || branch)
@@ -37,9 +37,6 @@ class OnlineDistillation(nn.Module):
     Raises:
         UsageError: the backbone is no timm ResNet or ResNetV2, or fewer than two branches.
     """
-
-    views = 1
-    batch = WholeBatch()
 
     def __init__(
         self,
@@ -86,7 +83,7 @@ class OnlineDistillation(nn.Module):
             "cross_entropy": cross_entropy(logits[0], labels),
             **{f"cross_entropy_{branch}": cross_entropy(one, labels) for branch, one in enumerate(logits[1:], 2)},
             "ensemble": cross_entropy(ensemble, labels),
-            "kd": self._rampup(self.batch.total(len(view))) * kd,
+            "kd": self._rampup(self.group.total(len(view))) * kd,
         }
 
     def _rampup(self, batch: int) -> Tensor:

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from cds_lib.losses import angle_loss, cross_entropy, distance_loss
 from cds_lib.methods.teacher import WithTeacher
-from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import pooled, pooled_and_logits
 
 
@@ -17,13 +16,9 @@ class RelationalDistillation(WithTeacher):
     Weights 25 and 50, as HobbitLong/RepDistiller for CIFAR-100 (whose beta for their sum is 1).
     """
 
-    views = 1
-    batch = WholeBatch()
-
     def __init__(
         self,
         backbone: nn.Module,
-        num_classes: int,
         teacher: nn.Module,
         distance_weight: float = 25.0,
         angle_weight: float = 50.0,
@@ -38,7 +33,7 @@ class RelationalDistillation(WithTeacher):
         student, logits = pooled_and_logits(self.backbone, self.backbone.forward_features(view))
         with torch.no_grad():
             target = pooled(self.teacher.backbone, self.teacher.backbone.forward_features(view))
-        student, target = self.batch.gather(student), self.batch.gather(target)
+        student, target = self.group.gather(student), self.group.gather(target)
         return {
             "cross_entropy": cross_entropy(logits, labels),
             "distance": self.distance_weight * distance_loss(student, target),

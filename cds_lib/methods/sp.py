@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from cds_lib.losses import cross_entropy, similarity_loss
 from cds_lib.methods.teacher import WithTeacher
-from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import forward_stages, pooled_and_logits, stage_taps
 
 
@@ -17,10 +16,7 @@ class SimilarityPreserving(WithTeacher):
     The last stage and weight 3000, as HobbitLong/RepDistiller for CIFAR-100.
     """
 
-    views = 1
-    batch = WholeBatch()
-
-    def __init__(self, backbone: nn.Module, num_classes: int, teacher: nn.Module, weight: float = 3000.0):
+    def __init__(self, backbone: nn.Module, teacher: nn.Module, weight: float = 3000.0):
         super().__init__()
         self.backbone = backbone
         self.weight = weight
@@ -33,7 +29,7 @@ class SimilarityPreserving(WithTeacher):
         _, logits = pooled_and_logits(self.backbone, features)
         with torch.no_grad():
             (target,), _ = forward_stages(self.teacher.backbone, view, self.teacher_last)
-        student, target = self.batch.gather(student), self.batch.gather(target)
+        student, target = self.group.gather(student), self.group.gather(target)
         return {
             "cross_entropy": cross_entropy(logits, labels),
             "similarity": self.weight * similarity_loss(student, target),

@@ -7,12 +7,13 @@ from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
 from cds_lib.losses import cross_entropy, kd_loss, ranked_kd_loss, rotation_similarities
+from cds_lib.methods.method import Method
+from cds_lib.methods.single_process import SingleProcess
 from cds_lib.methods.teacher import WithTeacher
-from cds_lib.methods.whole_batch import WholeBatch
 from cds_lib.models import pooled, pooled_and_logits, stage_taps
 
 
-class SSKDTeacher(nn.Module):
+class SSKDTeacher(Method):
     """A trained network, frozen and in eval mode, and a head that is trained to match rotated copies to their source.
 
         loss = cross-entropy over the upright images of the batch, of the cosine similarities of every rotated copy
@@ -29,10 +30,7 @@ class SSKDTeacher(nn.Module):
         UsageError: the teacher's network is another one.
     """
 
-    views = 1
-    batch = WholeBatch()
-
-    def __init__(self, backbone: nn.Module, num_classes: int, teacher: nn.Module):
+    def __init__(self, backbone: nn.Module, teacher: nn.Module):
         super().__init__()
         try:
             backbone.load_state_dict(teacher.backbone.state_dict())
@@ -52,7 +50,7 @@ class SSKDTeacher(nn.Module):
         """view (B, 3, S, S), labels (B,) not used -> {"self_supervision"}."""
         with torch.no_grad():
             features = pooled(self.backbone, self.backbone.forward_features(rotated_copies(view)))
-        embeddings = _gathered(self.batch, self.head(features))
+        embeddings = _gathered(self.group, self.head(features))
         sources = _sources(len(embeddings) // 4, view.device)
         return {"self_supervision": cross_entropy(rotation_similarities(embeddings), sources)}
 
@@ -75,13 +73,9 @@ class SSKD(WithTeacher):
         UsageError: another kind of teacher.
     """
 
-    views = 1
-    batch = WholeBatch()
-
     def __init__(
         self,
         backbone: nn.Module,
-        num_classes: int,
         teacher: nn.Module,
         cross_entropy_weight: float = 0.1,
         kd_weight: float = 0.9,
@@ -109,7 +103,7 @@ class SSKD(WithTeacher):
         student = _logits_and_embeddings(self, images)
         with torch.no_grad():
             target = _logits_and_embeddings(self.teacher, images)
-        return self.terms(*(_gathered(self.batch, x) for x in (*student, *target)), self.batch.gather(labels))
+        return self.terms(*(_gathered(self.group, x) for x in (*student, *target)), self.group.gather(labels))
 
     def terms(
         self, logits: Tensor, embeddings: Tensor, target_logits: Tensor, target_embeddings: Tensor, labels: Tensor
@@ -145,9 +139,9 @@ def rotated_copies(images: Tensor) -> Tensor:
     return torch.stack([torch.rot90(images, turns, (2, 3)) for turns in range(4)], dim=1).flatten(0, 1)
 
 
-def _gathered(batch: WholeBatch, rows: Tensor) -> Tensor:
+def _gathered(group: SingleProcess, rows: Tensor) -> Tensor:
     """(4 B, ...) of the interleaved rotations of a process's images -> of those of the whole batch."""
-    return batch.gather(rows.unflatten(0, (-1, 4))).flatten(0, 1)
+    return group.gather(rows.unflatten(0, (-1, 4))).flatten(0, 1)
 
 
 def _sources(batch: int, device: torch.device) -> Tensor:

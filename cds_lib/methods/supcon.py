@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cds_lib.losses import at_least_float32, supcon_loss
-from cds_lib.methods.whole_batch import WholeBatch
+from cds_lib.methods.method import Method
 from cds_lib.models import pooled, stage_taps
 
 
-class SupervisedContrastive(nn.Module):
+class SupervisedContrastive(Method):
     """loss = supcon(normalised MLP of the pooled vector, two views), labels giving the positives.
 
     The MLP is linear, ReLU, linear (D -> D -> `dimensions`); it is dropped afterwards, and a `LinearClassifier` is
@@ -21,7 +21,6 @@ class SupervisedContrastive(nn.Module):
 
     views = 2
     classifies = False
-    batch = WholeBatch()
 
     def __init__(self, backbone: nn.Module, temperature: float = 0.1, dimensions: int = 128):
         super().__init__()
@@ -34,5 +33,5 @@ class SupervisedContrastive(nn.Module):
         """Two views (B, 3, S, S), labels (B,) -> {"contrastive"}."""
         features = self.backbone.forward_features(torch.cat([view1, view2]))
         z = F.normalize(at_least_float32(self.head(pooled(self.backbone, features))), dim=-1)
-        z = self.batch.gather(z.unflatten(0, (2, len(labels))), 1)
-        return {"contrastive": supcon_loss(z, self.batch.gather(labels), self.temperature)}
+        z = self.group.gather(z.unflatten(0, (2, len(labels))), 1)
+        return {"contrastive": supcon_loss(z, self.group.gather(labels), self.temperature)}

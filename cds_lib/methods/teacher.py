@@ -7,8 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cds_lib.methods.method import Method
 
-class WithTeacher(nn.Module):
+
+class WithTeacher(Method):
     """Holds `self.teacher`, another method around a trained network, outside the module's own registration.
 
     So the teacher's parameters are not among the student's and its state is not in the student's checkpoint; it is

@@ -10,10 +10,13 @@ that the method is not tied to the eleven. A training step reads
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import timm
+with warnings.catch_warnings():  # in a notebook; nothing of this needs widgets
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    import timm
 from timm.layers import make_divisible
 from torch import Tensor, nn
 

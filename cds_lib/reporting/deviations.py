@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML, SVG
 
+from cds_lib.checkout import CHECKOUT
 from cds_lib.reporting import control, figures, formats, naming, report, views
 from cds_lib.study import statistics
-from cds_lib.study.places import CHECKOUT
 
 if TYPE_CHECKING:
     from cds_lib.session import Session

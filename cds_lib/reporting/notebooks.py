@@ -20,6 +20,7 @@ from typing import Any
 
 import nbformat
 
+from cds_lib.checkout import CHECKOUT
 from cds_lib.errors import UsageError
 from cds_lib.files import write_text
 
@@ -27,6 +28,11 @@ from cds_lib.files import write_text
 START_ATTEMPTS = 3
 START_TIMEOUT = 120
 KERNEL = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+_PROCESS = f"""import sys
+from cds_lib import processes
+processes.begin()  # before nbformat is imported
+from {__name__} import main
+main(sys.argv[1])"""
 # Papermill marks a failed notebook with cells of its own; the report has a banner instead.
 ERROR_MARKER = "papermill-error-cell-tag"
 # Where the executed notebook carries its result, for reports that are written later.
@@ -126,20 +132,19 @@ def _in_own_process(
     }
     (job / "job.json").write_text(json.dumps(arguments))
     (job / "result.json").unlink(missing_ok=True)
-    package_root = str(Path(__file__).resolve().parents[2])
     environment = os.environ | {
         "JUPYTER_PATH": str(job / "share"),
         "JUPYTER_DATA_DIR": str(job / "data"),
         "JUPYTER_CONFIG_DIR": str(job / "config"),
         "JUPYTER_RUNTIME_DIR": str(job / "runtime"),
         "IPYTHONDIR": str(job / "ipython"),
-        "PYTHONPATH": os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH")))),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
     }
     # Its output goes to a file: a pipe would stay open, and be waited for, as long as any grandchild lives.
     with open(job / "output.txt", "w") as log:
         try:
             process = subprocess.run(
-                [sys.executable, "-m", __name__, str(job)],
+                [sys.executable, "-c", _PROCESS, str(job)],
                 env=environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -220,7 +225,3 @@ def main(folder: str) -> None:
     job = Path(folder)
     result = _execute_here(json.loads((job / "job.json").read_text()))
     write_text(job / "result.json", json.dumps(result))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

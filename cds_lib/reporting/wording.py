@@ -12,6 +12,7 @@ from cds_lib.study import statistics
 from cds_lib.study.measures import measure, short_name
 from cds_lib.study.statistics import CONFIRMED, CONTRADICTED, INCONCLUSIVE, NOT_RUN, REPRODUCED, SMOKE
 from cds_lib.study.tables import TABLES
+from cds_lib.text import counted
 
 # In the order of a report. Each has a sign of its own, so that no meaning hangs on a colour.
 VERDICTS = (REPRODUCED, CONFIRMED, CONTRADICTED, INCONCLUSIVE, NOT_RUN, SMOKE)
@@ -80,11 +81,6 @@ def _reason(
     if pairs < statistics.SIGN_FLIP_SEEDS:
         reason += f", of which the sign-flip test cannot give less than p = {statistics.smallest_p(pairs):.3g}"
     return reason
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 claim`, `3 claims`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _listed(names: Sequence[str]) -> str:

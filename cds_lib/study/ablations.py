@@ -80,8 +80,6 @@ SWITCHES = (
     Switch("cds_kd_mse", "cds_kd", "D8", _options(feature_loss="mse")),
     Switch("cds_kd_mse_matched", "cds_kd", "D8", _matched_mse),
 )
-# What else is measured: the last and the best epoch are columns of every table, the max-pool has runs of Table 3.
-MEASURED = {switch.deviation for switch in SWITCHES} | {"D12", "D21"}
 
 
 def default_run(profile: str, method: str, seed: int) -> RunSpec:

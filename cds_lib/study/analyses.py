@@ -18,6 +18,7 @@ from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
+from cds_lib.text import counted
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def reason(cell: Cell, store: Store) -> str:
     lacking = [spec for spec in cell.specs if store.is_done(spec.id) and not read(store, spec.id, cell.source)]
     without = [spec for spec in lacking if not all(store.model(s.id).exists() for s in _needed(spec, cell.source))]
     parts = [(len(without), "without weights"), (len(lacking) - len(without), "not analysed yet")]
-    return ", ".join(f"{count} finished {'run' if count == 1 else 'runs'} {why}" for count, why in parts if count)
+    return ", ".join(f"{counted(count, 'finished run')} {why}" for count, why in parts if count)
 
 
 def _needed(spec: RunSpec, name: str) -> list[RunSpec]:

@@ -1,15 +1,16 @@
-"""Where things are: the checkout, its notebooks, the results of a profile."""
+"""Where things are in the checkout: the notebooks, the results of a profile."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from cds_lib.data.registry import CHECKOUT
+from cds_lib.checkout import CHECKOUT
 from cds_lib.study import profiles
 
 NOTEBOOKS = CHECKOUT / "notebooks"
 
 
 def results_dir(profile: str, argument: str = "") -> Path:
-    """`argument`, else results/<profile> of this checkout."""
-    return Path(argument) if argument else CHECKOUT / "results" / profiles.check_profile(profile)
+    """`argument`, where a ~ is the home folder, else results/<profile> of this checkout."""
+    return Path(os.path.expanduser(argument)) if argument else CHECKOUT / "results" / profiles.check_profile(profile)

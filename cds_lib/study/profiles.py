@@ -279,6 +279,19 @@ def check_profile(profile: str) -> str:
     return profile
 
 
+def parse_seeds(text: str) -> Seeds:
+    """Turn "0,1,2" into (0, 1, 2), an empty text into None: the profile's own.
+
+    UsageError for anything but whole numbers >= 0 of at most nine digits.
+    """
+    if not text:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) <= 9 for part in parts):
+        raise UsageError(f"Seeds must be whole numbers separated by commas, such as 0,1,2, not {text[:80]!r}.")
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
 def seeds_of(profile: str, seeds: Seeds, own: Mapping[str, tuple[int, ...]] = SEEDS) -> tuple[int, ...]:
     """The seeds of a cell: those that were asked for; where none were, the profile's own."""
     return seeds if seeds is not None else own[check_profile(profile)]

@@ -81,7 +81,7 @@ def _tables() -> dict[str, dict]:
 
 def _table(table_id: str) -> dict:
     if table_id not in _tables():
-        raise UsageError(f"no published table {table_id!r}; known: {', '.join(_tables())}")
+        raise UsageError(f"There is no published table {table_id!r}: choose one of {', '.join(_tables())}.")
     return _tables()[table_id]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,12 +25,12 @@ class Budget:
     warmup_epochs: linear from 0, per step; eval_every: epochs between test evaluations (the last is always evaluated);
     precision: "fp32" or "amp" (bf16 where the device has it, else fp16 with a loss scaler).
 
-    None means what came before the field: augmentation (a name of `cds_lib.data.batches`, None = the released CIFAR
-    views), optimizer ("lars"; None = SGD), warmup_steps (a warm-up in steps, in the place of epochs), new_lr_factor (in
-    fine-tuning: times the learning rate for what the pre-trained network does not have), gather and sync_batchnorm.
-    These two matter where several processes train the run, which is no part of its spec: with gather, CDS contrasts the
-    images of the whole batch (None: each process its own, as released); with sync_batchnorm, batch norms use the
-    statistics of the whole batch (None: each process its own, as released).
+    None means what came before the field: augmentation (a name of `cds_lib.data.views.AUGMENTATIONS`; None = the
+    released CIFAR views), optimizer ("lars"; None = SGD), warmup_steps (a warm-up in steps, in the place of epochs),
+    new_lr_factor (in fine-tuning: times the learning rate for what the pre-trained network does not have), gather and
+    sync_batchnorm. These two matter where several processes train the run, which is no part of its spec: with gather,
+    CDS contrasts the images of the whole batch (None: each process its own, as released); with sync_batchnorm, batch
+    norms use the statistics of the whole batch (None: each process its own, as released).
     """
 
     source: str
@@ -92,15 +92,16 @@ class RunSpec:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RunSpec:
-        """Inverse of `to_dict`; raises UsageError on missing or unknown fields (a store of another version) and on
-        numbers that JSON does not have."""
+        """Inverse of `to_dict`; a field with a default may be missing (in a store from before it was added).
+
+        Raises UsageError on other missing fields, on unknown ones, and on numbers that JSON does not have.
+        """
         try:
             budget = dict(data["budget"])
             if budget.get("milestones") is not None:
                 budget["milestones"] = tuple(budget["milestones"])
-            missing = {f.name for f in fields(Budget)} - budget.keys()
             parent = None if data.get("parent") is None else cls.from_dict(data["parent"])
-            spec = cls(**{**data, "budget": Budget(**{**dict.fromkeys(missing), **budget}), "parent": parent})
+            spec = cls(**{**data, "budget": Budget(**budget), "parent": parent})
             json.dumps(spec.to_dict(), allow_nan=False)
             return spec
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
@@ -115,6 +116,11 @@ class RunSpec:
     def id(self) -> str:
         """12 hexadecimal digits; made once, so `options` must not be changed in place."""
         return hashlib.sha256(self.canonical.encode()).hexdigest()[:12]
+
+    @property
+    def uses_unlabelled(self) -> bool:
+        """Whether it also learns from the images whose labels it may not use (`labelled`): CDS contrasts them."""
+        return self.method in ("cds", "cds_simclr")
 
     def with_seed(self, seed: int) -> RunSpec:
         """The same run, and the runs it needs, with another seed."""

@@ -23,10 +23,10 @@ from cds_lib.study.tables import TABLES
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from cds_lib.methods.method import Method
+
 KEPT = Path(__file__).with_name("step_costs.json")
 
-# Methods that learn from the images without labels too.
-_USE_UNLABELLED = ("cds", "cds_simclr")
 # Methods that keep something of every training image.
 _WITH_BANKS = ("crd",)
 
@@ -107,7 +107,7 @@ def image_counts(spec: RunSpec, data: tuple[int, int] | None = None) -> tuple[in
     else:
         train, test = max(standin.TRAIN, known.classes), max(standin.TEST, known.classes)
     train = min(train - budget.val_size, budget.train_size or train)
-    if spec.labelled is not None and spec.method not in _USE_UNLABELLED:
+    if spec.labelled is not None and not spec.uses_unlabelled:
         train = round(spec.labelled * train)
     if spec.setting != "detect":
         train -= train % budget.batch_size == 1  # no batch of a single image
@@ -122,15 +122,14 @@ def count(spec: RunSpec) -> StepCost:
     images, _ = image_counts(spec)
     with torch.device("meta"):
         method = (_detector if spec.setting == "detect" else _classifier)(spec, classes).train()
-    if hasattr(method, "prepare"):
-        method.prepare(torch.arange(images) % classes)
+    method.prepare(torch.arange(images) % classes)
     state = sum(t.numel() * t.element_size() for t in method.state_dict().values())
     trained = [p for p in method.parameters() if p.requires_grad]
     _skip_norms(method)
     step = _detector_step if spec.setting == "detect" else _classifier_step
     train_flops = _flops(lambda: _backward(step(method, spec, spec.budget.batch_size)))
     evaluated = 0
-    if getattr(method, "classifies", True):
+    if method.classifies:
         method.backbone.eval()
         with torch.no_grad():
             evaluated = _flops(lambda: _evaluation(method.backbone, spec))
@@ -143,14 +142,14 @@ def count(spec: RunSpec) -> StepCost:
     )
 
 
-def _skip_norms(method: nn.Module) -> None:
+def _skip_norms(method: Method) -> None:
     """Let batch norms pass their input on: they are not counted, and on meta tensors they take most of the time."""
     from torch.nn.modules.batchnorm import _BatchNorm
 
     for module in method.modules():
         if isinstance(module, _BatchNorm):
             module.forward = lambda images: images
-    if hasattr(method, "teacher"):  # it is not among the method's modules
+    if method.teacher is not None:  # it is not among the method's modules
         _skip_norms(method.teacher)
 
 
@@ -189,7 +188,7 @@ def _backward(outputs: list[Tensor]) -> None:
     torch.autograd.backward(outputs, [torch.empty_like(output) for output in outputs])
 
 
-def _classifier(spec: RunSpec, classes: int) -> nn.Module:
+def _classifier(spec: RunSpec, classes: int) -> Method:
     from cds_lib.methods import create_method
     from cds_lib.models import create_backbone
 
@@ -198,17 +197,17 @@ def _classifier(spec: RunSpec, classes: int) -> nn.Module:
     return create_method(spec.method, backbone, classes, spec.options, teacher)
 
 
-def _classifier_step(method: nn.Module, spec: RunSpec, batch: int) -> list[Tensor]:
+def _classifier_step(method: Method, spec: RunSpec, batch: int) -> list[Tensor]:
     import torch
 
     side = spec.budget.image_size
     views = [torch.empty(batch, 3, side, side, device="meta") for _ in range(method.views)]
     labels = torch.empty(batch, dtype=torch.int64, device="meta")
-    more = {"index": labels} if getattr(method, "needs_index", False) else {}
+    more = {"index": labels} if method.needs_index else {}
     return [sum(method(*views, labels=labels, **more).values())]
 
 
-def _detector(spec: RunSpec, classes: int) -> nn.Module:
+def _detector(spec: RunSpec, classes: int) -> Method:
     from cds_lib.methods import create_method
     from cds_lib.models import create_backbone, create_detector
 
@@ -218,7 +217,7 @@ def _detector(spec: RunSpec, classes: int) -> nn.Module:
     return create_method(spec.method, network, classes, {})
 
 
-def _detector_step(method: nn.Module, spec: RunSpec, batch: int) -> list[Tensor]:
+def _detector_step(method: Method, spec: RunSpec, batch: int) -> list[Tensor]:
     """The networks of a detector one by one: matching and suppressing boxes needs their values, which meta tensors do
     not have, and no products. Faster R-CNN's box head sees as many boxes an image as it samples."""
     detector = method.backbone

@@ -4,7 +4,8 @@
     status.json    running | done | failed | interrupted, when, where, with which versions, data and code
     history.csv    one row an epoch
     metrics.json   the results; it is written last, so a run is finished exactly when it is there
-    split.npz      the training and validation images drawn from the training set
+    split.npz      which images of the training set are trained on, held back for validation, and used with their
+                   labels where not all are (not there in detection runs of earlier versions)
     checkpoint.pt  while it trains; model.pt, the final weights, afterwards
 
 Every file is written under a temporary name and renamed, so none is ever seen half-written. Nothing here needs torch.
@@ -58,7 +59,12 @@ class Store:
         return sorted(p.parent.name for p in self.root.glob("runs/*/spec.json"))
 
     def is_done(self, run_id: str) -> bool:
+        """Whether the run is finished, with or without its weights."""
         return (self.run_dir(run_id) / "metrics.json").exists()
+
+    def is_trained(self, run_id: str) -> bool:
+        """Whether the run is finished and its weights are there: committed results have none."""
+        return self.is_done(run_id) and self.model(run_id).exists()
 
     def spec(self, run_id: str) -> RunSpec:
         """What the run is; RunError if its spec is not the one that the folder is named by."""
@@ -106,33 +112,33 @@ class Store:
         path = self.run_dir(run_id) / "history.csv"
         if not path.exists():
             return pd.DataFrame()
-        cure = None if self.is_done(run_id) else path
+        delete = None if self.is_done(run_id) else path
         try:
             text = path.read_text(encoding="utf-8")
             frame = pd.read_csv(io.StringIO(text))
         except (OSError, ValueError) as error:
-            raise self._damaged(run_id, "history.csv", error, cure) from error
+            raise self._damaged(run_id, "history.csv", error, delete) from error
         rows = len(frame)
         whole = text.endswith("\n") and all(pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes)
         if not whole or "epoch" not in frame or frame["epoch"].tolist() != list(range(1, rows + 1)):
-            raise self._damaged(run_id, "history.csv", "it is not one whole row of numbers an epoch", cure)
+            raise self._damaged(run_id, "history.csv", "it is not one whole row of numbers an epoch", delete)
         if self.is_done(run_id) and self.metrics(run_id).get("epochs", rows) != rows:
             raise self._damaged(run_id, "history.csv", f"it has {rows} rows, fewer or more than the run has epochs")
         return frame
 
-    def _json(self, run_id: str, name: str, cure: Path | None = None) -> dict[str, Any]:
+    def _json(self, run_id: str, name: str, delete: Path | None = None) -> dict[str, Any]:
         try:
             content = json.loads((self.run_dir(run_id) / name).read_bytes())
         except (OSError, ValueError, RecursionError) as error:
-            raise self._damaged(run_id, name, error, cure) from error
+            raise self._damaged(run_id, name, error, delete) from error
         if not isinstance(content, dict):
-            raise self._damaged(run_id, name, "it holds no JSON object", cure)
+            raise self._damaged(run_id, name, "it holds no JSON object", delete)
         return content
 
-    def _damaged(self, run_id: str, name: str, why: object, cure: Path | None = None) -> RunError:
-        """The error of a file that cannot be used; `cure` is what to delete, None: all of the run."""
+    def _damaged(self, run_id: str, name: str, why: object, delete: Path | None = None) -> RunError:
+        """The error of a file that cannot be used; `delete` names what to, None: all of the run."""
         folder = self.run_dir(run_id)
-        what = f"the folder {folder}" if cure is None else "it"
+        what = f"the folder {folder}" if delete is None else "it"
         return RunError(f"{folder / name} cannot be read ({_phrase(why)}): delete {what} and run again.")
 
     # -- writing -----------------------------------------------------------------------------------------------------

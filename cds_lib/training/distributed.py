@@ -23,13 +23,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cds_lib.data.share import Share
 from cds_lib.errors import UsageError
-from cds_lib.methods.whole_batch import WholeBatch
+from cds_lib.methods.method import Method
+from cds_lib.methods.single_process import SingleProcess
 from cds_lib.training.budget import TrainingBudget
 
 TIMEOUT = timedelta(minutes=10)  # for the slowest of the processes to arrive at a meeting; a dead one is seen at once
 
 
-class Group(WholeBatch):
+class Group(SingleProcess):
     """The processes of a run and this one's place among them. `Group()` is a single process, with nothing to tell."""
 
     def __init__(self, rank: int = 0, world: int = 1):
@@ -47,7 +48,7 @@ class Group(WholeBatch):
 
     # -- the batch: what the loop sets and methods ask ---------------------------------------------------------------
     def begin_step(self, batch_total: int) -> int:
-        """The number of images of the batch about to be trained on is told; that of this process is returned."""
+        """Note how many images the next batch has in all; returns how many of them this process trains on."""
         self.batch_total = batch_total
         own = self.share.of(batch_total)
         return own.stop - own.start
@@ -87,14 +88,12 @@ class Group(WholeBatch):
         return [record for part in parts for record in part]
 
     # -- the method --------------------------------------------------------------------------------------------------
-    def join(self, method: nn.Module, budget: TrainingBudget, device: torch.device) -> None:
+    def join(self, method: Method, budget: TrainingBudget, device: torch.device) -> None:
         """Prepare a method, in place, for its share of the batches; UsageError where batch norms cannot meet."""
         if self.world == 1:
             return
-        if hasattr(method, "batch"):
-            method.batch = self
-        if hasattr(method, "gathers"):
-            method.gathers = bool(budget.gather)
+        method.group = self
+        method.gathers = bool(budget.gather)
         if budget.sync_batchnorm:
             if device.type != "cuda":
                 raise UsageError(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cds_lib.errors import RunError
+from cds_lib.methods.method import Method
 from cds_lib.training import checkpoint
 from cds_lib.training.budget import TrainingBudget
 from cds_lib.training.distributed import Group
@@ -26,7 +27,7 @@ _SECONDS_BETWEEN_CHECKS = 1.0
 
 
 def fit(
-    method: nn.Module,
+    method: Method,
     batches: Any,
     evaluate: Callable[[nn.Module], dict[str, float]],
     budget: TrainingBudget,
@@ -42,8 +43,7 @@ def fit(
     """Train `method` in place for `budget.epochs`, resuming from `checkpoint_path` if it is there.
 
     Args:
-        method: `method(*views, labels=labels)` -> dict of named scalar losses, whose sum is minimised;
-            `method.backbone` is the network that is evaluated. A method with `needs_index` also gets `index`.
+        method: whose named losses are minimised, and whose backbone is evaluated.
         batches: `len(batches)` steps an epoch, `batches.epoch(e)` yields (views, labels, index) that depend on e alone;
             views and labels of this process's share of a batch, index of the whole batch.
         evaluate: called with the backbone every `eval_every` epochs and after the last; the numbers join the row.
@@ -73,9 +73,8 @@ def fit(
         on_epoch(rows)  # it may have been stopped between the checkpoint and this
     # Static shapes: the smaller last batch of an epoch gets a graph of its own instead of slowing all others down.
     step_method = torch.compile(method, dynamic=False) if compile_method else method
-    step_method = group.parallel(step_method, getattr(method, "classifies", True))
+    step_method = group.parallel(step_method, method.classifies)
 
-    needs_index = getattr(method, "needs_index", False)
     steps = len(batches)
     for epoch in range(len(rows), budget.epochs):
         began = time.perf_counter()
@@ -95,7 +94,7 @@ def fit(
                 parameters["lr"] = lr * parameters["lr_factor"]
             own = group.begin_step(len(index))
             with precision.autocast():
-                losses = step_method(*views, labels=labels, **({"index": index} if needs_index else {}))
+                losses = step_method(*views, labels=labels, **({"index": index} if method.needs_index else {}))
             precision.scaler.scale(group.weighed(sum(losses.values()))).backward()
             precision.scaler.step(optimizer)
             precision.scaler.update()

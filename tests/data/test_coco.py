@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cds_lib.cli import main
 from cds_lib.data import coco, coco_standin
 from cds_lib.data.detection_batches import DetectionBatches, detection_evaluation
 from cds_lib.data.share import Share
@@ -193,3 +194,14 @@ def test_several_processes_get_the_images_of_one_and_an_idle_one_the_first_again
         for other in (two, three):
             assert torch.equal(one[0][0][0], other[0][0][0]) and torch.equal(one[1][0]["boxes"], other[1][0]["boxes"])
             assert torch.equal(one[2], other[2])
+
+
+def test_verifying_reads_the_annotations_once_and_every_image(folder, tmp_path, monkeypatch, capsys):
+    coco.import_coco(folder, tmp_path)
+    (folder / "train2017" / "3.jpg").write_bytes(b"no image")
+    read = []
+    monkeypatch.setattr(coco, "_json", lambda path, original=coco._json: read.append(path.name) or original(path))
+    assert main(["data", "verify", "coco", "--data-root", str(tmp_path)]) == 1
+    assert sorted(read) == ["instances_train2017.json", "instances_val2017.json"]
+    said = capsys.readouterr().out
+    assert "3.jpg: cannot be decoded" in said and "4 of 118287 training" in said

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torchvision
 
-from cds_lib.data import registry
+from cds_lib.data import layouts, registry
 from cds_lib.errors import UsageError
 
 NAMES = "cifar10 cifar100 imagenet cub200 stanford_cars flowers102 stanford_dogs fgvc_aircraft coco".split()
@@ -57,7 +57,7 @@ def test_entry_agrees_with_torchvision(name):
 def test_every_entry_is_well_formed():
     for name, known in registry.entries().items():
         assert known.name == name and re.fullmatch(r"[a-z0-9_]+", name)
-        assert known.layout in registry.LAYOUTS
+        assert known.layout in ("cifar-batches", "coco", *layouts._READERS)
         assert known.classes > 1 and known.train >= known.classes and known.test >= known.classes
         assert known.terms and known.manual and known.page.startswith(("https://", "http://vision.stanford.edu/"))
         assert {file.part for file in known.files} <= {"train", "test", "meta"}

@@ -273,6 +273,15 @@ def test_the_engine_goes_on_after_a_failure_and_names_it(store, capsys):
     assert "calibration FAILED: " in said and "Traceback" not in said
 
 
+def test_features_that_do_not_vary_have_no_similarity(store, monkeypatch):
+    cache = FeatureCache(store, None, CPU)
+    for method in ("baseline", "cds"):
+        cache.features(run(method)).blocks["test"]["2.1"].fill_(1.0)
+    monkeypatch.setattr(cache, "views", lambda *arguments: (cache.features(run("cds")).blocks["test"],) * 2)
+    with pytest.raises(RunError, match=r"no value at block 2\.1: "):
+        compute(run("cds"), "similarity", cache)
+
+
 def test_missing_data_fails_one_analysis_and_not_the_others(store, monkeypatch, tmp_path):
     monkeypatch.setattr("cds_lib.engines.worker.send_output_to", lambda path: None)
     spec = run("cds")

@@ -18,7 +18,7 @@ from cds_lib.engines import execute as execution
 from cds_lib.engines import local_engine, runner
 from cds_lib.engines.progress import Progress
 from cds_lib.errors import UsageError
-from cds_lib.study import settings
+from cds_lib.study import profiles, settings
 from cds_lib.study.grids import TOP1, Cell
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
@@ -218,12 +218,12 @@ def test_a_plan_counts_what_is_trained_again_for_its_weights(tmp_path):
 @pytest.mark.parametrize("text", ["a", "1.5", "-1", "0,,1", "٣"])
 def test_seeds_that_are_no_whole_numbers_are_refused(text):
     with pytest.raises(UsageError, match="Seeds must be whole numbers"):
-        runner.parse_seeds(text)
+        profiles.parse_seeds(text)
 
 
 def test_seeds():
-    assert runner.parse_seeds("") is None
-    assert runner.parse_seeds("2, 0,2") == (2, 0)
+    assert profiles.parse_seeds("") is None
+    assert profiles.parse_seeds("2, 0,2") == (2, 0)
 
 
 def test_json_of_a_run_is_readable(tmp_path):

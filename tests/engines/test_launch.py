@@ -16,6 +16,7 @@ import torch
 
 from cds_lib.engines import gpus, launch, local_engine, runner
 from cds_lib.engines.progress import Progress
+from cds_lib.engines.resources import Resources
 from cds_lib.errors import RunError, UsageError
 from cds_lib.study import settings
 from cds_lib.study.store import Store
@@ -98,7 +99,7 @@ def test_a_run_on_two_processes_leaves_what_a_run_on_one_does(tmp_path):
     # What is drawn is the same: losses differ by the batch norms' statistics and by what is contrasted.
     terms = [store.history(spec.id)["train_cross_entropy"].iloc[0] for store in (one, two)]
     assert terms[0] == pytest.approx(terms[1], rel=0.1) and terms[0] != terms[1]
-    assert launch.train(spec, two, tmp_path, processes=2) == two.metrics(spec.id)  # finished: only read
+    assert launch.train(spec, two, tmp_path, Resources(processes=2)) == two.metrics(spec.id)  # finished: only read
 
 
 def test_a_process_ends_when_its_launcher_has_gone(tmp_path):
@@ -152,13 +153,13 @@ threads = [Thread(target=speak, args=[rank, words]) for rank, words in enumerate
     ],
 )
 def test_the_most_telling_end_is_the_reason(tmp_path, monkeypatch, words, says):
-    def start(processes, address):
+    def start(resources, address):
         return subprocess.Popen([sys.executable, "-c", SPEAKERS.replace("{words}", repr(words)), address])
 
     monkeypatch.setattr(launch, "_start", start)
     store, spec, heard = Store(tmp_path), tiny(2), []
     with pytest.raises(RunError, match=says):
-        launch.train(spec, store, tmp_path, processes=2, on_progress=heard.append)
+        launch.train(spec, store, tmp_path, Resources(processes=2), on_progress=heard.append)
     assert store.status(spec.id)["state"] == "failed" and says in store.status(spec.id)["error"]
     assert heard == [word[1] for speaker in words for word in speaker if word[0] == "progress"]
 
@@ -171,7 +172,7 @@ def test_a_run_that_another_command_trains_is_left_alone(tmp_path, monkeypatch):
     with store.lock_run(spec.id):
         store.write_status(spec.id, state="running")
         with pytest.raises(RunError, match="is being trained by process 2"):
-            launch.train(spec, store, tmp_path, processes=2)
+            launch.train(spec, store, tmp_path, Resources(processes=2))
         assert store.status(spec.id) == {"state": "running"}
 
 
@@ -184,7 +185,7 @@ def test_a_process_that_ends_badly_after_the_training_is_finished_loses_nothing(
     def finish(epochs):  # what the first process writes meanwhile
         write_run(store, spec, {"test_top1_last": 5.0}, {"state": "done"}).joinpath("model.pt").touch()
 
-    assert launch.train(spec, store, tmp_path, processes=2, on_progress=finish) == {"test_top1_last": 5.0}
+    assert launch.train(spec, store, tmp_path, Resources(processes=2), on_progress=finish) == {"test_top1_last": 5.0}
     assert store.status(spec.id)["state"] == "done"
 
 
@@ -216,11 +217,11 @@ def test_gpus_are_shared_out_and_too_few_are_one_sentence(tmp_path, monkeypatch)
     with pytest.raises(UsageError, match="8 processes needs as many GPUs"):
         runner.train_missing(runner.Plan((), (tiny(2),), ()), Store(tmp_path), tmp_path, jobs=1, processes=8)
     with pytest.raises(UsageError, match="8 processes needs as many GPUs"):
-        launch.train(tiny(2), Store(tmp_path), tmp_path, processes=8)
+        launch.train(tiny(2), Store(tmp_path), tmp_path, Resources(processes=8))
     started = []
 
-    def start(context, spec, store, data_root, number, how):
-        started.append(how[3])
+    def start(context, spec, store, data_root, number, resources):
+        started.append(resources.gpus)
         raise InterruptedError
 
     monkeypatch.setattr(local_engine, "_start", start)

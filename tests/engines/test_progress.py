@@ -85,3 +85,53 @@ def test_a_terminal_gets_one_line_that_is_rewritten(clock, capsys):
     assert out.startswith("\r[0/1] running: a resnet18 cds seed 0 epoch 1/2")
     assert out.endswith("[1/1] a resnet18 cds seed 0: done in 2 s\n")
     assert out.count("\n") == 1
+
+
+def shown(out, columns):
+    """The rows that a terminal of this width shows of what was printed."""
+    rows, column = [""], 0
+    for character in out:
+        if character == "\r":
+            column = 0
+            continue
+        if character == "\n" or column == columns:
+            rows.append("")
+            column = 0
+        if character != "\n":
+            rows[-1] = rows[-1][:column] + character + rows[-1][column + 1 :]
+            column += 1
+    return [row.rstrip() for row in rows]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 300])
+def test_the_live_line_leaves_nothing_behind_in_a_narrow_terminal(columns, clock, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    progress = Progress(total=3, done=0, jobs=3)
+    progress.live = True
+    runs = [run(name, 2) for name in ("a" * 30, "b" * 30, "c" * 30)]
+    for one in runs:
+        progress.start(one)
+    for second, one in enumerate(runs, 1):
+        clock.now = float(second)
+        progress.advance(one, 1)
+    assert len(shown(capsys.readouterr().out, columns)) == 1
+    for one in runs:
+        clock.now += 1
+        progress.tick()
+        progress.finish(one, "done")
+    *rows, last = shown(capsys.readouterr().out, columns)
+    assert last == ""
+    assert [row.split()[0] for row in rows if row.startswith("[")] == ["[1/3]", "[2/3]", "[3/3]"]
+    assert not [row for row in rows if "running" in row]
+
+
+def test_a_run_that_was_begun_in_vain_runs_no_longer(clock, capsys):
+    progress = Progress(total=2, done=0, jobs=0)
+    progress.start(run("a"))
+    progress.start(run("b"))
+    progress.requeue(run("b"))
+    progress.skip(run("a"), "no weights")
+    progress.requeue(run("c"))  # never begun
+    clock.now = 100.0
+    progress.tick()
+    assert capsys.readouterr().out == "[1/2] a resnet18 cds seed 0: NOT STARTED: no weights\n"

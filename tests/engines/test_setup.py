@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from cds_lib.data import folders, registry
+from cds_lib.data import coco_standin, folders, registry
 from cds_lib.engines import runner, setup
 from cds_lib.engines.execute import execute
 from cds_lib.errors import UsageError
-from cds_lib.study import settings
+from cds_lib.study import settings, step_cost
 from cds_lib.study.store import Store
 from cds_lib.training import checkpoint
 
@@ -80,6 +80,9 @@ def test_a_detector_is_trained_on_the_backbone_of_another_run(store):
     metrics = train(spec, store)
     assert 0 <= metrics["test_ap_last"] <= 100
     assert metrics["test_ap_best"] == metrics["test_ap_last"]
+    split = np.load(store.run_dir(spec.id) / "split.npz")
+    assert split.files == ["train"] and len(split["train"]) == min(spec.budget.train_size, coco_standin.TRAIN)
+    assert (np.diff(split["train"]) > 0).all() and split["train"][-1] < coco_standin.TRAIN
     before, after = weights(spec.parent, store), weights(spec, store)
     frozen = [name for name in before if name.startswith(("backbone.conv1", "backbone.layer1")) and "conv" in name]
     found = {name.split("body.")[-1]: value for name, value in after.items() if "body." in name}
@@ -103,6 +106,28 @@ def photographs(tmp_path_factory):
                 Image.fromarray(pixels).save(folder / f"{number}.jpg")
     folders.import_folder(registry.entry("stanford_dogs"), root / "stanford_dogs", root)
     return root
+
+
+@pytest.mark.parametrize("image_size", [28, 72])
+def test_of_a_subset_smaller_than_the_budget_takes_all_images_are_trained_on(image_size, photographs, tmp_path):
+    spec = dogs(image_size, epochs=1)
+    spec = replace(spec, budget=replace(spec.budget, train_size=5_000))
+    store = Store(tmp_path)
+    metrics = train(spec, store, photographs)
+    assert 0 <= metrics["test_top1_last"] <= 100
+    split = np.load(store.run_dir(spec.id) / "split.npz")
+    assert sorted([*split["train"], *split["val"]]) == list(range(16)) and len(split["val"]) == 4
+    assert step_cost.image_counts(spec, (16, 8)) == (12, 12)  # what the costs count
+    assert store.status(spec.id)["data"]["complete"] is False
+
+
+def test_the_weights_of_a_finished_crd_run_can_be_looked_at(store):
+    spec = small(settings.distilled("smoke", "cifar100", "resnet18", "crd", 0))
+    train(spec, store)
+    method, trained = setup.load_trained(spec, 100, store), weights(spec, store)
+    assert method.memory_student.shape[0] == 1_000
+    found = method.state_dict()
+    assert found.keys() == trained.keys() and all(torch.equal(found[name], trained[name]) for name in trained)
 
 
 def dogs(image_size, epochs=2):
@@ -161,5 +186,5 @@ def test_runs_whose_data_is_missing_do_not_keep_the_others_from_training(photogr
     assert failed.keys() == {absent.id, child.id} and set(failed.values()) == {failed[absent.id]}
     assert "CUB-200-2011 is not in" in failed[absent.id] and store.ids() == [there.id]
     said = capsys.readouterr().out
-    assert said.count("CUB-200-2011 is not in") == 1 and "2 runs are not trained: CUB" in said
-    assert "Trained 1 runs, 0 failed, 2 lacked their data" in said
+    assert said.count("CUB-200-2011 is not in") == 1 and "2 runs cannot be trained: CUB" in said
+    assert "Trained 1 run, 0 failed, 2 lacked their data" in said

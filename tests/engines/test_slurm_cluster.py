@@ -106,7 +106,7 @@ def test_jobs_outlive_their_submitter_and_run_the_code_that_was_submitted(tmp_pa
     assert "taps must be increasing stages" in failed[broken.id]
     assert failed[orphan.id] == f"It starts from run {broken.id} ({broken.label}), which has failed."
     output = capsys.readouterr().out
-    assert "3 runs are queued or running already." in output and "Submitted" not in output
+    assert "Slurm has 3 runs queued or running already." in output and "Submitted" not in output
     assert store.status(orphan.id) == {}
     assert store.status(teacher.id)["code"] == commit
     assert orphan.parent.label in slurm_jobs.log_path(store, str(second)).read_text()  # its log says why, too
@@ -187,7 +187,7 @@ def test_the_command_can_be_left_and_given_again(tmp_path):
 
     process = cds(store, *command)
     wait_for = iter(process.stdout.readline, "")
-    number = next(line for line in wait_for if line.startswith("Submitted 1 runs as Slurm job ")).split()[-1][:-1]
+    number = next(line for line in wait_for if line.startswith("Submitted 1 run as Slurm job ")).split()[-1][:-1]
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -202,7 +202,7 @@ def test_the_command_can_be_left_and_given_again(tmp_path):
     slurm("scontrol", "update", "PartitionName=main", "State=UP")
     output, _ = again.communicate(timeout=300)
     assert again.returncode == 1, output
-    assert "1 runs are queued or running already." in output and "Submitted" not in output
+    assert "Slurm has 1 run queued or running already." in output and "Submitted" not in output
     assert re.search("^Failed: 23 runs, .*0 notebooks", output, re.MULTILINE)
     assert store.is_done(spec.id)
     for file in ("index.html", "html/semi_supervised.html", "tables/semi_supervised.csv"):

@@ -238,6 +238,20 @@ def test_waiting_outlasts_a_silent_slurm(tmp_path, monkeypatch, capsys):
     assert said.count("Slurm does not answer") == 1 and "FAILED: The loss became nan." in said
 
 
+def test_a_job_that_ran_without_its_parents_weights_runs_no_longer(tmp_path, monkeypatch, capsys):
+    store, child = Store(tmp_path), spec(1, spec(0))
+    log, running = tmp_path / "log", []
+    replies = iter([slurm_jobs.Job("7", state, "None", log) for state in ("RUNNING", "PENDING", "RUNNING", "FAILED")])
+    monkeypatch.setattr(slurm_jobs, "jobs", lambda store: {child.id: next(replies)})
+    monkeypatch.setattr(slurm_engine, "_SHORTEST_PAUSE", 0.0)
+    progress = Progress(1, 0, 0)
+    monkeypatch.setattr(progress, "tick", lambda: running.append(list(progress.running)))
+    failed = slurm_engine.wait([child], store, progress)
+    assert "which has failed" in failed[child.id] and "NOT STARTED" in capsys.readouterr().out
+    assert [child.id] in running and [] in running  # while it was queued again
+    assert progress.running == {} and progress.done == 1
+
+
 def test_a_run_on_another_node_is_not_interrupted(tmp_path, monkeypatch):
     """Its lock may be invisible from here; what Slurm says counts."""
     store, run = Store(tmp_path), spec(0)
@@ -254,7 +268,7 @@ def test_the_local_engine_leaves_slurms_runs_alone(tmp_path, monkeypatch):
     store, run = Store(tmp_path), spec(0)
     slurm_jobs.record_wave(store, "cds-a", [run.id])
     answers(tmp_path / "bin", monkeypatch, "cds-a|7|0|PENDING|Priority\n")
-    with pytest.raises(UsageError, match="1 of these runs are queued or running on Slurm.*scancel 7"):
+    with pytest.raises(UsageError, match="Slurm has 1 of these runs queued or running: .*scancel 7"):
         runner.train_missing(runner.Plan((), (run,), ()), store, tmp_path)
     assert not store.run_dir(run.id).exists()
 

@@ -159,6 +159,15 @@ def test_memory_that_is_not_to_be_had_is_one_sentence(tmp_path, monkeypatch):
     assert "out of memory" in store.status(BASELINE.id)["error"]
 
 
+def test_what_does_not_fit_a_gpu_names_the_remedies(tmp_path, monkeypatch):
+    def fit(*arguments, **options):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(module, "fit", fit)
+    with pytest.raises(RunError, match=r"fewer jobs .*--jobs.* several GPUs \(--processes N, see docs/cluster\.md\)"):
+        execute(BASELINE, Store(tmp_path), Path("none"))
+
+
 def test_another_seeds_weights_are_not_this_ones(undisturbed, tmp_path):
     store = Store(tmp_path)
     other = TEACHER.with_seed(1)

@@ -31,8 +31,7 @@ def make(name, model="resnet18", teacher=None, **options):
     teacher = teacher or make_teacher(TEACHERS.get(name, "baseline"))
     torch.manual_seed(0)
     method = create_method(name, create_backbone(model, 4, width=0.125), 4, options, teacher)
-    if hasattr(method, "prepare"):
-        method.prepare(TRAINING_LABELS)
+    method.prepare(TRAINING_LABELS)
     return method
 
 
@@ -42,7 +41,7 @@ def views(count, seed=2):
 
 
 def step(method, pair):
-    index = {"index": INDEX} if getattr(method, "needs_index", False) else {}
+    index = {"index": INDEX} if method.needs_index else {}
     return method(*pair, labels=LABELS, **index)
 
 

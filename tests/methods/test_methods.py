@@ -154,8 +154,20 @@ def test_unknown_methods_and_options_are_refused():
         make("cdx")
     with pytest.raises(UsageError, match="does not take these options"):
         make("dsn", temperature=0.1)
+    for options in ({"layout": "dhm"}, {"backbone": None}):  # what is not to choose
+        with pytest.raises(UsageError, match="Method 'dks' does not take these options"):
+            create_method("dks", create_backbone("resnet18", 4, width=0.125), 4, options)
     with pytest.raises(UsageError, match="timm has no model"):
         cds_lib.ContrastiveDeepSupervision("resnet18x", 10)
+
+
+def test_a_mistake_in_a_constructor_is_not_taken_for_wrong_options(monkeypatch):
+    def mistaken(*arguments):
+        return len(3)
+
+    monkeypatch.setattr("cds_lib.methods.dsn.projection_heads", mistaken)
+    with pytest.raises(TypeError, match="has no len"):
+        make("dsn")
 
 
 def test_the_library_use_of_the_readme():

@@ -16,8 +16,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cds_lib.errors import UsageError
 from cds_lib.models import (
-    MODEL_NAMES,
-    STEMS,
     create_backbone,
     forward_stages,
     initialise,
@@ -25,6 +23,7 @@ from cds_lib.models import (
     pooled_and_logits,
     stage_taps,
 )
+from cds_lib.models.backbones import MODEL_NAMES, STEMS
 
 # Trainable parameters: (CIFAR stem and 100 classes, ImageNet stem and 1000 classes).
 PARAMETERS = {

@@ -13,7 +13,8 @@ from cds_lib.data.detection_batches import DetectionBatches, detection_evaluatio
 from cds_lib.errors import UsageError
 from cds_lib.evaluation.detection import evaluate_detection
 from cds_lib.methods.detection import Detection
-from cds_lib.models import DETECTOR_NAMES, create_backbone, create_detector
+from cds_lib.models import create_backbone, create_detector
+from cds_lib.models.detectors import DETECTOR_NAMES
 
 CPU = torch.device("cpu")
 

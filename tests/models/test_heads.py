@@ -13,14 +13,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cds_lib.errors import UsageError
 from cds_lib.models import (
-    MODEL_NAMES,
-    SepConvHead,
     create_backbone,
     forward_stages,
     pooled_and_logits,
     projection_heads,
     stage_taps,
 )
+from cds_lib.models.backbones import MODEL_NAMES
+from cds_lib.models.heads import SepConvHead
 
 
 def parameters(module: nn.Module) -> int:

@@ -143,7 +143,6 @@ def test_images_are_those_that_the_run_is_given(method, tmp_path):
     spec = settings.semi_supervised("smoke", "cifar10", method, 30, 0)
     run = prepare(spec, Store(tmp_path), tmp_path, torch.device("cpu"))
     assert step_cost.image_counts(spec)[0] == run.batches.used
-    assert (spec.method in step_cost._USE_UNLABELLED) == getattr(run.method, "uses_unlabelled", False)
 
 
 def test_disk_is_that_of_a_finished_run(tmp_path):

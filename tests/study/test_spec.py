@@ -42,9 +42,9 @@ def test_everything_that_decides_a_result_changes_the_id(change):
 
 def test_a_field_added_later_leaves_old_ids_alone():
     old = SPEC.to_dict()
-    assert old["budget"]["train_size"] is None
-    assert "train_size" not in SPEC.canonical
-    del old["budget"]["train_size"]  # a spec.json from before the field was there
+    assert old["budget"]["augmentation"] is None
+    assert "augmentation" not in SPEC.canonical
+    del old["budget"]["augmentation"]  # a spec.json from before the field was there
     assert RunSpec.from_dict(old).id == SPEC.id
 
 
@@ -63,6 +63,14 @@ def test_a_parent_is_part_of_what_a_run_is():
 def test_a_spec_of_another_version_is_one_sentence(broken):
     with pytest.raises(UsageError, match="written by another version"):
         RunSpec.from_dict(broken)
+
+
+@pytest.mark.parametrize("field", ["source", "train_size", "epochs", "milestones", "cutout"])
+def test_a_field_that_was_always_there_may_not_be_missing(field):
+    content = SPEC.to_dict()
+    del content["budget"][field]
+    with pytest.raises(UsageError, match=f"{field}.*written by another version"):
+        RunSpec.from_dict(content)
 
 
 def test_the_paper_profile_is_the_released_protocol():

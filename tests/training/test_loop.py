@@ -8,6 +8,7 @@ from torch import nn
 
 from cds_lib.errors import RunError
 from cds_lib.methods import create_method
+from cds_lib.methods.method import Method
 from cds_lib.models import create_backbone
 from cds_lib.study.spec import Budget
 from cds_lib.training import loop
@@ -39,7 +40,7 @@ class Noise:
             yield views, torch.arange(size) % 4, torch.arange(size)
 
 
-class Dropped(nn.Module):
+class Dropped(Method):
     """A method that draws random numbers in training, so that resuming must restore the generator."""
 
     def __init__(self):
@@ -118,7 +119,7 @@ def test_evaluates_every_so_often_and_at_the_end(tmp_path):
     assert [row["epoch"] for row in rows if "test_top1" in row] == [2, 4, 5]
 
 
-class Breaking(nn.Module):
+class Breaking(Method):
     """Its second term becomes NaN in the second step of epoch 2."""
 
     def __init__(self):

@@ -73,8 +73,7 @@ def make(name, options):
             teacher = create_method(TEACHERS[name], inner, CLASSES, {}, teacher)
     torch.manual_seed(0)
     method = create_method(name, backbone(), CLASSES, options, teacher)
-    if hasattr(method, "prepare"):
-        method.prepare(TRAINING_LABELS)
+    method.prepare(TRAINING_LABELS)
     return fixed_norms(method).double()
 
 
@@ -83,7 +82,7 @@ def steps(case, group):
     name, options, gathers, unlabelled = METHODS[case]
     method = make(name, options)
     group.join(method, budget(gather=gathers), CPU)
-    parallel = group.parallel(method, getattr(method, "classifies", True))
+    parallel = group.parallel(method, method.classifies)
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.001)
     generator = torch.Generator().manual_seed(2)
     torch.manual_seed(3)
@@ -93,7 +92,7 @@ def steps(case, group):
         views = torch.randn(method.views, total, 3, 8, 8, generator=generator).double()
         labels = TRAINING_LABELS[index].where(torch.arange(total) > 3, -1) if unlabelled else TRAINING_LABELS[index]
         own = group.share.of(total)
-        more = {"index": index} if getattr(method, "needs_index", False) else {}
+        more = {"index": index} if method.needs_index else {}
         count = group.begin_step(total)
         losses = parallel(*views[:, own], labels=labels[own], **more)
         group.weighed(sum(losses.values())).backward()

@@ -1,14 +1,15 @@
-"""What a method asks about its batch when several processes train one run, each on its share of every batch."""
+"""What a method asks about the processes that train it together, each on its share of every batch."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 
-class WholeBatch:
-    """Of one process, whose images are the whole batch. `cds_lib.training.distributed` has that of several.
+class SingleProcess:
+    """The answers where one process trains alone. `cds_lib.training.distributed.Group` has those of several.
 
-    A loss that is a mean over the images needs nothing of this: the loop weighs every process by its images.
+    Only what spans the batch needs to ask. A loss that is a mean over the images does not: the loop weighs the losses
+    of the processes by their numbers of images.
     """
 
     def total(self, images: int) -> int:
