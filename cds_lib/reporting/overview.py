@@ -14,6 +14,7 @@ import pandas as pd
 from cds_lib.reporting import formats, naming, wording
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
+from cds_lib.text import counted
 
 # The columns of `formats` that the index shows, in fewer words.
 SHORT_HEADINGS = dict(
@@ -47,12 +48,12 @@ def short_table(frame: pd.DataFrame, table: Table) -> str:
             f"<tbody>{formats.group_row(formats.row_title(group[0], names), len(named))}"
             f"{''.join(_short_row(row, filled) for row in group)}</tbody>"
         )
-    said = f"{wording.counted(len(rows), 'cell')} of {len(frame)} with a run"
+    said = f"{counted(len(rows), 'cell')} of {len(frame)} with a run"
     caption = f"<caption><span>{escape(said)}</span></caption>"
     table_text = f"<table>{caption}<thead><tr>{head}</tr></thead>{''.join(body)}</table>"
     text = formats.scrolling(table_text, f"{table.title}: cells that were run")
     if len(rows) > FOLDED_ROWS:
-        return f"<details><summary>{escape(wording.counted(len(rows), 'measured cell'))}</summary>{text}</details>"
+        return f"<details><summary>{escape(counted(len(rows), 'measured cell'))}</summary>{text}</details>"
     return text
 
 

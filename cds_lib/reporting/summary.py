@@ -13,6 +13,7 @@ from cds_lib.reporting import formats, wording
 from cds_lib.reporting.markdown import bullets, pipe_table
 from cds_lib.study import profiles, statistics
 from cds_lib.study.tables import SUMMARY, TABLES
+from cds_lib.text import counted
 
 TESTED = 20  # claims with enough seeds that the README names at most, and that the index shows unfolded
 HEADINGS = (
@@ -201,7 +202,7 @@ def tested_html(frame: pd.DataFrame) -> str:
     rows = wording.tested(frame)
     if not len(rows):
         return ""
-    name = f"{wording.counted(len(rows), 'claim')} with at least {statistics.MIN_SEEDS} paired seeds"
+    name = f"{counted(len(rows), 'claim')} with at least {statistics.MIN_SEEDS} paired seeds"
     table = _claims_table(name, rows, with_why=False)
     if len(rows) > TESTED:
         return f'<details class="claims"><summary>{escape(name)}</summary>{table}</details>'
