@@ -181,10 +181,12 @@ def test_a_notebook_runs_in_jupyterlab_and_shows_its_table_and_plots(window, res
     assert panel.locator(".jp-OutputArea-output table:visible tbody tr").count() >= 2
     plots = panel.locator(".jp-RenderedSVG img, .jp-RenderedSVG svg")
     assert plots.count() >= 1
+    heights = []
     for plot in plots.all():
         plot.scroll_into_view_if_needed()
         assert plot.bounding_box()["width"] > 300
-        assert plot.bounding_box()["height"] > 100
+        heights.append(plot.bounding_box()["height"])
+    assert max(heights) > 100 and min(heights) > 30  # a plot of runs that were tested once is a line of text
     close(page)
     if name == "00_start_here":  # what it lacked was trained from JupyterLab
         assert all(Store(results).is_done(run.id) for run in TABLES[name].runs("smoke", (0,)))
