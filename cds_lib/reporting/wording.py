@@ -142,6 +142,13 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
     missing = [verdict for verdict in (CONFIRMED, CONTRADICTED) if verdict not in counts(frame)]
     if missing:
         found.append(f"{_listed(missing).capitalize()}: none.")
+    judged = frame["verdict"].isin((REPRODUCED, CONFIRMED, CONTRADICTED))
+    interim = int((judged & (frame["n_pairs"] < frame["n_planned"])).sum())
+    if interim:
+        found.append(
+            f"Interim: {interim} of the {int(judged.sum())} that the interval decides have fewer seeds than planned; "
+            "looking before all are there makes a false verdict likelier."
+        )
     few = frame[(frame["verdict"] == INCONCLUSIVE) & (frame["n_pairs"] < statistics.MIN_SEEDS)]
     if len(few):
         found.append(

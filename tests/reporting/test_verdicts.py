@@ -208,6 +208,14 @@ def test_the_conclusion_says_what_was_confirmed_and_what_not(store):
     assert untested == wording.counts(frame)["not run"]
 
 
+def test_verdicts_before_all_seeds_are_there_are_called_interim(store):
+    frame = decided(store)
+    assert not any(sentence.startswith("Interim") for sentence in wording.conclusion(frame))  # all three are there
+    number = len(frame[frame["verdict"].isin(("direction confirmed", "contradicted"))])
+    (said,) = [s for s in wording.conclusion(frame.assign(n_planned=6)) if s.startswith("Interim")]
+    assert said.startswith(f"Interim: {number} of the {number} that the interval decides have fewer seeds than planned")
+
+
 def test_tested_claims_are_named_decided_ones_first(store):
     frame = decided(store)
     where, seeds = "CIFAR-100, ResNet-18, from scratch, top-1", ("3 of 6", "0.250", "0.750")
