@@ -18,7 +18,7 @@ PROFILES = ("smoke", "mini", "paper")
 
 SEEDS = {"smoke": (0,), "mini": (0, 1, 2), "paper": (0, 1, 2)}
 # Of the cells that the headline claims rest on: a two-sided sign-flip test needs six for p < 0.05.
-HEADLINE_SEEDS = {**SEEDS, "mini": (0, 1, 2, 3, 4, 5)}
+HEADLINE_SEEDS = {"smoke": (0,), "mini": (0, 1, 2, 3, 4, 5), "paper": (0, 1, 2, 3, 4, 5)}
 # Of the many networks of Tables 1 and 2 and of all that starts on ImageNet: the miniature shows that they train and
 # what one seed gives; three would take days on two cores, and `--seeds 0,1,2` asks for them.
 BREADTH_SEEDS = {**SEEDS, "mini": (0,)}

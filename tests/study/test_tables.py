@@ -1,4 +1,4 @@
-"""How many seeds a cell has: those that were asked for, else the profile's own, in the miniature by its kind."""
+"""How many seeds a cell has: those that were asked for, else the profile's own, by its kind."""
 
 import pytest
 
@@ -12,33 +12,28 @@ def counts(name, profile, seeds):
     return {cell.key: len(cell.specs) for cell in TABLES[name].cells(profile, seeds)}
 
 
-def test_headline_cells_of_the_miniature_have_the_seeds_that_a_sign_flip_test_needs():
-    for key, number in counts("table1_cifar100", "mini", None).items():
-        assert number == (statistics.SIGN_FLIP_SEEDS if key[1] == "resnet18" else 1), key
+@pytest.mark.parametrize(("profile", "breadth"), [("mini", 1), ("paper", statistics.MIN_SEEDS)])
+def test_headline_cells_have_the_seeds_that_a_sign_flip_test_needs(profile, breadth):
+    """Of all others a miniature has one seed, which shows that they train, and the full protocol what verdicts need."""
+    for key, number in counts("table1_cifar100", profile, None).items():
+        assert number == (statistics.SIGN_FLIP_SEEDS if key[1] == "resnet18" else breadth), key
     for name in ("semi_supervised", "calibration", "training_loss", "linear_probe", "layerwise_accuracy", "tsne"):
-        assert set(counts(name, "mini", None).values()) == {statistics.SIGN_FLIP_SEEDS}, name
-    assert set(counts("distillation_cifar100", "mini", None).values()) == {statistics.MIN_SEEDS}
+        assert set(counts(name, profile, None).values()) == {statistics.SIGN_FLIP_SEEDS}, name
+    assert set(counts("distillation_cifar100", profile, None).values()) == {statistics.MIN_SEEDS}
     headline = {"baseline", "cds", *(switch.row for switch in ablations.SWITCHES if switch.deviation == "D10")}
-    for key, number in counts("deviations", "mini", None).items():
+    for key, number in counts("deviations", profile, None).items():
         seeds = statistics.SIGN_FLIP_SEEDS if key[2] in headline else statistics.MIN_SEEDS
-        assert number == (1 if key[0] == "imagenet" else seeds), key
+        assert number == (breadth if key[0] == "imagenet" else seeds), key
     for name in ("table2_cifar10", "table3_imagenet", "table4_coco", "table6_finegrained", "contrastive_methods"):
-        assert set(counts(name, "mini", None).values()) == {1}, name
-
-
-def test_the_full_protocol_has_three_seeds_everywhere():
-    for name in TABLES.keys() - FIXED - {SUMMARY}:
-        assert set(counts(name, "paper", None).values()) == {statistics.MIN_SEEDS}, name
+        assert set(counts(name, profile, None).values()) == {breadth}, name
 
 
 def test_every_claim_is_planned_with_the_seeds_it_wants_or_is_of_the_breadth_of_the_miniature():
     tables = [t for t in TABLES.values() if t.name != SUMMARY]
-    for claim in claims.collect(tables, "mini", None):
-        planned = min(len(cell.specs) for cell in (*claim.cells, *claim.references))
-        assert planned >= claim.n_wanted or planned == 1, claim.key
-    assert all(
-        len(c.specs) >= statistics.MIN_SEEDS for claim in claims.collect(tables, "paper", None) for c in claim.cells
-    )
+    for profile, least in (("mini", 1), ("paper", None)):
+        for claim in claims.collect(tables, profile, None):
+            planned = min(len(cell.specs) for cell in (*claim.cells, *claim.references))
+            assert planned >= claim.n_wanted or planned == least, claim.key
 
 
 @pytest.mark.parametrize("profile", ["smoke", "mini", "paper"])
