@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def duration(seconds: float) -> str:
     """17 s, 4 min 10 s, 3 h 20 min."""
@@ -17,3 +19,8 @@ def counted(number: int, noun: str) -> str:
     """1 run, 2 runs, 3 analyses."""
     plural = f"{noun.removesuffix('is')}es" if noun.endswith("is") else f"{noun}s"
     return f"{number} {noun if number == 1 else plural}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """a; a and b; a, b and c."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -16,6 +16,7 @@ from cds_lib.study import statistics
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.tuning import VALIDATION
+from cds_lib.text import listed
 
 if TYPE_CHECKING:
     from cds_lib.session import Session
@@ -44,7 +45,7 @@ def sentences(profile: str, seeds: Seeds, store: Store) -> list[str]:
         f"Top-1 on the {images} of the same runs of ResNet-18, which chose nothing, CDS minus each: {', '.join(parts)}."
     )
     if open_ones:
-        text += f" So there CDS is not above {' and '.join(open_ones)} by an interval that excludes 0."
+        text += f" So there CDS is not above {listed(open_ones)} by an interval that excludes 0."
     return [text]
 
 

@@ -12,7 +12,7 @@ from cds_lib.study import statistics
 from cds_lib.study.measures import measure, short_name
 from cds_lib.study.statistics import CONFIRMED, CONTRADICTED, INCONCLUSIVE, NOT_RUN, REPRODUCED, SMOKE
 from cds_lib.study.tables import TABLES
-from cds_lib.text import counted
+from cds_lib.text import counted, listed
 
 # In the order of a report. Each has a sign of its own, so that no meaning hangs on a colour.
 VERDICTS = (REPRODUCED, CONFIRMED, CONTRADICTED, INCONCLUSIVE, NOT_RUN, SMOKE)
@@ -58,7 +58,7 @@ def why(
     if unmeasured and not pairs and not error:
         return f"{_UNMEASURED}: {unmeasured}"
     reason = _reason(verdict, n, pairs, reference, cells, filled, error, untrained)
-    return reason + (f"; {_PARTIAL} {_listed(partial)} was at hand" if partial and n else "")
+    return reason + (f"; {_PARTIAL} {listed(partial)} was at hand" if partial and n else "")
 
 
 def _reason(
@@ -67,7 +67,7 @@ def _reason(
     if error:
         return f"{_FAILED}: {error}"
     if not pairs and untrained:
-        return f"{_NO_RUN_ON} {_listed(untrained)}: not asked for, or the images were not at hand"
+        return f"{_NO_RUN_ON} {listed(untrained)}: not asked for, or the images were not at hand"
     if not n:
         return f"only {filled} of the {cells} cells of the average were trained" if filled else _NOT_YET
     if not pairs:
@@ -81,10 +81,6 @@ def _reason(
     if pairs < statistics.SIGN_FLIP_SEEDS:
         reason += f", of which the sign-flip test cannot give less than p = {statistics.smallest_p(pairs):.3g}"
     return reason
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def place(row: pd.Series) -> str:
@@ -141,13 +137,13 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
     ]
     missing = [verdict for verdict in (CONFIRMED, CONTRADICTED) if verdict not in counts(frame)]
     if missing:
-        found.append(f"{_listed(missing).capitalize()}: none.")
+        found.append(f"{listed(missing).capitalize()}: none.")
     judged = frame["verdict"].isin((REPRODUCED, CONFIRMED, CONTRADICTED))
     interim = int((judged & (frame["n_pairs"] < frame["n_planned"])).sum())
     if interim:
         found.append(
-            f"Interim: {interim} of the {int(judged.sum())} that the interval decides have fewer seeds than planned; "
-            "looking before all are there makes a false verdict likelier."
+            f"Interim: of the {counted(int(judged.sum()), 'claim')} that the interval decides, {interim} with fewer "
+            "seeds than planned; looking before all are there makes a false verdict likelier."
         )
     few = frame[(frame["verdict"] == INCONCLUSIVE) & (frame["n_pairs"] < statistics.MIN_SEEDS)]
     if len(few):
@@ -176,7 +172,7 @@ def _unknown(frame: pd.DataFrame) -> list[str]:
     said = " ".join(why for why in whys.unique() if why.startswith(_NO_RUN_ON))
     names = [naming.name_of(name) for name in frame["dataset"].unique()]
     names = [name for name in names if re.search(rf"{re.escape(name)}\b", said)]
-    no_data = f"{_NO_RUN_ON} {_listed(names)} (not asked for, or no images at hand)"
+    no_data = f"{_NO_RUN_ON} {listed(names)} (not asked for, or no images at hand)"
     reasons = {
         "the methods were not trained yet": whys == _NOT_YET,
         no_data: whys.str.startswith(_NO_RUN_ON),
@@ -194,7 +190,7 @@ def unknown_numbers() -> list[str]:
     titles = [table.title.split(":")[0] for table in TABLES.values() if table.source.startswith("none")]
     if not titles:
         return []
-    return [f"Unknown because we do not have the published numbers: {_listed(titles)}; our own are in their tables."]
+    return [f"Unknown because we do not have the published numbers: {listed(titles)}; our own are in their tables."]
 
 
 def notes(frame: pd.DataFrame) -> list[str]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cds_lib.reporting import control, render, summary, verdicts
+from cds_lib.reporting import comparisons, control, render, summary, verdicts
 from cds_lib.study import ablations, settings
 from cds_lib.study.store import Store
 from run_folders import top1, write_run
@@ -32,9 +32,9 @@ def finish(tmp_path):
 @pytest.mark.parametrize(
     ("cds", "two_views", "meaning"),
     [
-        ([30.0, 31.0, 32.0], [25.0, 26.0, 27.1], "CDS gains more than the second view does."),
-        ([30.0, 31.0, 32.0], [30.5, 30.6, 32.0], "cannot be told here from what a second augmented view gains."),
-        ([25.0, 26.0, 27.1], [30.0, 31.0, 32.0], "the second view gains more than CDS does."),
+        ([30.0, 31.0, 32.0], [25.0, 26.0, 27.1], "CDS is above what the second view alone gives."),
+        ([30.0, 31.0, 32.0], [30.5, 30.6, 32.0], "the two are not told apart."),
+        ([25.0, 26.0, 27.1], [30.0, 31.0, 32.0], "the second view alone gives more."),
         ([30.0, 31.0], [25.0, 26.0, 27.0], "fewer than 3 seeds decide nothing."),
     ],
 )
@@ -74,12 +74,32 @@ def test_cds_with_both_cross_entropies_is_set_against_the_same_control(finish, v
     assert ("a hint" in lighter) == (min(values) > 26.0)  # the second of two tries confirms nothing
 
 
-@pytest.mark.parametrize(("cds", "open_"), [([30.0, 31.0, 32.1], False), ([25.5, 26.0, 26.5], True), ([30.0], True)])
+@pytest.mark.parametrize(("cds", "open_"), [([30.0, 31.0, 32.1], False), ([25.5, 26.0, 26.5], True), ([30.0], False)])
 def test_the_control_is_set_against_the_methods_of_one_view(finish, cds, open_):
-    """What CDS gains over them is open unless it is above the control."""
+    """What CDS gains over them is open where the control is above them and CDS is not above the control."""
     said = finish(cds, [25.0, 26.0, 27.0], dsn=[24.0, 25.0, 26.0])[-1]
     assert "The control minus them: DSN +1.00 [+1.00, +1.00] (n = 3)." in said
-    assert said.endswith("may come from the second view as well.") == open_
+    assert said.endswith("What CDS gains over DSN may come from the second view as well.") == open_
+    below = finish(cds, [25.0, 26.0, 27.0], dsn=[34.0, 35.0, 36.0])[-1]
+    assert "DSN −9.00" in below and "second view as well" not in below
+
+
+def test_a_gain_over_the_baseline_may_be_the_views_only_where_there_is_a_gain(finish):
+    said = "What CDS gains over the baseline may come from the second view."
+    assert said in finish([25.5, 26.0, 26.5], [25.0, 26.0, 27.0], baseline=[20.0, 21.0, 22.0])[0]
+    assert said not in finish([25.5, 26.0, 26.5], [25.0, 26.0, 27.0], baseline=[30.0, 31.0, 32.0])[0]
+    assert said not in finish([30.0, 31.0, 32.0], [25.0, 26.0, 27.1], baseline=[20.0, 21.0, 22.0])[0]
+
+
+def test_the_control_is_explained_first_whichever_form_was_run(finish):
+    (alone,) = finish([], [25.0, 26.0, 27.0], cds_two_ce_views=[20.0, 21.0, 22.1])
+    assert alone.startswith("A control that is not in the paper, ") and "26.00 ± 1.00 (3). CDS with the cross-" in alone
+
+
+def test_the_full_protocol_planned_all_forms_beforehand(finish):
+    row = "cds_two_ce_views_weight_tenth"
+    (said,) = finish([], [25.0, 26.0, 27.0], "paper", **{row: [30.0, 31.0, 32.1]})
+    assert "second try" not in said and said.endswith("the contrastive losses add to what two views give.")
 
 
 ABOVE, BELOW, LEVEL = [30.0, 31.0, 32.1], [20.0, 21.0, 22.1], [25.5, 26.0, 26.5]
@@ -173,3 +193,7 @@ def test_where_no_cell_can_be_told_apart_it_is_said_so(tmp_path):
     said = control.as_many_steps("mini", None, store)[0]
     assert "In none of the 2 cells (data set and share of labels) with 3 seeds or more" in said
     assert said.endswith(" can CDS without labels and that control be told apart.")
+    assert control._told_apart([comparisons.OPEN]) == (
+        "In the cell (data set and share of labels) with 3 seeds or more, CDS without labels and that control cannot "
+        "be told apart."
+    )

@@ -213,7 +213,9 @@ def test_verdicts_before_all_seeds_are_there_are_called_interim(store):
     assert not any(sentence.startswith("Interim") for sentence in wording.conclusion(frame))  # all three are there
     number = len(frame[frame["verdict"].isin(("direction confirmed", "contradicted"))])
     (said,) = [s for s in wording.conclusion(frame.assign(n_planned=6)) if s.startswith("Interim")]
-    assert said.startswith(f"Interim: {number} of the {number} that the interval decides have fewer seeds than planned")
+    assert said.startswith(
+        f"Interim: of the {number} claims that the interval decides, {number} with fewer seeds than "
+    )
 
 
 def test_tested_claims_are_named_decided_ones_first(store):
