@@ -136,7 +136,8 @@ def test_the_defaults_of_the_full_protocol():
     seeds = profiles.SEEDS
     headline, breadth = profiles.HEADLINE_SEEDS["mini"], profiles.BREADTH_SEEDS["mini"]
     assert (
-        f"Seeds {headline[0]} to {headline[-1]} for ResNet-18 in Table 1, the analyses and semi-supervised learning, "
+        f"Seeds {headline[0]} to {headline[-1]} for ResNet-18 in Table 1, its controls of two views (D10), the "
+        "analyses and semi-supervised learning, "
         f"{listed(seeds['paper'])} for all else (`smoke`: {listed(seeds['smoke'])}; in `mini` "
         f"{listed(breadth)} for other" in ours("D12")
     )

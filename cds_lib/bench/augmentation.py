@@ -13,11 +13,10 @@ import numpy as np
 import torch
 import torchvision.transforms as T
 from PIL import Image
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from cds_lib.bench.timing import Row, interleaved
-from cds_lib.data.augment import CIFAR_MEAN, CIFAR_STD
+from cds_lib.data.augment import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD
 from cds_lib.data.batches import Batches
 
 IMAGES = {32: (1024, 128), 16: (1024, 128), 224: (32, 16)}  # an epoch and a batch, by the side of a view
@@ -43,7 +42,7 @@ def released_views(size: int) -> tuple[Callable, Callable]:
     flip, tensor = T.RandomHorizontalFlip(), T.ToTensor()
     colour = [T.RandomApply([T.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8), T.RandomGrayscale(p=0.2)]
     if size == 224:
-        last = T.Normalize(IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+        last = T.Normalize(IMAGENET_MEAN, IMAGENET_STD)
         view1 = T.Compose([T.RandomResizedCrop(size), flip, tensor, last])
         return view1, T.Compose([T.RandomResizedCrop(size, scale=(0.2, 1.0)), flip, *colour, tensor, last])
     last = T.Normalize(CIFAR_MEAN, CIFAR_STD)

@@ -20,6 +20,9 @@ from cds_lib.data.colour import ColourParams, apply_colour_, arrange, draw_colou
 # The released code normalises CIFAR-100 with these CIFAR-10 means and (too small) standard deviations as well.
 CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR_STD = (0.2023, 0.1994, 0.2010)
+# Those of timm and torchvision.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 GREY_PADDING, BLACK_PADDING = 128, 0  # of view 1 and of view 2
 FLIP_P = 0.5

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.transforms import AutoAugment
 
-from cds_lib.data.augment import CIFAR_MEAN, CIFAR_STD, FLIP_P, normalise
+from cds_lib.data.augment import CIFAR_MEAN, CIFAR_STD, FLIP_P, IMAGENET_MEAN, IMAGENET_STD, normalise
 from cds_lib.data.colour import ColourParams, apply_colour_, arrange, draw_colour
 
 RATIO = (3 / 4, 4 / 3)  # of width and height of a resized crop; tried TRIES times, as torchvision does
@@ -88,11 +87,11 @@ class View:
     def finish(self, crops: Tensor, colour: ColourParams) -> Tensor:
         """What follows the crop: (B, 3, s, s) uint8 -> float32, with its colour, normalised, channels_last."""
         if not self.colour:
-            return normalise(crops, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+            return normalise(crops, IMAGENET_MEAN, IMAGENET_STD)
         arrangement = arrange(colour)
         x = chosen(crops, arrangement.rows).to(torch.float32, memory_format=torch.contiguous_format)
         apply_colour_(x, colour, arrangement)
-        return normalise(x, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, arrangement.rows)
+        return normalise(x, IMAGENET_MEAN, IMAGENET_STD, arrangement.rows)
 
 
 AUGMENTATIONS: dict[str, tuple[View, View]] = {
@@ -113,7 +112,7 @@ def chosen(images: Tensor, index: Tensor) -> Tensor:
 
 def statistics(augmentation: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation that images are normalised with; the released code's own for "cifar"."""
-    return (CIFAR_MEAN, CIFAR_STD) if augmentation == "cifar" else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    return (CIFAR_MEAN, CIFAR_STD) if augmentation == "cifar" else (IMAGENET_MEAN, IMAGENET_STD)
 
 
 def draw_geometry(n: int, generator: torch.Generator) -> Geometry:

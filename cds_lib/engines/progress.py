@@ -21,7 +21,7 @@ _LOG_SECONDS = 30.0
 class Progress:
     """Counts finished runs, estimates the time left, prints.
 
-    `jobs` runs go on at a time (0: it is not known beforehand; as many as run now). `log` receives the lines too
+    `jobs` runs go on at a time (0: it is not known beforehand; the most that did so far). `log` receives the lines too
     (appended).
     """
 
@@ -31,12 +31,14 @@ class Progress:
         self.live = sys.stdout.isatty()
         self.seconds: list[float] = []  # of the runs finished here
         self.running: dict[str, _Running] = {}  # by run id
+        self.at_once = 0  # the most that have run at the same time
         self.last_print = time.monotonic()
         self.width = 0  # of the live line that the terminal shows
 
     def start(self, spec: RunSpec) -> None:
         """A run begins."""
         self.running[spec.id] = _Running(spec.label, spec.budget.epochs, time.monotonic())
+        self.at_once = max(self.at_once, len(self.running))
         self.tick()
 
     def advance(self, spec: RunSpec, epochs_done: float) -> None:
@@ -111,7 +113,7 @@ class Progress:
         rest = sum(
             max(0.0, (run.total(now) if run.done else mean) - (now - run.started)) for run in self.running.values()
         )
-        jobs = min(self.jobs or len(self.running), waiting + len(self.running))
+        jobs = min(self.jobs or self.at_once, waiting + len(self.running))
         return f" | about {duration((rest + waiting * mean) / max(1, jobs))} left"
 
 

@@ -55,8 +55,8 @@ def execute(
     """Run `notebook` and save it with its outputs as `output`, whether it succeeds or not; stopped by Ctrl-C, it leaves
     `output` as it was.
 
-    The kernel's working directory is the folder above the notebook's (the repository), so relative paths in parameters
-    mean the same here and on the command line. Nothing is written beside the notebook.
+    The kernel's working directory is the folder above the notebook's (the repository), where relative paths in
+    parameters start. Nothing is written beside the notebook.
 
     Args:
         parameters: scalars for the cell tagged `parameters`.

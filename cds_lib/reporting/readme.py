@@ -33,7 +33,8 @@ def update(readme: Path, profile: str, seeds: Seeds, store: Store) -> Path:
     beside = verdicts.beside(profile, seeds, store)
     summary.write(frame, store.root, beside)
     plot = store.root / "figures" / f"{SUMMARY}.svg"
-    figures.save_svg(figures.claims(verdicts.shown(frame)), plot, verdicts.PLOT)
+    shown = verdicts.shown(frame)
+    figures.save_svg(figures.claims(shown), plot, verdicts.described(shown))
     block_text = block(frame, rows, beside, _relative(store.root, readme.parent))
     write_text(readme, _BLOCK.sub(lambda _: block_text, text, count=1))
     return readme
@@ -66,7 +67,7 @@ def block(frame: pd.DataFrame, rows: pd.DataFrame, beside: list[str], results: s
         [
             BEGIN.format(profile=profile),
             _headline_markdown(rows),
-            f"![{verdicts.PLOT}]({results}/figures/{SUMMARY}.svg)",
+            f"![{verdicts.described(verdicts.shown(frame))}]({results}/figures/{SUMMARY}.svg)",
             *controls,
             "### The claims that have a verdict",
             f"Those with seeds enough, in the `{profile}` profile; [every claim]({results}/tables/{SUMMARY}.md), with "

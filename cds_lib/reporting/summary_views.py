@@ -42,8 +42,8 @@ def every_claim(found: pd.DataFrame) -> HTML:
 
 def differences(study: Session, found: pd.DataFrame) -> SVG:
     """Our differences beside the published ones; written to RESULTS/figures/summary.svg."""
-    figure = figures.claims(verdicts.shown(found))
-    return views.save_and_show(study, figure, verdicts.PLOT)
+    rows = verdicts.shown(found)
+    return views.save_and_show(study, figures.claims(rows), verdicts.described(rows))
 
 
 def notes(found: pd.DataFrame) -> HTML:

@@ -8,18 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cds_lib.reporting import breadth, control, held_out, naming, report, wording
+from cds_lib.reporting import breadth, control, figures, held_out, naming, report, wording
 from cds_lib.study import analyses, statistics
 from cds_lib.study.claims import POSTER, Claim
 from cds_lib.study.grids import Cell
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, published_claims
-
-PLOT = (
-    f"Every claim with at least {statistics.MIN_SEEDS} paired seeds: our difference with its 95 % interval beside the "
-    "published one, a panel for measures of one kind."
-)
 
 # After the columns of every table: the claim's kind, the method it is compared with, seeds there should be, Holm's
 # p value over the claims of one kind in one table, why the verdict is what it is, where it was read.
@@ -89,6 +84,18 @@ def shown(frame: pd.DataFrame) -> pd.DataFrame:
     decided = frame["n_pairs"] >= statistics.MIN_SEEDS
     chosen = frame[decided if decided.any() else ~others]
     return chosen.assign(other=others).sort_values("other", kind="stable").drop(columns="other")
+
+
+def described(rows: pd.DataFrame) -> str:
+    """What the plot of these rows, those of `shown`, shows: its title for a screen reader, and its caption."""
+    rows = rows[rows["baseline_delta"].notna()]
+    decided = (rows["n_pairs"] >= statistics.MIN_SEEDS).any()
+    which = f"at least {statistics.MIN_SEEDS}" if decided else f"fewer than {statistics.MIN_SEEDS}"
+    number = f"The first {figures.CLAIMS} of {len(rows)} claims" if len(rows) > figures.CLAIMS else "Every claim"
+    return (
+        f"{number} with {which} paired seeds: our difference with its 95 % interval beside the published one, a panel "
+        "for measures of one kind."
+    )
 
 
 class _Evidence:

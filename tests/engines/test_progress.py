@@ -135,3 +135,15 @@ def test_a_run_that_was_begun_in_vain_runs_no_longer(clock, capsys):
     clock.now = 100.0
     progress.tick()
     assert capsys.readouterr().out == "[1/2] a resnet18 cds seed 0: NOT STARTED: no weights\n"
+
+
+def test_runs_that_end_together_do_not_stretch_the_time_left(clock, capsys):
+    """Where it is not known how many run at a time, as on Slurm: those that ended make room for as many."""
+    progress = Progress(total=8, done=0, jobs=0)
+    runs = [run(name) for name in "abcd"]
+    for one in runs:
+        progress.start(one)
+    clock.now = 60.0
+    for one in runs:
+        progress.finish(one, "done")
+    assert capsys.readouterr().out.splitlines()[-1].endswith("| about 1 min 00 s left")

@@ -338,6 +338,16 @@ def test_paired_seeds_are_of_those_that_are_wanted_or_say_how_many_a_verdict_nee
     assert (printed["resnet18"], printed["resnet50"]) == ("0 of 6", "0 (3 needed)")
 
 
+def test_the_plot_is_described_as_what_it_shows(store):
+    frame = decided(store)
+    drawn = verdicts.shown(frame)
+    assert verdicts.described(drawn).startswith("Every claim with at least 3 paired seeds: ")
+    many = pd.concat([drawn] * 20)
+    known = int(many["baseline_delta"].notna().sum())
+    assert verdicts.described(many).startswith(f"The first 30 of {known} claims with at least 3 paired seeds: ")
+    assert "with fewer than 3 paired seeds" in verdicts.described(drawn.assign(n_pairs=1))
+
+
 def test_the_plot_leaves_no_decided_claim_out_and_starts_with_those_of_cds(store):
     frame = verdicts.tidy("mini", SEEDS, store)
     chosen = frame["claimed_in"].isin(("training_loss", "calibration")) | (
