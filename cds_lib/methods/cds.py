@@ -78,7 +78,7 @@ class ContrastiveDeepSupervision(Method):
         self.indices = stages.indices
         heads = projection_heads(stages.channels[:-1], stages.pooled)
         self.heads = nn.ModuleDict({str(tap): heads[tap - 1] for tap in self.taps if tap < self.last})
-        initialise(self.heads)
+        initialise(self.heads)  # once more than needed: committed runs began with these weights, not the first ones
 
     def forward(
         self, view1: Tensor, view2: Tensor | None = None, labels: Tensor | None = None

@@ -25,7 +25,7 @@ class DeeplySupervisedNet(Method):
         self.indices = taps.indices
         self.heads = projection_heads(taps.channels[:-1], taps.pooled)
         self.classifiers = nn.ModuleList(nn.Linear(taps.pooled, num_classes) for _ in self.heads)
-        initialise(self.heads)
+        initialise(self.heads)  # once more than needed: committed runs began with these weights, not the first ones
 
     def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "cross_entropy_1", ...}, one a stage before the last."""
