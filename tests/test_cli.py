@@ -114,16 +114,16 @@ def test_two_at_once_on_the_same_results(tmp_path):
 def test_list_and_dry_run_train_nothing(tmp_path):
     process = command("run-all", "--list", "--results", tmp_path)
     assert process.returncode == 0
-    for word in ("table1_cifar100", "resnext101_32x8d", "cds", "cifar100", "50 / 75 / 150"):
+    for word in ("table1_cifar100", "resnext101_32x8d", "cds", "cifar100", "50 / 75 / 165"):
         assert word in process.stdout
     arguments = ["--profile", "paper", "--only", "table1_cifar100", "--data-root", tmp_path / "none"]
     process = command("run-all", "--dry-run", "--results", tmp_path, *arguments)
     assert process.returncode == 0
-    assert f"CIFAR-100 is not in {tmp_path / 'none'}: 150 runs would not be trained" in process.stdout
-    assert "150 runs: 0 done, 150 to train" in process.stdout
-    assert process.stdout.count("  to train: ") == 150
+    assert f"CIFAR-100 is not in {tmp_path / 'none'}: 165 runs would not be trained" in process.stdout
+    assert "165 runs: 0 done, 165 to train" in process.stdout
+    assert process.stdout.count("  to train: ") == 165
     (row,) = [line.split() for line in process.stdout.splitlines() if line.startswith("  table1_cifar100 ")]
-    assert row[1:3] == ["150", "150"]
+    assert row[1:3] == ["165", "165"]
     pflop, hours = (float(cell.replace(",", "")) for cell in row[3:5])
     assert pflop / 77 / 3.6 == pytest.approx(hours, rel=0.001)
     assert "at 77 TFLOP/s on an A100" in process.stdout and "Nothing of this study was measured" in process.stdout
