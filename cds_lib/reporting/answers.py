@@ -20,13 +20,13 @@ from cds_lib.study.profiles import Seeds
 from cds_lib.study.statistics import Difference
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
+from cds_lib.text import listed
 
 if TYPE_CHECKING:
     from cds_lib.session import Session
 
 NLL = "test_loss_last"  # of every run: mean cross-entropy of the test images, which is their NLL
 LOSS = "train_cross_entropy"
-_CLASSIFIERS = ("dsn", "dks", "dhm")
 _TO_DSN = {
     ABOVE: "CDS is calibrated worse than DSN",
     BELOW: "CDS is calibrated better than DSN",
@@ -63,7 +63,7 @@ def calibration(profile: str, seeds: Seeds, store: Store) -> list[str]:
         if cell.metric == "ece"
     }
     cells = comparisons.headline_cells(profile, seeds)
-    rows = ("baseline", *_CLASSIFIERS, "cds", control.SWITCH)
+    rows = ("baseline", *comparisons.CLASSIFIERS, "cds", control.SWITCH)
     nll = {row: comparisons.measured(cells[row], NLL, store) for row in rows}
     said = [
         *_judged("CDS minus DSN in ECE, percentage points", ece["cds"], ece["dsn"], 2, _TO_DSN),
@@ -96,7 +96,7 @@ def training_loss(profile: str, seeds: Seeds, store: Store) -> list[str]:
     if profile == "smoke":
         return []
     cells = comparisons.headline_cells(profile, seeds)
-    rows = ("baseline", *_CLASSIFIERS, "cds")
+    rows = ("baseline", *comparisons.CLASSIFIERS, "cds")
     loss = {row: comparisons.last_epoch(cells[row], LOSS, store) for row in rows}
     accuracy = {row: report.by_seed(cells[row], TOP1, store) for row in rows}
     rises, higher = [], []
@@ -111,11 +111,11 @@ def training_loss(profile: str, seeds: Seeds, store: Store) -> list[str]:
             higher.append(naming.method_name(row))
     said = []
     if rises:
-        listed = "; ".join(text for _, text in sorted(rises))
-        said.append(f"Training cross-entropy and top-1 against the baseline, the smallest rise first: {listed}.")
+        rises_said = "; ".join(text for _, text in sorted(rises))
+        said.append(f"Training cross-entropy and top-1 against the baseline, the smallest rise first: {rises_said}.")
     if higher:
         said.append(
-            f"Of the methods with classifiers on early layers, {', '.join(higher)} ended with a higher training loss "
+            f"Of the methods with classifiers on early layers, {listed(higher)} ended with a higher training loss "
             "than CDS and with a lower accuracy, each interval excluding 0: the height of the loss does not order the "
             "methods."
         )
@@ -157,7 +157,7 @@ def layerwise(profile: str, seeds: Seeds, store: Store) -> list[str]:
 
 def _where(found: Mapping[str, Difference], side: str) -> str:
     """`so at blocks 1.1, 1.2; the opposite at block 2.1; not told apart at block 2.2`"""
-    meanings = {side: "so", OPEN: "not told apart", FEW: comparisons.DECIDE_NOTHING}  # seeds are those of all blocks
+    meanings = {side: "so", OPEN: "not told apart", FEW: comparisons.DECIDE_NOTHING}
     places: dict[str, list[str]] = {}
     for block, difference in found.items():
         places.setdefault(meanings.get(comparisons.outcome(difference), "the opposite"), []).append(block)

@@ -14,8 +14,8 @@ import pandas as pd
 from IPython.display import HTML
 
 from cds_lib.reporting import formats, naming, report
+from cds_lib.reporting.comparisons import BASELINE, CDS, CLASSIFIERS
 from cds_lib.study import statistics
-from cds_lib.study.grids import DEEP_SUPERVISION
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
@@ -24,9 +24,8 @@ from cds_lib.study.tables import TABLES
 if TYPE_CHECKING:
     from cds_lib.session import Session
 
-_BASELINE, *_OTHERS, _CDS = DEEP_SUPERVISION
 # Every method with the baseline, then CDS with every other.
-COMPARISONS = [(method, _BASELINE) for method in (*_OTHERS, _CDS)] + [(_CDS, method) for method in _OTHERS]
+COMPARISONS = [(method, BASELINE) for method in (*CLASSIFIERS, CDS)] + [(CDS, method) for method in CLASSIFIERS]
 LEAST = statistics.MIN_SEEDS  # networks, as seeds for a verdict
 _TOGETHER = (
     "Each network counts once, with the mean of its seed-by-seed differences; intervals are over networks, not seeds. "
@@ -94,7 +93,7 @@ def _note(profile: str) -> str:
 
 def _compared(row: Any) -> str:
     """`CDS against DSN`, `DSN against the baseline`"""
-    reference = "the baseline" if row.reference == _BASELINE else naming.method_name(row.reference)
+    reference = "the baseline" if row.reference == BASELINE else naming.method_name(row.reference)
     return f"{naming.method_name(row.method)} against {reference}"
 
 

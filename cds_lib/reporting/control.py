@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from cds_lib.session import Session
 
 SWITCH = "baseline_two_views"
-_ONE_VIEW = ("dsn", "dks", "dhm")
 # What the interval of a difference to the control means.
 _CDS = {
     ABOVE: "CDS is above what the second view alone gives.",
@@ -135,7 +134,7 @@ def _on_validation_images(cell: Cell, control: Cell, on_test: str, is_second_try
 def _against_one_view(cells: Mapping[str, Cell], control: Mapping[int, float], store: Store) -> list[str]:
     """The control against the other methods of Table 1, in one item; none if none of them was run."""
     differences, below = [], []
-    for row in _ONE_VIEW:
+    for row in comparisons.CLASSIFIERS:
         values = _accuracies(cells[row], store)
         if values.keys() & control.keys():
             found = statistics.paired_difference(control, values)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from IPython.display import HTML
 
 from cds_lib.reporting import comparisons, formats, naming
-from cds_lib.reporting.comparisons import ABOVE, FEW
+from cds_lib.reporting.comparisons import ABOVE, BASELINE, CLASSIFIERS, FEW
 from cds_lib.study import statistics
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
@@ -21,8 +21,6 @@ from cds_lib.text import listed
 if TYPE_CHECKING:
     from cds_lib.session import Session
 
-_REFERENCES = ("baseline", "dsn", "dks", "dhm")
-
 
 def sentences(profile: str, seeds: Seeds, store: Store) -> list[str]:
     """CDS against every other method, in one item; none in smoke, without validation images or with too few seeds."""
@@ -31,7 +29,7 @@ def sentences(profile: str, seeds: Seeds, store: Store) -> list[str]:
     cells = comparisons.headline_cells(profile, seeds)
     cds = comparisons.measured(cells["cds"], VALIDATION, store)
     parts, open_ones = [], []
-    for row in _REFERENCES:
+    for row in (BASELINE, *CLASSIFIERS):
         found = statistics.paired_difference(cds, comparisons.measured(cells[row], VALIDATION, store))
         if comparisons.outcome(found) != FEW:
             name = naming.method_name(row)
