@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as TF
 
 from cds_lib.data.batches import ORDER, VIEW1, epoch_generator
 from cds_lib.data.coco import CocoImage
 from cds_lib.data.share import WHOLE, Share
-from cds_lib.data.stream import decode, one_sentence, worker_options
+from cds_lib.data.stream import decode, decoded_batches
 from cds_lib.errors import UsageError
 
 FLIP_P = 0.5
@@ -70,7 +70,8 @@ class DetectionBatches:
             batches += [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         batches = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
         owned = [batch[self.share.of(len(batch))] or batch[:1] for batch in batches]
-        for index, own, images in zip(batches, owned, _load(self.images, owned, self.workers), strict=True):
+        loaded = decoded_batches(_Pixels(self.images), owned, self.device, self.workers, list)
+        for index, own, images in zip(batches, owned, loaded, strict=True):
             targets = [_target(self.images[i]) for i in own]
             for position, i in enumerate(own):
                 if flip[i]:
@@ -85,8 +86,9 @@ def detection_evaluation(
 ) -> Iterator[tuple[list[Tensor], list[Target]]]:
     """Yield every image once, in order, with all its objects, crowds included."""
     batches = [list(range(i, min(i + batch_size, len(images)))) for i in range(0, len(images), batch_size)]
-    for index, loaded in zip(batches, _load(images, batches, workers), strict=True):
-        yield _floats(loaded, device), _moved([_target(images[i]) for i in index], device)
+    loaded = decoded_batches(_Pixels(images), batches, device, workers, list)
+    for index, pixels in zip(batches, loaded, strict=True):
+        yield _floats(pixels, device), _moved([_target(images[i]) for i in index], device)
 
 
 class _Pixels(Dataset):
@@ -98,18 +100,6 @@ class _Pixels(Dataset):
     def __getitem__(self, index: int) -> Tensor:
         file = self.files[index]
         return torch.from_numpy(file) if isinstance(file, np.ndarray) else TF.pil_to_tensor(decode(file))
-
-
-@one_sentence
-def _load(images: Sequence[CocoImage], batches: list[list[int]], workers: int) -> Iterator[list[Tensor]]:
-    yield from DataLoader(
-        _Pixels(images),
-        batch_sampler=batches,
-        collate_fn=list,
-        num_workers=workers,
-        generator=torch.Generator(),  # else the loader would draw from the process's own, and shift what follows
-        **worker_options(workers),
-    )
 
 
 def _target(image: CocoImage) -> Target:

@@ -88,11 +88,11 @@ class StreamedBatches:
         ]
         batches = order.split(self.batch_size)
         owned = [self.share.of(len(index)) for index in batches]
-        loaded = _load(
+        loaded = decoded_batches(
             crops, [index[own].tolist() for index, own in zip(batches, owned, strict=True)], self.device, self.workers
         )
+        batches = order.to(self.device).split(self.batch_size)  # copied once: a copy a step waits for the step before
         for number, (index, own, parts) in enumerate(zip(batches, owned, loaded, strict=True)):
-            index = index.to(self.device)
             part = slice(number * self.batch_size + own.start, number * self.batch_size + own.stop)
             views = tuple(
                 view.finish(part_crops.to(self.device, non_blocking=True), part_of(colour, part))
@@ -112,7 +112,7 @@ def streamed_evaluation(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield every image once, in order: short side resized to 8/7 of `size`, centre crop, normalised; and its label."""
     batches = [list(range(i, min(i + batch_size, len(files)))) for i in range(0, len(files), batch_size)]
-    loaded = _load(_Centres(_packed(files), size), batches, device, workers)
+    loaded = decoded_batches(_Centres(_packed(files), size), batches, device, workers)
     for (crops,), index in zip(loaded, batches, strict=True):
         part_labels = labels[index[0] : index[-1] + 1]
         yield normalise(crops.to(device, non_blocking=True), *statistics(augmentation)), part_labels
@@ -190,12 +190,19 @@ def one_sentence(load: Callable[..., Iterator]) -> Callable[..., Iterator]:
 
 
 @one_sentence
-def _load(
-    dataset: Dataset, batches: list[list[int]], device: torch.device, workers: int
+def decoded_batches(
+    dataset: Dataset,
+    batches: list[list[int]],
+    device: torch.device,
+    workers: int,
+    collate: Callable[[list[Tensor]], Any] | None = None,
 ) -> Iterator[list[Tensor]]:
+    """Yield the batches, decoded by `workers` processes, on the CPU, from where a GPU can fetch them meanwhile; collate:
+    how items become a batch (None: stacked)."""
     yield from DataLoader(
         dataset,
         batch_sampler=batches,
+        collate_fn=collate,
         num_workers=workers,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # else the loader would draw from the process's own, and shift what follows

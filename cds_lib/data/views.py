@@ -128,7 +128,7 @@ def draw_geometry(n: int, generator: torch.Generator) -> Geometry:
 def autoaugment(image: Tensor, seed: int) -> Tensor:
     """AutoAugment (ImageNet policy) of an image, uint8 (3, S, S) or Pillow's; the process's own randomness stays."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not a GPU's, which torch.manual_seed would seed as well
         return _AUTOAUGMENT(image)
 
 

@@ -67,6 +67,7 @@ def execute(
     with _held(spec, store) if group.first else _translated():
         setup = prepare(spec, store, data_root, target, workers, group)
         if group.first:
+            _refuse_other_images(spec, store, setup)
             _write_setup(spec, store, setup, target, group)
         rows = fit(
             setup.method,
@@ -77,7 +78,8 @@ def execute(
             checkpoint_path=store.checkpoint(spec.id),
             on_epoch=write_history,
             on_progress=on_progress,
-            compile_method=compile_method,
+            # Of a detector each size of image and number of boxes would be compiled anew.
+            compile_method=compile_method and spec.setting != "detect",
             pretrained=setup.pretrained,
             group=group,
         )
@@ -195,6 +197,16 @@ def _peak_memory_mib(device: torch.device) -> float:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _refuse_other_images(spec: RunSpec, store: Store, setup: Setup) -> None:
+    """RunError if the run was begun on other images than those that are there now, with which it would go on."""
+    begun = (store.status(spec.id).get("data") or {}).get("sha256", setup.provenance["sha256"])
+    if store.checkpoint(spec.id).exists() and begun != setup.provenance["sha256"]:
+        raise RunError(
+            f"Run {spec.id} was begun on other images of {spec.dataset}: delete {store.run_dir(spec.id)} to train it "
+            "from the start, or bring those back."
+        )
 
 
 def _write_setup(spec: RunSpec, store: Store, setup: Setup, device: torch.device, group: Group) -> None:

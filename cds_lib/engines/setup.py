@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -185,24 +186,27 @@ def _streams(spec: RunSpec) -> tuple[int, ...]:
     )
 
 
-def build_method(spec: RunSpec, classes: int, store: Store) -> Method:
+def build_method(spec: RunSpec, classes: int, store: Store, parents: bool = True) -> Method:
     """The untrained method of a run; its backbone is initialised first, so that it is the same whatever the method.
 
-    The parent of a distillation is its teacher, any other parent has trained the backbone before.
+    The parent of a distillation is its teacher, any other parent has trained the backbone before. Without `parents`
+    nothing is read: the method has the right form, and weights of no meaning.
     """
     backbone = create_backbone(spec.model, classes, stem=spec.budget.stem, width=spec.budget.width)
     teacher = None
     if spec.parent and spec.setting == "distill":
         with torch.random.fork_rng(devices=[]):  # building the teacher must not shift what is drawn for the heads
-            teacher = load_trained(spec.parent, classes, store)
-    elif spec.parent:
+            make_teacher = load_trained if parents else partial(build_method, parents=False)
+            teacher = make_teacher(spec.parent, classes, store)
+    elif spec.parent and parents:
         _load_backbone(backbone, spec.parent, store)
     return create_method(spec.method, backbone, classes, spec.options, teacher)
 
 
 def load_trained(spec: RunSpec, classes: int, store: Store) -> Method:
-    """The method of a finished run with its final weights; RunError if they are damaged."""
-    method = build_method(spec, classes, store)
+    """The method of a finished run with its final weights; RunError if they are damaged. A teacher that it has is not
+    loaded, since it is no part of what was learned."""
+    method = build_method(spec, classes, store, parents=False)
     method.load_state_dict(trained_weights(spec, store))
     return method
 

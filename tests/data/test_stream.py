@@ -117,7 +117,7 @@ def test_several_processes_decode_their_own_images_to_the_pixels_of_one(files, w
 
 _TRAINING = """
 import multiprocessing, os, sys, time
-from cds_lib.data.stream import _load
+from cds_lib.data.stream import decoded_batches
 
 class Who:
     def __len__(self):
@@ -128,7 +128,7 @@ class Who:
 
 def train():
     import torch
-    batches = _load(Who(), [[0], [1], [2], [3]], torch.device("cpu"), 1)
+    batches = decoded_batches(Who(), [[0], [1], [2], [3]], torch.device("cpu"), 1)
     print(next(batches).item(), os.getpid(), flush=True)
     time.sleep(600)
 
@@ -174,14 +174,14 @@ WORKERS_OF_A_TRAINING = """
 import os, sys, torch
 from pathlib import Path
 from torch.utils.data import Dataset
-from cds_lib.data.stream import _load
+from cds_lib.data.stream import decoded_batches
 
 class Server(Dataset):
     def __getitem__(self, index):
         return torch.tensor(["libtorch" in Path(f"/proc/{os.getppid()}/maps").read_text()])
 
 if __name__ == "__main__":
-    print(*(batch.item() for batch in _load(Server(), [[0], [1]], torch.device("cpu"), 2)))
+    print(*(batch.item() for batch in decoded_batches(Server(), [[0], [1]], torch.device("cpu"), 2)))
 """
 
 

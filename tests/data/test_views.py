@@ -99,6 +99,15 @@ def test_autoaugment_is_torchvisions_and_leaves_the_global_generator_alone():
     assert sum(torch.equal(out, image) for out in ours) < 4
 
 
+def test_autoaugment_does_not_seed_a_gpu(monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    torch.manual_seed(0)
+    assert seeded == [0]  # what torch's own function does
+    autoaugment(noise(1, 16)[0], 5)
+    assert seeded == [0]
+
+
 def test_autoaugment_follows_crop_and_flip():
     view, images = View(None, autoaugment=True), noise(6, 16)
     params = view.draw(6, 16, 16, generator(2))

@@ -10,7 +10,9 @@ import torch
 from cds_lib.engines import execute as module
 from cds_lib.engines import setup
 from cds_lib.engines.execute import execute
+from cds_lib.engines.setup import Setup
 from cds_lib.errors import RunError
+from cds_lib.study import settings
 from cds_lib.study.store import Store
 from cds_lib.training import checkpoint
 
@@ -175,3 +177,44 @@ def test_another_seeds_weights_are_not_this_ones(undisturbed, tmp_path):
     store.model(other.id).write_bytes(undisturbed.model(TEACHER.id).read_bytes())
     with pytest.raises(RunError, match=f"does not hold the weights of run {other.id}"):
         setup.load_trained(other, 10, store)
+
+
+def test_a_run_that_was_begun_on_other_images_is_not_gone_on_with(undisturbed, tmp_path, monkeypatch):
+    store = interrupted(tmp_path, monkeypatch, epoch=2)
+    begun = store.status(BASELINE.id)["data"]
+    checkpoint_bytes = store.checkpoint(BASELINE.id).read_bytes()
+    store.write_status(BASELINE.id, data={**begun, "sha256": "0" * 64})
+    with pytest.raises(RunError, match=f"{BASELINE.id} was begun on other images of cifar10: delete .* or bring those"):
+        execute(BASELINE, store, Path("none"))
+    assert store.status(BASELINE.id)["data"]["sha256"] == "0" * 64
+    assert store.checkpoint(BASELINE.id).read_bytes() == checkpoint_bytes
+    store.write_status(BASELINE.id, data=begun)
+    execute(BASELINE, store, Path("none"))
+    assert history(store, BASELINE) == history(undisturbed, BASELINE)
+
+
+def test_a_student_is_loaded_without_the_weights_of_its_teacher(undisturbed, tmp_path):
+    store = Store(tmp_path)
+    store.run_dir(STUDENT.id).mkdir(parents=True)
+    store.model(STUDENT.id).write_bytes(undisturbed.model(STUDENT.id).read_bytes())
+    student, trained = setup.load_trained(STUDENT, 10, store), setup.trained_weights(STUDENT, undisturbed)
+    assert student.state_dict().keys() == trained.keys()
+    assert all(torch.equal(value, trained[name]) for name, value in student.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("spec", "compiled"), [(BASELINE, True), (settings.detector("smoke", "retinanet", "cds", 0), False)]
+)
+def test_detectors_are_not_compiled(spec, compiled, tmp_path, monkeypatch):
+    """Every size of image and number of boxes would be another graph."""
+    asked = {}
+
+    def fit(*arguments, **options):
+        asked.update(options)
+        raise RunError("far enough")
+
+    monkeypatch.setattr(module, "prepare", lambda *arguments: Setup(None, None, None, {"sha256": ""}, {}))
+    monkeypatch.setattr(module, "fit", fit)
+    with pytest.raises(RunError, match="far enough"):
+        execute(spec, Store(tmp_path), Path("none"), compile_method=True)
+    assert asked["compile_method"] is compiled
