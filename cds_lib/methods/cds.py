@@ -93,6 +93,11 @@ class ContrastiveDeepSupervision(Method):
             return self.backbone(view1)
         if view2 is None or labels is None:
             raise ValueError("In training mode the method needs two views and labels; call .eval() for logits.")
+        if view1.shape != view2.shape or labels.shape != view1.shape[:1]:
+            raise ValueError(
+                f"Two views (B, 3, S, S) of the same images and labels (B,) are needed, not {tuple(view1.shape)}, "
+                f"{tuple(view2.shape)} and {tuple(labels.shape)}."
+            )
         return self.terms(*self.embed(torch.cat([view1, view2])), labels)
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:

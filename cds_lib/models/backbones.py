@@ -167,8 +167,10 @@ def as_backbone(backbone: nn.Module | str, num_classes: int) -> nn.Module:
         num_classes: outputs of the classifier.
 
     Raises:
-        UsageError: a name timm does not know, or a network with another number of classes.
+        UsageError: a name timm does not know, no class, or a network with another number of classes.
     """
+    if num_classes < 1:
+        raise UsageError(f"A classifier needs at least one class, not {num_classes}.")
     if isinstance(backbone, str):
         if not timm.is_model(backbone):
             raise UsageError(f"timm has no model {backbone!r}: see timm.list_models().")

@@ -132,3 +132,16 @@ def test_mistakes_are_one_sentence(backbone, arguments, sentence):
 def test_a_network_of_other_classes_is_named():
     with pytest.raises(UsageError, match=r"has 3 classes, not 10: .* its reset_classifier\(10\)"):
         ContrastiveDeepSupervision(make("regnetx_002"), num_classes=10)
+
+
+def test_a_name_without_classes_is_refused():
+    """timm would build a network without a classifier, and the cross-entropy would be taken of its features."""
+    with pytest.raises(UsageError, match="at least one class, not 0"):
+        ContrastiveDeepSupervision("test_byobnet", num_classes=0)
+
+
+@pytest.mark.parametrize(("other", "labels"), [(3, 4), (4, 3)])
+def test_views_and_labels_of_other_images_are_named(other, labels):
+    model = ContrastiveDeepSupervision("test_byobnet", num_classes=3)
+    with pytest.raises(ValueError, match=rf"not \(4, 3, 32, 32\), \({other}, 3, 32, 32\) and \({labels},\)\."):
+        model(torch.zeros(4, 3, 32, 32), torch.zeros(other, 3, 32, 32), torch.zeros(labels, dtype=torch.long))
