@@ -25,7 +25,7 @@ def export_backbone(model: nn.Module, path: Path | str) -> None:
         path: of the file; folders are made. Its name ends as you like, but for those endings that timm reads otherwise.
 
     Raises:
-        UsageError: a module without a backbone, or an ending that timm reads as another format.
+        UsageError: a module without a backbone, an ending that timm reads as another format, or a folder.
     """
     if not isinstance(getattr(model, "backbone", None), nn.Module):
         raise UsageError(f"{type(model).__name__} has no backbone to export: give the model that was trained.")
@@ -36,4 +36,6 @@ def write_weights(weights: dict, path: Path | str) -> None:
     """Write a state dict as `export_backbone` does."""
     if Path(path).suffix.lower() in (".safetensors", ".npz", ".npy"):
         raise UsageError(f"timm would read {Path(path).name} as another format: let the name end in .pt.")
+    if Path(path).is_dir():
+        raise UsageError(f"{path} is a folder: give the name of a file in it, such as network.pt.")
     checkpoint.save(Path(path), {name: value.detach().cpu() for name, value in weights.items()})

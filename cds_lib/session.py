@@ -41,7 +41,11 @@ class Session:
         return runner.make_plan([self.table], self.profile, self.seeds, self.store, retry_failed=False)
 
     def train_missing(self) -> None:
-        """Train what the table lacks, then compute the analyses it reads; failures are printed and show as missing."""
+        """Train what the table lacks, then compute the analyses it reads; failures are printed and show as missing.
+
+        Trainings are processes that import the module they were started from: a script calls this below
+        `if __name__ == "__main__":`; a notebook need not.
+        """
         runner.train_missing(self.plan(), self.store, self.data_root, jobs=self.jobs, processes=self.processes)
         table = [self.table]
         analysis_engine.compute_missing(table, self.profile, self.seeds, self.store, self.data_root, jobs=self.jobs)

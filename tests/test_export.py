@@ -49,6 +49,8 @@ def test_what_cannot_be_exported_leaves_no_file(tmp_path):
     for name in ("network.safetensors", "network.npz"):
         with pytest.raises(UsageError, match=r"another format: let the name end in \.pt"):
             cds_lib.export_backbone(model, tmp_path / name)
+    with pytest.raises(UsageError, match="is a folder: give the name of a file in it"):
+        cds_lib.export_backbone(model, tmp_path)
     with pytest.raises(OSError):
         (tmp_path / "file").write_text("in the way")
         cds_lib.export_backbone(model, tmp_path / "file" / "network.pt")

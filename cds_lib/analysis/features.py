@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from cds_lib.evaluation.mode import evaluating
 from cds_lib.models import block_modules
 
 
@@ -32,12 +33,10 @@ def extract(backbone: nn.Module, batches: Iterable[Tensor]) -> tuple[dict[str, T
     channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"  # Swin and its like
     found = {name: [] for name in blocks}
     hooks = [module.register_forward_hook(keep(name)) for name, module in blocks.items()]
-    was_training = backbone.training
-    backbone.eval()
     try:
-        logits = torch.cat([backbone(images).float() for images in batches])
+        with evaluating(backbone):
+            logits = torch.cat([backbone(images).float() for images in batches])
     finally:
-        backbone.train(was_training)
         for hook in hooks:
             hook.remove()
     return {name: torch.cat(parts) for name, parts in found.items()}, logits

@@ -14,7 +14,7 @@ import numpy as np
 
 from cds_lib.data import coco_standin
 from cds_lib.data.image_files import broken_images, some
-from cds_lib.data.lock import single_writer
+from cds_lib.data.writing import single_writer
 from cds_lib.data.registry import entry
 from cds_lib.errors import UsageError
 from cds_lib.files import write_json

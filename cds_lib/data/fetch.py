@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import TextIO
 
-from cds_lib.data.lock import single_writer
+from cds_lib.data.writing import single_writer
 from cds_lib.data.registry import Archive, DataSet
 from cds_lib.data.unpack import unpack
 from cds_lib.errors import UsageError

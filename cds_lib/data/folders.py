@@ -7,8 +7,6 @@ they are, and are read from there.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +15,7 @@ import numpy as np
 from cds_lib.data import image_files
 from cds_lib.data.arrays import Arrays, fingerprint
 from cds_lib.data.image_files import Listing, some
-from cds_lib.data.lock import single_writer
+from cds_lib.data.writing import new_folder, single_writer
 from cds_lib.data.registry import DataSet
 from cds_lib.errors import UsageError
 
@@ -60,19 +58,9 @@ def import_folder(entry: DataSet, folder: Path, root: Path) -> dict:
     with single_writer(root, entry.name):
         if target.exists():
             raise UsageError(f"{entry.name} was imported before; delete {target} to import it again.")
-        building = target.with_name(f".{entry.name}.building")
-        shutil.rmtree(building, ignore_errors=True)
-        try:
-            building.mkdir(parents=True)
-            write = _write_listing if entry.image_size is None else _write
+        write = _write_listing if entry.image_size is None else _write
+        with new_folder(target, root) as building:
             info = write(entry, files, tuple(names["train"]), building)
-            os.rename(building, target)
-        except OSError as error:
-            raise UsageError(
-                f"cannot write in {root} ({error.strerror or error}); free space or choose --data-root."
-            ) from error
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
     return info
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cds_lib.data.lock import single_writer
+from cds_lib.data.writing import new_folder, single_writer
 from cds_lib.errors import UsageError
 
 THREADS = 4  # decoding small files waits for the disk more than it computes
@@ -114,11 +113,8 @@ def _allocate(path: Path) -> None:
 
 
 def _decode_all(listing: Listing, folder: Path, side: int) -> None:
-    building = folder.with_name(f".{folder.name}.building")
-    shutil.rmtree(building, ignore_errors=True)
     broken = []
-    try:
-        building.mkdir(parents=True)
+    with new_folder(folder, folder.parent) as building:
         for split in ("train", "test"):
             paths = listing.paths(split)
             shape = (len(paths), 3, side, side)
@@ -135,13 +131,6 @@ def _decode_all(listing: Listing, folder: Path, side: int) -> None:
             raise UsageError(
                 f"{len(broken)} of {total} images cannot be used ({some(broken)}); repair them, or import the set again."
             )
-        os.rename(building, folder)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write in {folder.parent} ({error.strerror or error}); free space or choose --data-root."
-        ) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def _square(path: Path, side: int) -> np.ndarray | str:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cds_lib.evaluation.mode import evaluating
+
 
 @torch.inference_mode()
 def evaluate(
@@ -26,18 +28,16 @@ def evaluate(
         {"top1": percent, "top5": percent (100 with five classes or fewer), "loss": mean cross-entropy in nats}; counts
         are kept on the device and read once at the end. Top-1 takes the first of equal logits.
     """
-    was_training = backbone.training
-    backbone.eval()
     totals = None
     count = 0
-    for images, labels in batches:
-        logits = backbone(images).float()
-        best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        sums = torch.stack([(logits.argmax(1) == labels).sum(), best.sum(), loss]).double()
-        totals = sums if totals is None else totals + sums
-        count += len(labels)
-    backbone.train(was_training)
+    with evaluating(backbone):
+        for images, labels in batches:
+            logits = backbone(images).float()
+            best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+            loss = F.cross_entropy(logits, labels, reduction="sum")
+            sums = torch.stack([(logits.argmax(1) == labels).sum(), best.sum(), loss]).double()
+            totals = sums if totals is None else totals + sums
+            count += len(labels)
     counts = torch.zeros(4, dtype=torch.float64)
     if totals is not None:
         counts[:3], counts[3] = totals.cpu(), count

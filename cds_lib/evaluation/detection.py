@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.detection import MeanAveragePrecision
 
+from cds_lib.evaluation.mode import evaluating
+
 MEASURES = {"ap": "map", "ap_s": "map_small", "ap_m": "map_medium", "ap_l": "map_large"}
 
 
@@ -29,8 +31,6 @@ def evaluate_detection(
         {"ap", "ap_s", "ap_m", "ap_l"} in percent: mean over IoU 0.50 to 0.95, of all objects, and of those below 32^2,
         between, and above 96^2 square pixels. A size without objects has no entry.
     """
-    was_training = detector.training
-    detector.eval()
     # COCO's own thresholds in double precision: torchmetrics' defaults are rounded to single, which shifts AP by up to
     # 0.2 points where a recall falls on one of them.
     metric = MeanAveragePrecision(
@@ -41,9 +41,9 @@ def evaluate_detection(
     )
     metric.warn_on_many_detections = False  # ours give a hundred boxes an image at most
     records: list[tuple[Any, Any]] = []  # found and true, an image each
-    for images, targets in batches:
-        records += zip(_on_cpu(detector(images)), _on_cpu(targets), strict=True)
-    detector.train(was_training)
+    with evaluating(detector):
+        for images, targets in batches:
+            records += zip(_on_cpu(detector(images)), _on_cpu(targets), strict=True)
     for found, true in collect(records):
         metric.update([found], [true])
     return average_precision(metric)

@@ -64,6 +64,8 @@ class ContrastiveDeepSupervision(Method):
         self.backbone = as_backbone(backbone, num_classes)
         stages = stage_taps(self.backbone)
         self.last = len(stages.indices)
+        if isinstance(taps, int):
+            raise UsageError(f"taps are a list of stages, such as [{taps}], not {taps}.")
         self.taps = tuple(range(1, self.last + 1) if taps is None else taps)
         if (
             not self.taps

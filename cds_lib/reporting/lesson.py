@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from cds_lib.data import augment, sets
+from cds_lib.evaluation.mode import evaluating
 from cds_lib.methods import ContrastiveDeepSupervision
 from cds_lib.models import create_backbone, forward_stages, stage_taps
 from cds_lib.reporting import formats, naming, report
@@ -79,10 +80,8 @@ def taps_table(method: ContrastiveDeepSupervision | None = None, size: int = _SI
     """
     method = method or ContrastiveDeepSupervision(create_backbone("resnet18", 10), 10)
     taps = stage_taps(method.backbone)
-    was_training = method.training
-    with torch.no_grad():
-        maps, _ = forward_stages(method.eval().backbone, torch.zeros(1, 3, size, size), taps.indices)
-    method.train(was_training)
+    with evaluating(method), torch.no_grad():
+        maps, _ = forward_stages(method.backbone, torch.zeros(1, 3, size, size), taps.indices)
     rows = []
     for stage, features in enumerate(maps, 1):
         head = dict(method.heads.items()).get(str(stage))

@@ -15,10 +15,13 @@ from cds_lib.study.grids import Cell
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, published_claims
+from cds_lib.text import listed
 
 # After the columns of every table: the claim's kind, the method it is compared with, seeds there should be, Holm's
-# p value over the claims of one kind in one table, why the verdict is what it is, where it was read.
-COLUMNS = (*report.COLUMNS, "claimed_in", "kind", "reference", "n_wanted", "p_holm", "why", "source")
+# p value over the claims of one kind in one table, why the verdict is what it is, what kept it from being tested,
+# the data sets of which only a part was at hand, where it was read.
+COLUMNS = (*report.COLUMNS, "claimed_in", "kind", "reference", "n_wanted", "p_holm")
+COLUMNS += ("why", "cause", "partial", "source")
 
 
 def tidy(profile: str, seeds: Seeds, store: Store) -> pd.DataFrame:
@@ -74,7 +77,7 @@ def _row(claim: Claim, profile: str, evidence: _Evidence) -> dict[str, object]:
         "source": claim.source,
     }
     row |= report.measured(ours) | report.compared(ours, reference, claim.paper_delta, profile)
-    return row | {"why": evidence.why(claim, row)}
+    return row | evidence.explained(claim, row)
 
 
 def shown(frame: pd.DataFrame) -> pd.DataFrame:
@@ -130,23 +133,39 @@ class _Evidence:
         seeds = set.intersection(*map(set, found))
         return {seed: float(np.mean([values[seed] for values in found])) for seed in sorted(seeds)}
 
-    def why(self, claim: Claim, row: Mapping[str, object]) -> str:
-        """The reason for the verdict, in words."""
+    def explained(self, claim: Claim, row: Mapping[str, object]) -> dict[str, str]:
+        """The columns why, cause and partial."""
+        n, pairs = row["n"], row["n_pairs"]
         datasets = dict.fromkeys(cell.dataset for cell in claim.cells)
         specs = [spec for cell in (*claim.cells, *claim.references) for spec in cell.specs]
-        partial = dict.fromkeys(spec.dataset for spec in specs if spec.id in self.partial)
-        return wording.why(
+        incomplete = dict.fromkeys(spec.dataset for spec in specs if spec.id in self.partial)
+        filled = sum(bool(self.values(cell)) for cell in claim.cells)
+        untrained = [naming.name_of(name) for name in datasets if name not in self.trained]
+        error = "" if pairs else self._error(claim)
+        if pairs:
+            cause = ""
+        elif error:
+            cause = wording.FAILED
+        elif row["reason"]:
+            cause = wording.UNMEASURED
+        elif untrained:
+            cause = wording.UNTOUCHED
+        else:
+            cause = wording.HALF if filled else wording.UNTRAINED
+        partial = listed([naming.name_of(name) for name in incomplete]) if n else ""
+        why = wording.why(
             row["verdict"],
-            n=row["n"],
-            pairs=row["n_pairs"],
+            cause,
+            pairs=pairs,
             reference=claim.rival,
             cells=len(claim.cells),
-            filled=sum(bool(self.values(cell)) for cell in claim.cells),
+            filled=filled,
+            error=error,
             unmeasured=row["reason"],
-            error=self._error(claim) if self.errors and not row["n_pairs"] else "",
-            untrained=[naming.name_of(name) for name in datasets if name not in self.trained],
-            partial=[naming.name_of(name) for name in partial],
+            untrained=untrained,
+            partial=partial,
         )
+        return {"why": why, "cause": cause, "partial": partial}
 
     def unmeasured(self, claim: Claim) -> str:
         """Why finished runs have no value, "" if all have one or none is finished."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -26,9 +25,15 @@ MEANINGS = {
     NOT_RUN: "no seed has every run that the comparison needs",
     SMOKE: "made data and a few steps: the number means nothing",
 }
-# How reasons begin that the conclusion counts together.
-_FAILED, _NO_RUN_ON, _NOT_YET, _PARTIAL = "a run failed", "nothing was trained on", "not trained yet", "only a part of"
-_UNMEASURED = "trained, but not measured"
+# Why a claim was not tested, as its column `cause` says: how the conclusion counts it. "" of a claim that was tested.
+FAILED, UNTOUCHED, UNTRAINED, HALF, UNMEASURED = "failed", "no images", "not trained", "one side", "not analysed"
+_CAUSES = {
+    UNTRAINED: "the methods were not trained yet",
+    UNTOUCHED: "nothing was trained on {datasets} (not asked for, or no images at hand)",
+    FAILED: "a run failed",
+    UNMEASURED: "the runs were not analysed (that needs their weights)",
+    HALF: "only one of the two methods, or a part of the average, was trained",
+}
 KINDS = {
     "baseline": "against the baseline",
     "rival": "CDS against the other methods",
@@ -38,8 +43,8 @@ KINDS = {
 
 def why(
     verdict: str,
+    cause: str,
     *,
-    n: int,
     pairs: int,
     reference: str,
     cells: int,
@@ -47,31 +52,30 @@ def why(
     error: str,
     unmeasured: str,
     untrained: Sequence[str],
-    partial: Sequence[str],
+    partial: str,
 ) -> str:
     """The reason for a verdict.
 
-    n: seeds of the claim's own cell; pairs: those that the method `reference` has as well; cells, filled: cells that
-    an average is over, and those with a run; error: what stopped a run; unmeasured: why finished runs have no value;
-    untrained, partial: data sets without any finished run, and those of which only a part was at hand.
+    cause: what kept it from being tested; pairs: seeds that the claim's own cell and the method `reference` have in
+    common; cells, filled: cells that an average is over, and those with a run; error: what stopped a run; unmeasured:
+    why finished runs have no value; untrained: data sets without any finished run; partial: those of which only a part
+    was at hand, listed.
     """
-    if unmeasured and not pairs and not error:
-        return f"{_UNMEASURED}: {unmeasured}"
-    reason = _reason(verdict, n, pairs, reference, cells, filled, error, untrained)
-    return reason + (f"; {_PARTIAL} {listed(partial)} was at hand" if partial and n else "")
+    if cause == UNMEASURED:
+        return f"trained, but not measured: {unmeasured}"
+    reason = {
+        FAILED: f"a run failed: {error}",
+        UNTOUCHED: f"nothing was trained on {listed(untrained)}: not asked for, or the images were not at hand",
+        UNTRAINED: "not trained yet",
+        HALF: f"{naming.method_name(reference)}, which it is compared with, was not trained with the same seed"
+        if filled == cells
+        else f"only {filled} of the {cells} cells of the average were trained",
+    }.get(cause) or _of_the_interval(verdict, pairs)
+    return reason + (f"; only a part of {partial} was at hand" if partial else "")
 
 
-def _reason(
-    verdict: str, n: int, pairs: int, reference: str, cells: int, filled: int, error: str, untrained: Sequence[str]
-) -> str:
-    if error:
-        return f"{_FAILED}: {error}"
-    if not pairs and untrained:
-        return f"{_NO_RUN_ON} {listed(untrained)}: not asked for, or the images were not at hand"
-    if not n:
-        return f"only {filled} of the {cells} cells of the average were trained" if filled else _NOT_YET
-    if not pairs:
-        return f"{naming.method_name(reference)}, which it is compared with, was not trained with the same seed"
+def _of_the_interval(verdict: str, pairs: int) -> str:
+    """The reason for the verdict on a claim that was tested."""
     if verdict == SMOKE:
         return MEANINGS[SMOKE]
     seeds = counted(pairs, "seed")
@@ -157,10 +161,10 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
             f"{counted(alone, 'claim')} can get no verdict with the seeds that are planned, fewer than "
             f"{statistics.MIN_SEEDS}: these runs show that the methods train. --only and --seeds 0,1,2 give more."
         )
-    partial = int(frame["why"].str.contains(f"; {_PARTIAL}")[frame["n_pairs"] > 0].sum())
+    partial = int(((frame["partial"] != "") & (frame["n_pairs"] > 0)).sum())
     if partial:
         found.append(
-            f"Of the claims with a difference, {partial} had {_PARTIAL} the images of their data set at hand "
+            f"Of the claims with a difference, {partial} had only a part of the images of their data set at hand "
             "(each training of a miniature takes a small part besides)."
         )
     return [*found, *_unknown(frame), *unknown_numbers()]
@@ -168,20 +172,14 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
 
 def _unknown(frame: pd.DataFrame) -> list[str]:
     """Why claims were not tested, with their number: one sentence, none if all were."""
-    whys = frame.loc[frame["verdict"] == NOT_RUN, "why"]
-    said = " ".join(why for why in whys.unique() if why.startswith(_NO_RUN_ON))
-    names = [naming.name_of(name) for name in frame["dataset"].unique()]
-    names = [name for name in names if re.search(rf"{re.escape(name)}\b", said)]
-    no_data = f"{_NO_RUN_ON} {listed(names)} (not asked for, or no images at hand)"
-    reasons = {
-        "the methods were not trained yet": whys == _NOT_YET,
-        no_data: whys.str.startswith(_NO_RUN_ON),
-        "a run failed": whys.str.startswith(_FAILED),
-        "the runs were not analysed (that needs their weights)": whys.str.startswith(_UNMEASURED),
-    }
-    rest = ~pd.concat(list(reasons.values()), axis=1).any(axis=1)
-    reasons["only one of the two methods, or a part of the average, was trained"] = rest
-    parts = [f"{found.sum()} because {reason}" for reason, found in reasons.items() if found.any()]
+    untouched = frame.loc[frame["cause"] == UNTOUCHED, "dataset"].unique()
+    names = [naming.name_of(name) for name in untouched if name in naming.DATASETS]  # not the average over data sets
+    found = frame["cause"].value_counts()
+    parts = [
+        f"{found[cause]} because {text.format(datasets=listed(names))}"
+        for cause, text in _CAUSES.items()
+        if cause in found
+    ]
     return [f"Not tested: {'; '.join(parts)}."] if parts else []
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from cds_lib.data import cifar
 from cds_lib.data.fetch import _ProgressLine, fetch, md5_of
-from cds_lib.data.lock import single_writer
+from cds_lib.data.writing import single_writer
 from cds_lib.errors import UsageError
 
 PATH = "/cifar-100-python.tar.gz"
@@ -232,7 +232,7 @@ def test_second_writer_is_told_to_wait(served, tmp_path):
 
 def test_lock_holds_between_processes_and_dies_with_them(tmp_path):
     code = (
-        "import sys, pathlib; from cds_lib.data.lock import single_writer\n"
+        "import sys, pathlib; from cds_lib.data.writing import single_writer\n"
         "with single_writer(pathlib.Path(sys.argv[1]), 'x'): print('held', flush=True); sys.stdin.read()"
     )
     child = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -9,7 +9,7 @@ from PIL import Image
 from cds_lib.data import registry, sets
 from cds_lib.data.arrays import fingerprint
 from cds_lib.data.folders import import_folder, read_imported
-from cds_lib.data.lock import single_writer
+from cds_lib.data.writing import single_writer
 from cds_lib.errors import UsageError
 
 CLASSES = ("bird", "cat", "dog")

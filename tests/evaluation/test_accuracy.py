@@ -43,6 +43,13 @@ def test_uses_running_statistics_and_restores_the_mode():
     assert result["loss"] == pytest.approx(math.log(3))
 
 
+def test_the_mode_is_restored_where_the_evaluation_fails():
+    network = nn.Sequential(Constant()).train()
+    with pytest.raises(IndexError):
+        evaluate(network, [(torch.zeros(4, 3), torch.zeros(4, dtype=torch.long))])
+    assert network.training and network[0].training
+
+
 def test_no_image_is_an_error():
     with pytest.raises(ValueError, match="no image"):
         evaluate(Constant(), [])

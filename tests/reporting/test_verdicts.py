@@ -152,6 +152,8 @@ def test_reasons(store):
     flowers = why(claimed_in="table6_finegrained", dataset="flowers102", method="cds")
     assert flowers == "nothing was trained on Flowers-102: not asked for, or the images were not at hand"
     text = "\n".join(wording.conclusion(frame))
+    causes = frame[frame["verdict"] == "not run"]["cause"].value_counts()
+    assert causes["failed"] == 2 and causes.sum() == len(frame[frame["n_pairs"] == 0]) and "" not in causes
     assert "2 because a run failed" in text and "on ImageNet, " in text and "the average, was trained" in text
     assert "Of the claims with a difference, 1 had only a part of the images" in text
 

@@ -1,7 +1,9 @@
-"""One writer at a time in a data folder."""
+"""Writing in a data folder: one writer at a time, and folders that are whole or absent."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,3 +32,23 @@ def single_writer(root: Path, name: str) -> Iterator[None]:
                 f"{owner} is writing {name} in {root} right now; wait until it has finished, then try again."
             )
         yield
+
+
+@contextmanager
+def new_folder(target: Path, root: Path) -> Iterator[Path]:
+    """A folder to fill that becomes `target`, in the data folder `root`, when the block ends well; else it vanishes.
+
+    Raises UsageError if it cannot be written.
+    """
+    building = target.with_name(f".{target.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        building.mkdir(parents=True)
+        yield building
+        os.rename(building, target)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write in {root} ({error.strerror or error}); free space or choose --data-root."
+        ) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
