@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from cds_lib import cli
 from cds_lib.checkout import CHECKOUT
 from cds_lib.errors import UsageError
-from cds_lib.reporting import notebooks
+from cds_lib.pages import notebooks
 from cds_lib.session import Session, open_study
 from cds_lib.study.tables import TABLES
 

@@ -27,7 +27,7 @@ import nbformat
 from cds_lib.bench.timing import WARM_UP, Row, interleaved
 from cds_lib.checkout import CHECKOUT
 from cds_lib.errors import RunError
-from cds_lib.reporting import notebooks, render
+from cds_lib.pages import notebooks, render
 
 TABLE = "table1_cifar100"
 NEEDED = "import torch, torchvision, timm, sklearn.datasets"

@@ -25,7 +25,7 @@ from cds_lib.study.tables import SUMMARY, TABLES
 from cds_lib.text import counted, duration
 
 if TYPE_CHECKING:
-    from cds_lib.reporting.notebooks import NotebookResult
+    from cds_lib.pages.notebooks import NotebookResult
 
 
 def run_all(options: argparse.Namespace) -> int:
@@ -90,7 +90,7 @@ def report_again(options: argparse.Namespace) -> int:
     store = Store(results_dir(profile, options.results).absolute())
     store.open_for_writing()
     if options.readme:
-        from cds_lib.reporting import readme
+        from cds_lib.pages import readme
 
         print(f"Verdicts: {readme.update(Path(options.readme), profile, seeds, store)}")
         return 0
@@ -189,12 +189,14 @@ def _write_report(
     store: Store,
 ) -> list[NotebookResult]:
     # Slow to import, and only needed once there is something to report.
-    from cds_lib.reporting import notebooks, render, report, summary, verdicts
+    from cds_lib.findings import remarks
+    from cds_lib.pages import notebooks, render
+    from cds_lib.reporting import report, summary, verdicts
 
     for table in tables:
         if table.name != SUMMARY:
             report.write_table(report.tidy(table, profile, seeds, store), table, store.root)
-    claims, beside = verdicts.tidy(profile, seeds, store), verdicts.beside(profile, seeds, store)
+    claims, beside = verdicts.tidy(profile, seeds, store), remarks.sentences(profile, seeds, store)
     summary.write(claims, store.root, beside)  # of all tables, whichever were asked for
     parameters = {
         "profile": profile,

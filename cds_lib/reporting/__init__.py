@@ -1,1 +1,1 @@
-"""What is shown of finished runs: statistics, verdicts, tables, figures, notebooks, pages. Nothing here trains."""
+"""What is shown of finished runs: tables, verdicts, plots, and what every notebook shows. Nothing here trains."""

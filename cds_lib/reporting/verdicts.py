@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cds_lib.reporting import breadth, control, figures, held_out, naming, report, wording
+from cds_lib.reporting import figures, naming, report, wording
 from cds_lib.study import analyses, statistics
 from cds_lib.study.claims import POSTER, Claim
 from cds_lib.study.grids import Cell
@@ -37,15 +37,6 @@ def tidy(profile: str, seeds: Seeds, store: Store) -> pd.DataFrame:
     for _, family in frame[frame["p_value"].notna()].groupby(["claimed_in", "kind"]):
         frame.loc[family.index, "p_holm"] = statistics.holm(list(family["p_value"]))
     return frame
-
-
-def beside(profile: str, seeds: Seeds, store: Store) -> list[str]:
-    """What is said beside the verdicts: all networks of Table 1 together, other images, and the controls."""
-    return [
-        *breadth.sentences(profile, seeds, store),
-        *held_out.sentences(profile, seeds, store),
-        *control.sentences(profile, seeds, store),
-    ]
 
 
 def read(results: Path) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from cds_lib.engines import runner
 from cds_lib.files import write_json
-from cds_lib.reporting import notebooks, render
+from cds_lib.pages import notebooks, render
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 

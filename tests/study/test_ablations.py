@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cds_lib.findings import deviations
 from cds_lib.methods import DistilledCDS
 from cds_lib.models import create_backbone, stage_taps
-from cds_lib.reporting import deviations, naming, report
+from cds_lib.reporting import naming, report
 from cds_lib.session import open_study
 from cds_lib.study import ablations
 from cds_lib.study.store import Store

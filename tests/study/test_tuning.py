@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from cds_lib.engines.setup import training_split
-from cds_lib.reporting import comparisons, naming, report
-from cds_lib.reporting import tuning as shown
+from cds_lib.findings import comparisons
+from cds_lib.findings import tuning as shown
+from cds_lib.reporting import naming, report
 from cds_lib.session import open_study
 from cds_lib.study import profiles, tuning
 from cds_lib.study.tables import TABLES

@@ -1,0 +1,78 @@
+"""All networks of a table together: each counts once, by the mean of its seed-by-seed differences."""
+
+from types import SimpleNamespace
+
+import pytest
+from scipy import stats
+
+from cds_lib.findings import breadth
+from cds_lib.study import settings
+from cds_lib.study.store import Store
+from cds_lib.study.tables import TABLES
+from run_folders import top1, write_run
+
+TABLE = TABLES["table1_cifar100"]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path)
+
+
+def measure(store, network, method, *accuracies, profile="mini"):
+    """Write finished runs with these accuracies, seed 0 first."""
+    for seed, accuracy in enumerate(accuracies):
+        spec = settings.supervised(profile, "cifar100", network, method, seed)
+        write_run(store, spec, top1(accuracy))
+
+
+def three_networks(store, profile="mini"):
+    """CDS differs from the baseline by +2 on average, by +1 and by -0.5."""
+    measure(store, "resnet18", "baseline", 20.0, 21.0, profile=profile)
+    measure(store, "resnet18", "cds", 21.0, 24.0, profile=profile)
+    measure(store, "resnet50", "baseline", 15.0, profile=profile)
+    measure(store, "resnet50", "cds", 16.0, profile=profile)
+    measure(store, "seresnet18", "baseline", 18.0, profile=profile)
+    measure(store, "seresnet18", "cds", 17.5, profile=profile)
+
+
+def test_each_network_counts_once(store):
+    three_networks(store)
+    (row,) = breadth.together(TABLE, "mini", None, store).itertuples()
+    assert (row.method, row.reference, row.networks, row.above) == ("cds", "baseline", 3, 2)
+    expected = stats.ttest_1samp([2.0, 1.0, -0.5], 0.0).confidence_interval(0.95)
+    assert row.delta == pytest.approx(2.5 / 3)
+    assert (row.ci_low, row.ci_high) == pytest.approx(tuple(expected))
+    assert row.p_value == pytest.approx(4 / 8)  # of eight sign patterns four have a mean at least as far from 0
+
+
+def test_two_networks_say_nothing(store):
+    measure(store, "resnet18", "baseline", 20.0)
+    measure(store, "resnet50", "baseline", 20.0)
+    measure(store, "resnet18", "cds", 21.0)
+    measure(store, "resnet50", "cds", 21.0)
+    measure(store, "resnet101", "cds", 21.0)  # without a baseline
+    assert breadth.together(TABLE, "mini", None, store).empty and not breadth.sentences("mini", None, store)
+    study = SimpleNamespace(table=TABLE, profile="mini", seeds=None, store=store)
+    assert breadth.shown(study).data == ""
+
+
+def test_cds_is_compared_with_every_other_method(store):
+    for network in ("resnet18", "resnet50", "resnet101"):
+        for method, accuracy in (("baseline", 20.0), ("dsn", 22.0), ("dks", 23.0), ("cds", 22.5)):
+            measure(store, network, method, accuracy)
+    (said,) = breadth.sentences("mini", None, store)
+    assert "DSN against the baseline +2.00 [+2.00, +2.00], above in 3 of 3;" in said
+    assert "CDS against DSN +0.50 [+0.50, +0.50], above in 3 of 3; CDS against DKS −0.50" in said
+    assert "DHM" not in said and "no verdict rests on this" in said and "ResNet-18 and CIFAR-100 alone" in said
+    study = SimpleNamespace(table=TABLE, profile="mini", seeds=None, store=store)
+    html = breadth.shown(study).data
+    assert '<th scope="row">CDS against DKS</th><td class="number">0 of 3</td>' in html
+
+
+def test_smoke_numbers_say_nothing_and_those_of_the_paper_profile_were_not_tuned(store):
+    three_networks(store, "smoke")
+    three_networks(store, "paper")
+    assert not breadth.sentences("smoke", None, store)
+    (said,) = breadth.sentences("paper", None, store)
+    assert "chosen on" not in said

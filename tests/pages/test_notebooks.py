@@ -1,0 +1,142 @@
+"""Tiny notebooks through the real papermill runner: success, failure, death, misspelt parameters."""
+
+import json
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from cds_lib.errors import UsageError
+from cds_lib.pages import notebooks
+
+
+@pytest.fixture
+def make(tmp_path):
+    """make(name, source, ...) writes repo/notebooks/<name>.ipynb with a parameters cell and cells named c1, c2 ..."""
+    folder = tmp_path / "repo" / "notebooks"
+    folder.mkdir(parents=True)
+
+    def write(name, *sources):
+        cells = [new_markdown_cell("# Title", id="title")]
+        cells.append(new_code_cell("steps = 1", id="parameters", metadata={"tags": ["parameters"]}))
+        cells += [new_code_cell(source, id=f"c{i}") for i, source in enumerate(sources, 1)]
+        kernelspec = {"name": "a-kernel-nobody-has", "display_name": "x", "language": "python"}
+        notebook = new_notebook(cells=cells, metadata={"kernelspec": kernelspec})
+        path = folder / f"{name}.ipynb"
+        nbformat.write(notebook, path)
+        return path
+
+    return write
+
+
+def outputs(path):
+    return {cell.id: cell.get("outputs", []) for cell in nbformat.read(path, as_version=4).cells}
+
+
+def test_success_runs_here_in_the_repository_with_the_parameter_and_saves(make, tmp_path):
+    source = "import os, sys\nprint(sys.executable, os.getcwd(), steps, sep='|')"
+    path = make("good", source)
+    output = tmp_path / "out" / "good.ipynb"
+    before = path.read_bytes()
+    result = notebooks.execute(path, output, {"steps": 7})
+    assert (result.name, result.ok, result.error) == ("good", True, None)
+    assert result.seconds > 0
+    assert outputs(output)["c1"][0]["text"].strip() == f"{sys.executable}|{tmp_path / 'repo'}|7"
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["good.ipynb"]
+    assert [p.name for p in output.parent.iterdir()] == ["good.ipynb"]
+    saved = json.loads(output.read_text())
+    assert saved["metadata"]["kernelspec"]["name"] == "python3"
+    assert [cell["id"] for cell in saved["cells"]] == ["title", "parameters", "injected-parameters", "c1"]
+    assert str(tmp_path) not in json.dumps(saved["metadata"])
+    assert notebooks.stored_result(output) == result
+
+
+def test_a_raising_cell_is_named_and_what_came_before_is_saved(make, tmp_path):
+    path = make("bad", "print('before')", "raise ValueError('first line\\nsecond line')", "print('after')")
+    output = tmp_path / "bad.ipynb"
+    result = notebooks.execute(path, output, {})
+    assert not result.ok
+    assert result.error == 'cell "c2": ValueError: first line'
+    saved = outputs(output)
+    assert list(saved) == ["title", "parameters", "c1", "c2", "c3"]  # without papermill's marker cells
+    assert saved["c1"][0]["text"] == "before\n"
+    assert saved["c2"][0]["ename"] == "ValueError"
+    assert saved["c3"] == []
+    assert notebooks.stored_result(output) == result
+
+
+def test_a_dying_kernel_is_a_result_and_its_cell_is_named(make, tmp_path):
+    path = make("dead", "print('before')", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "print('after')")
+    result = notebooks.execute(path, tmp_path / "dead.ipynb", {})
+    assert not result.ok
+    assert result.error.startswith('cell "c2": the kernel died')
+    saved = outputs(tmp_path / "dead.ipynb")
+    assert saved["c1"][0]["text"] == "before\n"
+    assert saved["c3"] == []
+
+
+def test_ctrl_c_leaves_the_notebook_of_before(make, tmp_path):
+    """A terminal sends it to the whole group: to the process of the notebook, here from its kernel, as well."""
+    path, output = (
+        make("stopped", "import os, signal, time\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(60)"),
+        tmp_path / "x.ipynb",
+    )
+    output.write_text("as it was")
+    with pytest.raises(KeyboardInterrupt):
+        notebooks.execute(path, output, {})
+    assert output.read_text() == "as it was"
+
+
+def test_a_notebook_that_hangs_is_stopped_and_saved(make, tmp_path):
+    path = make("slow", "import time\ntime.sleep(600)")
+    result = notebooks.execute(path, tmp_path / "slow.ipynb", {}, timeout=1)
+    assert not result.ok
+    assert result.error.endswith("not finished after 1 s")
+    assert "c1" in outputs(tmp_path / "slow.ipynb")
+
+
+def test_an_unknown_parameter_is_refused_before_anything_runs(make, tmp_path):
+    path = make("good", "print(steps)")
+    with pytest.raises(UsageError, match=r"no parameter stepz; it declares: steps"):
+        notebooks.execute(path, tmp_path / "good.ipynb", {"stepz": 2})
+    assert not (tmp_path / "good.ipynb").exists()
+
+
+def test_a_file_that_is_no_notebook_is_refused(tmp_path):
+    path = tmp_path / "broken.ipynb"
+    path.write_text("{")
+    with pytest.raises(UsageError, match=r"broken\.ipynb cannot be read"):
+        notebooks.execute(path, tmp_path / "out.ipynb", {})
+    with pytest.raises(UsageError, match=r"absent\.ipynb cannot be read"):
+        notebooks.execute(tmp_path / "absent.ipynb", tmp_path / "out.ipynb", {})
+
+
+def test_a_kernel_that_does_not_start_is_recognised(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(notebooks, "START_ATTEMPTS", 1)
+    monkeypatch.setattr(notebooks, "KERNEL", [sys.executable, "-c", "raise SystemExit(1)", "{connection_file}"])
+    result = notebooks.execute(make("n", "print('ran')"), tmp_path / "n.ipynb", {})
+    assert not result.ok
+    assert result.error.startswith("the kernel did not start (")
+
+
+@pytest.mark.parametrize(("did_not_start", "tries"), [(True, notebooks.START_ATTEMPTS), (False, 1)])
+def test_only_a_failed_start_is_tried_again_and_not_for_ever(make, tmp_path, monkeypatch, did_not_start, tries):
+    calls = []
+
+    def attempt(*arguments):
+        calls.append(arguments)
+        return {"error": "a sentence", "kernel_did_not_start": did_not_start}
+
+    monkeypatch.setattr(notebooks, "_in_own_process", attempt)
+    result = notebooks.execute(make("n", "print('ran')"), tmp_path / "n.ipynb", {})
+    assert (result.ok, result.error, len(calls)) == (False, "a sentence", tries)
+    assert "c1" in outputs(tmp_path / "n.ipynb")  # saved as far as it came: not at all
+
+
+def test_reading_a_notebook_builds_no_grammar_first():
+    code = notebooks._PROCESS.replace("main(sys.argv[1])", "print('nbformat' in sys.modules, 'lark' in sys.modules)")
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["True", "False"]
