@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from cds_lib.session import Session
 
 NLL = "test_loss_last"  # of every run: mean cross-entropy of the test images, which is their NLL
-LOSS = "train_cross_entropy"
 _TO_DSN = {
     ABOVE: "CDS is calibrated worse than DSN",
     BELOW: "CDS is calibrated better than DSN",
@@ -98,7 +97,7 @@ def training_loss(profile: str, seeds: Seeds, store: Store) -> list[str]:
         return []
     cells = comparisons.headline_cells(profile, seeds)
     rows = ("baseline", *comparisons.CLASSIFIERS, "cds")
-    loss = {row: comparisons.last_epoch(cells[row], LOSS, store) for row in rows}
+    loss = {row: comparisons.last_epoch(cells[row], comparisons.LOSS, store) for row in rows}
     accuracy = {row: report.by_seed(cells[row], TOP1, store) for row in rows}
     rises, higher = [], []
     for row in rows[1:]:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from IPython.display import HTML
 
-from cds_lib.findings.comparisons import BASELINE, CDS, CLASSIFIERS
+from cds_lib.findings.comparisons import BASELINE, CDS, CLASSIFIERS, LOSS, last_epoch
 from cds_lib.reporting import formats, naming, report
 from cds_lib.study import statistics
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
 from cds_lib.study.tables import TABLES
+from cds_lib.text import listed
 
 if TYPE_CHECKING:
     from cds_lib.session import Session
@@ -60,14 +61,16 @@ def together(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataF
 
 
 def sentences(profile: str, seeds: Seeds, store: Store) -> list[str]:
-    """What the networks of Table 1 say together, in one item; none in smoke, or of fewer than three networks."""
-    frame = together(TABLES["table1_cifar100"], profile, seeds, store)
+    """What the networks of Table 1 say together, and how far they fit; none in smoke, or of fewer than three."""
+    table = TABLES["table1_cifar100"]
+    frame = together(table, profile, seeds, store)
     if profile == "smoke" or frame.empty:
         return []
     said = [
         f"{_compared(row)} {_difference(row)}, above in {row.above} of {row.networks}" for row in frame.itertuples()
     ]
-    return [f"The networks of Table 1 that both methods have runs of, together: {'; '.join(said)}. {_note(profile)}"]
+    opening = "The networks of Table 1 that both methods have runs of, together"
+    return [f"{opening}: {'; '.join(said)}. {_note(profile)}", *_fit(table, profile, seeds, store)]
 
 
 def shown(study: Session) -> HTML:
@@ -83,8 +86,31 @@ def shown(study: Session) -> HTML:
         for row in frame.itertuples()
     )
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    below = f"<figcaption>{escape(_note(study.profile))}</figcaption>"
+    notes = [_note(study.profile), *_fit(study.table, study.profile, study.seeds, study.store)]
+    below = f"<figcaption>{''.join(f'<p>{escape(note)}</p>' for note in notes)}</figcaption>"
     return HTML(f'<figure class="table">{formats.scrolling(table, headings[0])}{below}</figure>')
+
+
+def _fit(table: Table, profile: str, seeds: Seeds, store: Store) -> list[str]:
+    """The training loss of each network at the end, under the baseline and CDS, and what it says of the gains there."""
+    cells = {(cell.model, cell.method): cell for cell in table.cells(profile, seeds)}
+    ends: dict[str, tuple[float, float]] = {}
+    for model, method in cells:
+        if method == CDS:
+            ours, reference = (last_epoch(cells[model, name], LOSS, store) for name in (CDS, BASELINE))
+            if common := ours.keys() & reference.keys():
+                ends[model] = tuple(sum(end[seed] for seed in common) / len(common) for end in (reference, ours))
+    if not ends:
+        return []
+    said = ", ".join(f"{naming.name_of(model)} {baseline:.2f} and {cds:.2f}" for model, (baseline, cds) in ends.items())
+    lower = [naming.name_of(model) for model, (baseline, cds) in ends.items() if cds < baseline]
+    meaning = (
+        f"With CDS {listed(lower)} fit the training images better than without: there it goes with a faster fit, which "
+        "is not the regularisation that the paper argues for."
+        if lower
+        else "In none does CDS end lower, as in the paper."
+    )
+    return [f"Training cross-entropy in the last epoch, baseline and CDS: {said}. {meaning}"]
 
 
 def _note(profile: str) -> str:

@@ -14,6 +14,7 @@ from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
 BASELINE, *CLASSIFIERS, CDS = DEEP_SUPERVISION  # the methods of Table 1; those between see one view, as the first does
+LOSS = "train_cross_entropy"  # in history.csv
 # What an interval says. One that contains 0 leaves it open; of fewer seeds than a verdict needs, nothing is read.
 ABOVE, BELOW, OPEN, FEW = "above", "below", "open", "few"
 DECIDE_NOTHING = f"fewer than {statistics.MIN_SEEDS} seeds decide nothing"
