@@ -191,8 +191,8 @@ def test_the_defaults_beyond_cifar():
         in says
     )
     assert (
-        f"lr / 10 {steps(detection)}, {detection.warmup_steps} steps of warm-up, short side {detection.image_size}"
-        in says
+        f"lr / 10 {steps(detection)}, {detection.warmup_steps} steps of warm-up, short side {detection.image_size}, "
+        f"gradients clipped to a norm of {detection.clip_norm:g} (" in says
     )
     flowers = registry.entry("flowers102")
     assert f"{flowers.train:,} images" in ours("Flowers-102")

@@ -27,10 +27,11 @@ class Budget:
 
     None means what came before the field: augmentation (a name of `cds_lib.data.views.AUGMENTATIONS`; None = the
     released CIFAR views), optimizer ("lars"; None = SGD), warmup_steps (a warm-up in steps, in the place of epochs),
-    new_lr_factor (in fine-tuning: times the learning rate for what the pre-trained network does not have), gather and
-    sync_batchnorm. These two matter where several processes train the run, which is no part of its spec: with gather,
-    CDS contrasts the images of the whole batch (None: each process its own, as released); with sync_batchnorm, batch
-    norms use the statistics of the whole batch (None: each process its own, as released).
+    new_lr_factor (in fine-tuning: times the learning rate for what the pre-trained network does not have), clip_norm
+    (the norm that the gradient of a step, of all parameters together, is scaled down to where it is longer), gather and
+    sync_batchnorm. The last two matter where several processes train the run, which is no part of its spec: with
+    gather, CDS contrasts the images of the whole batch (None: each process its own, as released); with sync_batchnorm,
+    batch norms use the statistics of the whole batch (None: each process its own, as released).
     """
 
     source: str
@@ -54,6 +55,7 @@ class Budget:
     optimizer: str | None = None
     warmup_steps: int | None = None
     new_lr_factor: float | None = None
+    clip_norm: float | None = None
     gather: bool | None = None
     sync_batchnorm: bool | None = None
 

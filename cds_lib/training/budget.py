@@ -18,6 +18,7 @@ class TrainingBudget(Protocol):
     warmup_steps: int | None
     optimizer: str | None
     new_lr_factor: float | None
+    clip_norm: float | None
     eval_every: int
     precision: str
     gather: bool | None

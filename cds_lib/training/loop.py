@@ -96,6 +96,9 @@ def fit(
             with precision.autocast():
                 losses = step_method(*views, labels=labels, **({"index": index} if method.needs_index else {}))
             precision.scaler.scale(group.weighed(sum(losses.values()))).backward()
+            if budget.clip_norm is not None:
+                precision.scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(method.parameters(), budget.clip_norm)
             precision.scaler.step(optimizer)
             precision.scaler.update()
             optimizer.zero_grad(set_to_none=True)

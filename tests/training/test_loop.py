@@ -114,6 +114,30 @@ def test_minimises_the_sum_of_the_terms_as_torch_sgd_does(tmp_path):
     assert rows[0]["train_loss"] == pytest.approx(sum(sums.values()) / count, rel=1e-4)
 
 
+@pytest.mark.parametrize("scale", [None, 2.0**10])
+def test_a_long_gradient_is_scaled_down_and_a_short_one_stays(tmp_path, monkeypatch, scale):
+    """By plain gradient descent the step is the gradient; a loss scaler must have been undone before."""
+
+    class Scaled(loop.Precision):
+        def __init__(self, name, device):
+            super().__init__(name, device)
+            self.scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
+
+    def step(clip_norm):
+        path = tmp_path / str(clip_norm)
+        path.mkdir()
+        plain = {"epochs": 1, "warmup_epochs": 0, "schedule": "step", "milestones": (), "momentum": 0.0}
+        trained, _ = train(path, batches=OneBatch(), weight_decay=0.0, lr=0.5, clip_norm=clip_norm, **plain)
+        before = dict(Dropped().named_parameters())
+        return torch.cat([(value - before[name]).flatten() for name, value in trained.named_parameters()])
+
+    monkeypatch.setattr(loop, "Precision", Scaled)
+    free, short, clipped = step(None), step(1e4), step(0.25)
+    assert torch.equal(free, short)
+    assert free.norm() > 0.5 * 0.25
+    torch.testing.assert_close(clipped, free * (0.5 * 0.25 / free.norm()), rtol=1e-3, atol=1e-6)
+
+
 def test_evaluates_every_so_often_and_at_the_end(tmp_path):
     _, rows = train(tmp_path, epochs=5, eval_every=2)
     assert [row["epoch"] for row in rows if "test_top1" in row] == [2, 4, 5]
