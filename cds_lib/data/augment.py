@@ -75,7 +75,7 @@ def apply_view1(images: Tensor, params: View1Params, mean: tuple[float, ...], st
 
 
 def apply_view2(images: Tensor, params: View2Params, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Images (B, 3, S, S) uint8 -> (B, 3, S, S) float32, normalised, channels_last; parameters drawn with their device."""
+    """Images (B, 3, S, S) uint8 -> (B, 3, S, S) float32, normalised, channels_last; parameters on the same device."""
     colour = ColourParams(*params[3:])
     arrangement = arrange(colour)
     x = _crop_flip(images, params.top, params.left, params.flip, BLACK_PADDING, arrangement.rows).float()
@@ -83,9 +83,7 @@ def apply_view2(images: Tensor, params: View2Params, mean: tuple[float, ...], st
     return normalise(x, mean, std, arrangement.rows)
 
 
-def normalise(
-    images: Tensor, mean: tuple[float, ...], std: tuple[float, ...], places: Tensor | None = None
-) -> Tensor:
+def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...], places: Tensor | None = None) -> Tensor:
     """(B, 3, S, S) uint8, or float32 of whole numbers -> (x / 255 - mean) / std, float32, channels_last as the networks
     run. places: (B,) int64, where each image goes in the batch that is returned; None: they stay in order.
 

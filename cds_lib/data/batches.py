@@ -101,7 +101,9 @@ class Batches:
 
     def _draw(self, view: int, generator: torch.Generator) -> Any:
         if self.augmentation != "cifar":
-            return AUGMENTATIONS[self.augmentation][view].draw(len(self.images), self.images.shape[-1], self.size, generator)
+            return AUGMENTATIONS[self.augmentation][view].draw(
+                len(self.images), self.images.shape[-1], self.size, generator
+            )
         if view == 0:
             return draw_view1(len(self.images), self.size, generator, self.cutout)
         return draw_view2(len(self.images), self.size, generator)
@@ -119,13 +121,13 @@ def epoch_generator(seed: int, epoch: int, stream: int, device: torch.device | s
 
 
 def images_an_epoch(count: int, batch_size: int, share: Share) -> int:
-    """All, but for a last batch of a single image; UsageError if a process would get less than two images of a batch."""
+    """All, but for a last batch of one image; UsageError if a process would get less than two images of a batch."""
     used = count - (count % batch_size == 1)
     smallest = used % batch_size or batch_size
     if smallest < 2 * share.world:
         raise UsageError(
-            f"{count} images in batches of {batch_size} leave a batch of {smallest}, and batch norm needs two images in "
-            f"each of {share.world} processes: {smallest // 2} is the largest number of processes."
+            f"{count} images in batches of {batch_size} leave a batch of {smallest}, and batch norm needs two images "
+            f"in each of {share.world} processes: {smallest // 2} is the largest number of processes."
         )
     return used
 

@@ -1,6 +1,6 @@
 """COCO 2017 for detection: read from the published layout, without torch, into one record an image.
 
-    folder/train2017/*.jpg, folder/val2017/*.jpg, folder/annotations/instances_{train,val}2017.json
+folder/train2017/*.jpg, folder/val2017/*.jpg, folder/annotations/instances_{train,val}2017.json
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 
 from cds_lib.data import coco_standin
 from cds_lib.data.image_files import broken_images, some
-from cds_lib.data.writing import single_writer
 from cds_lib.data.registry import entry
+from cds_lib.data.writing import single_writer
 from cds_lib.errors import UsageError
 from cds_lib.files import write_json
 
@@ -72,7 +72,8 @@ def load(data_root: Path, source: str) -> DetectionData:
         return read(folder)
     raise UsageError(
         f"{known.title} is not in {root}; run `python -m cds_lib data fetch coco --data-root {root}`, or, if you hold "
-        f"it (train2017/, val2017/, annotations/), `python -m cds_lib data import coco --folder FOLDER --data-root {root}`."
+        "it (train2017/, val2017/, annotations/), "
+        f"`python -m cds_lib data import coco --folder FOLDER --data-root {root}`."
     )
 
 

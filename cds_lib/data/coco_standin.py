@@ -32,7 +32,9 @@ def make() -> tuple[tuple[dict, dict[int, np.ndarray]], ...]:
                 chosen = int(random.integers(len(scans)))
                 style = int(random.integers(STYLES))
                 x, y = (int(v) for v in random.integers(0, SIDE - extent + 1, size=2))
-                box = _paste(image, scans[chosen], standin.hue_to_rgb(np.array([style * 1536 // STYLES]))[0], x, y, extent)
+                box = _paste(
+                    image, scans[chosen], standin.hue_to_rgb(np.array([style * 1536 // STYLES]))[0], x, y, extent
+                )
                 annotations.append(
                     {
                         "id": len(annotations) + 1,

@@ -33,9 +33,9 @@ class ColourParams(NamedTuple):
 
 
 class Arrangement(NamedTuple):
-    """The order in which `apply_colour_` wants a batch: its `rows`; then, in this order, each image's jitter operations,
-    where the hue shift comes among them, and the places of the images that turn grey; and how many images the groups up
-    to each one have.
+    """The order in which `apply_colour_` wants a batch: its `rows`; then, in this order, each image's jitter
+    operations, where the hue shift comes among them, and the places of the images that turn grey; and how many images
+    the groups up to each one have.
 
     Images are handled in the order "hue last, hue third, second, first, not jittered". Then, for each j, those whose
     blend j comes before the hue shift are a leading slice and those where it comes after are the slice behind it.

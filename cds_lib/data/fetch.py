@@ -13,9 +13,9 @@ import urllib.request
 from pathlib import Path
 from typing import TextIO
 
-from cds_lib.data.writing import single_writer
 from cds_lib.data.registry import Archive, DataSet
 from cds_lib.data.unpack import unpack
+from cds_lib.data.writing import single_writer
 from cds_lib.errors import UsageError
 from cds_lib.files import write_json
 
@@ -46,8 +46,10 @@ def fetch(entry: DataSet, root: Path, offline: bool = False, out: TextIO | None 
 
     Does nothing if every official file is there (with its md5, where one is published). An archive that lies in `root`
     already (put there by hand, or by an earlier fetch) is used without the network. Progress is written to `out`
-    (default: standard error). Raises UsageError: offline although a download is needed, another writer, another folder in the way, wrong
-    checksum, no mirror delivers (the download so far stays as a .part file and is resumed next time).
+    (default: standard error).
+
+    Raises UsageError: offline although a download is needed, another writer, another folder in the way, wrong checksum,
+    no mirror delivers (the download so far stays as a .part file and is resumed next time).
     """
     out = out or sys.stderr
     folder = root / entry.folder
@@ -65,7 +67,9 @@ def fetch(entry: DataSet, root: Path, offline: bool = False, out: TextIO | None 
             print(f"{entry.title}: already in {folder}{checked}", file=out)
             return folder
         if folder.exists() and any(folder.iterdir()):
-            raise UsageError(f"{folder} is in the way, and is not {entry.title} as published; move it away to fetch it.")
+            raise UsageError(
+                f"{folder} is in the way, and is not {entry.title} as published; move it away to fetch it."
+            )
         try:
             archives = [(_obtain(archive, entry, root, offline, out), archive) for archive in entry.archives]
             unpack(archives, entry, root, lambda unpacked: _record(entry, unpacked))

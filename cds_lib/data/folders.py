@@ -15,8 +15,8 @@ import numpy as np
 from cds_lib.data import image_files
 from cds_lib.data.arrays import Arrays, fingerprint
 from cds_lib.data.image_files import Listing, some
-from cds_lib.data.writing import new_folder, single_writer
 from cds_lib.data.registry import DataSet
+from cds_lib.data.writing import new_folder, single_writer
 from cds_lib.errors import UsageError
 
 ARRAYS = Arrays._fields[:4]  # one .npy file each; the class names are in info.json
@@ -108,7 +108,8 @@ def _write_listing(
     if broken := image_files.broken_images([path for listed in files.values() for path, _ in listed]):
         total = sum(len(listed) for listed in files.values())
         raise UsageError(
-            f"{len(broken)} of {total} images cannot be used ({some(broken)}); repair or remove them, then import again."
+            f"{len(broken)} of {total} images cannot be used ({some(broken)}); repair or remove them, then import "
+            "again."
         )
     above = files["train"][0][0].parents[2].absolute()
     splits = {

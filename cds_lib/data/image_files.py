@@ -106,7 +106,7 @@ def arrays(listing: Listing, name: str, root: Path, side: int) -> tuple[np.ndarr
 
 
 def _allocate(path: Path) -> None:
-    """Take the space of a sparse file now: a disk that is full is an OSError here, and kills who writes into the map."""
+    """Take the space of a sparse file now: a full disk is an OSError here, and kills who writes into the map."""
     if hasattr(os, "posix_fallocate"):  # not on macOS
         with open(path, "r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
@@ -129,7 +129,8 @@ def _decode_all(listing: Listing, folder: Path, side: int) -> None:
         if broken:
             total = len(listing.train) + len(listing.test)
             raise UsageError(
-                f"{len(broken)} of {total} images cannot be used ({some(broken)}); repair them, or import the set again."
+                f"{len(broken)} of {total} images cannot be used ({some(broken)}); repair them, or import the set "
+                "again."
             )
 
 

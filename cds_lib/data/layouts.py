@@ -40,7 +40,7 @@ def _checked(known: DataSet, folder: Path) -> Listing:
 
 
 def _cub(folder: Path) -> Listing:
-    """images.txt, image_class_labels.txt (classes from 1), train_test_split.txt (1 = training), classes.txt: id, value."""
+    """images.txt, image_class_labels.txt (from 1), train_test_split.txt (1 = training), classes.txt: id, value."""
     names, classes = _pairs(folder / "images.txt"), _pairs(folder / "classes.txt")
     labels = _pairs(folder / "image_class_labels.txt")
     is_train = _pairs(folder / "train_test_split.txt")
@@ -55,7 +55,7 @@ def _cub(folder: Path) -> Listing:
 
 
 def _cars(folder: Path) -> Listing:
-    """devkit/cars_train_annos.mat, cars_test_annos_withlabels.mat (fields fname, class from 1), devkit/cars_meta.mat."""
+    """devkit/cars_train_annos.mat, cars_test_annos_withlabels.mat (fname, class from 1), devkit/cars_meta.mat."""
 
     def split(path: Path, images: str) -> tuple[tuple[str, int], ...]:
         annotations = np.atleast_1d(_mat(path, "annotations"))

@@ -197,8 +197,8 @@ def decoded_batches(
     workers: int,
     collate: Callable[[list[Tensor]], Any] | None = None,
 ) -> Iterator[list[Tensor]]:
-    """Yield the batches, decoded by `workers` processes, on the CPU, from where a GPU can fetch them meanwhile; collate:
-    how items become a batch (None: stacked)."""
+    """Yield the batches, decoded by `workers` processes, on the CPU, from where a GPU can fetch them meanwhile;
+    collate: how items become a batch (None: stacked)."""
     yield from DataLoader(
         dataset,
         batch_sampler=batches,

@@ -26,7 +26,7 @@ DRAWS = 2 * TRIES + 2  # uniform numbers a box takes
 
 
 class Geometry(NamedTuple):
-    """Of n images: uniform (n, DRAWS) that `View.boxes` turns into crops, flip (n,) bool, seed (n,) int64 of AutoAugment."""
+    """Of n images: uniform (n, DRAWS) that `View.boxes` makes crops of, flip (n,) bool, AutoAugment seed (n,) int64."""
 
     uniform: Tensor
     flip: Tensor

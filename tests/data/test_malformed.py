@@ -1,4 +1,4 @@
-"""Malformed archives, images, pickles and annotations: taken as they are, or refused in a sentence, and nothing else."""
+"""Malformed archives, images, pickles and annotations: taken as they are, or refused in a sentence, and no more."""
 
 import copy
 import dataclasses

@@ -8,7 +8,16 @@ from PIL import Image
 from scipy import stats
 
 from cds_lib.data.augment import normalise
-from cds_lib.data.views import AUGMENTATIONS, DRAWS, View, _resize_each, _resize_together, autoaugment, resized_crop, statistics
+from cds_lib.data.views import (
+    AUGMENTATIONS,
+    DRAWS,
+    View,
+    _resize_each,
+    _resize_together,
+    autoaugment,
+    resized_crop,
+    statistics,
+)
 
 
 def generator(seed):
