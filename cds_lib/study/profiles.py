@@ -142,7 +142,7 @@ _SMOKE_FINETUNE = replace(_SMOKE_IMAGENET, train_size=200, batch_size=50, **_FIN
 # Detection, the 1x schedule: 12 epochs of batch 16, SGD 0.02 (RetinaNet 0.01) / 0.9 / 1e-4, lr / 10 after 8 and 11,
 # 500 steps of warm-up, short side 800. Gradients are clipped, as the first version of mmdetection has it
 # (configs/faster_rcnn_r50_fpn_1x.py, retinanet_r50_fpn_1x.py); later ones do not. A miniature needs it: the features of
-# bright images can be a thousand times those of others under the fixed batch norms of backbones that trained so little.
+# bright images can be a hundred times those of others under the fixed batch norms of backbones that trained so little.
 _PAPER_DETECTION = replace(
     _PAPER_IMAGENET,
     image_size=800,
