@@ -259,7 +259,8 @@ def _verdicts(results: Path, profile: str, seeds: Seeds) -> dict | None:
     link = page if (results / page).exists() else None
     first, *others = wording.conclusion(frame)
     return {
-        "short": Markup(formats.bullets([first, *remarks.sentences(profile, seeds, Store(results))])),
+        "first": first,
+        "beside": Markup(formats.bullets(remarks.sentences(profile, seeds, Store(results)))),
         "conclusion": Markup(formats.bullets(others)),
         "tested": Markup(summary.tested_html(frame)),
         "counts": Markup(summary.counts_html(frame, link)),

@@ -91,8 +91,7 @@ def test_the_verdicts_of_the_index_are_those_of_the_summary(results):
     frame = verdicts.tidy("mini", SEEDS, Store(results))
     summary.write(frame, results, [])
     soup = index(results)
-    section = soup.find(id="verdicts").find_next("ul")
-    said = section.li.get_text()
+    said = soup.find(id="verdicts").find_next("p").get_text()
     assert said.startswith(f"Of {len(frame)} claims ") and said.endswith(f", 1 inconclusive, {len(frame) - 1} not run.")
     numbers = [int(row.td.get_text()) for row in soup.find(class_="verdicts").tbody.find_all("tr")]
     assert sum(numbers) == len(frame)
