@@ -89,7 +89,7 @@ def _finished_classifier(run_id: str, store: Store) -> RunSpec:
             "folder is named by --profile or --results."
         )
     spec = store.spec(run_id)
-    if spec.setting == "detect":
+    if spec.detects:
         raise UsageError(f"Run {run_id} is a detector: export {spec.parent.id}, the run that trained its backbone.")
     if not store.model(run_id).exists():
         raise UsageError(

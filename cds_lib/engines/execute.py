@@ -79,7 +79,7 @@ def execute(
             on_epoch=write_history,
             on_progress=on_progress,
             # Of a detector each size of image and number of boxes would be compiled anew.
-            compile_method=compile_method and spec.setting != "detect",
+            compile_method=compile_method and not spec.detects,
             pretrained=setup.pretrained,
             group=group,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from cds_lib.errors import RunError
 from cds_lib.evaluation.accuracy import evaluate
 from cds_lib.methods import create_method
 from cds_lib.methods.method import Method
-from cds_lib.models import create_backbone, create_detector
+from cds_lib.study import build
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.training import checkpoint
@@ -69,8 +68,8 @@ def prepare(
     Raises:
         UsageError: data missing or not as it should be, unknown names. RunError: damaged weights of a parent.
     """
-    build = _detection if spec.setting == "detect" else _classification
-    return build(spec, store, data_root, device, workers, group or Group())
+    prepared = _detection if spec.detects else _classification
+    return prepared(spec, store, data_root, device, workers, group or Group())
 
 
 def _classification(
@@ -136,7 +135,7 @@ def _classification(
         }
 
     pretrained = None
-    if spec.setting.startswith("finetune"):
+    if spec.finetunes:
         pretrained = {f"backbone.{name}" for name in _without_classifier(method.backbone)}
     return Setup(method, batches, measure, data.provenance, split, pretrained)
 
@@ -153,9 +152,9 @@ def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.devic
     if budget.train_size is not None and budget.train_size < len(chosen):
         chosen = np.sort(np.random.default_rng(split_seed).choice(len(chosen), budget.train_size, replace=False))
     torch.manual_seed(weight_seed)
-    backbone = create_backbone(spec.parent.model, 1, stem=spec.parent.budget.stem, width=spec.parent.budget.width)
+    backbone = build.backbone(spec.parent, 1)
     _load_backbone(backbone, spec.parent, store)
-    network = create_detector(spec.model, backbone, len(data.names), min_size=budget.image_size, **spec.options)
+    method = build.detector(spec, backbone, len(data.names))
     decoding = {"batch_size": budget.batch_size, "device": device, "workers": workers}
     batches = DetectionBatches([data.train[i] for i in chosen], seed=order_seed, share=group.share, **decoding)
     val = data.val[group.share.of(len(data.val))]
@@ -164,7 +163,6 @@ def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.devic
         found = evaluate_detection(detector, detection_evaluation(val, **decoding), group.collect)
         return {f"test_{key}": value for key, value in found.items()}
 
-    method = create_method(spec.method, network, len(data.names), {})
     return Setup(method, batches, measure, data.provenance, {"train": chosen})
 
 
@@ -186,19 +184,17 @@ def _streams(spec: RunSpec) -> tuple[int, ...]:
     )
 
 
-def build_method(spec: RunSpec, classes: int, store: Store, parents: bool = True) -> Method:
+def build_method(spec: RunSpec, classes: int, store: Store) -> Method:
     """The untrained method of a run; its backbone is initialised first, so that it is the same whatever the method.
 
-    The parent of a distillation is its teacher, any other parent has trained the backbone before. Without `parents`
-    nothing is read: the method has the right form, and weights of no meaning.
+    What its parent has trained is read: a teacher, or its own network's weights.
     """
-    backbone = create_backbone(spec.model, classes, stem=spec.budget.stem, width=spec.budget.width)
+    backbone = build.backbone(spec, classes)
     teacher = None
-    if spec.parent and spec.setting == "distill":
+    if spec.teacher:
         with torch.random.fork_rng(devices=[]):  # building the teacher must not shift what is drawn for the heads
-            make_teacher = load_trained if parents else partial(build_method, parents=False)
-            teacher = make_teacher(spec.parent, classes, store)
-    elif spec.parent and parents:
+            teacher = load_trained(spec.teacher, classes, store)
+    elif spec.parent:
         _load_backbone(backbone, spec.parent, store)
     return create_method(spec.method, backbone, classes, spec.options, teacher)
 
@@ -206,7 +202,7 @@ def build_method(spec: RunSpec, classes: int, store: Store, parents: bool = True
 def load_trained(spec: RunSpec, classes: int, store: Store) -> Method:
     """The method of a finished run with its final weights; RunError if they are damaged. A teacher that it has is not
     loaded, since it is no part of what was learned."""
-    method = build_method(spec, classes, store, parents=False)
+    method = build.classifier(spec, classes)
     method.load_state_dict(trained_weights(spec, store))
     return method
 

@@ -36,7 +36,7 @@ def teachers(study: Session) -> HTML:
     pairs: dict[tuple[str, ...], dict[str, tuple[RunSpec, RunSpec]]] = {}
     for cell in study.table.cells(study.profile, study.seeds):
         for spec in cell.specs:
-            if spec.setting == "distill" and spec.parent:
+            if spec.teacher:
                 teacher = spec.lineage[0]
                 alone = settings.student(study.profile, spec.dataset, spec.model, "baseline", spec.seed)
                 key = (_sized(teacher), teacher.method, _sized(alone), alone.method)

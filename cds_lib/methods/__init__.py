@@ -68,13 +68,15 @@ def create_method(
         teacher: a trained method, for those that distil one.
 
     Raises:
-        UsageError: unknown name, options the method does not have, or no teacher where one is needed.
+        UsageError: unknown name, options the method does not have, a teacher where none is needed, or the reverse.
     """
     if name not in _METHODS:
         raise UsageError(f"Unknown method {name!r}: choose one of {', '.join(_METHODS)}.")
     method, fixed = _METHODS[name]
     signature = inspect.signature(method)
     given = {"backbone": backbone, "num_classes": num_classes, "teacher": teacher}
+    if teacher is not None and "teacher" not in signature.parameters:
+        raise UsageError(f"Method {name!r} distils no teacher, but was given one.")
     given = {key: value for key, value in given.items() if key in signature.parameters}
     if "teacher" in given and teacher is None:
         raise UsageError(f"Method {name!r} distils a teacher: give it the run of one.")

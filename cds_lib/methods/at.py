@@ -23,7 +23,7 @@ class AttentionTransfer(WithTeacher):
         self.indices, self.teacher_indices = (stage_taps(net).indices for net in (backbone, teacher.backbone))
         self.hold_teacher(teacher)
 
-    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "attention_1", ...}, one a stage."""
         maps, features = forward_stages(self.backbone, view, self.indices)
         _, logits = pooled_and_logits(self.backbone, features)

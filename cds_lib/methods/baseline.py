@@ -28,7 +28,7 @@ class Baseline(Method):
         self.backbone = backbone
         self.views = views
 
-    def forward(self, *views: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, *views: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """One or two views (B, 3, S, S), labels (B,) -> {"cross_entropy"}."""
         images = views[0] if len(views) == 1 else torch.cat(views)
         return {"cross_entropy": cross_entropy(self.backbone(images), labels.repeat(len(views)))}

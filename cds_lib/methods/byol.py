@@ -51,7 +51,7 @@ class BYOL(Method):
         """Learn the size of the training set from its labels (N,)."""
         self.num_images = len(labels)
 
-    def forward(self, view1: Tensor, view2: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, view1: Tensor, view2: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Two views (B, 3, S, S), labels (B,) not used -> {"regression"}."""
         self._move_target()
         self.images_seen += self.group.total(len(labels))

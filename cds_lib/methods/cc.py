@@ -24,7 +24,7 @@ class CorrelationCongruence(WithTeacher):
         self.embed_teacher = nn.Linear(stage_taps(teacher.backbone).pooled, dimensions)
         self.hold_teacher(teacher)
 
-    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "correlation"}."""
         student, logits = pooled_and_logits(self.backbone, self.backbone.forward_features(view))
         with torch.no_grad():

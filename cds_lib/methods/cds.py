@@ -82,19 +82,12 @@ class ContrastiveDeepSupervision(Method):
         self.heads = nn.ModuleDict({str(tap): heads[tap - 1] for tap in self.taps if tap < self.last})
         initialise(self.heads)  # once more than needed: committed runs began with these weights, not the first ones
 
-    def forward(
-        self, view1: Tensor, view2: Tensor | None = None, labels: Tensor | None = None
-    ) -> dict[str, Tensor] | Tensor:
-        """Training: two views (B, 3, S, S) and labels (B,) -> {"cross_entropy", "contrastive_<tap>", ...}.
+    def losses(self, view1: Tensor, view2: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Two views (B, 3, S, S) and labels (B,) -> {"cross_entropy", "contrastive_<tap>", ...}.
 
         An image labelled -1 is unlabelled: the cross-entropy is the mean over the others (0 if there is none), and
         in the contrastive loss its only positive is its other view.
-        Eval mode: images (B, 3, S, S) -> logits (B, num_classes), the backbone alone.
         """
-        if not self.training:
-            return self.backbone(view1)
-        if view2 is None or labels is None:
-            raise ValueError("In training mode the method needs two views and labels; call .eval() for logits.")
         if view1.shape != view2.shape or labels.shape != view1.shape[:1]:
             raise ValueError(
                 f"Two views (B, 3, S, S) of the same images and labels (B,) are needed, not {tuple(view1.shape)}, "

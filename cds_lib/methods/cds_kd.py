@@ -70,12 +70,8 @@ class DistilledCDS(WithTeacher, ContrastiveDeepSupervision):
         )
         self.hold_teacher(teacher)
 
-    def forward(
-        self, view1: Tensor, view2: Tensor | None = None, labels: Tensor | None = None
-    ) -> dict[str, Tensor] | Tensor:
-        """As `ContrastiveDeepSupervision.forward`, with "feature_<tap>", ... and "soft_cross_entropy" added."""
-        if not self.training or view2 is None or labels is None:
-            return super().forward(view1, view2, labels)
+    def losses(self, view1: Tensor, view2: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """As `ContrastiveDeepSupervision.losses`, with "feature_<tap>", ... and "soft_cross_entropy" added."""
         images = torch.cat([view1, view2])
         z, logits = self.embed(images)
         with torch.no_grad():

@@ -92,7 +92,7 @@ class ContrastiveRepresentationDistillation(WithTeacher):
         rank.add_((rank >= start) * size)
         return self.by_class.index_select(0, rank.flatten()).view_as(rank)
 
-    def forward(self, view: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
+    def losses(self, view: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,), index in the training set -> {"cross_entropy", "contrastive"}.
 
         `index` (B,) is that of the whole batch, for which the negatives are drawn: all processes draw the same.

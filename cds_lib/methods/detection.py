@@ -20,6 +20,6 @@ class Detection(Method):
         super().__init__()
         self.backbone = backbone
 
-    def forward(self, images: list[Tensor], labels: list[dict[str, Any]]) -> dict[str, Tensor]:
+    def losses(self, images: list[Tensor], labels: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Images (3, H, W) in 0..1 and a target each: {"boxes" (N, 4), "labels" (N,)} -> named losses."""
         return self.backbone(images, labels)

@@ -61,7 +61,7 @@ class MimickingBranches(Method):
         reinitialise(self.branches)
         self.classifiers = nn.ModuleList(nn.Linear(width * taps.pooled, num_classes) for width in (1, 2))
 
-    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "cross_entropy_1", "cross_entropy_2", "mimicry"}."""
         maps, features = forward_stages(self.backbone, view, self.indices)
         logits = [pooled_and_logits(self.backbone, features)[1]]

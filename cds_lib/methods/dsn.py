@@ -27,7 +27,7 @@ class DeeplySupervisedNet(Method):
         self.classifiers = nn.ModuleList(nn.Linear(taps.pooled, num_classes) for _ in self.heads)
         initialise(self.heads)  # once more than needed: committed runs began with these weights, not the first ones
 
-    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "cross_entropy_1", ...}, one a stage before the last."""
         maps, features = forward_stages(self.backbone, view, self.indices)
         _, logits = pooled_and_logits(self.backbone, features)

@@ -28,7 +28,7 @@ class KnowledgeDistillation(WithTeacher):
         self.cross_entropy_weight, self.weight, self.temperature = cross_entropy_weight, weight, temperature
         self.hold_teacher(teacher)
 
-    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "kd"}."""
         logits = self.backbone(view)
         with torch.no_grad():

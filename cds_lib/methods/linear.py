@@ -26,7 +26,7 @@ class LinearClassifier(Method):
         self.backbone.eval()
         return self
 
-    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy"}."""
         with torch.no_grad():
             features = self.backbone.forward_features(view)

@@ -8,8 +8,10 @@ from cds_lib.methods.single_process import SingleProcess
 
 
 class Method(nn.Module):
-    """Called in training as `method(*views, labels=labels)`, a method returns its named loss terms, already weighted,
-    whose sum is to be minimised. `backbone` is the plain network that remains.
+    """A network, `backbone`, and what supervises it; only the network remains. A subclass writes `losses`. Called:
+
+        in training mode: method(*views, labels=labels) -> its losses by name
+        in eval mode: method(images) -> logits (B, num_classes), the backbone's alone; no head is computed
 
     What a class says of itself:
 
@@ -31,6 +33,20 @@ class Method(nn.Module):
     teacher: nn.Module | None = None
     group = SingleProcess()
     gathers = False
+
+    def forward(self, *batch: Tensor, **named: Tensor) -> dict[str, Tensor] | Tensor:
+        """As above; ValueError in training mode without labels."""
+        if not self.training:
+            return self.backbone(batch[0])
+        if len(batch) + len(named) <= self.views:
+            needed = ("one view", "two views")[self.views - 1]
+            raise ValueError(f"In training mode the method needs {needed} and labels; call .eval() for logits.")
+        return self.losses(*batch, **named)
+
+    def losses(self, *batch: Tensor, **named: Tensor) -> dict[str, Tensor]:
+        """Views (B, 3, S, S), as many as `views`, labels (B,) and, for those that need it, index (B,) -> the loss terms
+        by name, already weighted, whose sum is to be minimised."""
+        raise NotImplementedError
 
     def prepare(self, labels: Tensor) -> None:
         """Called once before training, with the labels (N,) of the whole training set; -1 of unlabelled images."""

@@ -69,7 +69,7 @@ class OnlineDistillation(Method):
         """Learn the size of the training set from its labels (N,)."""
         self.num_images = len(labels)
 
-    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "cross_entropy_2", ..., "ensemble", "kd"}."""
         (shared,), features = forward_stages(self.backbone, view, self.shared)
         logits = [pooled_and_logits(self.backbone, features)[1]]

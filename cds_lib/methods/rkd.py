@@ -28,7 +28,7 @@ class RelationalDistillation(WithTeacher):
         self.distance_weight, self.angle_weight = distance_weight, angle_weight
         self.hold_teacher(teacher)
 
-    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "distance", "angle"}."""
         student, logits = pooled_and_logits(self.backbone, self.backbone.forward_features(view))
         with torch.no_grad():

@@ -23,7 +23,7 @@ class SimilarityPreserving(WithTeacher):
         self.last, self.teacher_last = (stage_taps(net).indices[-1:] for net in (backbone, teacher.backbone))
         self.hold_teacher(teacher)
 
-    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "similarity"}."""
         (student,), features = forward_stages(self.backbone, view, self.last)
         _, logits = pooled_and_logits(self.backbone, features)

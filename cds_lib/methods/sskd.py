@@ -46,7 +46,7 @@ class SSKDTeacher(Method):
         self.backbone.eval()
         return self
 
-    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) not used -> {"self_supervision"}."""
         with torch.no_grad():
             features = pooled(self.backbone, self.backbone.forward_features(rotated_copies(view)))
@@ -97,7 +97,7 @@ class SSKD(WithTeacher):
         self.head = _head(backbone)
         self.hold_teacher(teacher)
 
-    def forward(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "kd", "kd_rotated", "kd_similarity"}."""
         images = rotated_copies(view)
         student = _logits_and_embeddings(self, images)

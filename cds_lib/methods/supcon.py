@@ -29,7 +29,7 @@ class SupervisedContrastive(Method):
         width = stage_taps(backbone).pooled
         self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, dimensions))
 
-    def forward(self, view1: Tensor, view2: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(self, view1: Tensor, view2: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Two views (B, 3, S, S), labels (B,) -> {"contrastive"}."""
         features = self.backbone.forward_features(torch.cat([view1, view2]))
         z = F.normalize(at_least_float32(self.head(pooled(self.backbone, features))), dim=-1)

@@ -124,6 +124,21 @@ class RunSpec:
         """Whether it also learns from the images whose labels it may not use (`labelled`): CDS contrasts them."""
         return self.method in ("cds", "cds_simclr")
 
+    @property
+    def detects(self) -> bool:
+        """Whether it trains a detector, on the backbone of its parent."""
+        return self.setting == "detect"
+
+    @property
+    def finetunes(self) -> bool:
+        """Whether all of a network is trained on that its parent has trained before."""
+        return self.setting.startswith("finetune")
+
+    @property
+    def teacher(self) -> RunSpec | None:
+        """The run whose network it distils; any other parent has trained its own network before."""
+        return self.parent if self.setting == "distill" else None
+
     def with_seed(self, seed: int) -> RunSpec:
         """The same run, and the runs it needs, with another seed."""
         return replace(self, seed=seed, parent=self.parent and self.parent.with_seed(seed))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cds_lib.data import coco_standin, registry, standin
 from cds_lib.files import write_text
-from cds_lib.study import profiles
+from cds_lib.study import build, profiles
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.tables import TABLES
 
@@ -80,10 +80,10 @@ def step_key(spec: RunSpec) -> str:
     parts = [_network_key(spec), shape, f"{known.classes} classes"]
     if spec.method in _WITH_BANKS:
         parts.append(f"{image_counts(spec)[0]} images")
-    if spec.parent and spec.setting in ("distill", "detect"):
+    if spec.teacher or spec.detects:
         parts.append(f"on {_network_key(spec.parent)}")
-        if spec.parent.parent and spec.parent.setting == "distill":
-            parts.append(f"on {_network_key(spec.parent.parent)}")
+        if spec.parent.teacher:
+            parts.append(f"on {_network_key(spec.parent.teacher)}")
     return ", ".join(parts)
 
 
@@ -102,14 +102,14 @@ def image_counts(spec: RunSpec, data: tuple[int, int] | None = None) -> tuple[in
     budget, known = spec.budget, _entry(spec.dataset)
     if budget.source == "real":
         train, test = data or (known.train, known.test)
-    elif spec.setting == "detect":
+    elif spec.detects:
         train, test = coco_standin.TRAIN, coco_standin.VAL
     else:
         train, test = max(standin.TRAIN, known.classes), max(standin.TEST, known.classes)
     train = min(train - budget.val_size, budget.train_size or train)
     if spec.labelled is not None and not spec.uses_unlabelled:
         train = round(spec.labelled * train)
-    if spec.setting != "detect":
+    if not spec.detects:
         train -= train % budget.batch_size == 1  # no batch of a single image
     return train, test + budget.val_size
 
@@ -121,12 +121,16 @@ def count(spec: RunSpec) -> StepCost:
     classes = _entry(spec.dataset).classes
     images, _ = image_counts(spec)
     with torch.device("meta"):
-        method = (_detector if spec.setting == "detect" else _classifier)(spec, classes).train()
+        if spec.detects:
+            method = build.detector(spec, build.backbone(spec.parent, 1), classes)
+        else:
+            method = build.classifier(spec, classes)
+    method.train()
     method.prepare(torch.arange(images) % classes)
     state = sum(t.numel() * t.element_size() for t in method.state_dict().values())
     trained = [p for p in method.parameters() if p.requires_grad]
     _skip_norms(method)
-    step = _detector_step if spec.setting == "detect" else _classifier_step
+    step = _detector_step if spec.detects else _classifier_step
     train_flops = _flops(lambda: _backward(step(method, spec, spec.budget.batch_size)))
     evaluated = 0
     if method.classifies:
@@ -188,15 +192,6 @@ def _backward(outputs: list[Tensor]) -> None:
     torch.autograd.backward(outputs, [torch.empty_like(output) for output in outputs])
 
 
-def _classifier(spec: RunSpec, classes: int) -> Method:
-    from cds_lib.methods import create_method
-    from cds_lib.models import create_backbone
-
-    backbone = create_backbone(spec.model, classes, stem=spec.budget.stem, width=spec.budget.width)
-    teacher = _classifier(spec.parent, classes) if spec.parent and spec.setting == "distill" else None
-    return create_method(spec.method, backbone, classes, spec.options, teacher)
-
-
 def _classifier_step(method: Method, spec: RunSpec, batch: int) -> list[Tensor]:
     import torch
 
@@ -205,16 +200,6 @@ def _classifier_step(method: Method, spec: RunSpec, batch: int) -> list[Tensor]:
     labels = torch.empty(batch, dtype=torch.int64, device="meta")
     more = {"index": labels} if method.needs_index else {}
     return [sum(method(*views, labels=labels, **more).values())]
-
-
-def _detector(spec: RunSpec, classes: int) -> Method:
-    from cds_lib.methods import create_method
-    from cds_lib.models import create_backbone, create_detector
-
-    below = spec.parent
-    backbone = create_backbone(below.model, 1, stem=below.budget.stem, width=below.budget.width)
-    network = create_detector(spec.model, backbone, classes, min_size=spec.budget.image_size, **spec.options)
-    return create_method(spec.method, network, classes, {})
 
 
 def _detector_step(method: Method, spec: RunSpec, batch: int) -> list[Tensor]:
@@ -245,7 +230,7 @@ def _detector_outputs(detector: nn.Module, spec: RunSpec, batch: int, boxes: int
 def _evaluation(backbone: nn.Module, spec: RunSpec) -> None:
     import torch
 
-    if spec.setting == "detect":
+    if spec.detects:
         _detector_outputs(backbone, spec, 1, backbone.rpn.post_nms_top_n() if hasattr(backbone, "rpn") else 0)
     else:
         backbone(torch.empty(1, 3, spec.budget.image_size, spec.budget.image_size, device="meta"))

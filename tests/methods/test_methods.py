@@ -170,6 +170,18 @@ def test_a_mistake_in_a_constructor_is_not_taken_for_wrong_options(monkeypatch):
         make("dsn")
 
 
+@pytest.mark.parametrize("name", ["baseline", "dsn", "dks", "okd", "cds", "supcon", "linear"])
+def test_in_eval_mode_a_method_is_its_network_and_in_training_it_needs_labels(name):
+    method = make(name)
+    given = views(method.views)
+    with pytest.raises(ValueError, match=f"needs {'two views' if method.views == 2 else 'one view'} and labels"):
+        method(*given)
+    method.eval()
+    logits = method(given[0])
+    assert logits.shape == (8, 4)
+    assert torch.equal(logits, method.backbone(given[0])) and torch.equal(logits, method(*given, labels=LABELS))
+
+
 def test_the_library_use_of_the_readme():
     model = cds_lib.ContrastiveDeepSupervision("mobilenetv3_small_050", num_classes=4)
     view1, view2 = (torch.randn(4, 3, 64, 64) for _ in range(2))

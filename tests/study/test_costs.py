@@ -14,7 +14,7 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights, Retina
 from cds_lib.commands import dry_run
 from cds_lib.engines.execute import execute
 from cds_lib.engines.setup import prepare
-from cds_lib.study import costs, profiles, settings, step_cost
+from cds_lib.study import build, costs, profiles, settings, step_cost
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
@@ -115,7 +115,7 @@ SMOKE = [
 def test_counts_are_those_of_real_steps(spec, tmp_path):
     store = Store(tmp_path)
     if spec.parent:
-        method = step_cost._classifier(spec.parent, 1000)
+        method = build.classifier(spec.parent, 1000)
         store.run_dir(spec.parent.id).mkdir(parents=True)
         torch.save({"method": method.state_dict(), "spec": spec.parent.canonical}, store.model(spec.parent.id))
     run = prepare(spec, store, tmp_path, torch.device("cpu"))

@@ -49,7 +49,7 @@ class Dropped(Method):
         self.method = create_method("cds", create_backbone("resnet18", 4, width=0.125), 4, {})
         self.backbone = self.method.backbone
 
-    def forward(self, *views, labels):
+    def losses(self, *views, labels):
         return self.method(*(nn.functional.dropout(view, 0.1) for view in views), labels=labels)
 
 
@@ -151,7 +151,7 @@ class Breaking(Method):
         self.backbone = nn.Linear(1, 1)
         self.calls = 0
 
-    def forward(self, *views, labels):
+    def losses(self, *views, labels):
         self.calls += 1
         zero = self.backbone.weight.sum() * 0
         return {"cross_entropy": zero + 1.0, "contrastive_2": zero + (float("nan") if self.calls == 5 else 2.0)}
