@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from cds_lib.data import coco_standin
-from cds_lib.data.image_files import broken_images, some
+from cds_lib.data.image_files import check, some
 from cds_lib.data.registry import entry
 from cds_lib.data.writing import single_writer
 from cds_lib.errors import UsageError
@@ -69,7 +69,7 @@ def load(data_root: Path, source: str) -> DetectionData:
             folder = Path(json.loads(record.read_bytes())["folder"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UsageError(f"{record} cannot be read ({error}); delete it and import again.") from error
-        return read(folder)
+        return read(folder, "imported")
     raise UsageError(
         f"{known.title} is not in {root}; run `python -m cds_lib data fetch coco --data-root {root}`, or, if you hold "
         "it (train2017/, val2017/, annotations/), "
@@ -77,8 +77,8 @@ def load(data_root: Path, source: str) -> DetectionData:
     )
 
 
-def read(folder: Path) -> DetectionData:
-    """The set in a folder of the published layout, or a subset of it. Raises UsageError as `load`."""
+def read(folder: Path, kind: str = "official") -> DetectionData:
+    """The set, or a subset, in a folder of the published layout; `kind` as in `sets.ArrayData`. Raises as `load`."""
     contents = {split: _json(folder / "annotations" / f"instances_{split}2017.json") for split in ("train", "val")}
     train, val = (_images(contents[split], folder / f"{split}2017", {}) for split in ("train", "val"))
     names, others = (_names(content, folder) for content in contents.values())
@@ -90,17 +90,13 @@ def read(folder: Path) -> DetectionData:
             f"{len(missing)} of {len(train) + len(val)} images are missing ({some(missing)}); put them back, or fetch "
             "or import the set again."
         )
-    return _data(train, val, names, "official", "")
+    return _data(train, val, names, kind, "")
 
 
 def import_coco(folder: Path, root: Path) -> dict:
     """Check a folder of the published layout, decode every image, and remember it in `root`; returns its info.json."""
-    data = read(folder)
-    paths = [image.path for image in (*data.train, *data.val)]
-    if broken := broken_images(paths):
-        raise UsageError(
-            f"{len(broken)} of {len(paths)} images cannot be used ({some(broken)}); repair them, then import again."
-        )
+    data = read(folder, "imported")
+    check([image.path for image in (*data.train, *data.val)], "repair them, then import again")
     info = {"folder": str(folder.absolute()), "class_names": list(data.names), **data.provenance}
     with single_writer(root, "coco"):
         write_json(root / "imported" / "coco" / "info.json", info)
@@ -198,7 +194,7 @@ def _data(
     train: tuple[CocoImage, ...], val: tuple[CocoImage, ...], names: tuple[str, ...], kind: str, note: str
 ) -> DetectionData:
     known = entry("coco")
-    complete = (len(train), len(val)) == (known.train, known.test) and kind == "official"
+    complete = (len(train), len(val)) == (known.train, known.test) and kind != "standin"
     extent = (
         "complete"
         if complete

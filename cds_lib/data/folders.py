@@ -7,7 +7,7 @@ they are, and are read from there.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from cds_lib.data.writing import new_folder, single_writer
 from cds_lib.errors import UsageError
 
 ARRAYS = Arrays._fields[:4]  # one .npy file each; the class names are in info.json
+_CURE = "repair or remove them, then import again"
 
 
 def imported_folder(entry: DataSet, root: Path) -> Path:
@@ -105,12 +106,7 @@ def _write_listing(
     entry: DataSet, files: dict[str, list[tuple[Path, int]]], names: tuple[str, ...], folder: Path
 ) -> dict:
     """Decode every image to check it, and keep the listing."""
-    if broken := image_files.broken_images([path for listed in files.values() for path, _ in listed]):
-        total = sum(len(listed) for listed in files.values())
-        raise UsageError(
-            f"{len(broken)} of {total} images cannot be used ({some(broken)}); repair or remove them, then import "
-            "again."
-        )
+    image_files.check([path for listed in files.values() for path, _ in listed], _CURE)
     above = files["train"][0][0].parents[2].absolute()
     splits = {
         split: tuple((str(path.absolute().relative_to(above)), label) for path, label in listed)
@@ -135,44 +131,31 @@ def _info(entry: DataSet, files: dict[str, list], names: tuple[str, ...], sha256
 
 
 def _write(entry: DataSet, files: dict[str, list[tuple[Path, int]]], names: tuple[str, ...], folder: Path) -> dict:
-    """Decode into .npy files that are mapped, so that memory stays small whatever the size of the set."""
+    """Decode every image into an array."""
+    decode = partial(_decode, side=entry.image_size)
     broken, arrays = [], []
     for split, listed in files.items():
-        shape = (len(listed), 3, entry.image_size, entry.image_size)
-        images = np.lib.format.open_memmap(folder / f"{split}_images.npy", mode="w+", dtype=np.uint8, shape=shape)
-        for row, decoded in enumerate(_decoded([path for path, _ in listed], entry.image_size)):
-            if isinstance(decoded, str):
-                broken.append(f"{listed[row][0]}: {decoded}")
-            else:
-                images[row] = decoded
+        paths = [path for path, _ in listed]
+        images, wrong = image_files.decode_into(folder / f"{split}_images.npy", paths, entry.image_size, decode)
+        broken += wrong
         labels = np.array([label for _, label in listed], np.int64)
         np.save(folder / f"{split}_labels.npy", labels)
-        images.flush()
         arrays += [images, labels]
-    if broken:
-        total = sum(len(listed) for listed in files.values())
-        raise UsageError(
-            f"{len(broken)} of {total} images cannot be used ({some(broken)}); "
-            "repair or remove them, then import again."
-        )
+    image_files.refuse(broken, sum(len(listed) for listed in files.values()), _CURE)
     info = _info(entry, files, names, fingerprint(Arrays(*arrays, names)))
     (folder / "info.json").write_text(json.dumps(info, indent=1) + "\n")
     return info
 
 
-def _decoded(paths: list[Path], side: int) -> Iterator[np.ndarray | str]:
-    """For each file, in order, its image (3, side, side) uint8, or one phrase that says what is wrong with it."""
-
-    def decode(path: Path) -> np.ndarray | str:
-        try:
-            pixels = np.asarray(image_files.read_rgb(path))
-        except Exception as error:  # Pillow's decoders raise many kinds
-            return image_files.undecodable(error)
-        if pixels.shape != (side, side, 3):
-            return f"is {pixels.shape[1]} x {pixels.shape[0]}, not {side} x {side}"
-        return pixels.transpose(2, 0, 1)
-
-    return image_files.mapped(paths, decode)
+def _decode(path: Path, side: int) -> np.ndarray | str:
+    """An image (3, side, side) uint8, or one phrase that says what is wrong with the file."""
+    try:
+        pixels = np.asarray(image_files.read_rgb(path))
+    except Exception as error:  # Pillow's decoders raise many kinds
+        return image_files.undecodable(error)
+    if pixels.shape != (side, side, 3):
+        return f"is {pixels.shape[1]} x {pixels.shape[0]}, not {side} x {side}"
+    return pixels.transpose(2, 0, 1)
 
 
 def _split_folder(folder: Path, names: tuple[str, ...]) -> Path:

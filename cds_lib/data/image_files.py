@@ -83,10 +83,16 @@ def fingerprint(listing: Listing) -> str:
     return digest.hexdigest()
 
 
-def broken_images(paths: Sequence[Path]) -> list[str]:
-    """Decode every image; for each that cannot be, its path and what is wrong."""
+def check(paths: Sequence[Path], cure: str) -> None:
+    """Decode every image; UsageError names and counts those that cannot be."""
     found = mapped(paths, _fault)
-    return [f"{path}: {fault}" for path, fault in zip(paths, found, strict=True) if fault]
+    refuse([f"{path}: {fault}" for path, fault in zip(paths, found, strict=True) if fault], len(paths), cure)
+
+
+def refuse(broken: list[str], total: int, cure: str) -> None:
+    """UsageError if there are broken images: the first few, how many of how many, and what to do."""
+    if broken:
+        raise UsageError(f"{len(broken)} of {total} images cannot be used ({some(broken)}); {cure}.")
 
 
 def arrays(listing: Listing, name: str, root: Path, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -105,6 +111,26 @@ def arrays(listing: Listing, name: str, root: Path, side: int) -> tuple[np.ndarr
     return train, test
 
 
+def decode_into(
+    file: Path, paths: Sequence[Path], side: int, decode: Callable[[Path], np.ndarray | str]
+) -> tuple[np.ndarray, list[str]]:
+    """Decode images into a new .npy file (N, 3, side, side) uint8 that is mapped, so that memory stays small.
+
+    `decode` gives the image of a file (3, side, side), or one phrase that says what is wrong with it. Returns the map
+    and, of each file that was wrong, path and phrase. OSError: the disk is full.
+    """
+    images = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(len(paths), 3, side, side))
+    _allocate(file)
+    broken = []
+    for row, decoded in enumerate(mapped(paths, decode)):
+        if isinstance(decoded, str):
+            broken.append(f"{paths[row]}: {decoded}")
+        else:
+            images[row] = decoded
+    images.flush()
+    return images, broken
+
+
 def _allocate(path: Path) -> None:
     """Take the space of a sparse file now: a full disk is an OSError here, and kills who writes into the map."""
     if hasattr(os, "posix_fallocate"):  # not on macOS
@@ -117,21 +143,8 @@ def _decode_all(listing: Listing, folder: Path, side: int) -> None:
     with new_folder(folder, folder.parent) as building:
         for split in ("train", "test"):
             paths = listing.paths(split)
-            shape = (len(paths), 3, side, side)
-            images = np.lib.format.open_memmap(building / f"{split}.npy", mode="w+", dtype=np.uint8, shape=shape)
-            _allocate(building / f"{split}.npy")
-            for row, decoded in enumerate(mapped(paths, lambda path: _square(path, side))):
-                if isinstance(decoded, str):
-                    broken.append(f"{paths[row]}: {decoded}")
-                else:
-                    images[row] = decoded
-            images.flush()
-        if broken:
-            total = len(listing.train) + len(listing.test)
-            raise UsageError(
-                f"{len(broken)} of {total} images cannot be used ({some(broken)}); repair them, or import the set "
-                "again."
-            )
+            broken += decode_into(building / f"{split}.npy", paths, side, lambda path: _square(path, side))[1]
+        refuse(broken, len(listing.train) + len(listing.test), "repair them, or import the set again")
 
 
 def _square(path: Path, side: int) -> np.ndarray | str:

@@ -72,8 +72,9 @@ def test_import_remembers_the_folder_and_an_official_one_comes_first(folder, tmp
     root = tmp_path / "data"
     info = coco.import_coco(folder, root)
     assert info["class_names"] == ["car", "toothbrush"] and info["train"] == 4
-    assert coco.load(root, "real").provenance == coco.read(folder).provenance
+    assert coco.load(root, "real").provenance == coco.read(folder).provenance | {"kind": "imported"}
     folder.rename(root / "coco")
+    assert coco.load(root, "real").provenance["kind"] == "official"
     assert coco.load(root, "real").train[0].path.is_relative_to(root / "coco")
 
 

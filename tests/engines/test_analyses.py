@@ -87,6 +87,18 @@ def test_values_agree_with_the_run_and_with_each_other(trained):
     assert values["cka_baseline_1.1"] == pytest.approx(1)
 
 
+def test_a_network_is_shown_its_images_as_its_run_was(tmp_path):
+    """A run of another augmentation: other statistics, and the centre of its larger images."""
+    store = Store(tmp_path)
+    store.open_for_writing()
+    spec = settings.supervised("smoke", "imagenet", "resnet18", "baseline", 0)
+    spec = replace(spec, budget=replace(spec.budget, epochs=1, train_size=1_000))
+    execute(spec, store, None, device="cpu")
+    found = FeatureCache(store, None, CPU).features(spec)
+    loss = torch.nn.functional.cross_entropy(found.logits, found.labels["test"]).item()
+    assert loss == pytest.approx(store.metrics(spec.id)["test_loss_last"], rel=1e-4)
+
+
 def test_a_result_says_what_it_depends_on(trained):
     result = analyses.read(trained, run("cds").id, "transfer")
     assert (result["run"], result["seed"], result["compared_with"]) == (run("cds").id, 0, None)

@@ -7,6 +7,7 @@ from scipy import stats
 
 from cds_lib.findings import breadth
 from cds_lib.study import settings
+from cds_lib.study.grids import DEEP_SUPERVISION
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from run_folders import top1, write_run
@@ -34,6 +35,10 @@ def three_networks(store, profile="mini"):
     measure(store, "resnet50", "cds", 16.0, profile=profile)
     measure(store, "seresnet18", "baseline", 18.0, profile=profile)
     measure(store, "seresnet18", "cds", 17.5, profile=profile)
+
+
+def test_the_methods_that_are_named_are_those_of_the_table():
+    assert {method for comparison in breadth.COMPARISONS for method in comparison} == set(DEEP_SUPERVISION)
 
 
 def test_each_network_counts_once(store):
