@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -10,7 +11,9 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
+
+from cds_lib.errors import UsageError
 
 
 @contextlib.contextmanager
@@ -48,11 +51,9 @@ def locked(path: Path) -> Iterator[str | None]:
     """
     with open(path, "a+", encoding="utf-8", errors="replace") as file:
         for attempt in range(5):  # somebody who only asks whether it is held holds it for an instant
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _lock(file, fcntl.LOCK_EX):
                 break
-            except BlockingIOError:
-                time.sleep(0.05 * attempt)
+            time.sleep(0.05 * attempt)
         else:
             file.seek(0)
             yield file.read().strip() or "another process"
@@ -68,8 +69,20 @@ def is_locked(path: Path) -> bool:
     if not path.exists():
         return False
     with open(path) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+        return not _lock(file, fcntl.LOCK_SH)
+
+
+def _lock(file: IO, kind: int) -> bool:
+    """Take the lock unless somebody holds it; UsageError where files cannot be locked, as on some networks."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+            raise
+        raise UsageError(
+            f"The file system of {file.name} cannot lock files ({error.strerror}): choose a folder on another one, or "
+            "have it mounted with locks (Lustre: the option flock)."
+        ) from error
+    return True

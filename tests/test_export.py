@@ -86,7 +86,8 @@ def test_the_lines_that_the_command_prints_load_the_run(tmp_path, capsys, profil
     store, out = Store(tmp_path / "results"), tmp_path / "it's.pt"
     spec = settings.supervised(profile, dataset, model, "cds", 0)
     method = finished(store, spec, classes)
-    assert main(["export", spec.id, str(out), "--profile", profile, "--results", str(store.root)]) == 0
+    folder = f"{store.run_dir(spec.id)}/"  # as a shell completes it; the id alone does as well
+    assert main(["export", folder, str(out), "--profile", profile, "--results", str(store.root)]) == 0
     said = capsys.readouterr().out
     assert f"the network of run {spec.id} ({dataset} {model} cds seed 0)" in said
     lines = re.findall(r"^ {4}(.+)$", said, re.M)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from cds_lib.errors import UsageError
 from cds_lib.study import profiles
@@ -33,7 +34,7 @@ def export(options: argparse.Namespace) -> int:
         UsageError: no such run, not finished, without weights, or a detector. RunError: damaged weights.
     """
     store = Store(results_dir(options.profile, options.results))
-    spec = _finished_classifier(options.run, store)
+    spec = _finished_classifier(Path(options.run).name, store)  # a path to the folder, completed by Tab, names it too
 
     from cds_lib.engines.setup import trained_weights  # slow
     from cds_lib.export import write_weights

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from cds_lib.data import coco_standin
-from cds_lib.data.image_files import check, some
+from cds_lib.data.image_files import broken_images, refuse, some
 from cds_lib.data.registry import entry
 from cds_lib.data.writing import single_writer
 from cds_lib.errors import UsageError
@@ -96,7 +96,8 @@ def read(folder: Path, kind: str = "official") -> DetectionData:
 def import_coco(folder: Path, root: Path) -> dict:
     """Check a folder of the published layout, decode every image, and remember it in `root`; returns its info.json."""
     data = read(folder, "imported")
-    check([image.path for image in (*data.train, *data.val)], "repair them, then import again")
+    paths = [image.path for image in (*data.train, *data.val)]
+    refuse(broken_images(paths), len(paths), "repair them, then import again")
     info = {"folder": str(folder.absolute()), "class_names": list(data.names), **data.provenance}
     with single_writer(root, "coco"):
         write_json(root / "imported" / "coco" / "info.json", info)

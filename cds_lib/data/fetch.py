@@ -61,10 +61,11 @@ def fetch(entry: DataSet, root: Path, offline: bool = False, out: TextIO | None 
                     f"{folder} is there already, but missing or not as published: {', '.join(wrong)}; "
                     "move that folder away to fetch the official files."
                 )
-            if not entry.files:
+            checked = "every file has the published checksum"
+            if entry.image_size is None:  # no image has a checksum of its own
                 _check_that_all_is_there(entry, root)
-            checked = ", every file has the published checksum" if entry.files else ", every image is there"
-            print(f"{entry.title}: already in {folder}{checked}", file=out)
+                checked = "every image is there"
+            print(f"{entry.title}: already in {folder}, {checked}", file=out)
             return folder
         if folder.exists() and any(folder.iterdir()):
             raise UsageError(

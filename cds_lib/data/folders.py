@@ -106,7 +106,8 @@ def _write_listing(
     entry: DataSet, files: dict[str, list[tuple[Path, int]]], names: tuple[str, ...], folder: Path
 ) -> dict:
     """Decode every image to check it, and keep the listing."""
-    image_files.check([path for listed in files.values() for path, _ in listed], _CURE)
+    paths = [path for listed in files.values() for path, _ in listed]
+    image_files.refuse(image_files.broken_images(paths), len(paths), _CURE)
     above = files["train"][0][0].parents[2].absolute()
     splits = {
         split: tuple((str(path.absolute().relative_to(above)), label) for path, label in listed)

@@ -83,10 +83,10 @@ def fingerprint(listing: Listing) -> str:
     return digest.hexdigest()
 
 
-def check(paths: Sequence[Path], cure: str) -> None:
-    """Decode every image; UsageError names and counts those that cannot be."""
+def broken_images(paths: Sequence[Path]) -> list[str]:
+    """Decode every image; for each that cannot be, its path and what is wrong."""
     found = mapped(paths, _fault)
-    refuse([f"{path}: {fault}" for path, fault in zip(paths, found, strict=True) if fault], len(paths), cure)
+    return [f"{path}: {fault}" for path, fault in zip(paths, found, strict=True) if fault]
 
 
 def refuse(broken: list[str], total: int, cure: str) -> None:

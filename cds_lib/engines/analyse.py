@@ -18,7 +18,7 @@ from torch import Tensor
 from cds_lib.analysis import embedding, similarity
 from cds_lib.analysis.probe import probe
 from cds_lib.data import splits
-from cds_lib.engines import provenance, worker
+from cds_lib.engines import gpus, provenance, worker
 from cds_lib.engines.feature_cache import FeatureCache
 from cds_lib.errors import RunError, UsageError
 from cds_lib.evaluation.calibration import calibration
@@ -45,7 +45,7 @@ def analyse(spec: RunSpec, names: Iterable[str], store: Store, data_root: Path) 
     What is printed meanwhile goes to the run's log.txt.
     """
     worker.send_output_to(store.run_dir(spec.id) / "log.txt")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(gpus.device())
     cache = FeatureCache(store, data_root, device)
     faults = {}
     for name in names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import resource
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cds_lib.engines import provenance
+from cds_lib.engines import gpus, provenance
 from cds_lib.engines.setup import Setup, prepare
 from cds_lib.errors import RunError, UsageError
 from cds_lib.files import replacing, write_json, write_text
@@ -58,7 +59,7 @@ def execute(
     # While metrics.json of an earlier training is there, so is the history that belongs to it.
     history = run_dir / ("history.part.csv" if store.is_done(spec.id) else "history.csv")
     group = group or Group()
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    target = torch.device(device or gpus.device())
 
     def write_history(rows: list[dict[str, float]]) -> None:
         if group.first:
@@ -171,7 +172,7 @@ def _metrics(rows: list[dict[str, float]], device: torch.device) -> dict[str, fl
     """Last-epoch values are the results; the best test epoch is recorded as the released code reports it.
 
     What was measured on test and validation images (accuracies or AP in percent, losses) appears as `<name>_last`; a
-    pre-training measures nothing.
+    pre-training measures nothing. RunError: a value is not finite.
     """
     last = rows[-1]
     metrics = {f"{name}_last": value for name, value in last.items() if name.startswith(("test_", "val_"))}
@@ -179,13 +180,17 @@ def _metrics(rows: list[dict[str, float]], device: torch.device) -> dict[str, fl
         if headline in last:
             best = max((row for row in rows if headline in row), key=lambda row: row[headline])
             metrics |= {f"{headline}_best": best[headline], "best_epoch": best["epoch"]}
-    return metrics | {
+    metrics |= {
         "train_loss_last": last["train_loss"],
         "epochs": len(rows),
         "seconds": sum(row["seconds"] for row in rows),
         "images_per_second": float(np.median([row["images_per_second"] for row in rows])),
         "peak_memory_mib": _peak_memory_mib(device),
     }
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise RunError(f"The run ended with {name} = {value}: it diverged; lower the learning rate.")
+    return metrics
 
 
 def _peak_memory_mib(device: torch.device) -> float:

@@ -12,14 +12,30 @@ from cds_lib.errors import UsageError
 _DEVICES = ("/dev/nvidia[0-9]*", "/dev/dxg", "/dev/kfd")
 
 
+def device() -> str:
+    """ "cuda" or "cpu": where this process computes. UsageError if there is a GPU that PyTorch cannot use: training on
+    the CPU in its place would go unnoticed for hours."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if torch.cuda.device_count():  # which asks the driver's tools, and so counts GPUs of too old a driver as well
+        raise UsageError(
+            f"PyTorch {torch.__version__} sees a GPU and cannot use it: update the driver, or set CUDA_VISIBLE_DEVICES "
+            "to nothing to train on the CPU."
+        )
+    return "cpu"
+
+
 def visible() -> list[str]:
-    """Names for CUDA_VISIBLE_DEVICES; torch, slow to import, is asked only where the machine may have such a device."""
-    if not any(map(glob.glob, _DEVICES)):
+    """Names for CUDA_VISIBLE_DEVICES; torch, slow to import, is asked only where the machine may have such a device.
+    UsageError as `device`."""
+    if not any(map(glob.glob, _DEVICES)) or device() == "cpu":
         return []
     import torch
 
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if not chosen or not torch.cuda.is_available():
+    if not chosen:
         return [str(i) for i in range(torch.cuda.device_count())]
     # What CUDA does: a name that is none, such as -1, ends the list.
     return list(itertools.takewhile(lambda name: name.strip() != "-1", chosen.split(",")))

@@ -92,7 +92,7 @@ class Progress:
         print(line, flush=True)
         self.last_print = time.monotonic()
         if self.log is not None:
-            with open(self.log, "a", encoding="utf-8") as file:
+            with open(self.log, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
     def _rewrite(self, line: str) -> None:

@@ -36,9 +36,10 @@ class Method(nn.Module):
 
     def forward(self, *batch: Tensor, **named: Tensor) -> dict[str, Tensor] | Tensor:
         """As above; ValueError in training mode without labels."""
+        given = [value for value in (*batch, *named.values()) if value is not None]
         if not self.training:
-            return self.backbone(batch[0])
-        if len(batch) + len(named) <= self.views:
+            return self.backbone(given[0])
+        if len(given) <= self.views:
             needed = ("one view", "two views")[self.views - 1]
             raise ValueError(f"In training mode the method needs {needed} and labels; call .eval() for logits.")
         return self.losses(*batch, **named)

@@ -25,9 +25,13 @@ def update(readme: Path, profile: str, seeds: Seeds, store: Store) -> Path:
     """Replace what stands between the two comments of `readme`, and write the files that it leads to: the summary's
     tables and plot.
 
-    Reads finished runs alone; whatever else stands in the file stays. Raises UsageError if it lacks the comments.
+    Reads finished runs alone; whatever else stands in the file stays. Raises UsageError if it cannot be read or lacks
+    the comments.
     """
-    text = readme.read_text(encoding="utf-8")
+    try:
+        text = readme.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{readme} cannot be read ({error}): give a Markdown file.") from error
     if not _BLOCK.search(text):
         raise UsageError(f'{readme} has no place for the verdicts: put "<!-- verdicts: here -->" and "{END}" in it.')
     frame, rows = verdicts.tidy(profile, seeds, store), headline(profile, seeds, store)

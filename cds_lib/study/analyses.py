@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cds_lib.errors import RunError
 from cds_lib.study.grids import Cell
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
@@ -67,8 +68,10 @@ def read(store: Store, run_id: str, name: str) -> dict[str, Any] | None:
     try:
         found = json.loads(path(store, run_id, name).read_text(encoding="utf-8"))
         current = (found["version"], found["parameters"]) == (ANALYSES[name].version, ANALYSES[name].parameters)
+        if other := found["compared_with"]:  # trained again meanwhile, it has other weights
+            current &= found["computed"] >= (store.status(other).get("finished") or "")
         return found if current and isinstance(found["values"], dict) else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RunError):
         return None
 
 

@@ -12,5 +12,6 @@ NOTEBOOKS = CHECKOUT / "notebooks"
 
 
 def results_dir(profile: str, argument: str = "") -> Path:
-    """`argument`, where a ~ is the home folder, else results/<profile> of this checkout."""
-    return Path(os.path.expanduser(argument)) if argument else CHECKOUT / "results" / profiles.check_profile(profile)
+    """`argument`, where a ~ is the home folder, else results/<profile> here. UsageError: unknown profile."""
+    profiles.check_profile(profile)
+    return Path(os.path.expanduser(argument)) if argument else CHECKOUT / "results" / profile

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import io
 import os
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -209,6 +210,18 @@ def test_the_published_archives_are_fetched_and_read(name, tmp_path, monkeypatch
     assert files.provenance["sha256"] == data.provenance["sha256"]
     quiet(held.entry, root)  # again: nothing to do
     assert not [path.name for path in root.iterdir() if path.name.endswith((".unpacking", ".building"))]
+
+
+def test_lists_with_their_checksums_are_not_taken_for_the_images(tmp_path, monkeypatch):
+    held = small("stanford_dogs", monkeypatch)
+    root = held.put(tmp_path / "data")
+    folder = quiet(held.entry, root)
+    published = registry.PublishedFile("train_list.mat", "train", fetching.md5_of(folder / "train_list.mat"))
+    entry = dataclasses.replace(held.entry, files=(published,))
+    assert quiet(entry, root) == folder
+    shutil.rmtree(folder / "Images")
+    with pytest.raises(UsageError, match="images are missing"):
+        quiet(entry, root)
 
 
 def test_an_archive_with_another_checksum_is_never_unpacked(tmp_path, monkeypatch):

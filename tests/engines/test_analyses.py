@@ -261,6 +261,13 @@ def test_a_comparison_needs_the_weights_of_both_runs(store):
     assert todo(store) == [{}, {"cds": ("similarity",)}]
 
 
+def test_a_comparison_with_a_baseline_that_was_trained_again_since_is_missing(store):
+    assert analyses.read(store, run("cds").id, "similarity")
+    store.write_status(run("baseline").id, finished="2999-01-01T00:00:00+00:00")
+    assert analyses.read(store, run("cds").id, "similarity") is None
+    assert analyses.read(store, run("cds").id, "probe")
+
+
 def test_a_history_without_the_loss_is_named(store):
     path = store.run_dir(run("cds").id) / "history.csv"
     path.write_text(path.read_text().replace("train_cross_entropy", "other", 1))

@@ -17,7 +17,7 @@ import pytest
 from cds_lib.engines import execute as execution
 from cds_lib.engines import local_engine, runner
 from cds_lib.engines.progress import Progress
-from cds_lib.errors import UsageError
+from cds_lib.errors import RunError, UsageError
 from cds_lib.study import profiles, settings
 from cds_lib.study.grids import TOP1, Cell
 from cds_lib.study.store import Store
@@ -419,3 +419,12 @@ def test_a_kill_at_the_end_never_leaves_old_numbers_beside_new_weights(tmp_path,
     assert store.is_done(spec.id) and len(store.history(spec.id)) == 1
     kept = {path.name for path in store.run_dir(spec.id).iterdir()} - {".lock"}
     assert kept == {"spec.json", "status.json", "split.npz", "history.csv", "metrics.json", "model.pt"}
+
+
+def test_a_run_that_diverges_at_its_end_leaves_no_weights_to_start_from(tmp_path, monkeypatch):
+    store, spec = Store(tmp_path), tiny("baseline", epochs=1)
+    monkeypatch.setattr("cds_lib.engines.setup.evaluate", lambda *_: {"top1": 10.0, "loss": float("inf")})
+    with pytest.raises(RunError, match="ended with test_loss_last = inf: it diverged; lower the learning rate"):
+        execution.execute(spec, store, tmp_path, device="cpu")
+    assert store.status(spec.id)["state"] == "failed"
+    assert not store.is_done(spec.id) and not store.model(spec.id).exists()

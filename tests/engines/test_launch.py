@@ -209,6 +209,15 @@ def test_a_driver_without_a_gpu_is_none(monkeypatch):
     assert gpus.visible() == []
 
 
+def test_a_gpu_that_pytorch_cannot_use_is_not_passed_over_in_silence(monkeypatch):
+    monkeypatch.setattr(gpus.glob, "glob", lambda pattern: [pattern])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for ask in (gpus.device, gpus.visible, lambda: gpus.check(1)):
+        with pytest.raises(UsageError, match="sees a GPU and cannot use it: update the driver, or set CUDA_VISIBLE"):
+            ask()
+
+
 def test_gpus_are_shared_out_and_too_few_are_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(gpus, "visible", lambda: ["4", "5", "6", "7", "8"])
     assert [local_engine.default_jobs(n) for n in (1, 2, 3, 5)] == [5, 2, 1, 1]

@@ -176,6 +176,8 @@ def test_in_eval_mode_a_method_is_its_network_and_in_training_it_needs_labels(na
     given = views(method.views)
     with pytest.raises(ValueError, match=f"needs {'two views' if method.views == 2 else 'one view'} and labels"):
         method(*given)
+    with pytest.raises(ValueError, match="and labels"):
+        method(*given, None)
     method.eval()
     logits = method(given[0])
     assert logits.shape == (8, 4)

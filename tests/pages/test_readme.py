@@ -65,3 +65,7 @@ def test_a_file_without_a_place_for_them_is_refused_and_kept(tmp_path, capsys):
     assert cli.main(arguments) == 2
     assert "has no place for the verdicts" in capsys.readouterr().err
     assert page.read_text() == "# Title\n"
+    page.write_bytes(b"\x89PNG\xff")
+    for path in (page, tmp_path, tmp_path / "absent.md"):
+        assert cli.main([*arguments[:-1], str(path)]) == 2
+        assert "cannot be read" in capsys.readouterr().err
