@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cds_lib.checkout import CHECKOUT
 from cds_lib.data.registry import data_root as find_data_root
 from cds_lib.engines import analysis_engine, runner
+from cds_lib.engines.local_engine import LocalEngine
 from cds_lib.errors import UsageError
 from cds_lib.study import profiles
 from cds_lib.study.places import results_dir
@@ -30,11 +31,10 @@ class Session:
         seeds: Seeds,
         store: Store,
         data_root: Path,
-        jobs: int,
-        processes: int,
+        engine: runner.Engine,
     ):
         self.table, self.profile, self.seeds = table, profile, seeds
-        self.store, self.data_root, self.jobs, self.processes = store, data_root, jobs, processes
+        self.store, self.data_root, self.engine = store, data_root, engine
 
     def plan(self) -> runner.Plan:
         """What is done, missing and failed at this moment."""
@@ -46,9 +46,10 @@ class Session:
         Trainings are processes that import the module they were started from: a script calls this below
         `if __name__ == "__main__":`; a notebook need not.
         """
-        runner.train_missing(self.plan(), self.store, self.data_root, jobs=self.jobs, processes=self.processes)
-        table = [self.table]
-        analysis_engine.compute_missing(table, self.profile, self.seeds, self.store, self.data_root, jobs=self.jobs)
+        runner.train_missing(self.plan(), self.store, self.data_root, self.engine)
+        analysis_engine.compute_missing(
+            [self.table], self.profile, self.seeds, self.store, self.data_root, jobs=self.engine.jobs_here
+        )
 
     def frame(self) -> pd.DataFrame:
         """The tidy result, one row a cell."""
@@ -89,6 +90,5 @@ def open_study(
         profiles.parse_seeds(seeds),
         Store(CHECKOUT / results_dir(profile, results)),
         CHECKOUT / find_data_root(data_root),
-        jobs,
-        processes,
+        LocalEngine(jobs, processes),
     )

@@ -83,7 +83,7 @@ def test_parameters_of_a_notebook(parameters):
     assert isinstance(study, Session)
     assert study.profile in ("smoke", "mini", "paper")
     assert all(type(seed) is int and seed >= 0 for seed in study.seeds or ())
-    assert study.jobs >= 0
+    assert study.engine.jobs >= 0
 
 
 @pytest.mark.parametrize("table", [None, 7, ["x"], "", "table9"])

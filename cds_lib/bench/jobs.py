@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cds_lib.bench.timing import Row, interleaved
-from cds_lib.engines import local_engine
+from cds_lib.engines.local_engine import LocalEngine
 from cds_lib.engines.progress import Progress
 from cds_lib.errors import RunError
 from cds_lib.study import settings
@@ -45,6 +45,6 @@ def train(some: list[RunSpec], jobs: int) -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         store = Store(folder)
         store.open_for_writing()
-        failed = local_engine.run(some, store, Path(folder), jobs=jobs, progress=Progress(len(some), 0, jobs))
+        failed = LocalEngine(jobs).run(some, store, Path(folder), Progress(len(some), 0, jobs))
         if failed:
             raise RunError(f"A run of the benchmark failed: {next(iter(failed.values()))}")

@@ -7,7 +7,7 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cds_lib.checkout import CHECKOUT
 from cds_lib.commands import dry_run
@@ -42,7 +42,7 @@ def run_all(options: argparse.Namespace) -> int:
         raise UsageError(f"--processes must be 1 or more, not {options.processes}.")
     if options.compile and options.processes > 1:
         raise UsageError("--compile is for runs of one process: leave it out, or --processes.")
-    slurm = _slurm_options(options)
+    engine = _engine(options)
     store = Store(results_dir(profile, options.results).absolute())
     data_root = registry.data_root(options.data_root or None).absolute()
     if options.offline:
@@ -61,11 +61,8 @@ def run_all(options: argparse.Namespace) -> int:
             print(f"{counted(sum(len(task.names) for task in possible), 'analysis')} of finished runs to compute.")
         return 0
     store.open_for_writing()
-    how = {"jobs": options.jobs, "processes": options.processes, "compile_method": options.compile, "slurm": slurm}
-    failed = runner.train_missing(plan, store, data_root, **how)
-    # On a cluster --jobs counts tasks of an array, and this is a login node.
-    jobs = 1 if slurm is not None else options.jobs
-    unanalysed = analysis_engine.compute_missing(tables, profile, seeds, store, data_root, jobs=jobs)
+    failed = runner.train_missing(plan, store, data_root, engine)
+    unanalysed = analysis_engine.compute_missing(tables, profile, seeds, store, data_root, jobs=engine.jobs_here)
     results = _write_report(tables, notebook_files, profile, seeds, store)
     broken = [result for result in results if not result.ok]
     if failed or plan.failed or unanalysed or broken:
@@ -130,15 +127,16 @@ def _state_line(spec: RunSpec, store: Store, job: slurm_jobs.Job | None) -> str:
     return f"{state['state']} {name}" + (f": {state['error']}" if state.get("error") else "")
 
 
-def _slurm_options(options: argparse.Namespace) -> dict[str, Any] | None:
-    """The options of the Slurm jobs; None for the local engine."""
+def _engine(options: argparse.Namespace) -> runner.Engine:
+    """The engine that --engine names, with its options."""
+    how = (options.jobs, options.processes, options.compile)
     if options.engine == "slurm":
         from cds_lib.engines import slurm_engine  # submitit is needed by nothing else
 
-        return slurm_engine.parse_options(options.slurm)
+        return slurm_engine.SlurmEngine(slurm_engine.parse_options(options.slurm), *how)
     if options.slurm:
         raise UsageError("--slurm sets the options of Slurm jobs: add --engine slurm.")
-    return None
+    return local_engine.LocalEngine(*how)
 
 
 def _select(only: str) -> tuple[list[Table], list[Path]]:

@@ -7,6 +7,7 @@ result, which depends on the number of threads in the last digits, is the same w
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 from collections.abc import Sequence
@@ -15,20 +16,104 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from cds_lib.engines import gpus
+from cds_lib.engines import gpus, slurm_jobs
 from cds_lib.engines.progress import Progress
 from cds_lib.engines.resources import Resources
+from cds_lib.errors import RunError, UsageError
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
 
-@dataclass
-class _Slot:
-    spec: RunSpec
-    process: Any
-    news: connection.Connection
-    number: int
-    outcome: str | None = None  # None until it says how it ended; "" when done, else the sentence of the failure
+@dataclass(frozen=True)
+class LocalEngine:
+    """Trains on this machine.
+
+    Args:
+        jobs: runs at a time, 0 for what fits the machine.
+        processes: that each run is spread over.
+        compile_method: torch.compile the training step.
+    """
+
+    jobs: int = 0
+    processes: int = 1
+    compile_method: bool = False
+
+    def at_a_time(self, runs: int) -> int:
+        """UsageError: `jobs` is negative, or a run needs more GPUs than there are."""
+        if self.jobs < 0:
+            raise UsageError(f"--jobs must be 1 or more, not {self.jobs}.")
+        fitting = default_jobs(self.processes)  # refuses too few GPUs, whatever `jobs` is
+        return min(self.jobs or fitting, runs)
+
+    def refuse(self, specs: Sequence[RunSpec], store: Store) -> None:
+        """UsageError if one of the runs is in Slurm's queue; if Slurm cannot be asked, nobody knows."""
+        with contextlib.suppress(RunError):
+            found = slurm_jobs.alive(store)
+            ours = [found[spec.id] for spec in specs if spec.id in found]
+            if ours:
+                raise UsageError(
+                    f"Slurm has {len(ours)} of these runs queued or running: wait for them with --engine slurm, or "
+                    f"cancel them with {slurm_jobs.cancel_command(ours)}."
+                )
+
+    def where(self, at_a_time: int) -> str:
+        """The number says it."""
+        return f"{at_a_time} at a time"
+
+    def run(self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress) -> dict[str, str]:
+        """Train the runs in order; returns {run id: sentence} of those that failed.
+
+        On KeyboardInterrupt the running trainings are ended (each resumes from its last whole epoch); it is raised
+        again.
+        """
+        context = multiprocessing.get_context("forkserver")
+        standins = any(spec.budget.source == "standin" for spec in specs)  # made with scikit-learn, slow to import
+        context.set_forkserver_preload(["cds_lib.engines.worker", *(["sklearn.datasets"] if standins else [])])
+        jobs, processes = self.at_a_time(len(specs)), self.processes
+        visible = gpus.visible()
+        workers = max(1, cores() // (jobs * processes))  # that decode images, where a run needs them
+        threads = workers if visible else 1
+        sets = [",".join(visible[i : i + processes]) for i in range(0, len(visible) - processes + 1, processes)]
+        waiting = list(specs)
+        slots: list[_Slot] = []
+        failed: dict[str, str] = {}
+        try:
+            while waiting or slots:
+                while len(slots) < jobs and (spec := _next_ready(waiting, slots, store, progress, failed)):
+                    number = min(set(range(jobs)) - {slot.number for slot in slots})
+                    own_gpus = sets[number % len(sets)] if sets else None
+                    resources = Resources(processes, threads, workers, own_gpus, self.compile_method)
+                    slots.append(_start(context, spec, store, data_root, number, resources))
+                    progress.start(spec)
+                if not slots:
+                    continue  # what waited was given up, because the run it starts from has failed
+                connection.wait([s.news for s in slots] + [s.process.sentinel for s in slots], timeout=1.0)
+                progress.tick()
+                for slot in list(slots):
+                    _read_news(slot, store, progress)
+                    if not slot.process.is_alive():
+                        _read_news(slot, store, progress)
+                        _end(slot, store, progress, failed)
+                        slots.remove(slot)
+        except BaseException:
+            for slot in slots:
+                slot.process.kill()
+                slot.process.join()
+            raise
+        return failed
+
+    def wait(self, specs: Sequence[RunSpec], store: Store, progress: Progress) -> dict[str, str]:
+        """Nothing: when `run` returns, all have ended."""
+        return {}
+
+    def how_to_go_on(self, store: Store) -> str:
+        """The trainings were stopped, too."""
+        return "Stopped. Run the same command again to go on: finished runs are kept, started ones resume."
+
+    @property
+    def jobs_here(self) -> int:
+        """As many as runs."""
+        return self.jobs
 
 
 def default_jobs(processes: int = 1) -> int:
@@ -40,54 +125,13 @@ def default_jobs(processes: int = 1) -> int:
     return max(1, (gpus.check(processes) or cores()) // processes)
 
 
-def run(
-    specs: Sequence[RunSpec],
-    store: Store,
-    data_root: Path,
-    *,
-    jobs: int,
-    progress: Progress,
-    processes: int = 1,
-    compile_method: bool = False,
-) -> dict[str, str]:
-    """Train `specs` in order, `jobs` at a time, each on `processes`; returns {run id: sentence} of those that failed.
-
-    On KeyboardInterrupt the running trainings are ended (each resumes from its last whole epoch); it is raised again.
-    """
-    context = multiprocessing.get_context("forkserver")
-    standins = any(spec.budget.source == "standin" for spec in specs)  # made with scikit-learn, slow to import
-    context.set_forkserver_preload(["cds_lib.engines.worker", *(["sklearn.datasets"] if standins else [])])
-    visible = gpus.visible()
-    workers = max(1, cores() // (jobs * processes))  # that decode images, where a run needs them
-    threads = workers if visible else 1
-    sets = [",".join(visible[i : i + processes]) for i in range(0, len(visible) - processes + 1, processes)]
-    waiting = list(specs)
-    slots: list[_Slot] = []
-    failed: dict[str, str] = {}
-    try:
-        while waiting or slots:
-            while len(slots) < jobs and (spec := _next_ready(waiting, slots, store, progress, failed)):
-                number = min(set(range(jobs)) - {slot.number for slot in slots})
-                own_gpus = sets[number % len(sets)] if sets else None
-                resources = Resources(processes, threads, workers, own_gpus, compile_method)
-                slots.append(_start(context, spec, store, data_root, number, resources))
-                progress.start(spec)
-            if not slots:
-                continue  # what waited was given up, because the run it starts from has failed
-            connection.wait([s.news for s in slots] + [s.process.sentinel for s in slots], timeout=1.0)
-            progress.tick()
-            for slot in list(slots):
-                _read_news(slot, store, progress)
-                if not slot.process.is_alive():
-                    _read_news(slot, store, progress)
-                    _end(slot, store, progress, failed)
-                    slots.remove(slot)
-    except BaseException:
-        for slot in slots:
-            slot.process.kill()
-            slot.process.join()
-        raise
-    return failed
+@dataclass
+class _Slot:
+    spec: RunSpec
+    process: Any
+    news: connection.Connection
+    number: int
+    outcome: str | None = None  # None until it says how it ended; "" when done, else the sentence of the failure
 
 
 def _next_ready(

@@ -3,21 +3,49 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-from cds_lib.engines import local_engine, slurm_jobs
 from cds_lib.engines.progress import Progress
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import UsageError
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
 from cds_lib.text import counted, duration
 
-_STOPPED = "Stopped. Run the same command again to go on: finished runs are kept, started ones resume."
+
+class Engine(Protocol):
+    """Where runs are trained: what `train_missing` asks of it, in this order, and the commands afterwards. A third
+    is one more class of this shape, which the commands make of their options."""
+
+    def at_a_time(self, runs: int) -> int:
+        """How many of so many runs go on at a time, 0: not known beforehand. UsageError: not one can be trained."""
+
+    def refuse(self, specs: Sequence[RunSpec], store: Store) -> None:
+        """UsageError if these runs must not be trained here now. The store is held, nothing was written."""
+
+    def where(self, at_a_time: int) -> str:
+        """In a few words, where so many at a time are trained."""
+
+    def run(self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress) -> dict[str, str]:
+        """Train the runs, parents before their children, or hand them to what trains them without this process.
+
+        The store is held meanwhile, so that no other command does the same. Returns {run id: sentence} of those that
+        failed or cannot be trained.
+        """
+
+    def wait(self, specs: Sequence[RunSpec], store: Store, progress: Progress) -> dict[str, str]:
+        """Until all that was handed over has ended; returns {run id: sentence} of those that were not trained."""
+
+    def how_to_go_on(self, store: Store) -> str:
+        """What to tell a user who has stopped `run` or `wait` (Ctrl-C)."""
+
+    @property
+    def jobs_here(self) -> int:
+        """Processes at a time for what is computed on this machine afterwards, such as analyses; 0: what fits it."""
 
 
 @dataclass(frozen=True)
@@ -63,43 +91,24 @@ def make_plan(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store,
     return Plan(tuple(done), tuple(missing), tuple(failed), again)
 
 
-def train_missing(
-    plan: Plan,
-    store: Store,
-    data_root: Path,
-    *,
-    jobs: int = 0,
-    processes: int = 1,
-    compile_method: bool = False,
-    slurm: dict[str, Any] | None = None,
-) -> dict[str, str]:
-    """Train what the plan misses; returns {run id: sentence} of the failures.
-
-    `jobs` runs at a time (0: what fits the machine), each spread over `processes`. With `slurm`, the options of the
-    jobs, the runs are trained by Slurm.
+def train_missing(plan: Plan, store: Store, data_root: Path, engine: Engine) -> dict[str, str]:
+    """Train what the plan misses through the engine; returns {run id: sentence} of the failures.
 
     Runs whose data set is missing or damaged are among the failures, one sentence a set, before the first run starts;
     the others are trained. They leave no trace and are tried again by the next command.
 
     Raises:
-        UsageError: no run has its data, the results folder is not writable or in use, a run needs more GPUs than there
-            are, `jobs` is negative.
+        UsageError: no run has its data, the results folder is not writable or in use, the engine refuses.
     """
-    if jobs < 0:
-        raise UsageError(f"--jobs must be 1 or more, not {jobs}.")
     if not plan.missing:
         return {}
-    if slurm is None:
-        fitting = local_engine.default_jobs(processes)
-        jobs = min(jobs or fitting, len(plan.missing))
+    at_a_time = engine.at_a_time(len(plan.missing))
     store.open_for_writing()
     with contextlib.ExitStack() as held:
         held.enter_context(store.lock())
-        if slurm is None:
-            _refuse_what_slurm_trains(plan, store)
-        at_a_time = jobs if slurm is None else 0  # Slurm decides
+        engine.refuse(plan.missing, store)
         progress = Progress(plan.total, len(plan.done) + len(plan.failed), at_a_time, store.root / "log.txt")
-        where = f"{jobs} at a time" if slurm is None else "through Slurm"
+        where = engine.where(at_a_time)
         progress.say(f"{plan.describe()}, {where}; each run's own log is in {store.root / 'runs'}/<id>/log.txt")
         without = _without_data(plan.missing, data_root)
         if len(without) == len(plan.missing):
@@ -108,38 +117,20 @@ def train_missing(
             progress.say(f"{counted(list(without.values()).count(reason), 'run')} cannot be trained: {reason}")
         specs = [spec for spec in plan.missing if spec.id not in without]
         progress.leave_out(len(without))
-        how: dict[str, Any] = {"jobs": jobs, "progress": progress, "processes": processes}
-        how["compile_method"] = compile_method
         try:
-            if slurm is None:
-                failed = local_engine.run(specs, store, data_root, **how)
-            else:
-                from cds_lib.engines import slurm_engine  # with submitit, which nothing else needs
-
-                # Jobs need no submitter: once they are submitted the store is free, so that others may wait for them.
-                failed = slurm_engine.run(specs, store, data_root, **how, options=slurm, submitted=held.close)
+            failed = engine.run(specs, store, data_root, progress)
+            held.close()  # what goes on elsewhere needs no holder of the store, so that others may wait for it, too
+            failed |= engine.wait([spec for spec in specs if spec.id not in failed], store, progress)
         except KeyboardInterrupt:
-            progress.say(_STOPPED if slurm is None else slurm_jobs.how_to_go_on(store))
+            progress.say(engine.how_to_go_on(store))
             raise
-        spent = sum(store.metric(spec.id, "seconds") for spec in plan.missing if store.is_done(spec.id))
-        lacking = f", {len(without)} lacked their data" if without else ""
-        progress.say(
-            f"Trained {counted(len(specs) - len(failed), 'run')}, {len(failed)} failed{lacking}; "
-            f"{duration(spent)} of training."
-        )
+    spent = sum(store.metric(spec.id, "seconds") for spec in plan.missing if store.is_done(spec.id))
+    lacking = f", {len(without)} lacked their data" if without else ""
+    progress.say(
+        f"Trained {counted(len(specs) - len(failed), 'run')}, {len(failed)} failed{lacking}; "
+        f"{duration(spent)} of training."
+    )
     return without | failed
-
-
-def _refuse_what_slurm_trains(plan: Plan, store: Store) -> None:
-    """UsageError if a run that is to be trained here is in Slurm's queue; if Slurm cannot be asked, nobody knows."""
-    with contextlib.suppress(RunError):
-        found = slurm_jobs.alive(store)
-        ours = [found[spec.id] for spec in plan.missing if spec.id in found]
-        if ours:
-            raise UsageError(
-                f"Slurm has {len(ours)} of these runs queued or running: wait for them with --engine slurm, or "
-                f"cancel them with {slurm_jobs.cancel_command(ours)}."
-            )
 
 
 def _without_data(specs: Iterable[RunSpec], data_root: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,80 +93,161 @@ def parse_options(assignments: Iterable[str]) -> dict[str, Any]:
     return options
 
 
-def run(
-    specs: Sequence[RunSpec],
-    store: Store,
-    data_root: Path,
-    *,
-    jobs: int,
-    progress: Progress,
-    processes: int = 1,
-    compile_method: bool = False,
-    options: dict[str, Any],
-    submitted: Callable[[], None],
-) -> dict[str, str]:
-    """Train `specs` through Slurm; returns {run id: sentence} of those that failed.
-
-    `submitted` is called when all jobs are in Slurm's hands, where they stay on KeyboardInterrupt, which is raised
-    again. The rest is as in `submit`.
-    """
-    how: dict[str, Any] = {"jobs": jobs, "processes": processes, "compile_method": compile_method}
-    orphans = submit(specs, store, data_root, **how, options=options, progress=progress)
-    submitted()
-    for spec in specs:
-        if spec.id in orphans:
-            progress.skip(spec, orphans[spec.id])
-    return orphans | wait([spec for spec in specs if spec.id not in orphans], store, progress)
-
-
-def submit(
-    specs: Sequence[RunSpec],
-    store: Store,
-    data_root: Path,
-    *,
-    jobs: int,
-    processes: int,
-    options: dict[str, Any],
-    compile_method: bool,
-    progress: Progress,
-) -> dict[str, str]:
-    """Submit what is not queued or running already; returns {run id: sentence} of the runs that cannot be trained.
-
-    The caller holds the store, so that no other command submits the same runs.
+@dataclass(frozen=True)
+class SlurmEngine:
+    """Submits to Slurm and waits.
 
     Args:
-        specs: parents before their children.
-        jobs: tasks of an array that may run at a time, 0 for as many as Slurm lets.
+        options: of the jobs, as from `parse_options`.
+        parallelism: tasks of an array that may run at a time, 0 for as many as Slurm lets.
         processes: that each run is spread over, on the GPUs and cores that `options` ask for.
-        options: as from `parse_options`.
-
-    Raises:
-        UsageError: there is no Slurm, or it refuses a job; those submitted before it stay. RunError: no answer.
+        compile_method: torch.compile the training step.
     """
-    if not shutil.which("sbatch") or not shutil.which("srun"):
-        raise UsageError(
-            "There is no Slurm here (no sbatch): give this command on a login node, or use --engine local."
-        )
-    slurm_jobs.forget_ended(store)
-    job_ids = {run_id: job.id for run_id, job in slurm_jobs.alive(store).items()}
-    queued = len([spec for spec in specs if spec.id in job_ids])
-    if queued:
-        progress.say(f"Slurm has {counted(queued, 'run')} queued or running already.")
-    planned, orphans = waves(specs, job_ids, lambda run_id: store.model(run_id).exists())
-    if not planned:
+
+    options: dict[str, Any]
+    parallelism: int = 0
+    processes: int = 1
+    compile_method: bool = False
+
+    def at_a_time(self, runs: int) -> int:
+        """0: Slurm decides, within `parallelism`."""
+        return 0
+
+    def refuse(self, specs: Sequence[RunSpec], store: Store) -> None:
+        """Nothing: runs that Slurm has already are waited for."""
+
+    def where(self, at_a_time: int) -> str:
+        """Slurm knows more."""
+        return "through Slurm"
+
+    def run(self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress) -> dict[str, str]:
+        """Submit what is not queued or running already; returns {run id: sentence} of the runs that cannot be trained.
+
+        Raises:
+            UsageError: there is no Slurm, or it refuses a job; those submitted before it stay. RunError: no answer.
+        """
+        if not shutil.which("sbatch") or not shutil.which("srun"):
+            raise UsageError(
+                "There is no Slurm here (no sbatch): give this command on a login node, or use --engine local."
+            )
+        slurm_jobs.forget_ended(store)
+        job_ids = {run_id: job.id for run_id, job in slurm_jobs.alive(store).items()}
+        queued = len([spec for spec in specs if spec.id in job_ids])
+        if queued:
+            progress.say(f"Slurm has {counted(queued, 'run')} queued or running already.")
+        planned, orphans = waves(specs, job_ids, lambda run_id: store.model(run_id).exists())
+        if planned:
+            self._submit(planned, job_ids, store, data_root, progress)
+        for spec in specs:
+            if spec.id in orphans:
+                progress.skip(spec, orphans[spec.id])
         return orphans
-    code = snapshot.take(slurm_jobs.folder(store) / "code")
-    for wave in planned:
-        for start in range(0, len(wave), _ARRAY_SIZE):
-            runs = wave[start : start + _ARRAY_SIZE]
-            after = {job_ids[spec.parent.id] for spec in runs if spec.parent and spec.parent.id in job_ids}
-            trainings = [Training(spec, store, data_root, processes, compile_method) for spec in runs]
-            found = _submit_array(runs, trainings, store, code, sorted(after), jobs, options)
-            job_ids |= {spec.id: job.job_id for spec, job in zip(runs, found, strict=True)}
-            waiting = f", after {counted(len(after), 'run')} that they start from" if after else ""
-            number = found[0].job_id.partition("_")[0]
-            progress.say(f"Submitted {counted(len(runs), 'run')} as Slurm job {number}{waiting}.")
-    return orphans
+
+    def wait(self, specs: Sequence[RunSpec], store: Store, progress: Progress) -> dict[str, str]:
+        """Until none of the runs is queued or running; returns {run id: sentence} of those that were not trained.
+
+        On KeyboardInterrupt the jobs go on; it is raised again.
+        """
+        waiting = {spec.id: spec for spec in specs}
+        failed: dict[str, str] = {}
+        ended: dict[str, float] = {}  # when runs without an outcome were first seen to have no job
+        pause, silent = _SHORTEST_PAUSE, False
+        while waiting:
+            try:
+                jobs = slurm_jobs.jobs(store)
+                silent = False
+            except RunError as error:
+                if not silent:
+                    progress.say(f"{error} The jobs go on; waiting for it.")
+                silent = True
+            if not silent:
+                for spec in list(waiting.values()):
+                    outcome = _follow(spec, jobs.get(spec.id), store, progress, ended)
+                    if outcome is not None:
+                        del waiting[spec.id]
+                        if outcome:
+                            failed[spec.id] = outcome
+            if waiting:
+                progress.tick()
+                time.sleep(pause)
+                pause = min(_LONGEST_PAUSE, pause * 1.2)
+        return failed
+
+    def how_to_go_on(self, store: Store) -> str:
+        """What a user who no longer waits may do."""
+        try:
+            found = slurm_jobs.alive(store)
+        except RunError:
+            return "No longer waiting; the Slurm jobs that were submitted go on. The same command waits for them again."
+        if not found:
+            return "Stopped; no Slurm job is queued or running. Run the same command again to go on."
+        cancel = slurm_jobs.cancel_command(found.values())
+        return (
+            "No longer waiting; the Slurm jobs go on. The same command waits for them again, python -m cds_lib status "
+            f"(with the same --profile and --results) shows them, {cancel} cancels them."
+        )
+
+    @property
+    def jobs_here(self) -> int:
+        """1: this is a login node, and the processes of the jobs are elsewhere."""
+        return 1
+
+    def _submit(
+        self,
+        planned: Sequence[Sequence[RunSpec]],
+        job_ids: dict[str, str],
+        store: Store,
+        data_root: Path,
+        progress: Progress,
+    ) -> None:
+        """Submit the waves, each as one array job or more, after `job_ids`, the jobs of runs that Slurm has already."""
+        job_ids = dict(job_ids)
+        code = snapshot.take(slurm_jobs.folder(store) / "code")
+        for wave in planned:
+            for start in range(0, len(wave), _ARRAY_SIZE):
+                runs = wave[start : start + _ARRAY_SIZE]
+                after = {job_ids[spec.parent.id] for spec in runs if spec.parent and spec.parent.id in job_ids}
+                trainings = [Training(spec, store, data_root, self.processes, self.compile_method) for spec in runs]
+                found = self._submit_array(runs, trainings, store, code, sorted(after))
+                job_ids |= {spec.id: job.job_id for spec, job in zip(runs, found, strict=True)}
+                waiting = f", after {counted(len(after), 'run')} that they start from" if after else ""
+                number = found[0].job_id.partition("_")[0]
+                progress.say(f"Submitted {counted(len(runs), 'run')} as Slurm job {number}{waiting}.")
+
+    def _submit_array(
+        self, runs: Sequence[RunSpec], trainings: Sequence[Training], store: Store, code: Path, after: Sequence[str]
+    ) -> list[submitit.Job]:
+        executor = submitit.SlurmExecutor(slurm_jobs.folder(store) / "logs", max_num_timeout=_TIMEOUTS)
+        name = f"cds-{re.sub('[^A-Za-z0-9.-]', '-', store.root.absolute().name)}-{secrets.token_hex(4)}"
+        python_path = f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}"
+        executor.update_parameters(
+            **{"time": _DEFAULT_MINUTES, **self.options},
+            job_name=name,
+            setup=[python_path],
+            # Python looks for modules in the working directory first: it must not be a checkout that changes.
+            additional_parameters={"chdir": str(code), "requeue": True},
+            stderr_to_stdout=True,
+            # Since 22.05 srun, which starts the task, does not take this over from the job, and would give one core.
+            srun_args=[f"--cpus-per-task={self.options.get('cpus_per_task', 1)}"],
+            **({"array_parallelism": self.parallelism} if self.parallelism else {}),
+            **({"dependency": "afterany:" + ":".join(after)} if after else {}),
+        )
+        # Failures that are tried again are history, unless Slurm refuses. Once submitted, a run writes its own status.
+        states = {spec.id: store.status(spec.id) for spec in runs}
+        failures = {run_id: state["error"] for run_id, state in states.items() if state.get("state") == "failed"}
+        for run_id in failures:
+            store.write_status(run_id, state="interrupted", error=None)
+        slurm_jobs.record_wave(store, name, [spec.id for spec in runs], options=self.options, code=code.name)
+        try:
+            found = executor.submit_array(trainings)
+        except (RuntimeError, OSError) as error:  # submitit raises what sbatch prints
+            slurm_jobs.forget_wave(store, name)
+            for run_id, reason in failures.items():
+                store.write_status(run_id, state="failed", error=reason)
+            lines = [line for line in str(error).splitlines() if "error" in line.lower()] or [str(error).strip()]
+            why = lines[-1].strip()
+            raise UsageError(f"Slurm does not take the job ({why}): change the --slurm options.") from error
+        return found
 
 
 def waves(
@@ -192,77 +274,6 @@ def waves(
         planned.extend([] for _ in range(len(planned), level + 1))
         planned[level].append(spec)
     return [wave for wave in planned if wave], orphans
-
-
-def _submit_array(
-    runs: Sequence[RunSpec],
-    trainings: Sequence[Training],
-    store: Store,
-    code: Path,
-    after: Sequence[str],
-    jobs: int,
-    options: dict[str, Any],
-) -> list[submitit.Job]:
-    executor = submitit.SlurmExecutor(slurm_jobs.folder(store) / "logs", max_num_timeout=_TIMEOUTS)
-    name = f"cds-{re.sub('[^A-Za-z0-9.-]', '-', store.root.absolute().name)}-{secrets.token_hex(4)}"
-    python_path = f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}"
-    executor.update_parameters(
-        **{"time": _DEFAULT_MINUTES, **options},
-        job_name=name,
-        setup=[python_path],
-        # Python looks for modules in the working directory first: it must not be a checkout that changes.
-        additional_parameters={"chdir": str(code), "requeue": True},
-        stderr_to_stdout=True,
-        # Since 22.05 srun, which starts the task, does not take this over from the job: the task would have one core.
-        srun_args=[f"--cpus-per-task={options.get('cpus_per_task', 1)}"],
-        **({"array_parallelism": jobs} if jobs else {}),
-        **({"dependency": "afterany:" + ":".join(after)} if after else {}),
-    )
-    # The failures that are tried again are history, unless Slurm refuses. Once submitted, a run writes its own status.
-    failures = {spec.id: found["error"] for spec in runs if (found := store.status(spec.id)).get("state") == "failed"}
-    for run_id in failures:
-        store.write_status(run_id, state="interrupted", error=None)
-    slurm_jobs.record_wave(store, name, [spec.id for spec in runs], options=options, code=code.name)
-    try:
-        found = executor.submit_array(trainings)
-    except (RuntimeError, OSError) as error:  # submitit raises what sbatch prints
-        slurm_jobs.forget_wave(store, name)
-        for run_id, reason in failures.items():
-            store.write_status(run_id, state="failed", error=reason)
-        lines = [line for line in str(error).splitlines() if "error" in line.lower()] or [str(error).strip()]
-        raise UsageError(f"Slurm does not take the job ({lines[-1].strip()}): change the --slurm options.") from error
-    return found
-
-
-def wait(specs: Sequence[RunSpec], store: Store, progress: Progress) -> dict[str, str]:
-    """Until none of the runs is queued or running; returns {run id: sentence} of those that were not trained.
-
-    On KeyboardInterrupt the jobs go on; it is raised again.
-    """
-    waiting = {spec.id: spec for spec in specs}
-    failed: dict[str, str] = {}
-    ended: dict[str, float] = {}  # when runs without an outcome were first seen to have no job
-    pause, silent = _SHORTEST_PAUSE, False
-    while waiting:
-        try:
-            jobs = slurm_jobs.jobs(store)
-            silent = False
-        except RunError as error:
-            if not silent:
-                progress.say(f"{error} The jobs go on; waiting for it.")
-            silent = True
-        if not silent:
-            for spec in list(waiting.values()):
-                outcome = _follow(spec, jobs.get(spec.id), store, progress, ended)
-                if outcome is not None:
-                    del waiting[spec.id]
-                    if outcome:
-                        failed[spec.id] = outcome
-        if waiting:
-            progress.tick()
-            time.sleep(pause)
-            pause = min(_LONGEST_PAUSE, pause * 1.2)
-    return failed
 
 
 def _follow(

@@ -106,20 +106,6 @@ def cancel_command(found: Iterable[Job]) -> str:
     return " ".join(["scancel", *sorted({job.id.partition("_")[0] for job in found}, key=int)])
 
 
-def how_to_go_on(store: Store) -> str:
-    """What a user who no longer waits may do."""
-    try:
-        found = alive(store)
-    except RunError:
-        return "No longer waiting; the Slurm jobs that were submitted go on. The same command waits for them again."
-    if not found:
-        return "Stopped; no Slurm job is queued or running. Run the same command again to go on."
-    return (
-        "No longer waiting; the Slurm jobs go on. The same command waits for them again, python -m cds_lib status "
-        f"(with the same --profile and --results) shows them, {cancel_command(found.values())} cancels them."
-    )
-
-
 def _wave(store: Store, name: str) -> Path:
     return folder(store) / "waves" / f"{name}.json"
 

@@ -13,6 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from cds_lib.engines import runner
+from cds_lib.engines.local_engine import LocalEngine
 from cds_lib.files import write_json
 from cds_lib.pages import notebooks, render
 from cds_lib.study.store import Store
@@ -53,7 +54,7 @@ def train_some(folder):
     """Ten runs of Table 1; and of the first notebook's two, which are in every profile, the longer one, committed."""
     specs = [spec for spec in TABLES["table1_cifar100"].runs("smoke", (0,)) if spec.model in TRAINED_NETWORKS]
     store = Store(folder)
-    assert runner.train_missing(runner.Plan((), tuple(specs), ()), store, folder / "no data", jobs=1) == {}
+    assert runner.train_missing(runner.Plan((), tuple(specs), ()), store, folder / "no data", LocalEngine(1)) == {}
     (_, longer) = TABLES["00_start_here"].runs("smoke", (0,))
     shutil.copytree(ROOT / "results" / "mini" / "runs" / longer.id, store.run_dir(longer.id))
 

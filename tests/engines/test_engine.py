@@ -15,15 +15,13 @@ import pandas as pd
 import pytest
 
 from cds_lib.engines import execute as execution
-from cds_lib.engines import local_engine, runner
+from cds_lib.engines import runner
+from cds_lib.engines.local_engine import LocalEngine
 from cds_lib.engines.progress import Progress
 from cds_lib.errors import RunError, UsageError
 from cds_lib.study import profiles, settings
-from cds_lib.study.grids import TOP1, Cell
 from cds_lib.study.store import Store
-from cds_lib.study.table import Table
 from cds_lib.study.tables import TABLES
-from run_folders import top1, write_run
 
 TIMINGS = {"seconds", "images_per_second", "peak_memory_mib"}
 
@@ -36,7 +34,7 @@ def tiny(method, seed=0, epochs=2, **options):
 
 def train(specs, store, jobs=2):
     store.open_for_writing()
-    return local_engine.run(specs, store, Path("no data"), jobs=jobs, progress=Progress(len(specs), 0, jobs))
+    return LocalEngine(jobs).run(specs, store, Path("no data"), Progress(len(specs), 0, jobs))
 
 
 def results(store, spec):
@@ -138,7 +136,7 @@ def test_a_worker_that_is_killed_is_a_failure_and_the_next_run_goes_on(tmp_path)
                 os.kill(int(owner), signal.SIGKILL)
 
     store.open_for_writing()
-    failed = local_engine.run([victim, other], store, Path("none"), jobs=1, progress=Killer(2, 0, 1))
+    failed = LocalEngine(1).run([victim, other], store, Path("none"), Killer(2, 0, 1))
     assert "died (signal 9)" in failed[victim.id]
     assert store.status(victim.id)["state"] == "failed"
     assert store.is_done(other.id)
@@ -186,33 +184,6 @@ def test_a_full_disk_is_one_sentence_and_nothing_half_written(tmp_path, monkeypa
     assert store.status(spec.id)["state"] == "failed"
     assert not [name for name in os.listdir(store.run_dir(spec.id)) if name.endswith((".pt", ".part"))]
     assert execute(spec, store, Path("none"))["epochs"] == 2  # with space again it goes through
-
-
-def test_plans_sort_runs_by_state(tmp_path):
-    table = TABLES["00_start_here"]
-    store = Store(tmp_path)
-    first, second = table.runs("smoke", (0,))
-    (store.run_dir(first.id)).mkdir(parents=True)
-    (store.run_dir(first.id) / "metrics.json").write_text("{}")
-    store.write_status(second.id, state="failed", error="no")
-    plan = runner.make_plan([table, table], "smoke", (0,), store, retry_failed=False)
-    assert (plan.done, plan.missing, plan.failed) == ((first,), (), (second,))
-    assert plan.describe() == "2 runs: 1 done, 0 to train, 1 failed before (--retry-failed tries them again)"
-    assert runner.make_plan([table], "smoke", (0,), store, retry_failed=True).missing == (second,)
-    assert runner.train_missing(plan, store, tmp_path) == {}
-
-
-def test_a_plan_counts_what_is_trained_again_for_its_weights(tmp_path):
-    """As in a clone of committed results, which have none."""
-    store, child = Store(tmp_path), settings.finetuned("smoke", "cub200", "resnet50", "cds", "finetune", 0)
-    write_run(store, child.parent, top1(5.0), {"state": "done"})
-    cell = Cell("cub200", "resnet50", "cds", "finetune", TOP1, None, (child,), None)
-    table = Table("one", "One", "?", "none", lambda profile, seeds: [cell])
-    plan = runner.make_plan([table], "smoke", (0,), store, retry_failed=False)
-    assert plan.describe() == "2 runs: 0 done, 2 to train (1 of them again, for weights that others start from)"
-    store.model(child.parent.id).touch()
-    plan = runner.make_plan([table], "smoke", (0,), store, retry_failed=False)
-    assert plan.describe() == "2 runs: 1 done, 1 to train"
 
 
 @pytest.mark.parametrize("text", ["a", "1.5", "-1", "0,,1", "٣"])

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from cds_lib.engines import gpus, launch, local_engine, runner
+from cds_lib.engines.local_engine import LocalEngine
 from cds_lib.engines.progress import Progress
 from cds_lib.engines.resources import Resources
 from cds_lib.errors import RunError, UsageError
@@ -65,14 +66,14 @@ def test_a_killed_process_ends_the_run_which_another_number_of_processes_finishe
                 os.kill(second, signal.SIGKILL)
 
     store.open_for_writing()
-    failed = local_engine.run([spec], store, tmp_path, jobs=1, progress=Killer(1, 0, 1), processes=2)
+    failed = LocalEngine(1, processes=2).run([spec], store, tmp_path, Killer(1, 0, 1))
     assert time.monotonic() - killed_at[0] < 30  # it takes a second or two on a machine of one's own
     assert "died, perhaps for want of memory: see its log.txt" in failed[spec.id]
     assert not ranks()
     status = store.status(spec.id)
     assert (status["state"], status["error"], status["processes"]) == ("failed", failed[spec.id], 2)
     assert 1 <= len(store.history(spec.id)) < 12 and not store.is_done(spec.id)
-    assert local_engine.run([spec], store, tmp_path, jobs=1, progress=Progress(1, 0, 1)) == {}
+    assert LocalEngine(1).run([spec], store, tmp_path, Progress(1, 0, 1)) == {}
     assert list(store.history(spec.id)["epoch"]) == list(range(1, 13)) and store.status(spec.id)["processes"] == 1
 
 
@@ -87,8 +88,7 @@ def test_a_run_on_two_processes_leaves_what_a_run_on_one_does(tmp_path):
 
     for store, processes in ((two, 2), (one, 1)):
         store.open_for_writing()
-        how = {"jobs": 1, "progress": Listening(1, 0, 1), "processes": processes}
-        assert local_engine.run([spec], store, tmp_path, **how) == {}
+        assert LocalEngine(1, processes).run([spec], store, tmp_path, Listening(1, 0, 1)) == {}
         assert heard[-1] == 2 and store.status(spec.id)["processes"] == processes
     assert {p.name for p in two.run_dir(spec.id).iterdir()} == {p.name for p in one.run_dir(spec.id).iterdir()}
     assert two.status(spec.id).keys() == one.status(spec.id).keys() and two.status(spec.id)["threads"] == 1
@@ -224,7 +224,7 @@ def test_gpus_are_shared_out_and_too_few_are_one_sentence(tmp_path, monkeypatch)
     with pytest.raises(UsageError, match="8 processes needs as many GPUs, and this machine has 5"):
         local_engine.default_jobs(8)
     with pytest.raises(UsageError, match="8 processes needs as many GPUs"):
-        runner.train_missing(runner.Plan((), (tiny(2),), ()), Store(tmp_path), tmp_path, jobs=1, processes=8)
+        runner.train_missing(runner.Plan((), (tiny(2),), ()), Store(tmp_path), tmp_path, LocalEngine(1, processes=8))
     with pytest.raises(UsageError, match="8 processes needs as many GPUs"):
         launch.train(tiny(2), Store(tmp_path), tmp_path, Resources(processes=8))
     started = []
@@ -236,6 +236,5 @@ def test_gpus_are_shared_out_and_too_few_are_one_sentence(tmp_path, monkeypatch)
     monkeypatch.setattr(local_engine, "_start", start)
     for processes in (1, 2, 3):
         with pytest.raises(InterruptedError):
-            how = {"jobs": 1, "progress": Progress(1, 0, 1), "processes": processes}
-            local_engine.run([tiny(2)], Store(tmp_path), tmp_path, **how)
+            LocalEngine(1, processes).run([tiny(2)], Store(tmp_path), tmp_path, Progress(1, 0, 1))
     assert started == ["4", "4,5", "4,5,6"]

@@ -10,6 +10,7 @@ from PIL import Image
 from cds_lib.data import coco_standin, folders, registry
 from cds_lib.engines import runner, setup
 from cds_lib.engines.execute import execute
+from cds_lib.engines.local_engine import LocalEngine
 from cds_lib.errors import UsageError
 from cds_lib.study import settings, step_cost
 from cds_lib.study.store import Store
@@ -174,7 +175,7 @@ def test_missing_data_is_one_sentence_before_the_first_run(build, tmp_path):
     spec = build()
     store = Store(tmp_path / "results")
     with pytest.raises(UsageError, match="data (fetch|import)"):
-        runner.train_missing(runner.Plan((), spec.lineage, ()), store, tmp_path)
+        runner.train_missing(runner.Plan((), spec.lineage, ()), store, tmp_path, LocalEngine())
     assert store.ids() == []
 
 
@@ -182,7 +183,7 @@ def test_runs_whose_data_is_missing_do_not_keep_the_others_from_training(photogr
     there, absent = dogs(28, epochs=1), replace(dogs(28, epochs=1), dataset="cub200")
     child = replace(there, setting="finetune", parent=absent)  # its own data is there, that of its parent is not
     store = Store(tmp_path / "results")
-    failed = runner.train_missing(runner.Plan((), (absent, child, there), ()), store, photographs, jobs=1)
+    failed = runner.train_missing(runner.Plan((), (absent, child, there), ()), store, photographs, LocalEngine(1))
     assert failed.keys() == {absent.id, child.id} and set(failed.values()) == {failed[absent.id]}
     assert "CUB-200-2011 is not in" in failed[absent.id] and store.ids() == [there.id]
     said = capsys.readouterr().out

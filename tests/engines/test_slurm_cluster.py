@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from cds_lib.engines import slurm_engine, slurm_jobs
+from cds_lib.engines import slurm_jobs
 from cds_lib.engines.progress import Progress
+from cds_lib.engines.slurm_engine import SlurmEngine
 from cds_lib.files import write_json
 from cds_lib.study import settings
 from cds_lib.study.store import Store
@@ -34,10 +35,11 @@ def tiny(method, seed=0, epochs=1, **options):
     return replace(spec, budget=budget, options={**spec.options, **options})
 
 
-def train(specs, store, action=slurm_engine.run, **more):
-    progress = Progress(len(specs), 0, 2)
-    how = {"jobs": 2, "processes": 1, "options": {"time": 10}, "compile_method": False, "progress": progress}
-    return action(specs, store, Path("none"), **how, **more)
+ENGINE = SlurmEngine({"time": 10}, parallelism=2)
+
+
+def submit(specs, store):
+    return ENGINE.run(specs, store, Path("none"), Progress(len(specs), 0, 2))
 
 
 def wait_until(condition, seconds=120):
@@ -54,13 +56,15 @@ def slurm(*command):
 SUBMIT = """
 import json, sys
 from pathlib import Path
-from cds_lib.engines import slurm_engine
 from cds_lib.engines.progress import Progress
+from cds_lib.engines.slurm_engine import SlurmEngine
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 specs = [RunSpec.from_dict(spec) for spec in json.loads(Path(sys.argv[2]).read_text())["specs"]]
-slurm_engine.run(specs, Store(sys.argv[1]), Path("none"), jobs=2, progress=Progress(len(specs), 0, 2),
-                 options={"partition": "main"}, submitted=lambda: print("all submitted", flush=True))
+engine, store, progress = SlurmEngine({"partition": "main"}, 2), Store(sys.argv[1]), Progress(len(specs), 0, 2)
+engine.run(specs, store, Path("none"), progress)
+print("all submitted", flush=True)
+engine.wait(specs, store, progress)
 """
 
 
@@ -101,7 +105,8 @@ def test_jobs_outlive_their_submitter_and_run_the_code_that_was_submitted(tmp_pa
 
     slurm("scontrol", "update", "PartitionName=main", "State=UP")
     capsys.readouterr()
-    failed = train(specs, store, submitted=lambda: None)
+    assert submit(specs, store) == {}
+    failed = ENGINE.wait(specs, store, Progress(3, 0, 2))
     assert failed.keys() == {broken.id, orphan.id}
     assert "taps must be increasing stages" in failed[broken.id]
     assert failed[orphan.id] == f"It starts from run {broken.id} ({broken.label}), which has failed."
@@ -124,18 +129,18 @@ def test_a_cancelled_run_and_one_that_is_queued_again_end_like_an_undisturbed_on
     def epochs():
         return len(store.history(spec.id))
 
-    assert train([spec], store, slurm_engine.submit) == {}
+    assert submit([spec], store) == {}
     wait_until(lambda: epochs() >= 1)
     cancelled = slurm_jobs.alive(store)[spec.id]
     assert cancelled.state == "RUNNING" and store.status(spec.id)["state"] == "running"
     slurm("scancel", cancelled.id)
-    failed = slurm_engine.wait([spec], store, Progress(1, 0, 1))
+    failed = ENGINE.wait([spec], store, Progress(1, 0, 1))
     assert f"Slurm job {cancelled.id} (CANCELLED) has ended, its log is {cancelled.log}" in failed[spec.id]
     assert store.status(spec.id)["state"] == "interrupted"
     before = epochs()
     assert 1 <= before < EPOCHS
 
-    assert train([spec, child], store, slurm_engine.submit) == {}
+    assert submit([spec, child], store) == {}
     wait_until(lambda: epochs() > before)
     job = slurm_jobs.alive(store)[spec.id]
     slurm("scancel", "--signal=USR2", job.id)  # what Slurm sends before it preempts a job or its time is over
@@ -143,7 +148,7 @@ def test_a_cancelled_run_and_one_that_is_queued_again_end_like_an_undisturbed_on
     assert epochs() < EPOCHS
     assert store.status(spec.id)["state"] == "interrupted"
     assert slurm_jobs.alive(store)[child.id].reason == "Dependency"  # it goes on waiting
-    assert slurm_engine.wait([spec, child], store, Progress(2, 0, 2)) == {}
+    assert ENGINE.wait([spec, child], store, Progress(2, 0, 2)) == {}
     assert slurm_jobs.jobs(store)[spec.id].id == job.id  # the same job, started twice
     assert store.status(child.id)["started"] >= store.status(spec.id)["finished"]
     assert "Requeued job" in (store.run_dir(spec.id) / "log.txt").read_text()

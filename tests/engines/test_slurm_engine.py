@@ -12,7 +12,9 @@ import submitit
 
 from cds_lib.commands import study
 from cds_lib.engines import provenance, runner, slurm_engine, slurm_jobs, snapshot
+from cds_lib.engines.local_engine import LocalEngine
 from cds_lib.engines.progress import Progress
+from cds_lib.engines.slurm_engine import SlurmEngine
 from cds_lib.errors import RunError, UsageError
 from cds_lib.study import settings
 from cds_lib.study.spec import RunSpec
@@ -214,7 +216,7 @@ def test_a_refused_submission_keeps_why_a_run_failed(tmp_path, monkeypatch):
     monkeypatch.setattr(slurm_engine.submitit, "SlurmExecutor", Refusing)
     store.write_status(run.id, state="failed", error="The loss became nan.")
     with pytest.raises(UsageError, match="invalid partition"):
-        slurm_engine._submit_array([run], [None], store, tmp_path, [], 0, {})
+        SlurmEngine({})._submit_array([run], [None], store, tmp_path, [])
     assert seen == ["interrupted"]
     assert store.status(run.id) == {"state": "failed", "error": "The loss became nan."}
 
@@ -233,7 +235,7 @@ def test_waiting_outlasts_a_silent_slurm(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(slurm_jobs, "jobs", jobs)
     monkeypatch.setattr(slurm_engine, "_SHORTEST_PAUSE", 0.0)
-    assert slurm_engine.wait([run], store, Progress(1, 0, 1)) == {run.id: "The loss became nan."}
+    assert SlurmEngine({}).wait([run], store, Progress(1, 0, 1)) == {run.id: "The loss became nan."}
     said = capsys.readouterr().out
     assert said.count("Slurm does not answer") == 1 and "FAILED: The loss became nan." in said
 
@@ -246,7 +248,7 @@ def test_a_job_that_ran_without_its_parents_weights_runs_no_longer(tmp_path, mon
     monkeypatch.setattr(slurm_engine, "_SHORTEST_PAUSE", 0.0)
     progress = Progress(1, 0, 0)
     monkeypatch.setattr(progress, "tick", lambda: running.append(list(progress.running)))
-    failed = slurm_engine.wait([child], store, progress)
+    failed = SlurmEngine({}).wait([child], store, progress)
     assert "which has failed" in failed[child.id] and "NOT STARTED" in capsys.readouterr().out
     assert [child.id] in running and [] in running  # while it was queued again
     assert progress.running == {} and progress.done == 1
@@ -269,7 +271,7 @@ def test_the_local_engine_leaves_slurms_runs_alone(tmp_path, monkeypatch):
     slurm_jobs.record_wave(store, "cds-a", [run.id])
     answers(tmp_path / "bin", monkeypatch, "cds-a|7|0|PENDING|Priority\n")
     with pytest.raises(UsageError, match="Slurm has 1 of these runs queued or running: .*scancel 7"):
-        runner.train_missing(runner.Plan((), (run,), ()), store, tmp_path)
+        runner.train_missing(runner.Plan((), (run,), ()), store, tmp_path, LocalEngine())
     assert not store.run_dir(run.id).exists()
 
 

@@ -1,0 +1,141 @@
+"""What is to be trained, and what an engine, whichever it is, is asked for it."""
+
+from dataclasses import replace
+
+import pytest
+
+from cds_lib import cli
+from cds_lib.commands import study
+from cds_lib.engines import runner
+from cds_lib.engines.local_engine import LocalEngine
+from cds_lib.engines.slurm_engine import SlurmEngine
+from cds_lib.errors import UsageError
+from cds_lib.study import settings
+from cds_lib.study.grids import TOP1, Cell
+from cds_lib.study.store import Store
+from cds_lib.study.table import Table
+from cds_lib.study.tables import TABLES
+from run_folders import top1, write_run
+
+
+def spec(seed, **changes):
+    return replace(settings.supervised("smoke", "cifar10", "resnet18", "cds", seed), **changes)
+
+
+def plan(*missing):
+    return runner.Plan((), missing, ())
+
+
+class Elsewhere:
+    """A third engine. It trains nothing and notes what it is asked, and whether the store is held meanwhile."""
+
+    jobs_here = 1
+
+    def __init__(self, stopped_in=""):
+        self.stopped_in, self.asked = stopped_in, []
+
+    def _note(self, what, store, specs, outcome=None):
+        try:
+            with store.lock():
+                self.asked.append((what, "free", [spec.seed for spec in specs]))
+        except UsageError:
+            self.asked.append((what, "held", [spec.seed for spec in specs]))
+        if what == self.stopped_in:
+            raise KeyboardInterrupt
+        return outcome
+
+    def at_a_time(self, runs):
+        return 0
+
+    def refuse(self, specs, store):
+        self._note("refuse", store, specs)
+
+    def where(self, at_a_time):
+        return "elsewhere"
+
+    def run(self, specs, store, data_root, progress):
+        return self._note("run", store, specs, {specs[0].id: "It has no parent."})
+
+    def wait(self, specs, store, progress):
+        return self._note("wait", store, specs, {specs[0].id: "The loss became nan."})
+
+    def how_to_go_on(self, store):
+        return "No longer waiting."
+
+
+# -- plans -------------------------------------------------------------------------------------------------------------
+
+
+def test_plans_sort_runs_by_state(tmp_path):
+    table = TABLES["00_start_here"]
+    store = Store(tmp_path)
+    first, second = table.runs("smoke", (0,))
+    (store.run_dir(first.id)).mkdir(parents=True)
+    (store.run_dir(first.id) / "metrics.json").write_text("{}")
+    store.write_status(second.id, state="failed", error="no")
+    plan = runner.make_plan([table, table], "smoke", (0,), store, retry_failed=False)
+    assert (plan.done, plan.missing, plan.failed) == ((first,), (), (second,))
+    assert plan.describe() == "2 runs: 1 done, 0 to train, 1 failed before (--retry-failed tries them again)"
+    assert runner.make_plan([table], "smoke", (0,), store, retry_failed=True).missing == (second,)
+    assert runner.train_missing(plan, store, tmp_path, Elsewhere()) == {}
+
+
+def test_a_plan_counts_what_is_trained_again_for_its_weights(tmp_path):
+    """As in a clone of committed results, which have none."""
+    store, child = Store(tmp_path), settings.finetuned("smoke", "cub200", "resnet50", "cds", "finetune", 0)
+    write_run(store, child.parent, top1(5.0), {"state": "done"})
+    cell = Cell("cub200", "resnet50", "cds", "finetune", TOP1, None, (child,), None)
+    table = Table("one", "One", "?", "none", lambda profile, seeds: [cell])
+    plan = runner.make_plan([table], "smoke", (0,), store, retry_failed=False)
+    assert plan.describe() == "2 runs: 0 done, 2 to train (1 of them again, for weights that others start from)"
+    store.model(child.parent.id).touch()
+    plan = runner.make_plan([table], "smoke", (0,), store, retry_failed=False)
+    assert plan.describe() == "2 runs: 1 done, 1 to train"
+
+
+# -- engines -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_store_is_held_until_all_runs_are_in_the_engines_hands(tmp_path, capsys):
+    engine, store = Elsewhere(), Store(tmp_path)
+    runs = [spec(0), spec(1), spec(2)]
+    failed = runner.train_missing(plan(*runs), store, tmp_path, engine)
+    assert failed == {runs[0].id: "It has no parent.", runs[1].id: "The loss became nan."}
+    assert engine.asked == [("refuse", "held", [0, 1, 2]), ("run", "held", [0, 1, 2]), ("wait", "free", [1, 2])]
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("3 runs: 0 done, 3 to train, elsewhere; each run's own log is in ")
+    assert last.startswith("Trained 1 run, 2 failed; ")
+
+
+@pytest.mark.parametrize("phase", ["run", "wait"])
+def test_an_engine_that_is_stopped_says_how_to_go_on_and_leaves_the_store_free(phase, tmp_path, capsys):
+    store = Store(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        runner.train_missing(plan(spec(0), spec(1)), store, tmp_path, Elsewhere(phase))
+    assert capsys.readouterr().out.splitlines()[1:] == ["No longer waiting."]
+    with store.lock():
+        pass  # nobody holds it
+
+
+def test_a_negative_number_of_jobs_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="--jobs must be 1 or more, not -1"):
+        runner.train_missing(plan(spec(0)), Store(tmp_path), tmp_path, LocalEngine(jobs=-1))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "engine", "jobs_here"),
+    [
+        ([], LocalEngine(), 0),
+        (["--jobs", "3", "--processes", "2"], LocalEngine(jobs=3, processes=2), 3),
+        (["--compile"], LocalEngine(compile_method=True), 0),
+        (
+            ["--engine", "slurm", "--jobs", "3", "--processes", "2", "--slurm", "time=5"],
+            SlurmEngine({"time": 5}, parallelism=3, processes=2),
+            1,
+        ),
+    ],
+)
+def test_the_options_of_the_command_are_those_of_its_engine(arguments, engine, jobs_here):
+    made = study._engine(cli._parser().parse_args(["run-all", *arguments]))
+    assert made == engine and made.jobs_here == jobs_here
