@@ -38,15 +38,19 @@ class Session:
 
     def plan(self) -> runner.Plan:
         """What is done, missing and failed at this moment."""
-        return runner.make_plan([self.table], self.profile, self.seeds, self.store, retry_failed=False)
+        return self._plan(retry_failed=False)
+
+    def _plan(self, retry_failed: bool) -> runner.Plan:
+        return runner.make_plan([self.table], self.profile, self.seeds, self.store, retry_failed)
 
     def train_missing(self) -> None:
-        """Train what the table lacks, then compute the analyses it reads; failures are printed and show as missing.
+        """Train what the table lacks, also what failed before, then compute the analyses it reads; failures are printed
+        and show as missing.
 
         Trainings are processes that import the module they were started from: a script calls this below
         `if __name__ == "__main__":`; a notebook need not.
         """
-        runner.train_missing(self.plan(), self.store, self.data_root, self.engine)
+        runner.train_missing(self._plan(retry_failed=True), self.store, self.data_root, self.engine)
         analysis_engine.compute_missing(
             [self.table], self.profile, self.seeds, self.store, self.data_root, jobs=self.engine.jobs_here
         )

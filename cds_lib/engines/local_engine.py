@@ -140,7 +140,7 @@ def _next_ready(
     """Take the first waiting run whose parent is trained; give up those whose parent will not be."""
     coming = {spec.id for spec in waiting} | {slot.spec.id for slot in slots}
     for spec in list(waiting):
-        if spec.parent is None or store.model(spec.parent.id).exists():
+        if spec.parent is None or store.is_trained(spec.parent.id):
             waiting.remove(spec)
             return spec
         if spec.parent.id not in coming:

@@ -171,7 +171,7 @@ def _read(dataset: str, reader: str | int, data_root: Path) -> None:
 
 def _reader(spec: RunSpec) -> str | int:
     """How a run reads its data set: as detection data, as files, as the CIFAR batches, or as arrays of this side."""
-    if spec.setting == "detect":
+    if spec.detects:
         return "coco"
     if spec.budget.streamed:
         return "files"

@@ -22,7 +22,7 @@ from typing import Any
 
 import submitit
 
-from cds_lib.engines import slurm_jobs, snapshot
+from cds_lib.engines import gpus, slurm_jobs, snapshot
 from cds_lib.engines.local_engine import headline, lacks_parent
 from cds_lib.engines.progress import Progress
 from cds_lib.engines.resources import Resources
@@ -56,17 +56,15 @@ class Training(submitit.helpers.Checkpointable):
     def __call__(self) -> None:
         """Runs in the job, where the code is the snapshot's. RunError without the weights it starts from."""
         spec, store = RunSpec.from_dict(self.spec), Store(self.results)
-        if spec.parent and not store.model(spec.parent.id).exists():
+        if spec.parent and not store.is_trained(spec.parent.id):
             raise RunError(lacks_parent(spec))
         begin()
-        import torch
-
         from cds_lib.engines.worker import train_logged
 
         told_to_end: list[int] = []
         signal.signal(signal.SIGTERM, lambda number, frame: told_to_end.append(number))
         each = max(1, int(os.environ.get("SLURM_CPUS_PER_TASK", "1")) // self.processes)
-        threads = each if torch.cuda.is_available() else 1  # as in the local engine: the same results on a CPU
+        threads = each if gpus.device() == "cuda" else 1  # as in the local engine: the same results on a CPU
         resources = Resources(self.processes, threads, workers=each, compile_method=self.compile_method)
         try:
             train_logged(spec, store, Path(self.data_root), resources)
@@ -135,7 +133,7 @@ class SlurmEngine:
         queued = len([spec for spec in specs if spec.id in job_ids])
         if queued:
             progress.say(f"Slurm has {counted(queued, 'run')} queued or running already.")
-        planned, orphans = waves(specs, job_ids, lambda run_id: store.model(run_id).exists())
+        planned, orphans = waves(specs, job_ids, store.is_trained)
         if planned:
             self._submit(planned, job_ids, store, data_root, progress)
         for spec in specs:
@@ -229,7 +227,7 @@ class SlurmEngine:
             stderr_to_stdout=True,
             # Since 22.05 srun, which starts the task, does not take this over from the job, and would give one core.
             srun_args=[f"--cpus-per-task={self.options.get('cpus_per_task', 1)}"],
-            **({"array_parallelism": self.parallelism} if self.parallelism else {}),
+            array_parallelism=self.parallelism or len(trainings),  # submitit's own default is 256
             **({"dependency": "afterany:" + ":".join(after)} if after else {}),
         )
         # Failures that are tried again are history, unless Slurm refuses. Once submitted, a run writes its own status.
@@ -291,7 +289,7 @@ def _follow(
         return None
     state = store.status(spec.id).get("state")
     done = store.is_trained(spec.id)
-    if not done and state != "failed" and spec.parent and not store.model(spec.parent.id).exists():
+    if not done and state != "failed" and spec.parent and not store.is_trained(spec.parent.id):
         progress.skip(spec, lacks_parent(spec))
         return lacks_parent(spec)
     if spec.id not in progress.running:
