@@ -194,8 +194,8 @@ def _write_report(
     for table in tables:
         if table.name != SUMMARY:
             report.write_table(report.tidy(table, profile, seeds, store), table, store.root)
-    claims, beside = verdicts.tidy(profile, seeds, store), remarks.sentences(profile, seeds, store)
-    summary.write(claims, store.root, beside)  # of all tables, whichever were asked for
+    claims, said = verdicts.tidy(profile, seeds, store), remarks.collect(profile, seeds, store)
+    summary.write(claims, store.root, said.short)  # of all tables, whichever were asked for
     parameters = {
         "profile": profile,
         "results": _from_repository(store.root),

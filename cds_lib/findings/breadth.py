@@ -7,7 +7,6 @@ verdict rests on it: networks that share a seed share their training images, so 
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -15,18 +14,20 @@ from IPython.display import HTML
 
 from cds_lib.findings.comparisons import BASELINE, CDS, CLASSIFIERS, LOSS, last_epoch
 from cds_lib.reporting import formats, naming, report
+from cds_lib.reporting.grid import Grid
 from cds_lib.study import statistics
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
 from cds_lib.study.tables import TABLES
-from cds_lib.text import listed
+from cds_lib.text import counted, listed
 
 if TYPE_CHECKING:
     from cds_lib.session import Session
 
 # Every method with the baseline, then CDS with every other.
 COMPARISONS = [(method, BASELINE) for method in (*CLASSIFIERS, CDS)] + [(CDS, method) for method in CLASSIFIERS]
+_SHOWN = (BASELINE, "dsn", CDS)  # in the grid of networks
 LEAST = statistics.MIN_SEEDS  # networks, as seeds for a verdict
 _TOGETHER = (
     "Each network counts once, with the mean of its seed-by-seed differences; intervals are over networks, not seeds. "
@@ -60,61 +61,85 @@ def together(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataF
     return frame[frame["networks"] >= LEAST]
 
 
-def sentences(profile: str, seeds: Seeds, store: Store) -> list[str]:
-    """What the networks of Table 1 say together, and how far they fit; none in smoke, or of fewer than three."""
+def in_short(profile: str, seeds: Seeds, store: Store) -> list[str]:
+    """CDS over the networks of Table 1, in a sentence or two; none in smoke, or of fewer than three networks."""
     table = TABLES["table1_cifar100"]
+    frame = together(table, profile, seeds, store)
+    rows = [row for row in frame.itertuples() if row.method == CDS and row.reference in (BASELINE, "dsn")]
+    if profile == "smoke" or not rows:
+        return []
+    said = "; ".join(
+        f"{_compared(row).replace('against', 'minus')} {_difference(row)}, above 0 in {row.above} of {row.networks}"
+        for row in rows
+    )
+    ends = _ends(table, profile, seeds, store)
+    lower = sum(cds < baseline for baseline, cds in ends.values())
+    fit = (
+        f" In {lower} of {len(ends)} CDS fits the training images better than the baseline: a faster fit, and not the "
+        "regularisation that the paper argues for."
+        if lower
+        else ""
+    )
+    return [f"Over the networks of Table 1, each counted once (interval over networks): {said}.{fit}"]
+
+
+def grids(table: Table, profile: str, seeds: Seeds, store: Store) -> list[Grid]:
+    """All networks of a table together, a row a comparison, then each network; none in smoke, or of fewer than three
+    networks."""
     frame = together(table, profile, seeds, store)
     if profile == "smoke" or frame.empty:
         return []
-    said = [
-        f"{_compared(row)} {_difference(row)}, above in {row.above} of {row.networks}" for row in frame.itertuples()
-    ]
-    opening = "The networks of Table 1 that both methods have runs of, together"
-    return [f"{opening}: {'; '.join(said)}. {_note(profile)}", *_fit(table, profile, seeds, store)]
+    rows = tuple(
+        (_compared(row), f"{row.above} of {row.networks}", _difference(row), f"{row.p_value:.3f}")
+        for row in frame.itertuples()
+    )
+    headings = ("above in", "mean difference [95 % CI over networks]", "p")
+    note = _TOGETHER + (_TUNED if profile == "mini" else "")
+    every = Grid("all networks together", headings, rows, (note,))
+    return [every, *_each(table, profile, seeds, store)]
 
 
 def shown(study: Session) -> HTML:
-    """All networks of this table together, a row a comparison; nothing in smoke, or of fewer than three networks."""
-    frame = together(study.table, study.profile, study.seeds, study.store)
-    if study.profile == "smoke" or frame.empty:
-        return HTML("")
-    headings = ("networks that both have runs of, together", "above in", "mean difference [95 % CI over networks]", "p")
-    head = "".join(f'<th scope="col">{heading}</th>' for heading in headings)
-    body = "".join(
-        f'<tr><th scope="row">{escape(_compared(row))}</th><td class="number">{row.above} of {row.networks}</td>'
-        f'<td class="number">{_difference(row)}</td><td class="number">{row.p_value:.3f}</td></tr>'
-        for row in frame.itertuples()
-    )
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    notes = [_note(study.profile), *_fit(study.table, study.profile, study.seeds, study.store)]
-    below = f"<figcaption>{''.join(f'<p>{escape(note)}</p>' for note in notes)}</figcaption>"
-    return HTML(f'<figure class="table">{formats.scrolling(table, headings[0])}{below}</figure>')
+    """The grids of this table."""
+    found = grids(study.table, study.profile, study.seeds, study.store)
+    return HTML("".join(grid.html() for grid in found))
 
 
-def _fit(table: Table, profile: str, seeds: Seeds, store: Store) -> list[str]:
-    """The training loss of each network at the end, under the baseline and CDS, and what it says of the gains there."""
+def _ends(table: Table, profile: str, seeds: Seeds, store: Store) -> dict[str, tuple[float, float]]:
+    """Network -> the training cross-entropy of its last epoch under the baseline and CDS, over the seeds of both."""
     cells = {(cell.model, cell.method): cell for cell in table.cells(profile, seeds)}
     ends: dict[str, tuple[float, float]] = {}
-    for model, method in cells:
-        if method == CDS:
-            ours, reference = (last_epoch(cells[model, name], LOSS, store) for name in (CDS, BASELINE))
-            if common := ours.keys() & reference.keys():
-                ends[model] = tuple(sum(end[seed] for seed in common) / len(common) for end in (reference, ours))
+    for model in dict.fromkeys(model for model, _ in cells):
+        both = [last_epoch(cells[model, method], LOSS, store) for method in (BASELINE, CDS)]
+        if common := both[0].keys() & both[1].keys():
+            ends[model] = tuple(sum(end[seed] for seed in common) / len(common) for end in both)
+    return ends
+
+
+def _each(table: Table, profile: str, seeds: Seeds, store: Store) -> list[Grid]:
+    """Accuracy and final training loss of each network that has runs of the baseline and CDS; none without any."""
+    ends = _ends(table, profile, seeds, store)
     if not ends:
         return []
-    said = ", ".join(f"{naming.name_of(model)} {baseline:.2f} and {cds:.2f}" for model, (baseline, cds) in ends.items())
+    cells = {(cell.model, cell.method): cell for cell in table.cells(profile, seeds)}
+    rows = []
+    for model, losses in ends.items():
+        accuracies = [report.by_seed(cell, cell.metric, store) for cell in (cells[model, name] for name in _SHOWN)]
+        means = [f"{sum(found.values()) / len(found):.2f}" if found else formats.EMPTY for found in accuracies]
+        seeds_of = len(accuracies[0].keys() & accuracies[-1].keys())
+        name = f"{naming.name_of(model)} ({counted(seeds_of, 'seed')})"
+        rows.append((name, *means, *(f"{loss:.2f}" for loss in losses)))
     lower = [naming.name_of(model) for model, (baseline, cds) in ends.items() if cds < baseline]
     meaning = (
-        f"With CDS {listed(lower)} fit the training images better than without: there it goes with a faster fit, which "
-        "is not the regularisation that the paper argues for."
+        f"With CDS {listed(lower)} fit the training images better than without: there the gain goes with a faster fit, "
+        "which is not the regularisation that the paper argues for."
         if lower
-        else "In none does CDS end lower, as in the paper."
+        else "In none does CDS fit the training images better than the baseline, as in the paper."
     )
-    return [f"Training cross-entropy in the last epoch, baseline and CDS: {said}. {meaning}"]
-
-
-def _note(profile: str) -> str:
-    return _TOGETHER + (_TUNED if profile == "mini" else "")
+    widths = "Networks differ in width, so they cannot be compared with one another. " if profile == "mini" else ""
+    headings = (*(f"top-1, {naming.method_name(name)}" for name in _SHOWN), "training loss, baseline", "CDS")
+    note = "Training loss: the cross-entropy of the last epoch."
+    return [Grid("network", headings, tuple(rows), (note, widths + meaning))]
 
 
 def _compared(row: Any) -> str:

@@ -65,11 +65,11 @@ def differences(study: Session) -> SVG:
 def conclusion(study: Session) -> HTML:
     """Which switches changed the result, and how much the best epoch flatters, in words."""
     frame = study.frame()
-    sentences = report.opening(frame)
+    sentences: list[str] = []
     if study.profile != "smoke":
-        sentences += [*_changed(switched_rows(study)), *control.two_views(study.profile, study.seeds, study.store)]
+        sentences += [*_changed(switched_rows(study)), *control.in_short(study.profile, study.seeds, study.store)]
         sentences += _best_epoch(frame)
-    return HTML(formats.bullets(sentences))
+    return HTML(formats.bullets([*sentences, *report.state(frame)]))
 
 
 def _changed(rows: pd.DataFrame) -> list[str]:

@@ -41,7 +41,8 @@ def sentences(profile: str, seeds: Seeds, store: Store) -> list[str]:
         return []
     images = f"{cells['cds'].specs[0].budget.val_size:,} validation images"
     text = (
-        f"Top-1 on the {images} of the same runs of ResNet-18, which chose nothing, CDS minus each: {', '.join(parts)}."
+        f"Top-1 on the {images} of the same runs of ResNet-18, used for no selection, CDS minus each of the others: "
+        f"{', '.join(parts)}."
     )
     if open_ones:
         text += f" So there CDS is not above {listed(open_ones)} by an interval that excludes 0."

@@ -1,16 +1,54 @@
-"""What is said beside the verdicts, in the summary, the index and the README."""
+"""What is said around the verdicts, in the summary, the index and the README: the answer in short, and the controls."""
 
 from __future__ import annotations
 
-from cds_lib.findings import breadth, control, held_out
+from dataclasses import dataclass
+
+from cds_lib.findings import breadth, comparisons, control, held_out
+from cds_lib.reporting import formats, report
+from cds_lib.reporting.grid import Grid
+from cds_lib.study import ablations
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
+from cds_lib.study.tables import TABLES
 
 
-def sentences(profile: str, seeds: Seeds, store: Store) -> list[str]:
-    """All networks of Table 1 together, other images, and the controls."""
-    return [
-        *breadth.sentences(profile, seeds, store),
-        *held_out.sentences(profile, seeds, store),
-        *control.sentences(profile, seeds, store),
-    ]
+@dataclass(frozen=True)
+class Remarks:
+    """short: the answer in a few sentences; grids: the control of two views, and the networks of Table 1; images: CDS
+    on images that chose nothing. All are empty in smoke."""
+
+    short: list[str]
+    grids: list[Grid]
+    images: list[str]
+
+
+def collect(profile: str, seeds: Seeds, store: Store) -> Remarks:
+    """What the finished runs say."""
+    if profile == "smoke":
+        return Remarks([], [], [])
+    return Remarks(
+        short=[
+            *_headline(profile, seeds, store),
+            *control.in_short(profile, seeds, store),
+            *breadth.in_short(profile, seeds, store),
+            *control.as_many_steps(profile, seeds, store)[:1],
+        ],
+        grids=[
+            *control.two_views(profile, seeds, store),
+            *breadth.grids(TABLES["table1_cifar100"], profile, seeds, store),
+        ],
+        images=held_out.sentences(profile, seeds, store),
+    )
+
+
+def _headline(profile: str, seeds: Seeds, store: Store) -> list[str]:
+    """CDS against the baseline, on ResNet-18 and CIFAR-100; none without a seed of both."""
+    table1 = TABLES["table1_cifar100"].cells(profile, seeds)
+    cells = {cell.method: cell for cell in table1 if cell.model == ablations.MODEL}
+    cds, baseline = (report.by_seed(cells[row], cells[row].metric, store) for row in ("cds", "baseline"))
+    if not cds.keys() & baseline.keys():
+        return []
+    _, difference = comparisons.compare(cds, baseline)
+    published = cells["cds"].paper - cells["baseline"].paper
+    return [f"CIFAR-100, ResNet-18: CDS minus the baseline {difference}; published {formats.signed(published)}."]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def frame(study: Session) -> pd.DataFrame:
     """Every claim; written to RESULTS/tables/summary.csv, .md and .tex."""
     found = verdicts.tidy(study.profile, study.seeds, study.store)
-    summary.write(found, study.store.root, remarks.sentences(study.profile, study.seeds, study.store))
+    summary.write(found, study.store.root, remarks.collect(study.profile, study.seeds, study.store).short)
     return found
 
 
@@ -27,8 +27,10 @@ def conclusion(found: pd.DataFrame) -> HTML:
 
 
 def beside(study: Session) -> HTML:
-    """All networks of Table 1 together, other images, and the controls, in words."""
-    return HTML(formats.bullets(remarks.sentences(study.profile, study.seeds, study.store)))
+    """The answer in short, then the controls, the networks of Table 1, and other images."""
+    found = remarks.collect(study.profile, study.seeds, study.store)
+    grids = "".join(grid.html() for grid in found.grids)
+    return HTML(formats.bullets(found.short) + grids + formats.bullets(found.images))
 
 
 def counts(found: pd.DataFrame) -> HTML:

@@ -83,7 +83,7 @@ def _figure(frame: pd.DataFrame, used: dict[str, float]) -> Figure:
 def conclusion(study: Session) -> HTML:
     """What won, what the profile trains with, and what the search cost, in words."""
     frame = study.frame()
-    sentences = report.opening(frame)
+    sentences = report.state(frame)
     if study.profile != "smoke":
         used = frozen(study.profile)
         for method, value in best(frame).items():

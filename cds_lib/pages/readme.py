@@ -11,6 +11,7 @@ import pandas as pd
 from cds_lib.errors import UsageError
 from cds_lib.files import write_text
 from cds_lib.findings import control, remarks
+from cds_lib.findings.remarks import Remarks
 from cds_lib.reporting import figures, formats, markdown, naming, report, summary, verdicts, wording
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
@@ -35,12 +36,12 @@ def update(readme: Path, profile: str, seeds: Seeds, store: Store) -> Path:
     if not _BLOCK.search(text):
         raise UsageError(f'{readme} has no place for the verdicts: put "<!-- verdicts: here -->" and "{END}" in it.')
     frame, rows = verdicts.tidy(profile, seeds, store), headline(profile, seeds, store)
-    beside = remarks.sentences(profile, seeds, store)
-    summary.write(frame, store.root, beside)
+    said = remarks.collect(profile, seeds, store)
+    summary.write(frame, store.root, said.short)
     plot = store.root / "figures" / f"{SUMMARY}.svg"
     shown = verdicts.shown(frame)
     figures.save_svg(figures.claims(shown), plot, verdicts.described(shown))
-    block_text = block(frame, rows, beside, _relative(store.root, readme.parent))
+    block_text = block(frame, rows, said, _relative(store.root, readme.parent))
     write_text(readme, _BLOCK.sub(lambda _: block_text, text, count=1))
     return readme
 
@@ -63,22 +64,23 @@ def _headline_markdown(rows: pd.DataFrame) -> str:
     return markdown.pipe_table(lines)
 
 
-def block(frame: pd.DataFrame, rows: pd.DataFrame, beside: list[str], results: str) -> str:
-    """The comments and what stands between them; `rows` are those of `headline`, `beside` what `remarks` says,
+def block(frame: pd.DataFrame, rows: pd.DataFrame, said: Remarks, results: str) -> str:
+    """The comments and what stands between them; `rows` are those of `headline`, `said` what `remarks` says,
     `results` is the results folder as links of the README call it."""
     profile = frame["profile"].iloc[0]
-    controls = ["### Beside the paper: other images, and controls", markdown.bullets(beside)] if beside else []
+    beside = [*(grid.markdown() for grid in said.grids), *([markdown.bullets(said.images)] if said.images else [])]
     return "\n\n".join(
         [
             BEGIN.format(profile=profile),
+            *(["**In short.**\n" + markdown.bullets(said.short)] if said.short else []),
             _headline_markdown(rows),
             f"![{verdicts.described(verdicts.shown(frame))}]({results}/figures/{SUMMARY}.svg)",
-            *controls,
+            *(["### Beside the paper: a control, all networks, other images", *beside] if beside else []),
             "### The claims that have a verdict",
             f"Those with seeds enough, in the `{profile}` profile; [every claim]({results}/tables/{SUMMARY}.md), with "
-            "its reason, is in the summary.",
+            f"its reason, is in the summary. {wording.RULE}",
             summary.tested_markdown(frame, summary.TESTED) or "None yet.",
-            "### How far it is",
+            "### Coverage",
             markdown.bullets(wording.conclusion(frame)),
             summary.counts_markdown(frame, by_kind=False),
             END,

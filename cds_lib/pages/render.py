@@ -258,9 +258,12 @@ def _verdicts(results: Path, profile: str, seeds: Seeds) -> dict | None:
     page = f"html/{SUMMARY}.html"
     link = page if (results / page).exists() else None
     first, *others = wording.conclusion(frame)
+    said = remarks.collect(profile, seeds, Store(results))
     return {
         "first": first,
-        "beside": Markup(formats.bullets(remarks.sentences(profile, seeds, Store(results)))),
+        "short": Markup(formats.bullets(said.short)),
+        "rule": "" if profile == "smoke" else wording.RULE,
+        "beside": Markup("".join(grid.html() for grid in said.grids) + formats.bullets(said.images)),
         "conclusion": Markup(formats.bullets(others)),
         "tested": Markup(summary.tested_html(frame)),
         "counts": Markup(summary.counts_html(frame, link)),

@@ -81,7 +81,9 @@ def gains(frame: pd.DataFrame) -> Figure:
     for y, (_, row) in zip(heights, rows.iterrows(), strict=True):
         colour, marker = style(row["method"], methods)
         if not np.isnan(row["paper_delta"]):
-            axes.plot(row["paper_delta"], y, marker, mfc="none", mec=colour, ms=7, mew=1.4)
+            axes.plot(
+                row["paper_delta"], y, marker, mfc="none", mec=colour, ms=8, mew=1.4, zorder=4
+            )  # seen around ours
         if not np.isnan(row["baseline_delta"]):
             _ours(axes, row, y, colour, marker)
             _beside(axes, f"n = {row['n_pairs']}", y)
@@ -97,7 +99,7 @@ def gains(frame: pd.DataFrame) -> Figure:
     if ours.any():
         axes.plot([], [], "o-", color="#888888", ms=6, lw=1.6, label="filled: this study, 95 % interval")
     if rows["paper_delta"].notna().any():
-        axes.plot([], [], "o", mfc="none", mec="#888888", ms=7, mew=1.4, label="hollow: paper")
+        axes.plot([], [], "o", mfc="none", mec="#888888", ms=9, mew=1.4, label="hollow: paper")
     _plain(axes, heights[-1])
     figure.supxlabel(label, fontsize=10)
     if rows["profile"].iloc[0] == "smoke":
@@ -294,38 +296,42 @@ def curve(axes: Axes, runs: Sequence[pd.DataFrame], column: str, look: tuple[str
 
 
 def accuracy_by_fraction(frame: pd.DataFrame) -> Figure:
-    """Test accuracy against the labelled percentage, a column a data set: above, ours (mean, bars of one standard
-    deviation over seeds) with filled markers, the published curves hollow and dashed; below our differences to the
-    baseline with their 95 % intervals. Each row has one scale.
+    """Test accuracy against the labelled percentage, a column per data set: the published curves above, then ours
+    (mean, bars of one standard deviation over seeds), then our differences to the baseline with their 95 % intervals.
 
+    Published accuracies are far above those of a miniature, so each panel of accuracies has its own scale.
     `frame` is a tidy table whose settings are `semi_<percent>`.
     """
     datasets = list(dict.fromkeys(frame["dataset"]))
     methods = list(dict.fromkeys(frame["method"]))
-    figure = Figure(figsize=(4.2 * len(datasets), 6.4), layout="constrained")
-    grid = figure.subplots(2, len(datasets), squeeze=False, sharex=True, sharey="row", height_ratios=(3, 2))
-    for (above, below), dataset in zip(grid.T, datasets, strict=True):
+    figure = Figure(figsize=(4.2 * len(datasets), 8.0), layout="constrained")
+    grid = figure.subplots(3, len(datasets), squeeze=False, sharex=True, height_ratios=(2, 3, 2))
+    for (paper, ours, below), dataset in zip(grid.T, datasets, strict=True):
         for index, method in enumerate(methods):
             rows = frame[(frame["dataset"] == dataset) & (frame["method"] == method)]
             percent = rows["setting"].str.removeprefix("semi_").astype(int)
             colour, marker = style(method, methods)
             look = {"color": colour, "marker": marker, "ms": 6}
-            name = naming.method_name(method)
-            above.errorbar(percent, rows["mean"], yerr=rows["std"].fillna(0.0), capsize=3, label=name, **look)
+            # Side by side, so that bars do not hide each other.
+            x = percent + 0.6 * (index - (len(methods) - 1) / 2)
+            ours.errorbar(
+                x, rows["mean"], yerr=rows["std"].fillna(0.0), capsize=3, label=naming.method_name(method), **look
+            )
             if rows["paper"].notna().any():
-                above.plot(percent, rows["paper"], ls="--", mfc="none", label=f"{name}, paper", **look)
-            x = percent + 0.6 * (index - (len(methods) - 1) / 2)  # side by side, so that bars do not hide each other
+                paper.plot(percent, rows["paper"], ls="--", mfc="none", **look)
             reach = [rows["baseline_delta"] - rows["ci_low"], rows["ci_high"] - rows["baseline_delta"]]
             below.errorbar(x, rows["baseline_delta"], yerr=np.nan_to_num(reach), ls="none", capsize=3, **look)
         below.axhline(0, color="#777777", lw=0.8)
-        above.set_title(naming.name_of(dataset))
+        paper.set_title(naming.name_of(dataset))
         below.set_xlabel("labelled training images (%)")
-        for axes in (above, below):
+        for axes in (paper, ours, below):
             axes.grid(color="#dddddd", lw=0.6)
             axes.spines[["top", "right"]].set_visible(False)
-    grid[0][0].set_ylabel("test top-1 accuracy (%), higher is better\nbars: one standard deviation over seeds")
-    grid[1][0].set_ylabel("difference to the baseline\n(percentage points)\nbars: 95 % interval")
-    handles, labels = grid[0][0].get_legend_handles_labels()
+    grid[2][0].sharey(grid[2][-1])
+    grid[0][0].set_ylabel("published\ntop-1 accuracy (%)")
+    grid[1][0].set_ylabel("this study: test top-1 (%), higher is better\nbars: one standard deviation over seeds")
+    grid[2][0].set_ylabel("this study: difference to\nthe baseline (percentage points)\nbars: 95 % interval")
+    handles, labels = grid[1][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
 

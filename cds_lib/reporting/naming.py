@@ -47,7 +47,7 @@ METHODS = {
     "dhm": "DHM",
     "cds": "CDS",
     "baseline_matched": "baseline, as many steps",
-    "cds_simclr": "CDS without labels",
+    "cds_simclr": "CDS (SimCLR loss)",
     "cds_kd": "CDS, distilled",
     "baseline_autoaugment": "baseline, AutoAugment",
     "supcon": "SupCon",

@@ -182,8 +182,8 @@ def read_table(table: str, results: Path, more: Mapping[str, str] | None = None)
     return frame.fillna(dict.fromkeys(texts, ""))
 
 
-def opening(frame: pd.DataFrame) -> list[str]:
-    """What every conclusion begins with: how much has run and, in the smoke profile, that it means nothing."""
+def state(frame: pd.DataFrame) -> list[str]:
+    """How much has run and, in the smoke profile, that it means nothing."""
     done, planned = formats.finished(frame)
     sentences = [f"{done} of the {planned} runs that fill a cell are finished."]
     if frame["profile"].iloc[0] == "smoke":
@@ -192,11 +192,18 @@ def opening(frame: pd.DataFrame) -> list[str]:
 
 
 def conclusion(frame: pd.DataFrame) -> list[str]:
-    """What the verdicts add up to, a sentence a method, as plain text."""
-    sentences = opening(frame)
+    """What the verdicts add up to, a sentence per method, and how much has run, as plain text."""
     if frame["profile"].iloc[0] == "smoke":
-        return sentences
+        return state(frame)
+    sentences: list[str] = []
     claims = frame[frame["paper_delta"].notna() & (frame["paper_delta"] != 0)]
+    if len(claims) and 0 < claims["n_pairs"].max() < statistics.MIN_SEEDS:
+        compared = f"{int((claims['n_pairs'] > 0).sum())} of {len(claims)} published differences"
+        return [
+            f"No verdict: the {compared} that were run have fewer than the {statistics.MIN_SEEDS} seeds that one "
+            "needs. They show that the methods train, and no more.",
+            *state(frame),
+        ]
     untrained: list[str] = []
     for method, rows in claims.groupby("method", sort=False):
         name = naming.method_name(method)
@@ -211,7 +218,7 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
         sentences.append(f"{name}: of {len(rows)} published {noun} to the reference, {listed}{_averages(rows, frame)}.")
     if untrained:
         sentences.append(f"Differences of which none was run: {'; '.join(untrained)}.")
-    return sentences
+    return [*sentences, *state(frame)]
 
 
 def _averages(rows: pd.DataFrame, frame: pd.DataFrame) -> str:

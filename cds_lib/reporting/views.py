@@ -110,15 +110,15 @@ def accuracy_curves(study: Session) -> SVG:
         histories.setdefault(group, {})[cell.method] = finished
     detection = cells[0].metric == "test_ap_last"
     column, label = ("test_ap", "AP (%)") if detection else ("test_top1", "test top-1 accuracy (%)")
-    description = "Test accuracy against the epoch, one panel a group of rows, one line a method."
+    description = "Test accuracy against the epoch, one panel per group of rows, one line per method."
     return save_and_show(study, figures.accuracy_curves(histories, column, label), description, "accuracy")
 
 
 def accuracy_by_fraction(study: Session) -> SVG:
     """Test accuracy by labelled percentage; written to RESULTS/figures/<table>.svg."""
     description = (
-        "Test accuracy against the percentage of labelled images, and below it the differences to the baseline with "
-        "their 95 % intervals, one column a data set, one line a method."
+        "Published test accuracies against the percentage of labelled images, below them ours, and below those our "
+        "differences to the baseline with their 95 % intervals; one column per data set, one line per method."
     )
     return save_and_show(study, figures.accuracy_by_fraction(study.frame()), description)
 

@@ -34,6 +34,12 @@ _CAUSES = {
     UNMEASURED: "the runs were not analysed (that needs their weights)",
     HALF: "only one of the two methods, or a part of the average, was trained",
 }
+# What a reader of verdicts must know at once.
+RULE = (
+    "A verdict says whether the 95 % t interval of the seed-by-seed difference excludes 0; no interval is corrected "
+    f"for the number of claims, and with {statistics.SIGN_FLIP_SEEDS} seeds Holm's p of two claims or more cannot fall "
+    "below 0.05."
+)
 KINDS = {
     "baseline": "against the baseline",
     "rival": "CDS against the other methods",
@@ -108,8 +114,11 @@ def difference(row: pd.Series) -> str:
 
 
 def published(row: pd.Series) -> str:
-    """The published difference."""
-    return formats.signed(row["paper_delta"], measure(row["metric"]).decimals)
+    """The published difference; with a digit less, and marked, where it was measured from a plot."""
+    decimals = measure(row["metric"]).decimals
+    if "measured from the plot" in row["source"]:
+        return f"≈ {formats.signed(row['paper_delta'], decimals - 1)}"
+    return formats.signed(row["paper_delta"], decimals)
 
 
 def counts(frame: pd.DataFrame) -> dict[str, int]:
@@ -158,14 +167,14 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
     alone = int((frame["n_planned"] < statistics.MIN_SEEDS).sum())
     if alone:
         found.append(
-            f"{counted(alone, 'claim')} can get no verdict with the seeds that are planned, fewer than "
-            f"{statistics.MIN_SEEDS}: these runs show that the methods train. --only and --seeds 0,1,2 give more."
+            f"Planned with fewer than {statistics.MIN_SEEDS} seeds, so without a verdict: {counted(alone, 'claim')}, "
+            "whose runs show that the methods train. --only TABLE --seeds 0,1,2 gives more."
         )
     partial = int(((frame["partial"] != "") & (frame["n_pairs"] > 0)).sum())
     if partial:
         found.append(
-            f"Of the claims with a difference, {partial} had only a part of the images of their data set at hand "
-            "(each training of a miniature takes a small part besides)."
+            f"Measured on an incomplete copy of the data set: {counted(partial, 'claim')} (each run of a miniature "
+            "trains on a small part besides)."
         )
     return [*found, *_unknown(frame), *unknown_numbers()]
 
@@ -188,7 +197,7 @@ def unknown_numbers() -> list[str]:
     titles = [table.title.split(":")[0] for table in TABLES.values() if table.source.startswith("none")]
     if not titles:
         return []
-    return [f"Unknown because we do not have the published numbers: {listed(titles)}; our own are in their tables."]
+    return [f"Without published numbers to compare with: {listed(titles)}."]
 
 
 def notes(frame: pd.DataFrame) -> list[str]:

@@ -68,7 +68,7 @@ def read(store: Store, run_id: str, name: str) -> dict[str, Any] | None:
     try:
         found = json.loads(path(store, run_id, name).read_text(encoding="utf-8"))
         current = (found["version"], found["parameters"]) == (ANALYSES[name].version, ANALYSES[name].parameters)
-        if other := found["compared_with"]:  # trained again meanwhile, it has other weights
+        if other := found.get("compared_with"):  # trained again meanwhile, it has other weights
             current &= found["computed"] >= (store.status(other).get("finished") or "")
         return found if current and isinstance(found["values"], dict) else None
     except (OSError, ValueError, KeyError, TypeError, RunError):

@@ -251,7 +251,7 @@ def contrastive(profile: str, seeds: Seeds) -> list[Cell]:
 
 
 def semi_supervised(profile: str, seeds: Seeds) -> list[Cell]:
-    """Two data sets, four labelled fractions, two baselines and CDS without labels."""
+    """Two data sets, four labelled fractions, two baselines and CDS with the SimCLR loss."""
     seeds = seeds_of(profile, seeds, HEADLINE_SEEDS)
     rows = {"baseline": "baseline", "baseline_matched": None, "cds_simclr": "cds"}  # our method -> published row
     return [

@@ -260,15 +260,17 @@ _DESCRIPTION = {
     "works; its numbers mean nothing.",
     "mini": "Miniature profile, not the paper's scale: real images at 16x16 pixels (ImageNet and fine-grained: 56x56; "
     "COCO: short side 160), small subsets, the same network topologies at reduced width, short trainings with a cosine "
-    "schedule, no Cutout. On CIFAR the learning rate and the weights of "
+    "schedule, no Cutout. On CIFAR the learning rate and the loss weights ("
     + ", ".join(
-        f"{name.upper().replace('_SIMCLR', ' without labels')} ({options['weight']:g})"
+        f"{name.upper().replace('_SIMCLR', ' with the SimCLR loss')} {options['weight']:g}"
         for name, options in _MINI_CIFAR_OPTIONS.items()
     )
-    + " were chosen on validation images of CIFAR-100, of three candidates each; CIFAR-10 has the same. Distilled CDS, "
-    "and CDS off CIFAR, has a contrastive weight of 1 a tap (released: 0.1, distilled on ImageNet 0.5), which an early "
-    "trial on CIFAR-10 suggested; off CIFAR all other methods keep their published weights, untried. "
-    "Its accuracies cannot be compared with published ones; differences between methods can, in direction.",
+    + ") were chosen on validation images of CIFAR-100, from three candidates each; CIFAR-10 has the same. Distilled "
+    "CDS, and CDS off CIFAR, has a contrastive weight of 1 per tap (released: 0.1, distilled on ImageNet 0.5), which "
+    "an early trial on CIFAR-10 suggested; off CIFAR all other methods keep their published loss weights, untuned. "
+    "ResNet-18 has a quarter of its channels, as a student of distillation on CIFAR an eighth; others have at most a "
+    "quarter. Compare differences between methods, in direction; not accuracies with published ones, nor networks "
+    "with one another.",
     "paper": "Paper profile: the released protocols at full scale (CIFAR: 300 epochs, batch 128, SGD 0.1/0.9/5e-4, "
     "lr / 10 after 90, 180 and 280 epochs; ImageNet: 90 epochs, batch 256, SGD 0.1/0.9/1e-4, lr / 10 after 30 and "
     "60), and ours where none is known (fine-tuning, detection), with mixed precision added.",

@@ -2,8 +2,8 @@
 
 Runs of ResNet-18 on CIFAR-100 under the profile's protocol, with a seed that no table has and a validation part. The
 learning rate is chosen for the baseline, and every method then has it; of the other methods the weight of what they add
-is searched. CDS without labels is searched where it is used, on a training set with a part of the labels. What the
-search chose is in `profiles`.
+is searched. CDS with the SimCLR loss is searched where it is used, on a training set with a part of the labels. What
+the search chose is in `profiles`.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def test_two_networks_say_nothing(store):
     measure(store, "resnet18", "cds", 21.0)
     measure(store, "resnet50", "cds", 21.0)
     measure(store, "resnet101", "cds", 21.0)  # without a baseline
-    assert breadth.together(TABLE, "mini", None, store).empty and not breadth.sentences("mini", None, store)
+    assert breadth.together(TABLE, "mini", None, store).empty and not breadth.in_short("mini", None, store)
     study = SimpleNamespace(table=TABLE, profile="mini", seeds=None, store=store)
     assert breadth.shown(study).data == ""
 
@@ -66,13 +66,18 @@ def test_cds_is_compared_with_every_other_method(store):
     for network in ("resnet18", "resnet50", "resnet101"):
         for method, accuracy in (("baseline", 20.0), ("dsn", 22.0), ("dks", 23.0), ("cds", 22.5)):
             measure(store, network, method, accuracy)
-    said, _ = breadth.sentences("mini", None, store)
-    assert "DSN against the baseline +2.00 [+2.00, +2.00], above in 3 of 3;" in said
-    assert "CDS against DSN +0.50 [+0.50, +0.50], above in 3 of 3; CDS against DKS −0.50" in said
-    assert "DHM" not in said and "no verdict rests on this" in said and "ResNet-18 and CIFAR-100 alone" in said
+    every, each = breadth.grids(TABLE, "mini", None, store)
+    assert [row[0] for row in every.rows] == [
+        "DSN against the baseline", "DKS against the baseline", "CDS against the baseline", "CDS against DSN",
+        "CDS against DKS",
+    ]  # fmt: skip
+    assert every.rows[3] == ("CDS against DSN", "3 of 3", "+0.50 [+0.50, +0.50]", "0.250")
+    assert "no verdict rests on this" in every.notes[0] and "ResNet-18 and CIFAR-100 alone" in every.notes[0]
+    assert each.rows[0] == ("ResNet-18 (1 seed)", "20.00", "22.00", "22.50", "1.00", "1.00")
+    (said,) = breadth.in_short("mini", None, store)
+    assert "CDS minus the baseline +2.50 [+2.50, +2.50], above 0 in 3 of 3; CDS minus DSN +0.50" in said
     study = SimpleNamespace(table=TABLE, profile="mini", seeds=None, store=store)
-    html = breadth.shown(study).data
-    assert '<th scope="row">CDS against DKS</th><td class="number">0 of 3</td>' in html
+    assert '<th scope="row">CDS against DKS</th><td class="number">0 of 3</td>' in breadth.shown(study).data
 
 
 def test_a_faster_fit_is_not_called_regularisation(store):
@@ -80,22 +85,20 @@ def test_a_faster_fit_is_not_called_regularisation(store):
         measure(store, network, "baseline", 20.0, 20.0, loss=without)
         measure(store, network, "cds", 22.0, loss=with_cds)  # the second seed of the baseline has no partner
     measure(store, "seresnet18", "cds", 22.0)
-    _, said = breadth.sentences("mini", None, store)
-    assert said.startswith(
-        "Training cross-entropy in the last epoch, baseline and CDS: ResNet-18 1.00 and 1.20, ResNet-50 2.50 and 2.25, "
-        "ResNet-101 3.00 and 2.00. With CDS ResNet-50 and ResNet-101 fit the training images better than without"
-    )
-    study = SimpleNamespace(table=TABLE, profile="mini", seeds=None, store=store)
-    assert f"<p>{said}</p></figcaption>" in breadth.shown(study).data
+    each = breadth.grids(TABLE, "mini", None, store)[-1]
+    assert [row[-2:] for row in each.rows] == [("1.00", "1.20"), ("2.50", "2.25"), ("3.00", "2.00")]
+    assert "With CDS ResNet-50 and ResNet-101 fit the training images better than without" in each.notes[-1]
+    (said,) = breadth.in_short("mini", None, store)
+    assert "In 2 of 3 CDS fits the training images better than the baseline: a faster fit" in said
     for network in ("resnet50", "resnet101"):
         measure(store, network, "cds", 22.0, loss=3.5)
-    _, said = breadth.sentences("mini", None, store)
-    assert said.endswith("In none does CDS end lower, as in the paper.")
+    assert "In none does CDS fit" in breadth.grids(TABLE, "mini", None, store)[-1].notes[-1]
+    assert "faster fit" not in breadth.in_short("mini", None, store)[0]
 
 
 def test_smoke_numbers_say_nothing_and_those_of_the_paper_profile_were_not_tuned(store):
     three_networks(store, "smoke")
     three_networks(store, "paper")
-    assert not breadth.sentences("smoke", None, store)
-    said, _ = breadth.sentences("paper", None, store)
-    assert "chosen on" not in said
+    assert not breadth.in_short("smoke", None, store) and not breadth.grids(TABLE, "smoke", None, store)
+    every, each = breadth.grids(TABLE, "paper", None, store)
+    assert "chosen on" not in every.notes[0] and "differ in width" not in each.notes[-1]

@@ -25,8 +25,8 @@ def frame():
 def test_the_readme_shows_the_verdicts_of_the_committed_runs(frame):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = readme.headline("mini", None, Store(MINI))
-    beside = remarks.sentences("mini", None, Store(MINI))
-    assert beside and readme.block(frame, rows, beside, "results/mini") in text, STALE
+    said = remarks.collect("mini", None, Store(MINI))
+    assert said.short and said.grids and readme.block(frame, rows, said, "results/mini") in text, STALE
     assert text.count(readme.END) == 1
 
 

@@ -290,11 +290,18 @@ def test_conclusion_counts_claims(store):
     fill(store, baseline={0: 30.0, 1: 31.0, 2: 32.0}, cds={0: 33.0, 1: 33.0, 2: 36.0})
     text = report.conclusion(report.tidy(TABLE, "mini", SEEDS, store))
     assert text == [
-        "6 of the 12 runs that fill a cell are finished.",
         "CDS: of 1 published difference to the reference, 1 direction confirmed; ResNet-18: this study has +3.00 "
         "points and the paper +3.39.",
         "Differences of which none was run: DSN.",
+        "6 of the 12 runs that fill a cell are finished.",
     ]
+
+
+def test_conclusion_of_too_few_seeds_is_one_sentence(store):
+    fill(store, baseline={0: 30.0, 1: 31.0}, cds={0: 33.0, 1: 33.0})
+    first, second = report.conclusion(report.tidy(TABLE, "mini", SEEDS, store))
+    assert first.startswith("No verdict: the 1 of 2 published differences that were run have fewer than the 3 seeds")
+    assert second == "4 of the 12 runs that fill a cell are finished."
 
 
 def test_conclusion_of_smoke_claims_nothing(store):

@@ -155,7 +155,7 @@ def test_reasons(store):
     causes = frame[frame["verdict"] == "not run"]["cause"].value_counts()
     assert causes["failed"] == 2 and causes.sum() == len(frame[frame["n_pairs"] == 0]) and "" not in causes
     assert "2 because a run failed" in text and "on ImageNet, " in text and "the average, was trained" in text
-    assert "Of the claims with a difference, 1 had only a part of the images" in text
+    assert "on an incomplete copy of the data set: 1 claim (" in text
 
 
 def test_the_lesson_on_made_data_says_nothing_of_the_real_set(store):
