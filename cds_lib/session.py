@@ -56,7 +56,7 @@ class Session:
         )
 
     def frame(self) -> pd.DataFrame:
-        """The tidy result, one row a cell."""
+        """The tidy result, one row per cell."""
         from cds_lib.reporting import report
 
         return report.tidy(self.table, self.profile, self.seeds, self.store)

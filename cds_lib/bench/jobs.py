@@ -1,6 +1,6 @@
 """Many small runs: those of the first notebook's kind, two at a time against one at a time, each on one thread.
 
-Whole runs through the local engine, as `--jobs 2` and `--jobs 1` make them: a process each, made data, training,
+Whole runs through the local engine, as `--jobs 2` and `--jobs 1` make them: a process each, synthetic data, training,
 evaluation, files. The server that the processes are forked from is there already. On two idle cores or more, half the
 time would be ideal.
 """

@@ -40,7 +40,7 @@ def bare_step(method: nn.Module, images: Tensor) -> None:
 
 
 def rows(rounds: int) -> Iterator[Row]:
-    """One row a method, of a step."""
+    """One row per method, of a step."""
     for name in ("baseline", "dsn", "cds"):
         with tempfile.TemporaryDirectory() as folder:
             loop, bare = interleaved(*_epochs(name, Path(folder) / "checkpoint.pt"), rounds)

@@ -89,7 +89,7 @@ def networks(method: Method, images: Tensor) -> list[Tensor]:
 
 
 def rows(rounds: int) -> Iterator[Row]:
-    """One row a method, of a step."""
+    """One row per method, of a step."""
     for name in METHODS:
         yield Row("method_cost", name, *interleaved(*_steps(name), rounds))
 

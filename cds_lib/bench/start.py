@@ -2,8 +2,9 @@
 
 start     from the start of `python -m cds_lib run-all` (the smoke profile's first table) until the first epoch of the
           first run, four steps, is on disk, so a little more than until the first step: Python, all imports, the server
-          of processes, made data, the network. Against it a bare `import torch, torchvision, timm, sklearn.datasets`,
-          which that needs. Both are processes of their own; files are in the system's cache after the warm-up.
+          of processes, synthetic data, the network. Against it a bare `import torch, torchvision, timm,
+          sklearn.datasets`, which that needs. Both are processes of their own; files are in the system's cache after
+          the warm-up.
 notebook  one notebook that only reads the committed results: its process, papermill, the kernel, saving and both HTML
           pages. Against it the time of its cells, as papermill recorded it: what is more is overhead.
 """

@@ -50,7 +50,9 @@ def findings_of(frame: pd.DataFrame) -> list[str]:
 
 def by_layer(study: Session) -> SVG:
     """Every measure of the table against the depth; written to RESULTS/figures/<table>.svg."""
-    description = "Each measure of the table against the depth of the layer, one panel a measure, one line a method."
+    description = (
+        "Each measure of the table against the depth of the layer, one panel per measure, one line per method."
+    )
     return save_and_show(study, analysis_figures.by_layer(study.frame()), description)
 
 
@@ -60,7 +62,7 @@ def loss_and_accuracy(study: Session) -> SVG:
         method: [study.store.history(spec.id) for spec in cell.specs if study.store.is_done(spec.id)]
         for method, cell in _cells(study).items()
     }
-    description = "Left: training cross-entropy against the epoch. Right: test accuracy. One line a method."
+    description = "Left: training cross-entropy against the epoch. Right: test accuracy. One line per method."
     return save_and_show(study, analysis_figures.loss_and_accuracy(histories), description)
 
 
@@ -70,7 +72,7 @@ def reliability(study: Session) -> SVG:
     diagrams = {method: [result["diagram"] for result in results] for method, results in found.items()}
     rows = study.frame().query("metric == 'ece'").set_index("method")
     ece = {method: _number(rows.loc[method], " %") for method in diagrams}
-    description = "Accuracy against confidence in bins, one panel a method, with the share of images in every bin."
+    description = "Accuracy against confidence in bins, one panel per method, with the share of images in every bin."
     return save_and_show(study, analysis_figures.reliability(diagrams, ece), description)
 
 
@@ -89,7 +91,7 @@ def embeddings(study: Session) -> SVG:
         if result
     }
     pictures = {method: result and result["picture"] for method, result in chosen.items()}
-    description = "Points of ten classes in the plane, one column a method, one row a stage, with k-NN accuracy."
+    description = "Points of ten classes in the plane, one column per method, one row per stage, with k-NN accuracy."
     return save_and_show(study, analysis_figures.embeddings(pictures, numbers), description)
 
 

@@ -28,7 +28,7 @@ _AS_STORED = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
 
 def views(study: Session, count: int = 8) -> SVG:
-    """`count` made images above their two augmented views, as the released CIFAR code would augment them."""
+    """`count` synthetic images above their two augmented views, as the released CIFAR code would augment them."""
     images, _ = _made_images(count)
     view1, view2 = _two_views(images, **_AS_STORED)
     rows = {"image": augment.normalise(images, **_AS_STORED), "view 1": view1, "view 2": view2}
@@ -40,7 +40,9 @@ def views(study: Session, count: int = 8) -> SVG:
             axes.set_xticks([])
             axes.set_yticks([])
         line[0].set_ylabel(name)
-    return save_and_show(study, figure, "Eight made images in a row, below each its view 1 and its view 2.", "views")
+    return save_and_show(
+        study, figure, "Eight synthetic images in a row, below each its view 1 and its view 2.", "views"
+    )
 
 
 def _made_images(count: int) -> tuple[Tensor, Tensor]:
@@ -56,7 +58,7 @@ def _two_views(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) 
 
 
 def batch(count: int = 16) -> tuple[Tensor, Tensor, Tensor]:
-    """View 1 and view 2 of made images, each (count, 3, 32, 32) and normalised, and their labels (count,)."""
+    """View 1 and view 2 of synthetic images, each (count, 3, 32, 32) and normalised, and their labels (count,)."""
     images, labels = _made_images(count)
     return *_two_views(images, augment.CIFAR_MEAN, augment.CIFAR_STD), labels.long()
 

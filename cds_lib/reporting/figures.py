@@ -328,9 +328,16 @@ def accuracy_by_fraction(frame: pd.DataFrame) -> Figure:
             axes.grid(color="#dddddd", lw=0.6)
             axes.spines[["top", "right"]].set_visible(False)
     grid[2][0].sharey(grid[2][-1])
-    grid[0][0].set_ylabel("published\ntop-1 accuracy (%)")
-    grid[1][0].set_ylabel("this study: test top-1 (%), higher is better\nbars: one standard deviation over seeds")
-    grid[2][0].set_ylabel("this study: difference to\nthe baseline (percentage points)\nbars: 95 % interval")
+    for (first, *_), label in zip(
+        grid,
+        (
+            "published\ntop-1 (%)",
+            "this study: test top-1 (%)\nhigher is better\nbars: one standard deviation",
+            "this study: difference\nto the baseline (points)\nbars: 95 % interval",
+        ),
+        strict=True,
+    ):
+        first.set_ylabel(label, fontsize=9)
     handles, labels = grid[1][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure

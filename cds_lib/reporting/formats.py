@@ -148,7 +148,7 @@ def notes(frame: pd.DataFrame, table: Table) -> list[str]:
     seeds = " to ".join(map(str, sorted({int(frame["n_planned"].min()), int(frame["n_planned"].max())})))
     return [
         f"{'Metric' if len(measures) == 1 else 'Metrics'}: {metrics}. Mean ± sample standard deviation over n seeds "
-        f"(planned: {seeds} a cell; {done} of the {planned} runs that fill a cell are finished).{best}",
+        f"(planned: {seeds} per cell; {done} of the {planned} runs that fill a cell are finished).{best}",
         f"Differences are in {_units(measures)}, paired by seed, with the 95 % t interval of their mean. They are over "
         "the seeds that both have, so they need not be the difference of the two means.",
         *_on_verdicts(frame),

@@ -52,7 +52,7 @@ NUMBERS += ("best_mean", "best_std", "p_value")
 
 
 def tidy(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFrame:
-    """One row a cell, in print order; a cell without a finished run is a row with n = 0.
+    """One row per cell, in print order; a cell without a finished run is a row with n = 0.
 
     mean, std: over the seeds that have finished, at the cell's metric; best_mean, best_std: the same at the best epoch.
     baseline_delta, ci_low, ci_high, p_value: difference to the cell's reference, paired by seed, with its 95 %

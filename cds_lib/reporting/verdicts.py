@@ -25,7 +25,7 @@ COLUMNS += ("why", "cause", "partial", "source")
 
 
 def tidy(profile: str, seeds: Seeds, store: Store) -> pd.DataFrame:
-    """One row a claim, in the order of the tables; a claim that was not tested is a row with n = 0.
+    """One row per claim, in the order of the tables; a claim that was not tested is a row with n = 0.
 
     The columns of every table come first and mean the same (baseline_delta: the difference to the claim's reference);
     of an average they are means over its cells, with the seeds that all of them have.
@@ -106,7 +106,9 @@ class _Evidence:
             status = store.status(run_id)
             if store.is_done(run_id):
                 spec = store.spec(run_id)
-                if spec.budget.source == "real" or profile == "smoke":  # not the first notebook's lesson on made data
+                if (
+                    spec.budget.source == "real" or profile == "smoke"
+                ):  # not the first notebook's lesson on synthetic data
                     self.trained.add(spec.dataset)
                 self.partial |= set() if status.get("data", {}).get("complete", True) else {run_id}
             elif status.get("error"):

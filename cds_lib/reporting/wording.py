@@ -23,7 +23,7 @@ MEANINGS = {
     CONTRADICTED: "the 95 % interval of our difference excludes 0, on the other side",
     INCONCLUSIVE: f"the interval contains 0, or there are fewer than {statistics.MIN_SEEDS} seeds",
     NOT_RUN: "no seed has every run that the comparison needs",
-    SMOKE: "made data and a few steps: the number means nothing",
+    SMOKE: "synthetic data and a few steps: the number means nothing",
 }
 # Why a claim was not tested, as its column `cause` says: how the conclusion counts it. "" of a claim that was tested.
 FAILED, UNTOUCHED, UNTRAINED, HALF, UNMEASURED = "failed", "no images", "not trained", "one side", "not analysed"

@@ -202,7 +202,7 @@ _MINI_WIDTH = {
     "preactresnet18": 0.25,
 }
 
-# The lesson of the first notebook: a minute of training on made data, the same under every profile.
+# The lesson of the first notebook: a minute of training on synthetic data, the same under every profile.
 LESSON = replace(_SMOKE_CIFAR, width=0.125, train_size=2_000, epochs=10, eval_every=1, warmup_epochs=1)
 
 # What supervises the network, with the weights of its terms.
@@ -256,8 +256,8 @@ _IMAGENET_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 _DESCRIPTION = {
-    "smoke": "Smoke profile: small made data sets, narrow networks and a few steps a run. It shows that every part "
-    "works; its numbers mean nothing.",
+    "smoke": "Smoke profile: small synthetic data sets, narrow networks and a few steps per run. It shows that every "
+    "part works; its numbers mean nothing.",
     "mini": "Miniature profile, not the paper's scale: real images at 16x16 pixels (ImageNet and fine-grained: 56x56; "
     "COCO: short side 160), small subsets, the same network topologies at reduced width, short trainings with a cosine "
     "schedule, no Cutout. On CIFAR the learning rate and the loss weights ("

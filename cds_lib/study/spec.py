@@ -19,7 +19,7 @@ from cds_lib.errors import UsageError
 class Budget:
     """The protocol of a run, chosen by the profile.
 
-    source: "standin" (made data) or "real"; image_size in pixels; stem and width as in `create_backbone`;
+    source: "standin" (synthetic data) or "real"; image_size in pixels; stem and width as in `create_backbone`;
     train_size and val_size: images, class-balanced, drawn from the training set (None = all of it, 0 = no validation);
     schedule: "step" (lr / 10 when the 0-based epoch index reaches a milestone) or "cosine" (to 0, per step);
     warmup_epochs: linear from 0, per step; eval_every: epochs between test evaluations (the last is always evaluated);

@@ -1,4 +1,4 @@
-"""The store: one folder a run, named by the run's id, under RESULTS/runs.
+"""The store: one folder per run, named by the run's id, under RESULTS/runs.
 
     spec.json      what the run is
     status.json    running | done | failed | interrupted, when, where, with which versions, data and code

@@ -24,14 +24,14 @@ TABLES: dict[str, Table] = {
             name="00_start_here",
             title="Start here: contrastive deep supervision in five minutes",
             question="What does contrastive deep supervision do, and what does a training with it look like?",
-            source="nothing published: made images",
+            source="nothing published: synthetic images",
             build=grids.lesson,
-            protocol="The same in every profile: small made images, a narrow network, ten epochs, one seed. It shows "
-            "what a training looks like; its accuracies stand for nothing else.",
+            protocol="The same in every profile: small synthetic images, a narrow network, ten epochs, one seed. It "
+            "shows what a training looks like; its accuracies stand for nothing else.",
         ),
         Table(
             name="tuning",
-            title="Tuning: three candidates a method, ResNet-18 on CIFAR-100, validation images",
+            title="Tuning: three candidates per method, ResNet-18 on CIFAR-100, validation images",
             question="Which learning rate, and which weight of every method, does the miniature study train with?",
             source="nothing: how the paper chose its weights is not known",
             build=tuning.cells,
