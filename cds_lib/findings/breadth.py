@@ -33,7 +33,7 @@ _TOGETHER = (
     "Each network counts once, with the mean of its seed-by-seed differences; intervals are over networks, not seeds. "
     "The networks share their training images, so no verdict rests on this."
 )
-_TUNED = " Weights were chosen on ResNet-18 and CIFAR-100 alone."
+_TUNED = " Loss weights were chosen on ResNet-18 and CIFAR-100 alone."
 
 
 def together(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFrame:
@@ -131,7 +131,7 @@ def _each(table: Table, profile: str, seeds: Seeds, store: Store) -> list[Grid]:
         rows.append((name, *means, *(f"{loss:.2f}" for loss in losses)))
     lower = [naming.name_of(model) for model, (baseline, cds) in ends.items() if cds < baseline]
     meaning = (
-        f"With CDS {listed(lower)} fit the training images better than without: there the gain goes with a faster fit, "
+        f"With CDS {listed(lower)} fit the training images better than without: a gain there goes with a faster fit, "
         "which is not the regularisation that the paper argues for."
         if lower
         else "In none does CDS fit the training images better than the baseline, as in the paper."
