@@ -8,7 +8,7 @@ import pandas as pd
 from IPython.display import HTML, SVG
 
 from cds_lib.findings import analysis_figures
-from cds_lib.reporting import formats, naming
+from cds_lib.reporting import formats, html, naming
 from cds_lib.reporting.views import save_and_show
 from cds_lib.study import analyses, statistics
 from cds_lib.study.grids import Cell
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def findings(study: Session) -> HTML:
     """What the differences to the baseline add up to over the layers, a sentence a measure and method."""
-    return HTML(formats.bullets(findings_of(study.frame())))
+    return HTML(html.bullets(findings_of(study.frame())))
 
 
 def findings_of(frame: pd.DataFrame) -> list[str]:

@@ -12,7 +12,7 @@ from IPython.display import HTML
 
 from cds_lib.findings import comparisons, control
 from cds_lib.findings.comparisons import ABOVE, BELOW, FEW, OPEN
-from cds_lib.reporting import formats, naming, report
+from cds_lib.reporting import html, naming, report
 from cds_lib.study import statistics
 from cds_lib.study.analysis_grids import EARLY
 from cds_lib.study.grids import TOP1
@@ -50,7 +50,7 @@ _PREDICTIONS = (
 def shown(study: Session) -> HTML:
     """What the analysis of this notebook answers, as a list; nothing where there is nothing to say."""
     say = {"calibration": calibration, "training_loss": training_loss, "layerwise_accuracy": layerwise}
-    return HTML(formats.bullets(say[study.table.name](study.profile, study.seeds, study.store)))
+    return HTML(html.bullets(say[study.table.name](study.profile, study.seeds, study.store)))
 
 
 def calibration(profile: str, seeds: Seeds, store: Store) -> list[str]:

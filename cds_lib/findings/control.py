@@ -17,7 +17,7 @@ from IPython.display import HTML
 
 from cds_lib.findings import comparisons
 from cds_lib.findings.comparisons import ABOVE, BASELINE, BELOW, CLASSIFIERS, FEW, OPEN
-from cds_lib.reporting import formats, naming, report
+from cds_lib.reporting import formats, html, naming, report
 from cds_lib.reporting.grid import Grid
 from cds_lib.study import statistics
 from cds_lib.study.grids import Cell
@@ -143,7 +143,7 @@ def shown(study: Session) -> HTML:
 
 def shown_steps(study: Session) -> HTML:
     """What the control of as many steps says, as a list; nothing where there is nothing to say."""
-    return HTML(formats.bullets(as_many_steps(study.profile, study.seeds, study.store)))
+    return HTML(html.bullets(as_many_steps(study.profile, study.seeds, study.store)))
 
 
 def _accuracies(cell: Cell, store: Store) -> dict[int, float]:

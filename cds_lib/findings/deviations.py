@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, SVG
+from markupsafe import Markup
 
 from cds_lib.checkout import CHECKOUT
 from cds_lib.findings import control
-from cds_lib.reporting import figures, formats, naming, report, views
+from cds_lib.reporting import figures, formats, html, naming, report, views
 from cds_lib.study import statistics
 
 if TYPE_CHECKING:
@@ -32,22 +33,16 @@ def documented() -> list[list[str]]:
 def documented_table() -> HTML:
     """Every deviation: what the paper says, what the released code does, our default, and whether it can matter."""
     headings, *lines = documented()
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
-    body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{_inline(cell)}</td>" for cell in cells) + "</tr>"
-        for name, *cells in lines
-    )
-    return HTML(
-        '<figure class="table deviations"><div class="scroll" role="region" aria-label="deviations" tabindex="0" '
-        f'style="overflow-x:auto"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        "<figcaption>Source: docs/deviations.md. A dash: the source is silent, or not concerned.</figcaption></figure>"
-    )
+    rows = [html.row(name, [html.Cell(_inline(cell)) for cell in cells]) for name, *cells in lines]
+    table = html.table(map(html.Cell, headings), [rows], "deviations")
+    source = "Source: docs/deviations.md. A dash: the source is silent, or not concerned."
+    return HTML(html.figure(table, source, "deviations"))
 
 
-def _inline(markdown: str) -> str:
+def _inline(markdown: str) -> Markup:
     """Code in backticks, and links by their text; the page's cells have no other markup."""
     text = re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", escape(markdown))
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", text)
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", text))
 
 
 def switched_rows(study: Session) -> pd.DataFrame:
@@ -69,7 +64,7 @@ def conclusion(study: Session) -> HTML:
     if study.profile != "smoke":
         sentences += [*_changed(switched_rows(study)), *control.in_short(study.profile, study.seeds, study.store)]
         sentences += _best_epoch(frame)
-    return HTML(formats.bullets([*sentences, *report.state(frame)]))
+    return HTML(html.bullets([*sentences, *report.state(frame)]))
 
 
 def _changed(rows: pd.DataFrame) -> list[str]:

@@ -4,14 +4,14 @@ the other rows, and who was held back by its own term."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from html import escape
 from typing import TYPE_CHECKING
 
 from IPython.display import HTML
+from markupsafe import Markup
 
 from cds_lib.findings import comparisons
 from cds_lib.findings.comparisons import ABOVE, BELOW, FEW, OPEN
-from cds_lib.reporting import formats, naming, report
+from cds_lib.reporting import formats, html, naming, report
 from cds_lib.study import settings, statistics
 from cds_lib.study.grids import DISTILLATION, TOP1, Cell
 from cds_lib.study.spec import RunSpec
@@ -45,13 +45,14 @@ def teachers(study: Session) -> HTML:
     for names, specs in pairs.items():
         measured = [_top1(study, runs) for runs in zip(*specs.values(), strict=True)]
         weak = None not in measured and measured[0][0] <= measured[1][0]
-        warning = ": <strong>no better than its student, which has little to learn from it</strong>" if weak else ""
+        warning = "no better than its student, which has little to learn from it"
+        end = Markup(": ") + html.element("strong", warning) + "." if weak else "."
         said = [
             f"{model} ({naming.method_name(method)}) {_accuracy(value)}"
             for model, method, value in ((*names[:2], measured[0]), (*names[2:], measured[1]))
         ]
-        lines.append(f"<li>Teacher {escape(said[0])}, student alone {escape(said[1])}{warning}.</li>")
-    return HTML(f"<ul>{''.join(lines)}</ul>")
+        lines.append(f"Teacher {said[0]}, student alone {said[1]}" + end)
+    return HTML(html.bullets(lines))
 
 
 def _sized(spec: RunSpec) -> str:
@@ -90,12 +91,12 @@ def held_back(study: Session) -> HTML:
         ours, theirs = ([found[seed] for seed in sorted(fit[0].keys() & fit[1].keys())] for found in fit)
         if ours and accuracy.delta < 0 and sum(ours) > sum(theirs):
             lines.append(
-                f"<li>{escape(naming.group_title([cell.model]))}, {escape(naming.method_name(cell.method))}: "
+                f"{naming.group_title([cell.model])}, {naming.method_name(cell.method)}: "
                 f"{formats.signed(accuracy.delta)} points, training cross-entropy {sum(ours) / len(ours):.2f} against "
                 f"{sum(theirs) / len(theirs):.2f} of the student alone (n = {len(ours)}): beside its term, at this "
-                "weight, the student fits its training labels less well.</li>"
+                "weight, the student fits its training labels less well."
             )
-    return HTML(f"<ul>{''.join(lines)}</ul>" if lines else "")
+    return HTML(html.bullets(lines))
 
 
 def against_others(study: Session) -> HTML:
@@ -124,7 +125,7 @@ def against_others(study: Session) -> HTML:
             "These are differences between whole recipes: distilled CDS sees two views of every image, and its teacher "
             f"was itself trained with CDS{_other_teacher(study, cells['cds_kd'], cells['kd'])}."
         )
-    return HTML(formats.bullets(said))
+    return HTML(html.bullets(said))
 
 
 def _counted(found: Mapping[str, Difference]) -> str:

@@ -12,7 +12,7 @@ from IPython.display import HTML
 
 from cds_lib.findings import comparisons
 from cds_lib.findings.comparisons import ABOVE, BASELINE, CLASSIFIERS, FEW
-from cds_lib.reporting import formats, naming
+from cds_lib.reporting import html, naming
 from cds_lib.study import statistics
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
@@ -51,4 +51,4 @@ def sentences(profile: str, seeds: Seeds, store: Store) -> list[str]:
 
 def shown(study: Session) -> HTML:
     """The item as a list; nothing where there is nothing to say."""
-    return HTML(formats.bullets(sentences(study.profile, study.seeds, study.store)))
+    return HTML(html.bullets(sentences(study.profile, study.seeds, study.store)))

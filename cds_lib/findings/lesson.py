@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 from IPython.display import HTML, SVG
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -16,7 +17,7 @@ from cds_lib.data import augment, sets
 from cds_lib.evaluation.mode import evaluating
 from cds_lib.methods import ContrastiveDeepSupervision
 from cds_lib.models import create_backbone, forward_stages, stage_taps
-from cds_lib.reporting import formats, naming, report
+from cds_lib.reporting import formats, html, naming, report
 from cds_lib.reporting.figures import style, svg_text
 from cds_lib.reporting.views import save_and_show
 
@@ -71,8 +72,8 @@ def losses_table(losses: Mapping[str, Tensor]) -> HTML:
 
 
 def _shown(rows: list[dict[str, str]], label: str, below: str = "") -> HTML:
-    table = formats.scrolling(pd.DataFrame(rows).to_html(index=False, border=0), label)
-    return HTML(f'<figure class="table">{table}<figcaption>{below}</figcaption></figure>')
+    table = Markup(pd.DataFrame(rows).to_html(index=False, border=0))
+    return HTML(html.figure(html.scrolling(table, label), below))
 
 
 def taps_table(method: ContrastiveDeepSupervision | None = None, size: int = _SIZE) -> HTML:

@@ -8,7 +8,7 @@ import pandas as pd
 from IPython.display import HTML, SVG
 
 from cds_lib.findings import remarks
-from cds_lib.reporting import figures, formats, summary, verdicts, views, wording
+from cds_lib.reporting import figures, html, summary, verdicts, views, wording
 
 if TYPE_CHECKING:
     from cds_lib.session import Session
@@ -23,14 +23,14 @@ def frame(study: Session) -> pd.DataFrame:
 
 def conclusion(found: pd.DataFrame) -> HTML:
     """What was confirmed, what not, and what is unknown, in words."""
-    return HTML(formats.bullets(wording.conclusion(found)))
+    return HTML(html.bullets(wording.conclusion(found)))
 
 
 def beside(study: Session) -> HTML:
     """The answer in short, then the controls, the networks of Table 1, and other images."""
     found = remarks.collect(study.profile, study.seeds, study.store)
-    grids = "".join(grid.html() for grid in found.grids)
-    return HTML(formats.bullets(found.short) + grids + formats.bullets(found.images))
+    grids = [grid.html() for grid in found.grids]
+    return HTML("".join([html.bullets(found.short), *grids, html.bullets(found.images)]))
 
 
 def counts(found: pd.DataFrame) -> HTML:
@@ -51,4 +51,4 @@ def differences(study: Session, found: pd.DataFrame) -> SVG:
 
 def notes(found: pd.DataFrame) -> HTML:
     """The rule, the statistics and what they cover."""
-    return HTML(formats.bullets(wording.notes(found)))
+    return HTML(html.bullets(wording.notes(found)))

@@ -9,7 +9,7 @@ from IPython.display import HTML, SVG
 from matplotlib.figure import Figure
 
 from cds_lib.findings import comparisons
-from cds_lib.reporting import figures, formats, naming, report, views
+from cds_lib.reporting import figures, html, naming, report, views
 from cds_lib.study import profiles, statistics, tuning
 from cds_lib.study.grids import TOP1
 from cds_lib.text import duration
@@ -97,7 +97,7 @@ def conclusion(study: Session) -> HTML:
     seconds = [study.store.metric(run, "seconds") for runs in frame["runs"] for run in runs.split()]
     if seconds:
         sentences.append(f"The search took {duration(sum(seconds))} of training, runs counted one by one.")
-    return HTML(formats.bullets(sentences))
+    return HTML(html.bullets(sentences))
 
 
 def _beyond(study: Session, weight: float) -> list[str]:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from html import escape, unescape
-from itertools import groupby
+from html import unescape
 from pathlib import Path
 
 import pandas as pd
+from markupsafe import Markup
 
-from cds_lib.reporting import formats, naming, wording
+from cds_lib.reporting import formats, html, naming, printed, wording
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
 from cds_lib.text import counted
 
-# The columns of `formats` that the index shows, in fewer words.
+# The columns of `printed` that the index shows, in fewer words.
 SHORT_HEADINGS = dict(
     zip(
-        (formats.HEADINGS[index] for index in (1, 3, 4, 5)),
+        (printed.HEADINGS[index] for index in (1, 3, 4, 5)),
         ("this study: mean ± std (n)", "difference to {} [95 % CI]", "published", "verdict"),
         strict=True,
     )
@@ -27,55 +27,46 @@ SHORT_HEADINGS = dict(
 # A longer table is folded on the index.
 FOLDED_ROWS = 12
 DONE, PARTLY, FAILED, MISSING = "done", "partly", "failed", "not run"
-_NO_CELL = '<td class="none">–</td>'
+_NO_CELL = html.Cell(formats.EMPTY, "none")
 SIGNS = {DONE: "●", PARTLY: "◐", FAILED: "✘", MISSING: "○"}
 
 
-def short_table(frame: pd.DataFrame, table: Table) -> str:
+def short_table(frame: pd.DataFrame, table: Table) -> Markup:
     """The cells that have a run, without what the full report adds; a sentence where there are none."""
     rows = frame[frame["n"] > 0]
     if not len(rows):
-        return "<p>No cell of it has been run.</p>"
-    filled = [heading for heading in formats.filled_headings(frame) if heading in SHORT_HEADINGS]
-    headings = SHORT_HEADINGS | {formats.HEADINGS[1]: formats.with_better(SHORT_HEADINGS[formats.HEADINGS[1]], frame)}
+        return html.paragraphs(["No cell of it has been run."])
+    filled = [heading for heading in printed.filled_headings(frame) if heading in SHORT_HEADINGS]
+    headings = SHORT_HEADINGS | {printed.HEADINGS[1]: printed.with_better(SHORT_HEADINGS[printed.HEADINGS[1]], frame)}
     named = ["method", *(headings[heading].format(table.reference) for heading in filled)]
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in named)
-    body = []
-    names = formats.group_columns(frame)
-    for _, grouped in groupby((row for _, row in rows.iterrows()), key=lambda row: tuple(row[names])):
-        group = list(grouped)
-        body.append(
-            f"<tbody>{formats.group_row(formats.row_title(group[0], names), len(named))}"
-            f"{''.join(_short_row(row, filled) for row in group)}</tbody>"
-        )
-    said = f"{counted(len(rows), 'cell')} of {len(frame)} with a run"
-    caption = f"<caption><span>{escape(said)}</span></caption>"
-    table_text = f"<table>{caption}<thead><tr>{head}</tr></thead>{''.join(body)}</table>"
-    text = formats.scrolling(table_text, f"{table.title}: cells that were run")
+    groups = printed.group_columns(frame)
+    bodies = [
+        [html.group(printed.row_title(group[0], groups), len(named)), *(_short_row(row, filled) for row in group)]
+        for group in printed.grouped(rows, groups)
+    ]
+    caption = html.Cell(f"{counted(len(rows), 'cell')} of {len(frame)} with a run")
+    text = html.table(map(html.Cell, named), bodies, f"{table.title}: cells that were run", caption)
     if len(rows) > FOLDED_ROWS:
-        return f"<details><summary>{escape(counted(len(rows), 'measured cell'))}</summary>{text}</details>"
+        return html.element("details", html.element("summary", counted(len(rows), "measured cell")) + text)
     return text
 
 
-def _short_row(row: pd.Series, filled: list[str]) -> str:
-    texts = formats.cells(row)
+def _short_row(row: pd.Series, filled: list[str]) -> Markup:
+    texts = printed.cells(row)
     if row["verdict"] in wording.SIGNS:
         texts["verdict"] = f"{wording.SIGNS[row['verdict']]} {row['verdict']}"
-    kinds = ["verdict" if heading == "verdict" else "number" for heading in filled]
-    columns = "".join(
-        f'<td class="{kind}">{escape(texts[heading])}</td>' for kind, heading in zip(kinds, filled, strict=True)
-    )
-    return f'<tr><th scope="row">{escape(naming.method_name(row["method"]))}</th>{columns}</tr>'
+    columns = [html.Cell(texts[heading], "verdict" if heading == "verdict" else "number") for heading in filled]
+    return html.row(naming.method_name(row["method"]), columns)
 
 
-def heat_map(frame: pd.DataFrame, table: Table, failed: Mapping[tuple[str, ...], int]) -> str:
+def heat_map(frame: pd.DataFrame, table: Table, failed: Mapping[tuple[str, ...], int]) -> Markup:
     """The state of every cell of a table: networks (and what else varies) by methods, the longer side downwards.
 
     A cell shows a sign, and how many of the planned seeds are finished. `failed`: cell key -> failed runs.
     """
     first = frame[frame["metric"] == frame["metric"].iloc[0]]
-    names = [name for name in formats.group_columns(first) if name != "metric"]
-    down: dict[str, dict[str, str]] = {}
+    names = [name for name in printed.group_columns(first) if name != "metric"]
+    down: dict[str, dict[str, html.Cell]] = {}
     across = [naming.method_name(method) for method in dict.fromkeys(first["method"])]
     for group, rows in first.groupby(names, sort=False):
         states = {naming.method_name(row["method"]): _state_cell(row, failed) for _, row in rows.iterrows()}
@@ -83,15 +74,9 @@ def heat_map(frame: pd.DataFrame, table: Table, failed: Mapping[tuple[str, ...],
     corner = "network"
     if len(across) > len(down):
         corner, across, down = "method", list(down), {m: {g: by.get(m) for g, by in down.items()} for m in across}
-    body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(states.get(other) or _NO_CELL for other in across)}</tr>'
-        for name, states in down.items()
-    )
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in (corner, *across))
+    rows = [html.row(name, [states.get(other) or _NO_CELL for other in across]) for name, states in down.items()]
     title = table.title.split(":")[0]
-    caption = f"<caption><span>{escape(title)}</span></caption>"
-    inner = f'<table class="heat">{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    return formats.scrolling(inner, f"state of {title}")
+    return html.table(map(html.Cell, (corner, *across)), [rows], f"state of {title}", html.Cell(title), "heat")
 
 
 def state(n: int, planned: int, failures: int) -> str:
@@ -101,14 +86,14 @@ def state(n: int, planned: int, failures: int) -> str:
     return PARTLY if n else FAILED if failures else MISSING
 
 
-def _state_cell(row: pd.Series, failed: Mapping[tuple[str, ...], int]) -> str:
+def _state_cell(row: pd.Series, failed: Mapping[tuple[str, ...], int]) -> html.Cell:
     failures = failed.get(tuple(row[["dataset", "model", "method", "setting"]]), 0)
     found = state(row["n"], row["n_planned"], failures)
     name = "not analysed" if found == MISSING and row["reason"] else found
     text = f"{SIGNS[found]} {row['n']}/{row['n_planned']} {name}"
     if failures and found != FAILED:
         text += f", {failures} failed"
-    return f'<td class="{found.replace(" ", "-")}">{escape(text)}</td>'
+    return html.Cell(text, html.kind(found))
 
 
 def failed_cells(table: Table, profile: str, store: Store, failed_ids: set[str]) -> dict[tuple[str, ...], int]:

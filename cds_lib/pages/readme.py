@@ -12,7 +12,7 @@ from cds_lib.errors import UsageError
 from cds_lib.files import write_text
 from cds_lib.findings import control, remarks
 from cds_lib.findings.remarks import Remarks
-from cds_lib.reporting import figures, formats, markdown, naming, report, summary, verdicts, wording
+from cds_lib.reporting import figures, markdown, naming, printed, report, summary, verdicts, wording
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, TABLES
@@ -55,13 +55,13 @@ def headline(profile: str, seeds: Seeds, store: Store) -> pd.DataFrame:
 
 
 def _headline_markdown(rows: pd.DataFrame) -> str:
-    shown = [formats.HEADINGS[index] for index in (1, 3, 4, 5)]
-    lines = [["CIFAR-100, ResNet-18, top-1", *shown], ["---", "---:", "---:", "---:", "---"]]
+    shown = [printed.HEADINGS[index] for index in (1, 3, 4, 5)]
+    lines = []
     for _, row in rows.iterrows():
-        texts = formats.cells(row)
+        texts = printed.cells(row)
         note = " (control, not in the paper)" if row["method"] == control.SWITCH else ""
         lines.append([naming.method_name(row["method"]) + note, *(texts[heading] for heading in shown)])
-    return markdown.pipe_table(lines)
+    return markdown.pipe_table(["CIFAR-100, ResNet-18, top-1", *shown], "lrrrl", lines)
 
 
 def block(frame: pd.DataFrame, rows: pd.DataFrame, said: Remarks, results: str) -> str:

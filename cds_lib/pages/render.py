@@ -23,7 +23,8 @@ from cds_lib.findings import remarks
 from cds_lib.pages import diagram, notebooks, overview
 from cds_lib.pages.footer import provenance_rows
 from cds_lib.pages.notebooks import NotebookResult
-from cds_lib.reporting import formats, report, summary, verdicts, wording
+from cds_lib.reporting import printed, report, summary, verdicts, wording
+from cds_lib.reporting.html import bullets
 from cds_lib.study import profiles
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
@@ -194,7 +195,7 @@ def _with_contents(body: str, others: Sequence[str] = ()) -> tuple[str, list[dic
 
 
 def _let_tables_scroll(soup: BeautifulSoup) -> None:
-    """Put tables of Markdown and pandas into a region of their own, as `formats.scrolling` does for the study's."""
+    """Put tables of Markdown and pandas into a region of their own, as `html.scrolling` does for the study's."""
     for number, table in enumerate(soup.find_all("table"), 1):
         if not table.find_parent(class_="scroll"):
             above = table.find_previous(["h1", "h2", "h3"])
@@ -261,12 +262,12 @@ def _verdicts(results: Path, profile: str, seeds: Seeds) -> dict | None:
     said = remarks.collect(profile, seeds, Store(results))
     return {
         "first": first,
-        "short": Markup(formats.bullets(said.short)),
+        "short": bullets(said.short),
         "rule": "" if profile == "smoke" else wording.RULE,
-        "beside": Markup("".join(grid.html() for grid in said.grids) + formats.bullets(said.images)),
-        "conclusion": Markup(formats.bullets(others)),
-        "tested": Markup(summary.tested_html(frame)),
-        "counts": Markup(summary.counts_html(frame, link)),
+        "beside": Markup("").join([*(grid.html() for grid in said.grids), bullets(said.images)]),
+        "conclusion": bullets(others),
+        "tested": summary.tested_html(frame),
+        "counts": summary.counts_html(frame, link),
         "link": link,
     }
 
@@ -274,15 +275,15 @@ def _verdicts(results: Path, profile: str, seeds: Seeds) -> dict | None:
 def _table_entry(name: str, results: Path, profile: str, failed: set[str]) -> dict:
     frame = report.read_table(name, results)
     table = TABLES[name]
-    done, planned = formats.finished(frame)
+    done, planned = printed.finished(frame)
     stuck = overview.failed_cells(table, profile, Store(results), failed)
     return {
         "name": name,
         "title": table.title,
         "question": table.question,
-        "conclusion": Markup(formats.bullets(report.conclusion(frame))),
-        "html": Markup(overview.short_table(frame, table)),
-        "state": Markup(overview.heat_map(frame, table, stuck)),
+        "conclusion": bullets(report.conclusion(frame)),
+        "html": overview.short_table(frame, table),
+        "state": overview.heat_map(frame, table, stuck),
         "report": (results / "html" / f"{name}.html").exists(),
         "done": done,
         "planned": planned,

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cds_lib.files import write_text
-from cds_lib.reporting import formats, naming, wording
+from cds_lib.reporting import naming, printed, wording
 from cds_lib.study.measures import measure, short_name
 
 # The methods of the study look the same in every figure.
@@ -58,7 +58,7 @@ def gains(frame: pd.DataFrame) -> Figure:
     whatever else varies in the table.
     """
     first = frame[frame["metric"] == frame["metric"].iloc[0]]
-    group_names = [name for name in formats.group_columns(first) if first[name].nunique() > 1] or ["model"]
+    group_names = [name for name in printed.group_columns(first) if first[name].nunique() > 1] or ["model"]
     rows = first[first["method"] != "baseline"]
     if not rows.duplicated(["dataset", "model", "method"]).any():  # the setting tells no two rows apart
         group_names = [name for name in group_names if name != "setting"] or ["model"]

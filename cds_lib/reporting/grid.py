@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 
-from cds_lib.reporting import formats, markdown
+from markupsafe import Markup
+
+from cds_lib.reporting import html, markdown
 
 
 @dataclass(frozen=True)
@@ -19,17 +20,11 @@ class Grid:
 
     def markdown(self) -> str:
         """A pipe table, the notes below it as a paragraph."""
-        lines = [(self.title, *self.headings), ("---", *("---:" for _ in self.headings)), *self.rows]
-        return "\n\n".join(filter(None, (markdown.pipe_table(lines), " ".join(self.notes))))
+        table = markdown.pipe_table((self.title, *self.headings), "l" + "r" * len(self.headings), self.rows)
+        return "\n\n".join(filter(None, (table, " ".join(self.notes))))
 
-    def html(self) -> str:
-        """A semantic table in a figure that scrolls by itself on a narrow screen, the notes below it."""
-        head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in (self.title, *self.headings))
-        body = ""
-        for name, *cells in self.rows:
-            numbers = "".join(f'<td class="number">{escape(cell)}</td>' for cell in cells)
-            body += f'<tr><th scope="row">{escape(name)}</th>{numbers}</tr>'
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
-        below = f"<figcaption>{notes}</figcaption>" if notes else ""
-        return f'<figure class="table">{formats.scrolling(table, self.title)}{below}</figure>'
+    def html(self) -> Markup:
+        """A table in a figure, the notes below it."""
+        head = map(html.Cell, (self.title, *self.headings))
+        rows = [html.row(name, [html.Cell(text, "number") for text in texts]) for name, *texts in self.rows]
+        return html.figure(html.table(head, [rows], self.title), html.paragraphs(self.notes))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 
-def pipe_table(lines: Iterable[Sequence[str]]) -> str:
-    """A table of these cells; the second line says how columns are aligned, such as `---:`."""
+def pipe_table(headings: Sequence[str], columns: str, rows: Iterable[Sequence[str]]) -> str:
+    """A table; `columns` has a letter per column, as in LaTeX: `l` for texts, `r` for numbers."""
+    below = ["---:" if column == "r" else "---" for column in columns]
+    lines = [headings, below, *rows]
     return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from cds_lib.errors import RunError
 from cds_lib.files import write_text
-from cds_lib.reporting import formats, naming
+from cds_lib.reporting import formats, naming, printed
 from cds_lib.study import analyses, statistics
 from cds_lib.study.grids import HISTORY, METRICS, Cell
 from cds_lib.study.measures import measure
@@ -145,19 +145,21 @@ def _numbers(cell: Cell, spec: RunSpec, store: Store) -> Mapping[str, float] | N
 
 def _best_by_seed(cell: Cell, store: Store) -> dict[int, float]:
     """The best-epoch twin of the headline measures, by which the best epoch is chosen; nothing for the others."""
-    headline = cell.metric in formats.BEST_EPOCH
+    headline = cell.metric in printed.BEST_EPOCH
     return by_seed(cell, cell.metric.replace("_last", "_best"), store) if headline else {}
 
 
 def write_table(frame: pd.DataFrame, table: Table, results: Path) -> dict[str, Path]:
-    """Write RESULTS/tables/<table>.csv (numbers numeric), .md and .tex, each complete or not at all."""
-    base = Path(results) / "tables" / table.name
-    texts = {
-        "csv": frame.to_csv(index=False, lineterminator="\n"),
-        "md": formats.markdown_table(frame, table),
-        "tex": formats.latex_table(frame, table),
-    }
-    paths = {suffix: base.with_name(f"{table.name}.{suffix}") for suffix in texts}
+    """Write the files of a table of the study."""
+    return write_files(
+        table.name, frame, printed.markdown_table(frame, table), printed.latex_table(frame, table), results
+    )
+
+
+def write_files(name: str, frame: pd.DataFrame, markdown: str, latex: str, results: Path) -> dict[str, Path]:
+    """Write RESULTS/tables/<name>.csv (numbers numeric), .md and .tex, each complete or not at all."""
+    texts = {"csv": frame.to_csv(index=False, lineterminator="\n"), "md": markdown, "tex": latex}
+    paths = {suffix: Path(results) / "tables" / f"{name}.{suffix}" for suffix in texts}
     for suffix, text in texts.items():
         write_text(paths[suffix], text)
     return paths
@@ -184,7 +186,7 @@ def read_table(table: str, results: Path, more: Mapping[str, str] | None = None)
 
 def state(frame: pd.DataFrame) -> list[str]:
     """How much has run and, in the smoke profile, that it means nothing."""
-    done, planned = formats.finished(frame)
+    done, planned = printed.finished(frame)
     sentences = [f"{done} of the {planned} runs that fill a cell are finished."]
     if frame["profile"].iloc[0] == "smoke":
         sentences.append("Smoke profile: the numbers show that the code runs and nothing else.")
@@ -229,7 +231,7 @@ def _averages(rows: pd.DataFrame, frame: pd.DataFrame) -> str:
     ours, theirs = np.mean(measured["baseline_delta"]), np.mean(measured["paper_delta"])
     what = measure(rows["metric"].iloc[0])
     unit = what.unit.removeprefix("percentage ")
-    places = [name for name in formats.group_columns(frame) if name != "metric"]
+    places = [name for name in printed.group_columns(frame) if name != "metric"]
     (first, *others) = (naming.group_title(names) for names in measured[places].itertuples(index=False))
     over = f"on average over the {len(measured)} with enough seeds" if others else first
     return (

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING
 
 import pandas as pd
 from IPython.display import HTML, SVG
 from matplotlib.figure import Figure
 
-from cds_lib.reporting import cost, figures, formats, naming, report
+from cds_lib.reporting import cost, figures, formats, html, naming, printed, report
 from cds_lib.study import published
 
 if TYPE_CHECKING:
@@ -37,22 +36,17 @@ def published_table(table_id: str) -> HTML:
     if transposed:
         down, across = across, down
 
-    def cell(row: str, column: str) -> str:
+    def cell(row: str, column: str) -> html.Cell:
         text = published.printed(table_id, *((row, column) if transposed else (column, row)))
-        return f'<td class="number">{formats.EMPTY if text is None else text}</td>'
+        return html.Cell(formats.EMPTY if text is None else text, "number")
 
-    head = "".join(f'<th scope="col">{escape(_heading(name))}</th>' for name in across)
-    body = "".join(
-        f'<tr><th scope="row">{escape(_heading(row))}</th>' + "".join(cell(row, column) for column in across) + "</tr>"
-        for row in down
-    )
+    head = [html.Cell(""), *(html.Cell(_heading(name)) for name in across)]
+    rows = [html.row(_heading(row), [cell(row, column) for column in across]) for row in down]
     # Of two tables that look alike, the data set that ends their names tells them apart.
-    title = next((escape(text) for name, text in naming.DATASETS.items() if table_id.endswith(f"_{name}")), "")
-    caption = f"<caption>{title}, published</caption>" if title else ""
-    inner = f"<table>{caption}<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
-    label = f"published numbers, {table_id.replace('_', ' ')}"
-    source = f"<figcaption>Source: {escape(published.source(table_id))}.</figcaption>"
-    return HTML(f'<figure class="table">{formats.scrolling(inner, label)}{source}</figure>')
+    title = next((text for name, text in naming.DATASETS.items() if table_id.endswith(f"_{name}")), "")
+    caption = html.Cell(f"{title}, published") if title else None
+    table = html.table(head, [rows], f"published numbers, {table_id.replace('_', ' ')}", caption)
+    return HTML(html.figure(table, f"Source: {published.source(table_id)}."))
 
 
 def _heading(name: str) -> str:
@@ -70,24 +64,24 @@ def plan(study: Session) -> HTML:
     """What the profile runs, and how much of it is there at this moment."""
     seeds = dict.fromkeys(spec.seed for spec in study.table.runs(study.profile, study.seeds))
     state = f"{'Seeds' if len(seeds) > 1 else 'Seed'}: {', '.join(map(str, seeds))}. {study.plan().describe()}."
-    return HTML(f"<p>{escape(study.table.describe(study.profile))}</p><p>{escape(state)}</p>")
+    return HTML(html.paragraphs([study.table.describe(study.profile), state]))
 
 
 def table(study: Session) -> HTML:
     """The result; written to RESULTS/tables as csv, Markdown and LaTeX."""
     frame = study.frame()
     report.write_table(frame, study.table, study.store.root)
-    return HTML(formats.html_table(frame, study.table))
+    return HTML(printed.html_table(frame, study.table))
 
 
 def conclusion(study: Session) -> HTML:
     """What the verdicts add up to, in words."""
-    return HTML(formats.bullets(report.conclusion(study.frame())))
+    return HTML(html.bullets(report.conclusion(study.frame())))
 
 
 def costs(study: Session) -> HTML:
     """What each method's training takes beside the baseline's, in one sentence."""
-    return HTML(formats.bullets([cost.sentence(study.table, study.profile)]))
+    return HTML(html.bullets([cost.sentence(study.table, study.profile)]))
 
 
 def gains(study: Session) -> SVG:

@@ -9,7 +9,7 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from cds_lib.pages import notebooks, render
-from cds_lib.reporting import figures, formats, report
+from cds_lib.reporting import figures, printed, report
 from cds_lib.study import settings
 from cds_lib.study.grids import Cell
 from cds_lib.study.store import Store
@@ -90,13 +90,13 @@ def table(tmp_path):
 
 def test_tables_hold_no_script(table):
     named, frame = table
-    soup = BeautifulSoup(formats.html_table(frame, named), "html.parser")
+    soup = BeautifulSoup(printed.html_table(frame, named), "html.parser")
     assert not soup.find_all(["script", "img"])
     assert EVIL in soup.caption.get_text()
     assert EVIL in soup.find(class_="group").get_text()
-    assert "<" not in formats.markdown_table(frame, named)
-    assert f"{EVIL}\\|".upper().replace("<", "&LT;") in formats.markdown_table(frame, named).upper()
-    latex = formats.latex_table(frame, named)
+    assert "<" not in printed.markdown_table(frame, named)
+    assert f"{EVIL}\\|".upper().replace("<", "&LT;") in printed.markdown_table(frame, named).upper()
+    latex = printed.latex_table(frame, named)
     assert r"\$\textbackslash{}input\{x\}\$ \%\_\#" in latex
     assert r"\input" not in latex.replace(r"\textbackslash{}input", "")
 

@@ -6,7 +6,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from cds_lib.errors import RunError
-from cds_lib.reporting import formats, report
+from cds_lib.reporting import formats, latex, printed, report
 from cds_lib.study.grids import Cell
 from cds_lib.study.settings import supervised
 from cds_lib.study.store import Store
@@ -72,8 +72,8 @@ def test_complete_cells(store):
     assert cds["paper_delta"] == 3.39
     assert cds["verdict"] == "direction confirmed"
     assert cds["runs"] == " ".join(ids["cds"][seed] for seed in SEEDS)
-    assert formats.cells(cds)["this study, last epoch: mean ± std (n)"] == "34.00 ± 1.73 (3)"
-    assert formats.cells(cds)["difference to baseline [95 % CI]"] == "+3.00 [+0.52, +5.48]"
+    assert printed.cells(cds)["this study, last epoch: mean ± std (n)"] == "34.00 ± 1.73 (3)"
+    assert printed.cells(cds)["difference to baseline [95 % CI]"] == "+3.00 [+0.52, +5.48]"
     baseline = rows_of(frame)["baseline"]
     assert baseline["verdict"] == ""
     assert np.isnan(baseline["baseline_delta"])
@@ -86,7 +86,7 @@ def test_a_cell_not_run_is_a_row_with_n_zero(store):
     assert len(frame) == 4
     assert (row["n"], row["n_planned"], row["paper"], row["verdict"], row["runs"]) == (0, 3, 78.30, "not run", "")
     assert row[["mean", "std", "baseline_delta", "ci_low", "best_mean"]].isna().all()
-    assert "not run" in formats.cells(row).values()
+    assert "not run" in printed.cells(row).values()
 
 
 def test_partial_cell_and_pairs_with_gaps(store):
@@ -96,11 +96,11 @@ def test_partial_cell_and_pairs_with_gaps(store):
     assert rows["cds"]["baseline_delta"] == 3.0  # over the one common seed
     assert np.isnan(rows["cds"]["ci_low"])
     assert rows["cds"]["verdict"] == "inconclusive"
-    assert formats.cells(rows["cds"])["this study, last epoch: mean ± std (n)"].endswith("(2 of 3)")
+    assert printed.cells(rows["cds"])["this study, last epoch: mean ± std (n)"].endswith("(2 of 3)")
     assert rows["dsn"]["n"] == 1
     assert np.isnan(rows["dsn"]["baseline_delta"])  # no seed in common: nothing to compare
     assert rows["dsn"]["verdict"] == "not run"  # the comparison, as in every table and in the summary
-    assert formats.cells(rows["dsn"])["this study, last epoch: mean ± std (n)"] == "31.00 (1 of 3)"
+    assert printed.cells(rows["dsn"])["this study, last epoch: mean ± std (n)"] == "31.00 (1 of 3)"
 
 
 def test_a_method_without_a_published_number_has_a_difference_but_no_claim(store):
@@ -166,13 +166,13 @@ def test_latex_is_escaped(store, tmp_path):
     body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
     assert body.count(r"\\") == 1 + 4
     assert {line.count(" & ") for line in body.splitlines() if line.endswith(r"\\")} == {8}
-    assert formats.latex_escape("a\\b{c}~^$#") == r"a\textbackslash{}b\{c\}\textasciitilde{}\textasciicircum{}\$\#"
+    assert latex.escape("a\\b{c}~^$#") == r"a\textbackslash{}b\{c\}\textasciitilde{}\textasciicircum{}\$\#"
 
 
 @pytest.mark.parametrize(("profile", "bold"), [("mini", 1), ("smoke", 0)])
 def test_html_is_semantic_and_marks_the_best_mean_except_in_smoke(store, profile, bold):
     fill(store, profile, baseline={0: 30.0, 1: 31.0, 2: 32.0}, cds={0: 33.0, 1: 33.0, 2: 36.0})
-    text = formats.html_table(report.tidy(TABLE, profile, SEEDS, store), TABLE)
+    text = printed.html_table(report.tidy(TABLE, profile, SEEDS, store), TABLE)
     assert "<caption><span>A 100 % &amp; more_table</span></caption>" in text
     assert text.count('scope="col"') == 8
     assert text.count('scope="rowgroup"') == 1
@@ -190,28 +190,28 @@ def test_html_is_semantic_and_marks_the_best_mean_except_in_smoke(store, profile
 def test_html_leaves_out_columns_that_cannot_say_anything(store):
     fill(store, baseline={0: 30.0}, cds={0: 33.0})
     frame = report.tidy(TABLE, "mini", SEEDS, store)
-    assert formats.filled_headings(frame) == list(formats.HEADINGS)
+    assert printed.filled_headings(frame) == list(printed.HEADINGS)
     ours_alone = frame.assign(paper=float("nan"), paper_delta=float("nan"), metric="ece")
-    page = BeautifulSoup(formats.html_table(ours_alone, TABLE), "html.parser")
+    page = BeautifulSoup(printed.html_table(ours_alone, TABLE), "html.parser")
     headings = [cell.get_text() for cell in page.thead.find_all("th")]
-    assert headings == ["method", f"{formats.HEADINGS[1]}; lower is better", formats.HEADINGS[3], "runs"]
+    assert headings == ["method", f"{printed.HEADINGS[1]}; lower is better", printed.HEADINGS[3], "runs"]
     assert {len(row.find_all(["td", "th"])) for row in page.find_all("tr") if row.get("class") != ["group"]} == {4}
     assert page.find(class_="group").th["colspan"] == "4"
 
 
 def test_html_escapes_names(store):
     frame = report.tidy(TABLE, "mini", SEEDS, store).assign(model="<b>x</b>", method='<i onclick="y">')
-    text = formats.html_table(frame, TABLE)
+    text = printed.html_table(frame, TABLE)
     assert "<b>x" not in text.lower()
     assert "<i" not in text.lower()
 
 
 def test_what_varies_names_the_groups(store):
     frame = report.tidy(TABLE, "mini", SEEDS, store)
-    assert formats.group_columns(frame) == ["model"]
+    assert printed.group_columns(frame) == ["model"]
     two = pd.concat([frame, frame.assign(dataset="cifar10")], ignore_index=True)
-    assert formats.group_columns(two) == ["dataset", "model"]
-    assert formats.html_table(two, TABLE).count('scope="rowgroup"') == 2
+    assert printed.group_columns(two) == ["dataset", "model"]
+    assert printed.html_table(two, TABLE).count('scope="rowgroup"') == 2
 
 
 @pytest.mark.parametrize(
@@ -246,25 +246,25 @@ def measures(*metrics, **columns):
 
 
 def test_tables_say_which_side_is_better(store):
-    title = formats.row_title(measures("ece", "nll").iloc[0], ["model", "metric"])
+    title = printed.row_title(measures("ece", "nll").iloc[0], ["model", "metric"])
     assert title == "ResNet-18, ECE (lower is better)"
-    assert ", in nats; lower is better. Mean" in formats.notes(measures("ece", "nll"), TABLE)[0]
-    mixed = formats.notes(measures("ece", "train_cross_entropy", "test_top1_last"), TABLE)[0]
+    assert ", in nats; lower is better. Mean" in printed.notes(measures("ece", "nll"), TABLE)[0]
+    mixed = printed.notes(measures("ece", "train_cross_entropy", "test_top1_last"), TABLE)[0]
     assert "in percent (lower is better);" in mixed and "in nats (neither side is better);" in mixed
     assert "in percent (higher is better). Mean" in mixed
 
 
 def test_notes_say_which_measure_has_which_unit():
-    assert "in percentage points, paired" in formats.notes(measures("ece", "test_top1_last"), TABLE)[1]
+    assert "in percentage points, paired" in printed.notes(measures("ece", "test_top1_last"), TABLE)[1]
     assert (
         "in percentage points (ECE, top-1) and nats (NLL), paired"
-        in (formats.notes(measures("ece", "nll", "test_top1_last"), TABLE)[1])
+        in (printed.notes(measures("ece", "nll", "test_top1_last"), TABLE)[1])
     )
 
 
 def test_notes_speak_of_verdicts_where_there_are_some():
-    assert any("Verdicts follow a rule" in note for note in formats.notes(measures("ece"), TABLE))
-    without = formats.notes(measures("ece", paper_delta=float("nan")), TABLE)
+    assert any("Verdicts follow a rule" in note for note in printed.notes(measures("ece"), TABLE))
+    without = printed.notes(measures("ece", paper_delta=float("nan")), TABLE)
     assert not any("Verdict" in note for note in without)
 
 
@@ -273,16 +273,16 @@ def test_a_file_says_what_the_profile_runs_and_a_page_leaves_that_to_its_plan(st
     described = TABLE.describe("mini")
     paths = report.write_table(frame, TABLE, tmp_path)
     assert f"- {described}\n" in paths["md"].read_text()
-    assert formats.latex_escape(described) in paths["tex"].read_text()
-    assert described not in BeautifulSoup(formats.html_table(frame, TABLE), "html.parser").get_text()
+    assert latex.escape(described) in paths["tex"].read_text()
+    assert described not in BeautifulSoup(printed.html_table(frame, TABLE), "html.parser").get_text()
 
 
 def test_a_best_mean_is_bold_only_where_it_is_told_apart_from_the_reference(store):
     fill(store, baseline={0: 30.0, 1: 31.0, 2: 32.0}, cds={0: 33.0, 1: 29.0, 2: 36.0})
-    page = formats.html_table(report.tidy(TABLE, "mini", SEEDS, store), TABLE)
+    page = printed.html_table(report.tidy(TABLE, "mini", SEEDS, store), TABLE)
     assert "<strong>" not in page and "Bold:" not in page
     fill(store, cds={0: 33.0, 1: 33.0, 2: 36.0})
-    page = formats.html_table(report.tidy(TABLE, "mini", SEEDS, store), TABLE)
+    page = printed.html_table(report.tidy(TABLE, "mini", SEEDS, store), TABLE)
     assert "<strong>34.00" in page and "Bold: the best mean" in page
 
 

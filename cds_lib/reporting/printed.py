@@ -1,0 +1,243 @@
+"""How a table of the study is printed: its cells and notes as text, and the same text as Markdown, LaTeX and HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+
+import pandas as pd
+from markupsafe import Markup
+
+from cds_lib.reporting import html, latex, markdown, naming
+from cds_lib.reporting.formats import EMPTY, difference, mean_std_n, number, signed
+from cds_lib.study import statistics
+from cds_lib.study.measures import Measure, measure, short_name
+from cds_lib.study.table import Table
+
+_BOLD = (
+    "Bold: the best mean of its group, where the interval of its difference to the reference leaves out 0; it need not "
+    "be told apart from the second best."
+)
+# The headline measures, by which a run's best epoch is chosen.
+BEST_EPOCH = ("test_top1_last", "test_ap_last")
+
+HEADINGS = (
+    "paper",
+    "this study, last epoch: mean ± std (n)",
+    "best epoch",
+    "difference to baseline [95 % CI]",
+    "paper difference",
+    "verdict",
+    "runs",
+)
+
+
+def headings(table: Table) -> list[str]:
+    """The headings of the printed columns, with the table's own word for what differences are taken to."""
+    return [heading.replace("to baseline", f"to {table.reference}") for heading in HEADINGS]
+
+
+def with_better(heading: str, frame: pd.DataFrame) -> str:
+    """The heading of a column of values, which says what is better where no `row_title` does."""
+    return heading if "metric" in group_columns(frame) else f"{heading}; {measure(frame['metric'].iloc[0]).better}"
+
+
+def row_title(row: pd.Series, groups: Iterable[str]) -> str:
+    """The heading of the group that a row is in; where it names the metric, it says what is better."""
+    return naming.group_title(
+        f"{short_name(row[name])} ({measure(row[name]).better})" if name == "metric" else row[name] for name in groups
+    )
+
+
+def cells(row: pd.Series) -> dict[str, str]:
+    """One printed row: heading -> text."""
+    decimals = measure(row["metric"]).decimals
+    best = mean_std_n(row["best_mean"], row["best_std"], row["n"])
+    texts = (
+        EMPTY if pd.isna(row["paper"]) else number(row["paper"], decimals),
+        mean_std_n(row["mean"], row["std"], row["n"], row["n_planned"], decimals),
+        EMPTY if pd.isna(row["best_mean"]) else best.removesuffix(f" ({row['n']})"),
+        difference(row["baseline_delta"], row["ci_low"], row["ci_high"], decimals) + _pairs(row),
+        EMPTY if pd.isna(row["paper_delta"]) else signed(row["paper_delta"], decimals),
+        row["verdict"] or EMPTY,
+        row["runs"] or EMPTY,
+    )
+    return dict(zip(HEADINGS, texts, strict=True))
+
+
+def _pairs(row: pd.Series) -> str:
+    """How many seeds a difference rests on, where its own mean rests on more."""
+    fewer = 0 < row["n_pairs"] < row["n"]
+    return f" ({row['n_pairs']} {'pair' if row['n_pairs'] == 1 else 'pairs'})" if fewer else ""
+
+
+def filled_headings(frame: pd.DataFrame) -> list[str]:
+    """The headings of the columns that can say something in this table, for a screen, where the others are left out:
+    nothing may have been published, and most measures have no best epoch."""
+    empty = {
+        HEADINGS[0]: frame["paper"].isna().all(),
+        HEADINGS[2]: not frame["metric"].isin(BEST_EPOCH).any(),
+        HEADINGS[4]: frame["paper_delta"].isna().all(),
+        HEADINGS[5]: frame["paper_delta"].isna().all(),
+    }
+    return [heading for heading in HEADINGS if not empty.get(heading)]
+
+
+def finished(frame: pd.DataFrame) -> tuple[int, int]:
+    """Runs of the cells that are finished, and planned; a run that fills several measures counts once."""
+    first = frame[frame["metric"] == frame["metric"].iloc[0]]
+    return int(first["n"].sum()), int(first["n_planned"].sum())
+
+
+def group_columns(frame: pd.DataFrame) -> list[str]:
+    """What names a group of rows: the model, and whatever else varies in this table."""
+    return [name for name in ("dataset", "model", "setting", "metric") if name == "model" or frame[name].nunique() > 1]
+
+
+def grouped(frame: pd.DataFrame, groups: Sequence[str]) -> Iterator[list[pd.Series]]:
+    """The rows, those of a group together."""
+    for _, rows in groupby((row for _, row in frame.iterrows()), key=lambda row: tuple(row[groups])):
+        yield list(rows)
+
+
+def notes(frame: pd.DataFrame, table: Table) -> list[str]:
+    """What a reader must know to read the numbers, beside what the profile runs: one sentence or two an item."""
+    measures = list(dict.fromkeys(measure(metric) for metric in frame["metric"]))
+    sides = list(dict.fromkeys(found.better for found in measures))
+    metrics = "; ".join(found.long if len(sides) == 1 else f"{found.long} ({found.better})" for found in measures)
+    metrics += f"; {sides[0]}" if len(sides) == 1 else ""
+    best = (
+        " The best epoch is that of the tested ones with the highest accuracy on the test set: optimistic, and never "
+        "the headline (the released code reports it, and tests every epoch)."
+        if any(metric in BEST_EPOCH for metric in frame["metric"])
+        else ""
+    )
+    done, planned = finished(frame)
+    seeds = " to ".join(map(str, sorted({int(frame["n_planned"].min()), int(frame["n_planned"].max())})))
+    return [
+        f"{'Metric' if len(measures) == 1 else 'Metrics'}: {metrics}. Mean ± sample standard deviation over n seeds "
+        f"(planned: {seeds} per cell; {done} of the {planned} runs that fill a cell are finished).{best}",
+        f"Differences are in {_units(measures)}, paired by seed, with the 95 % t interval of their mean. They are over "
+        "the seeds that both have, so they need not be the difference of the two means.",
+        *_on_verdicts(frame),
+        f"Published numbers: {table.source}.",
+        *_reasons(frame),
+    ]
+
+
+def _units(measures: list[Measure]) -> str:
+    """`percentage points`; `percentage points (ECE, top-1) and nats (NLL)` where measures differ."""
+    by_unit: dict[str, list[str]] = {}
+    for found in measures:
+        by_unit.setdefault(found.unit or "their own unit", []).append(found.short)
+    if len(by_unit) == 1:
+        return next(iter(by_unit))
+    return " and ".join(f"{unit} ({', '.join(names)})" for unit, names in by_unit.items())
+
+
+def _on_verdicts(frame: pd.DataFrame) -> list[str]:
+    """What the verdicts follow; nothing of a table without any."""
+    if frame["paper_delta"].isna().all():
+        return []
+    if frame["profile"].iloc[0] == "smoke":
+        return ["Verdicts mean nothing in the smoke profile."]
+    return [f"Verdicts follow a rule fixed before running; fewer than {statistics.MIN_SEEDS} seeds are inconclusive."]
+
+
+def _file_notes(frame: pd.DataFrame, table: Table) -> list[str]:
+    """The notes of a file, which no page is around."""
+    why = "Why numbers differ from the paper: docs/deviations.md."
+    return [table.describe(frame["profile"].iloc[0]), *notes(frame, table), why]
+
+
+def _reasons(frame: pd.DataFrame) -> list[str]:
+    """Why finished runs have no value, one sentence a reason."""
+    rows = frame[frame["reason"] != ""]
+    return [
+        f"{reason}, in {len(group)} of {len(frame)} rows: an analysis needs the weights of its runs (model.pt), which "
+        "are not kept with committed results."
+        for reason, group in rows.groupby("reason", sort=False)
+    ]
+
+
+def markdown_table(frame: pd.DataFrame, table: Table) -> str:
+    """A pipe table with the notes below."""
+    groups = group_columns(frame)
+    columns = "l" * len(groups) + "lrrrrrll"
+    rows = [[*_names(row, groups), *cells(row).values()] for _, row in frame.iterrows()]
+    lines = markdown.pipe_table([*groups, "method", *headings(table)], columns, rows)
+    said = markdown.bullets(_file_notes(frame, table))
+    text = f"# {table.title}\n\n{lines}\n\n{said}\n"
+    return text.replace("<", "&lt;")  # Markdown would take it for HTML
+
+
+def _names(row: pd.Series, groups: list[str]) -> list[str]:
+    """What stands before a row's numbers: its groups and its method."""
+    titles = [short_name(row[name]) if name == "metric" else naming.name_of(row[name]) for name in groups]
+    return [*titles, naming.method_name(row["method"])]
+
+
+def latex_table(frame: pd.DataFrame, table: Table) -> str:
+    """A booktabs table environment; needs `\\usepackage{booktabs}`. A rule separates the groups."""
+    groups = group_columns(frame)
+    caption = f"{table.title}. {' '.join(_file_notes(frame, table))}"
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table*}",
+        r"\centering\scriptsize",
+        rf"\caption{{{latex.escape(caption)}}}",
+        rf"\label{{tab:{table.name}}}",
+        rf"\begin{{tabular}}{{{'l' * len(groups)}lrrrrrlp{{30mm}}}}",
+        r"\toprule",
+        latex.row([*groups, "method", *headings(table)]),
+    ]
+    for rows in grouped(frame, groups):
+        lines.append(r"\midrule")
+        lines += [latex.row([*_names(row, groups), *cells(row).values()]) for row in rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
+
+
+def _best_rows(rows: list[pd.Series]) -> set[int]:
+    """Index of the best row of a group among those with seeds enough, if the interval of its difference to the
+    reference leaves out 0; nothing for smoke numbers, a lone row, a tie, or a metric without a better side."""
+    measured = [row for row in rows if row["n"] >= statistics.MIN_SEEDS]
+    best = {"highest": max, "lowest": min}.get(measure(rows[0]["metric"]).best)
+    if best is None or len(measured) < 2 or measured[0]["profile"] == "smoke":
+        return set()
+    first = best(measured, key=lambda row: row["mean"])
+    told_apart = first["ci_low"] > 0 or first["ci_high"] < 0
+    return {first.name} if told_apart and sum(row["mean"] == first["mean"] for row in measured) == 1 else set()
+
+
+def html_table(frame: pd.DataFrame, table: Table) -> Markup:
+    """A table in a figure, for a page that says what the profile runs; the best mean of a group is bold where it can be
+    told from the reference."""
+    groups = group_columns(frame)
+    filled = filled_headings(frame)
+    named = dict(zip(HEADINGS, headings(table), strict=True))
+    named[HEADINGS[1]] = with_better(named[HEADINGS[1]], frame)
+    head = [html.Cell("method"), *(html.Cell(named[name], "runs" if name == "runs" else "") for name in filled)]
+    bodies, bold = [], False
+    for rows in grouped(frame, groups):
+        best = _best_rows(rows)
+        bold = bold or bool(best)
+        title = html.group(row_title(rows[0], groups), len(head))
+        bodies.append([title, *(_html_row(row, filled, row.name in best) for row in rows)])
+    said = [*notes(frame, table), *([_BOLD] if bold else [])]
+    return html.figure(html.table(head, bodies, table.title, html.Cell(table.title)), html.bullets(said, kind="notes"))
+
+
+def _html_row(row: pd.Series, filled: list[str], best: bool) -> Markup:
+    shown = {heading: html.Cell(text, "number") for heading, text in cells(row).items()}
+    shown["verdict"] = html.Cell(shown["verdict"].content, f"verdict {html.kind(row['verdict'])}".strip())
+    shown["runs"] = html.Cell(_folded(row["runs"]), "runs")
+    if best:
+        shown[HEADINGS[1]] = html.Cell(html.element("strong", shown[HEADINGS[1]].content), "number")
+    name = naming.method_name(row["method"])
+    return html.row(name, [shown[heading] for heading in filled], "" if row["n"] else "missing")
+
+
+def _folded(runs: str) -> str:
+    """The ids of runs, below their number."""
+    ids = [html.element("code", run) for run in runs.split()]
+    return html.element("details", html.element("summary", str(len(ids))) + Markup(" ").join(ids)) if ids else EMPTY
