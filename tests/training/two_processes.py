@@ -70,7 +70,8 @@ def make(name, options):
         inner = backbone()
         teacher = create_method("baseline", copy.deepcopy(inner), CLASSES, {})
         if name in TEACHERS:
-            teacher = create_method(TEACHERS[name], inner, CLASSES, {}, teacher)
+            below = teacher if TEACHERS[name] == "sskd_teacher" else None
+            teacher = create_method(TEACHERS[name], inner, CLASSES, {}, below)
     torch.manual_seed(0)
     method = create_method(name, backbone(), CLASSES, options, teacher)
     method.prepare(TRAINING_LABELS)
@@ -129,7 +130,7 @@ class FixedNorms(ContrastiveDeepSupervision):
 
     def losses(self, *views, labels):
         fixed_norms(self)
-        return super().forward(*views, labels=labels)
+        return super().losses(*views, labels=labels)
 
 
 def training(group, path, stop_after=None):
