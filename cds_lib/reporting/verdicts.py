@@ -106,9 +106,8 @@ class _Evidence:
             status = store.status(run_id)
             if store.is_done(run_id):
                 spec = store.spec(run_id)
-                if (
-                    spec.budget.source == "real" or profile == "smoke"
-                ):  # not the first notebook's lesson on synthetic data
+                # Not the first notebook's lesson, which is on synthetic data in every profile.
+                if spec.budget.source == "real" or profile == "smoke":
                     self.trained.add(spec.dataset)
                 self.partial |= set() if status.get("data", {}).get("complete", True) else {run_id}
             elif status.get("error"):
