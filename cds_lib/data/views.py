@@ -78,10 +78,9 @@ class View:
         """Images (B, 3, S, S) uint8 -> (B, 3, size, size) float32, normalised, channels_last; a CPU is fastest on
         images that are channels_last as well."""
         crops = resized_crop(images, params.boxes, params.flip, size)
-        if self.autoaugment:
-            crops = torch.stack(
-                [autoaugment(crop, seed) for crop, seed in zip(crops, params.seed.tolist(), strict=True)]
-            )
+        if self.autoaugment:  # on the CPU: a GPU would be waited for many times an image
+            pairs = zip(crops.cpu(), params.seed.tolist(), strict=True)
+            crops = torch.stack([autoaugment(crop, seed) for crop, seed in pairs]).to(crops.device)
         return self.finish(crops, ColourParams(*params[3:]))
 
     def finish(self, crops: Tensor, colour: ColourParams) -> Tensor:

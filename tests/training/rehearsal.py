@@ -1,0 +1,94 @@
+"""Three steps and an evaluation of every kind of run, on the CPU and on the stand-in of a GPU.
+
+Run by `test_rehearsal.py`, as `python rehearsal.py FILE`; writes to FILE, by the name of the kind, what both computed
+and what would have made the CPU wait for the GPU between two steps.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import standin_gpu
+import torch
+
+from cds_lib.engines import setup
+from cds_lib.evaluation import detection
+from cds_lib.study import build
+from cds_lib.study.store import Store
+from cds_lib.study.tables import TABLES
+from cds_lib.training import checkpoint, loop
+
+STEPS = 3
+NOWHERE = Path("nowhere")
+
+
+def kinds():
+    """Smoke runs that together have every method, detector, augmentation and setting, the smallest first; by name."""
+    runs = [spec for table in TABLES.values() for run in table.runs("smoke", None) for spec in run.lineage]
+    found, seen = {}, set()
+    for spec in sorted(runs, key=lambda spec: spec.budget.image_size):
+        parts = {(spec.method, spec.model if spec.detects else None), spec.budget.augmentation, spec.setting[:4]}
+        if not parts <= seen:
+            found[f"{spec.method} {spec.model} {spec.budget.augmentation} {spec.setting}"] = spec
+            seen |= parts
+    return found
+
+
+class Watched:
+    """The first batches of an epoch, and what the CPU had waited for when each was asked for."""
+
+    def __init__(self, batches):
+        self.batches, self.waits = batches, []
+
+    def __len__(self):
+        return min(STEPS, len(self.batches))
+
+    def epoch(self, epoch):
+        for _, batch in zip(range(len(self)), self.batches.epoch(epoch), strict=False):
+            yield batch
+            self.waits.append(standin_gpu.WAITS.copy())
+
+
+def train(spec, device):
+    torch.manual_seed(0)
+    prepared = setup.prepare(spec, Store(NOWHERE), NOWHERE, device)
+    watched = Watched(prepared.batches)
+    standin_gpu.WAITS.clear()
+    rows = loop.fit(
+        prepared.method,
+        watched,
+        prepared.evaluate,
+        replace(spec.budget, epochs=1, precision="fp32"),
+        device=device,
+        checkpoint_path=NOWHERE / "checkpoint.pt",
+        on_epoch=lambda rows: None,
+        pretrained=prepared.pretrained,
+    )
+    # The first step begins the epoch, and lets operations initialise themselves.
+    steady = watched.waits[-1] - watched.waits[0]
+    timings = ("seconds", "images_per_second")
+    return {key: value for key, value in rows[0].items() if key not in timings}, dict(steady)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    loop._SECONDS_BETWEEN_CHECKS = math.inf  # a check waits, once a second
+    checkpoint.save = lambda path, state: None
+    setup.load_trained = lambda spec, classes, store: build.classifier(spec, classes)  # the parents are untrained
+    setup._load_backbone = lambda backbone, spec, store: None
+    # The stand-in does not know inference mode.
+    setup.evaluate = torch.no_grad()(setup.evaluate.__wrapped__)
+    detection.evaluate_detection = torch.no_grad()(detection.evaluate_detection.__wrapped__)
+    gpu = standin_gpu.register()
+    results = {}
+    for name, spec in kinds().items():
+        try:
+            (on_cpu, _), (on_gpu, waits) = train(spec, torch.device("cpu")), train(spec, gpu)
+            results[name] = {"cpu": on_cpu, "gpu": on_gpu, "waits": waits}
+        except RuntimeError as error:
+            results[name] = {"error": str(error)}
+    Path(sys.argv[1]).write_text(json.dumps(results, indent=1))
