@@ -1,4 +1,4 @@
-"""Three steps and an evaluation of every kind of run, on the CPU and on the stand-in of a GPU.
+"""Three steps and an evaluation of every kind of run, and all analyses, on the CPU and on the stand-in of a GPU.
 
 Run by `test_rehearsal.py`, as `python rehearsal.py FILE`; writes to FILE, by the name of the kind, what both computed
 and what would have made the CPU wait for the GPU between two steps.
@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import math
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import standin_gpu
 import torch
 
-from cds_lib.engines import setup
+from cds_lib.engines import analyse, feature_cache, setup
 from cds_lib.evaluation import detection
-from cds_lib.study import build
+from cds_lib.study import analyses, build, settings
+from cds_lib.study.grids import HEADLINE
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from cds_lib.training import checkpoint, loop
@@ -74,6 +76,23 @@ def train(spec, device):
     return {key: value for key, value in rows[0].items() if key not in timings}, dict(steady)
 
 
+def analysed(device):
+    """Every analysis of a network (CDS's, untrained) that the study looks at, beside its baseline."""
+    spec = settings.supervised("smoke", *HEADLINE, "cds", 0)
+    values = {}
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        cache = feature_cache.FeatureCache(store, NOWHERE, device)
+        for run in (spec, analyses.baseline_of(spec)):
+            torch.manual_seed(0)
+            weights = build.classifier(run, 100).state_dict()
+            store.run_dir(run.id).mkdir(parents=True)
+            torch.save({"method": weights, "spec": run.canonical}, store.model(run.id))
+        for name in analyses.ANALYSES:
+            values |= analyse.compute(spec, name, cache)["values"]
+    return values
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     loop._SECONDS_BETWEEN_CHECKS = math.inf  # a check waits, once a second
@@ -83,8 +102,9 @@ if __name__ == "__main__":
     # The stand-in does not know inference mode.
     setup.evaluate = torch.no_grad()(setup.evaluate.__wrapped__)
     detection.evaluate_detection = torch.no_grad()(detection.evaluate_detection.__wrapped__)
+    feature_cache.extract = torch.no_grad()(feature_cache.extract.__wrapped__)
     gpu = standin_gpu.register()
-    results = {}
+    results = {"analyses": {"cpu": analysed(torch.device("cpu")), "gpu": analysed(gpu), "waits": {}}}
     for name, spec in kinds().items():
         try:
             (on_cpu, _), (on_gpu, waits) = train(spec, torch.device("cpu")), train(spec, gpu)
