@@ -73,9 +73,8 @@ def _images(spec: RunSpec) -> str:
     """What images the network was trained on."""
     from cds_lib.data.views import statistics  # imports torch
 
-    mean, deviation = (
-        ", ".join(f"{value:g}" for value in values) for values in statistics(spec.budget.augmentation or "cifar")
-    )
+    values = statistics(spec.budget.views["augmentation"])
+    mean, deviation = (", ".join(f"{value:g}" for value in channels) for channels in values)
     side, made = spec.budget.image_size, " made" if spec.budget.source == "standin" else ""
     return (
         f"It takes images (B, 3, {side}, {side}), values in 0..1 less the mean ({mean}), divided by the standard "

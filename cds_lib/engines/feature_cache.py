@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -82,7 +81,9 @@ class FeatureCache:
         data = self._load_data(spec)
         chosen = splits.balanced_subset(data.test_labels, min(images, len(data.test_labels)), seed)
         pictures, labels = self._tensors(data.test_images[chosen], data.test_labels[chosen])
-        batches = Batches(pictures, labels, batch_size=len(chosen), seed=seed, views=2, cutout=False, **_views(spec))
+        batches = Batches(
+            pictures, labels, batch_size=len(chosen), seed=seed, views=2, cutout=False, **spec.budget.views
+        )
         (((view1, view2), _, _),) = batches.epoch(0)
         backbone = self._backbone(spec)
         return extract(backbone, view1.split(_BATCH))[0], extract(backbone, view2.split(_BATCH))[0]
@@ -115,7 +116,7 @@ class FeatureCache:
         for part, (images, labels) in parts.items():
             if not len(labels):
                 continue
-            batches = evaluation_batches(*self._tensors(images, labels), _BATCH, **_views(spec))
+            batches = evaluation_batches(*self._tensors(images, labels), _BATCH, **spec.budget.views)
             blocks, logits = extract(backbone, (batch for batch, _ in batches))
             rounded = {block: values.half() for block, values in blocks.items()}
             if not all(torch.isfinite(values).all() for values in rounded.values()):
@@ -137,11 +138,6 @@ class FeatureCache:
             elif block:
                 blocks.setdefault(part, {})[block] = tensor.float()
         return Features(blocks, labels, *self._tensors(arrays["logits"]), data.class_names)
-
-
-def _views(spec: RunSpec) -> dict[str, Any]:
-    """How the run itself saw its images."""
-    return {"augmentation": spec.budget.augmentation or "cifar", "size": spec.budget.image_size}
 
 
 def _load(path: Path, key: str) -> dict[str, np.ndarray] | None:

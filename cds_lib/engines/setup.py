@@ -102,7 +102,7 @@ def _classification(
 
     labels = torch.from_numpy(train_labels[train_index]).to(device)
     method.prepare(labels)
-    views = {"augmentation": budget.augmentation or "cifar", "size": budget.image_size}
+    views = budget.views
     order = {"batch_size": budget.batch_size, "seed": order_seed, "views": method.views, "share": group.share}
     decoding = {"device": device, "workers": workers}
     if budget.streamed:

@@ -60,6 +60,11 @@ class Budget:
     sync_batchnorm: bool | None = None
 
     @property
+    def views(self) -> dict[str, Any]:
+        """How images become views: the arguments of `Batches` and of the evaluation that say so."""
+        return {"augmentation": self.augmentation or "cifar", "size": self.image_size}
+
+    @property
     def stored_size(self) -> int:
         """Side of the images in memory that views are cut from: of the ImageNet views 8/7 of theirs, as 256 and 224."""
         return self.image_size if self.augmentation is None else round(self.image_size * 8 / 7)
