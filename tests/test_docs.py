@@ -24,6 +24,7 @@ from cds_lib.study.tables import TABLES
 BEYOND_CIFAR = ("imagenet", "finetune", "detection")
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "deviations.md").read_text(encoding="utf-8")
+MINIATURE = " ".join((ROOT / "docs" / "miniature.md").read_text(encoding="utf-8").split())  # without line breaks
 
 
 def rows(section: str) -> list[list[str]]:
@@ -151,7 +152,7 @@ def test_the_defaults_of_the_full_protocol():
 
 def test_the_defaults_of_the_miniature():
     run = spec("mini")
-    budget, says = run.budget, ours("Miniature protocol")
+    budget, says = run.budget, MINIATURE
     assert (budget.schedule, budget.cutout) == ("cosine", False)
     for text in (
         f"{budget.image_size}x{budget.image_size} pixels",
