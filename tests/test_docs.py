@@ -222,7 +222,7 @@ def test_the_constants_of_the_augmentation():
     assert f"{side // 8} and {side // 2} at {side}x{side}" in says
 
 
-PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 EXAMPLES = [
     (page, code)
     for page in PAGES

@@ -35,8 +35,8 @@ def trees_of(path):
         yield cell, ast.parse("\n".join(line for line in cell.source.splitlines() if not line.startswith("%")))
 
 
-def test_there_are_notebooks():
-    assert NOTEBOOKS
+def test_every_table_has_a_notebook():
+    assert {path.stem for path in NOTEBOOKS} == {*TABLES, "use_your_own_model"}
 
 
 @each_notebook

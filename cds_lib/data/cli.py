@@ -145,7 +145,7 @@ def _faults(known: DataSet, root: Path) -> tuple[list[str], str]:
     from cds_lib.data import cifar, image_files
 
     folder = root / known.folder
-    faults = cifar.faults(known, folder) if known.image_size and folder.is_dir() else []
+    faults = cifar.faults(known, folder) if known.layout and known.image_size and folder.is_dir() else []
     try:
         data = _load(known, root)
     except UsageError as error:

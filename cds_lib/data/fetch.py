@@ -48,9 +48,11 @@ def fetch(entry: DataSet, root: Path, offline: bool = False, out: TextIO | None 
     already (put there by hand, or by an earlier fetch) is used without the network. Progress is written to `out`
     (default: standard error).
 
-    Raises UsageError: offline although a download is needed, another writer, another folder in the way, wrong checksum,
-    no mirror delivers (the download so far stays as a .part file and is resumed next time).
+    Raises UsageError: a set without archives, offline although a download is needed, another writer, another folder in
+    the way, wrong checksum, no mirror delivers (the download so far stays as a .part file and is resumed next time).
     """
+    if not entry.archives:
+        raise UsageError(f"{entry.title} is not downloaded here. {entry.manual}")
     out = out or sys.stderr
     folder = root / entry.folder
     with single_writer(root, entry.name):

@@ -18,6 +18,8 @@ from cds_lib.errors import UsageError
 
 def read(known: DataSet, root: Path) -> Listing:
     """The listing of an official folder below `root`. Raises UsageError for a missing or malformed file."""
+    if known.layout not in _READERS:
+        raise UsageError(f"{known.title} has the layout {known.layout!r} in registry.toml, and layouts.py does not.")
     folder = root / known.folder
     try:
         return _checked(known, folder)

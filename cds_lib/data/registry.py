@@ -53,8 +53,8 @@ class DataSet:
     image_size: int | None = None
 
     def is_official(self, root: Path) -> bool:
-        """Whether the data folder `root` holds the set in its published layout."""
-        return (root / self.folder / self.marker).exists()
+        """Whether the data folder `root` holds the set in its published layout, if that is one that is read here."""
+        return bool(self.layout) and (root / self.folder / self.marker).exists()
 
     def part(self, part: str) -> tuple[PublishedFile, ...]:
         """The published files of one part (`train`, `test` or `meta`), in the order they are read."""
@@ -62,17 +62,29 @@ class DataSet:
 
 
 def entries() -> dict[str, DataSet]:
-    """All known data sets by name, in the order of registry.toml."""
+    """All known data sets by name, in the order of registry.toml. UsageError names what an entry lacks."""
     with open(REGISTRY, "rb") as handle:
         tables = tomllib.load(handle)
     sets = {}
     for name, table in tables.items():
+        if lacking := [key for key in _REQUIRED if key not in table]:
+            raise UsageError(f"{REGISTRY.name}: the entry of {name!r} lacks {', '.join(lacking)}.")
+        if "image_size" in table and table.get("layout", _BATCHES) != _BATCHES:
+            raise UsageError(
+                f"{REGISTRY.name}: {name!r} has an image_size, so its layout must be {_BATCHES!r} or none."
+            )
         archives = tuple(
-            Archive(a["file"], a.get("md5"), tuple(a.get("urls", ())), a.get("into", "")) for a in table.pop("archives")
+            Archive(a["file"], a.get("md5"), tuple(a.get("urls", ())), a.get("into", ""))
+            for a in table.pop("archives", ())
         )
         files = tuple(PublishedFile(**file) for file in table.pop("files", ()))
-        sets[name] = DataSet(name=name, archives=archives, files=files, **{"marker": "", **table})
+        sets[name] = DataSet(name=name, archives=archives, files=files, **{**_IMPORTED_ONLY, **table})
     return sets
+
+
+_BATCHES = "cifar-batches"
+_REQUIRED = ("title", "page", "terms", "manual", "classes", "train", "test")
+_IMPORTED_ONLY = {"layout": "", "folder": "", "marker": ""}
 
 
 def entry(name: str) -> DataSet:

@@ -112,7 +112,7 @@ def _listing(known: DataSet, root: Path) -> tuple[Listing, dict]:
 def load_real(known: DataSet, root: Path) -> ArrayData:
     """CIFAR's images at full resolution: the official files in `root`, else the imported arrays. Raises UsageError."""
     official = root / known.folder
-    if official.is_dir():
+    if known.layout and official.is_dir():
         arrays, unpublished = cifar.read(known, official)
         complete = (len(arrays.train_labels), len(arrays.test_labels)) == (known.train, known.test)
         note = f"official layout, {_extent_of(known, arrays, complete)}, " + (

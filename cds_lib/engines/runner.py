@@ -157,22 +157,18 @@ def _without_data(specs: Iterable[RunSpec], data_root: Path) -> dict[str, str]:
 
 
 def _read(dataset: str, reader: str | int, data_root: Path) -> None:
-    from cds_lib.data import coco, registry, sets
+    from cds_lib.data import coco, sets
 
     if reader == "coco":
         coco.load(data_root, "real")
     elif reader == "files":
         sets.load_files(dataset, data_root)
-    elif reader == "cifar":
-        sets.load_real(registry.entry(dataset), data_root)
     else:
         sets.load(dataset, data_root, "real", reader)
 
 
 def _reader(spec: RunSpec) -> str | int:
-    """How a run reads its data set: as detection data, as files, as the CIFAR batches, or as arrays of this side."""
+    """How a run reads its data set: as detection data, as files, or as arrays of this side."""
     if spec.detects:
         return "coco"
-    if spec.budget.streamed:
-        return "files"
-    return "cifar" if spec.budget.augmentation is None else spec.budget.stored_size
+    return "files" if spec.budget.streamed else spec.budget.stored_size

@@ -46,8 +46,11 @@ def together(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataF
     accuracies = {
         (cell.model, cell.method): report.by_seed(cell, cell.metric, store) for cell in table.cells(profile, seeds)
     }
+    there = {method for _, method in accuracies}
     rows = []
     for method, reference in COMPARISONS:
+        if not {method, reference} <= there:
+            continue
         differences = {
             model: statistics.paired_difference(values, accuracies[model, reference]).delta
             for (model, ours), values in accuracies.items()
@@ -110,8 +113,8 @@ def _ends(table: Table, profile: str, seeds: Seeds, store: Store) -> dict[str, t
     cells = {(cell.model, cell.method): cell for cell in table.cells(profile, seeds)}
     ends: dict[str, tuple[float, float]] = {}
     for model in dict.fromkeys(model for model, _ in cells):
-        both = [last_epoch(cells[model, method], LOSS, store) for method in (BASELINE, CDS)]
-        if common := both[0].keys() & both[1].keys():
+        both = [last_epoch(cells[model, method], LOSS, store) for method in (BASELINE, CDS) if (model, method) in cells]
+        if len(both) == 2 and (common := both[0].keys() & both[1].keys()):
             ends[model] = tuple(sum(end[seed] for seed in common) / len(common) for end in both)
     return ends
 
@@ -124,7 +127,8 @@ def _each(table: Table, profile: str, seeds: Seeds, store: Store) -> list[Grid]:
     cells = {(cell.model, cell.method): cell for cell in table.cells(profile, seeds)}
     rows = []
     for model, losses in ends.items():
-        accuracies = [report.by_seed(cell, cell.metric, store) for cell in (cells[model, name] for name in _SHOWN)]
+        shown = [cells.get((model, name)) for name in _SHOWN]
+        accuracies = [report.by_seed(cell, cell.metric, store) if cell else {} for cell in shown]
         means = [f"{sum(found.values()) / len(found):.2f}" if found else formats.EMPTY for found in accuracies]
         seeds_of = len(accuracies[0].keys() & accuracies[-1].keys())
         name = f"{naming.name_of(model)} ({counted(seeds_of, 'seed')})"

@@ -33,7 +33,7 @@ from cds_lib.methods.sskd import SSKD, SSKDTeacher
 from cds_lib.methods.supcon import SupervisedContrastive
 
 # name in the study -> the class, and what is fixed of its options
-_METHODS: dict[str, tuple[type[Method], dict[str, Any]]] = {
+METHODS: dict[str, tuple[type[Method], dict[str, Any]]] = {
     "baseline": (Baseline, {}),
     "dsn": (DeeplySupervisedNet, {}),
     "dks": (MimickingBranches, {"layout": "dks"}),
@@ -70,9 +70,9 @@ def create_method(
     Raises:
         UsageError: unknown name, options the method does not have, a teacher where none is needed, or the reverse.
     """
-    if name not in _METHODS:
-        raise UsageError(f"Unknown method {name!r}: choose one of {', '.join(_METHODS)}.")
-    method, fixed = _METHODS[name]
+    if name not in METHODS:
+        raise UsageError(f"Unknown method {name!r}: choose one of {', '.join(METHODS)}.")
+    method, fixed = METHODS[name]
     signature = inspect.signature(method)
     given = {"backbone": backbone, "num_classes": num_classes, "teacher": teacher}
     if teacher is not None and "teacher" not in signature.parameters:

@@ -32,7 +32,7 @@ _STYLES = {
     "cds_kd": ("#8C2D04", "P"),
     "cds_autoaugment": ("#E69F00", "^"),
 }
-# Of others, in the order of their table.
+# Of others, in the order of their table, where no method of that table looks so.
 _OTHERS = (
     *(("#0072B2", "s"), ("#009E73", "D"), ("#CC79A7", "v"), ("#56B4E9", "X")),
     *(("#6A51A3", "<"), ("#7A8B00", ">"), ("#000000", "d"), ("#8C6D31", "h")),
@@ -46,8 +46,10 @@ def style(method: str, methods: Sequence[str]) -> tuple[str, str]:
     """Colour and marker of a method, among those of its table."""
     if method in _STYLES:
         return _STYLES[method]
+    taken = {_STYLES[name] for name in methods if name in _STYLES}
+    free = [look for look in _OTHERS if look not in taken]
     others = [name for name in methods if name not in _STYLES]
-    return _OTHERS[others.index(method) % len(_OTHERS)]
+    return free[others.index(method) % len(free)]
 
 
 def gains(frame: pd.DataFrame) -> Figure:

@@ -178,6 +178,8 @@ def read_table(table: str, results: Path, more: Mapping[str, str] | None = None)
         frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""], encoding="utf-8")
         if list(frame.columns) != list(types) or not len(frame):
             raise ValueError("it has other columns, or no rows")
+    except FileNotFoundError:
+        raise RunError(f"{path} is not there: write the report.") from None
     except (OSError, ValueError) as error:
         first = " ".join(str(error).split())
         raise RunError(f"{path} cannot be read ({first}): delete it and write the report again.") from error

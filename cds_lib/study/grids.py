@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cds_lib.study import profiles, settings
+from cds_lib.study import settings
 from cds_lib.study.profiles import BREADTH_SEEDS, HEADLINE_SEEDS, Seeds, seeds_of
 from cds_lib.study.published import published
 from cds_lib.study.spec import RunSpec
@@ -22,6 +22,7 @@ TEN_NETWORKS = (
     "seresnet50",
     "preactresnet18",
 )
+FINE_GRAINED = ("cub200", "stanford_cars", "flowers102", "stanford_dogs", "fgvc_aircraft")
 IMAGENET_NETWORKS = ("resnet18", "resnet34", "resnet50")
 DEEP_SUPERVISION = ("baseline", "dsn", "dks", "dhm", "cds")
 DISTILLATION = ("kd", "at", "rkd", "sp", "cc", "crd", "okd", "sskd", "cds_kd")
@@ -148,7 +149,7 @@ def fine_grained(profile: str, seeds: Seeds) -> list[Cell]:
     our choice), or in one of them; the baseline is the same in all three."""
     seeds = seeds_of(profile, seeds, BREADTH_SEEDS)
     cells = []
-    for dataset in profiles.FINE_GRAINED:
+    for dataset in FINE_GRAINED:
         for setting in settings.FINETUNING:
             for method in DEEP_SUPERVISION:
                 both = setting == "finetune"

@@ -23,8 +23,17 @@ HEADLINE_SEEDS = {"smoke": (0,), "mini": (0, 1, 2, 3, 4, 5), "paper": (0, 1, 2, 
 # what one seed gives; three would take days on two cores, and `--seeds 0,1,2` asks for them.
 BREADTH_SEEDS = {**SEEDS, "mini": (0,)}
 
-CIFAR = ("cifar10", "cifar100")
-FINE_GRAINED = ("cub200", "stanford_cars", "flowers102", "stanford_dogs", "fgvc_aircraft")
+# Data set -> the family of budgets and hyper-parameters that it is trained with.
+FAMILIES = {
+    "cifar10": "cifar",
+    "cifar100": "cifar",
+    "imagenet": "imagenet",
+    "cub200": "finetune",
+    "stanford_cars": "finetune",
+    "flowers102": "finetune",
+    "stanford_dogs": "finetune",
+    "fgvc_aircraft": "finetune",
+}
 
 # Released CIFAR protocol (`CIFAR/train.py`): 300 epochs, batch 128, SGD 0.1 / 0.9 / 5e-4 on all parameters,
 # lr / 10 when the 0-based epoch index is 90, 180, 280; no warm-up; Cutout in view 1. Mixed precision is ours.
@@ -307,16 +316,30 @@ def describe(profile: str) -> str:
     return _DESCRIPTION[check_profile(profile)]
 
 
+def family_of(dataset: str) -> str:
+    """The family of a data set; UsageError for one that has none."""
+    if dataset not in FAMILIES:
+        raise UsageError(f"The study has no budget for {dataset!r}: add it to FAMILIES in study/profiles.py.")
+    return FAMILIES[dataset]
+
+
 def budget(profile: str, family: str, model: str) -> Budget:
-    """The budget of a run of this network; `family` is "cifar", "imagenet", "finetune" or "detection"."""
+    """The budget of a run of this network; `family` is "cifar", "imagenet", "finetune" or "detection".
+
+    UsageError for a network that the miniature has no width for.
+    """
     found = _BUDGETS[family][PROFILES.index(check_profile(profile))]
-    return replace(found, width=_MINI_WIDTH[model]) if profile == "mini" else found
+    if profile != "mini":
+        return found
+    if model not in _MINI_WIDTH:
+        raise UsageError(f"The miniature has no width for {model!r}: add one to _MINI_WIDTH in study/profiles.py.")
+    return replace(found, width=_MINI_WIDTH[model])
 
 
 def method_options(profile: str, family: str, method: str) -> dict[str, Any]:
-    """The hyper-parameters of a method; UsageError for a method that the study does not have."""
+    """The hyper-parameters of a method; UsageError for a method that has none, not even {}."""
     if method not in _OPTIONS:
-        raise UsageError(f"Unknown method {method!r}: choose one of {', '.join(_OPTIONS)}.")
+        raise UsageError(f"There are no hyper-parameters of {method!r}: add them to _OPTIONS in study/profiles.py.")
     options = dict(_OPTIONS[method])
     if family != "cifar":
         options.update(_IMAGENET_OPTIONS.get(method, {}))

@@ -15,16 +15,9 @@ NO_MAX_POOL = "imagenet_no_max_pool"
 DETECTORS = ("faster_rcnn", "retinanet")
 
 
-def family_of(dataset: str) -> str:
-    """The family of budgets that a data set is trained with."""
-    if dataset in profiles.CIFAR:
-        return "cifar"
-    return "finetune" if dataset in profiles.FINE_GRAINED else "imagenet"
-
-
 def supervised(profile: str, dataset: str, model: str, method: str, seed: int, stem: str | None = None) -> RunSpec:
     """A training from scratch. `stem` replaces the one of the budget (`NO_MAX_POOL`)."""
-    family = family_of(dataset)
+    family = profiles.family_of(dataset)
     options = profiles.method_options(profile, family, method)
     budget = profiles.budget(profile, family, model)
     return RunSpec(dataset, model, method, "supervised", seed, replace(budget, stem=stem or budget.stem), options)
@@ -38,7 +31,7 @@ TEACHERS = {"resnet18": "resnet50", "resnet34": "resnet50", "resnet50": "resnet1
 def _wider_teacher(profile: str, dataset: str) -> bool:
     """In a first miniature of CIFAR, of 30 epochs, ResNet-50 was 5 points below ResNet-18. So in the miniature the
     teacher is the run of Table 1 of the student's own network, and the student is half as wide."""
-    return profile == "mini" and family_of(dataset) == "cifar"
+    return profile == "mini" and profiles.family_of(dataset) == "cifar"
 
 
 def student(profile: str, dataset: str, model: str, method: str, seed: int) -> RunSpec:
@@ -62,7 +55,7 @@ def distilled(profile: str, dataset: str, model: str, method: str, seed: int) ->
     teacher = supervised(profile, dataset, network, "cds" if method == "cds_kd" else "baseline", seed)
     if method == "sskd":
         head = supervised(profile, dataset, network, "sskd_teacher", seed)
-        part = shortened(head.budget, 4 if dataset in profiles.CIFAR else 3)
+        part = shortened(head.budget, 4 if profiles.family_of(dataset) == "cifar" else 3)
         teacher = replace(head, setting="distill", budget=part, parent=teacher)
     return replace(spec, parent=teacher)
 

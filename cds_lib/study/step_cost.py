@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cds_lib.data import coco_standin, registry, standin
+from cds_lib.errors import UsageError
 from cds_lib.files import write_text
 from cds_lib.study import build, profiles
 from cds_lib.study.spec import RunSpec
@@ -111,6 +112,8 @@ def image_counts(spec: RunSpec, data: tuple[int, int] | None = None) -> tuple[in
         train = round(spec.labelled * train)
     if not spec.detects:
         train -= train % budget.batch_size == 1  # no batch of a single image
+    if train < 1:
+        raise UsageError(f"{spec.label} has no image to train on: {budget.val_size:,} are held back to validate.")
     return train, test + budget.val_size
 
 

@@ -1,11 +1,13 @@
 """All networks of a table together: each counts once, by the mean of its seed-by-seed differences."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from scipy import stats
 
 from cds_lib.findings import breadth
+from cds_lib.reporting import formats
 from cds_lib.study import settings
 from cds_lib.study.grids import DEEP_SUPERVISION
 from cds_lib.study.store import Store
@@ -102,3 +104,16 @@ def test_smoke_numbers_say_nothing_and_those_of_the_paper_profile_were_not_tuned
     assert not breadth.in_short("smoke", None, store) and not breadth.grids(TABLE, "smoke", None, store)
     every, each = breadth.grids(TABLE, "paper", None, store)
     assert "chosen on" not in every.notes[0] and "differ in width" not in each.notes[-1]
+
+
+def test_a_table_without_some_of_the_methods(store):
+    three_networks(store)
+    few = replace(
+        TABLE, build=lambda *which: [cell for cell in TABLE.build(*which) if cell.method in ("baseline", "cds")]
+    )
+    (row,) = breadth.together(few, "mini", None, store).itertuples()
+    assert (row.method, row.reference, row.networks) == ("cds", "baseline", 3)
+    every, each = breadth.grids(few, "mini", None, store)
+    assert [line[2] for line in each.rows] == [formats.EMPTY] * 3  # DSN's accuracy
+    alone = replace(TABLE, build=lambda *which: [cell for cell in TABLE.build(*which) if cell.method == "baseline"])
+    assert breadth.together(alone, "mini", None, store).empty and breadth.grids(alone, "mini", None, store) == []

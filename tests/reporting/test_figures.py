@@ -108,6 +108,11 @@ def test_no_two_methods_of_a_table_look_the_same(table):
         assert len(set(looks)) == len(looks) == len({colour for colour, _ in looks}), looks
 
 
+def test_a_new_method_looks_like_none_of_its_table():
+    methods = ["baseline", "dsn", "new", "cds", "newer"]
+    assert len({figures.style(method, methods)[0] for method in methods}) == 5
+
+
 @pytest.mark.parametrize("table", ["contrastive_methods", "table3_imagenet", "table7_imagenet_distillation"])
 def test_nothing_of_a_figure_is_cut_off(table):
     rows = report.tidy(TABLES[table], "mini", None, Store(Path("none")))

@@ -14,6 +14,8 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights, Retina
 from cds_lib.commands import dry_run
 from cds_lib.engines.execute import execute
 from cds_lib.engines.setup import prepare
+from cds_lib.errors import UsageError
+from cds_lib.methods import METHODS, ContrastiveDeepSupervision
 from cds_lib.study import build, costs, profiles, settings, step_cost
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
@@ -169,6 +171,9 @@ def test_sizes_of_sets_and_labels_and_evaluations():
     fine = settings.finetuned("mini", "cub200", "resnet50", "cds", "finetune", 0)
     assert step_cost.image_counts(fine) == (5_994, 5_794)
     assert step_cost.image_counts(fine, (33, 10)) == (32, 10)  # a last batch of one image is left out
+    small = settings.supervised("mini", "imagenet", "resnet18", "cds", 0)
+    with pytest.raises(UsageError, match="imagenet resnet18 cds seed 0 has no image to train on: 1,000 are held back"):
+        step_cost.image_counts(small, (80, 20))
     run = costs.run_cost(paper("cifar10", "resnet18", "baseline"))
     assert (
         run.steps == 300 * 391
@@ -177,6 +182,14 @@ def test_sizes_of_sets_and_labels_and_evaluations():
     budget = replace(spec.budget, epochs=7, eval_every=3)  # after epochs 3, 6 and 7
     seven = costs.run_cost(replace(spec, budget=budget))
     assert seven.eval_flops == 3 * 10_000 * costs.step_cost(spec).eval_flops
+
+
+def test_what_specs_know_of_methods_by_name_is_what_their_classes_are():
+    classes = {name: method for name, (method, _) in METHODS.items()}
+    assert {name for name, method in classes.items() if method.needs_index} == set(step_cost._WITH_BANKS)
+    run = settings.semi_supervised("paper", "cifar10", "baseline", 10, 0)
+    contrasting = {name for name in classes if replace(run, method=name).uses_unlabelled}
+    assert contrasting == {name for name, method in classes.items() if method is ContrastiveDeepSupervision}
 
 
 def test_shared_runs_count_once():

@@ -86,8 +86,10 @@ def test_the_paper_profile_is_the_released_protocol():
 def test_unknown_names_are_refused():
     with pytest.raises(UsageError, match="Unknown profile 'tiny'"):
         settings.supervised("tiny", "cifar100", "resnet18", "cds", 0)
-    with pytest.raises(UsageError, match="Unknown method 'cdx'"):
+    with pytest.raises(UsageError, match="no hyper-parameters of 'cdx': add them to _OPTIONS in study/profiles.py"):
         settings.supervised("mini", "cifar100", "resnet18", "cdx", 0)
+    with pytest.raises(UsageError, match="no width for 'resnet26': add one to _MINI_WIDTH in study/profiles.py"):
+        settings.supervised("mini", "cifar100", "resnet26", "cds", 0)
     with pytest.raises(UsageError, match="Unknown table 'table9'"):
         find_table("table9")
 

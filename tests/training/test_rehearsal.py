@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cds_lib.methods import _METHODS
+from cds_lib.methods import METHODS
 
 HERE = Path(__file__).parent
 # Cut on a GPU by another kernel than on a CPU, which rounds otherwise now and then; three steps enlarge it.
@@ -30,7 +30,7 @@ def results(tmp_path_factory):
 
 
 def test_what_is_computed_there_is_what_the_cpu_computes(results):
-    assert {name.split()[0] for name in results} == {"analyses", *_METHODS}
+    assert {name.split()[0] for name in results} == {"analyses", *METHODS}
     for name, found in results.items():
         assert "error" not in found, f"{name}: {found['error']}"
         if any(f" {augmentation}" in name for augmentation in RESIZED):
