@@ -108,8 +108,8 @@ def as_many_steps(profile: str, seeds: Seeds, store: Store) -> list[str]:
             difference = statistics.paired_difference(values, matched)
             text = f"{naming.name_of(setting)} {comparisons.interval(difference)} (n = {difference.n})"
             found.setdefault(dataset, []).append(text)
-            outcomes.append(comparisons.outcome(difference))
-    decided = [outcome for outcome in outcomes if outcome != FEW]
+            outcomes.append((comparisons.outcome(difference), difference.n))
+    decided = [(outcome, n) for outcome, n in outcomes if outcome != FEW]
     if not decided:
         return []
     return [
@@ -122,9 +122,12 @@ def as_many_steps(profile: str, seeds: Seeds, store: Store) -> list[str]:
     ]
 
 
-def _told_apart(outcomes: list[str]) -> str:
+def _told_apart(decided: list[tuple[str, int]]) -> str:
     """In how many cells with seeds enough CDS (SimCLR loss) is above or below the baseline of as many steps."""
+    outcomes, seeds = zip(*decided, strict=True)
+    n = " to ".join(map(str, sorted({min(seeds), max(seeds)})))
     cells = f"{counted(len(outcomes), 'cell')} (data set and share of labels) with {statistics.MIN_SEEDS} seeds or more"
+    cells += f" (n = {n})"
     above, below = outcomes.count(ABOVE), outcomes.count(BELOW)
     if len(outcomes) == 1 and not above and not below:
         return f"In the {cells.removeprefix('1 ')}, CDS (SimCLR loss) and that control are not distinguishable."

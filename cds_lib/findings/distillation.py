@@ -20,11 +20,12 @@ from cds_lib.study.statistics import Difference
 if TYPE_CHECKING:
     from cds_lib.session import Session
 
-# What the interval of distilled CDS minus CDS without a teacher means.
+# What the interval of distilled CDS minus CDS without a teacher means. The two may differ in the weight of the
+# contrastive loss as well, so it says nothing of the teacher alone.
 _OF_A_TEACHER = {
-    ABOVE: "the teacher adds to CDS",
-    BELOW: "the teacher takes away from CDS",
-    OPEN: "whether the teacher adds to CDS cannot be told",
+    ABOVE: "with a teacher, and its own loss weights, CDS is above",
+    BELOW: "with a teacher, and its own loss weights, CDS is below",
+    OPEN: "the two cannot be told apart",
     FEW: comparisons.DECIDE_NOTHING,
 }
 # Those whose cross-entropy has weight 1, as the baseline's: what they log of it can be compared.

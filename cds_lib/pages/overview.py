@@ -44,7 +44,8 @@ def short_table(frame: pd.DataFrame, table: Table) -> Markup:
         [html.group(printed.row_title(group[0], groups), len(named)), *(_short_row(row, filled) for row in group)]
         for group in printed.grouped(rows, groups)
     ]
-    caption = html.Cell(f"{counted(len(rows), 'cell')} of {len(frame)} with a run")
+    protocol = f". {table.protocol}" if table.protocol else ""
+    caption = html.Cell(f"{counted(len(rows), 'cell')} of {len(frame)} with a run{protocol}")
     text = html.table(map(html.Cell, named), bodies, f"{table.title}: cells that were run", caption)
     if len(rows) > FOLDED_ROWS:
         return html.element("details", html.element("summary", counted(len(rows), "measured cell")) + text)

@@ -259,7 +259,7 @@ def accuracy_curves(
     figure.supxlabel("epoch (line: mean over seeds, band: lowest to highest seed)" if several else "epoch", fontsize=10)
     figure.supylabel(f"{label}\nhigher is better", fontsize=10)
     lines = {line.get_label(): line for axes in grid for line in axes.lines}
-    place = {"loc": "outside upper center", "ncols": min(len(lines), 5)}
+    place = {"loc": "outside upper center", "ncols": min(len(lines), 3 if max(map(len, lines)) > 16 else 5)}
     figure.legend(lines.values(), lines.keys(), **place, frameon=False, fontsize=9)
     return figure
 

@@ -107,8 +107,8 @@ def notes(frame: pd.DataFrame, table: Table) -> list[str]:
     metrics = "; ".join(found.long if len(sides) == 1 else f"{found.long} ({found.better})" for found in measures)
     metrics += f"; {sides[0]}" if len(sides) == 1 else ""
     best = (
-        " The best epoch is that of the tested ones with the highest accuracy on the test set: optimistic, and never "
-        "the headline (the released code reports it, and tests every epoch)."
+        f" The best epoch is that of the tested ones with the highest {measures[0].short} on the test set: optimistic, "
+        "and never the headline."
         if any(metric in BEST_EPOCH for metric in frame["metric"])
         else ""
     )

@@ -205,7 +205,7 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
         compared = f"{int((claims['n_pairs'] > 0).sum())} of {len(claims)} published differences"
         return [
             f"No verdict: the {compared} that were run have fewer than the {statistics.MIN_SEEDS} seeds that one "
-            "needs. They show that the methods train, and no more.",
+            "needs. What one seed gives, chance can give.",
             *state(frame),
         ]
     untrained: list[str] = []

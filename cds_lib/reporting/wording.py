@@ -158,6 +158,12 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
             f"Interim: of the {counted(int(judged.sum()), 'claim')} that the interval decides, {interim} with fewer "
             "seeds than planned; looking before all are there makes a false verdict likelier."
         )
+    wide = int((judged & (frame["p_value"] >= 0.05)).sum())
+    if wide:
+        found.append(
+            f"{counted(wide, 'claim')} of the {int(judged.sum())} that the interval decides have a sign-flip p of 0.05 "
+            "or more: verdicts rest on the t interval, and so on its assumption of normal differences."
+        )
     few = frame[(frame["verdict"] == INCONCLUSIVE) & (frame["n_pairs"] < statistics.MIN_SEEDS)]
     if len(few):
         found.append(
@@ -167,8 +173,8 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
     alone = int((frame["n_planned"] < statistics.MIN_SEEDS).sum())
     if alone:
         found.append(
-            f"Planned with fewer than {statistics.MIN_SEEDS} seeds, so without a verdict: {counted(alone, 'claim')}, "
-            "whose runs show that the methods train. --only TABLE --seeds 0,1,2 gives more."
+            f"Planned with fewer than {statistics.MIN_SEEDS} seeds, so without a verdict: {counted(alone, 'claim')}. "
+            "--only TABLE --seeds 0,1,2 gives more."
         )
     partial = int(((frame["partial"] != "") & (frame["n_pairs"] > 0)).sum())
     if partial:

@@ -5,7 +5,7 @@ How a budget and a method become a run is in `settings.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -267,23 +267,29 @@ _IMAGENET_OPTIONS: dict[str, dict[str, Any]] = {
 _DESCRIPTION = {
     "smoke": "Smoke profile: small synthetic data sets, narrow networks and a few steps per run. It shows that every "
     "part works; its numbers mean nothing.",
-    "mini": "Miniature profile, not the paper's scale: real images at 16x16 pixels (ImageNet and fine-grained: 56x56; "
-    "COCO: short side 160), small subsets, the same network topologies at reduced width, short trainings with a cosine "
-    "schedule, no Cutout. On CIFAR the learning rate and the loss weights ("
-    + ", ".join(
-        f"{name.upper().replace('_SIMCLR', ' with the SimCLR loss')} {options['weight']:g}"
-        for name, options in _MINI_CIFAR_OPTIONS.items()
-    )
-    + ") were chosen on validation images of CIFAR-100, from three candidates each; CIFAR-10 has the same. Distilled "
-    "CDS, and CDS off CIFAR, has a contrastive weight of 1 per tap (released: 0.1, distilled on ImageNet 0.5), which "
-    "an early trial on CIFAR-10 suggested; off CIFAR all other methods keep their published loss weights, untuned. "
-    "ResNet-18 has a quarter of its channels, as a student of distillation on CIFAR an eighth; others have at most a "
-    "quarter. Compare differences between methods, in direction; not accuracies with published ones, nor networks "
-    "with one another.",
-    "paper": "Paper profile: the released protocols at full scale (CIFAR: 300 epochs, batch 128, SGD 0.1/0.9/5e-4, "
-    "lr / 10 after 90, 180 and 280 epochs; ImageNet: 90 epochs, batch 256, SGD 0.1/0.9/1e-4, lr / 10 after 30 and "
-    "60), and ours where none is known (fine-tuning, detection), with mixed precision added.",
+    "mini": "Miniature profile, not the paper's scale: small parts of the real data sets, small images, the same "
+    "network topologies with at most a quarter of their channels, short trainings with a cosine schedule. Compare "
+    "differences between methods, in direction; not accuracies with published ones, nor networks with one another.",
+    "paper": "Paper profile: the released protocols at full scale, and ours where none is known, with mixed precision "
+    "added.",
 }
+_CHOSEN = ", ".join(
+    f"{name.upper().replace('_SIMCLR', ' with the SimCLR loss')} {options['weight']:g}"
+    for name, options in _MINI_CIFAR_OPTIONS.items()
+)
+_UNTUNED = (
+    "CDS has weight 1 per tap (released: 0.1), which an early trial on CIFAR-10 suggested; all others are untuned"
+)
+# What more there is to say of a family's budget than its numbers.
+_MORE = {
+    ("mini", "cifar"): f", no Cutout; learning rate and loss weights ({_CHOSEN}) were chosen on validation images of "
+    "CIFAR-100, from three candidates each, and that of distilled CDS by an early trial",
+    ("mini", "imagenet"): f"; {_UNTUNED}",
+    ("mini", "finetune"): f"; {_UNTUNED}",
+    ("paper", "cifar"): ", lr / 10 after 90, 180 and 280 epochs, as released",
+    ("paper", "imagenet"): ", lr / 10 after 30 and 60 epochs, as released",
+}
+_FAMILY_NAMES = {"cifar": "CIFAR", "imagenet": "ImageNet", "finetune": "Fine-tuning", "detection": "Detection"}
 
 
 def check_profile(profile: str) -> str:
@@ -311,9 +317,20 @@ def seeds_of(profile: str, seeds: Seeds, own: Mapping[str, tuple[int, ...]] = SE
     return seeds if seeds is not None else own[check_profile(profile)]
 
 
-def describe(profile: str) -> str:
-    """What the profile scales down, in words; shown wherever its numbers are."""
-    return _DESCRIPTION[check_profile(profile)]
+def describe(profile: str, families: Iterable[str] = ()) -> str:
+    """What the profile scales down, in words, and the budgets of these families; shown wherever its numbers are."""
+    text = _DESCRIPTION[check_profile(profile)]
+    if profile != "smoke":
+        text = " ".join([text, *(_described(profile, name) for name in _FAMILY_NAMES if name in set(families))])
+    return text
+
+
+def _described(profile: str, family: str) -> str:
+    found = _BUDGETS[family][PROFILES.index(profile)]
+    images = "all images" if found.train_size is None else f"at most {found.train_size:,} training images"
+    side = "a short side of" if family == "detection" else "views of"
+    protocol = f"{found.epochs} epochs of batch {found.batch_size}, lr {found.lr:g}{_MORE.get((profile, family), '')}"
+    return f"{_FAMILY_NAMES[family]}: {images}, {side} {found.image_size} pixels, {protocol}."
 
 
 def family_of(dataset: str) -> str:

@@ -29,7 +29,10 @@ class Table:
 
     def describe(self, profile: str) -> str:
         """What is run under a profile, in words; shown wherever the numbers are."""
-        return self.protocol or profiles.describe(profile)
+        if self.protocol:
+            return self.protocol
+        runs = (run for cell in self.cells(profile, (0,)) for spec in cell.specs for run in spec.lineage)
+        return profiles.describe(profile, {"detection" if r.detects else profiles.family_of(r.dataset) for r in runs})
 
     def cells(self, profile: str, seeds: Seeds) -> list[Cell]:
         """All cells under a profile, in print order; `seeds`: of every cell, None: those of the profile.

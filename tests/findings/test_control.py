@@ -105,7 +105,8 @@ def test_cds_without_labels_is_set_against_the_baseline_of_as_many_steps(tmp_pat
                 spec = settings.semi_supervised("mini", dataset, method, percent, seed)
                 write_run(store, spec, top1(value))
     ahead, cifar100, cifar10 = control.as_many_steps("mini", None, store)
-    assert "Of the 3 cells (data set and share of labels) with 3 seeds or more, CDS (SimCLR loss) is above " in ahead
+    cells = "cells (data set and share of labels) with 3 seeds or more"
+    assert f"Of the 3 {cells} (n = 3), CDS (SimCLR loss) is above " in ahead
     assert ahead.endswith("above that control in 1, below it in 1, and not distinguishable from it in 1.")
     assert cifar100 == (
         "CIFAR-100, CDS against the baseline of as many steps: 10 % labelled +2.10 [+1.85, +2.35] (n = 3), "
@@ -133,7 +134,7 @@ def test_where_no_cell_can_be_told_apart_it_is_said_so(tmp_path):
     said = control.as_many_steps("mini", None, store)[0]
     assert "In none of the 2 cells (data set and share of labels) with 3 seeds or more" in said
     assert said.endswith(" are CDS (SimCLR loss) and that control distinguishable.")
-    assert control._told_apart([comparisons.OPEN]) == (
-        "In the cell (data set and share of labels) with 3 seeds or more, CDS (SimCLR loss) and that control are "
-        "not distinguishable."
+    assert control._told_apart([(comparisons.OPEN, 4)]) == (
+        "In the cell (data set and share of labels) with 3 seeds or more (n = 4), CDS (SimCLR loss) and that control "
+        "are not distinguishable."
     )

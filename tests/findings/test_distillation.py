@@ -71,7 +71,9 @@ def test_distilled_cds_is_set_against_every_other_row(tmp_path):
         "(n = 3), SSKD 0.00 [−0.25, +0.25] (n = 3). Of the 3 with seeds enough it is above 1, below 1 and not told "
     )
     assert "not told apart from 1 (SSKD)" in others
-    assert alone.endswith("CDS without a teacher: +3.10 [+2.85, +3.35] (n = 3): the teacher adds to CDS.")
+    assert alone.endswith(
+        "CDS without a teacher: +3.10 [+2.85, +3.35] (n = 3): with a teacher, and its own loss weights, CDS is above."
+    )
     assert recipe.endswith(
         "sees two views of every image, and its teacher was itself trained with CDS, which differs from the teacher of "
         "the others by +2.00 [+2.00, +2.00] points (n = 3)."

@@ -279,7 +279,7 @@ def test_a_run_that_fills_several_cells_counts_once_in_the_index(results):
 def test_index_of_an_empty_folder(results):
     page = soup_of(render.write_index(results, "smoke"))
     assert "No notebook has been executed yet." in page.get_text()
-    assert "none that is finished" in page.footer.get_text()
+    assert "Where these numbers come from" not in page.footer.get_text()
     assert page.find(class_="banner smoke")
 
 
