@@ -28,6 +28,10 @@ _OF_A_TEACHER = {
     OPEN: "the two cannot be told apart",
     FEW: comparisons.DECIDE_NOTHING,
 }
+_LESS_WELL = (
+    "Less accurate than the student alone, and less well fitted to the training labels, so that the method's own term, "
+    "at its weight, may be what is in the way:"
+)
 # Those whose cross-entropy has weight 1, as the baseline's: what they log of it can be compared.
 _WHOLE_CROSS_ENTROPY = ("at", "rkd", "sp", "cc", "crd")
 
@@ -94,10 +98,9 @@ def held_back(study: Session) -> HTML:
             lines.append(
                 f"{naming.group_title([cell.model])}, {naming.method_name(cell.method)}: "
                 f"{formats.signed(accuracy.delta)} points, training cross-entropy {sum(ours) / len(ours):.2f} against "
-                f"{sum(theirs) / len(theirs):.2f} of the student alone (n = {len(ours)}): beside its term, at this "
-                "weight, the student fits its training labels less well."
+                f"{sum(theirs) / len(theirs):.2f} (n = {len(ours)})."
             )
-    return HTML(html.bullets(lines))
+    return HTML(html.paragraphs([_LESS_WELL]) + html.bullets(lines) if lines else "")
 
 
 def against_others(study: Session) -> HTML:

@@ -57,8 +57,8 @@ def tidy(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFrame
     mean, std: over the seeds that have finished, at the cell's metric; best_mean, best_std: the same at the best epoch.
     baseline_delta, ci_low, ci_high, p_value: difference to the cell's reference, paired by seed, with its 95 %
     interval and sign-flip test; paper_delta: the paper's own difference between the two cells. All in the metric's
-    unit; n_pairs: seeds that both have. n_planned: seeds asked for. runs: ids of the finished runs, separated by
-    spaces. reason: why finished runs have no value, "" if all have one.
+    unit; n_pairs: seeds that both have. n_planned: seeds asked for. runs: ids of the runs that it comes from, separated
+    by spaces. reason: why finished runs have no value, "" if all have one.
     Raises RunError if a finished run lacks the metric.
     """
     cells = table.cells(profile, seeds)
@@ -81,7 +81,7 @@ def tidy(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFrame
             "n_planned": len(cell.specs),
             "best_mean": best.mean,
             "best_std": best.std,
-            "runs": " ".join(spec.id for spec in cell.specs if store.is_done(spec.id)),
+            "runs": " ".join(spec.id for spec in cell.specs if spec.seed in ours),
             "reason": analyses.reason(cell, store) if cell.source in analyses.ANALYSES else "",
             "n_pairs": 0,
         } | measured(ours)
