@@ -38,4 +38,6 @@ def write_weights(weights: dict, path: Path | str) -> None:
         raise UsageError(f"timm would read {Path(path).name} as another format: let the name end in .pt.")
     if Path(path).is_dir():
         raise UsageError(f"{path} is a folder: give the name of a file in it, such as network.pt.")
-    checkpoint.save(Path(path), {name: value.detach().cpu() for name, value in weights.items()})
+    # A compiled network has names of its own.
+    plain = {name.replace("_orig_mod.", ""): value.detach().cpu() for name, value in weights.items()}
+    checkpoint.save(Path(path), plain)

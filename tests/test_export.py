@@ -121,6 +121,24 @@ def test_the_weights_of_another_run_are_not_exported(tmp_path, capsys):
     assert not out.exists()
 
 
+def test_the_weights_of_a_run_are_not_replaced(tmp_path, capsys):
+    store = Store(tmp_path / "results")
+    run = settings.supervised("mini", "cifar100", "resnet18", "baseline", 0)
+    finished(store, run, 100)
+    before = store.model(run.id).read_bytes()
+    assert main(["export", run.id, str(store.model(run.id)), "--results", str(store.root)]) == 2
+    assert "lies among the runs" in capsys.readouterr().err and store.model(run.id).read_bytes() == before
+
+
+def test_a_compiled_network_is_exported_under_its_own_names(tmp_path):
+    model = cds_lib.ContrastiveDeepSupervision(
+        torch.compile(timm.create_model("test_resnet", num_classes=3)), num_classes=3
+    )
+    cds_lib.export_backbone(model, tmp_path / "network.pt")
+    plain = timm.create_model("test_resnet", num_classes=3)
+    plain.load_state_dict(torch.load(tmp_path / "network.pt", weights_only=True))
+
+
 def test_runs_that_cannot_be_exported_are_one_sentence(tmp_path, capsys):
     store, out = Store(tmp_path / "results"), tmp_path / "network.pt"
     bare = settings.supervised("mini", "cifar100", "resnet18", "baseline", 0)

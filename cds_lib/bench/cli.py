@@ -50,6 +50,7 @@ def bench(args: argparse.Namespace) -> int:
     torch.set_num_threads(1)
     out = Path(args.out)
     kept = _kept(out)
+    _keep(out, kept)  # a folder that cannot be written is found out before anything is measured
     for name in [name for name in BENCHMARKS if name in args.names or not args.names]:
         found = {"machine": machine(), "rounds": args.rounds, "rows": []}
         print("\n".join(_heading(name, found)), flush=True)

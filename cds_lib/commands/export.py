@@ -31,10 +31,13 @@ def export(options: argparse.Namespace) -> int:
     """`export RUN_ID OUT`: 0 when the file is written.
 
     Raises:
-        UsageError: no such run, not finished, without weights, or a detector. RunError: damaged weights.
+        UsageError: no such run, not finished, without weights, or a detector; a file among the runs. RunError: damaged
+            weights.
     """
     store = Store(results_dir(options.profile, options.results))
     spec = _finished_classifier(Path(options.run).name, store)  # a path to the folder, completed by Tab, names it too
+    if Path(options.out).resolve().is_relative_to((store.root / "runs").resolve()):
+        raise UsageError(f"{options.out} lies among the runs, whose weights it might replace: choose another place.")
 
     from cds_lib.engines.setup import trained_weights  # slow
     from cds_lib.export import write_weights

@@ -101,7 +101,8 @@ def status(options: argparse.Namespace) -> int:
     profile = profiles.check_profile(options.profile)
     seeds = profiles.parse_seeds(options.seeds)
     store = Store(results_dir(profile, options.results))
-    print(f"Profile {profile}, results in {store.root}.")
+    there = "" if store.root.exists() else ", a folder that is not there"
+    print(f"Profile {profile}, results in {store.root}{there}.")
     for table in tables:
         print(f"{table.name}: {runner.make_plan([table], profile, seeds, store, retry_failed=False).describe()}")
     try:

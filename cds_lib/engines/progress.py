@@ -51,12 +51,12 @@ class Progress:
         seconds = time.monotonic() - self.running.pop(spec.id).started
         self.seconds.append(seconds)
         self.done += 1
-        self.say(f"[{self.done}/{self.total}] {spec.label}: {text} in {duration(seconds)}{self._left()}")
+        self.say(f"[{self.done}/{self.total}] {spec.label} ({spec.id}): {text} in {duration(seconds)}{self._left()}")
 
     def skip(self, spec: RunSpec, text: str) -> None:
         """A run that cannot begin, or has begun in vain: one line."""
         self.requeue(spec)
-        self.count(f"{spec.label}: NOT STARTED: {text}")
+        self.count(f"{spec.label} ({spec.id}): NOT STARTED: {text}")
 
     def requeue(self, spec: RunSpec) -> None:
         """A run does not go on for now, if it had begun at all."""

@@ -15,12 +15,15 @@ from typing import Any
 
 import torch
 
+from cds_lib.engines import provenance
 from cds_lib.engines.launch import train
 from cds_lib.engines.resources import Resources
 from cds_lib.errors import RunError, UsageError
 from cds_lib.processes import begin_as_child
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
+
+provenance.code_version()  # that of the code which is being imported: a checkout may change while the runs are trained
 
 
 def train_logged(

@@ -44,9 +44,9 @@ _STEM_GAIN = {"cifar": 4, "imagenet": 1, "imagenet_no_max_pool": 2}
 _STAGE_CHANNELS = (64, 128, 256, 512)
 _RESNEXT_GROUP_WIDTH = {"resnext50_32x4d": 4, "resnext101_32x8d": 8}
 _RESNEXT_GROUPS = 32
-# Networks of timm 1.0.31 that put more than the classifier between the pooled vector and the logits: a batch norm, or
-# a second classifier on the patch tokens that is averaged in.
-_MORE_THAN_A_CLASSIFIER = ("EfficientVitMsra", "SHViT", "VOLO")
+# Networks of timm 1.0.31 that put more than the classifier between the pooled vector and the logits: a batch norm, a
+# second classifier on the patch tokens that is averaged in, or the dropout that others have before the pooled vector.
+_MORE_THAN_A_CLASSIFIER = ("EfficientVitMsra", "SHViT", "VOLO", "MultiScaleVit", "LCNetV2")
 
 
 @dataclass(frozen=True)

@@ -174,7 +174,8 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
     if alone:
         found.append(
             f"Planned with fewer than {statistics.MIN_SEEDS} seeds, so without a verdict: {counted(alone, 'claim')}. "
-            "--only TABLE --seeds 0,1,2 gives more."
+            "--only TABLE --seeds 0,1,2 --results DIR gives more, in a folder of its own: a table is written for the "
+            "seeds that are asked for."
         )
     partial = int(((frame["partial"] != "") & (frame["n_pairs"] > 0)).sum())
     if partial:

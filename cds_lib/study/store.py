@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from cds_lib.errors import RunError, UsageError
 from cds_lib.files import is_locked, locked, write_json
 from cds_lib.study.spec import RunSpec
+from cds_lib.text import listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,8 +144,15 @@ class Store:
 
     # -- writing -----------------------------------------------------------------------------------------------------
     def open_for_writing(self) -> None:
-        """Create the folder; UsageError if it is not writable or was written by a newer version."""
+        """Create the folder; UsageError if it is not writable, holds pages that are not this study's, or was written by
+        a newer version."""
         marker = self.root / "store.json"
+        foreign = [name for name in ("notebooks", "index.html") if (self.root / name).exists()]
+        if foreign and not marker.exists():
+            raise UsageError(
+                f"{self.root} is no results folder and has {listed(foreign)}, which would be written over: choose "
+                "another --results."
+            )
         try:
             (self.root / "runs").mkdir(parents=True, exist_ok=True)
             if marker.exists():

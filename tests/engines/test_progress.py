@@ -15,6 +15,9 @@ def run(name, epochs=10):
     return replace(spec, dataset=name, budget=replace(spec.budget, epochs=epochs))
 
 
+a, b, c = (run(name).id for name in "abc")
+
+
 @pytest.fixture
 def clock(monkeypatch):
     class Clock:
@@ -50,7 +53,7 @@ def test_one_line_a_finished_run_and_one_every_half_minute(clock, capsys, tmp_pa
     assert lines == [
         # 30 s for 6 of 10 epochs: 50 s a run, 20 s of this one and two more
         "[1/4] running: a resnet18 cds seed 0 epoch 6/10 | about 2 min 00 s left",
-        "[2/4] a resnet18 cds seed 0: top-1 31.20 % in 50 s | about 1 min 40 s left",
+        f"[2/4] a resnet18 cds seed 0 ({a}): top-1 31.20 % in 50 s | about 1 min 40 s left",
     ]
     assert (tmp_path / "log.txt").read_text().splitlines() == [f"2026-01-01 00:00:00 {line}" for line in lines]
 
@@ -67,9 +70,9 @@ def test_two_jobs_halve_the_estimate_and_the_last_line_has_none(clock, capsys):
     clock.now = 40.0
     progress.finish(run("c"), "FAILED: no")
     assert capsys.readouterr().out.splitlines() == [
-        "[1/3] a resnet18 cds seed 0: done in 20 s | about 10 s left",
-        "[2/3] b resnet18 cds seed 0: done in 30 s | about 15 s left",
-        "[3/3] c resnet18 cds seed 0: FAILED: no in 20 s",
+        f"[1/3] a resnet18 cds seed 0 ({a}): done in 20 s | about 10 s left",
+        f"[2/3] b resnet18 cds seed 0 ({b}): done in 30 s | about 15 s left",
+        f"[3/3] c resnet18 cds seed 0 ({c}): FAILED: no in 20 s",
     ]
 
 
@@ -83,7 +86,7 @@ def test_a_terminal_gets_one_line_that_is_rewritten(clock, capsys):
     progress.finish(run("a", 2), "done")
     out = capsys.readouterr().out
     assert out.startswith("\r[0/1] running: a resnet18 cds seed 0 epoch 1/2")
-    assert out.endswith("[1/1] a resnet18 cds seed 0: done in 2 s\n")
+    assert out.endswith(f"[1/1] a resnet18 cds seed 0 ({run('a', 2).id}): done in 2 s\n")
     assert out.count("\n") == 1
 
 
@@ -134,7 +137,7 @@ def test_a_run_that_was_begun_in_vain_runs_no_longer(clock, capsys):
     progress.requeue(run("c"))  # never begun
     clock.now = 100.0
     progress.tick()
-    assert capsys.readouterr().out == "[1/2] a resnet18 cds seed 0: NOT STARTED: no weights\n"
+    assert capsys.readouterr().out == f"[1/2] a resnet18 cds seed 0 ({a}): NOT STARTED: no weights\n"
 
 
 def test_runs_that_end_together_do_not_stretch_the_time_left(clock, capsys):

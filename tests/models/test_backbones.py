@@ -343,6 +343,14 @@ def test_composite_classifiers_still_give_the_networks_own_logits():
         assert torch.equal(pooled_and_logits(backbone, features)[1], backbone(x))
 
 
+def test_dropout_of_networks_that_have_it_before_their_classifier():
+    torch.manual_seed(0)
+    backbone = timm.create_model("lcnetv2_small", num_classes=7, drop_rate=0.5).train()
+    _, features = forward_stages(backbone, torch.randn(2, 3, 32, 32), [0])
+    logits = [pooled_and_logits(backbone, features)[1] for _ in range(2)]
+    assert not torch.equal(*logits)
+
+
 def test_dropout_acts_once_on_the_vector_that_is_classified():
     torch.manual_seed(0)
     backbone = timm.create_model("resnet18", num_classes=7, drop_rate=0.5).train()

@@ -82,6 +82,14 @@ def test_a_newer_store_is_left_alone(tmp_path):
         Store(tmp_path).open_for_writing()
 
 
+@pytest.mark.parametrize("name", ["notebooks", "index.html"])
+def test_a_folder_with_pages_of_others_is_no_results_folder(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(UsageError, match=f"is no results folder and has {name}, which would be written over"):
+        Store(tmp_path).open_for_writing()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_a_damaged_marker_or_run_file_is_named(tmp_path):
     (tmp_path / "store.json").write_text("{")
     with pytest.raises(UsageError, match="cannot be used"):
