@@ -24,7 +24,8 @@ def single_writer(root: Path, name: str) -> Iterator[None]:
         path.touch()
     except OSError as error:
         raise UsageError(
-            f"cannot write in the data folder {root} ({error.strerror}); choose one with --data-root."
+            f"cannot write in the data folder {root} ({error.strerror}), where what is decoded, fetched or imported is "
+            "kept; choose one of your own with --data-root."
         ) from error
     with locked(path) as owner:
         if owner is not None:

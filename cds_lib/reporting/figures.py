@@ -249,7 +249,7 @@ def accuracy_curves(
     for axes, (title, by_method) in zip(grid, panels, strict=False):
         for method, runs in by_method.items():
             curve(axes, runs, column, style(method, methods), naming.method_name(method))
-        axes.set_title(title, fontsize=10)
+        axes.set_title(title, fontsize=10 if columns < 3 else 8.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.grid(color="#dddddd", lw=0.6)
         axes.spines[["top", "right"]].set_visible(False)

@@ -72,7 +72,11 @@ class Store:
         try:
             spec = RunSpec.from_dict(self._json(run_id, "spec.json"))
         except UsageError as error:
-            raise self._damaged(run_id, "spec.json", error) from error
+            folder = self.run_dir(run_id)
+            raise RunError(
+                f"{folder / 'spec.json'}: {_phrase(error)}: update the code, or delete the folder {folder} and run "
+                "again."
+            ) from error
         if spec.id != run_id:
             raise self._damaged(run_id, "spec.json", f"it is that of run {spec.id}: the folder was renamed or copied")
         return spec
