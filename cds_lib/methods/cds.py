@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -30,14 +31,14 @@ class ContrastiveDeepSupervision(Method):
             without pre-trained weights).
         num_classes: of the classifier.
         taps: stages to supervise, increasing, from 1 to the number of stages (at most 4, see `stage_taps`); None: all.
-        weight: lambda of every tap.
+        weight: lambda of every tap, 0 or more.
         temperature: of the contrastive loss, above 0.
         use_labels: positives are all images of the class (SupCon); if False, the other view only (SimCLR).
         cross_entropy_views: 1, as released, or 2: then the cross-entropy is the mean over both views.
 
     Raises:
-        UsageError: a tap the network does not have, a network without stages or with another number of classes, a name
-            that timm does not know, or another number of views.
+        UsageError: a tap the network does not have, a weight that is none, a network without stages or with another
+            number of classes, a name that timm does not know, or another number of views.
 
     Example:
         network = timm.create_model("regnetx_002", num_classes=10)
@@ -69,10 +70,13 @@ class ContrastiveDeepSupervision(Method):
         self.taps = tuple(range(1, self.last + 1) if taps is None else taps)
         if (
             not self.taps
+            or not all(isinstance(tap, int) for tap in self.taps)
             or list(self.taps) != sorted(set(self.taps))
             or not 1 <= self.taps[0] <= self.taps[-1] <= self.last
         ):
             raise UsageError(f"taps must be increasing stages from 1 to {self.last}, not {list(self.taps)}.")
+        if not 0 <= weight < math.inf:
+            raise UsageError(f"weight must be a finite number, 0 or more, not {weight}.")
         if cross_entropy_views not in (1, 2):
             raise UsageError(f"cross_entropy_views must be 1 or 2, not {cross_entropy_views}.")
         self.weight, self.temperature, self.use_labels = weight, temperature, use_labels
@@ -88,10 +92,10 @@ class ContrastiveDeepSupervision(Method):
         An image labelled -1 is unlabelled: the cross-entropy is the mean over the others (0 if there is none), and
         in the contrastive loss its only positive is its other view.
         """
-        if view1.shape != view2.shape or labels.shape != view1.shape[:1]:
+        if view1.shape != view2.shape or labels.shape != view1.shape[:1] or labels.dtype != torch.int64:
             raise ValueError(
-                f"Two views (B, 3, S, S) of the same images and labels (B,) are needed, not {tuple(view1.shape)}, "
-                f"{tuple(view2.shape)} and {tuple(labels.shape)}."
+                "Two views (B, 3, S, S) of the same images and labels (B,) int64 are needed, not "
+                f"{tuple(view1.shape)}, {tuple(view2.shape)} and {tuple(labels.shape)} {labels.dtype}."
             )
         return self.terms(*self.embed(torch.cat([view1, view2])), labels)
 

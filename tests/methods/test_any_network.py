@@ -122,6 +122,9 @@ def test_pre_trained_weights_stay_as_they_are():
         ("levit_128s", {"taps": (1, 2, 3, 4)}, r"taps must be increasing stages from 1 to 3, not \[1, 2, 3, 4\]\."),
         ("resnet19", {}, "timm has no model 'resnet19': see timm.list_models"),
         (nn.Sequential(nn.Linear(2, 3)), {}, "Sequential does not report stage features; use a timm network"),
+        ("test_byobnet", {"taps": ["layer1"]}, r"taps must be increasing stages from 1 to \d, not \['layer1'\]"),
+        ("test_byobnet", {"weight": -0.1}, "weight must be a finite number, 0 or more, not -0.1"),
+        ("test_byobnet", {"weight": float("nan")}, "weight must be a finite number, 0 or more, not nan"),
         ("test_byobnet", {"cross_entropy_views": 3}, "cross_entropy_views must be 1 or 2, not 3"),
     ],
 )
@@ -141,8 +144,11 @@ def test_a_name_without_classes_is_refused():
         ContrastiveDeepSupervision("test_byobnet", num_classes=0)
 
 
-@pytest.mark.parametrize(("other", "labels"), [(3, 4), (4, 3)])
-def test_views_and_labels_of_other_images_are_named(other, labels):
+@pytest.mark.parametrize(
+    ("other", "labels", "kind"), [(3, 4, torch.int64), (4, 3, torch.int64), (4, 4, torch.int32), (4, 4, torch.float32)]
+)
+def test_views_and_labels_of_other_images_are_named(other, labels, kind):
     model = ContrastiveDeepSupervision("test_byobnet", num_classes=3)
-    with pytest.raises(ValueError, match=rf"not \(4, 3, 32, 32\), \({other}, 3, 32, 32\) and \({labels},\)\."):
-        model(torch.zeros(4, 3, 32, 32), torch.zeros(other, 3, 32, 32), torch.zeros(labels, dtype=torch.long))
+    said = rf"not \(4, 3, 32, 32\), \({other}, 3, 32, 32\) and \({labels},\) {kind}\."
+    with pytest.raises(ValueError, match=said):
+        model(torch.zeros(4, 3, 32, 32), torch.zeros(other, 3, 32, 32), torch.zeros(labels, dtype=kind))
