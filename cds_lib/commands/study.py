@@ -15,7 +15,7 @@ from cds_lib.data import registry
 from cds_lib.data.cli import data_state
 from cds_lib.engines import analysis_engine, local_engine, runner, slurm_jobs
 from cds_lib.errors import RunError, UsageError
-from cds_lib.study import analyses, profiles, settings
+from cds_lib.study import analyses, profiles, protocol, settings
 from cds_lib.study.places import NOTEBOOKS, results_dir
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
@@ -50,7 +50,7 @@ def run_all(options: argparse.Namespace) -> int:
     if options.list:
         return _list(tables, notebook_files, data_root)
     plan = runner.make_plan(tables, profile, seeds, store, options.retry_failed)
-    print(f"Profile {profile}, results in {store.root}.\n{profiles.describe(profile)}", flush=True)
+    print(f"Profile {profile}, results in {store.root}.\n{protocol.describe(profile)}", flush=True)
     if options.dry_run or not plan.missing:  # the training says it otherwise
         print(f"{plan.describe()}.", flush=True)
     if options.dry_run:

@@ -25,7 +25,7 @@ from cds_lib.pages.footer import provenance_rows
 from cds_lib.pages.notebooks import NotebookResult
 from cds_lib.reporting import printed, report, summary, verdicts, wording
 from cds_lib.reporting.html import bullets
-from cds_lib.study import profiles
+from cds_lib.study import protocol
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, TABLES
@@ -118,7 +118,7 @@ def write_index(results: Path, profile: str, seeds: Seeds = None, executed_now: 
     plots, deviations = _plots(results), f"html/{DEVIATIONS}.html"
     content = {
         "profile": profile,
-        "description": profiles.describe(profile),
+        "description": protocol.describe(profile),
         "diagram": Markup(diagram.svg()),
         "verdicts": _verdicts(results, profile, seeds),
         "notebooks": _notebook_entries(results, executed_now),

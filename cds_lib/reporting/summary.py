@@ -10,7 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from cds_lib.reporting import formats, html, latex, markdown, report, wording
-from cds_lib.study import profiles, statistics
+from cds_lib.study import protocol, statistics
 from cds_lib.study.tables import SUMMARY, TABLES
 from cds_lib.text import counted
 
@@ -101,7 +101,7 @@ def _markdown(frame: pd.DataFrame, beside: list[str]) -> str:
     """The conclusion, what is said beside it, the counts, and every claim, table by table."""
     parts = [
         f"# {TABLES[SUMMARY].title}",
-        profiles.describe(frame["profile"].iloc[0]),
+        protocol.describe(frame["profile"].iloc[0]),
         markdown.bullets([*wording.conclusion(frame), *beside]),
         tested_markdown(frame),
         counts_markdown(frame),

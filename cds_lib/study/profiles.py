@@ -1,11 +1,11 @@
 """The three profiles: what a run may cost in each, and the hyper-parameters of every method with their source.
 
-How a budget and a method become a run is in `settings.py`.
+How a budget and a method become a run is in `settings.py`; what a profile is in words, in `protocol.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -264,33 +264,6 @@ _IMAGENET_OPTIONS: dict[str, dict[str, Any]] = {
     "sskd": {"cross_entropy_weight": 1.0, "kd_weight": 0.9, "rotated_weight": 2.7, "similarity_weight": 10.0},
 }
 
-_DESCRIPTION = {
-    "smoke": "Smoke profile: small synthetic data sets, narrow networks and a few steps per run. It shows that every "
-    "part works; its numbers mean nothing.",
-    "mini": "Miniature profile, not the paper's scale: small parts of the real data sets, small images, the same "
-    "network topologies with at most a quarter of their channels, short trainings with a cosine schedule. Compare "
-    "differences between methods, in direction; not accuracies with published ones, nor networks with one another.",
-    "paper": "Paper profile: the released protocols at full scale, and ours where none is known, with mixed precision "
-    "added.",
-}
-_CHOSEN = ", ".join(
-    f"{name.upper().replace('_SIMCLR', ' with the SimCLR loss')} {options['weight']:g}"
-    for name, options in _MINI_CIFAR_OPTIONS.items()
-)
-_UNTUNED = (
-    "CDS has weight 1 per tap (released: 0.1), which an early trial on CIFAR-10 suggested; all others are untuned"
-)
-# What more there is to say of a family's budget than its numbers.
-_MORE = {
-    ("mini", "cifar"): f", no Cutout; learning rate and loss weights ({_CHOSEN}) were chosen on validation images of "
-    "CIFAR-100, from three candidates each, and that of distilled CDS by an early trial",
-    ("mini", "imagenet"): f"; {_UNTUNED}",
-    ("mini", "finetune"): f"; {_UNTUNED}",
-    ("paper", "cifar"): ", lr / 10 after 90, 180 and 280 epochs, as released",
-    ("paper", "imagenet"): ", lr / 10 after 30 and 60 epochs, as released",
-}
-_FAMILY_NAMES = {"cifar": "CIFAR", "imagenet": "ImageNet", "finetune": "Fine-tuning", "detection": "Detection"}
-
 
 def check_profile(profile: str) -> str:
     """Return the profile's name; UsageError if there is no such profile."""
@@ -315,22 +288,6 @@ def parse_seeds(text: str) -> Seeds:
 def seeds_of(profile: str, seeds: Seeds, own: Mapping[str, tuple[int, ...]] = SEEDS) -> tuple[int, ...]:
     """The seeds of a cell: those that were asked for; where none were, the profile's own."""
     return seeds if seeds is not None else own[check_profile(profile)]
-
-
-def describe(profile: str, families: Iterable[str] = ()) -> str:
-    """What the profile scales down, in words, and the budgets of these families; shown wherever its numbers are."""
-    text = _DESCRIPTION[check_profile(profile)]
-    if profile != "smoke":
-        text = " ".join([text, *(_described(profile, name) for name in _FAMILY_NAMES if name in set(families))])
-    return text
-
-
-def _described(profile: str, family: str) -> str:
-    found = _BUDGETS[family][PROFILES.index(profile)]
-    images = "all images" if found.train_size is None else f"at most {found.train_size:,} training images"
-    side = "a short side of" if family == "detection" else "views of"
-    protocol = f"{found.epochs} epochs of batch {found.batch_size}, lr {found.lr:g}{_MORE.get((profile, family), '')}"
-    return f"{_FAMILY_NAMES[family]}: {images}, {side} {found.image_size} pixels, {protocol}."
 
 
 def family_of(dataset: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cds_lib.study import profiles
+from cds_lib.study import profiles, protocol
 from cds_lib.study.grids import Cell
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
@@ -32,7 +32,7 @@ class Table:
         if self.protocol:
             return self.protocol
         runs = (run for cell in self.cells(profile, (0,)) for spec in cell.specs for run in spec.lineage)
-        return profiles.describe(profile, {"detection" if r.detects else profiles.family_of(r.dataset) for r in runs})
+        return protocol.describe(profile, {"detection" if r.detects else profiles.family_of(r.dataset) for r in runs})
 
     def cells(self, profile: str, seeds: Seeds) -> list[Cell]:
         """All cells under a profile, in print order; `seeds`: of every cell, None: those of the profile.
