@@ -18,8 +18,8 @@ _PROFILES = {
 }
 _FAMILIES = {"cifar": "CIFAR", "imagenet": "ImageNet", "finetune": "Fine-tuning", "detection": "Detection"}
 _UNTUNED = (
-    "; off CIFAR CDS has weight 1 per tap (released: 0.1, distilled 0.5), which an early trial on CIFAR-10 suggested; all "
-    "other loss weights are published ones, untuned"
+    "; off CIFAR CDS has weight 1 per tap (released: 0.1, distilled 0.5), which an early trial on CIFAR-10 suggested; "
+    "all other loss weights are published ones, untuned"
 )
 
 
