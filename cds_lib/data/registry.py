@@ -11,6 +11,9 @@ from cds_lib.checkout import CHECKOUT
 from cds_lib.errors import UsageError
 
 REGISTRY = Path(__file__).with_name("registry.toml")
+_BATCHES = "cifar-batches"  # the one layout of small images, which are kept as arrays
+_REQUIRED = ("title", "page", "terms", "manual", "classes", "train", "test")
+_IMPORTED_ONLY = {"layout": "", "folder": "", "marker": ""}
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,6 @@ def entries() -> dict[str, DataSet]:
         files = tuple(PublishedFile(**file) for file in table.pop("files", ()))
         sets[name] = DataSet(name=name, archives=archives, files=files, **{**_IMPORTED_ONLY, **table})
     return sets
-
-
-_BATCHES = "cifar-batches"
-_REQUIRED = ("title", "page", "terms", "manual", "classes", "train", "test")
-_IMPORTED_ONLY = {"layout": "", "folder": "", "marker": ""}
 
 
 def entry(name: str) -> DataSet:

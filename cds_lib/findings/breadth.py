@@ -85,8 +85,9 @@ def _fit_in_short(ends: Mapping[str, End]) -> str:
     lower = sum(end.cds < end.baseline for end in ends.values())
     if not lower:
         return ""
-    higher = [naming.name_of(model) for model, end in ends.items() if end.seeds >= LEAST and end.cds >= end.baseline]
-    others = f" With {listed(higher)}, of {LEAST} seeds or more, it fits them less well." if higher else ""
+    several = {model: end for model, end in ends.items() if end.seeds >= statistics.MIN_SEEDS}
+    higher = [f"{naming.name_of(m)} ({end.seeds} seeds)" for m, end in several.items() if end.cds >= end.baseline]
+    others = f" With {listed(higher)} it fits them less well." if higher else ""
     return (
         f" In {lower} of {len(ends)} CDS fits the training images better than the baseline: a faster fit, and not the "
         f"regularisation that the paper argues for.{others}"
