@@ -125,6 +125,7 @@ def _recorded(spec: RunSpec, store: Store) -> Iterator[None]:
         started=_now(),
         finished=None,
         machine=provenance.machine(),
+        instructions=provenance.instructions(),
         versions=provenance.versions(),
         code=provenance.code_version(),
     )

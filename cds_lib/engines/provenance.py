@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 import subprocess
 from functools import cache
 from importlib import metadata
@@ -12,6 +14,11 @@ from cds_lib.checkout import CHECKOUT
 
 VERSION_FILE = "code_version.txt"  # beside a copy of the package that was made of a checkout
 _LIBRARIES = ("torch", "torchvision", "timm", "numpy")
+# Of oneDNN the widest first, each with the flag of the processor that it needs.
+_ONEDNN = {"AVX512_CORE_AMX": "amx_tile", "AVX512_CORE_FP16": "avx512_fp16", "AVX512_CORE_BF16": "avx512_bf16"}
+_ONEDNN |= {"AVX512_CORE_VNNI": "avx512_vnni", "AVX512_CORE": "avx512bw", "AVX2_VNNI": "avx_vnni", "AVX2": "avx2"}
+# Variables that choose kernels; of OpenBLAS, which only NumPy and SciPy call where PyTorch has MKL, none in training.
+_CHOOSING = ("ATEN_", "ONEDNN_", "DNNL_", "MKL_", "OPENBLAS_")
 
 
 @cache
@@ -47,10 +54,34 @@ def machine() -> str:
     return f"{platform.system()} {platform.machine()}, {processor()}"
 
 
+def instructions() -> dict[str, str]:
+    """What decides how a run on the CPU rounds, beside versions and threads: the processor's maker and the widest
+    instructions that PyTorch and oneDNN use, the library that multiplies matrices (MKL chooses its kernels by maker and
+    processor), and the environment variables that change any of it."""
+    import torch  # slow; who only submits jobs does without
+
+    flags = _cpuinfo("flags").split()
+    widest = next((name for name, flag in _ONEDNN.items() if flag in flags), "unknown")
+    blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
+    return {
+        "maker": _cpuinfo("vendor_id") or "unknown",
+        "pytorch": torch.backends.cpu.get_cpu_capability(),
+        "onednn": os.environ.get("ONEDNN_MAX_CPU_ISA", widest),
+        "blas": blas[1] if blas else "unknown",
+        **{name: value for name, value in sorted(os.environ.items()) if name.startswith(_CHOOSING)},
+    }
+
+
 def processor() -> str:
-    """The processor's name, which decides how a run rounds."""
+    """The processor's name."""
+    return _cpuinfo("model name") or platform.processor() or "unknown processor"
+
+
+@cache
+def _cpuinfo(field: str) -> str:
+    """What Linux says of the first processor, "" where it does not."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as handle:
-            return next(line.split(":", 1)[1].strip() for line in handle if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown processor"
+            return next((line.split(":", 1)[1].strip() for line in handle if line.startswith(f"{field}\t")), "")
+    except OSError:
+        return ""

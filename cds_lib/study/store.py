@@ -34,7 +34,7 @@ VERSION = 1
 
 # What other parts rely on where they read a status: the type of each value that is there and not null.
 _STATUS = dict.fromkeys(("state", "error", "started", "finished", "machine", "device", "code"), str)
-_STATUS |= {"versions": dict, "data": dict}
+_STATUS |= dict.fromkeys(("versions", "instructions", "data"), dict)
 _DATA = {"kind": str, "train": int, "test": int, "sha256": str, "note": str}
 
 

@@ -1,5 +1,6 @@
 """Runs on the local engine: trained, failed, killed, resumed. The budgets are tiny, the processes are real."""
 
+import ast
 import io
 import json
 import os
@@ -15,7 +16,7 @@ import pandas as pd
 import pytest
 
 from cds_lib.engines import execute as execution
-from cds_lib.engines import runner
+from cds_lib.engines import provenance, runner
 from cds_lib.engines.local_engine import LocalEngine
 from cds_lib.engines.progress import Progress
 from cds_lib.errors import RunError, UsageError
@@ -58,6 +59,7 @@ def test_runs_are_trained_recorded_and_paired(tmp_path, capsys):
         assert status["state"] == "done"
         assert status["data"]["kind"] == "standin"
         assert status["versions"].keys() >= {"torch", "timm", "python"}
+        assert status["instructions"] == provenance.instructions()
         history, metrics = store.history(spec.id), store.metrics(spec.id)
         assert list(history["epoch"]) == [1, 2]
         assert metrics["test_top1_last"] == pytest.approx(history["test_top1"].iloc[-1])
@@ -69,6 +71,14 @@ def test_runs_are_trained_recorded_and_paired(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert sum("top-1" in line for line in lines) == 2
     assert sum("FAILED" in line for line in lines) == 1
+
+
+def test_what_is_forced_on_the_kernels_is_recorded():
+    code = "from cds_lib.engines.provenance import instructions; print(instructions())"
+    forced = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE"}
+    ran = subprocess.run([sys.executable, "-c", code], env={**os.environ, **forced}, capture_output=True, check=True)
+    found = ast.literal_eval(ran.stdout.decode())
+    assert found["pytorch"] == "DEFAULT" and found["onednn"] == "AVX2" and forced.items() <= found.items()
 
 
 # A sweep of one run in a process of its own, that can be killed from outside.
