@@ -142,7 +142,7 @@ def _load(known: DataSet, root: Path) -> DetectionData | ArrayData | FileData:
 
 def _faults(known: DataSet, root: Path) -> tuple[list[str], str]:
     """Everything that is missing or differs, and one phrase that sums it up; every image is decoded."""
-    from cds_lib.data import cifar, image_files
+    from cds_lib.data import cifar, coco, image_files
 
     folder = root / known.folder
     faults = cifar.faults(known, folder) if known.layout and known.image_size and folder.is_dir() else []
@@ -151,7 +151,7 @@ def _faults(known: DataSet, root: Path) -> tuple[list[str], str]:
     except UsageError as error:
         return faults or [str(error)], "cannot be used"
     if known.layout == "coco":
-        faults += image_files.broken_images([image.path for image in (*data.train, *data.val)])
+        faults += coco.broken_images(data)
     elif known.image_size is None:
         faults += image_files.broken_images([*data.train_files, *data.test_files])
     provenance = data.provenance

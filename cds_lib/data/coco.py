@@ -13,11 +13,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from cds_lib.data import coco_standin
-from cds_lib.data.image_files import broken_images, refuse, some
+from cds_lib.data.image_files import mapped, read_rgb, refuse, some, undecodable
 from cds_lib.data.registry import entry
 from cds_lib.data.writing import single_writer
 from cds_lib.errors import UsageError
 from cds_lib.files import write_json
+
+OVERHANG = 1.0  # pixels: published boxes stick out of their images by fractions of one, and are taken as they are
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def load(data_root: Path, source: str) -> DetectionData:
     Raises UsageError: not there (says what to run), images missing, annotations that cannot be read.
     """
     if source == "standin":
-        train, val = (_images(content, None, pixels) for content, pixels in coco_standin.make())
+        train, val = (_images(content, Path("stand-in"), None, pixels) for content, pixels in coco_standin.make())
         note = "stand-in images made from scikit-learn's digits and photographs: AP on them means nothing"
         return _data(train, val, _names(coco_standin.make()[0][0], Path("stand-in")), "standin", note)
     known, root = entry("coco"), Path(data_root)
@@ -79,8 +81,9 @@ def load(data_root: Path, source: str) -> DetectionData:
 
 def read(folder: Path, kind: str = "official") -> DetectionData:
     """The set, or a subset, in a folder of the published layout; `kind` as in `sets.ArrayData`. Raises as `load`."""
-    contents = {split: _json(folder / "annotations" / f"instances_{split}2017.json") for split in ("train", "val")}
-    train, val = (_images(contents[split], folder / f"{split}2017", {}) for split in ("train", "val"))
+    files = {split: folder / "annotations" / f"instances_{split}2017.json" for split in ("train", "val")}
+    contents = {split: _json(file) for split, file in files.items()}
+    train, val = (_images(contents[split], file, folder / f"{split}2017", {}) for split, file in files.items())
     names, others = (_names(content, folder) for content in contents.values())
     if names != others or not names:
         raise UsageError(f"{folder}: train and val do not name the same categories; get COCO's annotations again.")
@@ -90,18 +93,41 @@ def read(folder: Path, kind: str = "official") -> DetectionData:
             f"{len(missing)} of {len(train) + len(val)} images are missing ({some(missing)}); put them back, or fetch "
             "or import the set again."
         )
+    for images, file in zip((train, val), files.values(), strict=True):
+        if not any((~image.crowd).any() for image in images):
+            raise UsageError(f"{file} has no object that is no crowd; get COCO's annotations again.")
     return _data(train, val, names, kind, "")
 
 
 def import_coco(folder: Path, root: Path) -> dict:
     """Check a folder of the published layout, decode every image, and remember it in `root`; returns its info.json."""
     data = read(folder, "imported")
-    paths = [image.path for image in (*data.train, *data.val)]
-    refuse(broken_images(paths), len(paths), "repair them, then import again")
+    refuse(broken_images(data), len(data.train) + len(data.val), "repair them, then import again")
     info = {"folder": str(folder.absolute()), "class_names": list(data.names), **data.provenance}
     with single_writer(root, "coco"):
         write_json(root / "imported" / "coco" / "info.json", info)
     return info
+
+
+def broken_images(data: DetectionData) -> list[str]:
+    """Decode every image; for each that cannot be, or that its annotations do not fit, its path and what is wrong."""
+    images = (*data.train, *data.val)
+    found = mapped(images, _fault)
+    return [f"{image.path}: {fault}" for image, fault in zip(images, found, strict=True) if fault]
+
+
+def _fault(image: CocoImage) -> str:
+    try:
+        size = read_rgb(image.path).size
+    except Exception as error:  # Pillow's decoders raise many kinds
+        return undecodable(error)
+    return misfit(size, (image.width, image.height))
+
+
+def misfit(size: tuple[int, int], annotated: tuple[int, int]) -> str:
+    """What is wrong with an image of this width and height, whose annotations are for another; "" if they fit."""
+    there, stated = ("{} x {}".format(*both) for both in (size, annotated))
+    return "" if there == stated else f"is {there}, its annotations are for {stated}"
 
 
 def _json(path: Path) -> dict:
@@ -130,37 +156,71 @@ def _names(content: dict, path: Path) -> tuple[str, ...]:
         raise UsageError(f"{path}: a category lacks {error}; get COCO's annotations again.") from error
 
 
-def _images(content: dict, folder: Path | None, pixels: dict[int, np.ndarray]) -> tuple[CocoImage, ...]:
-    """All images of a file, in the order of their ids; boxes without area are left out."""
+def _images(content: dict, source: Path, folder: Path | None, pixels: dict[int, np.ndarray]) -> tuple[CocoImage, ...]:
+    """All images of the file `source`, in the order of their ids; boxes without area, which are published
+    as well, are left out."""
+    where = "its categories or images"
     try:
         label = {number: k for k, number in enumerate(sorted(_ids(content, "categories")), 1)}
         objects: dict[int, list[tuple]] = {number: [] for number in _ids(content, "images")}
-        for one in content["annotations"]:
-            x, y, width, height = (_number(value) for value in one["bbox"])
-            if width > 0 and height > 0:
-                corners = (x, y, x + width, y + height)
-                area = _number(one.get("area", width * height))
-                objects[one["image_id"]].append((corners, label[one["category_id"]], area, bool(one.get("iscrowd"))))
+        sizes = {one["id"]: (_side(one["width"]), _side(one["height"])) for one in content["images"]}
+        for number, one in enumerate(content["annotations"]):
+            where = f"the annotation in place {number}"
+            if type(one.get("id")) is int:
+                where = f"annotation {one['id']}"
+            width, height = sizes[one["image_id"]]
+            corners = _corners(one["bbox"], width, height)
+            area = _area(one, width, height)
+            objects[one["image_id"]].append((corners, label[one["category_id"]], area, _crowd(one)))
+        where = "an image"
         found = []
         for one in sorted(content["images"], key=lambda one: one["id"]):
+            width, height = sizes[one["id"]]
             boxes, labels, areas, crowds = zip(*objects[one["id"]], strict=True) if objects[one["id"]] else ((),) * 4
+            boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
+            # What single precision still tells apart after a box was mirrored and scaled to any size.
+            resolved = 4 * np.finfo(np.float32).eps * max(width, height)
+            kept = (boxes[:, 2:] - boxes[:, :2] > resolved).all(1)
             found.append(
                 CocoImage(
                     image_id=one["id"],
                     path=folder and folder / _inside(one["file_name"]),
                     pixels=pixels.get(one["id"]),
-                    height=_side(one["height"]),
-                    width=_side(one["width"]),
-                    boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
-                    labels=np.array(labels, dtype=np.int64),
-                    area=np.array(areas, dtype=np.float32),
-                    crowd=np.array(crowds, dtype=bool),
+                    height=height,
+                    width=width,
+                    boxes=boxes[kept],
+                    labels=np.array(labels, dtype=np.int64)[kept],
+                    area=np.array(areas, dtype=np.float32)[kept],
+                    crowd=np.array(crowds, dtype=bool)[kept],
                 )
             )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        where = folder or "the annotations"
-        raise UsageError(f"{where}: an annotation is malformed ({error}); get COCO's annotations again.") from error
+        raise UsageError(f"{source}: {where} is malformed ({error}); get COCO's annotations again.") from error
     return tuple(found)
+
+
+def _corners(box: list, width: int, height: int) -> tuple[float, ...]:
+    """x1, y1, x2, y2 in pixels of [x, y, width, height] in an image of this size."""
+    x, y, across, down = (_number(value) for value in box)
+    if across < 0 or down < 0:
+        raise ValueError(f"its box is {across} x {down}")
+    if min(x, y) < -OVERHANG or x + across > width + OVERHANG or y + down > height + OVERHANG:
+        raise ValueError(f"its box {[x, y, across, down]} is not inside of its image, {width} x {height}")
+    return (x, y, x + across, y + down)
+
+
+def _area(one: dict, width: int, height: int) -> float:
+    """Of the object, in square pixels; where it is not stated, that of its box."""
+    area = _number(one["area"] if "area" in one else one["bbox"][2] * one["bbox"][3])
+    if not 0 <= area <= (width + 2 * OVERHANG) * (height + 2 * OVERHANG):
+        raise ValueError(f"its area is {area} square pixels of an image of {width} x {height}")
+    return area
+
+
+def _crowd(one: dict) -> bool:
+    if one.get("iscrowd") not in (None, 0, 1):
+        raise ValueError(f"iscrowd is {one['iscrowd']!r}, not 0 or 1")
+    return bool(one.get("iscrowd"))
 
 
 def _ids(content: dict, kind: str) -> list[int]:

@@ -11,10 +11,10 @@ from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as TF
 
 from cds_lib.data.batches import ORDER, VIEW1, epoch_generator
-from cds_lib.data.coco import CocoImage
+from cds_lib.data.coco import CocoImage, misfit
 from cds_lib.data.share import WHOLE, Share
 from cds_lib.data.stream import decode, decoded_batches
-from cds_lib.errors import UsageError
+from cds_lib.errors import RunError, UsageError
 
 FLIP_P = 0.5
 
@@ -34,7 +34,8 @@ class DetectionBatches:
             than there are processes) is given the batch's first one, which does not count: see `training.distributed`.
 
     Raises:
-        UsageError: there is no image. RunError, while iterating: an image that cannot be decoded, by name.
+        UsageError: there is no image. RunError, while iterating: an image that cannot be decoded, or that its
+            annotations do not fit, by name.
     """
 
     def __init__(
@@ -92,14 +93,20 @@ def detection_evaluation(
 
 
 class _Pixels(Dataset):
-    """Image i as (3, H, W) uint8."""
+    """Image i as (3, H, W) uint8. Workers are sent what they need of it, and not its objects."""
 
     def __init__(self, images: Sequence[CocoImage]):
         self.files = [image.path if image.pixels is None else image.pixels for image in images]
+        self.sizes = [(image.width, image.height) for image in images]
 
     def __getitem__(self, index: int) -> Tensor:
         file = self.files[index]
-        return torch.from_numpy(file) if isinstance(file, np.ndarray) else TF.pil_to_tensor(decode(file))
+        if isinstance(file, np.ndarray):
+            return torch.from_numpy(file)
+        image = decode(file)
+        if fault := misfit(image.size, self.sizes[index]):
+            raise RunError(f"{file} {fault}: put the published image back and import the set again.")
+        return TF.pil_to_tensor(image)
 
 
 def _target(image: CocoImage) -> Target:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from cds_lib.cli import main
 from cds_lib.data import coco, coco_standin
-from cds_lib.data.detection_batches import DetectionBatches, detection_evaluation
+from cds_lib.data.detection_batches import DetectionBatches, _mirrored, detection_evaluation
 from cds_lib.data.share import Share
 from cds_lib.errors import RunError, UsageError
 
@@ -101,7 +102,8 @@ def test_missing_and_damaged_images_are_named_and_counted(folder, tmp_path):
         (lambda content: "{", "cannot be read"),
         (lambda content: "[]", "lacks images, annotations, categories"),
         (lambda content: {**content, "annotations": None}, "lacks images"),
-        (lambda content: {**content, "annotations": [{"id": 1, "image_id": 1}]}, "an annotation is malformed"),
+        (lambda content: {**content, "annotations": [{"id": 1, "image_id": 1}]}, "annotation 1 is malformed"),
+        (lambda content: {**content, "annotations": [7]}, "the annotation in place 0 is malformed"),
         (lambda content: {**content, "annotations": [{**TRAIN["annotations"][0], "image_id": 4}]}, "malformed"),
         (lambda content: {**content, "annotations": [{**TRAIN["annotations"][0], "category_id": 4}]}, "malformed"),
         (lambda content: {**content, "annotations": [{**TRAIN["annotations"][0], "bbox": "no"}]}, "malformed"),
@@ -116,6 +118,78 @@ def test_malformed_annotations_are_one_sentence(folder, change, says):
     with pytest.raises(UsageError, match=says) as raised:
         coco.read(folder)
     assert "annotations again" in str(raised.value) and "\n" not in str(raised.value)
+
+
+def with_annotation(folder, split="train", place=0, **changed):
+    """An annotation, of the image 9 of 40 x 30 pixels, is another."""
+    path = folder / "annotations" / f"instances_{split}2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"][place] |= changed
+    path.write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"bbox": [500, 500, 20, 10]},
+        {"bbox": [-9, 2, 12, 5]},
+        {"bbox": [5, 2, 36.5, 5]},
+        {"bbox": [5, 20, 5, 11.5]},
+        {"bbox": [25, 20, -20, 10]},
+        {"bbox": [25, 20, 10, -1e-6]},
+        {"area": -1},
+        {"area": 40 * 30 * 4},
+        {"iscrowd": "0"},
+        {"iscrowd": 2},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_an_object_that_its_image_cannot_have_is_refused_by_file_and_number(folder, split, changed):
+    with pytest.raises(UsageError, match=rf"instances_{split}2017.json: annotation 1 is malformed \("):
+        coco.read(with_annotation(folder, split, **changed))
+
+
+def test_boxes_that_stick_out_by_fractions_of_a_pixel_are_taken_as_published(folder):
+    nine = coco.read(with_annotation(folder, bbox=[-0.25, 2, 40.5, 28.01])).train[1]
+    assert nine.boxes[0].tolist() == np.float32([-0.25, 2, 40.25, 30.01]).tolist()
+
+
+def test_a_box_is_kept_only_if_training_sees_an_area_whatever_it_is_mirrored_and_scaled_to(folder):
+    kept = {}
+    with_annotation(folder, place=1, iscrowd=0)  # an object that is always there
+    for width in np.geomspace(1e-9, 1, 19):
+        for x in (0.0, 0.3, 5.0, 38.7):
+            boxes = torch.from_numpy(coco.read(with_annotation(folder, bbox=[x, 2, width, 20])).train[1].boxes)
+            kept[width, x] = len(boxes) == 2
+            for side in (16, 160):
+                transform = GeneralizedRCNNTransform(side, 2 * side, [0.0] * 3, [1.0] * 3)
+                for seen in (boxes, _mirrored(boxes, 40)):
+                    _, (target,) = transform([torch.zeros(3, 30, 40)], [{"boxes": seen}])
+                    assert (target["boxes"][:, 2:] > target["boxes"][:, :2]).all(), (width, x, side)
+    assert not kept[1e-9, 5.0] and kept[1.0, 38.7] and all(kept[w, x] for w, x in kept if w >= 0.01)
+
+
+def test_annotations_without_an_object_are_refused(folder):
+    with_annotation(folder, "val", bbox=[5, 5, 1e-6, 10])  # and a crowd
+    with pytest.raises(UsageError, match="instances_val2017.json has no object"):
+        coco.read(folder)
+
+
+def test_images_that_are_not_those_of_the_annotations_are_named_wherever_they_are_decoded(folder, tmp_path, capsys):
+    data = coco.read(folder)
+    coco.import_coco(folder, tmp_path / "before")
+    Image.new("RGB", (20, 15)).save(folder / "train2017" / "9.jpg")
+    fault = "9.jpg:? is 20 x 15, its annotations are for 40 x 30"
+    with pytest.raises(UsageError, match=rf"1 of \d+ images cannot be used \(.*{fault}"):
+        coco.import_coco(folder, tmp_path / "after")
+    assert main(["data", "verify", "coco", "--data-root", str(tmp_path / "before")]) == 1
+    assert "is 20 x 15" in capsys.readouterr().out
+    with pytest.raises(RunError, match=fault):
+        list(batches(data).epoch(0))
+    with pytest.raises(RunError, match=fault):
+        list(detection_evaluation(data.train, batch_size=4, device=CPU, workers=0))
 
 
 def batches(data, **options):
