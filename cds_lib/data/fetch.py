@@ -155,13 +155,20 @@ def _download(url: str, part: Path, out: TextIO) -> None:
             if _transfer(url, part, before, out):
                 return
         except urllib.error.HTTPError as error:
-            raise _MirrorFailed(f"it answered {error.code} {error.reason}") from error
+            raise _MirrorFailed(f"it answered {error.code} {_one_line(error.reason)}") from error
+        except ValueError as error:  # its address, or the one it sends on to, is none
+            raise _MirrorFailed(_one_line(error)) from error
         except (OSError, http.client.HTTPException) as error:  # refused, reset, timed out, disk full, ...
-            reason = str(getattr(error, "reason", None) or error or type(error).__name__)
+            reason = _one_line(getattr(error, "reason", None) or error) or type(error).__name__
         idle = 0 if part.exists() and part.stat().st_size > before else idle + 1
         if idle == TRIES:
             raise _MirrorFailed(reason)
         time.sleep(PAUSE)
+
+
+def _one_line(words: object) -> str:
+    """What a server, or Python, says is wrong: a server may say it in many lines."""
+    return " ".join(str(words).split())[:200]
 
 
 def _transfer(url: str, part: Path, have: int, out: TextIO) -> bool:
@@ -180,6 +187,8 @@ def _transfer(url: str, part: Path, have: int, out: TextIO) -> bool:
         else:  # no Range support: from the start
             have = 0
         length = response.headers.get("Content-Length")
+        if length and not (length.isascii() and length.isdigit() and len(length) < 16):
+            raise _MirrorFailed(f"it states a length of {length[:20]!r} bytes")
         total = have + int(length) if length else None
         line = _ProgressLine(part.stem, have, total, out)
         with open(part, "ab" if have else "wb") as handle:

@@ -133,16 +133,22 @@ def tools():
 
 
 class Mirror:
-    """A local web server. `files` maps path -> bytes; `cut` closes each connection after that many bytes."""
+    """A local web server. `files` maps path -> bytes; `cut` closes each connection after that many bytes; `odd` maps
+    path -> (status, header, value), sent in the place of a file."""
 
     def __init__(self):
-        self.files, self.ranges, self.cut, self.asked = {}, True, None, []
+        self.files, self.ranges, self.cut, self.asked, self.odd = {}, True, None, [], {}
         mirror = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 asked = self.headers.get("Range")
                 mirror.asked.append((self.path, asked))
+                if self.path in mirror.odd:
+                    status, header, value = mirror.odd[self.path]
+                    self.send_response(status)
+                    self.send_header(header, value)
+                    return self.end_headers()
                 body = mirror.files.get(self.path)
                 if body is None:
                     return self.send_error(404)

@@ -133,6 +133,31 @@ def test_dead_missing_and_wrong_mirrors_are_passed_over(mirror, tiny100, tools, 
     assert [path for path, _ in mirror.asked] == ["/nowhere", "/wrong", "/good"]
 
 
+LENGTHS = ["abc", "9" * 5000, "9" * 400, "-5", "1_0", "1.5", "\u00b2"]
+PLACES = ["http://[::1", "http://[none]/", "http://a..b/", "http://x:port/", "file:///etc/passwd", "/odd", "\u00e9://"]
+
+
+@pytest.mark.parametrize(
+    "header", [*(("Content-Length", n) for n in LENGTHS), *(("Location", p) for p in PLACES)], ids=ascii
+)
+def test_a_mirror_that_answers_nonsense_is_passed_over(header, mirror, tiny100, tools, tmp_path):
+    mirror.odd["/odd"] = (200 if header[0] == "Content-Length" else 302, *header)
+    entry = tools.with_archive(tiny100.entry, tiny100.archive, mirror.url("/odd"), mirror.url("/good"))
+    with pytest.raises(UsageError) as caught:
+        fetch(entry, tmp_path, out=io.StringIO())
+    assert mirror.url("/odd: ") in str(caught.value) and "404" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1 and len(str(caught.value)) < 1500
+    mirror.files["/good"] = tiny100.archive
+    assert fetch(entry, tmp_path, out=io.StringIO()).is_dir()
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://[::1"])
+def test_an_address_that_is_none_is_passed_over(url, mirror, tiny100, tools, tmp_path):
+    mirror.files["/good"] = tiny100.archive
+    entry = tools.with_archive(tiny100.entry, tiny100.archive, url, mirror.url("/good"))
+    assert fetch(entry, tmp_path, out=io.StringIO()).is_dir()
+
+
 def test_all_mirrors_dead_names_each_and_the_manual_way(mirror, tiny100, tools, tmp_path):
     dead = dead_url()
     entry = tools.with_archive(tiny100.entry, tiny100.archive, dead, mirror.url("/nowhere"))
