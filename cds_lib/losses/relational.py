@@ -9,6 +9,9 @@ from torch import Tensor
 from cds_lib.losses.precision import full_precision
 
 _SMALLEST_SQUARE = 1e-12  # as released: a squared distance below it is taken for rounding
+_SMALLEST_DISTANCE = 1e-12  # as released: below it two embeddings have no direction
+# A squared distance that is a smaller part of the two squared norms is mostly the rounding of the scalar products.
+_CANCELLED = 1e-5
 
 
 @full_precision
@@ -31,7 +34,8 @@ def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Smooth-L1 (mean over all B x B x B triplets) between the cosines of the angles at i from j to k.
 
     Source, arguments and result as for `distance_loss`; weight 50 there. The angles are computed from scalar products,
-    which needs B^3 numbers where the differences themselves would need B^2 D more.
+    which needs B^3 numbers where the differences themselves need B^2 D more; those are taken, as released, in a batch
+    with two embeddings so near each other that scalar products cannot tell them apart.
     """
     return F.smooth_l1_loss(_cosines(student), _cosines(teacher))
 
@@ -57,8 +61,15 @@ def _relative_distances(embeddings: Tensor) -> Tensor:
 def _cosines(embeddings: Tensor) -> Tensor:
     gram = _gram(embeddings)
     squares = _squared_distances(gram)
-    # Two embeddings at one point have no direction; their cosines are 0, as is the gradient through them.
-    apart = (squares > _SMALLEST_SQUARE) & ~torch.eye(len(gram), dtype=torch.bool, device=gram.device)
+    apart = ~torch.eye(len(gram), dtype=torch.bool, device=gram.device)
+    norms = gram.diagonal()
+    near = squares <= (_CANCELLED * (norms[:, None] + norms[None, :])).clamp(min=_SMALLEST_DISTANCE**2)
+    if gram.device.type != "meta" and (near & apart).any():  # meta tensors are only shapes
+        differences = embeddings[None] - embeddings[:, None]
+        lengths = differences.norm(dim=2, keepdim=True)
+        # Two embeddings at one point have no direction; their cosines are 0, as is the gradient through them.
+        directions = torch.where(lengths > _SMALLEST_DISTANCE, differences / lengths.clamp(min=_SMALLEST_DISTANCE), 0.0)
+        return directions @ directions.transpose(1, 2)
     inverse = torch.where(apart, squares.where(apart, 1.0).rsqrt(), 0.0)
     # (e_j - e_i).(e_k - e_i), anchors i first
     products = gram[None] - gram[:, :, None] - gram[:, None, :] + gram.diagonal()[:, None, None]

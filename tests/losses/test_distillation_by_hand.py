@@ -74,6 +74,29 @@ def test_relations_do_not_see_scale_shift_or_rotation():
         assert loss(student, 3 * student @ rotation - 5).item() == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+@pytest.mark.parametrize("distance", [3e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 0.0])
+def test_angles_between_embeddings_that_are_near_each_other(distance, scale):
+    """From the differences in double precision, as the released code has them: two at one point have no direction, and
+    here no gradient."""
+    student, teacher = 1 + normal(16, 32), normal(16, 20, seed=1)
+    student[1] = student[0] + distance * F.normalize(normal(32, seed=2), dim=0)
+    student = (scale * student).float()
+
+    def cosines(e):
+        differences = e.double()[None] - e.double()[:, None]
+        lengths = differences.norm(dim=2, keepdim=True)
+        directions = torch.where(lengths > 0, differences / lengths.where(lengths > 0, 1.0), 0.0)
+        return directions @ directions.transpose(1, 2)
+
+    student.requires_grad_()
+    found = losses.angle_loss(student, teacher.float())
+    expected = F.smooth_l1_loss(cosines(student), cosines(teacher.float()))
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=0)
+    wanted, gradient = (torch.autograd.grad(loss, student)[0] for loss in (expected, found))
+    torch.testing.assert_close(gradient, wanted, rtol=1e-2, atol=1e-2 * wanted.abs().max().item())
+
+
 @pytest.mark.parametrize("loss", [losses.distance_loss, losses.angle_loss])
 def test_relations_of_equal_embeddings_have_a_finite_gradient(loss):
     student = normal(6, 4, dtype=torch.float32)
