@@ -26,16 +26,19 @@ def evaluate(
 
     Returns:
         {"top1": percent, "top5": percent (100 with five classes or fewer), "loss": mean cross-entropy in nats}; counts
-        are kept on the device and read once at the end. Top-1 takes the first of equal logits.
+        are kept on the device and read once at the end. Top-1 takes the first of equal logits. An image with a logit
+        that is NaN is wrong, and the loss is NaN then.
     """
     totals = None
     count = 0
     with evaluating(backbone):
         for images, labels in batches:
             logits = backbone(images).float()
-            best = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
+            numbers = ~logits.isnan().any(1)  # else NaN would be the largest, and the first class the answer
+            right = (logits.argmax(1) == labels) & numbers
+            best = (logits.topk(min(5, logits.shape[1])).indices == labels[:, None]) & numbers[:, None]
             loss = F.cross_entropy(logits, labels, reduction="sum")
-            sums = torch.stack([(logits.argmax(1) == labels).sum(), best.sum(), loss]).double()
+            sums = torch.stack([right.sum(), best.sum(), loss]).double()
             totals = sums if totals is None else totals + sums
             count += len(labels)
     counts = torch.zeros(4, dtype=torch.float64)

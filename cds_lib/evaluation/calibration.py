@@ -34,7 +34,10 @@ def calibration(logits: Tensor, labels: Tensor, bins: int) -> Calibration:
 
     `logits` (N, classes), `labels` (N,); the expected calibration error is torchmetrics', the mean over images of the
     distance between the accuracy and the mean confidence of their bin. A bin holds its lower edge, the last both.
+    ValueError: a logit is not finite, so that there is no most likely class.
     """
+    if not logits.isfinite().all():
+        raise ValueError("Logits that are not finite have no calibration: train with a lower learning rate.")
     probabilities = logits.double().softmax(1).float().clamp(max=_BELOW_ONE)
     confidence, predicted = probabilities.max(1)
     right = (predicted == labels).double()

@@ -106,10 +106,11 @@ def notes(frame: pd.DataFrame, table: Table) -> list[str]:
     sides = list(dict.fromkeys(found.better for found in measures))
     metrics = "; ".join(found.long if len(sides) == 1 else f"{found.long} ({found.better})" for found in measures)
     metrics += f"; {sides[0]}" if len(sides) == 1 else ""
+    headline = next((measure(metric).short for metric in frame["metric"] if metric in BEST_EPOCH), "")
     best = (
-        f" The best epoch is that of the tested ones with the highest {measures[0].short} on the test set: optimistic, "
-        "and never the headline."
-        if any(metric in BEST_EPOCH for metric in frame["metric"])
+        f" The best epoch is that of the tested ones with the highest {headline} on the test set: optimistic, and "
+        "never the headline."
+        if headline
         else ""
     )
     done, planned = finished(frame)

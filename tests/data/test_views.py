@@ -54,7 +54,8 @@ def test_resized_crops_have_the_pixels_of_pillow(resize, size):
         out[:] = np.asarray(crop.resize((size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
     difference = np.abs(ours - theirs)  # where an exact sum is a half, Pillow's rounded weights decide
     assert difference.max() <= 2
-    assert (difference > 0).mean() < 0.08
+    assert (difference > 0).mean() < 0.05
+    assert (difference > 1).mean() < 1e-4
 
 
 @pytest.mark.parametrize("resize", [resized_crop, *WAYS])

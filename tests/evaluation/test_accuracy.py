@@ -33,6 +33,16 @@ def test_top5_counts_the_five_largest_logits():
     assert evaluate(Constant(), [(torch.randn(4, 3, 1, 1), torch.zeros(4, dtype=torch.long))])["top5"] == 100.0
 
 
+@pytest.mark.parametrize("place", [0, 3, slice(None)])
+@pytest.mark.parametrize("classes", [4, 8])
+def test_logits_that_are_no_numbers_are_wrong(classes, place):
+    logits = torch.eye(classes)
+    logits[:3, place] = torch.nan
+    result = evaluate(Constant(), [(logits[:, :, None, None], torch.arange(classes))])
+    assert result["top1"] == result["top5"] == 100 * (classes - 3) / classes
+    assert math.isnan(result["loss"])
+
+
 def test_uses_running_statistics_and_restores_the_mode():
     norm = nn.Sequential(nn.BatchNorm2d(3), Constant())
     norm.train()

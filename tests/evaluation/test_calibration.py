@@ -60,3 +60,11 @@ def test_complete_certainty_belongs_to_the_last_bin():
     assert found.counts == [0] * 14 + [8]
     # One bin: accuracy 75 %, mean confidence 99.1 %. torchmetrics alone would have two: 50 % against 100 % and so on.
     assert found.ece == pytest.approx(100 * ((1 + float(torch.tensor(4.0).sigmoid())) / 2 - 0.75), abs=1e-3)
+
+
+@pytest.mark.parametrize("fault", [torch.nan, torch.inf])
+def test_logits_that_are_not_finite_have_no_calibration(fault):
+    logits = torch.eye(4)
+    logits[1, 2] = fault
+    with pytest.raises(ValueError, match="not finite"):
+        calibration(logits, torch.arange(4), 5)

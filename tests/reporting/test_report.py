@@ -262,6 +262,13 @@ def test_notes_say_which_measure_has_which_unit():
     )
 
 
+def test_notes_say_what_the_best_epoch_is_chosen_by():
+    """Accuracy or AP, whatever else the table measures, and however it is ordered."""
+    for names, chosen in (("train_cross_entropy test_top1_last", "top-1"), ("test_ap_s_last test_ap_last", "AP")):
+        assert f"with the highest {chosen} on the test set" in printed.notes(measures(*names.split()), TABLE)[0]
+    assert "best epoch" not in printed.notes(measures("ece", "test_top5_last"), TABLE)[0]
+
+
 def test_notes_speak_of_verdicts_where_there_are_some():
     assert any("Verdicts follow a rule" in note for note in printed.notes(measures("ece"), TABLE))
     without = printed.notes(measures("ece", paper_delta=float("nan")), TABLE)
