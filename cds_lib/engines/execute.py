@@ -25,6 +25,8 @@ from cds_lib.training import checkpoint
 from cds_lib.training.distributed import Group
 from cds_lib.training.loop import fit
 
+_MEASURED = ("test_", "val_", "unseen_", "trained_")  # how the columns of what was measured on images begin
+
 
 def execute(
     spec: RunSpec,
@@ -84,6 +86,9 @@ def execute(
             pretrained=setup.pretrained,
             group=group,
         )
+        if group.first and setup.score:
+            rows[-1] |= _write_scores(run_dir, setup.score(setup.method.backbone))
+            write_history(rows)
         metrics = _metrics(rows, target)
         if group.first:
             for stale in [*run_dir.glob("features*.npz"), *run_dir.glob("analysis/*.json")]:  # of other weights
@@ -172,11 +177,11 @@ def _one_sentence(error: BaseException) -> BaseException:
 def _metrics(rows: list[dict[str, float]], device: torch.device) -> dict[str, float]:
     """Last-epoch values are the results; the best test epoch is recorded as the released code reports it.
 
-    What was measured on test and validation images (accuracies or AP in percent, losses) appears as `<name>_last`; a
-    pre-training measures nothing. RunError: a value is not finite.
+    What was measured on images (accuracies or AP in percent, losses) appears as `<name>_last`; a pre-training measures
+    nothing. RunError: a value is not finite.
     """
     last = rows[-1]
-    metrics = {f"{name}_last": value for name, value in last.items() if name.startswith(("test_", "val_"))}
+    metrics = {f"{name}_last": value for name, value in last.items() if name.startswith(_MEASURED)}
     for headline in ("test_top1", "test_ap"):
         if headline in last:
             best = max((row for row in rows if headline in row), key=lambda row: row[headline])
@@ -192,6 +197,19 @@ def _metrics(rows: list[dict[str, float]], device: torch.device) -> dict[str, fl
         if not math.isfinite(value):
             raise RunError(f"The run ended with {name} = {value}: it diverged; lower the learning rate.")
     return metrics
+
+
+def _write_scores(run_dir: Path, scores: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """Which images are classified rightly goes into correct.npz, 8 of them a byte (`Store.correct`); returns top-1 in
+    percent and mean cross-entropy of "unseen" images (test and unused ones together) and of "trained" ones, as the last
+    epoch's row has them."""
+    with replacing(run_dir / "correct.npz") as file:
+        np.savez_compressed(file, **{name: np.packbits(scores[name][0]) for name in ("test", "unused")})
+    unseen = tuple(np.concatenate(parts) for parts in zip(scores["test"], scores["unused"], strict=True))
+    found = {}
+    for name, (right, losses) in {"unseen": unseen, "trained": scores["trained"]}.items():
+        found |= {f"{name}_top1": 100 * float(right.mean()), f"{name}_loss": float(losses.mean(dtype=float))}
+    return found
 
 
 def _peak_memory_mib(device: torch.device) -> float:

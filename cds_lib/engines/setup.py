@@ -15,7 +15,7 @@ from cds_lib.data import sets, splits
 from cds_lib.data.batches import Batches, evaluation_batches
 from cds_lib.data.stream import StreamedBatches, streamed_evaluation
 from cds_lib.errors import RunError
-from cds_lib.evaluation.accuracy import evaluate
+from cds_lib.evaluation.accuracy import evaluate, per_image
 from cds_lib.methods import create_method
 from cds_lib.methods.method import Method
 from cds_lib.study import build
@@ -40,7 +40,10 @@ class Setup:
     numbers that it measures on this process's share of the test and validation images and adds up over the processes;
     provenance: of the data, as `sets.ArrayData` has it; split: sorted indices into the training set by name ("train",
     "val" and, where not all labels are used, "labelled"); pretrained: names of the method's parameters that come from
-    another run, None if that makes no difference.
+    another run, None if that makes no difference; score: of the trained backbone, image by image, by name of the images
+    ("test", "unused": those of the training set that it neither trained on nor held back, "trained": those it learned
+    from, as they are), which it classifies rightly (N,) bool and their cross-entropies (N,) float32. None: images are
+    not in memory, or nothing is classified.
     """
 
     method: Method
@@ -49,6 +52,7 @@ class Setup:
     provenance: dict
     split: dict[str, np.ndarray]
     pretrained: set[str] | None = None
+    score: Callable[[nn.Module], dict[str, tuple[np.ndarray, np.ndarray]]] | None = None
 
 
 def prepare(
@@ -83,7 +87,7 @@ def _classification(
         data = sets.load(spec.dataset, data_root, budget.source, budget.stored_size)
         train_images, test_images = data.train_images, data.test_images
     classes = len(data.class_names)
-    split_seed, weight_seed, order_seed = _streams(spec)
+    split_seed, weight_seed, order_seed = _streams(spec.seed)
     train_index, val_index = training_split(spec, data.train_labels)
 
     torch.manual_seed(weight_seed)
@@ -134,10 +138,26 @@ def _classification(
             for key, value in evaluate(backbone, start(), group.sum).items()
         }
 
+    def score(backbone: nn.Module) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        unused = np.setdiff1d(np.arange(len(train_images)), np.concatenate([split["train"], split["val"]]))
+        trained = split.get("labelled", split["train"])
+        parts = {
+            "test": (test_images, data.test_labels),
+            "unused": (train_images[unused], data.train_labels[unused]),
+            "trained": (train_images[trained], data.train_labels[trained]),
+        }
+
+        def in_batches(images: np.ndarray, labels: np.ndarray) -> Any:
+            tensors = torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels)
+            return evaluation_batches(*tensors, _EVALUATION_BATCH, **views) if len(labels) else ()
+
+        return {name: per_image(backbone, in_batches(*part), device) for name, part in parts.items()}
+
     pretrained = None
     if spec.finetunes:
         pretrained = {f"backbone.{name}" for name in _without_classifier(method.backbone)}
-    return Setup(method, batches, measure, data.provenance, split, pretrained)
+    scored = method.classifies and not budget.streamed
+    return Setup(method, batches, measure, data.provenance, split, pretrained, score if scored else None)
 
 
 def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.device, workers: int, group: Group) -> Setup:
@@ -147,7 +167,7 @@ def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.devic
 
     budget = spec.budget
     data = coco.load(data_root, budget.source)
-    split_seed, weight_seed, order_seed = _streams(spec)
+    split_seed, weight_seed, order_seed = _streams(spec.seed)
     chosen = np.arange(len(data.train))
     if budget.train_size is not None and budget.train_size < len(chosen):
         chosen = np.sort(np.random.default_rng(split_seed).choice(len(chosen), budget.train_size, replace=False))
@@ -171,16 +191,17 @@ def training_split(spec: RunSpec, labels: np.ndarray) -> tuple[np.ndarray, np.nd
 
     All that are not held back where the set, a subset that was imported, has no more than the budget takes.
     """
-    seed = _streams(spec)[_SPLIT]
-    train, val = splits.train_val_split(labels, spec.budget.val_size, seed)
+    seed = _streams(spec.seed)[_SPLIT]
+    held_back = spec.seed if spec.budget.val_seed is None else spec.budget.val_seed
+    train, val = splits.train_val_split(labels, spec.budget.val_size, _streams(held_back)[_SPLIT])
     if spec.budget.train_size is not None and spec.budget.train_size < len(train):
         train = train[splits.balanced_subset(labels[train], spec.budget.train_size, seed)]
     return train, val
 
 
-def _streams(spec: RunSpec) -> tuple[int, ...]:
+def _streams(seed: int) -> tuple[int, ...]:
     return tuple(
-        int(np.random.SeedSequence([spec.seed, stream]).generate_state(1)[0]) for stream in (_SPLIT, _WEIGHTS, _ORDER)
+        int(np.random.SeedSequence([seed, stream]).generate_state(1)[0]) for stream in (_SPLIT, _WEIGHTS, _ORDER)
     )
 
 

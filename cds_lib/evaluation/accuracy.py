@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -48,3 +49,21 @@ def evaluate(
     if count == 0:
         raise ValueError("There is no image to evaluate on.")
     return {"top1": 100 * top1 / count, "top5": 100 * top5 / count, "loss": loss / count}
+
+
+@torch.inference_mode()
+def per_image(
+    backbone: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device
+) -> tuple[np.ndarray, np.ndarray]:
+    """Image by image, in order: whether the first of the largest logits is that of its label (N,) bool, and its
+    cross-entropy in nats (N,) float32. Batches as in `evaluate`, on any device; none gives two empty arrays."""
+    right, losses = [], []
+    with evaluating(backbone):
+        for images, labels in batches:
+            images, labels = images.to(device), labels.to(device)
+            logits = backbone(images).float()
+            right.append(logits.argmax(1) == labels)
+            losses.append(F.cross_entropy(logits, labels, reduction="none"))
+    if not right:
+        return np.zeros(0, bool), np.zeros(0, np.float32)
+    return torch.cat(right).cpu().numpy(), torch.cat(losses).cpu().numpy()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from cds_lib.errors import UsageError
 from cds_lib.losses import cross_entropy
 from cds_lib.methods.method import Method
 from cds_lib.models import forward_stages, initialise, pooled_and_logits, projection_heads, stage_taps
@@ -15,21 +17,33 @@ class DeeplySupervisedNet(Method):
     The classifier is the separable-convolution stack that CDS uses, then one linear layer. Which variant stands behind
     the paper's DSN rows is not known; this is the author's own deep classifier, so DSN and CDS differ in the loss and
     the second view, not in the capacity of their heads.
+
+    Args:
+        weight: of every classifier but the last.
+        views: 1, or 2 for what costs as many images as CDS: both views go through the network together, and every
+            cross-entropy is the mean over both.
+
+    Raises:
+        UsageError: another number of views.
     """
 
-    def __init__(self, backbone: nn.Module, num_classes: int, weight: float = 1.0):
+    def __init__(self, backbone: nn.Module, num_classes: int, weight: float = 1.0, views: int = 1):
         super().__init__()
+        if views not in (1, 2):
+            raise UsageError(f"views must be 1 or 2, not {views}.")
         self.backbone = backbone
-        self.weight = weight
+        self.weight, self.views = weight, views
         taps = stage_taps(backbone)
         self.indices = taps.indices
         self.heads = projection_heads(taps.channels[:-1], taps.pooled)
         self.classifiers = nn.ModuleList(nn.Linear(taps.pooled, num_classes) for _ in self.heads)
         initialise(self.heads)  # once more than needed: committed runs began with these weights, not the first ones
 
-    def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "cross_entropy_1", ...}, one a stage before the last."""
-        maps, features = forward_stages(self.backbone, view, self.indices)
+    def losses(self, *views: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """One or two views (B, 3, S, S), labels (B,) -> {"cross_entropy", "cross_entropy_1", ...}, one a stage before
+        the last."""
+        images, labels = views[0] if len(views) == 1 else torch.cat(views), labels.repeat(len(views))
+        maps, features = forward_stages(self.backbone, images, self.indices)
         _, logits = pooled_and_logits(self.backbone, features)
         losses = {"cross_entropy": cross_entropy(logits, labels)}
         for stage, (head, classifier) in enumerate(zip(self.heads, self.classifiers, strict=True)):

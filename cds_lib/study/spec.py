@@ -28,7 +28,8 @@ class Budget:
     None means what came before the field: augmentation (a name of `cds_lib.data.views.AUGMENTATIONS`; None = the
     released CIFAR views), optimizer ("lars"; None = SGD), warmup_steps (a warm-up in steps, in the place of epochs),
     new_lr_factor (in fine-tuning: times the learning rate for what the pre-trained network does not have), clip_norm
-    (the norm that the gradient of a step, of all parameters together, is scaled down to where it is longer), gather and
+    (the norm that the gradient of a step, of all parameters together, is scaled down to where it is longer), val_seed
+    (runs with the same one hold back the same validation images; None: those of the run's own seed), gather and
     sync_batchnorm. The last two matter where several processes train the run, which is no part of its spec: with
     gather, CDS contrasts the images of the whole batch (None: each process its own, as released); with sync_batchnorm,
     batch norms use the statistics of the whole batch (None: each process its own, as released).
@@ -58,6 +59,7 @@ class Budget:
     clip_norm: float | None = None
     gather: bool | None = None
     sync_batchnorm: bool | None = None
+    val_seed: int | None = None
 
     @property
     def views(self) -> dict[str, Any]:

@@ -6,6 +6,8 @@
     metrics.json   the results; it is written last, so a run is finished exactly when it is there
     split.npz      which images of the training set are trained on, held back for validation, and used with their
                    labels where not all are (not there in detection runs of earlier versions)
+    correct.npz    which images its network classifies rightly: of the test set, and of the training images that it
+                   neither trained on nor held back (not there in runs of earlier versions)
     checkpoint.pt  while it trains; model.pt, the final weights, afterwards
 
 Every file is written under a temporary name and renamed, so none is ever seen half-written. Nothing here needs torch.
@@ -28,6 +30,7 @@ from cds_lib.study.spec import RunSpec
 from cds_lib.text import listed
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 VERSION = 1
@@ -130,6 +133,24 @@ class Store:
         if self.is_done(run_id) and self.metrics(run_id).get("epochs", rows) != rows:
             raise self._damaged(run_id, "history.csv", f"it has {rows} rows, fewer or more than the run has epochs")
         return frame
+
+    def correct(self, run_id: str) -> dict[str, np.ndarray] | None:
+        """Which images the finished run's network classifies rightly: "test" (N,) bool in the order of the test set,
+        "unused" (M,) bool of the training images `unused_index` (M,) int; None of a run of an earlier version."""
+        import numpy as np
+
+        path = self.run_dir(run_id) / "correct.npz"
+        if not path.exists():
+            return None
+        try:
+            data = self.status(run_id)["data"]
+            with np.load(path) as bits, np.load(self.run_dir(run_id) / "split.npz") as split:
+                unused = np.setdiff1d(np.arange(data["train"]), np.concatenate([split["train"], split["val"]]))
+                counts = {"test": data["test"], "unused": len(unused)}
+                right = {name: np.unpackbits(bits[name], count=n).astype(bool) for name, n in counts.items()}
+            return {**right, "unused_index": unused}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._damaged(run_id, "correct.npz", error) from error
 
     def _json(self, run_id: str, name: str, delete: Path | None = None) -> dict[str, Any]:
         try:

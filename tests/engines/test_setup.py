@@ -189,3 +189,20 @@ def test_runs_whose_data_is_missing_do_not_keep_the_others_from_training(photogr
     said = capsys.readouterr().out
     assert said.count("CUB-200-2011 is not in") == 1 and "2 runs cannot be trained: CUB" in said
     assert "Trained 1 run, 0 failed, 2 lacked their data" in said
+
+
+def test_images_that_a_run_never_used_are_scored_at_its_end(store):
+    spec = small(settings.supervised("smoke", "cifar10", "resnet18", "dsn", 3))
+    spec = replace(
+        spec, budget=replace(spec.budget, train_size=400, val_size=100, batch_size=100), options={"views": 2}
+    )
+    metrics = train(spec, store)
+    right, data = store.correct(spec.id), store.status(spec.id)["data"]
+    assert len(right["test"]) == data["test"] and len(right["unused"]) == data["train"] - 500
+    assert 100 * right["test"].mean() == metrics["test_top1_last"]
+    both = np.concatenate([right["test"], right["unused"]])
+    assert 100 * both.mean() == pytest.approx(metrics["unseen_top1_last"]) and metrics["unseen_loss_last"] > 0
+    history = store.history(spec.id)
+    assert history["trained_top1"].tolist()[-1] == metrics["trained_top1_last"]
+    with np.load(store.run_dir(spec.id) / "split.npz") as split:
+        assert not np.isin(right["unused_index"], np.concatenate([split["train"], split["val"]])).any()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cds_lib.evaluation.accuracy import evaluate
+from cds_lib.evaluation.accuracy import evaluate, per_image
 
 
 class Constant(nn.Module):
@@ -63,3 +63,13 @@ def test_the_mode_is_restored_where_the_evaluation_fails():
 def test_no_image_is_an_error():
     with pytest.raises(ValueError, match="no image"):
         evaluate(Constant(), [])
+
+
+def test_image_by_image_adds_up_to_the_evaluation():
+    logits = torch.tensor([[3.0, 0, 0], [0, 2.0, 0], [0, 0, 1.0], [5.0, 0, 0], [0, 1.0, 0]])
+    batches = list(zip(logits[:, :, None, None].split(2), torch.tensor([0, 1, 0, 0, 2]).split(2), strict=True))
+    right, losses = per_image(Constant(), batches, torch.device("cpu"))
+    assert right.tolist() == [True, True, False, True, False]
+    result = evaluate(Constant(), batches)
+    assert 100 * right.mean() == result["top1"] and losses.mean() == pytest.approx(result["loss"], rel=1e-6)
+    assert [len(found) for found in per_image(Constant(), [], torch.device("cpu"))] == [0, 0]

@@ -107,6 +107,14 @@ def test_dsn_is_put_together_by_hand():
     torch.testing.assert_close(losses["cross_entropy"], F.cross_entropy(net.fc(x.mean((2, 3))), LABELS))
 
 
+def test_two_views_of_dsn_are_one_batch_of_both():
+    one, two = make("dsn", seed=3), make("dsn", seed=3, views=2)
+    view1, view2, labels = torch.randn(4, 3, 16, 16), torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 3])
+    together = one(torch.cat([view1, view2]), labels=labels.repeat(2))
+    for name, loss in two(view1, view2, labels=labels).items():
+        assert torch.equal(loss, together[name])
+
+
 @pytest.mark.parametrize("name", ["baseline", "dsn", "cds", "cds_simclr"])
 @pytest.mark.parametrize("model", ["resnet50", "preactresnet18", "seresnet18"])
 def test_every_parameter_gets_a_gradient(name, model):

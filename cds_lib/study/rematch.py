@@ -1,0 +1,134 @@
+"""The rematch: do the contrastive losses add anything to a second view? As registered in docs/registration.md.
+
+Five arms at one point (ResNet-18 on CIFAR-100, the miniature), each tuned with the same effort on validation images
+that no outcome is measured on, then compared on seeds that nothing has used, by rules that stood before anything ran.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from cds_lib.study import settings
+from cds_lib.study.spec import RunSpec
+
+DATASET, MODEL = "cifar100", "resnet18"
+CONTROL, CDS_BOTH = "control", "cds_both"  # the primary pair
+
+# All runs hold back the same images: those that tuning is judged on are in no training set and in no outcome.
+VAL_SEED = 101
+VAL_SIZE = {"smoke": 200, "mini": 10_000, "paper": 5_000}
+OUTCOME, LOSS, VALIDATION = "unseen_top1_last", "unseen_loss_last", "val_top1_last"
+
+GRID_SEED, MORE_SEEDS, FINALISTS = 101, (102, 103, 104, 105), 3
+SEEDS = tuple(range(6, 18))  # of the pair; the look at the deviation alone may add those up to 29
+OTHER_SEEDS = tuple(range(6, 14))
+MOST_SEEDS, HALF_WIDTH = 24, 0.4
+MARGIN = 0.8  # points: a quarter of the published +3.39, rounded
+
+
+@dataclass(frozen=True)
+class Arm:
+    """method and options: of every run of the arm; searched: the values of its two searched settings, which are "lr",
+    "weight_decay" or an option of the method. 4 x 3 values: twelve trials, as long as no edge has won."""
+
+    title: str
+    method: str
+    searched: Mapping[str, Sequence[float]]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+_PLAIN = {"lr": (0.025, 0.05, 0.1, 0.2), "weight_decay": (5e-4, 1e-3, 2e-3)}
+
+ARMS = {
+    CONTROL: Arm("control: cross-entropy of both views", "baseline", _PLAIN, {"views": 2}),
+    CDS_BOTH: Arm(
+        "CDS, cross-entropy of both views",
+        "cds",
+        {"weight": (0.03, 0.1, 0.3, 1.0), "lr": (0.025, 0.05, 0.1)},
+        {"cross_entropy_views": 2},
+    ),
+    "baseline": Arm("baseline: one view", "baseline", _PLAIN),
+    "cds_released": Arm(
+        "CDS, cross-entropy of view 1, as released", "cds", {"weight": (0.3, 1.0, 3.0, 10.0), "lr": (0.025, 0.05, 0.1)}
+    ),
+    "dsn_two_views": Arm(
+        "DSN, two views at every classifier",
+        "dsn",
+        {"weight": (0.3, 1.0, 3.0, 10.0), "lr": (0.025, 0.05, 0.1)},
+        {"views": 2},
+    ),
+}
+# Arms with a weight have the weight decay that tuning chose for the control: at weight 0 CDS is then the control.
+WEIGHT_DECAY: float | None = None
+
+# Comparisons: (ours, reference).
+PRIMARY = (CDS_BOTH, CONTROL)
+SECONDARY = (
+    ("cds_released", CONTROL),
+    ("dsn_two_views", CONTROL),
+    (CONTROL, "baseline"),
+    (CDS_BOTH, "dsn_two_views"),
+)
+
+
+def run(profile: str, arm: str, seed: int, **settings_: float) -> RunSpec:
+    """A run of an arm with these values of its searched settings; "lr" and "weight_decay" are the budget's."""
+    spec = settings.supervised(profile, DATASET, MODEL, ARMS[arm].method, seed)
+    of_budget = {name: value for name, value in settings_.items() if name in ("lr", "weight_decay")}
+    of_method = {name: value for name, value in settings_.items() if name not in of_budget}
+    budget = replace(spec.budget, val_size=VAL_SIZE[profile], val_seed=VAL_SEED, **of_budget)
+    if profile == "mini":
+        budget = replace(budget, eval_every=20)
+    return replace(spec, budget=budget, options={**spec.options, **ARMS[arm].options, **of_method})
+
+
+def trials(arm: str) -> list[dict[str, float]]:
+    """The combinations of the searched values of an arm, the first setting outermost."""
+    (first, outer), (second, inner) = ARMS[arm].searched.items()
+    fixed = {} if "weight_decay" in ARMS[arm].searched else {"weight_decay": WEIGHT_DECAY}
+    return [{first: one, second: other, **fixed} for one in outer for other in inner]
+
+
+def finalists(scores: Sequence[float]) -> list[int]:
+    """Places of the trials with the highest validation accuracies with the seed of the grid, best first; of equal ones
+    the earlier."""
+    return sorted(range(len(scores)), key=lambda place: (-scores[place], place))[:FINALISTS]
+
+
+def on_edge(arm: str, trial: Mapping[str, float]) -> list[str]:
+    """The searched settings of which a trial has the smallest or the largest value that was tried."""
+    searched = ARMS[arm].searched
+    return [name for name, values in searched.items() if trial[name] in (min(values), max(values))]
+
+
+def seeds_needed(differences: Sequence[float]) -> int:
+    """How many seeds bring the half-width of the 95 % t interval down to HALF_WIDTH, given the deviation of these:
+    at least as many as there are, at most MOST_SEEDS. Looks at the deviation alone, never at the mean."""
+    deviation = np.std(differences, ddof=1)
+    for n in range(len(differences), MOST_SEEDS):
+        if stats.t.ppf(0.975, n - 1) * deviation / np.sqrt(n) <= HALF_WIDTH:
+            return n
+    return MOST_SEEDS
+
+
+def decide(differences: Sequence[float], margin: float | None = MARGIN) -> tuple[str, ...]:
+    """What the paired differences `ours - reference` decide, where more is better; several may hold.
+
+    "adds": the 95 % t interval of their mean lies above 0; "harms": below. "nothing that matters": the 90 % interval
+    lies within ± margin (two one-sided tests at 5 %). ("undecided",) if none holds, ("not run",) below two seeds.
+    """
+    if len(differences) < 2:
+        return ("not run",)
+    found = stats.ttest_1samp(differences, 0.0)
+    wide, narrow = found.confidence_interval(0.95), found.confidence_interval(0.9)
+    decided = {
+        "adds": wide.low > 0,
+        "harms": wide.high < 0,
+        "nothing that matters": margin is not None and -margin < narrow.low and narrow.high < margin,
+    }
+    return tuple(name for name, holds in decided.items() if holds) or ("undecided",)

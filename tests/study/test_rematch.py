@@ -1,0 +1,82 @@
+"""The rematch: equal effort, images that tuning never saw, and rules that give what they were registered to give."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cds_lib.engines.setup import training_split
+from cds_lib.study import rematch
+
+LABELS = np.repeat(np.arange(100), 500)
+
+
+def test_every_arm_has_twelve_trials_and_differs_in_what_is_searched_alone():
+    for arm, about in rematch.ARMS.items():
+        trials = rematch.trials(arm)
+        assert len(trials) == 12 and len({tuple(trial.values()) for trial in trials}) == 12
+        specs = [rematch.run("mini", arm, rematch.GRID_SEED, **{**trial, "weight_decay": 1e-3}) for trial in trials]
+        assert {spec.method for spec in specs} == {about.method}
+        for spec, trial in zip(specs, trials, strict=True):
+            found = {"lr": spec.budget.lr, "weight": spec.options.get("weight")}
+            assert all(found[name] == trial[name] for name in trial if name in found)
+
+
+def test_images_that_choose_are_the_same_in_every_run_and_no_run_trains_on_them():
+    runs = [rematch.run("mini", arm, seed) for arm in rematch.ARMS for seed in (rematch.GRID_SEED, 102, 6, 29)]
+    splits = [training_split(run, LABELS) for run in runs]
+    assert len({val.tobytes() for _, val in splits}) == 1 and len(splits[0][1]) == 10_000
+    assert all(len(train) == 5_000 and not np.intersect1d(train, val).size for train, val in splits)
+    assert len({train.tobytes() for train, _ in splits}) == 4  # one a seed, whatever the arm: pairs
+
+
+def test_fresh_seeds_are_those_of_no_other_table_and_of_no_trial():
+    fresh = {*rematch.SEEDS, *rematch.OTHER_SEEDS, *range(6, 6 + rematch.MOST_SEEDS)}
+    assert not fresh & {*range(6), rematch.GRID_SEED, *rematch.MORE_SEEDS, 100}
+
+
+def test_finalists_are_the_best_and_edges_are_seen():
+    assert rematch.finalists([1.0, 3.0, 2.0, 3.0]) == [1, 3, 2]
+    assert rematch.on_edge("control", {"lr": 0.05, "weight_decay": 1e-3}) == []
+    assert rematch.on_edge("control", {"lr": 0.025, "weight_decay": 2e-3}) == ["lr", "weight_decay"]
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "decided"),
+    [
+        (2.0, 1.0, ("adds",)),
+        (-2.0, 1.0, ("harms",)),
+        (0.1, 0.5, ("nothing that matters",)),
+        (0.5, 0.3, ("adds", "nothing that matters")),
+        (0.5, 3.0, ("undecided",)),
+    ],
+)
+def test_the_decision_follows_the_intervals(mean, deviation, decided):
+    pattern = np.tile([-1.0, 1.0], 6)  # of mean 0 and sample deviation sqrt(12 / 11)
+    assert rematch.decide(mean + deviation * pattern / pattern.std(ddof=1)) == decided
+
+
+def test_the_decision_at_its_bounds():
+    """Of twelve differences with s / sqrt(12) = 1 the 95 % interval is mean ± 2.201, the 90 % interval mean ± 1.796."""
+    pattern = np.tile([-1.0, 1.0], 6)
+    pattern = pattern / pattern.std(ddof=1) * np.sqrt(12)
+    assert rematch.decide(2.2 + pattern) == ("undecided",) and rematch.decide(2.21 + pattern) == ("adds",)
+    assert rematch.decide(pattern, margin=1.79) == ("undecided",)
+    assert rematch.decide(pattern, margin=1.8) == ("nothing that matters",)
+    assert rematch.decide([1.0]) == ("not run",)
+
+
+def test_the_number_of_seeds_follows_from_the_deviation_alone():
+    pattern = np.tile([-1.0, 1.0], 6)
+    assert rematch.seeds_needed(0.4 * pattern) == 12 == rematch.seeds_needed(0.4 * pattern + 50)
+    assert rematch.seeds_needed(0.8 * pattern) == 20  # 2.093 * 0.8356 / sqrt(20) = 0.391, with 19 it is 0.403
+    assert rematch.seeds_needed(5.0 * pattern) == rematch.MOST_SEEDS
+
+
+def test_the_ids_of_the_trials_are_those_that_were_registered():
+    page = (Path(__file__).parents[2] / "docs" / "registration.md").read_text(encoding="utf-8")
+    registered = page.split("## Ids of the tuning runs of 2026-11-28")[1].split()
+    for arm in ("control", "baseline"):
+        runs = [rematch.run("mini", arm, rematch.GRID_SEED, **trial) for trial in rematch.trials(arm)]
+        start = registered.index(f"`{arm}`:") + 1
+        assert registered[start : start + 12] == [run.id for run in runs]
