@@ -1,8 +1,8 @@
 """The two kinds of failure a user meets; each carries one sentence that says what is wrong and what to do."""
 
 
-class UsageError(Exception):
-    """What was asked for cannot be done as asked: the command prints the sentence and exits with code 2."""
+class UsageError(ValueError):
+    """What was asked for cannot be done as asked. The command line prints the sentence and exits with code 2."""
 
 
 class RunError(Exception):

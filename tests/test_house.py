@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -188,7 +189,7 @@ def test_losses_know_tensors_only():
         tops = {m.split(".")[0] for m in imported_modules(path)} - {"torch", *sys.stdlib_module_names}
         assert tops <= {"cds_lib"}, (path, tops)
         own = {m for m in imported_modules(path) if m.startswith("cds_lib")}
-        assert all(m.startswith(("cds_lib.losses", "cds_lib.errors")) for m in own), (path, own)
+        assert all(m.startswith(("cds_lib.losses", "cds_lib.errors", "cds_lib.lazy")) for m in own), (path, own)
         assert not reaches(path, "os", "io", "pathlib", "shutil"), path
 
 
@@ -235,6 +236,33 @@ def test_reading_results_needs_no_torch():
     program = f"import sys, {', '.join(TORCH_FREE)}; print(*{{'torch', 'torchvision', 'timm'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
+def test_the_method_loads_itself_and_nothing_that_it_does_not_use():
+    """Beyond torch and timm (which loads all of torchvision): no other method, detector, metric or table."""
+    program = "import sys, timm, timm.optim; before = {*sys.modules}; import cds_lib; cds_lib.CDS, cds_lib.SupConLoss; "
+    program += "print(*sorted({*sys.modules} - before))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert {name.partition(".")[0] for name in loaded} <= {"cds_lib", *sys.stdlib_module_names}, loaded
+    own = [name for name in loaded if name.startswith("cds_lib")]
+    assert "cds_lib.cds" in own and len(own) <= 16, own
+
+
+@pytest.mark.parametrize("package", ["", "losses", "methods", "models"])
+def test_names_that_are_loaded_on_first_use_are_where_the_stub_says(package):
+    module = importlib.import_module(f"cds_lib.{package}".rstrip("."))
+    assert module.__all__ and {*module.__all__} <= {*dir(module)}
+    assert all(getattr(module, name) is not None for name in module.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = module.nothing
+
+
+@pytest.mark.parametrize(("old", "new", "name"), [("methods.cds", "cds", "ContrastiveDeepSupervision")])
+def test_what_has_moved_is_found_at_its_old_place(old, new, name):
+    with pytest.warns(DeprecationWarning, match=f"cds_lib.{old} is now cds_lib.{new}; the old name works until 2.0"):
+        found = getattr(importlib.import_module(f"cds_lib.{old}"), name)
+    assert found is getattr(importlib.import_module(f"cds_lib.{new}"), name)
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from cds_lib.losses.contrastive_kernel import supcon_kernel
 from cds_lib.losses.precision import at_least_float32, outside_autocast
 
-# Similarities of this many pairs are held at a time; beyond it, taps are worked through in groups, and where those of
-# one tap are more, its anchors in blocks.
-_BLOCK_ELEMENTS = 2**22
-# Rows of z z^T that are computed at a time, at least: a product of fewer is slow.
-_STRIP = 128
+
+def supcon_formula(z: Tensor, labels: Tensor, temperature: float | Tensor = 0.07) -> Tensor:
+    """What `supcon_loss` computes, in plain lines: z (..., views, batch, dim), labels (batch,) -> (...)."""
+    views, batch = z.shape[-3:-1]
+    z, labels = z.flatten(-3, -2), labels.repeat(views)  # (..., n, dim) and (n,), n = views * batch
+    itself = torch.eye(views * batch, dtype=torch.bool, device=z.device)
+    s = z @ z.mT / temperature  # the similarity of every pair
+    log_p = s - s.masked_fill(itself, torch.finfo(s.dtype).min).logsumexp(-1, keepdim=True)
+    positive = (labels[:, None] == labels) & ~itself
+    positives = positive.sum(-1)
+    loss = -(log_p * positive).sum(-1) / positives.clamp(min=1)  # of every anchor
+    return loss.sum(-1) / (positives > 0).sum().clamp(min=1)
 
 
-def supcon_loss(z: Tensor, labels: Tensor | None = None, temperature: float = 0.07) -> Tensor:
+def supcon_loss(z: Tensor, labels: Tensor | None = None, temperature: float | Tensor = 0.07) -> Tensor:
     """Contrastive loss of every tap in one call.
 
     For an anchor a with positives P(a), among all other embeddings k != a of the same tap,
@@ -27,21 +34,31 @@ def supcon_loss(z: Tensor, labels: Tensor | None = None, temperature: float = 0.
     is the SupCon loss with the positives' mean outside the logarithm and t / base temperature = 1; the released copy
     lacks the guard for an anchor without positives.
 
+    It assumes that z is normalised, and does not look: three times as long, embeddings have another loss, as with a
+    ninth of the temperature, and beyond lengths of 1e8 even the gradient is wrong. `SupConLoss` normalises. Labels are
+    compared, nothing more: images labelled -1 are a class like any other. No device is waited for.
+
     Args:
         z: L2-normalised embeddings (..., views, batch, dim); any floating type, computed in at least float32.
         labels: (batch,) integers; positives are all views of the images with the same label. None (SimCLR):
             the other views of the same image only.
-        temperature: t > 0.
+        temperature: t > 0, a number or a tensor of one element, which is differentiated if it requires it.
 
     Returns:
-        One loss per leading index, shape (...), float32 (float64 for float64 input). Once differentiable.
+        One loss per leading index, shape (...), float32 (float64 for float64 input). Once differentiable; as often as
+        one likes under `torch.func` and where the temperature is learned, which `supcon_formula` computes instead, at
+        the cost of more memory.
 
     Raises:
         ValueError: on a shape that does not fit or a temperature that is not positive.
     """
     if z.ndim < 3:
         raise ValueError(f"z must be (..., views, batch, dim), not {tuple(z.shape)}.")
-    if temperature <= 0:
+    if isinstance(temperature, Tensor):  # whose value would have to be waited for
+        if temperature.numel() != 1:
+            raise ValueError(f"The temperature must be one number, not {tuple(temperature.shape)}.")
+        temperature = temperature.reshape(())
+    elif not temperature > 0:
         raise ValueError(f"The temperature must be positive, not {temperature}.")
     views, batch, dim = z.shape[-3:]
     if labels is None:
@@ -51,95 +68,52 @@ def supcon_loss(z: Tensor, labels: Tensor | None = None, temperature: float = 0.
     if not views * batch:
         return at_least_float32(z).sum((-3, -2, -1))  # no anchor, and still a part of the graph
     with outside_autocast(z.device):  # exp(1 / 0.07) overflows float16
+        z = at_least_float32(z)
+        learned = isinstance(temperature, Tensor) and temperature.requires_grad
+        if learned or torch._C._are_functorch_transforms_active():
+            return supcon_formula(z, labels, temperature)
         flat = z.reshape(-1, views * batch, dim)
-        return _SupCon.apply(at_least_float32(flat), labels.repeat(views), temperature).reshape(z.shape[:-3])
+        return supcon_kernel(flat, labels.repeat(views), temperature).reshape(z.shape[:-3])
 
 
-class _SupCon(torch.autograd.Function):
-    """Loss and gradient in one pass over blocks of anchors, so that no views^2 tensor outlives its block.
+class SupConLoss(nn.Module):
+    """`supcon_loss` of embeddings as they come from a network: it normalises them and checks what it is given.
 
-    With w_a = 1/(number of anchors that have positives) (0 for the others), s = z z^T / t without its diagonal, and
-    Q_ap = 1/|P(a)| for positives, the loss is sum_a w_a (logsumexp_k s_ak - sum_p Q_ap s_ap), its gradient with
-    respect to s is G = w (softmax(s) - Q), and with respect to z it is (G + G^T) z / t.
+    Args:
+        temperature: t > 0, a number, or an `nn.Parameter` of one element that is learned.
+        batch_first: embeddings are (..., batch, views, dim), as in SupContrast; if False, (..., views, batch, dim).
+            It is never guessed from the shape: as many views as images look alike.
+
+    Called with embeddings of any length and floating type and with labels (batch,) of an integer type, in which images
+    labelled -1 are unlabelled (their positives are their own other views), or None (SimCLR). Returns one loss for each
+    leading index: a scalar for three dimensions.
+
+    Raises:
+        ValueError: embeddings of fewer dimensions or of integers, labels of another number or of a floating type, a
+            temperature that is not positive.
     """
 
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, labels: Tensor, temperature: float) -> Tensor:
-        taps, n, _ = z.shape
-        positives = (labels[:, None] == labels[None, :]).sum(1).sub(1).to(z.dtype)  # |P(a)|, (n,)
-        has_positive = positives > 0
-        weight = has_positive.to(z.dtype) / has_positive.sum().clamp(min=1)  # (n,)
-        loss = z.new_zeros(taps)
-        grad = torch.zeros_like(z) if ctx.needs_input_grad[0] else None
-        group = max(1, min(taps, _BLOCK_ELEMENTS // n**2))
-        for start in range(0, taps, group):
-            part = slice(start, start + group)
-            _add_loss_and_gradient(
-                z[part], labels, temperature, positives, weight, loss[part], None if grad is None else grad[part]
-            )
-        ctx.save_for_backward(grad)
-        return loss
+    def __init__(self, temperature: float | nn.Parameter = 0.07, batch_first: bool = False):
+        super().__init__()
+        if not temperature > 0:
+            raise ValueError(f"The temperature must be positive, not {temperature}.")
+        self.temperature, self.batch_first = temperature, batch_first
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
-        (grad,) = ctx.saved_tensors
-        return grad * grad_output[:, None, None], None, None
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        if z.ndim < 3 or not z.is_floating_point():
+            order = "batch, views" if self.batch_first else "views, batch"
+            raise ValueError(f"Embeddings must be floating-point (..., {order}, dim), not {z.dtype} {tuple(z.shape)}.")
+        if labels is not None and (labels.is_floating_point() or labels.dtype == torch.bool):
+            raise ValueError(f"labels must be integers, not {labels.dtype}.")
+        if self.batch_first:
+            z = z.transpose(-3, -2)
+        z = F.normalize(at_least_float32(z), dim=-1)
+        return supcon_loss(z, None if labels is None else apart(labels), self.temperature)
+
+    def extra_repr(self) -> str:
+        return f"temperature={float(self.temperature):g}, batch_first={self.batch_first}"
 
 
-def _add_loss_and_gradient(
-    z: Tensor,
-    labels: Tensor,
-    temperature: float,
-    positives: Tensor,
-    weight: Tensor,
-    loss: Tensor,
-    grad: Tensor | None,
-) -> None:
-    """Of some taps z (taps, n, D): their losses, and their gradients if wanted, go into `loss` and `grad`, zero before.
-
-    With all anchors in one block the gradient is one product, with several it is two a block.
-    """
-    taps, n, _ = z.shape
-    block = max(1, min(n, _BLOCK_ELEMENTS // (taps * n)))
-    for start in range(0, n, block):
-        rows = slice(start, min(start + block, n))
-        w = weight[rows, None]
-        wq = (labels[rows, None] == labels[None, :]).to(z.dtype)  # w Q, (rows, n)
-        wq.diagonal(start).zero_()
-        wq *= w / positives[rows, None].clamp(min=1)
-        s = _gram(z) if block == n else torch.bmm(z[:, rows], z.mT)
-        s.div_(temperature).diagonal(start, 1, 2).fill_(torch.finfo(s.dtype).min / 4)  # finite: 0 * inf is not 0
-        largest = s.amax(-1, keepdim=True)
-        s.sub_(largest)  # changes no loss: the mean over positives is shifted as the log-sum is
-        loss -= s.flatten(1) @ wq.flatten()
-        softmax = s.exp()  # times its denominator
-        total = softmax.sum(-1, keepdim=True)
-        loss += total.log()[..., 0] @ w[:, 0]
-        if grad is None:
-            continue
-        softmax.mul_(w / total)  # w softmax(s)
-        if block == n:
-            # z z^T and w Q are symmetric, so the transpose of w softmax(s) is exp(s_ak - log_sum_k) w_k: reading a
-            # large matrix across its rows would take longer than a second exponential.
-            s.add_(largest).sub_(total.log().add_(largest).mT).exp_().mul_(weight)
-            torch.bmm(s.add_(softmax).sub_(wq, alpha=2).div_(temperature), z, out=grad)
-        else:
-            g = softmax.sub_(wq).div_(temperature)
-            grad[:, rows] += torch.bmm(g, z)
-            grad.baddbmm_(g.mT, z[:, rows])
-
-
-def _gram(z: Tensor) -> Tensor:
-    """z z^T, (taps, n, n). On a CPU only a little more than its upper half is computed; a GPU is faster with all."""
-    taps, n, _ = z.shape
-    if z.device.type != "cpu" or n <= _STRIP:
-        return torch.bmm(z, z.mT)
-    products = z.new_empty(taps, n, n)
-    strip = max(_STRIP, -(-n // 8))
-    for out, tap in zip(products, z, strict=True):
-        for start in range(0, n, strip):
-            end = start + strip
-            torch.mm(tap[start:end], tap[start:].T, out=out[start:end, start:])
-            out[end:, start:end] = out[start:end, end:].T
-    return products
+def apart(labels: Tensor) -> Tensor:
+    """Labels (batch,) in which each unlabelled image, -1, has become a class of its own."""
+    return torch.where(labels < 0, -1 - torch.arange(len(labels), device=labels.device), labels)

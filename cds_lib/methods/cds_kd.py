@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cds_lib.cds import ContrastiveDeepSupervision
 from cds_lib.errors import UsageError
 from cds_lib.losses import at_least_float32, soft_cross_entropy
-from cds_lib.methods.cds import ContrastiveDeepSupervision
 from cds_lib.methods.teacher import WithTeacher
 from cds_lib.models import stage_taps
 

@@ -1,29 +1,5 @@
 """Backbones, their stages, and the heads that are attached to them in training."""
 
-from cds_lib.models.backbones import (
-    as_backbone,
-    block_modules,
-    create_backbone,
-    forward_stages,
-    initialise,
-    pooled,
-    pooled_and_logits,
-    reinitialise,
-    stage_taps,
-)
-from cds_lib.models.detectors import create_detector
-from cds_lib.models.heads import projection_heads
+from cds_lib.lazy import on_first_use
 
-__all__ = [
-    "as_backbone",
-    "block_modules",
-    "create_backbone",
-    "create_detector",
-    "forward_stages",
-    "initialise",
-    "pooled",
-    "pooled_and_logits",
-    "projection_heads",
-    "reinitialise",
-    "stage_taps",
-]
+__getattr__, __dir__, __all__ = on_first_use(__name__, __file__)

@@ -113,6 +113,8 @@ class RunSpec:
             spec = cls(**{**data, "budget": Budget(**budget), "parent": parent})
             json.dumps(spec.to_dict(), allow_nan=False)
             return spec
+        except UsageError:  # the parent's
+            raise
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise UsageError(f"A run's spec cannot be read ({error}): it was written by another version.") from error
 

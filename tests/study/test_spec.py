@@ -119,3 +119,11 @@ def test_reading_results_needs_no_torch():
         "assert 'torch' not in sys.modules, 'torch was imported'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_parent_that_cannot_be_read_is_one_sentence():
+    child = replace(SPEC, method="kd", parent=replace(SPEC, model="resnet50")).to_dict()
+    del child["parent"]["budget"]["epochs"]
+    with pytest.raises(UsageError) as caught:
+        RunSpec.from_dict(child)
+    assert str(caught.value).count("cannot be read") == 1

@@ -1,0 +1,44 @@
+"""Names of a package that are loaded on first use, and names that have moved."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+
+def on_first_use(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """`__getattr__`, `__dir__` and `__all__` of a package (PEP 562) whose names its `__init__.pyi` imports (SPEC 1).
+
+    So the names are written once, and editors and type checkers read where each is from the same lines.
+    """
+    stub = ast.parse(Path(file).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    homes = {alias.name: node.module for node in imports for alias in node.names}
+
+    def __getattr__(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        home = homes[name]
+        found = import_module(f"{home}.{name}") if home == package else getattr(import_module(home), name)
+        setattr(sys.modules[package], name, found)
+        return found
+
+    return __getattr__, lambda: sorted({*vars(sys.modules[package]), *homes}), list(homes)
+
+
+def moved(old: str, new: str) -> Callable[[str], Any]:
+    """`__getattr__` of a module that was moved: what it held is found at its new place, with a DeprecationWarning."""
+
+    def __getattr__(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module {old!r} has no attribute {name!r}")
+        found = getattr(import_module(new), name)
+        warnings.warn(f"{old} is now {new}; the old name works until 2.0.", DeprecationWarning, stacklevel=2)
+        return found
+
+    return __getattr__

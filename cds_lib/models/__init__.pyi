@@ -1,0 +1,11 @@
+from cds_lib.models.backbones import as_backbone as as_backbone
+from cds_lib.models.backbones import block_modules as block_modules
+from cds_lib.models.backbones import create_backbone as create_backbone
+from cds_lib.models.backbones import forward_stages as forward_stages
+from cds_lib.models.backbones import initialise as initialise
+from cds_lib.models.backbones import pooled as pooled
+from cds_lib.models.backbones import pooled_and_logits as pooled_and_logits
+from cds_lib.models.backbones import reinitialise as reinitialise
+from cds_lib.models.backbones import stage_taps as stage_taps
+from cds_lib.models.detectors import create_detector as create_detector
+from cds_lib.models.heads import projection_heads as projection_heads
