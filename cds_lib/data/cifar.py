@@ -15,6 +15,7 @@ import numpy as np
 
 from cds_lib.data.arrays import Arrays
 from cds_lib.data.fetch import md5_of
+from cds_lib.data.image_files import some
 from cds_lib.data.registry import DataSet, PublishedFile
 from cds_lib.errors import UsageError
 
@@ -154,7 +155,7 @@ def read(entry: DataSet, folder: Path) -> tuple[Arrays, tuple[str, ...]]:
 
     Checksums are taken before anything is unpickled. A differing checksum is allowed (repacked copies exist) and only
     reported; so is another number of images than the official one. Raises UsageError as `read_batch` and `read_names`
-    do.
+    do, and for a class without training or test images.
     """
     for file in entry.files:  # say what is missing before spending time on checksums
         if not (folder / file.path).is_file():
@@ -167,5 +168,7 @@ def read(entry: DataSet, folder: Path) -> tuple[Arrays, tuple[str, ...]]:
         # a single batch is copied only if it is read-only, as unpickled arrays may be: torch warns about those
         images = batches[0][0] if len(batches) == 1 else np.concatenate([images for images, _ in batches])
         parts += [np.require(images, requirements=["C", "W"]), np.concatenate([labels for _, labels in batches])]
+        if empty := sorted(set(range(entry.classes)).difference(parts[-1].tolist())):
+            raise UsageError(f"{folder} has no {part} images of {some([names[k] for k in empty])}; {_cure(entry)}.")
         del batches, images
     return Arrays(*parts, names), unpublished

@@ -14,7 +14,7 @@ import numpy as np
 
 from cds_lib.data import image_files
 from cds_lib.data.arrays import Arrays, fingerprint
-from cds_lib.data.image_files import Listing, some
+from cds_lib.data.image_files import Listing, hidden, image_names, some
 from cds_lib.data.registry import DataSet
 from cds_lib.data.writing import new_folder, single_writer
 from cds_lib.errors import UsageError
@@ -38,7 +38,8 @@ def import_folder(entry: DataSet, folder: Path, root: Path) -> dict:
     """
     splits = {"train": _split_folder(folder, ("train",)), "test": _split_folder(folder, ("test", "val"))}
     names = {
-        split: sorted(d.name for d in path.iterdir() if d.is_dir() and not _hidden(d)) for split, path in splits.items()
+        split: sorted(d.name for d in path.iterdir() if d.is_dir() and not hidden(d.name))
+        for split, path in splits.items()
     }
     if differing := sorted(set(names["train"]) ^ set(names["test"])):
         raise UsageError(
@@ -95,8 +96,10 @@ def read_listing(entry: DataSet, root: Path) -> tuple[Listing, dict]:
         info = json.loads((folder / "info.json").read_text())
         listed = json.loads((folder / "listing.json").read_text())
         splits = [tuple((str(name), int(label)) for name, label in listed[part]) for part in ("train", "test")]
-        return Listing(Path(info["folder"]), *splits, tuple(info["class_names"])), info
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        listing = Listing(Path(info["folder"]), *splits, tuple(info["class_names"]))
+        image_files.check(listing)
+        return listing, info
+    except (UsageError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
             f"the imported listing in {folder} is broken ({error}); delete that folder and import again."
         ) from error
@@ -172,16 +175,13 @@ def _split_folder(folder: Path, names: tuple[str, ...]) -> Path:
 
 
 def _image_files(split: Path, names: list[str]) -> list[tuple[Path, int]]:
-    """All files of the class folders with labels, sorted by class, then file name. UsageError for an empty class."""
+    """The images of the class folders with labels, sorted by class, then file name. UsageError as `image_names`."""
     listed = []
     for label, name in enumerate(names):
-        files = sorted(path for path in (split / name).iterdir() if not _hidden(path))
-        if not files:
-            raise UsageError(f"{split / name} holds no images; every class needs some in train and in test.")
-        listed += [(path, label) for path in files]
+        try:
+            listed += [(split / name / file, label) for file in image_names(split / name)]
+        except UsageError as error:
+            raise UsageError(
+                f"{error}; every class needs images in train and in test, and holds nothing else."
+            ) from None
     return listed
-
-
-def _hidden(path: Path) -> bool:
-    """What file managers leave behind, never an image of the set."""
-    return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini")

@@ -10,6 +10,7 @@ import hashlib
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +28,11 @@ THREADS = 4  # decoding small files waits for the disk more than it computes
 NARROW = 100  # an image that is more times as long as wide would take gigabytes once its short side is resized
 _CHUNK, _SECONDS_BETWEEN_LINES = 1024, 30.0
 SHOWN = 5  # files named in an error; the rest is counted
+# What Pillow may open, whatever a file is called: for an EPS that is named .jpg it would start Ghostscript.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm".split()
+)  # in any case, of what is an image in a class folder
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,44 @@ class FileData:
     test_labels: np.ndarray
     class_names: tuple[str, ...]
     provenance: dict
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder is what file managers leave behind, never a part of a set."""
+    return name.startswith(".") or name in ("Thumbs.db", "desktop.ini")
+
+
+def image_names(folder: Path) -> list[str]:
+    """The images of a class folder, sorted: all that is in it and not hidden.
+
+    UsageError, without a full stop: there is none, or something else, which must not be dropped in silence.
+    """
+    names = sorted(name for name in os.listdir(folder) if not hidden(name))
+    if others := [name for name in names if os.path.splitext(name)[1].lower() not in SUFFIXES]:
+        raise UsageError(f"{folder} holds what is not named as an image ({some(others)})")
+    if not names:
+        raise UsageError(f"{folder} holds no images")
+    return names
+
+
+def check(listing: Listing) -> None:
+    """UsageError, without a full stop: a label that is none, a class without images in train or in test, an image that
+    is listed twice or lies outside of the folder."""
+    names = [name for split in (listing.train, listing.test) for name, _ in split]
+    if len(set(names)) < len(names):
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        raise UsageError(f"{listing.folder} lists images twice ({some(twice)})")
+    if outside := [name for name in names if name.startswith("/") or ".." in name.split("/")]:
+        raise UsageError(f"{listing.folder} lists images outside of it ({some(outside)})")
+    classes = len(listing.class_names)
+    for split in ("train", "test"):
+        labels = listing.labels(split)
+        if not len(labels):
+            raise UsageError(f"{listing.folder} lists no {split} images")
+        if not 0 <= labels.min() <= labels.max() < classes:
+            raise UsageError(f"{listing.folder}: {split} labels are outside 1..{classes}")
+        if empty := [listing.class_names[k] for k in np.flatnonzero(np.bincount(labels, minlength=classes) == 0)]:
+            raise UsageError(f"{listing.folder} lists no {split} images of {some(empty)}")
 
 
 def fingerprint(listing: Listing) -> str:
@@ -170,10 +214,11 @@ def _fault(path: Path) -> str | None:
 def read_rgb(path: Path) -> Image.Image:
     """The whole image as RGB of 8 bits, as the released pipelines read it: no transparency, no rotation by EXIF.
 
-    Raises what Pillow's decoders raise, and ValueError for an image that would silently become another: of more than 8
-    bits a channel (Pillow clips them to 255), or too narrow to be cut to a square.
+    Raises what Pillow's decoders raise, also for what is not of `FORMATS`, and ValueError for an image that would
+    silently become another: of more than 8 bits a channel (Pillow clips them to 255), or too narrow to be cut to a
+    square.
     """
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"it has more than 8 bits a channel, as Pillow's mode {image.mode}")
         if max(image.size) > NARROW * min(image.size):

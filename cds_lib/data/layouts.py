@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cds_lib.data.image_files import Listing
+from cds_lib.data.image_files import Listing, check, image_names
 from cds_lib.data.registry import DataSet
 from cds_lib.errors import UsageError
 
@@ -24,7 +24,7 @@ def read(known: DataSet, root: Path) -> Listing:
     try:
         return _checked(known, folder)
     except UsageError as error:
-        raise UsageError(f"{error}; move {folder} away and fetch the set again.") from error
+        raise UsageError(f"{error}; put that right, or move {folder} away and fetch the set again.") from error
 
 
 def _checked(known: DataSet, folder: Path) -> Listing:
@@ -32,27 +32,28 @@ def _checked(known: DataSet, folder: Path) -> Listing:
     listing = _READERS[known.layout](folder)
     if len(listing.class_names) != known.classes:
         raise UsageError(f"{folder} names {len(listing.class_names)} classes, not {known.classes}")
-    for split in ("train", "test"):
-        labels = listing.labels(split)
-        if not len(labels):
-            raise UsageError(f"{folder} lists no {split} images")
-        if not 0 <= labels.min() <= labels.max() < known.classes:
-            raise UsageError(f"{folder}: {split} labels are outside 1..{known.classes}")
+    check(listing)
     return listing
 
 
 def _cub(folder: Path) -> Listing:
-    """images.txt, image_class_labels.txt (from 1), train_test_split.txt (1 = training), classes.txt: id, value."""
+    """images.txt, image_class_labels.txt (from 1), train_test_split.txt (1 = training), classes.txt: id, value.
+
+    An image lies in the folder of its class."""
     names, classes = _pairs(folder / "images.txt"), _pairs(folder / "classes.txt")
     labels = _pairs(folder / "image_class_labels.txt")
     is_train = _pairs(folder / "train_test_split.txt")
     if not names.keys() == labels.keys() == is_train.keys():
         raise UsageError(f"{folder}: images.txt, image_class_labels.txt and train_test_split.txt differ")
+    if list(classes) != [str(number) for number in range(1, len(classes) + 1)]:
+        raise UsageError(f"{folder / 'classes.txt'} does not count its classes from 1")
     splits: dict[str, list[tuple[str, int]]] = {"1": [], "0": []}
     for number, name in names.items():
         if is_train[number] not in splits:
             raise UsageError(f"{folder / 'train_test_split.txt'} says {is_train[number]!r} of an image")
         splits[is_train[number]].append((f"images/{name}", _integer(labels[number], folder) - 1))
+        if classes.get(labels[number], name).split("/")[0] != name.split("/")[0]:
+            raise UsageError(f"{folder}: image_class_labels.txt says class {labels[number]} of {name}")
     return Listing(folder, tuple(splits["1"]), tuple(splits["0"]), tuple(classes.values()))
 
 
@@ -60,8 +61,9 @@ def _cars(folder: Path) -> Listing:
     """devkit/cars_train_annos.mat, cars_test_annos_withlabels.mat (fname, class from 1), devkit/cars_meta.mat."""
 
     def split(path: Path, images: str) -> tuple[tuple[str, int], ...]:
-        annotations = np.atleast_1d(_mat(path, "annotations"))
-        return tuple((f"{images}/{one['fname']}", int(one["class"]) - 1) for one in _fields(annotations, path, "fname"))
+        annotations = _fields(np.atleast_1d(_mat(path, "annotations")), path, "fname")
+        labels = _whole(annotations["class"], path)
+        return tuple((f"{images}/{one['fname']}", label - 1) for one, label in zip(annotations, labels, strict=True))
 
     names = np.atleast_1d(_mat(folder / "devkit" / "cars_meta.mat", "class_names"))
     return Listing(
@@ -77,16 +79,17 @@ def _flowers(folder: Path) -> Listing:
 
     Training images are trnid and valid together: the published accuracies fit 2,040 training images, not 1,020.
     """
-    labels = np.atleast_1d(_mat(folder / "imagelabels.mat", "labels"))
-    ids = {key: np.atleast_1d(_mat(folder / "setid.mat", key)).astype(int) for key in ("trnid", "valid", "tstid")}
-    if not all(len(part) and 1 <= part.min() <= part.max() <= len(labels) for part in ids.values()):
+    file, setid = folder / "imagelabels.mat", folder / "setid.mat"
+    labels = _whole(_mat(file, "labels"), file)
+    ids = {key: _whole(_mat(setid, key), setid) for key in ("trnid", "valid", "tstid")}
+    if not all(part and 1 <= min(part) <= max(part) <= len(labels) for part in ids.values()):
         raise UsageError(f"{folder}: setid.mat names images that imagelabels.mat does not have")
 
-    def split(numbers: np.ndarray) -> tuple[tuple[str, int], ...]:
-        return tuple((f"jpg/image_{number:05d}.jpg", int(labels[number - 1]) - 1) for number in numbers.tolist())
+    def split(numbers: list[int]) -> tuple[tuple[str, int], ...]:
+        return tuple((f"jpg/image_{number:05d}.jpg", labels[number - 1] - 1) for number in numbers)
 
-    train = np.sort(np.concatenate([ids["trnid"], ids["valid"]]))
-    return Listing(folder, split(train), split(ids["tstid"]), tuple(f"class {c}" for c in range(1, 103)))
+    names = tuple(f"class {number}" for number in range(1, len(set(labels)) + 1))
+    return Listing(folder, split(sorted(ids["trnid"] + ids["valid"])), split(ids["tstid"]), names)
 
 
 def _dogs(folder: Path) -> Listing:
@@ -94,13 +97,18 @@ def _dogs(folder: Path) -> Listing:
     names: dict[int, str] = {}
 
     def split(path: Path) -> tuple[tuple[str, int], ...]:
-        files, labels = (np.atleast_1d(_mat(path, key)) for key in ("file_list", "labels"))
+        files, labels = np.atleast_1d(_mat(path, "file_list")), _whole(_mat(path, "labels"), path)
         if len(files) != len(labels):
             raise UsageError(f"{path} has {len(files)} files and {len(labels)} labels")
-        names.update((int(label), str(file).split("/")[0]) for file, label in zip(files, labels, strict=True))
-        return tuple((f"Images/{file}", int(label) - 1) for file, label in zip(files, labels, strict=True))
+        for file, label in zip(files, labels, strict=True):
+            name = str(file).split("/")[0]
+            if names.setdefault(label, name) != name:
+                raise UsageError(f"{path} says class {label} of {file}, and others of it are in {names[label]}")
+        return tuple((f"Images/{file}", label - 1) for file, label in zip(files, labels, strict=True))
 
     train, test = split(folder / "train_list.mat"), split(folder / "test_list.mat")
+    if len(set(names.values())) < len(names):
+        raise UsageError(f"{folder}: the lists give the images of one folder to two classes")
     return Listing(folder, train, test, tuple(names[label] for label in sorted(names)))
 
 
@@ -128,9 +136,9 @@ def _ilsvrc(folder: Path) -> Listing:
 
     def split(part: str) -> tuple[tuple[str, int], ...]:
         return tuple(
-            (f"{part}/{name}/{file.name}", label)
+            (f"{part}/{name}/{file}", label)
             for label, name in enumerate(names)
-            for file in sorted((folder / part / name).glob("*.JPEG"))
+            for file in image_names(folder / part / name)
         )
 
     return Listing(folder, split("train"), split("val"), names)
@@ -146,6 +154,17 @@ _READERS: dict[str, Callable[[Path], Listing]] = {
 }
 
 
+def _whole(values: np.ndarray, path: Path) -> list[int]:
+    """Labels or image numbers of a MATLAB file, which keeps them as numbers of any type."""
+    try:
+        numbers = np.atleast_1d(values).astype(np.float64)
+        if numbers.ndim == 1 and np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all():
+            return numbers.astype(np.int64).tolist()
+    except (TypeError, ValueError):
+        pass
+    raise UsageError(f"{path} has labels or numbers of images that are not whole numbers")
+
+
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").splitlines()
@@ -157,6 +176,8 @@ def _pairs(path: Path) -> dict[str, str]:
     pairs = [line.split(maxsplit=1) for line in _lines(path) if line.strip()]
     if any(len(pair) != 2 for pair in pairs):
         raise UsageError(f"{path} has a line that is not a number and a value")
+    if len(dict(pairs)) < len(pairs):
+        raise UsageError(f"{path} has a number twice")
     return dict(pairs)
 
 

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cds_lib.data.image_files import hidden, image_names
 from cds_lib.data.registry import Archive, DataSet
 from cds_lib.errors import UsageError
 
@@ -92,10 +93,10 @@ def _extract_member(archive: tarfile.TarFile, member: tarfile.TarInfo, into: Pat
 
 
 def _into_class_folders(folder: Path) -> None:
-    """ILSVRC-2012: train/<wnid>.tar each into its folder; val/*.JPEG by the ground truth of the development kit."""
+    """ILSVRC-2012: train/<wnid>.tar each into its folder; those of val/ by the ground truth of the development kit."""
     from scipy.io import loadmat
 
-    for archive in sorted((folder / "train").glob("*.tar")):
+    for archive in sorted(path for path in (folder / "train").glob("*.tar") if not hidden(path.name)):
         _extract(archive, folder / "train" / archive.stem)
         archive.unlink()
     kit = folder / "ILSVRC2012_devkit_t12" / "data"
@@ -105,9 +106,12 @@ def _into_class_folders(folder: Path) -> None:
         truth = [wnids[int(line)] for line in (kit / "ILSVRC2012_validation_ground_truth.txt").read_text().split()]
     except Exception as error:  # a broken file can raise nearly anything
         raise UsageError(f"the ILSVRC-2012 development kit cannot be read ({error}); get its archive again.") from error
-    images = sorted((folder / "val").glob("*.JPEG"))
+    try:
+        images = image_names(folder / "val")
+    except (OSError, UsageError) as error:
+        raise UsageError(f"the validation images cannot be told ({error}); get the archives again.") from error
     if len(images) != len(truth):
         raise UsageError(f"there are {len(images)} validation images for {len(truth)} labels; get the archives again.")
     for image, wnid in zip(images, truth, strict=True):
         (folder / "val" / wnid).mkdir(exist_ok=True)
-        os.rename(image, folder / "val" / wnid / image.name)
+        os.rename(folder / "val" / image, folder / "val" / wnid / image)

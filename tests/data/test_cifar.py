@@ -118,6 +118,16 @@ def test_nothing_in_a_file_is_run(tiny100, tmp_path):
     assert not (tmp_path / "was run").exists()
 
 
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_class_without_images_is_refused(tiny100, tmp_path, part):
+    folder = tiny100.write(tmp_path)
+    content = tiny100.contents[part]
+    labels = [label or 1 for label in content["fine_labels"]]  # those of class 0 are of class 1
+    (folder / part).write_bytes(pickle.dumps(content | {"fine_labels": labels}))
+    with pytest.raises(UsageError, match=f"has no {part} images of class_00; move the folder .* away"):
+        cifar.read(tiny100.entry, folder)
+
+
 def broken(tiny100, tmp_path, **changes):
     """The message for a training file with the given entries changed (None: removed)."""
     folder = tiny100.write(tmp_path)

@@ -143,6 +143,18 @@ def test_empty_class(entry, tmp_path):
         import_folder(entry, held, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "more", "image"])
+def test_what_is_not_named_as_an_image_is_refused_and_what_is_hidden_passed_over(name, entry, tmp_path):
+    held = write_folder(tmp_path / "held")
+    for hidden in ("._0.png", "Thumbs.db"):
+        (held / "train" / "cat" / hidden).write_bytes(b"x")
+    (held / "train" / "cat" / name).mkdir()
+    with pytest.raises(UsageError, match=rf"train/cat holds what is not named as an image \({name}\); every class"):
+        import_folder(entry, held, tmp_path)
+    (held / "train" / "cat" / name).rmdir()
+    assert import_folder(entry, held, tmp_path)["train"] == 9
+
+
 def test_never_overwrites(entry, tmp_path):
     held = write_folder(tmp_path / "held")
     import_folder(entry, held, tmp_path)
@@ -245,7 +257,10 @@ def test_a_damaged_photograph_stops_the_import(photographs, tmp_path):
     assert nothing_left(tmp_path / "data")
 
 
-@pytest.mark.parametrize("content", ["{", "{}", '{"train": [["a"]], "test": []}'])
+LISTED = json.dumps({"train": [["a.png", 0], ["b.png", 2]], "test": [["c.png", 0], ["d.png", 1]]})
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"train": [["a"]], "test": []}', LISTED])
 def test_a_broken_listing_is_one_sentence(photographs, tmp_path, content):
     root = tmp_path / "data"
     import_folder(registry.entry("cub200"), photographs, root)

@@ -67,21 +67,22 @@ def cub():
     return {"CUB_200_2011.tgz": tar(members)}, {"train": [0, 1], "test": [0, 1]}, ("001.Albatross", "002.Auklet")
 
 
-def cars():
-    def annotations(labels):
-        fields = ["bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "fname"]
-        array = np.zeros((1, len(labels)), dtype=[(field, object) for field in fields])
-        for column, label in enumerate(labels):
-            array[0, column] = (1, 1, 9, 9, label + 1, f"{column + 1:05d}.jpg")
-        return mat(annotations=array)
+def car_annotations(labels):
+    fields = ["bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2", "class", "fname"]
+    array = np.zeros((1, len(labels)), dtype=[(field, object) for field in fields])
+    for column, label in enumerate(labels):
+        array[0, column] = (1, 1, 9, 9, label + 1, f"{column + 1:05d}.jpg")
+    return mat(annotations=array)
 
+
+def cars():
     train, test = [1, 0, 1], [0, 1]
     names = np.empty((1, 2), dtype=object)
     names[0, :] = ["AM General Hummer SUV 2000", "Acura RL Sedan 2012"]
-    kit = {"devkit/cars_train_annos.mat": annotations(train), "devkit/cars_meta.mat": mat(class_names=names)}
+    kit = {"devkit/cars_train_annos.mat": car_annotations(train), "devkit/cars_meta.mat": mat(class_names=names)}
     files = {
         "car_devkit.tgz": tar(kit),
-        "cars_test_annos_withlabels.mat": annotations(test),
+        "cars_test_annos_withlabels.mat": car_annotations(test),
         "cars_train.tgz": tar({f"cars_train/{k:05d}.jpg": jpeg(label) for k, label in enumerate(train, 1)}),
         "cars_test.tgz": tar({f"cars_test/{k:05d}.jpg": jpeg(label) for k, label in enumerate(test, 1)}),
     }
@@ -89,13 +90,17 @@ def cars():
 
 
 def flowers():
-    labels = [1, 2, 1, 2, 1]  # of images 1 to 5
+    labels = [1, 2, 1, 2, 2]  # of images 1 to 5
     files = {
         "102flowers.tgz": tar({f"jpg/image_{k:05d}.jpg": jpeg(label - 1) for k, label in enumerate(labels, 1)}),
         "imagelabels.mat": mat(labels=np.array([labels], dtype=np.uint8)),
         "setid.mat": mat(trnid=np.array([[4, 1]]), valid=np.array([[2]]), tstid=np.array([[3, 5]], dtype=np.uint16)),
     }
-    return files, {"train": [0, 1, 1], "test": [0, 0]}, None
+    return files, {"train": [0, 1, 1], "test": [0, 1]}, None
+
+
+def dog_list(names, labels):
+    return mat(file_list=cells(names), labels=np.array([labels]))
 
 
 def dogs():
@@ -103,7 +108,7 @@ def dogs():
     test = ["n03-Beagle/n03_3.jpg", "n02-Chihuahua/n02_2.jpg"]
 
     def listing(names):
-        return mat(file_list=cells(names), labels=np.array([[1 + ("Beagle" in name)] for name in names]))
+        return dog_list(names, [1 + ("Beagle" in name) for name in names])
 
     images = {f"Images/{name}": jpeg("Beagle" in name) for name in train + test}
     lists = {"train_list.mat": listing(train), "test_list.mat": listing(test), "file_list.mat": listing(train + test)}
@@ -170,6 +175,7 @@ class Small:
 
 def small(name, monkeypatch):
     files, labels, names = SETS[name]()
+    names = names or ("class 1", "class 2")  # flowers have none of their own
     known = registry.entry(name)
     archives = tuple(
         dataclasses.replace(a, md5=a.md5 and hashlib.md5(files[a.file]).hexdigest(), urls=()) for a in known.archives
@@ -178,10 +184,6 @@ def small(name, monkeypatch):
     counts = {split: len(labels[split]) for split in ("train", "test")}
     known = dataclasses.replace(known, archives=archives, files=(), classes=2, **counts)
     monkeypatch.setattr(sets, "entry", lambda _: known)
-    if name == "flowers102":  # has no names of its own
-        names = tuple(f"class {c}" for c in range(1, 103))
-        known = dataclasses.replace(known, classes=102)
-        monkeypatch.setattr(sets, "entry", lambda _: known)
     return Small(known, files, labels, names)
 
 
@@ -308,9 +310,24 @@ FAULTS = {
         ("images.txt", b"1 a.jpg\n", "differ"),
         ("image_class_labels.txt", b"1 one\n2 1\n3 2\n4 2\n", "label 'one' that is not a number"),
         ("image_class_labels.txt", b"1 1\n2 1\n3 2\n4 3\n", r"labels are outside 1\.\.2"),
+        ("image_class_labels.txt", b"1 1\n2 1\n3 1\n4 2\n", "says class 1 of 002.Auklet/b_1.jpg"),
+        ("image_class_labels.txt", b"1 1\n2 1\n3 2\n4 1\n4 2\n", "image_class_labels.txt has a number twice"),
+        (
+            "images.txt",
+            b"1 001.Albatross/a_1.jpg\n2 001.Albatross/a_2.jpg\n3 002.Auklet/b_1.jpg\n4 002.Auklet/b_1.jpg",
+            "twice",
+        ),
+        (
+            "images.txt",
+            b"1 001.Albatross/../../a.jpg\n2 001.Albatross/a_2.jpg\n3 002.Auklet/b_1.jpg\n4 002.Auklet/b_2.jpg",
+            "outside of it",
+        ),
         ("train_test_split.txt", b"1 1\n2 0\n3 7\n4 1\n", "says '7' of an image"),
         ("train_test_split.txt", b"1 1\n2 1\n3 1\n4 1\n", "lists no test images"),
-        ("classes.txt", b"1 only\n", "names 1 classes, not 2"),
+        ("train_test_split.txt", b"1 1\n2 1\n3 0\n4 1\n", r"lists no test images of 001\.Albatross"),
+        ("train_test_split.txt", b"1 1\n2 0\n3 0\n4 0\n", r"lists no train images of 002\.Auklet"),
+        ("classes.txt", b"2 002.Auklet\n1 001.Albatross\n", "does not count its classes from 1"),
+        ("classes.txt", b"1 001.Albatross\n", "names 1 classes, not 2"),
         ("classes.txt", b"1\n", "a line that is not a number and a value"),
         ("classes.txt", b"\xff\xfe", "cannot be read"),
     ],
@@ -318,15 +335,35 @@ FAULTS = {
         ("devkit/cars_train_annos.mat", b"MATLAB 5.0 MAT-file", "cannot be read"),
         ("devkit/cars_train_annos.mat", mat(annotations=np.array([1, 2])), "has no"),
         ("devkit/cars_meta.mat", mat(names=np.array([1])), "has no 'class_names'"),
+        ("devkit/cars_train_annos.mat", car_annotations([1, 0.5]), "not whole numbers"),
+        ("devkit/cars_train_annos.mat", car_annotations([1, 1]), "lists no train images of AM General"),
     ],
     "flowers102": [
         ("setid.mat", mat(trnid=np.array([[9]]), valid=np.array([[2]]), tstid=np.array([[3]])), "does not have"),
         ("imagelabels.mat", b"", "cannot be read"),
+        ("imagelabels.mat", mat(labels=np.array([[1, 2, 1.5, 2, 2]])), "not whole numbers"),
+        ("imagelabels.mat", mat(labels=np.array([[1, 2, np.nan, 2, 2]])), "not whole numbers"),
+        ("imagelabels.mat", mat(labels=cells(["a", "b"])), "not whole numbers"),
+        ("setid.mat", mat(trnid=np.array([[4, 1]]), valid=np.array([[3]]), tstid=np.array([[3, 5]])), "twice"),
     ],
     "stanford_dogs": [
         ("test_list.mat", mat(file_list=cells(["a/b.jpg", "a/c.jpg"]), labels=np.array([[1]])), "2 files and 1 labels"),
+        ("test_list.mat", dog_list(["n02-Chihuahua/n02_1.jpg", "n03-Beagle/n03_3.jpg"], [1, 2]), "lists images twice"),
+        (
+            "test_list.mat",
+            dog_list(["n02-Chihuahua/n02_2.jpg", "n03-Beagle/n03_3.jpg"], [2, 1]),
+            "says class 2 of n02-C",
+        ),
+        (
+            "test_list.mat",
+            dog_list(["n02-Chihuahua/n02_2.jpg", "n03-Beagle/n03_3.jpg"], [3, 2]),
+            "of one folder to two",
+        ),
     ],
-    "fgvc_aircraft": [("data/images_variant_test.txt", b"0056978 DC-3\n", r"variants.txt lacks \(DC-3\)")],
+    "fgvc_aircraft": [
+        ("data/images_variant_test.txt", b"0056978 DC-3\n", r"variants.txt lacks \(DC-3\)"),
+        ("data/images_variant_test.txt", b"1025794 707-320\n0056978 A 340/200\n", "lists images twice"),
+    ],
 }
 
 
@@ -342,7 +379,7 @@ def test_a_malformed_file_of_the_layout_is_one_sentence(name, path, content, say
     (root / held.entry.folder / path).write_bytes(content)
     with pytest.raises(UsageError, match=says) as raised:
         layouts.read(held.entry, root)
-    assert str(raised.value).endswith(f"; move {root / held.entry.folder} away and fetch the set again.")
+    assert str(raised.value).endswith(f", or move {root / held.entry.folder} away and fetch the set again.")
     assert "\n" not in str(raised.value)
 
 
@@ -353,6 +390,39 @@ def test_imagenet_without_a_class_in_val_is_refused(tmp_path, monkeypatch):
     (root / "ILSVRC2012" / "val" / "n01440764").rename(root / "elsewhere")
     with pytest.raises(UsageError, match="train/ has 2 class folders and val/ 1"):
         layouts.read(held.entry, root)
+
+
+def test_what_is_an_image_goes_by_its_name_and_nothing_is_left_out_in_silence(tmp_path, monkeypatch):
+    held = small("imagenet", monkeypatch)
+    # Hidden files, as an archive that was made on a Mac has them, are passed over in unpacking, too.
+    val = tar(
+        {"._ILSVRC2012_val_00000001.JPEG": b"x"} | {f"v_{k}.JPEG": jpeg(label) for k, label in enumerate([0, 1, 1])},
+        "w",
+    )
+    archives = tuple(
+        dataclasses.replace(a, md5=hashlib.md5(val).hexdigest()) if "img_val" in a.file else a
+        for a in held.entry.archives
+    )
+    root = held.put(tmp_path, **{"ILSVRC2012_img_val.tar": val})
+    entry = dataclasses.replace(held.entry, archives=archives)
+    quiet(entry, root)
+    before = layouts.read(entry, root)
+    assert [label for _, label in before.test] == [0, 1, 1]
+    folder = root / "ILSVRC2012" / "train" / "n01440764"
+    for name in ("._n01440764_0.JPEG", ".DS_Store", "Thumbs.db"):
+        (folder / name).write_bytes(b"x")
+    assert layouts.read(entry, root) == before
+    for name in ("a.jpeg", "b.jpg", "c.PNG"):
+        (folder / name).write_bytes(jpeg(0))
+    listed = [name.rsplit("/")[-1] for name, label in layouts.read(entry, root).train if label == 0]
+    assert listed == ["a.jpeg", "b.jpg", "c.PNG", "n01440764_0.JPEG", "n01440764_1.JPEG"]
+    (folder / "notes.txt").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"n01440764 holds what is not named as an image \(notes.txt\)"):
+        layouts.read(entry, root)
+    for path in folder.iterdir():
+        path.unlink()
+    with pytest.raises(UsageError, match="n01440764 holds no images"):
+        layouts.read(entry, root)
 
 
 def test_a_development_kit_that_does_not_fit_leaves_nothing(tmp_path, monkeypatch):

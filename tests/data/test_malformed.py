@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import io
 import json
+import os
 import pickle
 import tarfile
 import zipfile
@@ -221,6 +222,19 @@ def test_images_that_would_become_others_are_refused(kind, tmp_path):
         content[18:26] = side.to_bytes(4, "little") * 2
         path.write_bytes(content)
     assert read_in_every_way(path) is None
+
+
+def test_only_named_formats_are_opened(tmp_path, monkeypatch):
+    """For an EPS, whatever it is called, Pillow would start Ghostscript."""
+    ghostscript = tmp_path / "gs"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path / 'started'}\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    path = tmp_path / "image.jpg"
+    for form in ("EPS", "PDF", "ICO", "TGA"):
+        Image.new("RGB", (40, 24)).save(path, form)
+        assert read_in_every_way(path) is None
+    assert not (tmp_path / "started").exists()
 
 
 # -- pickles -----------------------------------------------------------------------------------------------------------
