@@ -85,6 +85,7 @@ def execute(
             compile_method=compile_method and not spec.detects,
             pretrained=setup.pretrained,
             group=group,
+            spec=spec.canonical,
         )
         if group.first and setup.score:
             rows[-1] |= _write_scores(run_dir, setup.score(setup.method.backbone))

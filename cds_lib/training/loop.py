@@ -39,6 +39,7 @@ def fit(
     compile_method: bool = False,
     pretrained: Set[str] | None = None,
     group: Group | None = None,
+    spec: str | None = None,
 ) -> list[dict[str, float]]:
     """Train `method` in place for `budget.epochs`, resuming from `checkpoint_path` if it is there.
 
@@ -52,13 +53,15 @@ def fit(
         pretrained: names of the parameters that were trained before; all others learn `budget.new_lr_factor` times as
             fast. None: all learn alike.
         group: the processes that train this run together, which all call this; the first one writes. None: this alone.
+        spec: all that decides the result, as a text that checkpoints carry. None: none is asked for, nor refused.
 
     Returns:
         One row an epoch: epoch (1-based), lr, train_loss, train_<term> (means over the epoch's images),
         images_per_second (training alone), what `evaluate` returned where it ran, and seconds (all of the epoch).
 
     Raises:
-        RunError: a loss is not finite; the sentence names epoch, step and term. The last checkpoint stays.
+        RunError: a loss is not finite; the sentence names epoch, step and term. The last checkpoint stays. Or the
+            checkpoint is damaged, of another spec, or of more epochs than the budget has.
         UsageError: batch norms are to be synchronised where they cannot.
     """
     method.to(device=device, memory_format=torch.channels_last)
@@ -69,7 +72,7 @@ def fit(
     optimizer = make_optimizer(method, budget, pretrained)
     rows: list[dict[str, float]] = []
     if checkpoint_path.exists():
-        rows = _restore(checkpoint_path, method, optimizer, precision.scaler, device)
+        rows = _restore(checkpoint_path, method, optimizer, precision.scaler, device, budget.epochs, spec)
         on_epoch(rows)  # it may have been stopped between the checkpoint and this
     # Static shapes: the smaller last batch of an epoch gets a graph of its own instead of slowing all others down.
     step_method = torch.compile(method, dynamic=False) if compile_method else method
@@ -118,7 +121,8 @@ def fit(
         row["seconds"] = time.perf_counter() - began
         rows = [*rows, row]
         if group.first:
-            checkpoint.save(checkpoint_path, _state(rows, method, optimizer, precision.scaler, device))
+            state = _state(rows, method, optimizer, precision.scaler, device)
+            checkpoint.save(checkpoint_path, {**state, "spec": spec})
         on_epoch(rows)
         on_progress(epoch + 1)
     return rows
@@ -175,10 +179,21 @@ def _state(
 
 
 def _restore(
-    path: Path, method: nn.Module, optimizer: Any, scaler: Any, device: torch.device
+    path: Path,
+    method: nn.Module,
+    optimizer: Any,
+    scaler: Any,
+    device: torch.device,
+    epochs: int,
+    spec: str | None,
 ) -> list[dict[str, float]]:
     state = checkpoint.load(path, torch.device("cpu"))  # a second copy of everything might not fit on the device
     try:
+        rows = state["rows"]
+        if None not in (spec, state.get("spec")) and state["spec"] != spec:  # version 0.1.0 wrote none
+            raise ValueError("it is of another run")
+        if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)) or len(rows) > epochs:
+            raise ValueError("its epochs are not those of the run")
         method.load_state_dict(state["method"])
         optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:  # empty where nothing was scaled: it may have begun on a device that computes in bfloat16
@@ -186,7 +201,7 @@ def _restore(
         torch.set_rng_state(state["random"])
         if state["random_cuda"] and device.type == "cuda":
             torch.cuda.set_rng_state(state["random_cuda"][0], device)
-        return state["rows"]
+        return rows
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # names or shapes that do not fit, a part that is missing: no common class

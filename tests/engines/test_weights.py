@@ -117,6 +117,22 @@ def test_a_damaged_checkpoint_is_named_and_without_it_the_result_is_the_same(und
     assert history(store, BASELINE) == history(undisturbed, BASELINE)
 
 
+def test_a_checkpoint_of_another_seed_is_refused_and_one_without_a_spec_is_gone_on_with(
+    undisturbed, tmp_path, monkeypatch
+):
+    store = interrupted(tmp_path, monkeypatch, epoch=2)
+    other = BASELINE.with_seed(1)
+    store.run_dir(other.id).mkdir()
+    store.checkpoint(other.id).write_bytes(store.checkpoint(BASELINE.id).read_bytes())
+    with pytest.raises(RunError, match=f"{other.id}/checkpoint.pt is not of this run: delete it and run again"):
+        execute(other, store, Path("none"))
+    state = checkpoint.load(store.checkpoint(BASELINE.id), CPU)
+    del state["spec"]  # as version 0.1.0 wrote it
+    checkpoint.save(store.checkpoint(BASELINE.id), state)
+    execute(BASELINE, store, Path("none"))
+    assert history(store, BASELINE) == history(undisturbed, BASELINE)
+
+
 def test_a_student_refuses_a_damaged_teacher_and_one_that_is_not_its_own(undisturbed, tmp_path):
     store = Store(tmp_path)
     execute(TEACHER, store, Path("none"))

@@ -57,7 +57,7 @@ def checksum(backbone):
     return {"test_top1": 50.0, "test_loss": sum(p.detach().double().sum().item() for p in backbone.parameters())}
 
 
-def train(path, on_epoch=lambda rows: None, method=None, batches=None, **changes):
+def train(path, on_epoch=lambda rows: None, method=None, batches=None, spec=None, **changes):
     method = method or Dropped()
     torch.manual_seed(11)
     rows = fit(
@@ -68,6 +68,7 @@ def train(path, on_epoch=lambda rows: None, method=None, batches=None, **changes
         device=CPU,
         checkpoint_path=path / "c.pt",
         on_epoch=on_epoch,
+        spec=spec,
     )
     return method, [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
 
@@ -169,6 +170,16 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     (tmp_path / "c.pt").write_bytes(b"PK\x03\x04 half a file")
     with pytest.raises(RunError, match=r"c\.pt is damaged .*delete it"):
         train(tmp_path)
+
+
+@pytest.mark.parametrize("written", ["this run", None])  # None: as version 0.1.0
+@pytest.mark.parametrize("changes", [{"spec": "another run"}, {"spec": "this run", "epochs": 3}])
+def test_a_checkpoint_of_another_run_or_of_more_epochs_is_refused(tmp_path, written, changes):
+    _, rows = train(tmp_path, spec=written)
+    if written or "epochs" in changes:
+        with pytest.raises(RunError, match=r"c\.pt is not of this run: delete it"):
+            train(tmp_path, **changes)
+    assert train(tmp_path, spec="this run")[1] == rows
 
 
 class OneBatch:
