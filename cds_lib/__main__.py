@@ -1,8 +1,14 @@
 """`python -m cds_lib`: the command behind run_all.sh."""
 
+import os
+import signal
 import sys
 
-from cds_lib.cli import main
-
 if __name__ == "__main__":
+    on_ctrl_c = signal.getsignal(signal.SIGINT)
+    if on_ctrl_c is signal.default_int_handler:  # a shell's background job ignores it
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # while imports go on, there is nothing to clean up
+    from cds_lib.cli import main
+
+    signal.signal(signal.SIGINT, on_ctrl_c)
     sys.exit(main())

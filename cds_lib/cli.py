@@ -10,19 +10,19 @@ from cds_lib import __version__
 from cds_lib.bench import cli as bench_cli
 from cds_lib.commands import export, study
 from cds_lib.data import cli as data_cli
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import RunError, UsageError, system_error
 from cds_lib.processes import begin
 from cds_lib.study import profiles
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and turn what can go wrong into one line and an exit code."""
-    begin()
-    options = _parser().parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):  # a path may hold what the terminal's encoding does not
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
     try:
+        begin()
+        options = _parser().parse_args(arguments)
+        for stream in (sys.stdout, sys.stderr):  # a path may hold what the terminal's encoding does not
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
         return options.handler(options)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        print(f"error: {error}: free space or fix the folder, then run the same command again.", file=sys.stderr)
+        print(f"error: {system_error(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

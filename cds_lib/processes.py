@@ -7,18 +7,27 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import multiprocessing
 import os
 import resource
+import signal
 import sys
+import tempfile
 import threading
-from multiprocessing import connection, parent_process
+from multiprocessing import connection, forkserver, parent_process, resource_tracker
 
 _FILES = 65_536  # more than the images that any number of workers has on its way
+_LONGEST_TEMPORARY = 64  # bytes; multiprocessing appends 32
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as glibc's malloc.h has them
 
 
 def begin() -> None:
-    """Make this process one of the study's own, before it imports what is slow: faster at views and at notebooks."""
+    """Make this process one of the study's own, before it imports what is slow: faster at views and at notebooks, and
+    with what Python and its packages take for granted."""
+    _open_standard_streams()
+    use_short_temporary_folder()
+    if os.path.expanduser("~") == "~":  # no HOME and no entry in passwd, as in a container: Jupyter wants one
+        os.environ["HOME"] = tempfile.gettempdir()
     # The C library gives the memory of a large tensor back to the system when it is freed, and getting it again costs
     # a page fault for every 4 KiB: half the time of the views. glibc can be told to keep it: tensors up to 32 MiB,
     # 256 MiB in all.
@@ -38,6 +47,36 @@ def begin_as_child(_worker_id: int = 0) -> None:
     """
     begin()
     _die_with_the_parent()
+
+
+def _open_standard_streams() -> None:
+    """Give this process those that it was started without (`>&-`): the next files opened would take their numbers."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
+def use_short_temporary_folder() -> None:
+    """Leave a temporary folder whose path is too long for the sockets in it, which have addresses of 103 bytes."""
+    if len(os.fsencode(tempfile.gettempdir())) > _LONGEST_TEMPORARY and os.access("/tmp", os.W_OK):
+        os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
+
+
+def fork_server(preload: list[str]) -> multiprocessing.context.ForkServerContext:
+    """A context whose processes are forked from a server that has imported these modules; it is started here."""
+    use_short_temporary_folder()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(preload)
+    resource_tracker.ensure_running()  # which the server needs; starting it would undo the next line
+    # Ctrl-C reaches the whole group: a server that is still importing must not answer with a traceback.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return context
 
 
 def _die_with_the_parent() -> None:

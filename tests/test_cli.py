@@ -1,5 +1,6 @@
 """The commands as a user meets them: what bad input says, with which exit code, and that nothing else is printed."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cds_lib import cli
 from cds_lib.files import write_json
 from cds_lib.study import settings
 from cds_lib.study.store import Store
@@ -99,7 +101,7 @@ def test_a_results_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     process = command("run-all", "--results", tmp_path / "file" / "results", "--only", "00_start_here")
     assert process.returncode == 2
-    assert "make it writable or choose another --results" in process.stderr
+    assert "Not a directory" in process.stderr and "choose another --results" in process.stderr
 
 
 def test_two_at_once_on_the_same_results(tmp_path):
@@ -175,6 +177,38 @@ def test_ctrl_c_stops_in_one_line_and_the_run_can_go_on(tmp_path):
     assert store.checkpoint(spec.id).exists()
     with store.lock(), store.lock_run(spec.id):
         pass  # nothing that still runs holds them
+
+
+@pytest.mark.parametrize("module", ["numpy", "torch"])  # that the command imports, and its server of processes
+def test_ctrl_c_while_something_is_imported_leaves_no_traceback(module, tmp_path):
+    stand_in = tmp_path / "modules" / f"{module}.py"
+    stand_in.parent.mkdir()
+    stand_in.write_text("import os, signal, time\nos.killpg(0, signal.SIGINT)\ntime.sleep(1)\nos._exit(1)\n")
+    process = subprocess.run(
+        [sys.executable, "-m", "cds_lib", "run-all", "--only", "00_start_here", "--results", str(tmp_path / "r")],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{stand_in.parent}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert (process.returncode, process.stderr) == (130, "")
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [("ENOSPC", "free space"), ("EROFS", "make it writable"), ("ECONNREFUSED", "--jobs"), ("EMFILE", "ulimit -n")],
+)
+def test_what_to_do_follows_from_what_the_system_refused(number, advice, monkeypatch, capsys):
+    def refuse(options):
+        raise OSError(getattr(errno, number), "no", "a file")
+
+    monkeypatch.setattr(cli.study, "status", refuse)
+    assert cli.main(["status"]) == 1
+    said = capsys.readouterr().err
+    assert advice in said and ("free space" in said) == (number == "ENOSPC") and len(said.splitlines()) == 1
 
 
 def test_a_dry_run_estimates_from_the_finished_seeds(tmp_path):

@@ -1,5 +1,6 @@
 """Importing the library changes nothing about a process; the study's own begin with a function."""
 
+import os
 import subprocess
 import sys
 
@@ -46,3 +47,55 @@ def test_a_notebook_is_not_told_to_install_widgets():
 
 def test_completion_finds_the_names_that_are_loaded_on_first_use():
     assert {"ContrastiveDeepSupervision", "export_backbone", "__version__"} <= set(dir(cds_lib))
+
+
+def python(program, *arguments, prefix=(), **environment):
+    """What a program prints; a variable that is None is not there."""
+    variables = {name: value for name, value in {**os.environ, **environment}.items() if value is not None}
+    command = [*prefix, sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+
+
+def test_a_process_without_standard_streams_gets_some(tmp_path):
+    program = """
+import sys
+from cds_lib import processes
+processes.begin()
+from cds_lib.engines.progress import Progress
+Progress(1, 0, 1).say("heard by nobody")
+with open(sys.argv[1], "w") as file:
+    print(file.fileno(), sys.stdin.read(), sys.stderr.isatty(), file=file)
+"""
+    python(program, tmp_path / "found", prefix=["bash", "-c", 'exec "$@" <&- >&- 2>&-', "bash"])
+    number, *rest = (tmp_path / "found").read_text().split()
+    assert int(number) > 2 and rest == ["False"]
+
+
+def test_a_user_without_a_home_gets_one_before_jupyter_asks():
+    program = """
+import pwd
+def nobody(uid):
+    raise KeyError(uid)
+pwd.getpwuid = nobody
+from cds_lib import processes
+processes.begin()
+from jupyter_core.paths import jupyter_data_dir
+print(jupyter_data_dir())
+"""
+    assert python(program, HOME=None, XDG_DATA_HOME=None, JUPYTER_DATA_DIR=None).startswith("/")
+    program = "import os; from cds_lib import processes; processes.begin(); print(os.environ['HOME'])"
+    assert python(program, HOME="/mine") == "/mine"
+
+
+def test_a_temporary_folder_with_a_long_name_does_not_keep_processes_from_starting(tmp_path):
+    program = """
+import os
+from cds_lib.processes import fork_server
+process = fork_server([]).Process(target=os.getpid)
+process.start()
+process.join()
+print(process.exitcode)
+"""
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    assert python(program, TMPDIR=str(long)) == "0"

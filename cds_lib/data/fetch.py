@@ -16,7 +16,7 @@ from typing import TextIO
 from cds_lib.data.registry import Archive, DataSet
 from cds_lib.data.unpack import unpack
 from cds_lib.data.writing import single_writer
-from cds_lib.errors import UsageError
+from cds_lib.errors import UsageError, cure
 from cds_lib.files import write_json
 
 BLOCK = 1 << 18  # bytes read at a time
@@ -78,7 +78,7 @@ def fetch(entry: DataSet, root: Path, offline: bool = False, out: TextIO | None 
             unpack(archives, entry, root, lambda unpacked: _record(entry, unpacked))
         except OSError as error:
             raise UsageError(
-                f"cannot write in {root} ({error.strerror or error}); free space or choose --data-root."
+                f"cannot write in {root} ({error.strerror or error}); {cure(error)} or choose --data-root."
             ) from error
     print(f"{entry.title}: checked and unpacked to {folder}", file=out)
     return folder

@@ -7,7 +7,6 @@ from (seed, epoch, image), never from the number of workers.
 from __future__ import annotations
 
 import functools
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from cds_lib.data.image_files import read_rgb
 from cds_lib.data.share import WHOLE, Share
 from cds_lib.data.views import AUGMENTATIONS, View, autoaugment, draw_geometry, statistics
 from cds_lib.errors import RunError, UsageError
-from cds_lib.processes import allow_many_files, begin_as_child
+from cds_lib.processes import allow_many_files, begin_as_child, fork_server
 
 _NAME = f"{RunError.__module__}.{RunError.__qualname__}"
 STORED = 8 / 7  # the short side an image is resized to, of the side of a plain crop: 256 of 224
@@ -159,9 +158,8 @@ def worker_options(workers: int) -> dict[str, Any]:
     """Options of a loader with worker processes: they are not forked, and end with a training that is killed."""
     if not workers:
         return {}
-    context = multiprocessing.get_context("forkserver")
     # What the server has imported its workers need not: each would take seconds, one after another, at every epoch.
-    context.set_forkserver_preload([__name__])
+    context = fork_server([__name__])
     allow_many_files()  # each image that is on its way is an open file
     return {"multiprocessing_context": context, "worker_init_fn": begin_as_child}
 
@@ -183,8 +181,13 @@ def one_sentence(load: Callable[..., Iterator]) -> Callable[..., Iterator]:
     def loading(*arguments: Any) -> Iterator:
         try:
             yield from load(*arguments)
-        except RunError as error:
-            raise RunError(str(error).strip().splitlines()[-1].removeprefix(f"{_NAME}: ")) from error
+        except Exception as error:
+            if not isinstance(error, RunError) and "in DataLoader worker process" not in str(error):
+                raise
+            last = str(error).strip().splitlines()[-1]
+            if "/torch_" in last:  # the file by which a worker hands its batch over
+                last += ": free space in /dev/shm (--shm-size of a container), then run the same command again."
+            raise RunError(last.removeprefix(f"{_NAME}: ")) from error
 
     return loading
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cds_lib.errors import UsageError
+from cds_lib.errors import UsageError, cure
 from cds_lib.files import locked
 
 
@@ -49,7 +49,7 @@ def new_folder(target: Path, root: Path) -> Iterator[Path]:
         os.rename(building, target)
     except OSError as error:
         raise UsageError(
-            f"cannot write in {root} ({error.strerror or error}); free space or choose --data-root."
+            f"cannot write in {root} ({error.strerror or error}); {cure(error)} or choose --data-root."
         ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)

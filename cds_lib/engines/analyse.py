@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -34,6 +35,8 @@ Result = tuple[dict[str, float], dict[str, Any]]  # metric -> number, and what t
 def begin(gpu: str | None, threads: int) -> None:
     """Make this process a worker: its GPU, its threads, its end when the parent ends."""
     begin_as_child()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing of an analysis is kept, and nobody waits for its traceback
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     torch.set_num_threads(threads)

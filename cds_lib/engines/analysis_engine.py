@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -12,6 +11,7 @@ from typing import Any
 
 from cds_lib.engines import gpus, local_engine
 from cds_lib.engines.progress import Progress
+from cds_lib.processes import fork_server
 from cds_lib.study.analyses import ANALYSES, Task, missing
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
@@ -52,8 +52,7 @@ def compute_missing(
     with store.lock():
         progress = Progress(sum(map(len, rounds)), 0, jobs, store.root / "log.txt")
         progress.say(f"{_count(tasks)} to compute, {jobs} at a time")
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["cds_lib.engines.analyse"])
+        context = fork_server(["cds_lib.engines.analyse"])
         devices = gpus.visible()
         threads = max(1, local_engine.cores() // jobs) if devices else 1
         failed: dict[str, str] = {}

@@ -17,7 +17,7 @@ import torch
 
 from cds_lib.engines import gpus, provenance
 from cds_lib.engines.setup import Setup, prepare
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import RunError, UsageError, system_error
 from cds_lib.files import replacing, write_json, write_text
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
@@ -168,7 +168,7 @@ def _one_sentence(error: BaseException) -> BaseException:
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's is a RuntimeError
         return RunError("This machine is out of memory: run fewer jobs at a time (--jobs).")
     if isinstance(error, OSError):
-        return RunError(f"A file could not be written or read ({error}): free space or fix the folder, then run again.")
+        return RunError(system_error(error))
     if isinstance(error, Exception):
         first = (str(error).strip() or "no message").splitlines()[0]
         return RunError(f"{type(error).__name__}: {first} (the traceback is in the run's log.txt).")

@@ -84,7 +84,8 @@ def train(
 
 def _start(resources: Resources, address: str) -> subprocess.Popen:
     paths = [str(CHECKOUT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    nodes = ["--standalone", f"--nproc-per-node={resources.processes}"]
+    # All are on this machine, whose name need not lead to it: torchrun would ask for it for ten minutes.
+    nodes = ["--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={resources.processes}"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", *nodes]
     return subprocess.Popen(
         # Slurm warns all processes of a job of its end with such a signal, which is for the launcher alone.

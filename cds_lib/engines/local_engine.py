@@ -8,7 +8,6 @@ result, which depends on the number of threads in the last digits, is the same w
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from cds_lib.engines import gpus, slurm_jobs
 from cds_lib.engines.progress import Progress
 from cds_lib.engines.resources import Resources
 from cds_lib.errors import RunError, UsageError
+from cds_lib.processes import fork_server
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
@@ -66,9 +66,8 @@ class LocalEngine:
         On KeyboardInterrupt the running trainings are ended (each resumes from its last whole epoch); it is raised
         again.
         """
-        context = multiprocessing.get_context("forkserver")
         standins = any(spec.budget.source == "standin" for spec in specs)  # made with scikit-learn, slow to import
-        context.set_forkserver_preload(["cds_lib.engines.worker", *(["sklearn.datasets"] if standins else [])])
+        context = fork_server(["cds_lib.engines.worker", *(["sklearn.datasets"] if standins else [])])
         jobs, processes = self.at_a_time(len(specs)), self.processes
         visible = gpus.visible()
         workers = max(1, cores() // (jobs * processes))  # that decode images, where a run needs them

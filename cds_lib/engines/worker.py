@@ -18,7 +18,7 @@ import torch
 from cds_lib.engines import provenance
 from cds_lib.engines.launch import train
 from cds_lib.engines.resources import Resources
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import RunError, UsageError, system_error
 from cds_lib.processes import begin_as_child
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
@@ -58,7 +58,7 @@ def work(spec: dict[str, Any], results: str, data_root: str, resources: Resource
         traceback.print_exc()
         news.send(("failed", str(error)))
     except OSError as error:
-        news.send(("failed", f"The run's folder cannot be used ({error}): free space or make it writable."))
+        news.send(("failed", system_error(error)))
 
 
 def send_output_to(path: Path) -> None:

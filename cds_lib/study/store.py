@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import RunError, UsageError, cure
 from cds_lib.files import is_locked, locked, write_json
 from cds_lib.study.spec import RunSpec
 from cds_lib.text import listed
@@ -189,8 +189,7 @@ class Store:
                 write_json(marker, {"version": VERSION})
         except OSError as error:
             raise UsageError(
-                f"The results folder {self.root} cannot be used ({error}): "
-                "make it writable or choose another --results."
+                f"The results folder {self.root} cannot be used ({error}): {cure(error)} or choose another --results."
             ) from error
 
     def _check_version(self, marker: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,10 @@ from cds_lib.files import replacing
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write tensors, numbers, strings, lists and dicts under a temporary name, then rename."""
-    try:
-        with replacing(path) as file:
-            torch.save(state, file)
-    except RuntimeError as error:  # torch reports a full disk as a RuntimeError of its zip writer
-        raise OSError(f"writing {path.name}: {error}".splitlines()[0]) from error
+    archive = io.BytesIO()  # written into a file, torch's zip writer would hide what the system says of a full disk
+    torch.save(state, archive)
+    with replacing(path) as file:
+        file.write(archive.getbuffer())
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:

@@ -208,3 +208,28 @@ def test_as_many_files_as_the_system_lets(monkeypatch):
     limits["now"] = (100_000, 200_000)
     processes.allow_many_files()
     assert limits["now"] == (100_000, 200_000)
+
+
+@pytest.mark.slow
+def test_full_shared_memory_is_named_with_what_to_do(files):
+    """By which a worker hands its batch over: containers have little."""
+    program = f"""
+import subprocess, sys, torch
+from pathlib import Path
+from cds_lib.data.stream import StreamedBatches
+from cds_lib.errors import RunError
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", "/dev/shm"], check=True)
+options = dict(batch_size=4, seed=0, views=2, augmentation="imagenet", size=224, device=torch.device("cpu"), workers=1)
+try:
+    list(StreamedBatches({list(map(str, files[:4]))!r}, torch.arange(4), **options).epoch(0))
+except RunError as error:
+    print(error)
+"""
+    alone = ["unshare", "--mount"]
+    if subprocess.run([*alone, "true"], capture_output=True).returncode:
+        pytest.skip("only root may mount a small file system, on Linux")
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": root}
+    command = [*alone, sys.executable, "-c", program]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert "No space left on device" in said and "free space in /dev/shm" in said and len(said.splitlines()) == 1

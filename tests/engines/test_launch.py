@@ -1,5 +1,6 @@
 """One run on several processes: started, heard, killed, gone on with. The processes are real, the trainings tiny."""
 
+import json
 import os
 import signal
 import socket
@@ -100,6 +101,27 @@ def test_a_run_on_two_processes_leaves_what_a_run_on_one_does(tmp_path):
     terms = [store.history(spec.id)["train_cross_entropy"].iloc[0] for store in (one, two)]
     assert terms[0] == pytest.approx(terms[1], rel=0.1) and terms[0] != terms[1]
     assert launch.train(spec, two, tmp_path, Resources(processes=2)) == two.metrics(spec.id)  # finished: only read
+
+
+@pytest.mark.slow
+def test_processes_find_each_other_where_the_name_of_the_machine_leads_nowhere(tmp_path):
+    code = """
+import json, socket, sys
+from pathlib import Path
+from cds_lib.engines import launch
+from cds_lib.engines.resources import Resources
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.store import Store
+socket.sethostname("nowhere.invalid")
+launch.train(RunSpec.from_dict(json.loads(sys.argv[1])), Store(sys.argv[2]), Path(), Resources(processes=2))
+"""
+    alone = ["unshare", "--uts"]
+    if subprocess.run([*alone, "true"], capture_output=True).returncode:
+        pytest.skip("only root may give a process a machine's name of its own, on Linux")
+    spec = tiny(epochs=1)
+    arguments = [sys.executable, "-c", code, json.dumps(spec.to_dict()), str(tmp_path)]
+    subprocess.run([*alone, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=90)
+    assert Store(tmp_path).is_trained(spec.id)
 
 
 def test_a_process_ends_when_its_launcher_has_gone(tmp_path):
