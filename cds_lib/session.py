@@ -55,6 +55,12 @@ class Session:
             [self.table], self.profile, self.seeds, self.store, self.data_root, jobs=self.engine.jobs_here
         )
 
+    def results(self) -> pd.DataFrame:
+        """The evidence, one row a planned run of each cell: see `cds_lib.study.report.frame.results`."""
+        from cds_lib.study.report.frame import results
+
+        return results(self.table, self.profile, self.seeds, self.store)
+
     def frame(self) -> pd.DataFrame:
         """The tidy result, one row per cell."""
         from cds_lib.reporting import report

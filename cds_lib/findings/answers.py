@@ -64,7 +64,7 @@ def calibration(profile: str, seeds: Seeds, store: Store) -> list[str]:
     }
     cells = comparisons.headline_cells(profile, seeds)
     rows = ("baseline", *comparisons.CLASSIFIERS, "cds", control.SWITCH)
-    nll = {row: comparisons.measured(cells[row], NLL, store) for row in rows}
+    nll = {row: report.by_seed(cells[row], NLL, store) for row in rows}
     said = [
         *_judged("CDS minus DSN in ECE, percentage points", ece["cds"], ece["dsn"], 2, _TO_DSN),
         *_judged("CDS minus DSN in NLL, nats", nll["cds"], nll["dsn"], 3, _OF_NLL),
@@ -97,7 +97,7 @@ def training_loss(profile: str, seeds: Seeds, store: Store) -> list[str]:
         return []
     cells = comparisons.headline_cells(profile, seeds)
     rows = ("baseline", *comparisons.CLASSIFIERS, "cds")
-    loss = {row: comparisons.last_epoch(cells[row], comparisons.LOSS, store) for row in rows}
+    loss = {row: report.by_seed(cells[row], comparisons.LOSS, store) for row in rows}
     accuracy = {row: report.by_seed(cells[row], TOP1, store) for row in rows}
     rises, higher = [], []
     for row in rows[1:]:

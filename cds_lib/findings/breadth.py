@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 from IPython.display import HTML
 
-from cds_lib.findings.comparisons import BASELINE, CDS, CLASSIFIERS, LOSS, last_epoch
+from cds_lib.findings.comparisons import BASELINE, CDS, CLASSIFIERS, LOSS
 from cds_lib.reporting import formats, naming, report
 from cds_lib.reporting.grid import Grid
 from cds_lib.study import statistics
@@ -129,7 +129,8 @@ def _ends(table: Table, profile: str, seeds: Seeds, store: Store) -> dict[str, E
     cells = {(cell.model, cell.method): cell for cell in table.cells(profile, seeds)}
     ends: dict[str, End] = {}
     for model in dict.fromkeys(model for model, _ in cells):
-        both = [last_epoch(cells[model, method], LOSS, store) for method in (BASELINE, CDS) if (model, method) in cells]
+        pair = [cells[model, method] for method in (BASELINE, CDS) if (model, method) in cells]
+        both = [report.by_seed(cell, LOSS, store) for cell in pair]
         if len(both) == 2 and (common := both[0].keys() & both[1].keys()):
             ends[model] = End(*(sum(end[seed] for seed in common) / len(common) for end in both), len(common))
     return ends

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
-from cds_lib.reporting import formats, report
+from cds_lib.reporting import formats
 from cds_lib.study import ablations, statistics
-from cds_lib.study.grids import HISTORY, Cell
+from cds_lib.study.grids import Cell
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.statistics import Difference
-from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
 # Of Table 1's methods: those between see one view, as the baseline does.
@@ -26,17 +24,6 @@ def headline_cells(profile: str, seeds: Seeds) -> dict[str, Cell]:
     cells = [cell for name in ("table1_cifar100", "deviations") for cell in TABLES[name].cells(profile, seeds)]
     headline = (ablations.CIFAR, ablations.MODEL, "supervised")
     return {cell.method: cell for cell in cells if (cell.dataset, cell.model, cell.setting) == headline}
-
-
-def measured(cell: Cell, metric: str, store: Store) -> dict[int, float]:
-    """Seed -> a number of metrics.json, of the finished runs that have it; validation images are not in every run."""
-    found = {spec.seed: store.metrics(spec.id) for spec in cell.specs if store.is_done(spec.id)}
-    return {seed: metrics[metric] for seed, metrics in found.items() if metric in metrics}
-
-
-def last_epoch(cell: Cell, column: str, store: Store) -> dict[int, float]:
-    """Seed -> a number of the last epoch in history.csv, of the finished runs; RunError if one lacks it."""
-    return report.by_seed(replace(cell, source=HISTORY), column, store)
 
 
 def outcome(found: Difference) -> str:

@@ -64,7 +64,7 @@ def two_views(profile: str, seeds: Seeds, store: Store) -> list[Grid]:
 
 
 def _minus_control(cells: Mapping[str, Cell], row: str, metric: str, store: Store) -> str:
-    found = statistics.paired_difference(*(comparisons.measured(cells[name], metric, store) for name in (row, SWITCH)))
+    found = statistics.paired_difference(*(report.by_seed(cells[name], metric, store) for name in (row, SWITCH)))
     return f"{comparisons.interval(found)} (n = {found.n})" if found.n else formats.EMPTY
 
 

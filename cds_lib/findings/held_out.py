@@ -12,7 +12,7 @@ from IPython.display import HTML
 
 from cds_lib.findings import comparisons
 from cds_lib.findings.comparisons import ABOVE, BASELINE, CLASSIFIERS, FEW
-from cds_lib.reporting import html, naming
+from cds_lib.reporting import html, naming, report
 from cds_lib.study import statistics
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.store import Store
@@ -28,10 +28,10 @@ def sentences(profile: str, seeds: Seeds, store: Store) -> list[str]:
     if profile == "smoke":
         return []
     cells = comparisons.headline_cells(profile, seeds)
-    cds = comparisons.measured(cells["cds"], VALIDATION, store)
+    cds = report.by_seed(cells["cds"], VALIDATION, store)
     parts, open_ones = [], []
     for row in (BASELINE, *CLASSIFIERS):
-        found = statistics.paired_difference(cds, comparisons.measured(cells[row], VALIDATION, store))
+        found = statistics.paired_difference(cds, report.by_seed(cells[row], VALIDATION, store))
         if comparisons.outcome(found) != FEW:
             name = naming.method_name(row)
             parts.append(f"{name} {comparisons.interval(found)} (n = {found.n})")

@@ -13,6 +13,7 @@ from cds_lib.study import analyses, statistics
 from cds_lib.study.claims import POSTER, Claim
 from cds_lib.study.grids import Cell
 from cds_lib.study.profiles import Seeds
+from cds_lib.study.report.frame import compared
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, published_claims
 from cds_lib.text import listed
@@ -67,7 +68,8 @@ def _row(claim: Claim, profile: str, evidence: _Evidence) -> dict[str, object]:
         "n_wanted": claim.n_wanted,
         "source": claim.source,
     }
-    row |= report.measured(ours) | report.compared(ours, reference, claim.paper_delta, profile)
+    mean = statistics.summarise(list(ours.values()))
+    row |= {"mean": mean.mean, "std": mean.std, "n": mean.n} | compared(ours, reference, claim.paper_delta, profile)
     return row | evidence.explained(claim, row)
 
 

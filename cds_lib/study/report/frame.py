@@ -1,0 +1,209 @@
+"""The evidence as a data frame: every run is read once, and all that is shown is a function of what it says."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from cds_lib.errors import RunError
+from cds_lib.study import analyses, statistics
+from cds_lib.study.grids import Cell
+from cds_lib.study.profiles import Seeds
+from cds_lib.study.store import Store
+from cds_lib.study.table import Table
+
+PLACE = ["dataset", "model", "setting"]
+CELL = ["dataset", "model", "method", "setting", "metric"]
+
+# Columns of RESULTS/tables/<table>.csv; the first sixteen are relied on from outside.
+COLUMNS = (
+    *("table", "dataset", "model", "method", "setting", "metric", "paper", "mean", "std", "n", "ci_low", "ci_high"),
+    *("baseline_delta", "paper_delta", "verdict", "profile", "n_planned", "best_mean", "best_std", "p_value", "runs"),
+    *("reason", "n_pairs"),
+)
+NUMBERS = ("paper", "mean", "std", "ci_low", "ci_high", "baseline_delta", "paper_delta")
+NUMBERS += ("best_mean", "best_std", "p_value")
+_OF_SIZES = ("test_ap_s_last", "test_ap_m_last", "test_ap_l_last")  # which a data set may have no object of
+
+
+def numbers(store: Store, run_id: str) -> dict[str, float]:
+    """All that was measured of a finished run, by name: metrics.json, the last row of history.csv, its analyses.
+
+    Read once while none of these files changes. RunError names a file that is damaged.
+    """
+    folder = store.run_dir(run_id)
+    files = [folder / "metrics.json", folder / "history.csv", *sorted(folder.glob("analysis/*.json"))]
+    stamps = tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.exists())
+    return _numbers(store.root, run_id, stamps)
+
+
+@cache
+def _numbers(root: Path, run_id: str, stamps: tuple) -> dict[str, float]:
+    store = Store(root)
+    history = store.history(run_id)
+    found = {} if history.empty else history.iloc[-1].drop("epoch").to_dict()
+    for name in analyses.ANALYSES:
+        found |= (analyses.read(store, run_id, name) or {"values": {}})["values"]
+    return found | store.metrics(run_id)
+
+
+def results(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFrame:
+    """One row a planned run of each cell, in print order.
+
+    table, profile; dataset, model, method, setting, metric: the cell; seed, run (its id); value: the cell's metric,
+    best: the same at the best tested epoch, both missing where the run is not finished (or not analysed); paper: the
+    published number; against, against_setting: the method and setting of the cell it is compared with; finished;
+    reason: why a finished run has no value. Further columns: all that was measured of the run, by its own name.
+
+    RunError if a finished run is damaged or lacks the metric.
+    """
+    rows = []
+    for cell in table.cells(profile, seeds):
+        _, _, against, against_setting = cell.reference or ("", "", "", "")
+        reason = analyses.reason(cell, store) if cell.source in analyses.ANALYSES else ""
+        for spec in cell.specs:
+            found = numbers(store, spec.id) if store.is_done(spec.id) else None
+            rows.append(
+                {
+                    **(found or {}),
+                    "table": table.name,
+                    "profile": profile,
+                    "dataset": cell.dataset,
+                    "model": cell.model,
+                    "method": cell.method,
+                    "setting": cell.setting,
+                    "metric": cell.metric,
+                    "seed": spec.seed,
+                    "run": spec.id,
+                    "value": None if found is None else value(cell, spec.id, found, reason),
+                    "best": None if found is None else _best(cell, found),
+                    "paper": cell.paper,
+                    "against": against,
+                    "against_setting": against_setting,
+                    "finished": found is not None,
+                    "reason": reason,
+                }
+            )
+    return pd.DataFrame(rows).astype({"paper": "float64", "value": "float64", "best": "float64"})
+
+
+def value(cell: Cell, run_id: str, found: dict[str, float], reason: str) -> float | None:
+    """The cell's metric among the `numbers` of one of its finished runs; None if it was not measured, for a `reason`
+    or since the data set has no object of a size. RunError if it should be there."""
+    if cell.metric in found or cell.metric in _OF_SIZES or reason:
+        return found.get(cell.metric)
+    raise RunError(f"Run {run_id} has no {cell.metric!r} in its {cell.source}: delete its folder and run again.")
+
+
+def _best(cell: Cell, found: dict[str, float]) -> float | None:
+    return found.get(cell.metric.replace("_last", "_best")) if cell.metric.endswith("_last") else None
+
+
+def by_seed(rows: pd.DataFrame, column: str = "value") -> dict[int, float]:
+    """Seed -> value of the finished runs among the rows of one cell."""
+    return dict(rows.dropna(subset=[column])[["seed", column]].itertuples(index=False, name=None))
+
+
+def tidy(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a cell of `results`, with COLUMNS; a cell without a finished run is a row with n = 0.
+
+    mean, std: over the seeds that have finished; best_mean, best_std: at the best tested epoch. baseline_delta, ci_low,
+    ci_high, p_value, n_pairs: difference to the cell it is compared with, paired by seed, its 95 % interval, sign-flip
+    test and number of pairs; paper_delta: the published difference. n_planned: seeds asked for. runs: ids of the runs
+    behind it. All numbers in the metric's unit.
+    """
+    cells = dict(list(frame.groupby(CELL, sort=False)))
+    return pd.DataFrame([_row(rows, cells) for rows in cells.values()], columns=list(COLUMNS)).astype(
+        dict.fromkeys(NUMBERS, "float64")
+    )
+
+
+def _row(rows: pd.DataFrame, cells: dict[tuple, pd.DataFrame]) -> dict[str, object]:
+    first, ours = rows.iloc[0], by_seed(rows)
+    mean, best = statistics.summarise(list(ours.values())), statistics.summarise(list(by_seed(rows, "best").values()))
+    row = {
+        **first[["table", "profile", *CELL, "paper", "reason"]],
+        **{"mean": mean.mean, "std": mean.std, "n": mean.n, "n_planned": len(rows)},
+        **{"best_mean": best.mean, "best_std": best.std, "n_pairs": 0},
+        "runs": " ".join(rows.loc[rows["value"].notna(), "run"]),
+        "verdict": "" if ours else statistics.NOT_RUN,
+    }
+    if not first["against"]:
+        return row
+    reference = cells[first["dataset"], first["model"], first["against"], first["against_setting"], first["metric"]]
+    published = first["paper"] - reference.iloc[0]["paper"]
+    return row | compared(ours, by_seed(reference), None if pd.isna(published) else published, first["profile"])
+
+
+def compared(
+    ours: dict[int, float], reference: dict[int, float], published: float | None, profile: str
+) -> dict[str, object]:
+    """The columns about a difference, paired by seed, and the verdict on the published one."""
+    found = statistics.paired_difference(ours, reference)
+    return {
+        "baseline_delta": found.delta,
+        "ci_low": found.ci_low,
+        "ci_high": found.ci_high,
+        "p_value": found.p_sign_flip,
+        "n_pairs": found.n,
+        "paper_delta": None if published is None else round(published, 6),
+        "verdict": statistics.verdict(found, published, profile),
+    }
+
+
+def compare(frame: pd.DataFrame, method: str, reference: str, metric: str | None = None) -> pd.DataFrame:
+    """How far `method` is from `reference` in every place of `results` that has both: "A minus B", paired by seed.
+
+    metric: another number than the cell's, by its column ("train_cross_entropy"); None: the cell's own value. Settings
+    are ignored where the reference has only another one (distillation against a training from scratch).
+
+    Returns:
+        One row a place and metric: dataset, model, setting, metric; difference, low, high (95 % t interval), p
+        (sign-flip test), n (pairs); published (the difference of the published numbers); verdict; size: as `size` says.
+    """
+    columns = ["dataset", "model", "setting", "metric", "difference", "low", "high", "p", "n", "published"]
+    rows = []
+    for (dataset, model, setting, measured), ours in frame[frame["method"] == method].groupby(
+        [*PLACE, "metric"], sort=False
+    ):
+        same = frame.query("dataset == @dataset and model == @model and metric == @measured and method == @reference")
+        theirs = same[same["setting"] == setting] if (same["setting"] == setting).any() else same
+        if theirs.empty:
+            continue
+        column = metric or "value"
+        found = statistics.paired_difference(by_seed(ours, column), by_seed(theirs, column))
+        published = ours["paper"].iloc[0] - theirs["paper"].iloc[0] if metric is None else None
+        published = None if pd.isna(published) else round(published, 6)
+        rows.append(
+            dict(
+                zip(
+                    columns,
+                    (
+                        *(dataset, model, setting, metric or measured),
+                        *(found.delta, found.ci_low, found.ci_high, found.p_sign_flip, found.n, published),
+                    ),
+                    strict=True,
+                )
+            )
+            | {
+                "verdict": statistics.verdict(found, published, ours["profile"].iloc[0]),
+                "size": size(found, published),
+            }
+        )
+    numeric = dict.fromkeys(["difference", "low", "high", "p", "published"], "float64")
+    return pd.DataFrame(rows, columns=[*columns, "verdict", "size"]).astype(numeric)
+
+
+def size(found: statistics.Difference, published: float | None) -> str:
+    """How our difference compares with the published one, in the published direction: "less" or "more" where the 95 %
+    interval leaves it out, "as published" where it excludes 0 and contains it, "" where nothing can be said."""
+    if not published or found.ci_low is None or found.n < statistics.MIN_SEEDS:
+        return ""
+    low, high = (found.ci_low, found.ci_high) if published > 0 else (-found.ci_high, -found.ci_low)
+    if high < abs(published):
+        return "less"
+    if low > abs(published):
+        return "more"
+    return "as published" if low > 0 else ""
