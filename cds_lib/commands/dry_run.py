@@ -9,6 +9,7 @@ from pathlib import Path
 from cds_lib.data import registry
 from cds_lib.data.cli import held_at
 from cds_lib.engines.runner import Plan
+from cds_lib.errors import UsageError
 from cds_lib.study import costs, step_cost
 from cds_lib.study.profiles import Seeds
 from cds_lib.study.spec import RunSpec
@@ -26,18 +27,35 @@ def lines(
         yield f"  to train: {spec.id} {spec.label}"
     if not plan.missing:
         return
-    needed = Counter(spec.dataset for spec in plan.missing if spec.budget.source == "real")
-    for name, runs in needed.items():
+    needed: dict[str, list[RunSpec]] = {}
+    for spec in plan.missing:
+        if spec.budget.source == "real":
+            needed.setdefault(spec.dataset, []).append(spec)
+    for name, specs in needed.items():
         if not held_at(known := registry.entry(name), data_root):
             yield (
-                f"{known.title} is not in {data_root}: {counted(runs, 'run')} would not be trained "
+                f"{known.title} is not in {data_root}: {counted(len(specs), 'run')} would not be trained "
                 f"(python -m cds_lib data fetch {name} --data-root {data_root})."
             )
+        elif known.layout != "coco":
+            for reason, runs in _too_small(known, specs, data_root).items():
+                yield f"{counted(runs, 'run')} would not be trained: {reason}"
     if all(step_cost.is_kept(spec) for spec in (*plan.missing, *plan.done)):
         yield from _costs(plan, tables, profile, seeds)
     else:
         yield "What this costs was not counted beforehand (python -m cds_lib.study.step_cost does, in some minutes)."
     yield from _cpu_time(plan, store)
+
+
+def _too_small(known: registry.DataSet, specs: Sequence[RunSpec], data_root: Path) -> Counter[str]:
+    """Why runs cannot be trained on what was imported of their set -> how many of them."""
+    from cds_lib.engines import split  # NumPy and Pillow, which `--help` can do without
+
+    try:
+        labels = split.labels_at_hand(known, data_root)
+    except UsageError as error:
+        return Counter({str(error): len(specs)})
+    return Counter() if labels is None else Counter(split.too_small(specs, labels, known.title).values())
 
 
 def _costs(plan: Plan, tables: Sequence[Table], profile: str, seeds: Seeds) -> Iterator[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +20,13 @@ if TYPE_CHECKING:
 # NumPy, Pillow and the readers are imported by the commands that need them: `--help` answers at once.
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Add the command `data` with its four commands; each sets `handler(args) -> exit code`."""
+def add_parser(
+    subparsers: argparse._SubParsersAction, imported: Callable[[DataSet, Path], None] = lambda known, root: None
+) -> None:
+    """Add the command `data` with its four commands; each sets `handler(args) -> exit code`.
+
+    `imported`: called with a set that was imported and the data folder, to say what the set is good for.
+    """
     parser = subparsers.add_parser("data", help="list, fetch, verify and import data sets")
     commands = parser.add_subparsers(dest="data_command", required=True, metavar="list|fetch|verify|import")
     root = argparse.ArgumentParser(add_help=False)
@@ -44,7 +51,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     importing.add_argument(
         "--folder", metavar="DIR", required=True, help="holds train/<class>/ and test/<class>/ (or val/<class>/)"
     )
-    importing.set_defaults(handler=import_set)
+    importing.set_defaults(handler=partial(import_set, imported))
 
 
 def add_data_root(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +94,7 @@ def verify_set(args: argparse.Namespace) -> int:
     return 1 if faults else 0
 
 
-def import_set(args: argparse.Namespace) -> int:
+def import_set(imported: Callable[[DataSet, Path], None], args: argparse.Namespace) -> int:
     """`data import NAME --folder DIR`: 0 when all images are stored or listed, else UsageError."""
     from cds_lib.data.folders import import_folder, imported_folder
 
@@ -107,6 +114,7 @@ def import_set(args: argparse.Namespace) -> int:
     )
     if known.is_official(root) and Path(args.folder).resolve() != (root / known.folder).resolve():
         print(f"The official files in {root / known.folder} come first: the import is not used while they are there.")
+    imported(known, root)
     return 0
 
 

@@ -14,7 +14,8 @@ from cds_lib.analysis.features import extract
 from cds_lib.data import sets, splits
 from cds_lib.data.batches import Batches, evaluation_batches
 from cds_lib.data.sets import ArrayData
-from cds_lib.engines.setup import load_trained, training_split
+from cds_lib.engines.setup import load_trained
+from cds_lib.engines.split import training_split
 from cds_lib.errors import RunError
 from cds_lib.files import replacing
 from cds_lib.study.spec import RunSpec

@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from cds_lib.data import registry
 from cds_lib.engines.progress import Progress
 from cds_lib.errors import UsageError
 from cds_lib.study.profiles import Seeds
@@ -15,6 +16,9 @@ from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
 from cds_lib.text import counted, duration
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Engine(Protocol):
@@ -94,8 +98,8 @@ def make_plan(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store,
 def train_missing(plan: Plan, store: Store, data_root: Path, engine: Engine) -> dict[str, str]:
     """Train what the plan misses through the engine; returns {run id: sentence} of the failures.
 
-    Runs whose data set is missing or damaged are among the failures, one sentence a set, before the first run starts;
-    the others are trained. They leave no trace and are tried again by the next command.
+    Runs whose data set is missing, damaged or too small for them are among the failures, one sentence a set, before the
+    first run starts; the others are trained. They leave no trace and are tried again by the next command.
 
     Raises:
         UsageError: no run has its data, the results folder is not writable or in use, the engine refuses.
@@ -134,37 +138,43 @@ def train_missing(plan: Plan, store: Store, data_root: Path, engine: Engine) -> 
 
 
 def _without_data(specs: Iterable[RunSpec], data_root: Path) -> dict[str, str]:
-    """{run id: sentence} of the runs whose data set, or that of a run they start from, is missing or damaged.
+    """{run id: sentence} of the runs that lack their data: it, or that of a run they start from, is missing, damaged or
+    too small for them.
 
     Every real data set is read once here, so that a fault is one sentence and not one a run. Small images are decoded
     here, once, into the arrays that the runs map.
     """
-    faults: dict[tuple[str, str | int], str | None] = {}
+    from cds_lib.engines import split  # NumPy and Pillow, which `--help` can do without
+
+    specs = list(specs)
+    groups: dict[tuple[str, str | int], list[RunSpec]] = {}
+    for spec in specs:
+        if spec.budget.source == "real":
+            groups.setdefault((spec.dataset, _reader(spec)), []).append(spec)
     without: dict[str, str] = {}
+    for (dataset, reader), group in groups.items():
+        try:
+            labels = _read(dataset, reader, data_root)
+        except UsageError as error:
+            without |= dict.fromkeys([spec.id for spec in group], str(error))
+        else:
+            without |= {} if labels is None else split.too_small(group, labels, registry.entry(dataset).title)
     for spec in specs:  # parents come before their children
-        reader = _reader(spec)
-        if spec.budget.source == "real" and (spec.dataset, reader) not in faults:
-            try:
-                _read(spec.dataset, reader, data_root)
-                faults[spec.dataset, reader] = None
-            except UsageError as error:
-                faults[spec.dataset, reader] = str(error)
-        reason = faults.get((spec.dataset, reader)) if spec.budget.source == "real" else None
-        reason = reason or (without.get(spec.parent.id) if spec.parent else None)
-        if reason:
-            without[spec.id] = reason
+        if spec.parent and spec.parent.id in without:
+            without.setdefault(spec.id, without[spec.parent.id])
     return without
 
 
-def _read(dataset: str, reader: str | int, data_root: Path) -> None:
+def _read(dataset: str, reader: str | int, data_root: Path) -> np.ndarray | None:
+    """The training labels; None of COCO."""
     from cds_lib.data import coco, sets
 
     if reader == "coco":
         coco.load(data_root, "real")
-    elif reader == "files":
-        sets.load_files(dataset, data_root)
-    else:
-        sets.load(dataset, data_root, "real", reader)
+        return None
+    if reader == "files":
+        return sets.load_files(dataset, data_root).train_labels
+    return sets.load(dataset, data_root, "real", reader).train_labels
 
 
 def _reader(spec: RunSpec) -> str | int:

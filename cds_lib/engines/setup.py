@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from cds_lib.data import sets, splits
+from cds_lib.data import sets
 from cds_lib.data.batches import Batches, evaluation_batches
 from cds_lib.data.stream import StreamedBatches, streamed_evaluation
+from cds_lib.engines.split import labelled_part, streams, training_split
 from cds_lib.errors import RunError
 from cds_lib.evaluation.accuracy import evaluate, per_image
 from cds_lib.methods import create_method
@@ -26,10 +27,6 @@ from cds_lib.training.distributed import Group
 
 # Of files less: a worker decodes a whole batch, and a test set is to be shared among all of them.
 _EVALUATION_BATCH, _STREAMED_EVALUATION_BATCH = 500, 64
-
-# Independent random streams of a run; the split, the order, view 1 and the backbone's weights depend on the seed alone,
-# so that runs of the same seed are paired whatever their method is.
-_SPLIT, _WEIGHTS, _ORDER = range(3)
 
 
 @dataclass
@@ -87,7 +84,7 @@ def _classification(
         data = sets.load(spec.dataset, data_root, budget.source, budget.stored_size)
         train_images, test_images = data.train_images, data.test_images
     classes = len(data.class_names)
-    split_seed, weight_seed, order_seed = _streams(spec.seed)
+    _, weight_seed, order_seed = streams(spec.seed)
     train_index, val_index = training_split(spec, data.train_labels)
 
     torch.manual_seed(weight_seed)
@@ -96,8 +93,7 @@ def _classification(
     split = {"train": train_index, "val": val_index}
     train_labels = data.train_labels.copy()
     if spec.labelled is not None:
-        count = round(spec.labelled * len(train_index))
-        labelled = train_index[splits.balanced_subset(train_labels[train_index], count, split_seed)]
+        labelled = labelled_part(spec, train_labels, train_index)
         split["labelled"] = labelled
         if spec.uses_unlabelled:
             train_labels[np.setdiff1d(train_index, labelled)] = -1
@@ -167,7 +163,7 @@ def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.devic
 
     budget = spec.budget
     data = coco.load(data_root, budget.source)
-    split_seed, weight_seed, order_seed = _streams(spec.seed)
+    split_seed, weight_seed, order_seed = streams(spec.seed)
     chosen = np.arange(len(data.train))
     if budget.train_size is not None and budget.train_size < len(chosen):
         chosen = np.sort(np.random.default_rng(split_seed).choice(len(chosen), budget.train_size, replace=False))
@@ -184,25 +180,6 @@ def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.devic
         return {f"test_{key}": value for key, value in found.items()}
 
     return Setup(method, batches, measure, data.provenance, {"train": chosen})
-
-
-def training_split(spec: RunSpec, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which images of a training set with these `labels` a run trains on, and which it holds back: sorted indices.
-
-    All that are not held back where the set, a subset that was imported, has no more than the budget takes.
-    """
-    seed = _streams(spec.seed)[_SPLIT]
-    held_back = spec.seed if spec.budget.val_seed is None else spec.budget.val_seed
-    train, val = splits.train_val_split(labels, spec.budget.val_size, _streams(held_back)[_SPLIT])
-    if spec.budget.train_size is not None and spec.budget.train_size < len(train):
-        train = train[splits.balanced_subset(labels[train], spec.budget.train_size, seed)]
-    return train, val
-
-
-def _streams(seed: int) -> tuple[int, ...]:
-    return tuple(
-        int(np.random.SeedSequence([seed, stream]).generate_state(1)[0]) for stream in (_SPLIT, _WEIGHTS, _ORDER)
-    )
 
 
 def build_method(spec: RunSpec, classes: int, store: Store) -> Method:

@@ -1,5 +1,7 @@
 """A data set that somebody adds: an entry of the least length, images in class folders, imported and read."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -53,9 +55,11 @@ def test_it_is_imported_listed_and_read_as_its_runs_read_it(
     root, held = tmp_path / "data", tmp_path / "held"
     root.mkdir()
     draw(held, side)
-    spec = settings.supervised("mini", "shapes", "resnet18", "cds", 0)
+    usual = settings.supervised("mini", "shapes", "resnet18", "cds", 0)
+    spec = replace(usual, budget=replace(usual.budget, val_size=4, batch_size=4))
     assert "Shapes is not in" in runner._without_data([spec], root)[spec.id]
     assert folders.import_folder(registry.entry("shapes"), held, root)["complete"]
+    assert "Shapes has 8 training images here" in runner._without_data([usual], root)[usual.id]
     assert runner._without_data([spec], root) == {}
     for command in ("list", "verify"):
         names = ["shapes"] if command == "verify" else []

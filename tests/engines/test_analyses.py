@@ -12,7 +12,7 @@ from cds_lib.engines import analysis_engine, feature_cache
 from cds_lib.engines.analyse import analyse, compute
 from cds_lib.engines.execute import execute
 from cds_lib.engines.feature_cache import FeatureCache
-from cds_lib.engines.setup import training_split
+from cds_lib.engines.split import training_split
 from cds_lib.errors import RunError
 from cds_lib.reporting import report
 from cds_lib.study import analyses, analysis_grids, settings

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from cds_lib.commands import dry_run, needs
 from cds_lib.data import coco_standin, folders, registry
-from cds_lib.engines import runner, setup
+from cds_lib.engines import runner, setup, split
 from cds_lib.engines.execute import execute
 from cds_lib.engines.local_engine import LocalEngine
 from cds_lib.errors import UsageError
@@ -97,9 +98,9 @@ def photographs(tmp_path_factory):
     """Two classes of noisy images of different shapes, imported as Stanford Dogs."""
     root = tmp_path_factory.mktemp("data")
     random = np.random.default_rng(0)
-    for split, count in (("train", 8), ("test", 4)):
+    for part, count in (("train", 8), ("test", 4)):
         for label, name in enumerate(("dark", "light")):
-            folder = root / "stanford_dogs" / split / name
+            folder = root / "stanford_dogs" / part / name
             folder.mkdir(parents=True)
             for number in range(count):
                 shape = (90 + 4 * number, 120, 3) if number % 2 else (120, 90, 3)
@@ -177,6 +178,59 @@ def test_missing_data_is_one_sentence_before_the_first_run(build, tmp_path):
     with pytest.raises(UsageError, match="data (fetch|import)"):
         runner.train_missing(runner.Plan((), spec.lineage, ()), store, tmp_path, LocalEngine())
     assert store.ids() == []
+
+
+def test_a_set_that_is_too_small_is_one_sentence_wherever_it_is_met(photographs, tmp_path, capsys):
+    """Sixteen images, of which such a run holds four back; another takes batches of sixteen."""
+    there = dogs(28, epochs=1)
+    large = [replace(there, seed=seed, budget=replace(there.budget, batch_size=16)) for seed in (0, 1)]
+    child = replace(there, setting="finetune", parent=large[0])
+    sentence = "Stanford Dogs has 16 training images here, and 20 are needed for all of these runs, 4 of them for valid"
+    plan, store = runner.Plan((), (*large, child, there), ()), Store(tmp_path / "results")
+    said = list(dry_run.lines(plan, [], "mini", None, store, photographs))
+    (line,) = [line for line in said if "would not" in line]
+    assert line.startswith(f"2 runs would not be trained: {sentence}")
+    failed = runner.train_missing(plan, store, photographs, LocalEngine(1))
+    assert failed.keys() == {large[0].id, large[1].id, child.id} and store.ids() == [there.id]
+    assert capsys.readouterr().out.count(sentence) == 1
+    needs.say(registry.entry("stanford_dogs"), photographs)
+    said = capsys.readouterr().out.splitlines()  # the miniature holds nothing of it back and takes batches of 32
+    assert all("Stanford Dogs has 16 training images here" in line for line in said)
+    assert [line.split(":")[0] for line in said] == ["Profile mini", "Profile paper"] and "and 32 are needed" in said[0]
+
+
+RUNS = [settings.supervised("mini", "cifar10", "resnet18", "cds", 0)]
+RUNS += [
+    settings.semi_supervised("mini", "cifar10", method, percent, 0)
+    for method in ("baseline", "cds_simclr")
+    for percent in (10, 30)
+]
+
+
+@pytest.mark.parametrize("spec", RUNS, ids=lambda spec: spec.label)
+@pytest.mark.parametrize("classes", [10, 180])
+def test_a_set_is_too_small_exactly_if_it_cannot_be_split_or_has_no_batch(spec, classes):
+    spec = replace(spec, budget=replace(spec.budget, val_size=200))
+    seen = set()
+    needed = split._needed(spec, classes)
+    for images in (*range(200, 2_200, 97), *range(needed - 4, needed + 4)):
+        labels = np.arange(images) % classes
+        try:
+            used, _ = split.training_split(spec, labels)
+            if spec.labelled:
+                part = split.labelled_part(spec, labels, used)
+                used = used if spec.uses_unlabelled else part
+            enough = len(used) >= spec.budget.batch_size
+        except UsageError:
+            enough = False
+        assert bool(split.too_small([spec], labels, "X")) is not enough, images
+        seen.add(enough)
+    assert seen == {True, False}
+
+
+def test_a_class_with_too_few_images_is_named_before_the_first_run():
+    labels = np.concatenate([np.zeros(5_000, np.int64), [1]])
+    assert "without training images" in split.too_small(RUNS, labels, "X")[RUNS[0].id]
 
 
 def test_runs_whose_data_is_missing_do_not_keep_the_others_from_training(photographs, tmp_path, capsys):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cds_lib.engines.setup import training_split
+from cds_lib.engines.split import training_split
 from cds_lib.findings import comparisons
 from cds_lib.findings import tuning as shown
 from cds_lib.reporting import naming, report
