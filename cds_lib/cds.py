@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from cds_lib.errors import UsageError
 from cds_lib.losses.contrastive import apart, supcon_loss
 from cds_lib.losses.precision import at_least_float32, cross_entropy
 from cds_lib.methods.method import Method
+from cds_lib.methods.processes import EqualShares
 from cds_lib.models.backbones import as_backbone, forward_stages, initialise, pooled_and_logits, stage_taps
 from cds_lib.models.heads import projection_heads
 
@@ -37,6 +38,11 @@ class ContrastiveDeepSupervision(Method):
         temperature: of the contrastive loss, above 0.
         use_labels: positives are all images of the class (SupCon); if False, the other view only (SimCLR).
         cross_entropy_views: 1, as released, or 2: then the cross-entropy is the mean over both views.
+        criterion: takes the place of the cross-entropy, and still is the term "cross_entropy": criterion(logits,
+            targets) -> a mean over the images, as timm's losses and torch's are. Images labelled -1 are among them
+            (`nn.CrossEntropyLoss(ignore_index=-1, label_smoothing=0.1)` leaves them out).
+        gather: contrast the images of all processes of `torch.distributed`, each with as many; if not, as released,
+            each process its own. For a loop of one's own under DistributedDataParallel.
 
     Raises:
         UsageError: a tap the network does not have, a weight that is none, a network without stages or with another
@@ -62,6 +68,8 @@ class ContrastiveDeepSupervision(Method):
         temperature: float = 0.07,
         use_labels: bool = True,
         cross_entropy_views: int = 1,
+        criterion: Callable[[Tensor, Tensor], Tensor] | None = None,
+        gather: bool = False,
     ):
         super().__init__()
         self.backbone = as_backbone(backbone, num_classes)
@@ -82,24 +90,33 @@ class ContrastiveDeepSupervision(Method):
         if cross_entropy_views not in (1, 2):
             raise UsageError(f"cross_entropy_views must be 1 or 2, not {cross_entropy_views}.")
         self.weight, self.temperature, self.use_labels = weight, temperature, use_labels
-        self.cross_entropy_views = cross_entropy_views
+        self.cross_entropy_views, self.criterion = cross_entropy_views, criterion
+        if gather:
+            self.group, self.gathers = EqualShares(), True
         self.indices = stages.indices
         heads = projection_heads(stages.channels[:-1], stages.pooled)
         self.heads = nn.ModuleDict({str(tap): heads[tap - 1] for tap in self.taps if tap < self.last})
         initialise(self.heads)  # once more than needed: committed runs began with these weights, not the first ones
 
-    def losses(self, view1: Tensor, view2: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(
+        self, view1: Tensor, view2: Tensor, labels: Tensor | None = None, targets: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Two views (B, 3, S, S) and labels (B,) -> {"cross_entropy", "contrastive_<tap>", ...}.
 
         An image labelled -1 is unlabelled: the cross-entropy is the mean over the others (0 if there is none), and
-        in the contrastive loss its only positive is its other view.
+        in the contrastive loss its only positive is its other view. targets (B, num_classes), of mixed images, are
+        what the logits are compared with in place of the labels, which may then be left out: without any, the only
+        positive of every image is its other view.
         """
-        if view1.shape != view2.shape or labels.shape != view1.shape[:1] or labels.dtype != torch.int64:
+        if view1.shape != view2.shape or (
+            labels is not None and (labels.shape != view1.shape[:1] or labels.dtype != torch.int64)
+        ):
+            given = "no labels" if labels is None else f"{tuple(labels.shape)} {labels.dtype}"
             raise ValueError(
                 "Two views (B, 3, S, S) of the same images and labels (B,) int64 are needed, not "
-                f"{tuple(view1.shape)}, {tuple(view2.shape)} and {tuple(labels.shape)} {labels.dtype}."
+                f"{tuple(view1.shape)}, {tuple(view2.shape)} and {given}."
             )
-        return self.terms(*self.embed(torch.cat([view1, view2])), labels)
+        return self.terms(*self.embed(torch.cat([view1, view2])), labels, targets)
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images (N, 3, S, S) -> L2-normalised embeddings (taps, N, dim) float32, logits (N, num_classes)."""
@@ -108,23 +125,31 @@ class ContrastiveDeepSupervision(Method):
         embeddings = [pooled if tap == self.last else self.heads[str(tap)](maps[tap - 1]) for tap in self.taps]
         return F.normalize(at_least_float32(torch.stack(embeddings)), dim=-1), logits
 
-    def terms(self, z: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def terms(
+        self, z: Tensor, logits: Tensor, labels: Tensor | None, targets: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """The losses, from what `embed` returns for view 1 and view 2 in one batch."""
-        z = z.unflatten(1, (2, len(labels)))  # (taps, views, B, dim)
-        all_labels = self.group.gather(labels)
-        contrasted = labels
+        z, classes = z.unflatten(1, (2, -1)), labels if self.use_labels else None  # (taps, views, B, dim), (B,)
         if self.gathers:
-            z, contrasted = self.group.gather(z, 2), all_labels
-        classes = apart(contrasted) if self.use_labels else None
-        contrastive = self.weight * supcon_loss(z, classes, self.temperature)
-        targets = labels.repeat(self.cross_entropy_views)
-        total = cross_entropy(logits[: len(targets)], targets, ignore_index=-1, reduction="sum")
-        # The mean over the labelled images of the whole batch: they may lie unevenly among the processes.
-        labelled = (all_labels >= 0).sum().clamp(min=1)
+            z, classes = self.group.gather(z, 2), None if classes is None else self.group.gather(classes)
+        contrastive = supcon_loss(z, None if classes is None else apart(classes), self.temperature)
         return {
-            "cross_entropy": total / labelled * (len(all_labels) / len(targets)),
-            **{f"contrastive_{tap}": loss for tap, loss in zip(self.taps, contrastive, strict=True)},
+            "cross_entropy": self._cross_entropy(logits, labels if targets is None else targets),
+            **{f"contrastive_{tap}": self.weight * loss for tap, loss in zip(self.taps, contrastive, strict=True)},
         }
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Of both views' logits (2B, num_classes), with labels (B,) or soft targets (B, num_classes)."""
+        repeated = torch.cat([targets] * self.cross_entropy_views)
+        logits = logits[: len(repeated)]
+        if self.criterion is not None:
+            return self.criterion(logits, repeated)
+        if targets.is_floating_point():
+            return cross_entropy(logits, repeated)
+        total = cross_entropy(logits, repeated, ignore_index=-1, reduction="sum")
+        # The mean over the labelled images of the whole batch: they may lie unevenly among the processes.
+        everywhere = self.group.gather(targets)
+        return total / (everywhere >= 0).sum().clamp(min=1) * (len(everywhere) / len(repeated))
 
 
 CDS = ContrastiveDeepSupervision

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import safetensors.torch
+from timm.utils import unwrap_model
 from torch import nn
 
 from cds_lib.errors import UsageError
+from cds_lib.files import replacing
 from cds_lib.training import checkpoint
 
 
 def export_backbone(model: nn.Module, path: Path | str) -> None:
     """Write the plain network of a method to a file, without heads, teacher or optimizer.
 
-    The file is a PyTorch state dict on the CPU, with the network's own names, and loads with `weights_only=True`:
+    The file is a state dict on the CPU with the network's own names, of the safetensors format where the path ends so,
+    else PyTorch's, which loads with `weights_only=True`:
 
         timm.create_model(name, num_classes=..., checkpoint_path=path)
 
@@ -21,12 +25,14 @@ def export_backbone(model: nn.Module, path: Path | str) -> None:
     complete or not written at all; a file that was there is replaced.
 
     Args:
-        model: a method of `cds_lib.methods`, such as `ContrastiveDeepSupervision`; in any mode, on any device.
+        model: a method of `cds_lib.methods`, such as `ContrastiveDeepSupervision`, or what holds one as its `module`:
+            DistributedDataParallel, timm's ModelEmaV3, torch's AveragedModel; in any mode, on any device.
         path: of the file; folders are made. Its name ends as you like, but for those endings that timm reads otherwise.
 
     Raises:
         UsageError: a module without a backbone, an ending that timm reads as another format, or a folder.
     """
+    model = unwrap_model(model)
     if not isinstance(getattr(model, "backbone", None), nn.Module):
         raise UsageError(f"{type(model).__name__} has no backbone to export: give the model that was trained.")
     write_weights(model.backbone.state_dict(), path)
@@ -34,10 +40,17 @@ def export_backbone(model: nn.Module, path: Path | str) -> None:
 
 def write_weights(weights: dict, path: Path | str) -> None:
     """Write a state dict as `export_backbone` does."""
-    if Path(path).suffix.lower() in (".safetensors", ".npz", ".npy"):
-        raise UsageError(f"timm would read {Path(path).name} as another format: let the name end in .pt.")
+    ending = Path(path).suffix.lower()
+    if ending in (".npz", ".npy"):
+        raise UsageError(f"timm reads {Path(path).name} as another format: let its name end in .pt or .safetensors.")
     if Path(path).is_dir():
         raise UsageError(f"{path} is a folder: give the name of a file in it, such as network.pt.")
     # A compiled network has names of its own.
     plain = {name.replace("_orig_mod.", ""): value.detach().cpu() for name, value in weights.items()}
-    checkpoint.save(Path(path), plain)
+    if ending == ".safetensors":
+        # Tensors of their own, as the format has them: in a network some may share their memory.
+        content = safetensors.torch.save({name: value.contiguous().clone() for name, value in plain.items()})
+        with replacing(Path(path)) as file:
+            file.write(content)
+    else:
+        checkpoint.save(Path(path), plain)

@@ -14,10 +14,11 @@ def correlation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Source: `distiller_zoo/CC.py` of HobbitLong/RepDistiller (which has it from the method's author).
 
     Args:
-        student, teacher: embeddings (B, D) of one length, B >= 2.
+        student, teacher: embeddings (B, D) of one length.
 
     Returns:
-        A scalar >= 0, float32 (float64 for float64 input).
+        A scalar >= 0, float32 (float64 for float64 input); 0 for a single image, which has no neighbour.
     """
     delta = (student - teacher).abs()
-    return (delta[:-1] * delta[1:]).sum(1).mean()
+    products = (delta[:-1] * delta[1:]).sum(1)
+    return products.mean() if len(products) else products.sum()

@@ -21,10 +21,10 @@ def distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Source: `distiller_zoo/RKD.py` of HobbitLong/RepDistiller, weight 25 there.
 
     Args:
-        student, teacher: embeddings (B, D) and (B, D'), B >= 2.
+        student, teacher: embeddings (B, D) and (B, D').
 
     Returns:
-        A scalar >= 0, float32 (float64 for float64 input).
+        A scalar >= 0, float32 (float64 for float64 input); 0 for a single image, which has no relation.
     """
     return F.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher))
 
@@ -55,7 +55,8 @@ def _relative_distances(embeddings: Tensor) -> Tensor:
     batch = len(embeddings)
     distances = _squared_distances(_gram(embeddings)).clamp(min=_SMALLEST_SQUARE).sqrt()
     distances = distances.masked_fill(torch.eye(batch, dtype=torch.bool, device=distances.device), 0.0)
-    return distances * (batch * (batch - 1)) / distances.sum()
+    # Any pair is at least 1e-6 apart here: below the bound there is none.
+    return distances * (batch * (batch - 1)) / distances.sum().clamp(min=_SMALLEST_SQUARE)
 
 
 def _cosines(embeddings: Tensor) -> Tensor:

@@ -20,8 +20,8 @@ class AttentionTransfer(WithTeacher):
         super().__init__()
         self.backbone = backbone
         self.weight = weight
-        self.indices, self.teacher_indices = (stage_taps(net).indices for net in (backbone, teacher.backbone))
         self.hold_teacher(teacher)
+        self.indices, self.teacher_indices = (stage_taps(net).indices for net in (backbone, self.teacher.backbone))
 
     def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "attention_1", ...}, one a stage."""

@@ -20,9 +20,9 @@ class CorrelationCongruence(WithTeacher):
         super().__init__()
         self.backbone = backbone
         self.weight = weight
-        self.embed_student = nn.Linear(stage_taps(backbone).pooled, dimensions)
-        self.embed_teacher = nn.Linear(stage_taps(teacher.backbone).pooled, dimensions)
         self.hold_teacher(teacher)
+        self.embed_student = nn.Linear(stage_taps(backbone).pooled, dimensions)
+        self.embed_teacher = nn.Linear(stage_taps(self.teacher.backbone).pooled, dimensions)
 
     def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "correlation"}."""

@@ -53,7 +53,7 @@ class DistilledCDS(WithTeacher, ContrastiveDeepSupervision):
     ):
         super().__init__(backbone, num_classes, taps, weight)
         if not isinstance(teacher, ContrastiveDeepSupervision):
-            raise UsageError("Distilled CDS needs a teacher with CDS heads: a run of cds.")
+            raise UsageError("Distilled CDS needs a teacher with CDS heads: a ContrastiveDeepSupervision.")
         if teacher.taps != self.taps:
             raise UsageError(
                 f"The teacher's taps {list(teacher.taps)} and the student's {list(self.taps)} must be equal."

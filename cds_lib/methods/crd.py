@@ -50,12 +50,12 @@ class ContrastiveRepresentationDistillation(WithTeacher):
         super().__init__()
         self.backbone = backbone
         self.weight, self.negatives, self.temperature, self.momentum = weight, negatives, temperature, momentum
+        self.hold_teacher(teacher)
         self.embed_student = nn.Linear(stage_taps(backbone).pooled, dimensions)
-        self.embed_teacher = nn.Linear(stage_taps(teacher.backbone).pooled, dimensions)
+        self.embed_teacher = nn.Linear(stage_taps(self.teacher.backbone).pooled, dimensions)
         self.register_buffer("partition", torch.zeros(2))  # of the student's and the teacher's anchors; 0: not yet set
         self.has_partition = False  # known without asking the device; after a resume it is found to be set already
         self.register_load_state_dict_pre_hook(_take_banks)
-        self.hold_teacher(teacher)
 
     def prepare(self, labels: Tensor) -> None:
         """Set up the banks and the sampling of negatives for a training set.

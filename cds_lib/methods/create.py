@@ -53,14 +53,14 @@ METHODS: dict[str, tuple[type[Method], dict[str, Any]]] = {
 
 
 def create_method(
-    name: str, backbone: nn.Module, num_classes: int, options: dict[str, Any], teacher: Method | None = None
+    name: str, backbone: nn.Module, num_classes: int, options: dict[str, Any], teacher: nn.Module | None = None
 ) -> Method:
     """Build the method called `name` in the study's tables around a backbone.
 
     Args:
         num_classes: for those that have classifiers of their own, or check the network's.
         options: arguments of the method's class, by name.
-        teacher: a trained method, for those that distil one.
+        teacher: a trained method or plain timm network, for those that distil one.
 
     Raises:
         UsageError: unknown name, options the method does not have, a teacher where none is needed, or the reverse.
@@ -74,7 +74,7 @@ def create_method(
         raise UsageError(f"Method {name!r} distils no teacher, but was given one.")
     given = {key: value for key, value in given.items() if key in signature.parameters}
     if "teacher" in given and teacher is None:
-        raise UsageError(f"Method {name!r} distils a teacher: give it the run of one.")
+        raise UsageError(f"Method {name!r} distils a teacher: give it a trained one.")
     try:
         signature.bind(**given, **fixed, **options)
     except TypeError as error:

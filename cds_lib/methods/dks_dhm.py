@@ -27,8 +27,8 @@ class MimickingBranches(Method):
         branch 1, after stage 2: a stage like stage 3, then a stage like stage 4
         branch 2, after stage 3: a stage like stage 4 of twice the width, with all its blocks
 
-    - "dks": in branch 1 all blocks of stage 3 and half of those of stage 4, rounded down. This is the rule of the only
-      training code that DKS has released (WRN-28-10, three stages), moved to the last two of four stages.
+    - "dks": in branch 1 all blocks of stage 3 and half of those of stage 4, rounded down, and at least one. This is the
+      rule of the only training code that DKS has released (WRN-28-10, three stages), moved to the last two of four.
     - "dhm": in branch 1 half of the blocks of stage 3, rounded up, and two of stage 4. This gives the counts of DHM's
       released ImageNet networks: [1, 2], [2] for ResNet-18, [3, 2], [3] for -34 and -50, [12, 2], [3] for -101.
 
@@ -80,7 +80,7 @@ class MimickingBranches(Method):
 def _residual_branches(backbone: nn.Module, indices: tuple[int, ...], layout: str) -> nn.ModuleList:
     """The two branches of a layout, pooled to one vector an image; their parameters are still those of the network."""
     third, fourth = (_blocks(backbone, index) for index in indices)
-    counts = (len(third), len(fourth) // 2) if layout == "dks" else ((len(third) + 1) // 2, 2)
+    counts = (len(third), max(1, len(fourth) // 2)) if layout == "dks" else ((len(third) + 1) // 2, 2)
     norm = backbone.norm if isinstance(backbone, ResNetV2) else nn.Identity()
     end = (norm, nn.AdaptiveAvgPool2d(1), nn.Flatten(1))
     branches = (nn.Sequential(*third[: counts[0]], *fourth[: counts[1]], *end), nn.Sequential(*fourth, *end))

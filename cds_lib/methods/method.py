@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from timm.models import group_parameters
+from timm.optim import auto_group_layers
 from torch import Tensor, nn
 
 from cds_lib.methods.single_process import SingleProcess
@@ -20,6 +25,9 @@ class Method(nn.Module):
     needs_index: it is also given `index` (B,) of the whole batch, the images' places in the training set.
     teacher: the trained method that it distils, if it does; not among its modules.
 
+    It follows timm's conventions: `timm.optim.create_optimizer_v2(method, ...)` and its like decay, and slow down by
+    layers, what they would of the network; what supervises it learns at the rate of the classifier.
+
     What the training sets where several processes, each with its share of every batch, train the run:
 
     group: whom a method asks whose loss, or whose memory, spans the batch; then it computes what one process would.
@@ -35,8 +43,10 @@ class Method(nn.Module):
     gathers = False
 
     def forward(self, *batch: Tensor, **named: Tensor) -> dict[str, Tensor] | Tensor:
-        """As above; ValueError in training mode without labels."""
+        """As above; ValueError in training mode without labels, and for images of integers."""
         given = [value for value in (*batch, *named.values()) if value is not None]
+        if isinstance(given[0], Tensor) and not given[0].is_floating_point():
+            raise ValueError(f"Images must be normalised and floating-point, not {given[0].dtype}.")
         if not self.training:
             return self.backbone(given[0])
         if len(given) <= self.views:
@@ -51,3 +61,37 @@ class Method(nn.Module):
 
     def prepare(self, labels: Tensor) -> None:
         """Called once before training, with the labels (N,) of the whole training set; -1 of unlabelled images."""
+
+    # -- timm's conventions: what it asks a network, with the names that the network's parameters have here ----------
+    @property
+    def num_classes(self) -> int:
+        return self.backbone.num_classes
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        config = self.backbone.pretrained_cfg
+        return config | {key: _within(config[key]) for key in ("classifier", "first_conv") if config.get(key)}
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that are not decayed, besides the vectors."""
+        return set(map(_within, getattr(self.backbone, "no_weight_decay", set)()))
+
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
+        """From a parameter's name to its layer; the last one for the classifier and what supervises the network."""
+        if hasattr(self.backbone, "group_matcher"):
+            layers = group_parameters(self.backbone, self.backbone.group_matcher(coarse=coarse), reverse=True)
+        else:  # what timm does with these
+            layers = auto_group_layers(self.backbone)
+        last = max(layers.values())
+        return lambda name: layers.get(name.removeprefix(_PREFIX), last)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        self.backbone.set_grad_checkpointing(enable)
+
+
+_PREFIX = "backbone."
+
+
+def _within(names: str | Iterable[str]) -> str | tuple[str, ...]:
+    """A name, or several, of the network's parts, as this module's."""
+    return _PREFIX + names if isinstance(names, str) else tuple(_PREFIX + name for name in names)

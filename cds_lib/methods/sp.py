@@ -20,8 +20,8 @@ class SimilarityPreserving(WithTeacher):
         super().__init__()
         self.backbone = backbone
         self.weight = weight
-        self.last, self.teacher_last = (stage_taps(net).indices[-1:] for net in (backbone, teacher.backbone))
         self.hold_teacher(teacher)
+        self.last, self.teacher_last = (stage_taps(net).indices[-1:] for net in (backbone, self.teacher.backbone))
 
     def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "similarity"}."""

@@ -24,7 +24,7 @@ class SSKDTeacher(Method):
 
     Args:
         backbone: the same network as the teacher's; it is given the teacher's weights.
-        teacher: the method around the trained network.
+        teacher: the trained network, or a method around it.
 
     Raises:
         UsageError: the teacher's network is another one.
@@ -33,7 +33,7 @@ class SSKDTeacher(Method):
     def __init__(self, backbone: nn.Module, teacher: nn.Module):
         super().__init__()
         try:
-            backbone.load_state_dict(teacher.backbone.state_dict())
+            backbone.load_state_dict((teacher.backbone if isinstance(teacher, Method) else teacher).state_dict())
         except RuntimeError as error:
             raise UsageError(
                 "The head of SSKD's teacher is trained on the teacher's own network: choose it."
@@ -88,7 +88,7 @@ class SSKD(WithTeacher):
     ):
         super().__init__()
         if not isinstance(teacher, SSKDTeacher):
-            raise UsageError("SSKD needs a teacher with a trained self-supervision head: a run of sskd_teacher.")
+            raise UsageError("SSKD needs a teacher with a trained self-supervision head: an SSKDTeacher.")
         self.backbone = backbone
         self.cross_entropy_weight, self.kd_weight = cross_entropy_weight, kd_weight
         self.rotated_weight, self.similarity_weight = rotated_weight, similarity_weight

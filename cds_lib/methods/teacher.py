@@ -7,22 +7,24 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cds_lib.methods.baseline import Baseline
 from cds_lib.methods.method import Method
 
 
 class WithTeacher(Method):
-    """Holds `self.teacher`, another method around a trained network, outside the module's own registration.
+    """Holds `self.teacher`, a trained method, or network in a `Baseline`, outside the module's own registration.
 
     So the teacher's parameters are not among the student's and its state is not in the student's checkpoint; it is
     frozen, moves along with the student and is in eval mode whatever mode the student is in (`teacher_mode = "train"`:
     in the student's mode).
     """
 
-    teacher: nn.Module
+    teacher: Method
     teacher_mode = "eval"
 
     def hold_teacher(self, teacher: nn.Module) -> None:
-        """Freeze `teacher` in place and keep it."""
+        """Freeze `teacher`, a method or a plain timm network, in place and keep it."""
+        teacher = teacher if isinstance(teacher, Method) else Baseline(teacher)
         object.__setattr__(self, "teacher", teacher.requires_grad_(False))  # past the registration of nn.Module
         self.train(self.training)
 

@@ -175,6 +175,8 @@ def as_backbone(backbone: nn.Module | str, num_classes: int) -> nn.Module:
         if not timm.is_model(backbone):
             raise UsageError(f"timm has no model {backbone!r}: see timm.list_models().")
         return timm.create_model(backbone, num_classes=num_classes)
+    if hasattr(backbone, "module"):
+        raise UsageError(f"Give the network itself, not {type(backbone).__name__} of it: wrap what is built around it.")
     found = getattr(backbone, "num_classes", num_classes)
     if found != num_classes:
         raise UsageError(

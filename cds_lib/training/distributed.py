@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from cds_lib.data.share import Share
 from cds_lib.errors import UsageError
 from cds_lib.methods.method import Method
+from cds_lib.methods.processes import gather_rows
 from cds_lib.methods.single_process import SingleProcess
 from cds_lib.training.budget import TrainingBudget
 
@@ -66,7 +67,9 @@ class Group(SingleProcess):
     def gather(self, own: Tensor, dim: int = 0) -> Tensor:
         if self.world == 1:
             return own
-        return _Gather.apply(own.movedim(dim, 0), self.share, self.batch_total).movedim(0, dim)
+        shares = [self.share.of(self.batch_total, rank) for rank in range(self.world)]
+        sizes = [share.stop - share.start for share in shares]
+        return gather_rows(own.movedim(dim, 0), sizes, self.share.rank).movedim(0, dim)
 
     def own(self, whole: Tensor) -> Tensor:
         return whole[self.share.of(self.batch_total)]
@@ -124,27 +127,6 @@ class Group(SingleProcess):
         if self.world > 1:
             for buffer in method.buffers():
                 dist.broadcast(buffer, src=0)
-
-
-class _Gather(torch.autograd.Function):
-    """own (b, ...) of each process -> (B, ...). Backward: the sum of the processes' gradients, of the own part."""
-
-    @staticmethod
-    def forward(ctx: Any, own: Tensor, share: Share, total: int) -> Tensor:
-        ctx.share, ctx.total = share, total
-        sizes = [(part := share.of(total, rank)).stop - part.start for rank in range(share.world)]
-        padded = own.new_zeros(max(sizes), *own.shape[1:])  # processes exchange equal sizes only
-        padded[: len(own)] = own
-        parts = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(parts, padded)
-        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
-        grad = grad_output.contiguous().clone()
-        dist.all_reduce(grad)
-        return grad[ctx.share.of(ctx.total)], None, None
 
 
 def missed_another(error: BaseException) -> bool:

@@ -110,3 +110,14 @@ def test_computed_in_float32_inside_autocast(name):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = loss(low)
     torch.testing.assert_close(inside.double(), loss(low.double()).double(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "loss", [losses.correlation_loss, losses.distance_loss, losses.angle_loss, losses.similarity_loss]
+)
+def test_a_single_image_has_no_relation_to_another(loss):
+    """The means over no pair were NaN."""
+    student = normal(1, 6).requires_grad_()
+    value = loss(student, normal(1, 6, seed=1))
+    (grad,) = torch.autograd.grad(value, student)
+    assert value.item() == 0 and grad.abs().sum() == 0

@@ -123,6 +123,6 @@ def test_wrong_choices_are_refused():
         make(feature_loss="l1")
     with pytest.raises(UsageError, match=r"taps \[1, 4\] and the student's \[1, 2, 3, 4\] must be equal"):
         make(teacher_options={"taps": (1, 4)})
-    with pytest.raises(UsageError, match="a run of cds"):
+    with pytest.raises(UsageError, match="a teacher with CDS heads"):
         baseline = create_method("baseline", create_backbone("resnet18", 4, width=0.125), 4, {})
         create_method("cds_kd", create_backbone("resnet18", 4, width=0.125), 4, {}, baseline)

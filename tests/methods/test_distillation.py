@@ -54,6 +54,24 @@ def maps_of(net, x):
     return maps
 
 
+@pytest.mark.parametrize("name", ["kd", "at", "rkd", "sp", "cc", "crd", "sskd_teacher"])
+def test_a_teacher_may_be_a_plain_timm_network(name):
+    model = "resnet18" if name == "sskd_teacher" else "seresnet18"
+    torch.manual_seed(3)
+    network = create_backbone(model, 4, width=0.125)
+    plain, wrapped = (
+        make(name, model, teacher) for teacher in (copy.deepcopy(network), create_method("baseline", network, 4, {}))
+    )
+    losses = []
+    for method in (plain, wrapped):
+        torch.manual_seed(4)
+        losses.append(step(method.train(), views(1)))
+    assert losses[0].keys() == losses[1].keys()
+    assert all(torch.equal(losses[0][term], losses[1][term]) for term in losses[0])
+    if name != "sskd_teacher":
+        assert not plain.teacher.training and not any(p.requires_grad for p in plain.teacher.parameters())
+
+
 # -- the teacher -------------------------------------------------------------------------------------------------------
 
 

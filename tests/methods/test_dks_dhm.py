@@ -80,6 +80,19 @@ def test_is_put_together_by_hand(name):
     torch.testing.assert_close(losses["mimicry"], expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["dks", "dhm"])
+def test_stages_of_one_block_have_branches_of_one_block(name):
+    """Half of one block, rounded down, was none, and the classifier was given the width of another stage."""
+    torch.manual_seed(0)
+    method = create_method(name, timm.create_model("resnet10t", num_classes=4), 4, {})
+    assert [[isinstance(part, timm.models.resnet.BasicBlock) for part in b].count(True) for b in method.branches] == [
+        2,
+        1,
+    ]
+    sum(method(torch.randn(2, 3, 64, 64), labels=LABELS[:2]).values()).backward()
+    assert all(p.grad is not None for p in method.parameters())
+
+
 def test_preactivation_branches_end_in_their_own_norm():
     method = make("dhm", PREACT)
     view = image_batch()

@@ -115,7 +115,7 @@ def test_the_teachers_loss_by_a_loop():
 def test_other_teachers_are_refused():
     _, trained = make_teacher()
     small = create_backbone("resnet18", 4, width=0.125)
-    with pytest.raises(UsageError, match="run of sskd_teacher"):
+    with pytest.raises(UsageError, match="an SSKDTeacher"):
         create_method("sskd", small, 4, {}, trained)
     with pytest.raises(UsageError, match="teacher's own network"):
         create_method("sskd_teacher", small, 4, {}, trained)

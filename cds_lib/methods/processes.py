@@ -1,0 +1,58 @@
+"""Tensors of all processes that train together, with the gradient; and a method's place in a loop of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from cds_lib.methods.single_process import SingleProcess
+
+
+class EqualShares(SingleProcess):
+    """The processes of `torch.distributed`, each with as many images, as under a `DistributedSampler`.
+
+    Where it was not initialised, one process. With losses of what it gathers, the mean of the processes' gradients,
+    which DistributedDataParallel takes, is the gradient of one process with all the images.
+    """
+
+    def total(self, images: int) -> int:
+        return images * _world()
+
+    def gather(self, own: Tensor, dim: int = 0) -> Tensor:
+        if _world() == 1:
+            return own
+        return gather_rows(own.movedim(dim, 0), [own.shape[dim]] * _world(), dist.get_rank()).movedim(0, dim)
+
+    def own(self, whole: Tensor) -> Tensor:
+        return whole.chunk(_world())[dist.get_rank()] if _world() > 1 else whole
+
+
+def _world() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def gather_rows(own: Tensor, sizes: Sequence[int], rank: int) -> Tensor:
+    """own (sizes[rank], ...) of each process -> (sum of sizes, ...). Backward: the sum of the processes' gradients."""
+    return _Gather.apply(own, sizes, rank)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, sizes: Sequence[int], rank: int) -> Tensor:
+        ctx.sizes, ctx.rank = sizes, rank
+        padded = own.new_zeros(max(sizes), *own.shape[1:])  # processes exchange equal sizes only
+        padded[: len(own)] = own
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
+        grad = grad_output.contiguous().clone()
+        dist.all_reduce(grad)
+        return grad.split(ctx.sizes)[ctx.rank], None, None

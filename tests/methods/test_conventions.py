@@ -1,0 +1,223 @@
+"""The method where people know timm: what its optimizers, schedules, losses, mixup and wrappers make of it."""
+
+import copy
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from timm.data import resolve_model_data_config
+from timm.data.mixup import mixup_target
+from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm.utils import ModelEmaV3
+from torch import nn
+
+import cds_lib
+from cds_lib import CDS
+from cds_lib.methods import create_method
+
+SWIN = {"img_size": 64, "window_size": 4, "embed_dim": 24, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8)}
+NETWORKS = {
+    "swin_tiny_patch4_window7_224": SWIN,  # exempts tables of two dimensions
+    "test_vit": {},  # exempts its position embedding
+    "test_convnext": {},
+    "test_resnet": {},
+    "poolformer_s12": {},  # without a group_matcher of its own
+}
+LABELS = torch.tensor([0, 1, 2, 0])
+
+
+def network(name):
+    torch.manual_seed(0)
+    return timm.create_model(name, num_classes=3, **NETWORKS[name])
+
+
+def views(side=64, seed=1):
+    return torch.randn(2, 4, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def settings(model, **options):
+    """Parameter name -> the weight decay and the factor of its learning rate in timm's optimizer."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = create_optimizer_v2(model, "sgd", lr=0.1, weight_decay=0.05, **options).param_groups
+    return {names[p]: (group["weight_decay"], group.get("lr_scale", 1.0)) for group in groups for p in group["params"]}
+
+
+@pytest.mark.parametrize("options", [{}, {"layer_decay": 0.7}])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_optimizers_of_timm_treat_the_network_as_on_its_own(name, options):
+    alone, model = settings(network(name), **options), CDS(network(name), num_classes=3)
+    found = settings(model, **options)
+    inside = {key.removeprefix("backbone."): value for key, value in found.items() if key.startswith("backbone.")}
+    assert inside == alone
+    heads = {key: value for key, value in found.items() if not key.startswith("backbone.")}
+    assert len(heads) + len(inside) == len(list(model.parameters())) and heads
+    for key, (decay, scale) in heads.items():  # decayed unless they are vectors, at the classifier's learning rate
+        assert (decay, scale) == (0.05 if model.get_parameter(key).ndim > 1 else 0.0, 1.0)
+    if options:
+        assert len({scale for _, scale in inside.values()}) > 2
+
+
+def test_the_tables_that_swin_exempts_are_exempt():
+    model = CDS(network("swin_tiny_patch4_window7_224"), num_classes=3)
+    tables = {name for name, _ in model.named_parameters() if name.endswith("relative_position_bias_table")}
+    assert len(tables) == 5 and tables <= model.no_weight_decay()
+    assert all(settings(model)[name][0] == 0 for name in tables)
+
+
+def test_what_timm_asks_of_a_network():
+    plain, model = network("test_resnet"), CDS(network("test_resnet"), num_classes=3)
+    assert model.num_classes == 3
+    assert resolve_model_data_config(model) == resolve_model_data_config(plain)
+    for part in ("classifier", "first_conv"):
+        assert model.get_submodule(model.pretrained_cfg[part]) is model.backbone.get_submodule(
+            plain.pretrained_cfg[part]
+        )
+
+
+def test_gradient_checkpointing_computes_a_block_again_and_the_same_gradients():
+    gradients, passes = [], []
+    for enable in (False, True):
+        model = CDS(network("test_vit"), num_classes=3)
+        model.set_grad_checkpointing(enable)
+        model.backbone.blocks[0].register_forward_pre_hook(lambda *_, enable=enable: passes.append(enable))
+        sum(model(*views(160), LABELS).values()).backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    assert passes == [False, True, True]
+    for name, value in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], value)
+
+
+@pytest.mark.parametrize("method", ["baseline", "dsn", "dks"])
+def test_other_methods_follow_them_too(method):
+    method = create_method(method, timm.create_model("resnet10t", num_classes=3), 3, {})
+    assert method.num_classes == 3 and settings(method, layer_decay=0.5)["backbone.conv1.0.weight"][1] < 0.5
+
+
+# -- the loss at the end -----------------------------------------------------------------------------------------------
+
+
+def logits_of(model, count=1):
+    with torch.no_grad():
+        return model.embed(torch.cat([*views()]))[1][: 4 * count]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_label_smoothing_is_timms(count):
+    model = CDS(network("test_resnet"), 3, cross_entropy_views=count, criterion=LabelSmoothingCrossEntropy(0.1))
+    losses, plain = model(*views(), LABELS), CDS(network("test_resnet"), 3)(*views(), LABELS)
+    assert list(losses) == list(plain)
+    logits, labels = logits_of(model, count), LABELS.repeat(count)
+    expected = F.cross_entropy(logits, labels, label_smoothing=0.1)
+    torch.testing.assert_close(losses["cross_entropy"].detach(), expected)
+    assert not torch.isclose(plain["cross_entropy"], losses["cross_entropy"], rtol=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("criterion", [None, SoftTargetCrossEntropy(), nn.BCEWithLogitsLoss()])
+def test_targets_of_mixed_images(criterion, count):
+    model = CDS(network("test_resnet"), 3, cross_entropy_views=count, criterion=criterion)
+    mixed = mixup_target(LABELS, 3, lam=0.7)
+    losses = model(*views(), targets=mixed)
+    by_timm = (criterion or SoftTargetCrossEntropy())(logits_of(model, count), mixed.repeat(count, 1))
+    torch.testing.assert_close(losses["cross_entropy"].detach(), by_timm)
+    alone = CDS(network("test_resnet"), 3, use_labels=False)(*views(), LABELS)
+    both = CDS(network("test_resnet"), 3)(*views(), LABELS, mixed)
+    for tap in (name for name in losses if name != "cross_entropy"):
+        assert losses[tap].item() != both[tap].item()  # labels make more positives
+        assert losses[tap].item() == pytest.approx(alone[tap].item(), rel=1e-5)
+
+
+def test_unlabelled_images_and_a_criterion_that_knows_them():
+    model = CDS(network("test_resnet"), 3, criterion=nn.CrossEntropyLoss(ignore_index=-1))
+    partly = torch.tensor([0, -1, 2, -1])
+    plain = CDS(network("test_resnet"), 3)
+    plain.load_state_dict(model.state_dict())
+    for name, loss in plain(*views(), partly).items():
+        torch.testing.assert_close(model(*views(), partly)[name], loss)
+
+
+# -- what is given, and what holds the method --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["baseline", "cds"])
+def test_images_of_bytes_are_one_sentence(method):
+    method = create_method(method, network("test_resnet"), 3, {})
+    images = torch.zeros(4, 3, 64, 64, dtype=torch.uint8)
+    for mode in (True, False):
+        with pytest.raises(ValueError, match="Images must be normalised and floating-point, not torch.uint8"):
+            method.train(mode)(*[images] * method.views, LABELS)
+
+
+def test_a_wrapped_network_is_one_sentence():
+    with pytest.raises(ValueError, match="Give the network itself, not DataParallel of it"):
+        CDS(nn.DataParallel(network("test_resnet")), 3)
+
+
+@pytest.mark.parametrize("ending", ["pt", "safetensors"])
+@pytest.mark.parametrize("wrap", [ModelEmaV3, torch.optim.swa_utils.AveragedModel, nn.DataParallel, torch.compile])
+def test_what_holds_a_method_is_exported_as_the_network_that_timm_loads(tmp_path, wrap, ending):
+    model = CDS(network("test_resnet"), 3).to(memory_format=torch.channels_last)
+    model(*views(), LABELS)  # statistics that no untrained network has
+    file = tmp_path / f"network.{ending}"
+    cds_lib.export_backbone(wrap(model), file)
+    plain = timm.create_model("test_resnet", num_classes=3, checkpoint_path=str(file)).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(plain(views()[0]), model.eval()(views()[0]))
+
+
+def test_an_average_of_a_distilled_method_has_a_teacher_of_its_own():
+    student = create_method("kd", network("test_resnet"), 3, {}, network("test_resnet"))
+    average = ModelEmaV3(student, decay=0.5)
+    assert average.module.teacher is not student.teacher
+    before = copy.deepcopy(average.module.backbone.state_dict())
+    with torch.no_grad():
+        for p in student.parameters():
+            p += 1
+    average.update(student)
+    for name, p in student.backbone.named_parameters():
+        torch.testing.assert_close(average.module.backbone.get_parameter(name), (before[name] + p) / 2)
+
+
+# -- a loop of one's own, with several processes -----------------------------------------------------------------------
+
+GRADIENTS = """
+import sys, warnings
+import torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+import timm
+from cds_lib import CDS
+
+rank, where = int(sys.argv[1]), sys.argv[2]
+torch.manual_seed(0)
+model = CDS(timm.create_model("test_resnet", num_classes=3), 3, gather=True).double()
+for module in model.modules():
+    if isinstance(module, torch.nn.BatchNorm2d):
+        module.eval()  # statistics of a batch are each process's own
+views = torch.randn(2, 6, 3, 32, 32, generator=torch.Generator().manual_seed(1)).double()
+labels, own = torch.tensor([0, 1, -1, 0, -1, 1]), slice(3 * rank, 3 * rank + 3)
+alone = torch.autograd.grad(sum(model(*views, labels).values()), list(model.parameters()))  # not yet initialised
+dist.init_process_group("gloo", init_method=f"file://{where}", rank=rank, world_size=2)
+parallel = DistributedDataParallel(model)
+sum(parallel(*views[:, own], labels[own]).values()).backward()
+for expected, p in zip(alone, model.parameters(), strict=True):
+    torch.testing.assert_close(p.grad, expected, rtol=1e-9, atol=1e-9)
+dist.destroy_process_group()
+"""
+
+
+def test_gathering_under_plain_ddp_gives_the_gradient_of_the_whole_batch(tmp_path):
+    command = [sys.executable, "-c", GRADIENTS]
+    ranks = [
+        subprocess.Popen([*command, str(rank), str(tmp_path / "meet")], stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    try:
+        said = [rank.communicate(timeout=300)[1] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)
