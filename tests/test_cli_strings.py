@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from cds_lib import cli
 from cds_lib.checkout import CHECKOUT
 from cds_lib.errors import UsageError
-from cds_lib.pages import notebooks
+from cds_lib.pages import notebook_files
 from cds_lib.session import Session, open_study
 from cds_lib.study.tables import TABLES
 
@@ -96,9 +96,8 @@ def test_a_table_that_is_none(table):
 @given(st.dictionaries(st.sampled_from(("profile", "seeds", "train")) | st.text(max_size=6), VALUES, max_size=3))
 def test_only_declared_names_are_parameters(parameters):
     notebook = CHECKOUT / "notebooks" / "00_start_here.ipynb"
-    declared = notebooks.parameter_names(notebook)
-    if parameters.keys() <= declared:
-        notebooks._check_parameters(notebook, parameters)
+    found = notebook_files.fault(notebook, parameters)
+    if parameters.keys() <= notebook_files.parameter_names(notebook):
+        assert found is None
     else:
-        with pytest.raises(UsageError, match="has no parameter"):
-            notebooks._check_parameters(notebook, parameters)
+        assert "has no parameter" in found

@@ -15,6 +15,7 @@ from cds_lib.data import registry
 from cds_lib.data.cli import data_state
 from cds_lib.engines import analysis_engine, local_engine, runner, slurm_jobs
 from cds_lib.errors import RunError, UsageError
+from cds_lib.pages.notebook_files import fault as notebook_file_fault
 from cds_lib.study import analyses, profiles, protocol, settings
 from cds_lib.study.places import NOTEBOOKS, results_dir
 from cds_lib.study.profiles import Seeds
@@ -26,6 +27,8 @@ from cds_lib.text import counted, duration
 
 if TYPE_CHECKING:
     from cds_lib.pages.notebooks import NotebookResult
+
+_PARAMETERS = ("profile", "results", "data_root", "seeds", "train")  # that every notebook is executed with
 
 
 def run_all(options: argparse.Namespace) -> int:
@@ -53,6 +56,9 @@ def run_all(options: argparse.Namespace) -> int:
     print(f"Profile {profile}, results in {store.root}.\n{protocol.describe(profile)}", flush=True)
     if options.dry_run or not plan.missing:  # the training says it otherwise
         print(f"{plan.describe()}.", flush=True)
+    for path in notebook_files:
+        if why := notebook_file_fault(path, _PARAMETERS):
+            print(f"Not to be executed: {why}", flush=True)
     if options.dry_run:
         for line in dry_run.lines(plan, tables, profile, seeds, store, data_root):
             print(line)
@@ -63,13 +69,12 @@ def run_all(options: argparse.Namespace) -> int:
     store.open_for_writing()
     failed = runner.train_missing(plan, store, data_root, engine)
     unanalysed = analysis_engine.compute_missing(tables, profile, seeds, store, data_root, jobs=engine.jobs_here)
-    results = _write_report(tables, notebook_files, profile, seeds, store)
-    broken = [result for result in results if not result.ok]
+    broken = _write_report(tables, notebook_files, profile, seeds, store)
     if failed or plan.failed or unanalysed or broken:
         print(
             f"Failed: {counted(len(failed) + len(plan.failed), 'run')}, {counted(len(unanalysed), 'analysis')}, "
-            f"{counted(len(broken), 'notebook')}; "
-            "the index names the runs and notebooks (--retry-failed trains failed runs again).",
+            f"{counted(len(broken), 'report')}; "
+            "the index names the runs and reports (--retry-failed trains failed runs again).",
             file=sys.stderr,
         )
         return 1
@@ -91,8 +96,7 @@ def report_again(options: argparse.Namespace) -> int:
 
         print(f"Verdicts: {readme.update(Path(options.readme), profile, seeds, store)}")
         return 0
-    results = _write_report(tables, notebook_files, profile, seeds, store)
-    return 1 if any(not result.ok for result in results) else 0
+    return 1 if _write_report(tables, notebook_files, profile, seeds, store) else 0
 
 
 def status(options: argparse.Namespace) -> int:
@@ -186,7 +190,8 @@ def _write_report(
     profile: str,
     seeds: Seeds,
     store: Store,
-) -> list[NotebookResult]:
+) -> list[str]:
+    """Write everything but runs; returns the names of the reports that failed."""
     # Slow to import, and only needed once there is something to report.
     from cds_lib.findings import remarks
     from cds_lib.pages import notebooks, render
@@ -197,13 +202,9 @@ def _write_report(
             report.write_table(report.tidy(table, profile, seeds, store), table, store.root)
     claims, said = verdicts.tidy(profile, seeds, store), remarks.collect(profile, seeds, store)
     summary.write(claims, store.root, said.short)  # of all tables, whichever were asked for
-    parameters = {
-        "profile": profile,
-        "results": _from_repository(store.root),
-        "data_root": "",
-        "seeds": ",".join(map(str, seeds or ())),
-        "train": False,
-    }  # the notebooks only read: everything that could be trained has been
+    # The notebooks only read: everything that could be trained has been.
+    values = (profile, _from_repository(store.root), "", ",".join(map(str, seeds or ())), False)
+    parameters = dict(zip(_PARAMETERS, values, strict=True))
 
     def execute(path: Path) -> NotebookResult:
         return notebooks.execute(path, store.root / "notebooks" / path.name, parameters)
@@ -220,8 +221,13 @@ def _write_report(
             results.append(result)
     render.render_notebooks(store.root, [result.name for result in results])
     index = render.write_index(store.root, profile, seeds, results)
+    failed = [result.name for result in results if not result.ok]
+    for name, why in render.damaged(store.root).items():
+        if name not in failed:  # left by another command
+            print(f"{name}: FAILED: {why}", flush=True)
+            failed.append(name)
     print(f"Report: {index}", flush=True)
-    return results
+    return failed
 
 
 def _from_repository(path: Path) -> str:

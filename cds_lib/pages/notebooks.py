@@ -1,18 +1,20 @@
 """Execute a notebook through papermill, in its own process and with this interpreter's kernel.
 
 The kernel named in the notebook's metadata is ignored: it may not be installed, or be another environment's. Every
-notebook gets a process and private Jupyter folders, so that one that dies takes nothing with it. What goes wrong
-inside a notebook is a result, not an exception: the notebook is saved up to that point and the others go on.
+notebook gets a process and private Jupyter folders, so that one that dies takes nothing with it. What goes wrong with
+a notebook is a result, not an exception: the notebook is saved up to that point and the others go on.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +23,15 @@ from typing import Any
 import nbformat
 
 from cds_lib.checkout import CHECKOUT
-from cds_lib.errors import UsageError
+from cds_lib.errors import UsageError, system_error
 from cds_lib.files import write_text
+from cds_lib.pages.notebook_files import fault
 
 # Some starts fail for reasons that have nothing to do with the notebook, such as a port taken in the same instant.
 START_ATTEMPTS = 3
 START_TIMEOUT = 120
-KERNEL = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+# Its history would be a data base in the results folder, which may be on a network that cannot lock one.
+KERNEL = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--HistoryManager.enabled=False"]
 _PROCESS = f"""import sys
 from cds_lib import processes
 processes.begin()  # before nbformat is imported
@@ -53,7 +57,7 @@ def execute(
     notebook: Path, output: Path, parameters: dict[str, Any], *, timeout: float | None = None
 ) -> NotebookResult:
     """Run `notebook` and save it with its outputs as `output`, whether it succeeds or not; stopped by Ctrl-C, it leaves
-    `output` as it was.
+    `output` as it was. It works in a hidden folder beside `output`.
 
     The kernel's working directory is the folder above the notebook's (the repository), where relative paths in
     parameters start. Nothing is written beside the notebook.
@@ -61,42 +65,47 @@ def execute(
     Args:
         parameters: scalars for the cell tagged `parameters`.
         timeout: seconds for the whole notebook; None waits.
-
-    Raises:
-        UsageError: the notebook cannot be read, or declares no parameter of such a name.
     """
-    notebook, output = Path(notebook).resolve(), Path(output)
-    _check_parameters(notebook, parameters)
+    notebook, output = Path(notebook).resolve(), Path(output).absolute()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="notebook-", ignore_cleanup_errors=True) as folder:
-        job = Path(folder)
-        executed = job / "executed.ipynb"
-        for _ in range(START_ATTEMPTS):
-            found = _in_own_process(job, notebook, executed, parameters, timeout)
-            if not found["kernel_did_not_start"]:
-                break
-        seconds, error = round(time.monotonic() - began, 1), found["error"]
-        result = NotebookResult(notebook.stem, error is None, seconds, error)
-        saved = nbformat.read(executed if executed.exists() else notebook, as_version=4)
-    _clean(saved, notebook.name, result)
-    write_text(output, nbformat.writes(saved) + "\n")
-    return result
 
+    def result(error: str | None) -> NotebookResult:
+        return NotebookResult(notebook.stem, error is None, round(time.monotonic() - began, 1), error)
 
-def stored_result(notebook: Path) -> NotebookResult:
-    """The result that an executed notebook carries; UsageError for one that `execute` did not write."""
-    found = _read(notebook).metadata.get(METADATA)
+    if error := fault(notebook, parameters):
+        return result(error)
     try:
-        return NotebookResult(notebook.stem, found["ok"], float(found["seconds"]), found["error"])
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{notebook.stem}-", dir=output.parent, ignore_cleanup_errors=True
+        ) as folder:
+            executed = Path(folder) / "executed.ipynb"
+            for _ in range(START_ATTEMPTS):
+                found = _in_own_process(Path(folder), notebook, executed, parameters, timeout)
+                if not found["kernel_did_not_start"]:
+                    break
+            ended = result(found["error"])
+            try:
+                saved = _read(executed)
+            except UsageError:  # papermill did not come to write it, or could not
+                saved = _read(notebook)
+        _clean(saved, notebook.name, ended)
+        write_text(output, nbformat.writes(saved) + "\n")
+    except UsageError as error:
+        return result(str(error))
+    except OSError as error:
+        return result(system_error(error))
+    return ended
+
+
+def stored(notebook: Path) -> tuple[nbformat.NotebookNode, NotebookResult]:
+    """An executed notebook and the result that it carries; UsageError for one that `execute` did not write."""
+    content = _read(notebook)
+    try:
+        found = content.metadata[METADATA]
+        return content, NotebookResult(notebook.stem, found["ok"], float(found["seconds"]), found["error"])
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{notebook} is not an executed notebook: write it with run-all, or delete it.") from error
-
-
-def parameter_names(notebook: Path) -> set[str]:
-    """Names that the notebook's cell tagged `parameters` declares."""
-    from papermill import inspect_notebook  # slow to import, and not needed to read results
-
-    return set(inspect_notebook(str(notebook)))
 
 
 def _read(notebook: Path) -> nbformat.NotebookNode:
@@ -105,16 +114,6 @@ def _read(notebook: Path) -> nbformat.NotebookNode:
     except Exception as error:  # a broken file can raise nearly anything
         first = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UsageError(f"The notebook {notebook} cannot be read ({first}): get it again, or delete it.") from error
-
-
-def _check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
-    """Papermill only logs a misspelt parameter and runs with the default."""
-    _read(notebook)
-    declared = parameter_names(notebook)
-    unknown = sorted(parameters.keys() - declared)
-    if unknown:
-        known = ", ".join(sorted(declared)) or "none"
-        raise UsageError(f"The notebook {notebook.name} has no parameter {', '.join(unknown)}; it declares: {known}.")
 
 
 def _in_own_process(
@@ -141,17 +140,20 @@ def _in_own_process(
         "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
     }
     # Its output goes to a file: a pipe would stay open, and be waited for, as long as any grandchild lives.
-    with open(job / "output.txt", "w") as log:
+    with (
+        open(job / "output.txt", "w") as log,
+        subprocess.Popen(
+            [sys.executable, "-c", _PROCESS, str(job)],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.PIPE,  # it ends when this is closed, also because this process has ended
+        ) as process,
+    ):
         try:
-            process = subprocess.run(
-                [sys.executable, "-c", _PROCESS, str(job)],
-                env=environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                timeout=timeout,
-            )
+            process.wait(timeout)
         except subprocess.TimeoutExpired:
+            process.kill()
             where = _last_cell_started(executed)
             return {"error": f"{where}not finished after {timeout:g} s", "kernel_did_not_start": False}
     if process.returncode == -signal.SIGINT:  # Ctrl-C, which reaches the whole group: nothing is a result
@@ -220,8 +222,16 @@ def _execute_here(job: dict[str, Any]) -> dict[str, Any]:
     return {"error": None, "kernel_did_not_start": False}
 
 
+def _end_with_the_parent(job: Path) -> None:
+    """End when the pipe to the parent is closed; the kernel sees that and ends, too."""
+    os.read(0, 1)  # nothing is ever sent
+    shutil.rmtree(job, ignore_errors=True)
+    os._exit(1)
+
+
 def main(folder: str) -> None:
     """What the notebook's own process does."""
     job = Path(folder)
+    threading.Thread(target=_end_with_the_parent, args=[job], daemon=True).start()
     result = _execute_here(json.loads((job / "job.json").read_text()))
     write_text(job / "result.json", json.dumps(result))

@@ -111,11 +111,12 @@ def failed_cells(table: Table, profile: str, store: Store, failed_ids: set[str])
 def figure(path: Path) -> dict[str, str | int]:
     """A plot as data for the page; its title is what a screen reader says, and its size in pixels keeps its place while
     it loads."""
-    text = path.read_text(encoding="utf-8")
+    content = path.read_bytes()  # as it is: what is no UTF-8 is for the browser to say
+    text = content.decode(errors="replace")
     size = re.search(r'<svg[^>]* width="([\d.]+)pt" height="([\d.]+)pt"', text)
     width, height = (round(float(points) * 96 / 72) for points in size.groups()) if size else (0, 0)
     title = re.search(r"<title[^>]*>(.*?)</title>", text, re.DOTALL)
     alt = unescape(title.group(1)).strip() if title else path.stem.replace("_", " ")
-    data = base64.b64encode(text.encode()).decode("ascii")
+    data = base64.b64encode(content).decode("ascii")
     source = f"data:image/svg+xml;base64,{data}"
     return {"name": path.stem, "alt": alt, "data": source, "width": width, "height": height}

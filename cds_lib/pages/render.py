@@ -5,7 +5,7 @@ A notebook becomes two pages, without and with its code. Both, and the index, sh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import chain, count
 from pathlib import Path
@@ -18,6 +18,7 @@ from markupsafe import Markup
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
+from cds_lib.errors import RunError, UsageError
 from cds_lib.files import write_text
 from cds_lib.findings import remarks
 from cds_lib.pages import diagram, notebooks, overview
@@ -35,21 +36,21 @@ DEVIATIONS = "deviations"  # the report that every page refers to
 TEMPLATES = Path(__file__).with_name("templates")
 
 
-def render_notebook(executed: Path, html: Path, order: Sequence[str] = ()) -> dict[str, Path]:
+def render_notebook(executed: Path, html: Path, titles: Mapping[str, str] | None = None) -> dict[str, Path]:
     """Write html/<name>.html (without code) and html/<name>.code.html from a notebook that `notebooks.execute` wrote.
 
     A failed notebook is rendered too, with a banner. `html` is RESULTS/html: the runs of RESULTS give the footer.
-    `order`: names of all reports, for the links to the previous and the next one.
+    `titles`: of all reports by name, in the order of reading, for the links to others.
     """
-    result = notebooks.stored_result(executed)
-    notebook = nbformat.read(executed, as_version=4)
+    titles = titles or {}
+    notebook, result = notebooks.stored(executed)
     store = Store(html.parent)
     provenance = provenance_rows(store, _run_ids(result.name, store))
     paths = {"html": html / f"{result.name}.html", "code": html / f"{result.name}.code.html"}
     for kind, path in paths.items():
         with_code = kind == "code"
         body, toc = _with_contents(
-            _exporter(with_code).from_notebook_node(notebook)[0], [name for name in order if name != result.name]
+            _exporter(with_code).from_notebook_node(notebook)[0], [name for name in titles if name != result.name]
         )
         failed = next((c.id for c in notebook.cells if result.error and f'cell "{c.id}"' in result.error), None)
         page = _page(
@@ -62,11 +63,11 @@ def render_notebook(executed: Path, html: Path, order: Sequence[str] = ()) -> di
                 {"href": f"{quote(result.name)}.code.html", "text": "With code", "current": with_code},
                 {"href": f"../notebooks/{quote(result.name)}.ipynb", "text": "Notebook file", "current": False},
             ],
-            neighbours=_neighbours(result.name, order, ".code.html" if with_code else ".html", executed.parent),
+            neighbours=_neighbours(result.name, titles, ".code.html" if with_code else ".html"),
             profile=_parameter(notebook, "profile"),
             error=result.error,
             error_anchor=f"cell-{failed}" if f'id="cell-{failed}"' in body else None,
-            deviations=f"{DEVIATIONS}.html" if DEVIATIONS in order else None,
+            deviations=f"{DEVIATIONS}.html" if DEVIATIONS in titles else None,
             provenance=provenance,
             code=with_code,
         )
@@ -76,11 +77,43 @@ def render_notebook(executed: Path, html: Path, order: Sequence[str] = ()) -> di
 
 def render_notebooks(results: Path, names: Iterable[str]) -> None:
     """Write the pages of these notebooks, and of all others if the set of reports has changed, since they link."""
-    html = Path(results) / "html"
-    order = in_order(path.stem for path in (Path(results) / "notebooks").glob("*.ipynb"))
+    folder, html = Path(results) / "notebooks", Path(results) / "html"
+    titles = {name: title for name, (title, _) in _executed(folder).items() if title is not None}
     known = {path.stem for path in html.glob("*.html") if not path.stem.endswith(".code")}
-    for name in names if known == set(order) else order:
-        render_notebook(Path(results) / "notebooks" / f"{name}.ipynb", html, order)
+    for name in names if known == set(titles) else titles:
+        if name in titles:
+            render_notebook(folder / f"{name}.ipynb", html, titles)
+
+
+def _executed(folder: Path) -> dict[str, tuple[str | None, NotebookResult]]:
+    """Title and result of every executed notebook, in the order of reading; of a damaged one no title, and why."""
+    found: dict[str, tuple[str | None, NotebookResult]] = {}
+    for name in in_order(path.stem for path in folder.glob("*.ipynb")):
+        try:
+            notebook, result = notebooks.stored(folder / f"{name}.ipynb")
+            found[name] = (_title(notebook, name), result)
+        except UsageError as error:
+            found[name] = (None, NotebookResult(name, False, 0.0, str(error)))
+    return found
+
+
+def damaged(results: Path) -> dict[str, str]:
+    """{name: sentence} of the reports that earlier commands left and that cannot be read."""
+    executed = _executed(Path(results) / "notebooks")
+    return _damaged_tables(results) | {
+        name: result.error for name, (title, result) in executed.items() if title is None
+    }
+
+
+def _damaged_tables(results: Path) -> dict[str, str]:
+    found = {}
+    for name in TABLES:
+        if name != SUMMARY and (Path(results) / "tables" / f"{name}.csv").exists():
+            try:
+                report.read_table(name, results)
+            except RunError as error:
+                found[name] = str(error)
+    return found
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -90,8 +123,9 @@ def in_order(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*tables, *sorted(found)]))
 
 
-def _neighbours(name: str, order: Sequence[str], suffix: str, folder: Path) -> list[dict[str, str]]:
+def _neighbours(name: str, titles: Mapping[str, str], suffix: str) -> list[dict[str, str]]:
     """Links to the reports before and after this one."""
+    order = list(titles)
     if name not in order:
         return []
     place = order.index(name)
@@ -99,8 +133,8 @@ def _neighbours(name: str, order: Sequence[str], suffix: str, folder: Path) -> l
     for label, index in (("Previous", place - 1), ("Next", place + 1)):
         if 0 <= index < len(order):
             other = order[index]
-            title = _title(nbformat.read(folder / f"{other}.ipynb", as_version=4), other)
-            found.append({"label": label, "href": f"{quote(other)}{suffix}", "title": title, "rel": label[:4].lower()})
+            href, rel = f"{quote(other)}{suffix}", label[:4].lower()
+            found.append({"label": label, "href": href, "title": titles[other], "rel": rel})
     return found
 
 
@@ -115,6 +149,7 @@ def write_index(results: Path, profile: str, seeds: Seeds = None, executed_now: 
     store = Store(results)
     ids = store.ids()
     failed = {run_id for run_id in ids if store.status(run_id).get("state") == "failed"}
+    unreadable = _damaged_tables(results)
     plots, deviations = _plots(results), f"html/{DEVIATIONS}.html"
     content = {
         "profile": profile,
@@ -125,8 +160,9 @@ def write_index(results: Path, profile: str, seeds: Seeds = None, executed_now: 
         "tables": [
             _table_entry(name, results, profile, failed) | {"plots": plots.pop(name, [])}
             for name in TABLES
-            if name != SUMMARY and (results / "tables" / f"{name}.csv").exists()
+            if name != SUMMARY and name not in unreadable and (results / "tables" / f"{name}.csv").exists()
         ],
+        "unreadable": list(unreadable.values()),
         "signs": overview.SIGNS,
         "failed": [_failed_entry(store, run_id) for run_id in sorted(failed)],
         "summary_plots": plots.pop(SUMMARY, []),
@@ -232,23 +268,22 @@ def _run_ids(name: str, store: Store) -> list[str]:
     """The runs behind a notebook, each once: those of its table, all of the folder for the summary, else none."""
     if name == SUMMARY:
         return store.ids()
-    if not (store.root / "tables" / f"{name}.csv").exists():
-        return []
-    return list(dict.fromkeys(run for runs in report.read_table(name, store.root)["runs"] for run in runs.split()))
+    try:
+        table = report.read_table(name, store.root)
+    except RunError:
+        return []  # it is not there, or damaged, which the index says
+    return list(dict.fromkeys(run for runs in table["runs"] for run in runs.split()))
 
 
 def _notebook_entries(results: Path, executed_now: Sequence[NotebookResult]) -> list[dict]:
     """Every executed notebook of the folder, in the order of reading."""
-    found = {path.stem: notebooks.stored_result(path) for path in sorted((results / "notebooks").glob("*.ipynb"))}
-    found |= {result.name: result for result in executed_now}
-    entries = []
-    for name in in_order(found):
-        path = results / "notebooks" / f"{name}.ipynb"
-        title = _title(nbformat.read(path, as_version=4), name) if path.exists() else name
-        result = found[name]
-        time = duration(result.seconds)
-        entries.append({"name": name, "title": title, "ok": result.ok, "error": result.error, "time": time})
-    return entries
+    found = _executed(results / "notebooks")
+    found |= {result.name: (found.get(result.name, (None,))[0], result) for result in executed_now}
+    return [
+        {"name": name, "title": title or name, "linked": title is not None, "ok": result.ok, "error": result.error}
+        | {"time": duration(result.seconds)}
+        for name, (title, result) in ((name, found[name]) for name in in_order(found))
+    ]
 
 
 def _verdicts(results: Path, profile: str, seeds: Seeds) -> dict | None:

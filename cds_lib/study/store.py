@@ -171,6 +171,13 @@ class Store:
     def open_for_writing(self) -> None:
         """Create the folder; UsageError if it is not writable, holds pages that are not this study's, or was written by
         a newer version."""
+        try:
+            str(self.root).encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"The name of the results folder {self.root} is not UTF-8, and notebooks, which hold it, are: choose "
+                "another --results."
+            ) from error
         marker = self.root / "store.json"
         foreign = [name for name in ("notebooks", "index.html") if (self.root / name).exists()]
         if foreign and not marker.exists():

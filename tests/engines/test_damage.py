@@ -6,16 +6,21 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 
 from cds_lib import cli
+from cds_lib.commands import study
 from cds_lib.errors import RunError
+from cds_lib.pages import notebooks, render
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
 sys.path.insert(0, str(Path(__file__).parent))
 import sweeps  # noqa: E402
 
+STUDY_PARAMETERS = "profile = results = data_root = seeds = ''\ntrain = True"
 RUN = sweeps.RUNS[0]  # a baseline
 
 
@@ -168,14 +173,54 @@ def test_what_does_not_belong_to_the_study_is_left_alone(results, command):
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "garbled", "a_folder"])
 @pytest.mark.parametrize("name", ["tables/table1_cifar100.csv", "notebooks/demo.ipynb"])
-def test_damaged_reports_are_named(results, command, good, name, damage):
+def test_damaged_reports_are_named(results, good, name, damage, capfd):
     """What an earlier command left, and is only collected by this one."""
     path = results / name
     path.parent.mkdir(exist_ok=True)
     table = good[1].replace("faults,", "table1_cifar100,")
     path.write_text(table if name.endswith("csv") else '{"cells": [], "metadata": {}, "nbformat": 4}')
     break_file(path, damage)
-    assert str(path) in command("report")
+    assert cli.main(["report", "--only", "faults", "--results", str(results)]) == 1
+    said = capfd.readouterr().out
+    assert str(path) in said and "Traceback" not in said
+    assert (results / "tables" / "faults.csv").read_text() == good[1]
+    assert str(path) in (results / "index.html").read_text()
+
+
+def test_a_stray_notebook_is_its_own_failure_and_named_before_the_training(results, tmp_path, monkeypatch, capfd):
+    folder = tmp_path / "repository" / "notebooks"
+    folder.mkdir(parents=True)
+    declared = new_code_cell(STUDY_PARAMETERS, id="parameters", metadata={"tags": ["parameters"]})
+    nbformat.write(new_notebook(cells=[declared]), folder / "good.ipynb")
+    nbformat.write(new_notebook(cells=[new_code_cell("", id="empty")]), folder / "Untitled.ipynb")
+    (folder / "empty.ipynb").touch()
+    monkeypatch.setattr(study, "NOTEBOOKS", folder)
+    shutil.rmtree(Store(results).run_dir(sweeps.RUNS[0].id))  # one is to be trained
+    assert cli.main(["run-all", "--only", "faults,good,Untitled,empty", "--jobs", "1", "--results", str(results)]) == 1
+    out, err = capfd.readouterr()
+    assert "Failed: 0 runs, 0 analyses, 2 reports;" in err and "Traceback" not in out + err
+    for name in ("Untitled", "empty"):
+        assert out.index(f"Not to be executed: The notebook {folder / name}.ipynb") < out.index("1 to train, 1 at")
+        assert f"notebook {name}: FAILED: " in out
+    assert "notebook good: done" in out and (results / "html" / "good.html").exists()
+    index = (results / "index.html").read_text()
+    assert all(f">{name}</th>" in index for name in ("Untitled", "empty"))
+
+
+def test_a_damaged_notebook_or_figure_does_not_break_its_neighbours(results):
+    folder = results / "notebooks"
+    folder.mkdir(exist_ok=True)
+    for name in ("a", "c"):
+        notebook = new_notebook(cells=[new_code_cell("x = 1", id="x")])
+        notebook.metadata[notebooks.METADATA] = {"ok": True, "seconds": 1.0, "error": None}
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+    (folder / "b.ipynb").write_text("{")
+    (results / "figures").mkdir(exist_ok=True)
+    (results / "figures" / "a_plot.svg").write_bytes(b'<svg width="9pt" height="9pt"><title>caf\xe9</title></svg>')
+    render.render_notebooks(results, ["a", "c"])
+    assert "c.html" in (results / "html" / "a.html").read_text()
+    index = render.write_index(results, "smoke").read_text()
+    assert str(folder / "b.ipynb") in index and 'id="figure-a_plot"' in index and 'width="12"' in index
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")

@@ -208,7 +208,7 @@ def test_the_command_can_be_left_and_given_again(tmp_path):
     output, _ = again.communicate(timeout=300)
     assert again.returncode == 1, output
     assert "Slurm has 1 run queued or running already." in output and "Submitted" not in output
-    assert re.search("^Failed: 23 runs, .*0 notebooks", output, re.MULTILINE)
+    assert re.search("^Failed: 23 runs, .*0 reports", output, re.MULTILINE)
     assert store.is_done(spec.id)
     for file in ("index.html", "html/semi_supervised.html", "tables/semi_supervised.csv"):
         assert (store.root / file).exists()

@@ -1,15 +1,20 @@
 """Tiny notebooks through the real papermill runner: success, failure, death, misspelt parameters."""
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from cds_lib.errors import UsageError
 from cds_lib.pages import notebooks
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -51,7 +56,7 @@ def test_success_runs_here_in_the_repository_with_the_parameter_and_saves(make, 
     assert saved["metadata"]["kernelspec"]["name"] == "python3"
     assert [cell["id"] for cell in saved["cells"]] == ["title", "parameters", "injected-parameters", "c1"]
     assert str(tmp_path) not in json.dumps(saved["metadata"])
-    assert notebooks.stored_result(output) == result
+    assert notebooks.stored(output)[1] == result
 
 
 def test_a_raising_cell_is_named_and_what_came_before_is_saved(make, tmp_path):
@@ -65,7 +70,7 @@ def test_a_raising_cell_is_named_and_what_came_before_is_saved(make, tmp_path):
     assert saved["c1"][0]["text"] == "before\n"
     assert saved["c2"][0]["ename"] == "ValueError"
     assert saved["c3"] == []
-    assert notebooks.stored_result(output) == result
+    assert notebooks.stored(output)[1] == result
 
 
 def test_a_dying_kernel_is_a_result_and_its_cell_is_named(make, tmp_path):
@@ -100,18 +105,67 @@ def test_a_notebook_that_hangs_is_stopped_and_saved(make, tmp_path):
 
 def test_an_unknown_parameter_is_refused_before_anything_runs(make, tmp_path):
     path = make("good", "print(steps)")
-    with pytest.raises(UsageError, match=r"no parameter stepz; it declares: steps"):
-        notebooks.execute(path, tmp_path / "good.ipynb", {"stepz": 2})
+    result = notebooks.execute(path, tmp_path / "good.ipynb", {"stepz": 2})
+    assert not result.ok and "no parameter stepz; it declares: steps" in result.error
     assert not (tmp_path / "good.ipynb").exists()
 
 
 def test_a_file_that_is_no_notebook_is_refused(tmp_path):
     path = tmp_path / "broken.ipynb"
     path.write_text("{")
-    with pytest.raises(UsageError, match=r"broken\.ipynb cannot be read"):
-        notebooks.execute(path, tmp_path / "out.ipynb", {})
-    with pytest.raises(UsageError, match=r"absent\.ipynb cannot be read"):
-        notebooks.execute(tmp_path / "absent.ipynb", tmp_path / "out.ipynb", {})
+    for name in ("broken", "absent"):
+        result = notebooks.execute(tmp_path / f"{name}.ipynb", tmp_path / "out" / "x.ipynb", {})
+        assert not result.ok and f"{name}.ipynb cannot be read" in result.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_written_is_the_failure_of_its_notebook(make, tmp_path):
+    path = make("good", "print(steps)")
+    for name in ("a folder", "the same"):
+        (tmp_path / "out" / name / "good.ipynb").mkdir(parents=True)
+        result = notebooks.execute(path, tmp_path / "out" / name / "good.ipynb", {})
+        assert not result.ok and "Is a directory" in result.error
+
+
+def test_an_executed_notebook_that_papermill_left_damaged_is_its_failure(make, tmp_path, monkeypatch):
+    def attempt(job, notebook, executed, *rest):
+        executed.write_bytes(b"")  # as on a full disk
+        return {"error": "the process of the notebook ended with code 1", "kernel_did_not_start": False}
+
+    monkeypatch.setattr(notebooks, "_in_own_process", attempt)
+    result = notebooks.execute(make("n", "print('ran')"), tmp_path / "n.ipynb", {})
+    assert result.error == "the process of the notebook ended with code 1"
+    assert "c1" in outputs(tmp_path / "n.ipynb")
+
+
+def test_no_temporary_folder_is_needed(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "cleaned by others"))
+    path = make("good", "import os; print([name for name in os.listdir(os.environ['IPYTHONDIR'])])")
+    assert notebooks.execute(path, tmp_path / "out" / "good.ipynb", {}).ok
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["good.ipynb"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
+def test_a_notebook_and_its_kernel_end_with_a_parent_that_is_killed(make, tmp_path):
+    path = make(
+        "slow",
+        "import os, pathlib, time\npathlib.Path('pids').write_text(f'{os.getpid()} {os.getppid()}')\ntime.sleep(300)",
+    )
+    code = (
+        f"from cds_lib.pages import notebooks; notebooks.execute({str(path)!r}, {str(tmp_path / 'out' / 'x')!r}, {{}})"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    pids, end = tmp_path / "repo" / "pids", time.monotonic() + 60
+    while not (pids.exists() and pids.read_text()):
+        assert parent.poll() is None and time.monotonic() < end
+        time.sleep(0.1)
+    parent.kill()
+    parent.wait()
+    alive = [Path("/proc", pid) for pid in pids.read_text().split()]
+    while any(process.exists() and ") Z " not in (process / "stat").read_text() for process in alive):
+        assert time.monotonic() < end, "they go on"
+        time.sleep(0.1)
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_kernel_that_does_not_start_is_recognised(make, tmp_path, monkeypatch):

@@ -76,6 +76,12 @@ def test_one_writer_at_a_time_and_a_dead_one_holds_nothing(tmp_path):
         pass
 
 
+def test_a_folder_that_no_notebook_can_name_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="is not UTF-8"):
+        Store(tmp_path / os.fsdecode(b"caf\xe9")).open_for_writing()
+    assert not os.listdir(tmp_path)
+
+
 def test_a_newer_store_is_left_alone(tmp_path):
     write_json(tmp_path / "store.json", {"version": 99})
     with pytest.raises(UsageError, match="newer version"):

@@ -1,0 +1,34 @@
+"""What can be said of a notebook before it is executed, without anything that is slow to import."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def fault(notebook: Path, parameters: Iterable[str]) -> str | None:
+    """Why the notebook cannot be executed with parameters of these names, in one sentence; None if it can.
+
+    Papermill would only log a parameter that is not declared, and run with the default.
+    """
+    try:
+        declared = parameter_names(notebook)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SyntaxError) as error:
+        why = " ".join((str(error) or type(error).__name__).split())[:200]
+        return f"The notebook {notebook} cannot be read ({why}): get it again, or delete it."
+    unknown = sorted(set(parameters) - declared)
+    if unknown:
+        known = ", ".join(sorted(declared)) or "none"
+        return f"The notebook {notebook} has no parameter {', '.join(unknown)}; it declares: {known}."
+    return None
+
+
+def parameter_names(notebook: Path) -> set[str]:
+    """Names that the notebook's cell tagged `parameters` gives a value to; a damaged file raises nearly anything."""
+    for cell in json.loads(notebook.read_bytes())["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []):
+            assigned = [node for node in ast.parse("".join(cell["source"])).body if isinstance(node, ast.Assign)]
+            return {name.id for node in assigned for name in node.targets if isinstance(name, ast.Name)}
+    return set()
