@@ -23,23 +23,30 @@ _CHOOSING = ("ATEN_", "ONEDNN_", "DNNL_", "MKL_", "OPENBLAS_")
 
 @cache
 def code_version() -> str:
-    """The commit of the checkout, with "+dirty" if library files differ from it; the release outside a checkout.
+    """The commit of the checkout, with "+dirty" if library files differ from it; the release where there is no `.git`;
+    "unknown" where git is missing or cannot read it.
 
     A copy (`engines.snapshot`) has the version of the checkout that it was made of.
     """
     if (CHECKOUT / VERSION_FILE).exists():
         return (CHECKOUT / VERSION_FILE).read_text(encoding="utf-8").strip()
+    if not (CHECKOUT / ".git").exists():  # git would look for a repository in the folders above
+        return f"release {cds_lib.__version__}"
+    # Of a checkout that belongs to another user, whose code is being run, git is told that it may be read. The variables
+    # would name another repository: that of a hook which runs the study.
+    command = ["git", "-c", "safe.directory=*", "-c", "status.showUntrackedFiles=all", "-C", str(CHECKOUT)]
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(CHECKOUT), *arguments], capture_output=True, text=True, check=True
+            [*command, *arguments], env=variables, capture_output=True, text=True, check=True
         ).stdout.strip()
 
     try:
         dirty = "+dirty" if git("status", "--porcelain", "--", "cds_lib") else ""
         return git("rev-parse", "--short=12", "HEAD") + dirty
     except (OSError, subprocess.CalledProcessError):
-        return f"release {cds_lib.__version__}"
+        return "unknown"
 
 
 @cache
