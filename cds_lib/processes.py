@@ -16,6 +16,8 @@ import tempfile
 import threading
 from multiprocessing import connection, forkserver, parent_process, resource_tracker
 
+from cds_lib.checkout import CHECKOUT
+
 _FILES = 65_536  # more than the images that any number of workers has on its way
 _LONGEST_TEMPORARY = 64  # bytes; multiprocessing appends 32
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as glibc's malloc.h has them
@@ -28,6 +30,7 @@ def begin() -> None:
     use_short_temporary_folder()
     if os.path.expanduser("~") == "~":  # no HOME and no entry in passwd, as in a container: Jupyter wants one
         os.environ["HOME"] = tempfile.gettempdir()
+    os.environ.pop("MPLBACKEND", None)  # the study's plots need no window; a backend that is not there ends the import
     # The C library gives the memory of a large tensor back to the system when it is freed, and getting it again costs
     # a page fault for every 4 KiB: half the time of the views. glibc can be told to keep it: tensors up to 32 MiB,
     # 256 MiB in all.
@@ -38,6 +41,21 @@ def begin() -> None:
     # this package: a second in every process that reads a notebook. No notebook's schema has such a format, and
     # jsonschema does without it.
     sys.modules.setdefault("rfc3987_syntax", None)
+
+
+def environment() -> dict[str, str]:
+    """The variables that a new process of the study gets: this code comes before all other, and what the user has set
+    for programs of their own, torchrun's options (PET_...) among them, does not reach it.
+    """
+    theirs = {"MPLBACKEND", "PYTHONSTARTUP"}  # a kernel runs the file that the latter names
+    kept = {name: value for name, value in os.environ.items() if name not in theirs and not name.startswith("PET_")}
+    return kept | _paths()
+
+
+def _paths() -> dict[str, str]:
+    """Without PYTHONSAFEPATH the working directory, the user's, would be searched first: for `random` as for us."""
+    paths = [str(CHECKOUT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
 
 
 def begin_as_child(_worker_id: int = 0) -> None:
@@ -69,6 +87,9 @@ def fork_server(preload: list[str]) -> multiprocessing.context.ForkServerContext
     use_short_temporary_folder()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(preload)
+    paths = _paths()
+    theirs = {name: os.environ.get(name) for name in paths}
+    os.environ.update(paths)  # there is no other way to tell the server
     resource_tracker.ensure_running()  # which the server needs; starting it would undo the next line
     # Ctrl-C reaches the whole group: a server that is still importing must not answer with a traceback.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -76,6 +97,8 @@ def fork_server(preload: list[str]) -> multiprocessing.context.ForkServerContext
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for name, value in theirs.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
     return context
 
 

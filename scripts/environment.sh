@@ -4,7 +4,8 @@
 #   1. the active virtual or conda environment, as it is, when it has everything;
 #   2. else .venv in the repository, made from requirements.lock with uv, or with venv and pip where there is no uv.
 # Two files in .venv tell how far it is. installing.lock: someone is, or was, installing what it lists. installed.lock:
-# the same file, renamed when all of it was there. So an install that was killed is seen, and so is a changed lock.
+# the same file, renamed when all of it was there and worked. So an install that was killed is seen, and so is a changed
+# lock. Where packages come from (indexes, proxies, certificates) is the user's to set; where they go is not.
 # Written for bash 3.2, which macOS still ships.
 # shellcheck disable=SC2034  # cds_python is for the script that sources this
 
@@ -22,6 +23,9 @@ stop() {  # stop CODE MESSAGE
 use_environment() {
     # With HOME empty, "~" would be the working directory and every tool would put its settings there.
     [ -n "${HOME:-}" ] || unset HOME
+    # Python would import what the caller's folder holds, such as a random.py or another checkout, before anything else.
+    export PYTHONSAFEPATH=1
+    unset PYTHONHOME  # as an environment's own activate does
     use_active_environment "$@" || use_own_environment "$@"
     export PYTHONPATH="$cds_root${PYTHONPATH:+:$PYTHONPATH}"
 }
@@ -71,7 +75,7 @@ own_state() {
         if [ "$(head -n 1 "$cds_venv/installed.lock")" != "# installed for $cds_root" ] ||
             ! "$cds_venv/bin/python" -c '' 2>/dev/null; then
             echo broken
-        elif lock_for_here | cmp -s - "$cds_venv/installed.lock"; then
+        elif lock_for_here | cmp -s - "$cds_venv/installed.lock" && own_unmet >/dev/null; then
             echo ready
         else
             echo outdated
@@ -83,8 +87,12 @@ own_state() {
     fi
 }
 
+own_unmet() {  # print what .venv lacks, and fail then; PYTHONPATH is hidden, or what lies there would count
+    PYTHONPATH='' "$cds_venv/bin/python" "$cds_root/scripts/unmet_requirements.py" test 2>&1
+}
+
 make_own_environment() {  # make_own_environment STATE
-    local log=$cds_venv/install.log base='' with=pip site
+    local log=$cds_venv/install.log base='' with=pip site fault
     if command -v uv >/dev/null 2>&1; then with=uv; fi
     if [ "$1" != outdated ]; then
         base=$(find_python) || [ "$with" = uv ] ||
@@ -92,7 +100,7 @@ make_own_environment() {  # make_own_environment STATE
     fi
     case $1 in
         absent) say "making the environment in .venv with $with: about 6 GB on Linux, some minutes (log: .venv/install.log)" ;;
-        outdated) say "requirements.lock has changed: bringing .venv in line with it (log: .venv/install.log)" ;;
+        outdated) say "bringing .venv in line with requirements.lock (log: .venv/install.log)" ;;
         *) say "making .venv again, the last install was $1: some minutes (log: .venv/install.log)"
            find "$cds_venv/" -mindepth 1 -maxdepth 1 ! -name 'making.*' -exec rm -rf {} + ;;
     esac
@@ -101,11 +109,16 @@ make_own_environment() {  # make_own_environment STATE
     if [ "$with" = uv ]; then
         # Where no Python is new enough, uv fetches one.
         [ "$1" = outdated ] || logged uv venv --allow-existing --python "${base:-3.11}" "$cds_venv"
-        logged uv pip install --python "$cds_venv/bin/python" --require-hashes -r "$cds_venv/installing.lock"
+        logged env -u UV_TORCH_BACKEND uv --directory "$cds_root" pip install --python "$cds_venv/bin/python" \
+            --prefix "$cds_venv" --require-hashes -r "$cds_venv/installing.lock"
     else
         [ "$1" = outdated ] || logged "$base" -m venv "$cds_venv"
-        logged "$cds_venv/bin/python" -m pip install --no-input --require-hashes -r "$cds_venv/installing.lock"
+        logged env -u PIP_DRY_RUN "$cds_venv/bin/python" -m pip --python= install --no-input --no-user --target= --root=/ \
+            --prefix="$cds_venv" --require-hashes -r "$cds_venv/installing.lock"
     fi
+    # An exit code does not tell whether the packages went where they belong.
+    fault=$(own_unmet) || stop 1 "$with ended well, but in .venv $fault: look for a target or a dry run in the settings of $with."
+    logged "$cds_venv/bin/python" -c 'import torch, torchvision'
     # The package is not installed but found here, by JupyterLab's kernels as well, which do not get PYTHONPATH.
     site=$("$cds_venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     printf '%s\n' "$cds_root" >"$site/cds_study.pth"

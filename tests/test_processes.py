@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import cds_lib
+from cds_lib import processes
 
 LOOK = """
 import sys, types, warnings, ctypes
@@ -33,6 +35,43 @@ def test_importing_the_library_changes_nothing_about_the_process():
 def test_a_process_of_the_study_keeps_freed_memory_and_skips_a_slow_import():
     assert look("from cds_lib import processes; processes.begin()").stdout.strip() == "2 True []"
     assert look("from cds_lib.cli import main; main(['data', 'list'])").stdout.strip().endswith("\n2 True []")
+
+
+def test_a_backend_of_the_users_plots_does_not_end_the_study(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    assert look("from cds_lib.cli import main; main(['data', 'list']); import matplotlib").stdout
+
+
+def test_a_new_process_gets_this_code_first_and_nothing_that_is_for_others(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/theirs")
+    for name in ("MPLBACKEND", "PYTHONSTARTUP", "PET_NNODES"):
+        monkeypatch.setenv(name, "2")
+    found = processes.environment()
+    assert found["PYTHONPATH"].split(":") == [str(Path(cds_lib.__file__).parents[1]), "/theirs"]
+    assert not {"MPLBACKEND", "PYTHONSTARTUP", "PET_NNODES"} & found.keys() and "PATH" in found
+
+
+USER_SCRIPT = """
+import os
+from cds_lib.processes import fork_server
+if __name__ == "__main__":
+    before = dict(os.environ)
+    process = fork_server(["cds_lib.data.splits"]).Process(target=print, args=["from a process of the server"])
+    process.start()
+    process.join()
+    assert os.environ == before
+"""
+
+
+def test_the_working_directory_is_no_place_for_modules_of_the_fork_server(tmp_path, monkeypatch):
+    """A server that a user's own script, or a notebook, starts where a random.py lies."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "random.py").write_text("print('not the one')")
+    (tmp_path / "script.py").write_text(USER_SCRIPT)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    command = [sys.executable, tmp_path / "script.py"]
+    done = subprocess.run(command, cwd=tmp_path / "here", capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("from a process of the server\n", "")
 
 
 def test_a_notebook_is_not_told_to_install_widgets():

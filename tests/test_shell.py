@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ["run_all.sh", "run_tests.sh", ".ci/run", "scripts/environment.sh"]
 # All that the scripts may rely on beside bash, git (in .ci/run) and an interpreter.
-TOOLS = "bash cat cmp dirname env find head mkdir mv rm sleep tail".split()
+TOOLS = "bash cat cmp dirname env find head mkdir mv readlink rm sleep tail".split()
 STAND_IN_TOOLS = ["chmod"]
 
 # Stands for an interpreter: writes down how it was called and does what the scripts see of the real one. `unmet` beside
@@ -32,16 +31,22 @@ case "$*" in
         if [ -e "${0%/bin/*}/unmet" ]; then echo "it lacks $(cat "${0%/bin/*}/unmet")" >&2; exit 1; fi ;;
     "-m venv "*)
         mkdir -p "$3/bin" && cat "$0" >"$3/bin/python" && chmod +x "$3/bin/python" && echo x >"$3/pyvenv.cfg" ;;
-    "-m pip install "*)
-        echo "a lot of noise" && echo "pip sees PYTHONPATH=$PYTHONPATH" >>"$TEST_LOG"
+    *"import torch, torchvision"*)
+        if [ -e "${0%/bin/*}/broken" ]; then echo "OSError: libtorch.so: no such file" && exit 1; fi ;;
+    "-m pip --python= install "*)
+        echo "a lot of noise" && echo "pip sees $PIP_INDEX_URL$PIP_DRY_RUN$PYTHONPATH" >>"$TEST_LOG"
+        rm -f "${0%/bin/*}/unmet"
         case ${TEST_PIP:-} in
+            elsewhere) echo "torch>=2.6" >"${0%/bin/*}/unmet" ;;
+            broken) echo x >"${0%/bin/*}/broken" ;;
             fail) echo "ERROR: no space left" && exit 1 ;;
             killed) kill -9 "$PPID" ;;
             slow) sleep 1 ;;
         esac ;;
     "-m cds_lib "*|"-m pytest "*)
         echo "PYTHON=$0" && echo "PYTHONPATH=$PYTHONPATH" && echo "CWD=$PWD" && echo "HOME=${HOME-unset}" &&
-            echo "OMP=${OMP_NUM_THREADS-unset}" && printf 'ARG=%s\n' "$@"
+            echo "OMP=${OMP_NUM_THREADS-unset}" && printf 'ARG=%s\n' "$@" &&
+            printf '%s\n' "safe path ${PYTHONSAFEPATH-unset}, home ${PYTHONHOME-unset}" >>"$TEST_LOG"
         exit "${TEST_EXIT:-0}" ;;
 esac
 """
@@ -120,7 +125,7 @@ class House:
         return text.splitlines()
 
     def installs(self) -> int:
-        return sum(" pip install " in call for call in self.calls())
+        return sum(" pip --python= install " in call for call in self.calls())
 
 
 @pytest.fixture(params=[True, False], ids=["flock", "no-flock"])
@@ -172,12 +177,13 @@ def test_tests_ask_for_the_test_extra_too(house):
 
 
 def test_first_run_makes_the_environment_from_the_hashed_lock(house):
-    done = house.run()
+    done = house.run(PIP_INDEX_URL="an index", PIP_DRY_RUN="1", PYTHONPATH="/theirs")
     assert used(done) == house.venv / "bin/python"
     assert house.calls()[1:4] == [
         f"python3.11 -m venv {house.venv}",
-        f"python -m pip install --no-input --require-hashes -r {house.venv}/installing.lock",
-        "pip sees PYTHONPATH=",
+        f"python -m pip --python= install --no-input --no-user --target= --root=/ --prefix={house.venv} "
+        f"--require-hashes -r {house.venv}/installing.lock",
+        "pip sees an index",
     ]
     assert done.stderr.splitlines() == [
         "making the environment in .venv with pip: about 6 GB on Linux, some minutes (log: .venv/install.log)",
@@ -204,7 +210,8 @@ def test_uv_is_used_where_it_is(house):
     assert used(house.run()) == house.venv / "bin/python"
     assert [call for call in house.calls() if call.startswith("uv")] == [
         f"uv venv --allow-existing --python {house.python} {house.venv}",
-        f"uv pip install --python {house.venv}/bin/python --require-hashes -r {house.venv}/installing.lock",
+        f"uv --directory {house.repo} pip install --python {house.venv}/bin/python --prefix {house.venv} "
+        f"--require-hashes -r {house.venv}/installing.lock",
     ]
 
 
@@ -222,9 +229,9 @@ def test_changed_lock_is_installed_into_the_environment_there_is(house):
     (house.repo / "requirements.lock").write_text("torch==2 --hash=sha256:00\n")
     house.calls()
     done = house.run()
-    assert "requirements.lock has changed" in done.stderr
+    assert "bringing .venv in line with requirements.lock" in done.stderr
     calls = house.calls()
-    assert any(" pip install " in call for call in calls) and not any(" venv " in call for call in calls)
+    assert any(" install " in call for call in calls) and not any(" venv " in call for call in calls)
     assert (house.venv / "own.txt").exists()
     assert "torch==2" in (house.venv / "installed.lock").read_text()
     assert house.run() and house.installs() == 0
@@ -233,7 +240,26 @@ def test_changed_lock_is_installed_into_the_environment_there_is(house):
 def test_changed_lock_is_seen_when_our_environment_is_active(house):
     house.run()
     (house.repo / "requirements.lock").write_text("torch==2 --hash=sha256:00\n")
-    assert "requirements.lock has changed" in house.run(VIRTUAL_ENV=house.venv).stderr
+    assert "bringing .venv in line with requirements.lock" in house.run(VIRTUAL_ENV=house.venv).stderr
+
+
+def test_package_that_was_taken_out_is_installed_again(house):
+    house.run()
+    (house.venv / "unmet").write_text("timm>=1.0.20")
+    house.calls()
+    assert "bringing .venv in line" in house.run().stderr and house.installs() == 1
+
+
+@pytest.mark.parametrize(
+    ("pip", "says"),
+    [("elsewhere", "pip ended well, but in .venv it lacks torch>=2.6"), ("broken", "libtorch.so: no such file")],
+)
+def test_install_that_ends_well_and_does_not_work_is_no_environment(house, pip, says):
+    """The settings of pip or uv can send packages elsewhere, or nowhere."""
+    done = house.run(TEST_PIP=pip)
+    assert done.returncode == 1 and done.stdout == "" and says in done.stderr
+    assert not (house.venv / "installed.lock").exists()
+    assert used(house.run()) == house.venv / "bin/python" and house.installs() == 2
 
 
 def test_killed_install_is_made_again_from_nothing(house):
@@ -329,6 +355,39 @@ def test_two_at_once_install_once(house):
 # -- what the scripts pass on ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("script", ["run_all.sh", "run_tests.sh"])
+def test_callers_folder_and_home_of_another_python_are_kept_away(house, script):
+    house.run(script=script, PYTHONHOME="/usr")
+    assert "safe path 1, home unset" in house.calls()
+
+
+@pytest.mark.parametrize("script", ["run_all.sh", "run_tests.sh"])
+def test_script_finds_its_repository_through_links(house, script):
+    (house.folder / "links" / "more").mkdir(parents=True)
+    (house.folder / "links" / "more" / "first").symlink_to(house.repo / script)
+    (house.folder / "links" / "second").symlink_to("more/first")
+    house.env["PATH"] += f":{house.folder}/links"
+    active = house.environment("env")
+    bash = shutil.which("bash")
+    for done in (
+        house.run(script=house.folder / "links" / "second", VIRTUAL_ENV=active),
+        house.run("links/second", script=bash, VIRTUAL_ENV=active),
+        house.run("-c", "second", script=bash, VIRTUAL_ENV=active),  # found on PATH
+    ):
+        assert used(done) == active / "bin/python" and f"PYTHONPATH={house.repo}\n" in done.stdout
+
+
+@pytest.mark.parametrize("shell", ["sh", "dash", "zsh"])
+@pytest.mark.parametrize("script", ["run_all.sh", "run_tests.sh"])
+def test_another_shell_hands_over_to_bash(house, script, shell):
+    found = shutil.which(shell)
+    if not found:
+        pytest.skip(f"this machine has no {shell}")
+    active = house.environment("env")
+    done = house.run(str(house.repo / script), "a b", script=found, VIRTUAL_ENV=active)
+    assert used(done) == active / "bin/python" and "ARG=a b\n" in done.stdout
+
+
 def test_run_all_is_a_thin_front(house):
     active = house.environment("env")
     cwd = house.folder / "some where"
@@ -389,30 +448,3 @@ def test_scripts_stay_within_the_bash_of_macos(name):
 def test_scripts_are_executable_and_strict(name):
     assert os.access(ROOT / name, os.X_OK)
     assert "set -euo pipefail" in (ROOT / name).read_text()
-
-
-# -- scripts/unmet_requirements.py -------------------------------------------------------------------------------------
-
-
-def unmet(tmp_path, dependencies, *extras):
-    """What the script says in a repository that asks for these dependencies."""
-    script = tmp_path / "scripts/unmet_requirements.py"
-    script.parent.mkdir()
-    shutil.copy(ROOT / "scripts/unmet_requirements.py", script)
-    text = f"[project]\ndependencies = {dependencies!r}\noptional-dependencies.test = ['nothing-like-it>=1']\n"
-    (tmp_path / "pyproject.toml").write_text(text)
-    done = subprocess.run([sys.executable, script, *extras], capture_output=True, text=True)
-    return done.returncode, done.stderr.strip()
-
-
-def test_met_requirements(tmp_path):
-    assert unmet(tmp_path, ["numpy>=1.0", "pytest>=8"]) == (0, "")
-
-
-def test_missing_and_old_packages_are_listed(tmp_path):
-    code, text = unmet(tmp_path, ["numpy>=999.1", "no-such-package>=1", "pytest>=8"])
-    assert (code, text) == (1, "it lacks numpy>=999.1, no-such-package>=1")
-
-
-def test_extras_are_asked_for_only_when_named(tmp_path):
-    assert unmet(tmp_path, ["numpy>=1.0"], "test") == (1, "it lacks nothing-like-it>=1")

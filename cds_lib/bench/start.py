@@ -29,6 +29,7 @@ from cds_lib.bench.timing import WARM_UP, Row, interleaved
 from cds_lib.checkout import CHECKOUT
 from cds_lib.errors import RunError
 from cds_lib.pages import notebooks, render
+from cds_lib.processes import environment
 
 TABLE = "table1_cifar100"
 NEEDED = "import torch, torchvision, timm, sklearn.datasets"
@@ -54,12 +55,11 @@ def committed(results: Path) -> Path:
 
 def start(results: Path) -> None:
     """Start the study in a new results folder, wait for its first epoch, stop it."""
-    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
     command = [sys.executable, "-m", "cds_lib", "run-all", "--only", TABLE, "--results", str(results)]
     process = subprocess.Popen(
         command,
         cwd=CHECKOUT,
-        env=environment,
+        env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -17,11 +17,11 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from cds_lib.checkout import CHECKOUT
 from cds_lib.engines import gpus
 from cds_lib.engines.execute import execute
 from cds_lib.engines.resources import Resources
 from cds_lib.errors import RunError
+from cds_lib.processes import environment
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
@@ -83,14 +83,13 @@ def train(
 
 
 def _start(resources: Resources, address: str) -> subprocess.Popen:
-    paths = [str(CHECKOUT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     # All are on this machine, whose name need not lead to it: torchrun would ask for it for ten minutes.
     nodes = ["--standalone", "--local-addr=127.0.0.1", f"--nproc-per-node={resources.processes}"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", *nodes]
     return subprocess.Popen(
         # Slurm warns all processes of a job of its end with such a signal, which is for the launcher alone.
         ["/bin/sh", "-c", "trap '' USR1 USR2; exec \"$@\"", "sh", *torchrun, "-m", "cds_lib.engines.rank", address],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(resources.threads)},
+        env=environment() | {"OMP_NUM_THREADS": str(resources.threads)},
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C reaches the whole group; the parent decides
     )

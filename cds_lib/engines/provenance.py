@@ -32,8 +32,8 @@ def code_version() -> str:
         return (CHECKOUT / VERSION_FILE).read_text(encoding="utf-8").strip()
     if not (CHECKOUT / ".git").exists():  # git would look for a repository in the folders above
         return f"release {cds_lib.__version__}"
-    # Of a checkout that belongs to another user, whose code is being run, git is told that it may be read. The variables
-    # would name another repository: that of a hook which runs the study.
+    # A checkout of another user may be read, since its code is being run. Variables would name another repository:
+    # that of a hook which runs the study.
     command = ["git", "-c", "safe.directory=*", "-c", "status.showUntrackedFiles=all", "-C", str(CHECKOUT)]
     variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 

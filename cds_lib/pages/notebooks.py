@@ -22,10 +22,10 @@ from typing import Any
 
 import nbformat
 
-from cds_lib.checkout import CHECKOUT
 from cds_lib.errors import UsageError, system_error
 from cds_lib.files import write_text
 from cds_lib.pages.notebook_files import fault
+from cds_lib.processes import environment
 
 # Some starts fail for reasons that have nothing to do with the notebook, such as a port taken in the same instant.
 START_ATTEMPTS = 3
@@ -131,20 +131,19 @@ def _in_own_process(
     }
     (job / "job.json").write_text(json.dumps(arguments))
     (job / "result.json").unlink(missing_ok=True)
-    environment = os.environ | {
+    variables = environment() | {
         "JUPYTER_PATH": str(job / "share"),
         "JUPYTER_DATA_DIR": str(job / "data"),
         "JUPYTER_CONFIG_DIR": str(job / "config"),
         "JUPYTER_RUNTIME_DIR": str(job / "runtime"),
         "IPYTHONDIR": str(job / "ipython"),
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH")))),
     }
     # Its output goes to a file: a pipe would stay open, and be waited for, as long as any grandchild lives.
     with (
         open(job / "output.txt", "w") as log,
         subprocess.Popen(
             [sys.executable, "-c", _PROCESS, str(job)],
-            env=environment,
+            env=variables,
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.PIPE,  # it ends when this is closed, also because this process has ended

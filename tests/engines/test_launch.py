@@ -124,6 +124,16 @@ launch.train(RunSpec.from_dict(json.loads(sys.argv[1])), Store(sys.argv[2]), Pat
     assert Store(tmp_path).is_trained(spec.id)
 
 
+def test_the_callers_folder_and_options_of_another_torchrun_reach_no_process(tmp_path, monkeypatch):
+    (tmp_path / "random.py").write_text("raise SystemExit('the caller has a random.py')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.setenv("PET_NNODES", "2")  # it would wait for a second node
+    store, spec = Store(tmp_path / "results"), tiny(epochs=1)
+    store.open_for_writing()
+    assert launch.train(spec, store, tmp_path, Resources(processes=2)) == store.metrics(spec.id)
+
+
 def test_a_process_ends_when_its_launcher_has_gone(tmp_path):
     address = str(tmp_path / "news")
     where = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}

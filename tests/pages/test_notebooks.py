@@ -12,6 +12,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+import cds_lib
 from cds_lib.pages import notebooks
 
 ROOT = Path(__file__).parents[2]
@@ -57,6 +58,20 @@ def test_success_runs_here_in_the_repository_with_the_parameter_and_saves(make, 
     assert [cell["id"] for cell in saved["cells"]] == ["title", "parameters", "injected-parameters", "c1"]
     assert str(tmp_path) not in json.dumps(saved["metadata"])
     assert notebooks.stored(output)[1] == result
+
+
+def test_the_users_folder_startup_file_and_backend_reach_no_notebook(make, tmp_path, monkeypatch):
+    (tmp_path / "startup.py").write_text("print('their startup file')")
+    for name, value in {"PYTHONSTARTUP": tmp_path / "startup.py", "MPLBACKEND": "nonsense"}.items():
+        monkeypatch.setenv(name, str(value))
+    for name in ("random", "cds_lib"):  # where the caller is
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('the caller has a {name}.py')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    path = make("clean", "import matplotlib, random, cds_lib\nprint(cds_lib.__file__)")
+    result = notebooks.execute(path, tmp_path / "out.ipynb", {})
+    assert result.error is None
+    assert outputs(tmp_path / "out.ipynb")["c1"][0]["text"].strip() == cds_lib.__file__
 
 
 def test_a_raising_cell_is_named_and_what_came_before_is_saved(make, tmp_path):

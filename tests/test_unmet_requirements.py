@@ -1,0 +1,34 @@
+"""scripts/unmet_requirements.py, which decides whether an environment has what the project needs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def unmet(tmp_path, dependencies, *extras):
+    """What the script says in a repository that asks for these dependencies."""
+    script = tmp_path / "scripts/unmet_requirements.py"
+    script.parent.mkdir()
+    shutil.copy(ROOT / "scripts/unmet_requirements.py", script)
+    text = f"[project]\ndependencies = {dependencies!r}\noptional-dependencies.test = ['nothing-like-it>=1']\n"
+    (tmp_path / "pyproject.toml").write_text(text)
+    done = subprocess.run([sys.executable, script, *extras], capture_output=True, text=True)
+    return done.returncode, done.stderr.strip()
+
+
+def test_met_requirements(tmp_path):
+    assert unmet(tmp_path, ["numpy>=1.0", "pytest>=8"]) == (0, "")
+
+
+def test_missing_and_old_packages_are_listed(tmp_path):
+    code, text = unmet(tmp_path, ["numpy>=999.1", "no-such-package>=1", "pytest>=8"])
+    assert (code, text) == (1, "it lacks numpy>=999.1, no-such-package>=1")
+
+
+def test_extras_are_asked_for_only_when_named(tmp_path):
+    assert unmet(tmp_path, ["numpy>=1.0"], "test") == (1, "it lacks nothing-like-it>=1")
