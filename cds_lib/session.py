@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,7 @@ from cds_lib.checkout import CHECKOUT
 from cds_lib.data.registry import data_root as find_data_root
 from cds_lib.engines import analysis_engine, runner
 from cds_lib.engines.local_engine import LocalEngine
-from cds_lib.errors import UsageError
+from cds_lib.errors import RunError, UsageError
 from cds_lib.study import profiles
 from cds_lib.study.places import results_dir
 from cds_lib.study.profiles import Seeds
@@ -19,6 +21,17 @@ from cds_lib.study.tables import find_table
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+@contextlib.contextmanager
+def _in_one_line() -> Iterator[None]:
+    """What a user has caused is one line in a notebook, and no traceback."""
+    try:
+        yield
+    except (UsageError, RunError, KeyboardInterrupt) as error:
+        line = f"{type(error).__name__}: {error}".removesuffix(": ")
+        error._render_traceback_ = lambda: [line]  # IPython asks for it by this name
+        raise
 
 
 class Session:
@@ -43,6 +56,7 @@ class Session:
     def _plan(self, retry_failed: bool) -> runner.Plan:
         return runner.make_plan([self.table], self.profile, self.seeds, self.store, retry_failed)
 
+    @_in_one_line()
     def train_missing(self) -> None:
         """Train what the table lacks, also what failed before, then compute the analyses it reads; failures are printed
         and show as missing.
@@ -61,6 +75,7 @@ class Session:
 
         return results(self.table, self.profile, self.seeds, self.store)
 
+    @_in_one_line()
     def frame(self) -> pd.DataFrame:
         """The tidy result, one row per cell."""
         from cds_lib.reporting import report
@@ -68,6 +83,7 @@ class Session:
         return report.tidy(self.table, self.profile, self.seeds, self.store)
 
 
+@_in_one_line()
 def open_study(
     table: str,
     *,

@@ -104,15 +104,6 @@ def test_a_results_folder_that_cannot_be_written(tmp_path):
     assert "Not a directory" in process.stderr and "choose another --results" in process.stderr
 
 
-def test_two_at_once_on_the_same_results(tmp_path):
-    store = Store(tmp_path)
-    store.open_for_writing()
-    with store.lock():
-        process = command("run-all", "--results", tmp_path, "--only", "00_start_here")
-    assert process.returncode == 2
-    assert f"in use by process {os.getpid()}" in process.stderr
-
-
 def test_list_and_dry_run_train_nothing(tmp_path):
     process = command("run-all", "--list", "--results", tmp_path)
     assert process.returncode == 0

@@ -121,3 +121,11 @@ def test_headings_are_distinct(path):
     headings = re.findall(r"^#+ (.+)$", text, re.M)
     assert len(set(headings)) == len(headings)
     assert len(re.findall(r"^# ", text, re.M)) == 1
+
+
+@each_notebook
+def test_a_notebook_that_trains_in_its_own_process_uses_one_thread(path):
+    """Those of the study train in processes of the engine; two threads of a small training wait for each other."""
+    sources = [cell.source for cell in code_of(path)]
+    if any("backward()" in source for source in sources):
+        assert any(line.startswith("torch.set_num_threads(1)") for line in "\n".join(sources).splitlines())

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 
 from cds_lib.errors import UsageError
+from cds_lib.pages import notebooks
 from cds_lib.session import open_study
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,3 +46,28 @@ def test_folders_start_at_the_checkout_and_not_where_the_kernel_runs(tmp_path, m
 def test_wrong_arguments_are_one_sentence(arguments, says):
     with pytest.raises(UsageError, match=says):
         open_study("table1_cifar100", **arguments)
+
+
+PROGRAM = """
+import os, signal, time
+from cds_lib.engines import runner
+from cds_lib.session import open_study
+def train(*arguments):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(20)
+runner.train_missing = train
+open_study("00_start_here", results=results, seeds=seeds).train_missing()
+"""
+
+
+@pytest.mark.parametrize(("seeds", "shows"), [("0", "KeyboardInterrupt"), ("x", "UsageError: Seeds")])
+def test_an_interrupt_and_a_wrong_parameter_are_one_line_in_a_notebook(seeds, shows, tmp_path):
+    path = tmp_path / "repository" / "notebooks" / "n.ipynb"
+    path.parent.mkdir(parents=True)
+    parameters = new_code_cell("results = seeds = ''", id="parameters", metadata={"tags": ["parameters"]})
+    nbformat.write(new_notebook(cells=[parameters, new_code_cell(PROGRAM, id="train")]), path)
+    results = str(tmp_path / "r")
+    notebooks.execute(path, tmp_path / "n.ipynb", {"results": results, "seeds": seeds})
+    (output,) = nbformat.read(tmp_path / "n.ipynb", as_version=4).cells[-1].outputs
+    (line,) = output.traceback
+    assert line.startswith(shows) and "\n" not in line

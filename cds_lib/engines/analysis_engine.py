@@ -39,17 +39,20 @@ def compute_missing(
     if not tasks:
         return {}
     store.open_for_writing()
-    jobs = min(jobs or local_engine.default_jobs(), len(tasks))
-    # First what stands alone; a comparison then finds the features of both its runs.
-    rounds = [
-        [
-            Task(task.spec, names)
-            for task in tasks
-            if (names := tuple(n for n in task.names if ANALYSES[n].compares is c))
-        ]
-        for c in (False, True)
-    ]
     with store.lock():
+        tasks, _ = missing(tables, profile, seeds, store)  # less what another command has computed meanwhile
+        if not tasks:
+            return {}
+        jobs = min(jobs or local_engine.default_jobs(), len(tasks))
+        # First what stands alone; a comparison then finds the features of both its runs.
+        rounds = [
+            [
+                Task(task.spec, names)
+                for task in tasks
+                if (names := tuple(n for n in task.names if ANALYSES[n].compares is c))
+            ]
+            for c in (False, True)
+        ]
         progress = Progress(sum(map(len, rounds)), 0, jobs, store.root / "log.txt")
         progress.say(f"{_count(tasks)} to compute, {jobs} at a time")
         context = fork_server(["cds_lib.engines.analyse"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -72,6 +72,11 @@ class Plan:
         failed = f", {len(self.failed)} failed before (--retry-failed tries them again)" if self.failed else ""
         return f"{counted(self.total, 'run')}: {len(self.done)} done, {len(self.missing)} to train{again}{failed}"
 
+    def without_trained(self, store: Store) -> Plan:
+        """The plan less what another command has trained since it was made."""
+        trained = tuple(spec for spec in self.missing if store.is_trained(spec.id))
+        return replace(self, done=(*self.done, *trained), missing=tuple(s for s in self.missing if s not in trained))
+
 
 def make_plan(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store, retry_failed: bool) -> Plan:
     """Sort the runs of the tables by state; a run that failed is missing again if `retry_failed`.
@@ -102,7 +107,7 @@ def train_missing(plan: Plan, store: Store, data_root: Path, engine: Engine) -> 
     first run starts; the others are trained. They leave no trace and are tried again by the next command.
 
     Raises:
-        UsageError: no run has its data, the results folder is not writable or in use, the engine refuses.
+        UsageError: no run has its data, the results folder is not writable, the engine refuses.
     """
     if not plan.missing:
         return {}
@@ -110,6 +115,9 @@ def train_missing(plan: Plan, store: Store, data_root: Path, engine: Engine) -> 
     store.open_for_writing()
     with contextlib.ExitStack() as held:
         held.enter_context(store.lock())
+        plan = plan.without_trained(store)
+        if not plan.missing:
+            return {}
         engine.refuse(plan.missing, store)
         progress = Progress(plan.total, len(plan.done) + len(plan.failed), at_a_time, store.root / "log.txt")
         where = engine.where(at_a_time)

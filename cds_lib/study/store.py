@@ -20,6 +20,7 @@ import io
 import json
 import math
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VERSION = 1
+_PAUSE = 0.5  # seconds between two looks at whether another process still holds the store
 
 # What other parts rely on where they read a status: the type of each value that is there and not null.
 _STATUS = dict.fromkeys(("state", "error", "started", "finished", "machine", "device", "code"), str)
@@ -232,13 +234,17 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the whole store for training; UsageError if another process trains in it."""
-        with locked(self.root / ".lock") as owner:
-            if owner is not None:
-                raise UsageError(
-                    f"{self.root} is in use by {owner}: wait until it has finished or choose another --results folder."
-                )
-            yield
+        """Hold the whole store for training; while another process does, say so and wait."""
+        told = False
+        while True:
+            with locked(self.root / ".lock") as owner:
+                if owner is None:
+                    yield
+                    return
+            if not told:
+                print(f"{self.root} is in use by {owner}: waiting until it has finished.", flush=True)
+                told = True
+            time.sleep(_PAUSE)
 
 
 def _is_status(status: dict[str, Any]) -> bool:

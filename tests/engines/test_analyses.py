@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -313,3 +315,24 @@ def test_missing_data_fails_one_analysis_and_not_the_others(store, monkeypatch, 
 def test_a_table_without_analyses_lacks_none(store):
     table = Table("t", "t", "t?", "none", lambda profile, seeds: [])
     assert analyses.missing([table, TABLES["table1_cifar100"]], "smoke", (0,), store) == ([], [])
+
+
+def test_what_another_command_has_computed_meanwhile_is_not_computed_again(store, capsys):
+    """Two commands that waited for the same Slurm jobs come to the analyses in the same moment."""
+    path = analyses.path(store, run("cds").id, "calibration")
+    content = path.read_bytes()
+    path.unlink()
+    found = []
+
+    def second():
+        found.append(analysis_engine.compute_missing([TABLES["calibration"]], "smoke", (0,), store, None, jobs=1))
+
+    thread = threading.Thread(target=second)
+    with store.lock():
+        thread.start()
+        while "in use by process" not in capsys.readouterr().out:
+            assert thread.is_alive()
+            time.sleep(0.05)
+        path.write_bytes(content)
+    thread.join(60)
+    assert found == [{}] and "to compute" not in capsys.readouterr().out

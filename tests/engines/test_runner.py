@@ -1,5 +1,8 @@
 """What is to be trained, and what an engine, whichever it is, is asked for it."""
 
+import os
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -10,6 +13,7 @@ from cds_lib.engines import runner
 from cds_lib.engines.local_engine import LocalEngine
 from cds_lib.engines.slurm_engine import SlurmEngine
 from cds_lib.errors import UsageError
+from cds_lib.files import is_locked
 from cds_lib.study import settings
 from cds_lib.study.grids import TOP1, Cell
 from cds_lib.study.store import Store
@@ -35,11 +39,8 @@ class Elsewhere:
         self.stopped_in, self.asked = stopped_in, []
 
     def _note(self, what, store, specs, outcome=None):
-        try:
-            with store.lock():
-                self.asked.append((what, "free", [spec.seed for spec in specs]))
-        except UsageError:
-            self.asked.append((what, "held", [spec.seed for spec in specs]))
+        held = "held" if is_locked(store.root / ".lock") else "free"
+        self.asked.append((what, held, [spec.seed for spec in specs]))
         if what == self.stopped_in:
             raise KeyboardInterrupt
         return outcome
@@ -57,7 +58,7 @@ class Elsewhere:
         return self._note("run", store, specs, {specs[0].id: "It has no parent."})
 
     def wait(self, specs, store, progress):
-        return self._note("wait", store, specs, {specs[0].id: "The loss became nan."})
+        return self._note("wait", store, specs, {spec.id: "The loss became nan." for spec in specs[:1]})
 
     def how_to_go_on(self, store):
         return "No longer waiting."
@@ -105,6 +106,25 @@ def test_the_store_is_held_until_all_runs_are_in_the_engines_hands(tmp_path, cap
     first, last = capsys.readouterr().out.splitlines()
     assert first.startswith("3 runs: 0 done, 3 to train, elsewhere; each run's own log is in ")
     assert last.startswith("Trained 1 run, 2 failed; ")
+
+
+@pytest.mark.parametrize("left", [[1], []])
+def test_a_second_command_waits_and_trains_what_the_first_has_left(left, tmp_path, capsys):
+    engine, store = Elsewhere(), Store(tmp_path)
+    store.open_for_writing()
+    second = threading.Thread(target=runner.train_missing, args=(plan(spec(0), spec(1)), store, tmp_path, engine))
+    with store.lock():
+        second.start()
+        said, end = "", time.monotonic() + 20
+        while f"{tmp_path} is in use by process {os.getpid()} on " not in said:
+            assert second.is_alive() and time.monotonic() < end
+            time.sleep(0.05)
+            said += capsys.readouterr().out
+        for seed in {0, 1} - set(left):
+            (write_run(store, spec(seed), top1(5.0), {"state": "done"}) / "model.pt").touch()
+    second.join(20)
+    assert engine.asked[:2] == [(phase, "held", left) for phase in ("refuse", "run") if left]
+    assert ("1 done, 1 to train" in capsys.readouterr().out) == bool(left)
 
 
 @pytest.mark.parametrize("phase", ["run", "wait"])

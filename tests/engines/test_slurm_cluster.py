@@ -203,12 +203,13 @@ def test_the_command_can_be_left_and_given_again(tmp_path):
     assert f"queued {spec.id} {spec.label}, epoch 0/1, Slurm job {number} (PENDING, PartitionDown), log " in shown
     assert str(slurm_jobs.log_path(store, number)) in shown
 
-    again = cds(store, *command)
+    commands = [cds(store, *command) for _ in range(2)]  # at once: both wait for the same job
     slurm("scontrol", "update", "PartitionName=main", "State=UP")
-    output, _ = again.communicate(timeout=300)
-    assert again.returncode == 1, output
-    assert "Slurm has 1 run queued or running already." in output and "Submitted" not in output
-    assert re.search("^Failed: 23 runs, .*0 reports", output, re.MULTILINE)
+    for again in commands:
+        output, _ = again.communicate(timeout=300)
+        assert again.returncode == 1, output
+        assert "Slurm has 1 run queued or running already." in output and "Submitted" not in output
+        assert re.search("^Failed: 23 runs, .*0 reports", output, re.MULTILINE)
     assert store.is_done(spec.id)
     for file in ("index.html", "html/semi_supervised.html", "tables/semi_supervised.csv"):
         assert (store.root / file).exists()
