@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from cds_lib.reporting import naming
-from cds_lib.reporting.figures import curve, style
+from cds_lib.reporting.figures import curve, own_style, style
 from cds_lib.study.measures import at_a_layer, measure
 
 # What stands on the axis of a measure that is taken at a layer; the rest are numbers without a unit.
@@ -28,6 +28,7 @@ _AXES = {
 }
 
 
+@own_style
 def by_layer(frame: pd.DataFrame) -> Figure:
     """Every measure of a tidy table against the depth, a panel a measure, a line a method: mean over seeds, bars of one
     standard deviation."""
@@ -85,6 +86,7 @@ def _plain(axes: Axes, title: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+@own_style
 def loss_and_accuracy(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     """Training cross-entropy and, beside it, test accuracy against the epoch: mean over seeds, lowest to highest as a
     band. `histories` maps a method to one history a seed."""
@@ -108,6 +110,7 @@ def loss_and_accuracy(histories: Mapping[str, Sequence[pd.DataFrame]]) -> Figure
     return figure
 
 
+@own_style
 def reliability(diagrams: Mapping[str, Sequence[Mapping[str, Any]]], ece: Mapping[str, str]) -> Figure:
     """Accuracy by confidence, a column a method, the images of all seeds together; below, how many images a bin holds.
 
@@ -152,6 +155,7 @@ def reliability(diagrams: Mapping[str, Sequence[Mapping[str, Any]]], ece: Mappin
     return figure
 
 
+@own_style
 def embeddings(pictures: Mapping[str, Mapping[str, Any] | None], numbers: Mapping[str, Mapping[str, str]]) -> Figure:
     """t-SNE of every stage, a column a method, a row a stage; below each picture what holds in the space itself.
 

@@ -18,7 +18,7 @@ from cds_lib.evaluation.mode import evaluating
 from cds_lib.methods import ContrastiveDeepSupervision
 from cds_lib.models import create_backbone, forward_stages, stage_taps
 from cds_lib.reporting import formats, html, naming, report
-from cds_lib.reporting.figures import style, svg_text
+from cds_lib.reporting.figures import own_style, style, svg_text
 from cds_lib.reporting.views import save_and_show
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _SIZE = 32  # pixels a side
 _AS_STORED = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
 
+@own_style
 def views(study: Session, count: int = 8) -> SVG:
     """`count` synthetic images above their two augmented views, as the released CIFAR code would augment them."""
     images, _ = _made_images(count)
@@ -138,6 +139,7 @@ def losses(history: Sequence[Mapping[str, float]]) -> SVG:
     return SVG(svg_text(figure), metadata={"alt": _TERMS})
 
 
+@own_style
 def _terms_figure(columns: pd.DataFrame, label: str) -> Figure:
     figure = Figure(figsize=(7.5, 4), layout="constrained")
     axes = figure.add_subplot()

@@ -44,6 +44,7 @@ def search(study: Session) -> SVG:
     return views.save_and_show(study, _figure(study.frame(), frozen(study.profile)), description)
 
 
+@figures.own_style
 def _figure(frame: pd.DataFrame, used: dict[str, float]) -> Figure:
     """A panel for the learning rate, one for the weights, and one for those searched with a part of the labels; a ring
     marks what the profile trains with."""

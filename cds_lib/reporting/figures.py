@@ -8,7 +8,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
+import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -37,6 +37,9 @@ _OTHERS = (
     *(("#0072B2", "s"), ("#009E73", "D"), ("#CC79A7", "v"), ("#56B4E9", "X")),
     *(("#6A51A3", "<"), ("#7A8B00", ">"), ("#000000", "d"), ("#8C6D31", "h")),
 )
+# For every function that makes or draws a figure: a matplotlibrc of the user (LaTeX, fonts, sizes) changes none, and a
+# "$" in the name of a class is no formula. The salt makes an SVG the same, byte for byte, every time.
+own_style = matplotlib.style.context(["default", {"text.parse_math": False, "svg.hashsalt": "cds_lib"}])
 LINES = 6  # in a panel of curves; more could not be told apart
 CLAIMS = 30  # lines in the plot of all claims
 THIS_STUDY, PAPER = "#0072B2", "#D55E00"  # where a figure sets these two against each other
@@ -52,6 +55,7 @@ def style(method: str, methods: Sequence[str]) -> tuple[str, str]:
     return free[others.index(method) % len(free)]
 
 
+@own_style
 def gains(frame: pd.DataFrame) -> Figure:
     """Difference to the baseline of every group of rows: ours (filled, with its 95 % interval), the paper's (hollow).
 
@@ -110,6 +114,7 @@ def gains(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@own_style
 def _sentence(text: str) -> Figure:
     """A line of text, where a plot would be empty."""
     figure = Figure(figsize=(7.5, 0.5), layout="constrained")
@@ -145,6 +150,7 @@ def _plain(axes: Axes, last: float) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
+@own_style
 def switches(rows: pd.DataFrame) -> Figure:
     """What each row differs by from its reference, with its 95 % interval: a panel a group of rows, a line a row.
 
@@ -173,6 +179,7 @@ def switches(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+@own_style
 def claims(frame: pd.DataFrame) -> Figure:
     """A line a claim: our difference (filled, with its 95 % interval) and the published one (hollow, diamond); a panel
     for measures that have a unit and a better side in common, since both decide how its axis is read.
@@ -219,6 +226,7 @@ def _place(row: pd.Series, with_measure: bool) -> str:
     return wording.place(row) if with_measure else naming.group_title(row[["dataset", "model", "setting"]])
 
 
+@own_style
 def accuracy_curves(
     histories: Mapping[str, Mapping[str, Sequence[pd.DataFrame]]],
     column: str = "test_top1",
@@ -297,6 +305,7 @@ def curve(axes: Axes, runs: Sequence[pd.DataFrame], column: str, look: tuple[str
     axes.plot(values.index, values.mean(axis=1), color=colour, marker=marker, markevery=few, ms=4, label=label)
 
 
+@own_style
 def accuracy_by_fraction(frame: pd.DataFrame) -> Figure:
     """Test accuracy against the labelled percentage, a column per data set: the published curves above, then ours
     (mean, bars of one standard deviation over seeds), then our differences to the baseline with their 95 % intervals.
@@ -345,12 +354,12 @@ def accuracy_by_fraction(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+@own_style
 def svg_text(figure: Figure, description: str = "") -> str:
     """The figure as an SVG document that is the same, byte for byte, every time it is drawn; `description` becomes its
     title, which screen readers read."""
     text = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": "cds_lib"}):
-        figure.savefig(text, format="svg", metadata={"Date": None} | ({"Title": description} if description else {}))
+    figure.savefig(text, format="svg", metadata={"Date": None} | ({"Title": description} if description else {}))
     return text.getvalue()
 
 

@@ -1,14 +1,18 @@
 """Figures show what is in the table, are the same bytes every time, and survive missing runs."""
 
+import ast
 from pathlib import Path
 from xml.etree import ElementTree
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
+import cds_lib
+from cds_lib.findings import analysis_figures
 from cds_lib.reporting import figures, report, verdicts
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
@@ -295,3 +299,32 @@ def test_the_description_is_the_title_of_the_file(tmp_path):
     path = figures.save_svg(figure, tmp_path / "x.svg", "A <b> & c")
     assert "<title>A &lt;b&gt; &amp; c</title>" in path.read_text()
     assert "<title>" not in figures.svg_text(figure)
+
+
+def test_the_users_matplotlibrc_changes_no_figure():
+    def drawn():
+        curves = {"ResNet-18": {"baseline": [history(1, 2, 3)], "cds": [history(2, 3, 4), history(1, 3, 5)]}}
+        return [figures.svg_text(figure) for figure in (figures.gains(frame()), figures.accuracy_curves(curves))]
+
+    theirs = {"text.usetex": True, "font.size": 30, "axes.facecolor": "red", "lines.linewidth": 9, "savefig.dpi": 30}
+    plain = drawn()
+    with mpl.rc_context({**theirs, "svg.fonttype": "none", "savefig.bbox": "tight", "axes.xmargin": 0.4}):
+        assert drawn() == plain
+
+
+def test_a_dollar_in_the_name_of_a_class_is_a_dollar():
+    picture = {"points": {"1": [[0, 0], [1, 1]]}, "labels": [0, 1], "classes": [r"$\frac$", "US$"]}
+    text = figures.svg_text(analysis_figures.embeddings({"cds": picture}, {"cds": {"1": "k-NN 50.0 %"}}))
+    assert r"<!-- $\frac$ -->" in text and "<!-- US$ -->" in text
+
+
+def test_every_function_that_makes_a_figure_makes_it_in_our_style():
+    makers = {}
+    for path in Path(cds_lib.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and any(
+                isinstance(call, ast.Call) and ast.unparse(call.func) == "Figure" for call in ast.walk(node)
+            ):
+                makers[f"{path.stem}.{node.name}"] = [ast.unparse(name) for name in node.decorator_list]
+    assert len(makers) > 10
+    assert not {name for name, decorators in makers.items() if not any("own_style" in text for text in decorators)}
