@@ -69,9 +69,6 @@ def _parser() -> argparse.ArgumentParser:
         "report", help="write tables, notebooks and index again; trains nothing", allow_abbrev=False
     )
     _common(report)
-    report.add_argument(
-        "--readme", default="", metavar="FILE", help="write the verdicts into this file (and the summary), nothing else"
-    )
     report.set_defaults(handler=study.report_again)
 
     status = subparsers.add_parser("status", help="what is done, running and failed", allow_abbrev=False)

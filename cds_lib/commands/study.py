@@ -82,20 +82,12 @@ def run_all(options: argparse.Namespace) -> int:
 
 
 def report_again(options: argparse.Namespace) -> int:
-    """`report`: tables, notebooks and index from what the store holds; trains nothing.
-
-    With --readme only the summary and the verdicts of that file.
-    """
+    """`report`: tables, notebooks and index from what the store holds; trains nothing."""
     tables, notebook_files = _select(options.only)
     profile = profiles.check_profile(options.profile)
     seeds = profiles.parse_seeds(options.seeds)
     store = Store(results_dir(profile, options.results).absolute())
     store.open_for_writing()
-    if options.readme:
-        from cds_lib.pages import readme
-
-        print(f"Verdicts: {readme.update(Path(options.readme), profile, seeds, store)}")
-        return 0
     return 1 if _write_report(tables, notebook_files, profile, seeds, store) else 0
 
 
@@ -195,13 +187,18 @@ def _write_report(
     # Slow to import, and only needed once there is something to report.
     from cds_lib.findings import remarks
     from cds_lib.pages import notebooks, render
-    from cds_lib.reporting import report, summary, verdicts
+    from cds_lib.reporting import figures, report, summary, verdicts
+    from cds_lib.study.report.comparisons import comparisons
+    from cds_lib.study.report.frame import write_frame
+    from cds_lib.study.report.key_figure import key_figure
 
     for table in tables:
         if table.name != SUMMARY:
             report.write_table(report.tidy(table, profile, seeds, store), table, store.root)
     claims, said = verdicts.tidy(profile, seeds, store), remarks.collect(profile, seeds, store)
     summary.write(claims, store.root, said.short)  # of all tables, whichever were asked for
+    write_frame(comparisons(profile, seeds, store), store.root / "tables" / "comparisons.csv")
+    figures.save_svg(key_figure(profile, seeds, store), store.root / "figures" / "key.svg", key_figure.__doc__)
     # The notebooks only read: everything that could be trained has been.
     values = (profile, _from_repository(store.root), "", ",".join(map(str, seeds or ())), False)
     parameters = dict(zip(_PARAMETERS, values, strict=True))

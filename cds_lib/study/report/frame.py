@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from cds_lib.errors import RunError
+from cds_lib.files import write_text
 from cds_lib.study import analyses, statistics
 from cds_lib.study.grids import Cell
 from cds_lib.study.profiles import Seeds
@@ -207,3 +208,8 @@ def size(found: statistics.Difference, published: float | None) -> str:
     if low > abs(published):
         return "more"
     return "as published" if low > 0 else ""
+
+
+def write_frame(frame: pd.DataFrame, path: Path) -> None:
+    """As CSV, numbers to their last digit, complete or not at all."""
+    write_text(path, frame.to_csv(index=False, lineterminator="\n"))

@@ -1,0 +1,118 @@
+"""What the study asks, as comparisons: "A minus B" of every question in one frame, RESULTS/tables/comparisons.csv.
+
+Verdicts on published claims are in the summary. Here they stand beside differences that nobody published: against
+controls, on validation images, over all networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import product
+
+import pandas as pd
+
+from cds_lib.study import statistics
+from cds_lib.study.profiles import Seeds
+from cds_lib.study.report.frame import PLACE, compare, results
+from cds_lib.study.store import Store
+from cds_lib.study.tables import find_table
+
+CONTROL = "baseline_two_views"
+DEEP = ("dsn", "dks", "dhm")
+VALIDATION, TRAINING_LOSS = "val_top1_last", "train_cross_entropy"
+
+Pairs = Iterable[tuple[str, str]]
+
+# Question -> the tables that answer it, pairs (method, reference), and the numbers compared (None: the table's own).
+QUESTIONS: dict[str, tuple[tuple[str, ...], Pairs, tuple[str | None, ...]]] = {
+    "accuracy": (
+        ("table1_cifar100",),
+        [*product(("cds", *DEEP), ("baseline",)), *product(("cds",), DEEP)],
+        (None, VALIDATION),
+    ),
+    "control": (
+        ("table1_cifar100", "deviations"),
+        [*product(("cds", "cds_two_ce_views", "cds_two_ce_views_weight_tenth", "baseline", *DEEP), (CONTROL,))],
+        (None, VALIDATION, TRAINING_LOSS),
+    ),
+    "few_labels": (("semi_supervised",), [*product(("cds_simclr",), ("baseline", "baseline_matched"))], (None,)),
+    "early_layers": (
+        ("layerwise_accuracy",),
+        [("dsn", "baseline"), ("cds", "baseline"), ("cds", "dsn")],
+        (None,),
+    ),
+    "calibration": (("calibration",), [("dsn", "baseline"), ("cds", "baseline"), ("cds", "dsn")], (None,)),
+    "regularisation": (
+        ("table1_cifar100",),
+        [*product(("cds", *DEEP), ("baseline",)), *product(("cds",), DEEP)],
+        (TRAINING_LOSS,),
+    ),
+    "distillation": (
+        ("distillation_cifar100",),
+        [*product(("cds_kd",), ("baseline", "cds", "kd", "at", "rkd", "sp", "cc", "crd", "okd", "sskd"))],
+        (None,),
+    ),
+}
+ONE_NETWORK = ("accuracy", "control", "regularisation")  # of Table 1's ten, the one with six seeds
+COLUMNS = ("question", "method", "reference", *PLACE, "metric", "difference", "low", "high", "p", "n")
+COLUMNS += ("published", "verdict", "size", "side", "above")
+
+
+def comparisons(profile: str, seeds: Seeds, store: Store) -> pd.DataFrame:
+    """One row a comparison: question, method minus reference, dataset, model, setting, metric; difference with its 95 %
+    t interval (low, high), sign-flip p and number of pairs n; published difference, verdict and size where there is
+    one; side: "above" or "below" where the interval excludes 0, "open" where it does not, "" below three pairs.
+
+    The question "networks" pairs by network instead of by seed; above: how many of them lie above 0.
+    """
+    frames = {
+        name: results(find_table(name), profile, seeds, store) for asked in QUESTIONS.values() for name in asked[0]
+    }
+    rows = []
+    for question, (tables, pairs, metrics) in QUESTIONS.items():
+        frame = pd.concat([frames[name] for name in tables]).drop_duplicates(["run", "method", "metric", "setting"])
+        if question in ONE_NETWORK:
+            frame = frame.query("dataset == 'cifar100' and model == 'resnet18' and setting == 'supervised'")
+        for (method, reference), metric in product(pairs, metrics):
+            found = compare(frame, method, reference, metric)
+            rows.append(found.assign(question=question, method=method, reference=reference))
+    rows.append(across(frames["table1_cifar100"], [*product(("cds", *DEEP), ("baseline",)), *product(("cds",), DEEP)]))
+    found = pd.concat(rows, ignore_index=True).assign(side=lambda frame: frame.apply(_side, axis=1))
+    return found.astype({"above": "Int64"})[list(COLUMNS)]
+
+
+def across(frame: pd.DataFrame, pairs: Pairs) -> pd.DataFrame:
+    """The differences over networks: each counts once, with the mean of its seed-by-seed differences, and the interval
+    is over networks. They share their training images, so no verdict rests on it.
+    """
+    rows = []
+    for method, reference in pairs:
+        each = compare(frame, method, reference).dropna(subset=["difference"])
+        found = statistics.paired_difference(dict(enumerate(each["difference"])), dict.fromkeys(range(len(each)), 0.0))
+        rows.append(
+            {
+                "question": "networks",
+                "method": method,
+                "reference": reference,
+                "dataset": "cifar100",
+                "model": f"{len(each)} networks",
+                "setting": "supervised",
+                "metric": frame["metric"].iloc[0],
+                "difference": found.delta,
+                "low": found.ci_low,
+                "high": found.ci_high,
+                "p": found.p_sign_flip,
+                "n": found.n,
+                "published": each["published"].mean(),
+                "verdict": "",
+                "size": "",
+                "above": (each["difference"] > 0).sum(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _side(row: pd.Series) -> str:
+    if row["n"] < statistics.MIN_SEEDS:
+        return ""
+    return "above" if row["low"] > 0 else "below" if row["high"] < 0 else "open"
