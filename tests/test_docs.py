@@ -5,6 +5,7 @@ import json
 import os
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from cds_lib.data import augment, registry, views
 from cds_lib.engines import runner
 from cds_lib.losses import supcon_loss
 from cds_lib.methods import ContrastiveDeepSupervision, DeeplySupervisedNet, DistilledCDS
+from cds_lib.methods.supcon import SupervisedContrastive
 from cds_lib.models import create_backbone, projection_heads
 from cds_lib.study import ablations, costs, profiles, settings
 from cds_lib.study.store import Store
@@ -210,6 +212,11 @@ def test_the_teachers_of_table_7_and_the_contrastive_rows():
     says = ours("Contrastive methods")
     assert f"for {linear.epochs} epochs (batch {linear.batch_size}, lr {linear.lr:g})" in says
     assert f"{byol.parent.budget.epochs:,} epochs, then {byol.budget.epochs} epochs on all labels" in says
+    with_factor = settings.contrastive("paper", "supcon_base_temperature", 0)
+    plain = settings.contrastive("paper", "supcon", 0)
+    assert replace(with_factor.parent, options={}) == plain.parent and with_factor.budget == plain.budget
+    base = with_factor.parent.options["base_temperature"]
+    assert f"[{default(SupervisedContrastive, 'temperature')} / {base} times that]" in says
     assert byol.method == "dsn" and not views.AUGMENTATIONS["imagenet_autoaugment"][1].autoaugment
 
 

@@ -17,15 +17,25 @@ class SupervisedContrastive(Method):
     The MLP is linear, ReLU, linear (D -> D -> `dimensions`); it is dropped afterwards, and a `LinearClassifier` is
     trained on the network. Both views go through the network together. Head, 128 dimensions and temperature 0.1 are
     those of HobbitLong/SupContrast; its second stage is a run of its own.
+
+    Args:
+        base_temperature: the loss is multiplied by temperature / base_temperature (docs/deviations.md); None: it is
+            not. SupContrast's is 0.07, whatever its temperature is.
     """
 
     views = 2
     classifies = False
 
-    def __init__(self, backbone: nn.Module, temperature: float = 0.1, dimensions: int = 128):
+    def __init__(
+        self,
+        backbone: nn.Module,
+        temperature: float = 0.1,
+        dimensions: int = 128,
+        base_temperature: float | None = None,
+    ):
         super().__init__()
         self.backbone = backbone
-        self.temperature = temperature
+        self.temperature, self.base_temperature = temperature, base_temperature
         width = stage_taps(backbone).pooled
         self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, dimensions))
 
@@ -34,4 +44,5 @@ class SupervisedContrastive(Method):
         features = self.backbone.forward_features(torch.cat([view1, view2]))
         z = F.normalize(at_least_float32(self.head(pooled(self.backbone, features))), dim=-1)
         z = self.group.gather(z.unflatten(0, (2, len(labels))), 1)
-        return {"contrastive": supcon_loss(z, self.group.gather(labels), self.temperature)}
+        loss = supcon_loss(z, self.group.gather(labels), self.temperature)
+        return {"contrastive": loss * self.temperature / self.base_temperature if self.base_temperature else loss}

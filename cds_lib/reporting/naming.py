@@ -51,6 +51,7 @@ METHODS = {
     "cds_kd": "CDS, distilled",
     "baseline_autoaugment": "baseline, AutoAugment",
     "supcon": "SupCon",
+    "supcon_base_temperature": "SupCon, loss × 0.1/0.07",
     "supcon_512": "SupCon, smaller batch",
     "supcon_100_epochs": "SupCon, fewer epochs",
     "byol_dsn": "BYOL + DSN",

@@ -214,11 +214,13 @@ def _student(
     )
 
 
-# The rows of the comparison of contrastive methods, in the poster's order and under the poster's names.
+# The rows of the comparison of contrastive methods, in the poster's order and under the poster's names. The form
+# of its loss that SupCon's own code has came later: the printed number stands beside the first row alone.
 CONTRASTIVE = {
     "baseline": "Baseline_1",
     "baseline_autoaugment": "Baseline_2",
     "supcon": "SupCon_1",
+    "supcon_base_temperature": None,
     "supcon_512": "SupCon_2",
     "supcon_100_epochs": "SupCon_3",
     "byol": "BYOL",
@@ -245,7 +247,7 @@ def contrastive(profile: str, seeds: Seeds) -> list[Cell]:
             ("imagenet", "resnet50", row, "supervised"),
             lambda seed, row=row: run(row, seed),
             seeds,
-            published("contrastive_comparison", name, "top1_percent"),
+            name and published("contrastive_comparison", name, "top1_percent"),
         )
         for row, name in CONTRASTIVE.items()
     ]

@@ -115,6 +115,7 @@ def detector(profile: str, name: str, method: str, seed: int) -> RunSpec:
 CONTRASTIVE_ROWS = {
     "baseline_autoaugment": (4096, 270),
     "supcon": (6144, 350),
+    "supcon_base_temperature": (6144, 350),
     "supcon_512": (512, 350),
     "supcon_100_epochs": (6144, 100),
     "byol": (1024, 1000),
@@ -127,7 +128,8 @@ _MINI_BYOL = {"hidden": 256, "dimensions": 64}
 def contrastive(profile: str, row: str, seed: int) -> RunSpec:
     """A row of the comparison with contrastive methods, ResNet-50 on ImageNet; its name is the row's.
 
-    supcon: contrastive pre-training of every stage but the classifier, then a linear classifier on the frozen network.
+    supcon: contrastive pre-training of every stage but the classifier, then a linear classifier on the frozen network;
+    supcon_base_temperature with the factor temperature / base temperature on its loss, as its own code has it.
     byol, byol_dsn: pre-training without labels, then fine-tuning on all labels, plain or with DSN. Learning rates are
     those of the methods' own code, scaled with the batch size: SupCon 0.5 at 1,024 (its CIFAR recipe: that for
     ImageNet is not known), BYOL 0.2 (LARS; taken as that of a batch of 256), plain training 0.1 at 256.
@@ -148,7 +150,8 @@ def contrastive(profile: str, row: str, seed: int) -> RunSpec:
         # equal embeddings.
         augmentation = "contrastive" if profile == "mini" else "contrastive_autoaugment"
         before = replace(budget, lr=lr, augmentation=augmentation, **cosine)
-        return linear(profile, replace(spec, setting="pretrain", budget=before))
+        options = {"base_temperature": 0.07} if name == "supcon_base_temperature" else {}
+        return linear(profile, replace(spec, setting="pretrain", budget=before, options={**spec.options, **options}))
     lars = {
         "optimizer": "lars",
         "lr": 0.2 * budget.batch_size / 256,

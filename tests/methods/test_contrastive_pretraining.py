@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from pytorch_metric_learning.losses import SupConLoss
+from pytorch_metric_learning.reducers import MeanReducer
 
 from cds_lib.losses import regression_loss
 from cds_lib.methods.byol import BYOL
@@ -58,8 +60,9 @@ def test_gradient_of_the_regression_loss():
     torch.autograd.gradcheck(lambda q: regression_loss(q, z), q.requires_grad_())
 
 
-def test_supcon_put_together_by_hand():
-    method = SupervisedContrastive(network(), temperature=0.1).train()
+@pytest.mark.parametrize("base", [None, 0.07])
+def test_supcon_put_together_by_hand(base):
+    method = SupervisedContrastive(network(), temperature=0.1, base_temperature=base).train()
     with torch.no_grad():
         (loss,) = method(*views(), LABELS).values()
         images = torch.cat(views())
@@ -71,7 +74,10 @@ def test_supcon_put_together_by_hand():
         log_sum = torch.logsumexp(similarity[a, others], 0)
         positives = [k for k in others if labels[k] == labels[a]]
         anchors.append(sum(log_sum - similarity[a, p] for p in positives) / len(positives))
-    assert loss.item() == pytest.approx((sum(anchors) / 16).item(), rel=1e-5)
+    factor = 0.1 / base if base else 1
+    assert loss.item() == pytest.approx(factor * (sum(anchors) / 16).item(), rel=1e-5)
+    metric_learning = SupConLoss(temperature=0.1, reducer=MeanReducer())(z.float(), labels)
+    assert loss.item() == pytest.approx(factor * metric_learning.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("method", [SupervisedContrastive(network()), byol()], ids=["supcon", "byol"])
