@@ -1,3 +1,4 @@
+from cds_lib import augment as augment
 from cds_lib import losses as losses
 from cds_lib import methods as methods
 from cds_lib import models as models

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import safetensors.torch
-from timm.utils import unwrap_model
 from torch import nn
 
 from cds_lib.errors import UsageError
@@ -32,6 +31,8 @@ def export_backbone(model: nn.Module, path: Path | str) -> None:
     Raises:
         UsageError: a module without a backbone, an ending that timm reads as another format, or a folder.
     """
+    from timm.utils import unwrap_model  # not at the top: see `models.backbones`, which imports timm without a warning
+
     model = unwrap_model(model)
     if not isinstance(getattr(model, "backbone", None), nn.Module):
         raise UsageError(f"{type(model).__name__} has no backbone to export: give the model that was trained.")

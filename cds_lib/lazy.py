@@ -31,14 +31,16 @@ def on_first_use(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
     return __getattr__, lambda: sorted({*vars(sys.modules[package]), *homes}), list(homes)
 
 
-def moved(old: str, new: str) -> Callable[[str], Any]:
+def moved(old: str, *new: str) -> Callable[[str], Any]:
     """`__getattr__` of a module that was moved: what it held is found at its new place, with a DeprecationWarning."""
 
     def __getattr__(name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(f"module {old!r} has no attribute {name!r}")
-        found = getattr(import_module(new), name)
-        warnings.warn(f"{old} is now {new}; the old name works until 2.0.", DeprecationWarning, stacklevel=2)
-        return found
+        for place in new:
+            if hasattr(import_module(place), name):
+                warnings.warn(f"{old} is now {place}; the old name works until 2.0.", DeprecationWarning, stacklevel=2)
+                return getattr(import_module(place), name)
+        raise AttributeError(f"module {old!r} has no attribute {name!r}")
 
     return __getattr__

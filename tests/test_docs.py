@@ -12,8 +12,9 @@ import pytest
 import torch
 import yaml
 
+from cds_lib.augment import pixels, views
 from cds_lib.commands import dry_run
-from cds_lib.data import augment, registry, views
+from cds_lib.data import registry
 from cds_lib.engines import runner
 from cds_lib.losses import supcon_loss
 from cds_lib.methods import ContrastiveDeepSupervision, DeeplySupervisedNet, DistilledCDS
@@ -222,8 +223,8 @@ def test_the_teachers_of_table_7_and_the_contrastive_rows():
 
 def test_the_constants_of_the_augmentation():
     says = ours("D13")
-    assert f"padding {augment.GREY_PADDING} and {augment.BLACK_PADDING}" in says
-    for name, values in (("means", augment.CIFAR_MEAN), ("deviations", augment.CIFAR_STD)):
+    assert f"padding {views.CIFAR[0].fill} and {views.CIFAR[1].fill}" in says
+    for name, values in (("means", pixels.CIFAR_MEAN), ("deviations", pixels.CIFAR_STD)):
         assert f"{name} ({', '.join(f'{value:.4f}' for value in values)})" in says
     side = spec("paper").budget.image_size
     assert f"{side // 8} and {side // 2} at {side}x{side}" in says

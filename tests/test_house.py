@@ -198,6 +198,7 @@ def test_losses_know_tensors_only():
     [
         ("models", ["data", "methods", "training", "evaluation", *STUDY]),
         ("methods", ["data", "training", "evaluation", *STUDY]),
+        ("augment", ["losses", "models", "methods", "training", "evaluation", *STUDY]),
         ("data", ["losses", "models", "methods", "training", "evaluation", *STUDY]),
         ("evaluation", ["training", *STUDY]),
         ("analysis", ["training", "methods", "data", *STUDY]),
@@ -249,7 +250,7 @@ def test_the_method_loads_itself_and_nothing_that_it_does_not_use():
     assert "cds_lib.cds" in own and len(own) <= 16, own
 
 
-@pytest.mark.parametrize("package", ["", "losses", "methods", "models"])
+@pytest.mark.parametrize("package", ["", "augment", "losses", "methods", "models"])
 def test_names_that_are_loaded_on_first_use_are_where_the_stub_says(package):
     module = importlib.import_module(f"cds_lib.{package}".rstrip("."))
     assert module.__all__ and {*module.__all__} <= {*dir(module)}
@@ -258,7 +259,16 @@ def test_names_that_are_loaded_on_first_use_are_where_the_stub_says(package):
         _ = module.nothing
 
 
-@pytest.mark.parametrize(("old", "new", "name"), [("methods.cds", "cds", "ContrastiveDeepSupervision")])
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        ("methods.cds", "cds", "ContrastiveDeepSupervision"),
+        ("data.batches", "augment.batches", "Batches"),
+        ("data.colour", "augment.colour", "ColourParams"),
+        ("data.views", "augment.views", "statistics"),
+        ("data.views", "augment.resized", "resized_crop"),
+    ],
+)
 def test_what_has_moved_is_found_at_its_old_place(old, new, name):
     with pytest.warns(DeprecationWarning, match=f"cds_lib.{old} is now cds_lib.{new}; the old name works until 2.0"):
         found = getattr(importlib.import_module(f"cds_lib.{old}"), name)

@@ -28,7 +28,7 @@ def look(program, kernel=False):
 
 
 def test_importing_the_library_changes_nothing_about_the_process():
-    program = "import cds_lib, cds_lib.reporting, cds_lib.data.augment, cds_lib.data.stream; cds_lib.export_backbone"
+    program = "import cds_lib, cds_lib.reporting, cds_lib.augment.views, cds_lib.data.stream; cds_lib.export_backbone"
     assert look(program).stdout.strip() == "0 False []"
 
 
@@ -78,7 +78,7 @@ def test_a_notebook_is_not_told_to_install_widgets():
     assert "IProgress" in look("import timm", kernel=True).stderr
     for first in (
         "from cds_lib import ContrastiveDeepSupervision",
-        "import cds_lib.data.batches, cds_lib.methods.create",
+        "import cds_lib.augment.batches, cds_lib.methods.create",
     ):
         found = look(f"{first}; import timm", kernel=True)
         assert "IProgress" not in found.stderr and found.stdout.strip() == "0 False []"

@@ -15,9 +15,9 @@ import torchvision.transforms as T
 from PIL import Image
 from torch import Tensor
 
+from cds_lib.augment.batches import Batches
+from cds_lib.augment.pixels import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD
 from cds_lib.bench.timing import Row, interleaved
-from cds_lib.data.augment import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD
-from cds_lib.data.batches import Batches
 
 IMAGES = {32: (1024, 128), 16: (1024, 128), 224: (32, 16)}  # an epoch and a batch, by the side of a view
 DECODED = 256

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from cds_lib.augment.batches import Batches
 from cds_lib.bench.timing import Row, interleaved
 from cds_lib.data import sets
-from cds_lib.data.batches import Batches
 from cds_lib.methods import create_method
 from cds_lib.models import create_backbone, forward_stages, pooled_and_logits
 from cds_lib.study import settings

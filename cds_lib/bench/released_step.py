@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from cds_lib.augment.batches import Batches
 from cds_lib.bench.augmentation import released_views
 from cds_lib.bench.contrastive_loss import straightforward
 from cds_lib.bench.loop_cost import bare_step
 from cds_lib.bench.timing import Row, interleaved
-from cds_lib.data.batches import Batches
 from cds_lib.methods import ContrastiveDeepSupervision, create_method
 from cds_lib.models import create_backbone
 from cds_lib.study import settings

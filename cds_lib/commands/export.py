@@ -74,7 +74,7 @@ def loading(spec: RunSpec, classes: int, path: str) -> list[str]:
 
 def _images(spec: RunSpec) -> str:
     """What images the network was trained on."""
-    from cds_lib.data.views import statistics  # imports torch
+    from cds_lib.augment.views import statistics  # imports torch
 
     values = statistics(spec.budget.views["augmentation"])
     mean, deviation = (", ".join(f"{value:g}" for value in channels) for channels in values)

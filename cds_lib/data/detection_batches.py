@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as TF
 
-from cds_lib.data.batches import ORDER, VIEW1, epoch_generator
+from cds_lib.augment.batches import ORDER, VIEW1, epoch_generator
 from cds_lib.data.coco import CocoImage, misfit
 from cds_lib.data.share import WHOLE, Share
 from cds_lib.data.stream import decode, decoded_batches

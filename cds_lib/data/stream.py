@@ -19,12 +19,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
 
-from cds_lib.data.augment import normalise
-from cds_lib.data.batches import ORDER, VIEW1, VIEW2, check_augmentation, epoch_generator, images_an_epoch, part_of
-from cds_lib.data.colour import ColourParams
+from cds_lib.augment.batches import ORDER, VIEW1, VIEW2, epoch_generator, images_an_epoch, part_of
+from cds_lib.augment.colour import ColourParams
+from cds_lib.augment.pixels import normalise
+from cds_lib.augment.resized import View, autoaugment, draw_geometry
+from cds_lib.augment.views import AUGMENTATIONS, check_augmentation, statistics
 from cds_lib.data.image_files import read_rgb
 from cds_lib.data.share import WHOLE, Share
-from cds_lib.data.views import AUGMENTATIONS, View, autoaugment, draw_geometry, statistics
 from cds_lib.errors import RunError, UsageError
 from cds_lib.processes import allow_many_files, begin_as_child, fork_server
 

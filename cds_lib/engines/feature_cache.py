@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from cds_lib.analysis.features import extract
+from cds_lib.augment.batches import Batches, evaluation_batches
 from cds_lib.data import sets, splits
-from cds_lib.data.batches import Batches, evaluation_batches
 from cds_lib.data.sets import ArrayData
 from cds_lib.engines.setup import load_trained
 from cds_lib.engines.split import training_split

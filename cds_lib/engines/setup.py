@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from cds_lib.augment.batches import Batches, evaluation_batches
 from cds_lib.data import sets
-from cds_lib.data.batches import Batches, evaluation_batches
 from cds_lib.data.stream import StreamedBatches, streamed_evaluation
 from cds_lib.engines.split import labelled_part, streams, training_split
 from cds_lib.errors import RunError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -13,7 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from cds_lib.data import augment, sets
+from cds_lib.augment.pixels import CIFAR_MEAN, CIFAR_STD, normalise
+from cds_lib.augment.views import CIFAR, two_views
+from cds_lib.data import sets
 from cds_lib.evaluation.mode import evaluating
 from cds_lib.methods import ContrastiveDeepSupervision
 from cds_lib.models import create_backbone, forward_stages, stage_taps
@@ -33,7 +36,7 @@ def views(study: Session, count: int = 8) -> SVG:
     """`count` synthetic images above their two augmented views, as the released CIFAR code would augment them."""
     images, _ = _made_images(count)
     view1, view2 = _two_views(images, **_AS_STORED)
-    rows = {"image": augment.normalise(images, **_AS_STORED), "view 1": view1, "view 2": view2}
+    rows = {"image": normalise(images, **_AS_STORED), "view 1": view1, "view 2": view2}
     figure = Figure(figsize=(0.95 * count, 0.95 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), count)
     for line, (name, pictures) in zip(grid, rows.items(), strict=True):
@@ -55,14 +58,13 @@ def _made_images(count: int) -> tuple[Tensor, Tensor]:
 
 def _two_views(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    view1 = augment.apply_view1(images, augment.draw_view1(len(images), _SIZE, generator), mean, std)
-    return view1, augment.apply_view2(images, augment.draw_view2(len(images), _SIZE, generator), mean, std)
+    return two_views(images, [replace(view, mean=mean, std=std) for view in CIFAR], generator=generator)
 
 
 def batch(count: int = 16) -> tuple[Tensor, Tensor, Tensor]:
     """View 1 and view 2 of synthetic images, each (count, 3, 32, 32) and normalised, and their labels (count,)."""
     images, labels = _made_images(count)
-    return *_two_views(images, augment.CIFAR_MEAN, augment.CIFAR_STD), labels.long()
+    return *_two_views(images, CIFAR_MEAN, CIFAR_STD), labels.long()
 
 
 def losses_table(losses: Mapping[str, Tensor]) -> HTML:

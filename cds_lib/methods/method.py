@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from timm.models import group_parameters
-from timm.optim import auto_group_layers
 from torch import Tensor, nn
 
 from cds_lib.methods.single_process import SingleProcess
@@ -78,6 +76,9 @@ class Method(nn.Module):
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
         """From a parameter's name to its layer; the last one for the classifier and what supervises the network."""
+        from timm.models import group_parameters
+        from timm.optim import auto_group_layers
+
         if hasattr(self.backbone, "group_matcher"):
             layers = group_parameters(self.backbone, self.backbone.group_matcher(coarse=coarse), reverse=True)
         else:  # what timm does with these

@@ -25,7 +25,7 @@ class Budget:
     warmup_epochs: linear from 0, per step; eval_every: epochs between test evaluations (the last is always evaluated);
     precision: "fp32" or "amp" (bf16 where the device has it, else fp16 with a loss scaler).
 
-    None means what came before the field: augmentation (a name of `cds_lib.data.views.AUGMENTATIONS`; None = the
+    None means what came before the field: augmentation (a name of `cds_lib.augment.AUGMENTATIONS`; None = the
     released CIFAR views), optimizer ("lars"; None = SGD), warmup_steps (a warm-up in steps, in the place of epochs),
     new_lr_factor (in fine-tuning: times the learning rate for what the pre-trained network does not have), clip_norm
     (the norm that the gradient of a step, of all parameters together, is scaled down to where it is longer), val_seed

@@ -14,10 +14,10 @@ import torchvision.transforms as T
 from PIL import Image
 
 from cds_lib import processes
+from cds_lib.augment.views import AUGMENTATIONS, statistics
 from cds_lib.data import stream
 from cds_lib.data.share import Share
 from cds_lib.data.stream import StreamedBatches, decode, streamed_evaluation
-from cds_lib.data.views import AUGMENTATIONS, statistics
 from cds_lib.errors import RunError, UsageError
 
 CPU = torch.device("cpu")

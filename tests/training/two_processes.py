@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cds_lib.data.batches import Batches
+from cds_lib.augment.batches import Batches
 from cds_lib.data.coco import CocoImage
 from cds_lib.data.detection_batches import DetectionBatches, detection_evaluation
 from cds_lib.evaluation.accuracy import evaluate

@@ -7,17 +7,9 @@ import torchvision.transforms as T
 from PIL import Image
 from scipy import stats
 
-from cds_lib.data.augment import normalise
-from cds_lib.data.views import (
-    AUGMENTATIONS,
-    DRAWS,
-    View,
-    _resize_each,
-    _resize_together,
-    autoaugment,
-    resized_crop,
-    statistics,
-)
+from cds_lib.augment.pixels import normalise
+from cds_lib.augment.resized import DRAWS, View, _resize_each, _resize_together, autoaugment, resized_crop
+from cds_lib.augment.views import AUGMENTATIONS, statistics
 
 
 def generator(seed):

@@ -7,10 +7,10 @@ import pytest
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from cds_lib.data.augment import CIFAR_MEAN, CIFAR_STD, apply_view1, draw_view1, normalise
-from cds_lib.data.batches import Batches, epoch_generator, evaluation_batches
+from cds_lib.augment.batches import Batches, epoch_generator, evaluation_batches
+from cds_lib.augment.pixels import CIFAR_MEAN, CIFAR_STD, normalise
+from cds_lib.augment.views import AUGMENTATIONS, CIFAR
 from cds_lib.data.share import WHOLE, Share
-from cds_lib.data.views import AUGMENTATIONS
 from cds_lib.errors import UsageError
 
 
@@ -57,8 +57,8 @@ def test_one_view_and_two_views_see_the_same_order_and_first_view():
 def test_the_first_view_is_the_augmented_image():
     batches = make(views=1, cutout=True)
     (views,), labels = collect(batches, epoch=1)
-    params = draw_view1(50, 16, epoch_generator(batches.seed, 1, 1, "cpu"))
-    assert torch.equal(views, apply_view1(batches.images[labels], params, CIFAR_MEAN, CIFAR_STD))
+    params = CIFAR[0].draw(50, 16, 16, epoch_generator(batches.seed, 1, 1, "cpu"))
+    assert torch.equal(views, CIFAR[0].apply(batches.images[labels], params, 16))
 
 
 def test_an_epoch_depends_on_seed_and_epoch_and_nothing_else():

@@ -2,6 +2,7 @@
 
 import itertools
 import platform
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,24 +12,32 @@ import torchvision.transforms.functional as TF
 from PIL import Image
 from scipy import stats
 
-from cds_lib.data import augment
-from cds_lib.data.augment import (
-    BLACK_PADDING,
-    CIFAR_MEAN,
-    CIFAR_STD,
-    GREY_PADDING,
-    View1Params,
-    View2Params,
-    apply_view1,
-    apply_view2,
-    draw_view1,
-    draw_view2,
-    normalise,
-)
-from cds_lib.data.colour import BRIGHTNESS, CONTRAST, HUE, JITTER_STRENGTH, SATURATION
+from cds_lib.augment import CIFAR, Colour, PaddedView
+from cds_lib.augment import pixels as normalisation
+from cds_lib.augment.batches import part_of
+from cds_lib.augment.colour import BRIGHTNESS, CONTRAST, HUE, JITTER_STRENGTH, SATURATION
+from cds_lib.augment.padded import PaddedParams
+from cds_lib.augment.pixels import CIFAR_MEAN, CIFAR_STD, normalise
 
+VIEW1, VIEW2 = CIFAR
 STATS = (CIFAR_MEAN, CIFAR_STD)
 NEUTRAL = (1.0, 1.0, 1.0, 0.0)
+
+
+def draw_view1(n, size, generator, cutout=True):
+    return replace(VIEW1, cutout=cutout).draw(n, size, size, generator)
+
+
+def draw_view2(n, size, generator):
+    return VIEW2.draw(n, size, size, generator)
+
+
+def apply_view1(images, params):
+    return VIEW1.apply(images, params, images.shape[-1])
+
+
+def apply_view2(images, params):
+    return VIEW2.apply(images, params, images.shape[-1])
 
 
 def generator(seed):
@@ -86,7 +95,7 @@ def cut_out(tensor, y, x):
 def pil_view1(images, params):
     views = []
     for i, image in enumerate(images):
-        view = pil_crop_flip(to_pil(image), params.top[i], params.left[i], params.flip[i], GREY_PADDING)
+        view = pil_crop_flip(to_pil(image), params.top[i], params.left[i], params.flip[i], VIEW1.fill)
         view = TF.to_tensor(view)
         views.append(view if params.hole is None else cut_out(view, *params.hole[i].tolist()))
     return torch.stack(views).mul(255).round().to(torch.uint8)
@@ -101,7 +110,7 @@ def pil_view2(images, params):
     }
     views = []
     for i, image in enumerate(images):
-        view = pil_crop_flip(to_pil(image), params.top[i], params.left[i], params.flip[i], BLACK_PADDING)
+        view = pil_crop_flip(to_pil(image), params.top[i], params.left[i], params.flip[i], VIEW2.fill)
         if params.jitter[i]:
             for operation in params.order[i].tolist():
                 view = adjust[operation](view, params.factors[i, operation].item())
@@ -115,8 +124,15 @@ def fixed_view2(n, size, order=(0, 1, 2, 3), factors=NEUTRAL, jitter=True, grey=
     """The same parameters for n images, in the middle of the padded image and not flipped."""
     middle = torch.full((n,), size // 8)
     switch = torch.zeros(n, dtype=torch.bool)
-    return View2Params(
-        middle, middle, switch, switch | jitter, torch.tensor([order] * n), torch.tensor([factors] * n), switch | grey
+    return PaddedParams(
+        middle,
+        middle,
+        switch,
+        None,
+        switch | jitter,
+        torch.tensor([order] * n),
+        torch.tensor([factors] * n),
+        switch | grey,
     )
 
 
@@ -125,14 +141,14 @@ def fixed_view2(n, size, order=(0, 1, 2, 3), factors=NEUTRAL, jitter=True, grey=
 def test_view1_has_the_pixels_of_pillow(size, cutout):
     images = make_images(64, size)
     params = draw_view1(64, size, generator(1), cutout)
-    assert_same_pixels(apply_view1(images, params, *STATS), pil_view1(images, params))
+    assert_same_pixels(apply_view1(images, params), pil_view1(images, params))
 
 
 @pytest.mark.parametrize("size", [16, 24, 32])
 def test_view2_has_the_pixels_of_pillow(size):
     images = make_images(256, size)
     params = draw_view2(256, size, generator(2))
-    assert_same_pixels(apply_view2(images, params, *STATS), pil_view2(images, params))
+    assert_same_pixels(apply_view2(images, params), pil_view2(images, params))
 
 
 def test_every_order_of_the_jitter_has_the_pixels_of_pillow():
@@ -140,7 +156,7 @@ def test_every_order_of_the_jitter_has_the_pixels_of_pillow():
     images = make_images(96, 16)
     params = draw_view2(96, 16, generator(3))
     params = params._replace(order=orders.repeat(4, 1), jitter=torch.ones(96, dtype=torch.bool))
-    assert_same_pixels(apply_view2(images, params, *STATS), pil_view2(images, params))
+    assert_same_pixels(apply_view2(images, params), pil_view2(images, params))
 
 
 @pytest.mark.parametrize("operation", [BRIGHTNESS, CONTRAST, SATURATION, HUE])
@@ -150,7 +166,7 @@ def test_single_operations_have_the_pixels_of_pillow(operation, strength):
     factors[operation] += JITTER_STRENGTH[operation] * strength
     images = make_images(16, 32)
     params = fixed_view2(16, 32, factors=factors)
-    assert_same_pixels(apply_view2(images, params, *STATS), pil_view2(images, params))
+    assert_same_pixels(apply_view2(images, params), pil_view2(images, params))
 
 
 @pytest.mark.parametrize("shift", [-0.1, 0.0, 0.033, 0.1])
@@ -160,7 +176,7 @@ def test_hue_of_a_quarter_million_colours_equals_pillow(shift):
     images = torch.stack([torch.stack([torch.full_like(green, red), green, blue]) for red in (0, 77, 128, 255)])
     images = images.to(torch.uint8)
     params = fixed_view2(4, 256, factors=(1.0, 1.0, 1.0, shift))
-    assert_same_pixels(apply_view2(images, params, *STATS), pil_view2(images, params))
+    assert_same_pixels(apply_view2(images, params), pil_view2(images, params))
 
 
 def test_hue_is_near_the_exact_rotation():
@@ -168,7 +184,7 @@ def test_hue_is_near_the_exact_rotation():
     in the shift and where 256 wraps to 0: six levels each of a fully saturated channel, and two for the roundings."""
     images = make_images(16, 32)
     params = fixed_view2(16, 32, factors=(1.0, 1.0, 1.0, 0.07))
-    difference = (pixels(apply_view2(images, params, *STATS)) - TF.adjust_hue(images, 0.07)).abs().double()
+    difference = (pixels(apply_view2(images, params)) - TF.adjust_hue(images, 0.07)).abs().double()
     assert difference.max() <= 3 * 6 + 2 and difference.mean() < 3
 
 
@@ -177,7 +193,7 @@ def test_hue_is_near_the_exact_rotation():
 def test_batches_in_which_all_or_none_are_jittered_or_grey(jitter, grey):
     images = make_images(8, 16)
     params = fixed_view2(8, 16, order=(3, 1, 0, 2), factors=(1.3, 0.7, 1.2, 0.05), jitter=jitter, grey=grey)
-    view = apply_view2(images, params, *STATS)
+    view = apply_view2(images, params)
     assert_same_pixels(view, pil_view2(images, params))
     if grey:
         plain = pixels(view)
@@ -190,8 +206,8 @@ def test_cutout_is_black_half_as_wide_and_clipped():
     white = torch.full((3, 3, 32, 32), 255, dtype=torch.uint8)
     middle = torch.full((3,), 4)
     hole = torch.tensor([[16, 16], [0, 31], [5, 20]])
-    params = View1Params(middle, middle, torch.zeros(3, dtype=torch.bool), hole)
-    black = pixels(apply_view1(white, params, *STATS)) == 0
+    params = PaddedParams(middle, middle, torch.zeros(3, dtype=torch.bool), hole)
+    black = pixels(apply_view1(white, params)) == 0
     assert black.sum((1, 2, 3)).tolist() == [3 * 16 * 16, 3 * 8 * 9, 3 * 13 * 16]
     assert black[0, :, 8:24, 8:24].all() and black[1, :, :8, 23:].all() and black[2, :, :13, 12:28].all()
 
@@ -199,9 +215,9 @@ def test_cutout_is_black_half_as_wide_and_clipped():
 def test_the_padding_is_grey_in_view_1_and_black_in_view_2():
     images = torch.full((1, 3, 32, 32), 200, dtype=torch.uint8)
     corner, no = torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.bool)
-    view1 = pixels(apply_view1(images, View1Params(corner, corner, no, None), *STATS))
+    view1 = pixels(apply_view1(images, PaddedParams(corner, corner, no, None)))
     view2 = fixed_view2(1, 32, jitter=False)._replace(top=corner, left=corner)
-    view2 = pixels(apply_view2(images, view2, *STATS))
+    view2 = pixels(apply_view2(images, view2))
     for view, fill in ((view1, 128), (view2, 0)):
         assert (view[..., :4, :] == fill).all() and (view[..., :4] == fill).all() and (view[..., 4:, 4:] == 200).all()
 
@@ -211,30 +227,30 @@ def test_an_image_is_augmented_the_same_alone_and_in_any_batch(draw, apply):
     images = make_images(24, 16)
     params = draw(24, 16, generator(4))
     before = images.clone()
-    whole = apply(images, params, *STATS)
-    alone = [apply(images[i : i + 1], type(params)(*(p[i : i + 1] for p in params)), *STATS) for i in range(24)]
+    whole = apply(images, params)
+    alone = [apply(images[i : i + 1], part_of(params, slice(i, i + 1))) for i in range(24)]
     assert torch.equal(whole, torch.cat(alone))
     other = torch.randperm(24, generator=generator(5))
-    assert torch.equal(whole[other], apply(images[other], type(params)(*(p[other] for p in params)), *STATS))
+    assert torch.equal(whole[other], apply(images[other], part_of(params, other)))
     assert torch.equal(images, before)
 
 
 @pytest.mark.parametrize(("draw", "apply"), [(draw_view1, apply_view1), (draw_view2, apply_view2)])
 def test_views_are_normalised_floats_in_channels_last(draw, apply):
     images = make_images(10, 16)
-    view = apply(images, draw(10, 16, generator(0)), *STATS)
+    view = apply(images, draw(10, 16, generator(0)))
     assert view.dtype == torch.float32 and view.shape == images.shape
     assert view.is_contiguous(memory_format=torch.channels_last) and not view.requires_grad
     assert pixels(view).min() >= 0 and pixels(view).max() <= 255
     channels_last = images.contiguous(memory_format=torch.channels_last)
-    assert torch.equal(view, apply(channels_last, draw(10, 16, generator(0)), *STATS))
+    assert torch.equal(view, apply(channels_last, draw(10, 16, generator(0))))
 
 
 @pytest.mark.parametrize("side", [16, 160])  # the larger ones are normalised one by one
 def test_normalise_equals_torchvision_and_survives_inference_mode(side):
     images = make_images(4, side)
     expected = TF.normalize(images.float() / 255, CIFAR_MEAN, CIFAR_STD)
-    augment._scale_and_shift.cache_clear()
+    normalisation._scale_and_shift.cache_clear()
     with torch.inference_mode():  # what evaluation caches must also serve training
         torch.testing.assert_close(normalise(images, *STATS), expected, rtol=0, atol=2e-6)
     view = normalise(images, *STATS)
@@ -252,7 +268,9 @@ def test_normalised_images_go_to_their_places(side):
 
 def test_draws_follow_from_the_generator_alone():
     for draw in (draw_view1, draw_view2):
-        first, again, other = (draw(50, 32, generator(seed)) for seed in (7, 7, 8))
+        first, again, other = (
+            [value for value in draw(50, 32, generator(seed)) if value is not None] for seed in (7, 7, 8)
+        )
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
         assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
     plain, cut = draw_view1(50, 32, generator(7), cutout=False), draw_view1(50, 32, generator(7))
@@ -326,9 +344,9 @@ def test_moments_of_many_draws_agree_with_the_released_pipeline(view):
         pipeline = released_pipelines(size)[view - 1]
         released = torch.stack([pipeline(to_pil(image)) for _ in range(n)])
     if view == 1:
-        ours = apply_view1(images, draw_view1(n, size, generator(21)), *STATS)
+        ours = apply_view1(images, draw_view1(n, size, generator(21)))
     else:
-        ours = apply_view2(images, draw_view2(n, size, generator(21)), *STATS)
+        ours = apply_view2(images, draw_view2(n, size, generator(21)))
 
     def summaries(views):
         quadrants = views.unfold(2, 8, 8).unfold(3, 8, 8).mean((4, 5)).flatten(1)  # (n, 12)
@@ -354,9 +372,9 @@ def test_other_images_are_refused(wrong):
         "one channel": torch.zeros(2, 1, 16, 16, dtype=torch.uint8),
     }[wrong]
     with pytest.raises(ValueError, match="square uint8 images"):
-        apply_view1(images, draw_view1(2, 16, generator(0)), *STATS)
+        apply_view1(images, draw_view1(2, 16, generator(0)))
     with pytest.raises(ValueError, match="square uint8 images"):
-        apply_view2(images, draw_view2(2, 16, generator(0)), *STATS)
+        apply_view2(images, draw_view2(2, 16, generator(0)))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -364,5 +382,67 @@ def test_the_gpu_makes_the_same_pixels():
     images = make_images(64, 32)
     for draw, apply in ((draw_view1, apply_view1), (draw_view2, apply_view2)):
         params = draw(64, 32, generator(0))
-        on_gpu = apply(images.cuda(), type(params)(*(p.cuda() for p in params)), *STATS).cpu()
-        assert torch.equal(pixels(on_gpu), pixels(apply(images, params, *STATS)))
+        on_gpu = apply(images.cuda(), type(params)(*(p.cuda() for p in params))).cpu()
+        assert torch.equal(pixels(on_gpu), pixels(apply(images, params)))
+
+
+# -- what the released views do not have -------------------------------------------------------------------------------
+
+
+def test_padding_strengths_and_size_are_arguments():
+    view = PaddedView(fill=7, padding=5, colour=Colour((0.8, 0.8, 0.8, 0.2), jitter_p=1.0, grey_p=0.0))
+    images, params = make_images(64, 16), view.draw(64, 16, 20, generator(6))
+    assert params.top.min() == 0 and params.top.max() == 16 + 2 * 5 - 20
+    low, high = params.factors.min(0).values, params.factors.max(0).values
+    assert (low[:3] < 0.4).all() and (high[:3] > 1.6).all() and low[HUE] < -0.15 and high[HUE] > 0.15
+    adjust = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation, TF.adjust_hue)
+    expected = []
+    for i, image in enumerate(images):
+        crop = TF.crop(TF.pad(to_pil(image), 5, fill=7), int(params.top[i]), int(params.left[i]), 20, 20)
+        crop = TF.hflip(crop) if params.flip[i] else crop
+        for operation in params.order[i].tolist():
+            crop = adjust[operation](crop, params.factors[i, operation].item())
+        expected.append(TF.pil_to_tensor(crop))
+    assert_same_pixels(view.apply(images, params, 20), torch.stack(expected))
+
+
+def test_no_hue_shift_is_none_as_in_torchvision():
+    view = PaddedView(padding=0, colour=Colour((0, 0, 0, 0), jitter_p=1.0, grey_p=0.0))
+    images = make_images(16, 32)
+    params = view.draw(16, 32, 32, generator(0))._replace(flip=torch.zeros(16, dtype=torch.bool))
+    assert_same_pixels(view.apply(images, params, 32), images)
+
+
+@pytest.mark.parametrize("size", [16, 64])
+def test_blur_and_solarisation_are_torchvisions(size):
+    view = PaddedView(padding=0, colour=Colour(jitter_p=0.0, grey_p=0.0, blur_p=0.5, solarise_p=0.5))
+    images = make_images(48, size)
+    params = view.draw(48, size, size, generator(8))._replace(flip=torch.zeros(48, dtype=torch.bool))
+    assert 12 < (params.sigma > 0).sum() < 36 and 12 < params.solarised.sum() < 36
+    assert params.sigma[params.sigma > 0].min() >= 0.1 and params.sigma.max() <= 2
+    kernel, expected = 2 * max(1, size // 20) + 1, []
+    for image, sigma, solarised in zip(images, params.sigma.tolist(), params.solarised.tolist(), strict=True):
+        image = TF.gaussian_blur(image, kernel, sigma) if sigma else image
+        expected.append(TF.solarize(image, 128) if solarised else image)
+    difference = (pixels(view.apply(images, params, size)) - torch.stack(expected)).abs()
+    # What is near a half may be rounded apart, and beside the threshold solarisation makes the most of it.
+    assert ((difference > 0).double().mean() < 1e-3) and difference.median() == 0
+
+
+def test_blur_and_solarisation_change_no_other_draw():
+    plain, more = (PaddedView(colour=Colour(blur_p=p, solarise_p=p)).draw(50, 32, 32, generator(9)) for p in (0, 0.5))
+    assert plain.sigma is None and plain.solarised is None
+    assert all(torch.equal(a, b) for a, b in zip(plain, more, strict=True) if a is not None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"blur_p": 1.5}, "are shares from 0 to 1"),
+        ({"strength": (0.4, 0.4, 0.4, 0.6)}, "of the hue 0 to 0.5"),
+        ({"blur_sigma": (0, 2)}, "blur_sigma is the least and the largest"),
+    ],
+)
+def test_impossible_colours_are_refused(changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Colour(**changes)

@@ -1,0 +1,9 @@
+from cds_lib.augment.batches import Batches as Batches
+from cds_lib.augment.batches import evaluation_batches as evaluation_batches
+from cds_lib.augment.colour import Colour as Colour
+from cds_lib.augment.padded import PaddedView as PaddedView
+from cds_lib.augment.pixels import normalise as normalise
+from cds_lib.augment.resized import View as View
+from cds_lib.augment.views import AUGMENTATIONS as AUGMENTATIONS
+from cds_lib.augment.views import CIFAR as CIFAR
+from cds_lib.augment.views import two_views as two_views

@@ -1,0 +1,226 @@
+"""Colour jitter, greyscale, blur and solarisation, batched and per sample, with the pixels of Pillow and torchvision.
+
+Images hold whole numbers from 0 to 255 after every operation, as Pillow's do, in float32 where arithmetic needs it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+JITTER_P, GREY_P = 0.8, 0.2
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # torchvision's numbering of ColorJitter's operations
+JITTER_STRENGTH = (0.4, 0.4, 0.4, 0.1)  # factors 1 +- 0.4 for the first three, hue shift 0 +- 0.1 of the colour circle
+
+
+# Pixels whose hue a CPU turns together: their planes stay in its cache.
+_CACHED = 2**18
+
+
+class ColourParams(NamedTuple):
+    """Of n images: jitter and grey (n,) bool: whether it is done; order (n, 4) int64: the jitter operations, first to
+    last; factors (n, 4) float32: column k belongs to operation k; sigma (n,) float32: of the blur, in pixels, 0 for
+    none; solarised (n,) bool. The last two are None where no image is.
+
+    The factors are on the device of the images. The others are on the CPU: a batch is arranged by them, and reading
+    them from a GPU would make the CPU wait for it in every step."""
+
+    jitter: Tensor
+    order: Tensor
+    factors: Tensor
+    grey: Tensor
+    sigma: Tensor | None = None
+    solarised: Tensor | None = None
+
+
+NO_COLOUR = (None,) * len(ColourParams._fields)
+
+
+class Arrangement(NamedTuple):
+    """The order in which `apply_colour_` wants a batch: its `rows`; then, in this order, each image's jitter
+    operations, where the hue shift comes among them, and the places of the images that turn grey, of those that are
+    blurred, with their sigmas, and of those that are solarised; and how many images the groups up to each one have.
+
+    Images are handled in the order "hue last, hue third, second, first, not jittered". Then, for each j, those whose
+    blend j comes before the hue shift are a leading slice and those where it comes after are the slice behind it.
+    """
+
+    rows: Tensor
+    order: Tensor
+    hue_position: Tensor
+    grey: Tensor
+    blurred: Tensor | None
+    sigma: Tensor | None
+    solarised: Tensor | None
+    ends: list[int]
+
+
+@dataclass(frozen=True)
+class Colour:
+    """What happens to the colours of a view: jitter, greyscale, blur, solarisation, in this order. The defaults are the
+    released code's; each equals torchvision's operation of the same parameters.
+
+    Attributes:
+        strength: of brightness, contrast, saturation (factors 1 +- strength, which is at most 1) and hue (shift
+            0 +- strength of the colour circle, at most 0.5), done in an order of its own for each image.
+        jitter_p, grey_p, blur_p, solarise_p: share of the images that are jittered, grey, blurred, solarised.
+        blur_sigma: least and largest deviation of the Gaussian, in pixels; it reaches a twentieth of the view's side.
+        solarise_threshold: levels from this one on are inverted.
+
+    Raises:
+        ValueError: a share outside 0 to 1, a strength or a sigma outside its range.
+    """
+
+    strength: tuple[float, float, float, float] = JITTER_STRENGTH
+    jitter_p: float = JITTER_P
+    grey_p: float = GREY_P
+    blur_p: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    solarise_p: float = 0.0
+    solarise_threshold: int = 128
+
+    def __post_init__(self):
+        if not all(0 <= share <= 1 for share in (self.jitter_p, self.grey_p, self.blur_p, self.solarise_p)):
+            raise ValueError(f"jitter_p, grey_p, blur_p and solarise_p are shares from 0 to 1, not as in {self}.")
+        if not all(0 <= value <= most for value, most in zip(self.strength, (1, 1, 1, 0.5), strict=True)):
+            raise ValueError(f"The strengths are 0 to 1, of the hue 0 to 0.5, not {self.strength}.")
+        if not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
+            raise ValueError(f"blur_sigma is the least and the largest, above 0, not {self.blur_sigma}.")
+
+    def draw(self, n: int, generator: torch.Generator) -> ColourParams:
+        """Draw for n images, with the generator's device. What is left out changes no other draw."""
+        device = generator.device
+        uniform = torch.rand(n, 10, generator=generator, device=device)
+        centre = torch.tensor([1.0, 1.0, 1.0, 0.0], device=device)
+        factors = centre + torch.tensor(self.strength, device=device) * (2 * uniform[:, 4:8] - 1)
+        jitter, order, grey = uniform[:, 8] < self.jitter_p, uniform[:, :4].argsort(1), uniform[:, 9] < self.grey_p
+        sigma = solarised = None
+        if self.blur_p:
+            chosen, between = torch.rand(2, n, generator=generator, device=device)
+            low, high = self.blur_sigma
+            sigma = ((low + (high - low) * between) * (chosen < self.blur_p)).cpu()
+        if self.solarise_p:
+            solarised = (torch.rand(n, generator=generator, device=device) < self.solarise_p).cpu()
+        return ColourParams(jitter.cpu(), order.cpu(), factors, grey.cpu(), sigma, solarised)
+
+    def apply_(self, x: Tensor, colour: ColourParams, arrangement: Arrangement) -> None:
+        """All of it in place. x (B, 3, S, S) float32, whole numbers, in the order of `arrangement.rows`."""
+        _jitter(x.flatten(2), colour.factors[arrangement.rows], arrangement, turn=self.strength[HUE] > 0)
+        grey = arrangement.grey
+        x[grey] = _luma(x.index_select(0, grey))[:, None]
+        if arrangement.blurred is not None:
+            x[arrangement.blurred] = _blurred(x.index_select(0, arrangement.blurred), arrangement.sigma)
+        if arrangement.solarised is not None:
+            part = x.index_select(0, arrangement.solarised)
+            x[arrangement.solarised] = torch.where(part >= self.solarise_threshold, 255 - part, part)
+
+
+def arrange(colour: ColourParams) -> Arrangement:
+    """How a batch with these parameters is to be ordered; all but `ends` is on the device of the images."""
+    hue_position = (colour.order == HUE).int().argmax(1)
+    group = torch.where(colour.jitter, 3 - hue_position, 4)
+    rows = group.argsort()
+    parts = [rows, colour.order[rows], hue_position[rows], colour.grey[rows].nonzero().squeeze(1), None, None, None]
+    if colour.sigma is not None:
+        parts[4] = colour.sigma[rows].nonzero().squeeze(1)
+        parts[5] = colour.sigma[rows][parts[4]]
+    if colour.solarised is not None:
+        parts[6] = colour.solarised[rows].nonzero().squeeze(1)
+    ends = torch.bincount(group, minlength=5).cumsum(0).tolist()
+    device = colour.factors.device
+    return Arrangement(*(None if part is None else part.to(device, non_blocking=True) for part in parts), ends)
+
+
+def _jitter(x: Tensor, factors: Tensor, arrangement: Arrangement, turn: bool) -> None:
+    """Colour jitter in place. x (B, 3, P) float32 and factors (B, 4), sorted as `Arrangement` says; turn: the hue."""
+    order, hue_position, ends = arrangement.order, arrangement.hue_position, arrangement.ends
+    jittered = ends[3]
+    j = torch.arange(3, device=x.device)
+    blends = order.gather(1, j + (j >= hue_position[:, None]))  # (B, 3): the order without the hue shift
+    strengths = factors.gather(1, blends)
+    for j, cut in enumerate((ends[2], ends[1], ends[0])):
+        _blend_(x[:cut], blends[:cut, j], strengths[:cut, j])
+    together = max(1, _CACHED // x.shape[2]) if x.device.type == "cpu" else len(x)
+    for part, fraction in zip(x[:jittered].split(together), factors[:jittered, HUE].split(together), strict=True):
+        if turn:  # by nothing, it would still be rounded to 8-bit HSV
+            _shift_hue_(part, fraction)
+    for j, cut in enumerate((ends[2], ends[1], ends[0])):
+        _blend_(x[cut:jittered], blends[cut:jittered, j], strengths[cut:jittered, j])
+
+
+def _blend_(x: Tensor, operation: Tensor, factor: Tensor) -> None:
+    """Brightness, contrast or saturation, whichever (B,) `operation` says: all blend an image with a reference.
+
+    reference + factor (x - reference), cut to [0, 255] and rounded down, as Pillow's Image.blend does. The reference is
+    black, the rounded mean of the image's luma, or the luma itself. x (B, 3, P) float32 is changed in place.
+    """
+    luma = _luma(x)
+    mean = luma.mean(1, keepdim=True).add_(0.5).floor_()
+    saturation, contrast = ((operation[:, None] == kind).float() for kind in (SATURATION, CONTRAST))
+    reference = torch.addcmul(mean.mul_(contrast), luma, saturation)[:, None]
+    x.sub_(reference).mul_(factor[:, None, None]).add_(reference).clamp_(0, 255).floor_()
+
+
+def _luma(x: Tensor) -> Tensor:
+    """(B, 3, ...) -> (B, ...): ITU-R 601-2 in 1/65536ths, as Pillow. No sum reaches 2^24 of them: exact in float32."""
+    red, green, blue = x.unbind(1)
+    half = x.new_full((), 0.5)
+    return half.add(red, alpha=19595 / 65536).add_(green, alpha=38470 / 65536).add_(blue, alpha=7471 / 65536).floor_()
+
+
+def _blurred(x: Tensor, sigma: Tensor) -> Tensor:
+    """A Gaussian blur of every image with its own deviation, at the borders of the image mirrored, as torchvision's.
+    x (B, 3, S, S) float32, sigma (B,) -> whole numbers."""
+    if not len(x):
+        return x
+    batch, channels, side, _ = x.shape
+    reach = max(1, side // 20)
+    distance = torch.arange(-reach, reach + 1, device=x.device)
+    weights = torch.exp(-0.5 * (distance / sigma[:, None]).square())
+    weights = (weights / weights.sum(1, keepdim=True)).repeat_interleave(channels, 0)[:, None]  # one a plane
+    planes = F.pad(x.reshape(1, batch * channels, side, side), (reach,) * 4, mode="reflect")
+    for kernel in (weights[:, :, None], weights[..., None]):
+        planes = F.conv2d(planes, kernel, groups=batch * channels)
+    return planes.reshape(x.shape).round_()
+
+
+def _shift_hue_(x: Tensor, fraction: Tensor) -> None:
+    """Turn the hue by a fraction (B,) of the circle, through 8-bit HSV as Pillow does; x (B, 3, P) float32, in place.
+
+    Compared with Pillow for all 2^24 colours: no difference.
+    """
+    red, green, blue = x.unbind(1)
+    # Every intermediate result goes into one of six planes: new tensors would cost as much as the arithmetic.
+    value, chroma, not_red, green_leads, difference, other = x.new_empty(6, len(x), x.shape[2])
+    torch.maximum(torch.maximum(red, green, out=value), blue, out=value)
+    torch.minimum(torch.minimum(red, green, out=chroma), blue, out=chroma)
+    torch.sub(value, chroma, out=chroma)
+    # Which channel leads, as 0.0 or 1.0: plain arithmetic is ten times faster here than torch.where.
+    torch.ne(value, red, out=not_red)
+    torch.eq(value, green, out=green_leads).mul_(not_red)
+    # difference = green - blue, blue - red or red - green; side = its sign, 1 for 0
+    torch.sub(green, blue, out=difference)
+    difference.addcmul_(not_red, torch.add(red, blue, out=other).sub_(green, alpha=2))
+    difference.addcmul_(green_leads, torch.add(green, blue, out=other).sub_(red, alpha=2))
+    side = torch.add(difference, 0.5, out=other).sign_()
+    # hue = corner + difference / chroma with corner 0, 2 or 4, in the order of operations that rounds as Pillow's does
+    hue = torch.add(side, not_red, alpha=4, out=not_red).sub_(green_leads, alpha=2)
+    ratio = torch.sub(chroma, difference.abs_(), out=difference).div_(torch.clamp(chroma, min=1, out=green_leads))
+    hue.addcmul_(side, ratio, value=-1).div_(6)
+    hue.sub_(torch.floor(hue, out=other)).mul_(255).floor_()
+    # torchvision cuts the shift to a whole number of 255ths towards zero and lets the 8-bit hue wrap around at 256.
+    hue.add_((fraction.double() * 255).trunc().float()[:, None])
+    hue.sub_(torch.mul(hue, 1 / 256, out=other).floor_(), alpha=256)
+    saturation = chroma.div_(torch.clamp(value, min=1, out=other)).mul_(255).floor_()
+
+    # Channel = value (1 - saturation / 255 * weight); over the hue its weight is a trapezium, here 42.5 high (a sixth).
+    scale = saturation.mul_(value).mul_(1 / (255 * 42.5))
+    red_weight = torch.rsub(torch.sub(hue, 127.5, out=other).abs_(), 85).clamp_(0, 42.5)
+    torch.sub(value, red_weight.mul_(scale).round_(), out=red)
+    for channel, centre in ((green, 85), (blue, 170)):
+        weight = torch.sub(hue, centre, out=other).abs_().sub_(42.5).clamp_(0, 42.5)
+        torch.sub(value, weight.mul_(scale).round_(), out=channel)

@@ -1,0 +1,81 @@
+"""The pairs of views by the name of their protocol, and two views of one batch.
+
+Sources: "cifar" and "imagenet" are the released code's (ImageNet: view 1 a resized crop of 8 to 100 % of the area,
+flip; view 2 of 20 to 100 %, flip, jitter, greyscale). "contrastive" is view 2 twice, as in HobbitLong/SupContrast.
+"finetune" is ours: a random crop of 7/8 of the image's side, flip, and in view 2 colour. AutoAugment follows the flip
+in view 1 of "imagenet", and takes the place of the colour in both views of "contrastive": our choice, the published is
+not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cds_lib.augment.padded import PaddedView
+from cds_lib.augment.pixels import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD
+from cds_lib.augment.resized import View
+from cds_lib.errors import UsageError
+
+CIFAR = (PaddedView(fill=128, cutout=True), PaddedView(colour=True))
+# Those of larger images, which files can be streamed in.
+AUGMENTATIONS: dict[str, tuple[View, View]] = {
+    "imagenet": (View(0.08), View(0.2, colour=True)),
+    "contrastive": (View(0.2, colour=True), View(0.2, colour=True)),
+    "finetune": (View(None), View(None, colour=True)),
+    "imagenet_autoaugment": (View(0.08, autoaugment=True), View(0.2, colour=True)),
+    "contrastive_autoaugment": (View(0.2, autoaugment=True), View(0.2, autoaugment=True)),
+}
+
+
+def views_of(augmentation: str) -> tuple[PaddedView, PaddedView] | tuple[View, View]:
+    """The two views of that name; UsageError if there is no such augmentation."""
+    return CIFAR if check_augmentation(augmentation) == "cifar" else AUGMENTATIONS[augmentation]
+
+
+def check_augmentation(name: str) -> str:
+    """Return the name; UsageError if there is no such augmentation."""
+    if name != "cifar" and name not in AUGMENTATIONS:
+        raise UsageError(f"Unknown augmentation {name!r}: choose one of cifar, {', '.join(AUGMENTATIONS)}.")
+    return name
+
+
+def statistics(augmentation: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation that images are normalised with; the released code's own for "cifar"."""
+    return (CIFAR_MEAN, CIFAR_STD) if augmentation == "cifar" else (IMAGENET_MEAN, IMAGENET_STD)
+
+
+def two_views(
+    images: Tensor,
+    views: str | Sequence[PaddedView | View] = "cifar",
+    size: int | None = None,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, ...]:
+    """Augment a batch, every image in its own way, on the device where it is.
+
+        view1, view2 = two_views(images)                          # the released views of CIFAR
+        simclr = View(0.2, colour=Colour(blur_p=0.5))
+        view1, view2 = two_views(images, (simclr, simclr), size=64)
+
+    Args:
+        images: (B, 3, S, S) uint8.
+        views: the name of a protocol, or views of one's own, as many as are wanted.
+        size: side of the views; None: S.
+        generator: on the images' device; None: one that `torch.manual_seed` governs.
+
+    Returns:
+        As many views, each (B, 3, size, size) float32, normalised, channels_last.
+
+    Raises:
+        ValueError: other images, or an unknown name.
+    """
+    if images.dtype != torch.uint8 or images.shape[1:] != (3, images.shape[-1], images.shape[-1]):
+        raise ValueError(f"Images must be (B, 3, S, S) uint8, not {tuple(images.shape)} {images.dtype}.")
+    side = images.shape[-1]
+    size = side if size is None else size
+    if generator is None:
+        generator = torch.Generator(images.device).manual_seed(int(torch.randint(2**62, ())))
+    views = views_of(views) if isinstance(views, str) else views
+    return tuple(view.apply(images, view.draw(len(images), side, size, generator), size) for view in views)

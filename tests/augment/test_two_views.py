@@ -1,0 +1,65 @@
+"""Views of one batch, by name and of one's own; and the functions that they have replaced."""
+
+import pytest
+import torch
+
+from cds_lib.augment import AUGMENTATIONS, CIFAR, Batches, Colour, PaddedView, View, two_views
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(n, side, seed=0):
+    return torch.randint(256, (n, 3, side, side), generator=generator(seed), dtype=torch.uint8)
+
+
+def test_views_by_name_are_those_of_the_protocol():
+    images = noise(6, 32)
+    found, drawn = two_views(images, generator=generator()), generator()
+    for view, ours in zip(CIFAR, found, strict=True):
+        assert torch.equal(ours, view.apply(images, view.draw(6, 32, 32, drawn), 32))
+    for name in AUGMENTATIONS:
+        first, second = two_views(images, name, 24, generator())
+        assert first.shape == second.shape == (6, 3, 24, 24) and not torch.equal(first, second)
+
+
+def test_without_a_generator_the_global_seed_decides():
+    images, states = noise(4, 16), []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        states.append(two_views(images)[1])
+    assert torch.equal(states[0], states[1]) and not torch.equal(states[0], states[2])
+
+
+def test_views_of_ones_own_are_trained_with_like_the_named_ones():
+    views = (View(0.5, colour=Colour(blur_p=1.0)), PaddedView(padding=2, mean=(0, 0, 0), std=(1, 1, 1)))
+    batches = Batches(noise(10, 32), torch.arange(10), batch_size=4, seed=0, augmentation=views, size=24)
+    epoch = list(batches.epoch(0))
+    assert [tuple(view.shape) for found, _, _ in epoch for view in found] == [
+        (n, 3, 24, 24) for n in (4, 4, 4, 4, 2, 2)
+    ]
+    for (_, second), _, _ in epoch:
+        assert second.min() >= 0 and second.max() <= 1
+    named = Batches(noise(10, 32), torch.arange(10), batch_size=4, seed=0)
+    given = Batches(noise(10, 32), torch.arange(10), batch_size=4, seed=0, augmentation=CIFAR)
+    for (one, _, _), (other, _, _) in zip(named.epoch(1), given.epoch(1), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("images", [torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 9, dtype=torch.uint8)])
+def test_other_images_are_refused(images):
+    with pytest.raises(ValueError, match=r"Images must be \(B, 3, S, S\) uint8"):
+        two_views(images)
+
+
+def test_the_functions_of_before_are_the_views_of_cifar():
+    with pytest.warns(DeprecationWarning, match="cds_lib.data.augment is now cds_lib.augment"):
+        from cds_lib.data import augment
+    images, drawn = noise(6, 32), generator()
+    stats = (augment.CIFAR_MEAN, augment.CIFAR_STD)
+    views = (
+        augment.apply_view1(images, augment.draw_view1(6, 32, drawn), *stats),
+        augment.apply_view2(images, augment.draw_view2(6, 32, drawn), *stats),
+    )
+    assert all(torch.equal(a, b) for a, b in zip(views, two_views(images, generator=generator()), strict=True))
