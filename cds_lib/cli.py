@@ -12,7 +12,7 @@ from cds_lib.commands import export, needs, study
 from cds_lib.data import cli as data_cli
 from cds_lib.errors import RunError, UsageError, system_error
 from cds_lib.processes import begin
-from cds_lib.study import profiles
+from cds_lib.study import protocols
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--profile", default="smoke", metavar="|".join(profiles.PROFILES), help="the budget (default: smoke)"
+        "--profile", default="smoke", metavar="|".join(protocols.PROFILES), help="the budget (default: smoke)"
     )
     parser.add_argument("--only", default="", metavar="NAME,...", help="these tables or notebooks only")
     parser.add_argument("--seeds", default="", metavar="0,1,2", help="seeds (default: the profile's)")

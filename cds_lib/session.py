@@ -12,9 +12,9 @@ from cds_lib.data.registry import data_root as find_data_root
 from cds_lib.engines import analysis_engine, runner
 from cds_lib.engines.local_engine import LocalEngine
 from cds_lib.errors import RunError, UsageError
-from cds_lib.study import profiles
+from cds_lib.study import protocols
 from cds_lib.study.places import results_dir
-from cds_lib.study.profiles import Seeds
+from cds_lib.study.protocols import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
 from cds_lib.study.tables import find_table
@@ -112,8 +112,8 @@ def open_study(
         raise UsageError(f"processes must be a whole number, 1 or more, not {processes!r}.")
     return Session(
         find_table(table),
-        profiles.check_profile(profile),
-        profiles.parse_seeds(seeds),
+        protocols.check_profile(profile),
+        protocols.parse_seeds(seeds),
         Store(CHECKOUT / results_dir(profile, results)),
         CHECKOUT / find_data_root(data_root),
         LocalEngine(jobs, processes),

@@ -12,7 +12,6 @@ import pytest
 
 from cds_lib import cli
 from cds_lib.files import write_json
-from cds_lib.study import settings
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
@@ -125,7 +124,7 @@ def test_list_and_dry_run_train_nothing(tmp_path):
 
 def test_status_names_what_failed(tmp_path):
     store = Store(tmp_path)
-    spec = settings.lesson("cds", 0)
+    spec = TABLES["00_start_here"].runs("smoke", None)[1]
     write_json(store.run_dir(spec.id) / "spec.json", spec.to_dict())
     store.write_status(spec.id, state="failed", error="The GPU is out of memory.")
     process = command("status", "--only", "00_start_here", "--results", tmp_path)
@@ -154,7 +153,7 @@ def test_ctrl_c_stops_in_one_line_and_the_run_can_go_on(tmp_path):
         # A shell's background job ignores Ctrl-C, and whatever it starts would too.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    store, spec = Store(tmp_path), settings.lesson("cds", 0)
+    store, spec = Store(tmp_path), TABLES["00_start_here"].runs("smoke", None)[1]
     deadline = time.monotonic() + 100
     while not store.checkpoint(spec.id).exists():
         assert process.poll() is None and time.monotonic() < deadline

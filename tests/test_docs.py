@@ -20,9 +20,11 @@ from cds_lib.losses import supcon_loss
 from cds_lib.methods import ContrastiveDeepSupervision, DeeplySupervisedNet, DistilledCDS
 from cds_lib.methods.supcon import SupervisedContrastive
 from cds_lib.models import create_backbone, projection_heads
-from cds_lib.study import ablations, costs, profiles, settings
+from cds_lib.study import costs, protocols, settings
 from cds_lib.study.store import Store
-from cds_lib.study.tables import TABLES
+from cds_lib.study.tables import TABLES, deviations, official
+from cds_lib.study.tables.contrastive_methods import contrastive
+from cds_lib.study.tables.table4_coco import detector
 
 BEYOND_CIFAR = ("imagenet", "finetune", "detection")
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,21 +72,21 @@ def test_every_deviation_is_there_once_and_in_order():
 def test_the_rows_that_say_so_are_measured():
     said = {row[0] for row in DEVIATIONS if "Measured" in row[4]}
     # What is no switch: the last and the best epoch are columns of every table, the max-pool has runs of Table 3.
-    assert said == {switch.deviation for switch in ablations.SWITCHES} | {"D12", "D21"}
+    assert said == {switch.deviation for switch in deviations.SWITCHES} | {"D12", "D21"}
 
 
 def test_the_page_names_the_tables_and_methods_of_the_study():
     tables, methods = re.search(r"Tables: (.+?)\.\nMethods: (.+?)\.\n", PAGE, re.DOTALL).groups()
-    assert set(re.findall(r"`(\w+)`", tables)) == set(TABLES), (
+    assert set(re.findall(r"`(\w+)`", tables)) == {table.name for table in official()}, (
         "a table is new or gone: correct what the page says of it"
     )
-    trained = {run.method for table in TABLES.values() for run in table.runs("smoke", (0,))}
+    trained = {run.method for table in official() for run in table.runs("smoke", (0,))}
     assert set(re.findall(r"`(\w+)`", methods)) == trained
 
 
 def test_the_defaults_of_the_method():
     paper, smoke, mini = (spec(profile).options for profile in ("paper", "smoke", "mini"))
-    first_notebook = settings.lesson("cds", 0).options
+    first_notebook = TABLES["00_start_here"].runs("smoke", None)[1].options
     assert f"taps {listed(paper['taps'])}" in ours("D1")
     elsewhere = settings.supervised("mini", "imagenet", "resnet18", "cds", 0).options
     unlabelled = settings.semi_supervised("mini", "cifar10", "cds_simclr", 10, 0).options["weight"]
@@ -119,7 +121,7 @@ def test_the_defaults_of_the_method():
 
 
 def test_the_defaults_of_dsn():
-    weights = {profile: spec(profile, "dsn").options["weight"] for profile in profiles.PROFILES}
+    weights = {profile: spec(profile, "dsn").options["weight"] for profile in protocols.PROFILES}
     assert weights["paper"] == weights["smoke"] == default(DeeplySupervisedNet, "weight")
     says = f"weight {weights['paper']:g} each (`mini` on CIFAR: {weights['mini']:g}, chosen on validation images)"
     assert says in ours("DSN head and weight")
@@ -137,15 +139,15 @@ def test_the_defaults_of_the_full_protocol():
     assert budget.schedule == "step" and budget.warmup_epochs == 0 and budget.cutout and budget.train_size is None
     assert "is {}, {} and {} of {}.".format(*budget.milestones, budget.epochs) in ours("D16")
     assert f"{budget.weight_decay:g} on all" in ours("D14")
-    seeds = profiles.SEEDS
-    headline, breadth = profiles.HEADLINE_SEEDS["mini"], profiles.BREADTH_SEEDS["mini"]
+    seeds = protocols.SEEDS
+    headline, breadth = protocols.HEADLINE_SEEDS["mini"], protocols.BREADTH_SEEDS["mini"]
     assert (
         f"Seeds {headline[0]} to {headline[-1]} for ResNet-18 in Table 1, its controls of two views (D10), the "
         "analyses and semi-supervised learning, "
         f"{listed(seeds['paper'])} for all else (`smoke`: {listed(seeds['smoke'])}; in `mini` "
         f"{listed(breadth)} for other" in ours("D12")
     )
-    assert seeds["mini"] == seeds["paper"] and headline == profiles.HEADLINE_SEEDS["paper"]
+    assert seeds["mini"] == seeds["paper"] and headline == protocols.HEADLINE_SEEDS["paper"]
     side = budget.image_size
     full = f"`paper`: {side}x{side}, all images, batch {budget.batch_size}, lr {budget.lr:g}"
     assert full in ours("Miniature protocol")
@@ -176,7 +178,7 @@ def test_the_defaults_beyond_cifar():
     def steps(budget):
         return f"after {' and '.join(map(str, budget.milestones))}"
 
-    imagenet, tuning, detection = (profiles.budget("paper", kind, "resnet50") for kind in BEYOND_CIFAR)
+    imagenet, tuning, detection = (protocols.budget("paper", kind, "resnet50") for kind in BEYOND_CIFAR)
     says = ours("ImageNet")
     assert f"{imagenet.epochs} epochs, batch {imagenet.batch_size}, lr {imagenet.lr:g} divided by 10" in says
     assert f"every {imagenet.milestones[0]} epochs, weight decay {imagenet.weight_decay:g}" in says
@@ -189,7 +191,7 @@ def test_the_defaults_beyond_cifar():
     assert f"SGD {tuning.lr:g}, {({10: 'ten'})[tuning.new_lr_factor]} times that for what is new" in says
     assert f"{tuning.epochs} epochs of batch {tuning.batch_size}, lr / 10 {steps(tuning)}; images of" in says
     says = ours("Detection (Table 4)")
-    retina = settings.detector("paper", "retinanet", "baseline", 0).budget
+    retina = detector("paper", "retinanet", "baseline", 0).budget
     assert (
         f"{detection.epochs} epochs of batch {detection.batch_size}, SGD {detection.lr:g} (RetinaNet {retina.lr:g})"
         in says
@@ -208,13 +210,13 @@ def test_the_teachers_of_table_7_and_the_contrastive_rows():
         run = settings.distilled("paper", "imagenet", student, "kd", 0)
         assert run.parent.model == teacher.lower().replace("-", "") and teacher in says
     assert run.options["temperature"] == 1 and run.options["weight"] == run.options["cross_entropy_weight"] == 0.5
-    linear = settings.contrastive("paper", "supcon", 0).budget
-    byol = settings.contrastive("paper", "byol_dsn", 0)
+    linear = contrastive("paper", "supcon", 0).budget
+    byol = contrastive("paper", "byol_dsn", 0)
     says = ours("Contrastive methods")
     assert f"for {linear.epochs} epochs (batch {linear.batch_size}, lr {linear.lr:g})" in says
     assert f"{byol.parent.budget.epochs:,} epochs, then {byol.budget.epochs} epochs on all labels" in says
-    with_factor = settings.contrastive("paper", "supcon_base_temperature", 0)
-    plain = settings.contrastive("paper", "supcon", 0)
+    with_factor = contrastive("paper", "supcon_base_temperature", 0)
+    plain = contrastive("paper", "supcon", 0)
     assert replace(with_factor.parent, options={}) == plain.parent and with_factor.budget == plain.budget
     base = with_factor.parent.options["base_temperature"]
     assert f"[{default(SupervisedContrastive, 'temperature')} / {base} times that]" in says
@@ -292,7 +294,7 @@ def test_relative_links_and_named_files_exist(page):
 
 def paper_costs() -> list[str]:
     """The lines of the table of costs in docs/cluster.md."""
-    runs = {name: table.runs("paper", None) for name, table in TABLES.items()}
+    runs = {table.name: table.runs("paper", None) for table in official()}
     runs["together, each run once"] = list({spec.id: spec for specs in runs.values() for spec in specs}.values())
     lines = ["| table | runs | PFLOP | A100-hours | of its longest run | disk, GB |", "|---|---:|---:|---:|---:|---:|"]
     for name, specs in runs.items():
@@ -308,7 +310,7 @@ def test_the_costs_of_the_paper_profile():
     page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
     shown = [line for line in page.split("## What the paper profile costs\n")[1].splitlines() if line.startswith("|")]
     assert shown == paper_costs(), "copy the right-hand side: " + "\n".join(["", *paper_costs()])
-    everything = [spec for table in TABLES.values() for spec in table.runs("paper", (0,))]
+    everything = [spec for table in official() for spec in table.runs("paper", (0,))]
     assert f"has {dry_run.gigabytes(costs.total(everything).peak_bytes)} GB" in page
     assert f"assume {costs.TERAFLOPS} TFLOP/s" in page
     baseline = settings.supervised("paper", "imagenet", "resnet18", "baseline", 0)
@@ -341,9 +343,9 @@ def test_the_parts_of_the_kubernetes_job_share_no_run_and_make_up_the_study():
         seeds = tuple(map(int, value["--seeds"].split(",")))
         seen += {s.id for name in value["--only"].split(",") for s in TABLES[name].runs(value["--profile"], seeds)}
     assert len(seen) == len(set(seen))
-    runs = {name: {s.id for s in table.runs("paper", None)} for name, table in TABLES.items()}
+    runs = {table.name: {s.id for s in table.runs("paper", None)} for table in official()}
     last = {name: ids - set(seen) for name, ids in runs.items() if ids - set(seen)}
-    more = {s.id for table in TABLES.values() for s in table.runs("paper", None) if s.seed in (3, 4, 5)}
+    more = {s.id for table in official() for s in table.runs("paper", None) if s.seed in (3, 4, 5)}
     rest = {name: len(ids - more) for name, ids in last.items() if ids - more}
     assert rest == {"00_start_here": 2, "tuning": 18, "deviations": 45} and len(more) == 96
     assert set(seen) <= set.union(*runs.values())

@@ -14,6 +14,8 @@ from cds_lib.methods import create_method
 from cds_lib.models import create_backbone
 from cds_lib.study import settings
 from cds_lib.study.store import Store
+from cds_lib.study.tables.contrastive_methods import contrastive
+from cds_lib.study.tables.table4_coco import detector
 from cds_lib.training import checkpoint
 
 
@@ -143,15 +145,15 @@ def test_runs_that_cannot_be_exported_are_one_sentence(tmp_path, capsys):
     store, out = Store(tmp_path / "results"), tmp_path / "network.pt"
     bare = settings.supervised("mini", "cifar100", "resnet18", "baseline", 0)
     finished(store, bare, 100, weights=False)
-    detector = settings.detector("smoke", "retinanet", "cds", 0)
-    folder = store.run_dir(detector.id)
+    spec = detector("smoke", "retinanet", "cds", 0)
+    folder = store.run_dir(spec.id)
     folder.mkdir(parents=True)
-    (folder / "spec.json").write_text(json.dumps(detector.to_dict()))
+    (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
     (folder / "metrics.json").write_text("{}")
     for run, sentence in (
         ("0123456789ab", "There is no finished run '0123456789ab' in"),
         (bare.id, "The weights of run"),
-        (detector.id, f"is a detector: export {detector.parent.id}, the run that trained its backbone"),
+        (spec.id, f"is a detector: export {spec.parent.id}, the run that trained its backbone"),
     ):
         assert main(["export", run, str(out), "--results", str(store.root)]) == 2
         error = capsys.readouterr().err
@@ -161,7 +163,7 @@ def test_runs_that_cannot_be_exported_are_one_sentence(tmp_path, capsys):
 
 def test_a_pre_training_says_that_its_classifier_was_not_trained(tmp_path, capsys):
     store = Store(tmp_path / "results")
-    spec = settings.contrastive("smoke", "supcon", 0).parent
+    spec = contrastive("smoke", "supcon", 0).parent
     finished(store, spec, 1000)
     assert main(["export", spec.id, str(tmp_path / "network.pt"), "--results", str(store.root)]) == 0
     assert "the classifier was never trained" in capsys.readouterr().out

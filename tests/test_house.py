@@ -29,7 +29,10 @@ TORCH_FREE = [
     "cds_lib.errors",
     "cds_lib.data.registry",
     "cds_lib.commands.dry_run",
-    *(f"cds_lib.study.{name}" for name in "spec store profiles tables analyses published statistics costs".split()),
+    *(
+        f"cds_lib.study.{name}"
+        for name in "spec store catalogue protocols tables analyses published statistics costs".split()
+    ),
     *(f"cds_lib.reporting.{name}" for name in "formats report".split()),
     "cds_lib.pages.render",
 ]

@@ -15,7 +15,7 @@ from cds_lib.bench.timing import Row, interleaved
 from cds_lib.losses import supcon_loss
 from cds_lib.methods import create_method
 from cds_lib.models import create_backbone
-from cds_lib.study import profiles
+from cds_lib.study import protocols
 
 DIMENSIONS = 512
 LOSS = {"batch": 128, "taps": 4, "classes": 100}
@@ -51,7 +51,7 @@ def loss(batch: int, taps: int, classes: int) -> Callable[[], None]:
 def step(batch: int, taps: int, classes: int, size: int) -> Callable[[], None]:
     """Forward and backward of CDS at the last `taps` stages."""
     torch.manual_seed(0)
-    width = profiles.budget("mini", "cifar", "resnet18").width
+    width = protocols.budget("mini", "cifar", "resnet18").width
     network = create_backbone("resnet18", classes, width=width)
     method = create_method("cds", network, classes, {"taps": list(range(5 - taps, 5))})
     method.to(memory_format=torch.channels_last).train()

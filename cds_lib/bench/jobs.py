@@ -18,16 +18,16 @@ from cds_lib.bench.timing import Row, interleaved
 from cds_lib.engines.local_engine import LocalEngine
 from cds_lib.engines.progress import Progress
 from cds_lib.errors import RunError
-from cds_lib.study import settings
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
+from cds_lib.study.tables import TABLES
 
 RUNS = 2
 
 
 def specs(runs: int) -> list[RunSpec]:
     """Short runs that differ in their seed."""
-    run = settings.lesson("cds", 0)
+    run = TABLES["00_start_here"].runs("smoke", None)[1]
     run = replace(run, budget=replace(run.budget, epochs=2, eval_every=2))
     return [run.with_seed(seed) for seed in range(runs)]
 

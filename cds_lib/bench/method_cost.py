@@ -18,7 +18,7 @@ from cds_lib.methods import METHODS, create_method
 from cds_lib.methods.method import Method
 from cds_lib.methods.sskd import rotated_copies
 from cds_lib.models import create_backbone, forward_stages, pooled, pooled_and_logits, stage_taps
-from cds_lib.study import profiles
+from cds_lib.study import protocols
 
 BATCH, SIZE, CLASSES, IMAGES = 64, 16, 100, 10_000
 TEACHERS = {"sskd": "sskd_teacher", "cds_kd": "cds"}
@@ -26,7 +26,7 @@ MEASURED = [name for name in METHODS if name != "detection"]  # whose step is th
 
 
 def backbone(model: str) -> nn.Module:
-    width = profiles.budget("mini", "cifar", model).width
+    width = protocols.budget("mini", "cifar", model).width
     return create_backbone(model, CLASSES, width=width).to(memory_format=torch.channels_last)
 
 

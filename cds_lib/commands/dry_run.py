@@ -11,7 +11,7 @@ from cds_lib.data.cli import held_at
 from cds_lib.engines.runner import Plan
 from cds_lib.errors import UsageError
 from cds_lib.study import costs, step_cost
-from cds_lib.study.profiles import Seeds
+from cds_lib.study.protocols import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from cds_lib.errors import UsageError
-from cds_lib.study import profiles
+from cds_lib.study import protocols
 from cds_lib.study.places import results_dir
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
@@ -21,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("run", metavar="RUN_ID", help="12 digits: the folder's name in RESULTS/runs")
     parser.add_argument("out", metavar="OUT", help="the file to write, such as network.pt")
-    known = "|".join(profiles.PROFILES)
+    known = "|".join(protocols.PROFILES)
     parser.add_argument("--profile", default="smoke", metavar=known, help="whose results (default: smoke)")
     parser.add_argument("--results", default="", metavar="DIR", help="results folder (default: results/<profile>)")
     parser.set_defaults(handler=export)

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from cds_lib.data.registry import DataSet
-from cds_lib.study.profiles import PROFILES
+from cds_lib.study.protocols import PROFILES
 from cds_lib.study.tables import TABLES
 from cds_lib.text import counted
 

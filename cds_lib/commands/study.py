@@ -16,13 +16,14 @@ from cds_lib.data.cli import data_state
 from cds_lib.engines import analysis_engine, local_engine, runner, slurm_jobs
 from cds_lib.errors import RunError, UsageError
 from cds_lib.pages.notebook_files import fault as notebook_file_fault
-from cds_lib.study import analyses, profiles, protocol, settings
+from cds_lib.study import analyses, protocols
 from cds_lib.study.places import NOTEBOOKS, results_dir
-from cds_lib.study.profiles import Seeds
+from cds_lib.study.protocols import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
 from cds_lib.study.tables import SUMMARY, TABLES
+from cds_lib.study.tables.table4_coco import DETECTORS
 from cds_lib.text import counted, duration
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def run_all(options: argparse.Namespace) -> int:
     1 if anything failed.
     """
     tables, notebook_files = _select(options.only)
-    profile = profiles.check_profile(options.profile)
-    seeds = profiles.parse_seeds(options.seeds)
+    profile = protocols.check_profile(options.profile)
+    seeds = protocols.parse_seeds(options.seeds)
     if options.jobs < 0:
         raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
     if options.processes < 1:
@@ -53,7 +54,7 @@ def run_all(options: argparse.Namespace) -> int:
     if options.list:
         return _list(tables, notebook_files, data_root)
     plan = runner.make_plan(tables, profile, seeds, store, options.retry_failed)
-    print(f"Profile {profile}, results in {store.root}.\n{protocol.describe(profile)}", flush=True)
+    print(f"Profile {profile}, results in {store.root}.\n{protocols.DESCRIPTIONS[profile]}", flush=True)
     if options.dry_run or not plan.missing:  # the training says it otherwise
         print(f"{plan.describe()}.", flush=True)
     for path in notebook_files:
@@ -84,8 +85,8 @@ def run_all(options: argparse.Namespace) -> int:
 def report_again(options: argparse.Namespace) -> int:
     """`report`: tables, notebooks and index from what the store holds; trains nothing."""
     tables, notebook_files = _select(options.only)
-    profile = profiles.check_profile(options.profile)
-    seeds = profiles.parse_seeds(options.seeds)
+    profile = protocols.check_profile(options.profile)
+    seeds = protocols.parse_seeds(options.seeds)
     store = Store(results_dir(profile, options.results).absolute())
     store.open_for_writing()
     return 1 if _write_report(tables, notebook_files, profile, seeds, store) else 0
@@ -94,8 +95,8 @@ def report_again(options: argparse.Namespace) -> int:
 def status(options: argparse.Namespace) -> int:
     """`status`: a line a table, then a line for every run that is queued, running, interrupted or failed."""
     tables, _ = _select(options.only)
-    profile = profiles.check_profile(options.profile)
-    seeds = profiles.parse_seeds(options.seeds)
+    profile = protocols.check_profile(options.profile)
+    seeds = protocols.parse_seeds(options.seeds)
     store = Store(results_dir(profile, options.results))
     there = "" if store.root.exists() else ", a folder that is not there"
     print(f"Profile {profile}, results in {store.root}{there}.")
@@ -150,24 +151,24 @@ def _select(only: str) -> tuple[list[Table], list[Path]]:
 
 
 def _list(tables: list[Table], notebook_files: list[Path], data_root: Path) -> int:
-    print("Tables and notebooks (number of runs in the profiles " + ", ".join(profiles.PROFILES) + "):")
+    print("Tables and notebooks (number of runs in the profiles " + ", ".join(protocols.PROFILES) + "):")
     for table in tables:
-        counts = [len(table.runs(profile, None)) for profile in profiles.PROFILES]
-        print(f"  {table.name:28} {' / '.join(map(str, counts)):16} {table.title}")
+        counts = [len(table.runs(profile, None)) for profile in protocols.PROFILES]
+        print(f"  {table.name:28} {' / '.join(map(str, counts)):16} {table.heading}")
     for path in notebook_files:
         if path.stem not in TABLES:
             print(f"  {path.stem:28} {'-':16} notebook without runs of its own")
     cells = {
-        profile: [cell for table in tables for cell in table.cells(profile, None)] for profile in profiles.PROFILES
+        profile: [cell for table in tables for cell in table.cells(profile, None)] for profile in protocols.PROFILES
     }
     for title, name in (("Networks", "model"), ("Methods", "method"), ("Settings", "setting")):
         print(f"{title} (runs that fill a cell, in the same profiles):")
         for value in dict.fromkeys(getattr(cell, name) for cell in cells["paper"]):
             runs = [
                 {spec.id for cell in cells[profile] if getattr(cell, name) == value for spec in cell.specs}
-                for profile in profiles.PROFILES
+                for profile in protocols.PROFILES
             ]
-            kind = " (detector)" if value in settings.DETECTORS else ""
+            kind = " (detector)" if value in DETECTORS else ""
             print(f"  {value:28} {' / '.join(str(len(ids)) for ids in runs)}{kind}")
     print(f"Data sets, in {data_root}:")
     for entry in registry.entries().values():

@@ -13,7 +13,7 @@ from cds_lib.engines import gpus, local_engine
 from cds_lib.engines.progress import Progress
 from cds_lib.processes import fork_server
 from cds_lib.study.analyses import ANALYSES, Task, missing
-from cds_lib.study.profiles import Seeds
+from cds_lib.study.protocols import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table

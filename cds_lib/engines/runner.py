@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from cds_lib.data import registry
 from cds_lib.engines.progress import Progress
 from cds_lib.errors import UsageError
-from cds_lib.study.profiles import Seeds
+from cds_lib.study.protocols import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table

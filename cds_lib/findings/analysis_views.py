@@ -11,8 +11,8 @@ from cds_lib.findings import analysis_figures
 from cds_lib.reporting import formats, html, naming
 from cds_lib.reporting.views import save_and_show
 from cds_lib.study import analyses, statistics
-from cds_lib.study.grids import Cell
 from cds_lib.study.measures import at_a_layer, measure
+from cds_lib.study.table import Cell
 
 if TYPE_CHECKING:
     from cds_lib.session import Session

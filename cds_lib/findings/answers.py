@@ -14,13 +14,13 @@ from cds_lib.findings import comparisons, control
 from cds_lib.findings.comparisons import ABOVE, BELOW, FEW, OPEN
 from cds_lib.reporting import html, naming, report
 from cds_lib.study import statistics
-from cds_lib.study.analysis_grids import EARLY
-from cds_lib.study.grids import TOP1
 from cds_lib.study.measures import measure
-from cds_lib.study.profiles import Seeds
+from cds_lib.study.protocols import Seeds
 from cds_lib.study.statistics import Difference
 from cds_lib.study.store import Store
+from cds_lib.study.table import TOP1
 from cds_lib.study.tables import TABLES
+from cds_lib.study.tables._headline import EARLY
 from cds_lib.text import listed
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from cds_lib.findings.comparisons import BASELINE, CDS, CLASSIFIERS, LOSS
 from cds_lib.reporting import formats, naming, report
 from cds_lib.reporting.grid import Grid
 from cds_lib.study import statistics
-from cds_lib.study.profiles import Seeds
+from cds_lib.study.protocols import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
 from cds_lib.study.tables import TABLES

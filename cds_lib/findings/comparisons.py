@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cds_lib.reporting import formats
-from cds_lib.study import ablations, statistics
-from cds_lib.study.grids import Cell
-from cds_lib.study.profiles import Seeds
+from cds_lib.study import statistics
+from cds_lib.study.protocols import Seeds
 from cds_lib.study.statistics import Difference
+from cds_lib.study.table import Cell
 from cds_lib.study.tables import TABLES
+from cds_lib.study.tables import deviations as ablations
 
 # Of Table 1's methods: those between see one view, as the baseline does.
 BASELINE, CLASSIFIERS, CDS = "baseline", ("dsn", "dks", "dhm"), "cds"

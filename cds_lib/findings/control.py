@@ -20,11 +20,11 @@ from cds_lib.findings.comparisons import ABOVE, BASELINE, BELOW, CLASSIFIERS, FE
 from cds_lib.reporting import formats, html, naming, report
 from cds_lib.reporting.grid import Grid
 from cds_lib.study import statistics
-from cds_lib.study.grids import Cell
-from cds_lib.study.profiles import Seeds
+from cds_lib.study.protocols import Seeds
 from cds_lib.study.store import Store
+from cds_lib.study.table import Cell
 from cds_lib.study.tables import TABLES
-from cds_lib.study.tuning import VALIDATION
+from cds_lib.study.tables.tuning import VALIDATION
 from cds_lib.text import counted
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from cds_lib.findings import comparisons
 from cds_lib.findings.comparisons import ABOVE, BELOW, FEW, OPEN
 from cds_lib.reporting import formats, html, naming, report
 from cds_lib.study import settings, statistics
-from cds_lib.study.grids import DISTILLATION, TOP1, Cell
+from cds_lib.study.catalogue import DISTILLATION
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.statistics import Difference
+from cds_lib.study.table import TOP1, Cell
 
 if TYPE_CHECKING:
     from cds_lib.session import Session

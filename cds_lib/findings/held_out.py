@@ -14,9 +14,9 @@ from cds_lib.findings import comparisons
 from cds_lib.findings.comparisons import ABOVE, BASELINE, CLASSIFIERS, FEW
 from cds_lib.reporting import html, naming, report
 from cds_lib.study import statistics
-from cds_lib.study.profiles import Seeds
+from cds_lib.study.protocols import Seeds
 from cds_lib.study.store import Store
-from cds_lib.study.tuning import VALIDATION
+from cds_lib.study.tables.tuning import VALIDATION
 from cds_lib.text import listed
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from cds_lib.findings import breadth, comparisons, control, held_out
 from cds_lib.reporting import formats, report
 from cds_lib.reporting.grid import Grid
-from cds_lib.study import ablations
-from cds_lib.study.profiles import Seeds
+from cds_lib.study.protocols import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
+from cds_lib.study.tables import deviations as ablations
 
 
 @dataclass(frozen=True)

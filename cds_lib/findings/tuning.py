@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from cds_lib.findings import comparisons
 from cds_lib.reporting import figures, html, naming, report, views
-from cds_lib.study import profiles, statistics, tuning
-from cds_lib.study.grids import TOP1
+from cds_lib.study import catalogue, protocols, statistics
+from cds_lib.study.table import TOP1
+from cds_lib.study.tables import tuning
 from cds_lib.text import duration
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ def best(frame: pd.DataFrame) -> dict[str, float]:
 
 def frozen(profile: str) -> dict[str, float]:
     """Method -> the value that the profile trains with."""
-    budget = profiles.budget(profile, "cifar", tuning.MODEL)
+    budget = protocols.budget(profile, "cifar", tuning.MODEL)
     return {
-        method: budget.lr if option == "lr" else profiles.method_options(profile, "cifar", method)[option]
+        method: budget.lr if option == "lr" else catalogue.options(profile, "cifar", method)[option]
         for method, (option, _) in tuning.SEARCHED.items()
     }
 

@@ -46,7 +46,7 @@ def short_table(frame: pd.DataFrame, table: Table) -> Markup:
     ]
     protocol = f". {table.protocol}" if table.protocol else ""
     caption = html.Cell(f"{counted(len(rows), 'cell')} of {len(frame)} with a run{protocol}")
-    text = html.table(map(html.Cell, named), bodies, f"{table.title}: cells that were run", caption)
+    text = html.table(map(html.Cell, named), bodies, f"{table.heading}: cells that were run", caption)
     if len(rows) > FOLDED_ROWS:
         return html.element("details", html.element("summary", counted(len(rows), "measured cell")) + text)
     return text
@@ -76,7 +76,7 @@ def heat_map(frame: pd.DataFrame, table: Table, failed: Mapping[tuple[str, ...],
     if len(across) > len(down):
         corner, across, down = "method", list(down), {m: {g: by.get(m) for g, by in down.items()} for m in across}
     rows = [html.row(name, [states.get(other) or _NO_CELL for other in across]) for name, states in down.items()]
-    title = table.title.split(":")[0]
+    title = table.title
     return html.table(map(html.Cell, (corner, *across)), [rows], f"state of {title}", html.Cell(title), "heat")
 
 

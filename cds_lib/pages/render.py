@@ -26,8 +26,8 @@ from cds_lib.pages.footer import provenance_rows
 from cds_lib.pages.notebooks import NotebookResult
 from cds_lib.reporting import printed, report, summary, verdicts, wording
 from cds_lib.reporting.html import bullets
-from cds_lib.study import protocol
-from cds_lib.study.profiles import Seeds
+from cds_lib.study import protocols
+from cds_lib.study.protocols import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, TABLES
 from cds_lib.text import duration
@@ -153,7 +153,7 @@ def write_index(results: Path, profile: str, seeds: Seeds = None, executed_now: 
     plots, deviations = _plots(results), f"html/{DEVIATIONS}.html"
     content = {
         "profile": profile,
-        "description": protocol.describe(profile),
+        "description": protocols.DESCRIPTIONS[profile],
         "diagram": Markup(diagram.svg()),
         "verdicts": _verdicts(results, profile, seeds),
         "notebooks": _notebook_entries(results, executed_now),
@@ -314,7 +314,7 @@ def _table_entry(name: str, results: Path, profile: str, failed: set[str]) -> di
     stuck = overview.failed_cells(table, profile, Store(results), failed)
     return {
         "name": name,
-        "title": table.title,
+        "title": table.heading,
         "question": table.question,
         "conclusion": bullets(report.conclusion(frame)),
         "html": overview.short_table(frame, table),

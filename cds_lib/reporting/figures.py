@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import matplotlib.style
@@ -17,21 +18,10 @@ from matplotlib.ticker import MaxNLocator
 
 from cds_lib.files import write_text
 from cds_lib.reporting import naming, printed, wording
+from cds_lib.study.catalogue import METHODS
 from cds_lib.study.measures import measure, short_name
+from cds_lib.study.tables import TABLES
 
-# The methods of the study look the same in every figure.
-_STYLES = {
-    "baseline": ("#444444", "o"),
-    "baseline_matched": ("#999999", "o"),
-    "baseline_autoaugment": ("#999999", "o"),
-    "dsn": ("#0072B2", "s"),
-    "dks": ("#009E73", "D"),
-    "dhm": ("#CC79A7", "v"),
-    "cds": ("#D55E00", "^"),
-    "cds_simclr": ("#D55E00", "^"),
-    "cds_kd": ("#8C2D04", "P"),
-    "cds_autoaugment": ("#E69F00", "^"),
-}
 # Of others, in the order of their table, where no method of that table looks so.
 _OTHERS = (
     *(("#0072B2", "s"), ("#009E73", "D"), ("#CC79A7", "v"), ("#56B4E9", "X")),
@@ -45,13 +35,21 @@ CLAIMS = 30  # lines in the plot of all claims
 THIS_STUDY, PAPER = "#0072B2", "#D55E00"  # where a figure sets these two against each other
 
 
+@cache
+def _looks() -> dict[str, tuple[str, str]]:
+    """Row -> colour and marker, of those that the catalogue or their table gives one: the same in every figure."""
+    own = {row: look for table in TABLES.values() for row, look in table.looks.items()}
+    return own | {name: (method.colour, method.marker) for name, method in METHODS.items() if method.colour}
+
+
 def style(method: str, methods: Sequence[str]) -> tuple[str, str]:
     """Colour and marker of a method, among those of its table."""
-    if method in _STYLES:
-        return _STYLES[method]
-    taken = {_STYLES[name] for name in methods if name in _STYLES}
+    looks = _looks()
+    if method in looks:
+        return looks[method]
+    taken = {looks[name] for name in methods if name in looks}
     free = [look for look in _OTHERS if look not in taken]
-    others = [name for name in methods if name not in _STYLES]
+    others = [name for name in methods if name not in looks]
     return free[others.index(method) % len(free)]
 
 

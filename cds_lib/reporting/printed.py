@@ -168,7 +168,7 @@ def markdown_table(frame: pd.DataFrame, table: Table) -> str:
     rows = [[*_names(row, groups), *cells(row).values()] for _, row in frame.iterrows()]
     lines = markdown.pipe_table([*groups, "method", *headings(table)], columns, rows)
     said = markdown.bullets(_file_notes(frame, table))
-    text = f"# {table.title}\n\n{lines}\n\n{said}\n"
+    text = f"# {table.heading}\n\n{lines}\n\n{said}\n"
     return text.replace("<", "&lt;")  # Markdown would take it for HTML
 
 
@@ -181,7 +181,7 @@ def _names(row: pd.Series, groups: list[str]) -> list[str]:
 def latex_table(frame: pd.DataFrame, table: Table) -> str:
     """A booktabs table environment; needs `\\usepackage{booktabs}`. A rule separates the groups."""
     groups = group_columns(frame)
-    caption = f"{table.title}. {' '.join(_file_notes(frame, table))}"
+    caption = f"{table.heading}. {' '.join(_file_notes(frame, table))}"
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table*}",
@@ -225,7 +225,8 @@ def html_table(frame: pd.DataFrame, table: Table) -> Markup:
         title = html.group(row_title(rows[0], groups), len(head))
         bodies.append([title, *(_html_row(row, filled, row.name in best) for row in rows)])
     said = [*notes(frame, table), *([_BOLD] if bold else [])]
-    return html.figure(html.table(head, bodies, table.title, html.Cell(table.title)), html.bullets(said, kind="notes"))
+    text = html.table(head, bodies, table.heading, html.Cell(table.heading))
+    return html.figure(text, html.bullets(said, kind="notes"))
 
 
 def _html_row(row: pd.Series, filled: list[str], best: bool) -> Markup:

@@ -12,13 +12,12 @@ from cds_lib.errors import RunError
 from cds_lib.files import write_text
 from cds_lib.reporting import formats, naming, printed
 from cds_lib.study import analyses, statistics
-from cds_lib.study.grids import Cell
 from cds_lib.study.measures import measure
-from cds_lib.study.profiles import Seeds
+from cds_lib.study.protocols import Seeds
 from cds_lib.study.report import frame as frames
 from cds_lib.study.report.frame import COLUMNS, NUMBERS
 from cds_lib.study.store import Store
-from cds_lib.study.table import Table
+from cds_lib.study.table import Cell, Table
 
 
 def tidy(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from cds_lib.reporting import formats, html, latex, markdown, report, wording
-from cds_lib.study import protocol, statistics
+from cds_lib.study import protocols, statistics
 from cds_lib.study.tables import SUMMARY, TABLES
 from cds_lib.text import counted
 
@@ -40,8 +40,8 @@ def groups(frame: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 
 
 def title(table: str) -> str:
-    """A table's title, without what stands after the colon."""
-    return TABLES[table].title.split(":")[0]
+    """A table's title."""
+    return TABLES[table].title
 
 
 def cells(row: pd.Series) -> dict[str, str]:
@@ -100,8 +100,8 @@ def counts_markdown(frame: pd.DataFrame, by_kind: bool = True) -> str:
 def _markdown(frame: pd.DataFrame, beside: list[str]) -> str:
     """The conclusion, what is said beside it, the counts, and every claim, table by table."""
     parts = [
-        f"# {TABLES[SUMMARY].title}",
-        protocol.describe(frame["profile"].iloc[0]),
+        f"# {TABLES[SUMMARY].heading}",
+        protocols.DESCRIPTIONS[frame["profile"].iloc[0]],
         markdown.bullets([*wording.conclusion(frame), *beside]),
         tested_markdown(frame),
         counts_markdown(frame),
@@ -119,7 +119,7 @@ def _sources(rows: pd.DataFrame) -> str:
 def _latex(frame: pd.DataFrame) -> str:
     """Every claim in a table that runs over pages; needs `booktabs` and `longtable`."""
     headings = latex.row(HEADINGS)
-    caption = " ".join([TABLES[SUMMARY].title + ".", *wording.notes(frame)])
+    caption = " ".join([TABLES[SUMMARY].heading + ".", *wording.notes(frame)])
     lines = [
         r"% needs \usepackage{booktabs,longtable}",
         r"{\scriptsize",

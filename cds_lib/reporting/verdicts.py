@@ -11,11 +11,12 @@ import pandas as pd
 from cds_lib.reporting import figures, naming, report, wording
 from cds_lib.study import analyses, statistics
 from cds_lib.study.claims import POSTER, Claim
-from cds_lib.study.grids import Cell
-from cds_lib.study.profiles import Seeds
+from cds_lib.study.protocols import Seeds
 from cds_lib.study.report.frame import compared
 from cds_lib.study.store import Store
-from cds_lib.study.tables import SUMMARY, published_claims
+from cds_lib.study.table import Cell
+from cds_lib.study.tables import SUMMARY
+from cds_lib.study.tables.summary import published_claims
 from cds_lib.text import listed
 
 # After the columns of every table: the claim's kind, the method it is compared with, seeds there should be, Holm's

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from cds_lib.reporting import cost, figures, formats, html, naming, printed, report
 from cds_lib.study import published
+from cds_lib.study.catalogue import DATASETS
 
 if TYPE_CHECKING:
     from cds_lib.session import Session
@@ -43,7 +44,7 @@ def published_table(table_id: str) -> HTML:
     head = [html.Cell(""), *(html.Cell(_heading(name)) for name in across)]
     rows = [html.row(_heading(row), [cell(row, column) for column in across]) for row in down]
     # Of two tables that look alike, the data set that ends their names tells them apart.
-    title = next((text for name, text in naming.DATASETS.items() if table_id.endswith(f"_{name}")), "")
+    title = next((entry.title for name, entry in DATASETS.items() if table_id.endswith(f"_{name}")), "")
     caption = html.Cell(f"{title}, published") if title else None
     table = html.table(head, [rows], f"published numbers, {table_id.replace('_', ' ')}", caption)
     return HTML(html.figure(table, f"Source: {published.source(table_id)}."))
@@ -55,8 +56,6 @@ def _heading(name: str) -> str:
         if name.startswith(prefix) and name not in _MEASURES:
             measure = prefix.removesuffix("_")
             return f"{_MEASURES.get(measure, naming.name_of(measure))}, {_heading(name.removeprefix(prefix))}"
-    if name in naming.METHODS or name in published.METHODS.values():
-        return naming.method_name(name)
     return _MEASURES.get(name, naming.name_of(name))
 
 

@@ -8,9 +8,10 @@ import pandas as pd
 
 from cds_lib.reporting import formats, naming
 from cds_lib.study import statistics
+from cds_lib.study.catalogue import DATASETS
 from cds_lib.study.measures import measure, short_name
 from cds_lib.study.statistics import CONFIRMED, CONTRADICTED, INCONCLUSIVE, NOT_RUN, REPRODUCED, SMOKE
-from cds_lib.study.tables import TABLES
+from cds_lib.study.tables import official
 from cds_lib.text import counted, listed
 
 # In the order of a report. Each has a sign of its own, so that no meaning hangs on a colour.
@@ -189,7 +190,7 @@ def conclusion(frame: pd.DataFrame) -> list[str]:
 def _unknown(frame: pd.DataFrame) -> list[str]:
     """Why claims were not tested, with their number: one sentence, none if all were."""
     untouched = frame.loc[frame["cause"] == UNTOUCHED, "dataset"].unique()
-    names = [naming.name_of(name) for name in untouched if name in naming.DATASETS]  # not the average over data sets
+    names = [naming.name_of(name) for name in untouched if name in DATASETS]  # not the average over data sets
     found = frame["cause"].value_counts()
     parts = [
         f"{found[cause]} because {text.format(datasets=listed(names))}"
@@ -201,7 +202,7 @@ def _unknown(frame: pd.DataFrame) -> list[str]:
 
 def unknown_numbers() -> list[str]:
     """The tables of the paper that nothing can be compared with, in one sentence; none if there are none."""
-    titles = [table.title.split(":")[0] for table in TABLES.values() if table.source.startswith("none")]
+    titles = [table.title for table in official() if table.unpublished]
     if not titles:
         return []
     return [f"Without published numbers to compare with: {listed(titles)}."]

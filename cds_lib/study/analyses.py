@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from cds_lib.errors import RunError
-from cds_lib.study.grids import Cell
-from cds_lib.study.profiles import Seeds
+from cds_lib.study.protocols import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
-from cds_lib.study.table import Table
+from cds_lib.study.table import Cell, Table
 from cds_lib.text import counted
 
 

@@ -17,25 +17,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cds_lib.study import grids, statistics
-from cds_lib.study.grids import Cell
-from cds_lib.study.profiles import Seeds
+from cds_lib.study import statistics
+from cds_lib.study.protocols import Seeds
 from cds_lib.study.published import poster_claim, source
-from cds_lib.study.table import Table
+from cds_lib.study.table import Cell, Table
 
 BASELINE, RIVAL, POSTER = "baseline", "rival", "poster"
 OURS = ("cds", "cds_kd")
-
-# Table -> its published table, the measure and the method of which the poster states the average over the rows.
-AVERAGES = {
-    "table1_cifar100": ("table_1", grids.TOP1, "cds"),
-    "table3_imagenet": ("table_3", grids.TOP1, "cds"),
-    "table4_coco": ("table_4", "test_ap_last", "cds"),
-    "table6_finegrained": ("table_6", grids.TOP1, "cds"),
-    "table7_imagenet_distillation": ("table_7", grids.TOP1, "cds_kd"),
-}
-# Table -> its published table, and the two rows whose margin the poster states.
-MARGINS = {"contrastive_methods": ("contrastive_comparison", "cds_autoaugment", "byol_dsn")}
 
 # Where a claim should have the seeds that a test of it needs; elsewhere the three that a verdict needs.
 HEADLINES = {("table1_cifar100", "resnet18"), ("semi_supervised", "resnet18")}
@@ -120,7 +108,7 @@ def _against_rivals(table: Table, cells: list[Cell]) -> list[Claim]:
     def row(cell: Cell) -> tuple[str, ...]:
         return (cell.dataset, cell.model, cell.setting, cell.metric)
 
-    if table.name in MARGINS:  # its rows differ in batch size and length: no rivals but the one that was named
+    if table.margin:  # its rows differ in batch size and length: no rivals but the one that was named
         return []
     return [
         claim
@@ -134,24 +122,20 @@ def _against_rivals(table: Table, cells: list[Cell]) -> list[Claim]:
 
 def _of_the_poster(table: Table, cells: list[Cell]) -> list[Claim]:
     places = {(cell.key, cell.metric): cell for cell in cells}
-    if table.name in MARGINS:
-        table_id, ours, theirs = MARGINS[table.name]
-        (cell,), (rival,) = ([cell for cell in cells if cell.method == method] for method in (ours, theirs))
-        return [_stated(table, table_id, [cell], [rival])]
-    if table.name not in AVERAGES:
-        return []
-    table_id, metric, method = AVERAGES[table.name]
+    if table.margin:
+        (cell,), (rival,) = ([cell for cell in cells if cell.method == method] for method in table.margin)
+        return [_stated(table, [cell], [rival])]
     averaged: dict[str, list[Cell]] = {}
     for cell in cells:
-        if (cell.metric, cell.method) == (metric, method) and cell.paper is not None:
+        if (cell.metric, cell.method) == (cells[0].metric, table.average) and cell.paper is not None:
             averaged.setdefault(cell.setting, []).append(cell)
     return [
-        _stated(table, table_id, group, [places[cell.reference, metric] for cell in group])
-        for group in averaged.values()
+        _stated(table, group, [places[cell.reference, cell.metric] for cell in group]) for group in averaged.values()
     ]
 
 
-def _stated(table: Table, table_id: str, cells: list[Cell], references: list[Cell]) -> Claim:
+def _stated(table: Table, cells: list[Cell], references: list[Cell]) -> Claim:
+    (table_id,) = table.published
     text, points = poster_claim(table_id)
     where = f'{source(table_id)}; stated on the poster as "{text}"'
     return Claim(POSTER, table.name, tuple(cells), tuple(references), points, where)

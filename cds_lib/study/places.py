@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 from cds_lib.checkout import CHECKOUT
-from cds_lib.study import profiles
+from cds_lib.study import protocols
 
 NOTEBOOKS = CHECKOUT / "notebooks"
 
 
 def results_dir(profile: str, argument: str = "") -> Path:
     """`argument`, where a ~ is the home folder, else results/<profile> here. UsageError: unknown profile."""
-    profiles.check_profile(profile)
+    protocols.check_profile(profile)
     return Path(os.path.expanduser(argument)) if argument else CHECKOUT / "results" / profile

@@ -13,44 +13,14 @@ from pathlib import Path
 import yaml
 
 from cds_lib.errors import UsageError
+from cds_lib.study.catalogue import DATASETS, METHODS, NETWORKS
 
 PAPER_TABLES = Path(__file__).with_name("paper_tables.yaml")
 
-MODELS = {
-    "RNT18": "resnet18",
-    "RNT34": "resnet34",
-    "RNT50": "resnet50",
-    "RNT101": "resnet101",
-    "RXT50": "resnext50_32x4d",
-    "RXT101": "resnext101_32x8d",
-    "WRN50": "wide_resnet50_2",
-    "WRN101": "wide_resnet101_2",
-    "SET18": "seresnet18",
-    "SET50": "seresnet50",
-    "PAT18": "preactresnet18",
-}
-METHODS = {
-    "Base": "baseline",
-    "Baseline": "baseline",
-    "DSN": "dsn",
-    "DKS": "dks",
-    "DHM": "dhm",
-    "KD": "kd",
-    "AT": "at",
-    "RKD": "rkd",
-    "SP": "sp",
-    "CRD": "crd",
-    "CC": "cc",
-    "OKD": "okd",
-    "SSKD": "sskd",
-    "Ours": "cds",
-}
-DATASETS = {
-    "CUB": "cub200",
-    "Cars": "stanford_cars",
-    "Flowers": "flowers102",
-    "Dogs": "stanford_dogs",
-    "Aircrafts": "fgvc_aircraft",
+# Heading on the poster -> name in the catalogue.
+HEADINGS = {
+    **{entry.poster: name for name, entry in (DATASETS | NETWORKS).items() if entry.poster},
+    **{heading: name for name, method in METHODS.items() for heading in method.poster},
 }
 # Rows such as `top1_RNT18` and `faster_rcnn_Ours` carry a measure or a detector in front of the name to translate.
 PREFIXES = ("top1_", "top5_", "faster_rcnn_", "retinanet_")
@@ -87,7 +57,7 @@ def _table(table_id: str) -> dict:
 
 def project_name(table_id: str, poster_name: str) -> str:
     """The project's name for a row or column heading of the poster; a heading without one stays as it is."""
-    names = {**MODELS, **METHODS, **DATASETS, **EXCEPTIONS.get(table_id, {})}
+    names = HEADINGS | EXCEPTIONS.get(table_id, {})
     prefix = next((p for p in PREFIXES if poster_name.startswith(p)), "")
     rest = poster_name[len(prefix) :]
     return prefix + names.get(rest, rest)

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from cds_lib.errors import UsageError
+from cds_lib.study import catalogue
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class RunSpec:
     @property
     def uses_unlabelled(self) -> bool:
         """Whether it also learns from the images whose labels it may not use (`labelled`): CDS contrasts them."""
-        return self.method in ("cds", "cds_simclr")
+        return catalogue.method(self.method).uses_unlabelled
 
     @property
     def detects(self) -> bool:

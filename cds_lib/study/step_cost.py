@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from cds_lib.data import coco_standin, registry, standin
 from cds_lib.errors import UsageError
 from cds_lib.files import write_text
-from cds_lib.study import build, profiles
+from cds_lib.study import build, protocols
 from cds_lib.study.spec import RunSpec
-from cds_lib.study.tables import TABLES
+from cds_lib.study.tables import official
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -243,8 +243,8 @@ def main() -> None:
     """Bring step_costs.json up to date with the runs of the study."""
     specs = {
         step_key(spec): spec
-        for profile in profiles.PROFILES
-        for table in TABLES.values()
+        for profile in protocols.PROFILES
+        for table in official()
         for spec in table.runs(profile, (0,))
     }
     found = {key: astuple(step_cost(spec)) for key, spec in sorted(specs.items())}

@@ -1,45 +1,133 @@
-"""What a table of the study is: a grid of runs with a name, a question and the source of its published numbers."""
+"""What a table of the study is: cells with a title, a question and the source of its published numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
-from cds_lib.study import profiles, protocol
-from cds_lib.study.grids import Cell
-from cds_lib.study.profiles import Seeds
+from cds_lib.study import protocols, published
+from cds_lib.study.protocols import Seeds
 from cds_lib.study.spec import RunSpec
+
+TOP1, TOP5 = "test_top1_last", "test_top5_last"
+METRICS, HISTORY = "metrics", "history"
+
+CellKey = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table: a run, its seeds, the key that is read of each, and the published value.
+
+    `dataset`, `model`, `method` and `setting` name the row. Those of its run may be others (a linear classifier on a
+    network that `supcon` pre-trained). `source` is where the metric is read: "metrics" is metrics.json, "history" the
+    last row of history.csv, anything else the name of an analysis (`study.analyses`). `reference` is the key of the
+    cell it is compared with, None of one that is compared with none.
+    """
+
+    dataset: str
+    model: str
+    method: str
+    setting: str
+    metric: str
+    run: RunSpec
+    seeds: tuple[int, ...]
+    paper: float | None = None
+    reference: CellKey | None = None
+    source: str = METRICS
+
+    @property
+    def key(self) -> CellKey:
+        """Names the cell among those of one metric."""
+        return (self.dataset, self.model, self.method, self.setting)
+
+    @cached_property
+    def specs(self) -> tuple[RunSpec, ...]:
+        """Its runs, one a seed."""
+        return tuple(self.run.with_seed(seed) for seed in self.seeds)
+
+
+def cell(
+    run: RunSpec,
+    seeds: tuple[int, ...],
+    *,
+    method: str = "",
+    setting: str = "",
+    metric: str = TOP1,
+    paper: float | None = None,
+    reference: CellKey | str | None = "baseline",
+    source: str = METRICS,
+) -> Cell:
+    """The cell of a run, named after it where `method` and `setting` do not say otherwise.
+
+    reference: the method of its row that it is compared with (itself: none), or the key of another row's cell.
+    """
+    method, setting = method or run.method, setting or run.setting
+    if isinstance(reference, str):
+        reference = None if reference == method else (run.dataset, run.model, reference, setting)
+    return Cell(run.dataset, run.model, method, setting, metric, run, seeds, paper, reference, source)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A grid of runs with a name, the question it answers, and the source of its published numbers.
+    """A table of the study; `cds_lib/study/tables` has one a file, and gives it the file's name.
 
+    title and topic: its name for people, "Table 1", and what it is about.
+    build: profile -> its cells, in print order, with the seeds of the profile.
+    published: the ids in `paper_tables.yaml` of its published numbers; unpublished: why the paper's are not known;
+    note: what is said in the place of either.
+    average: the method whose average difference over the rows the poster states; margin: the two methods whose
+    difference it states.
+    names: its rows and settings that are not the catalogue's, for people; looks: colour and marker of such rows.
     reference: what its differences are taken to, in words.
-    protocol: what is run where that is the same in every profile; None: the profile says it.
+    protocol: what is run, in words, where that is the same in every profile.
+    own_seeds: its seeds are its own, whichever are asked for.
+    official: False of a table that is not the paper's: it enters no claim, count or cost.
     """
 
-    name: str
     title: str
     question: str
-    source: str
-    build: Callable[[str, Seeds], list[Cell]]
+    build: Callable[[str], list[Cell]]
+    topic: str = ""
+    published: tuple[str, ...] = ()
+    unpublished: str = ""
+    note: str = ""
+    average: str = ""
+    margin: tuple[str, str] | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    looks: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     reference: str = "baseline"
-    protocol: str | None = None
+    protocol: str = ""
+    own_seeds: bool = False
+    official: bool = True
+    name: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Title and topic."""
+        return f"{self.title}: {self.topic}" if self.topic else self.title
+
+    @property
+    def source(self) -> str:
+        """Where its published numbers were read, in words."""
+        if self.published:
+            return " and ".join(published.source(table_id) for table_id in self.published)
+        return self.note or f"none: {self.unpublished}"
 
     def describe(self, profile: str) -> str:
         """What is run under a profile, in words; shown wherever the numbers are."""
-        if self.protocol:
-            return self.protocol
-        runs = (run for cell in self.cells(profile, (0,)) for spec in cell.specs for run in spec.lineage)
-        return protocol.describe(profile, {"detection" if r.detects else profiles.family_of(r.dataset) for r in runs})
+        return self.protocol or protocols.DESCRIPTIONS[protocols.check_profile(profile)]
 
     def cells(self, profile: str, seeds: Seeds) -> list[Cell]:
         """All cells under a profile, in print order; `seeds`: of every cell, None: those of the profile.
 
         UsageError for an unknown profile.
         """
-        return self.build(profiles.check_profile(profile), seeds)
+        cells = self.build(protocols.check_profile(profile))
+        if seeds is None or self.own_seeds:
+            return cells
+        return [replace(cell, seeds=seeds) for cell in cells]
 
     def runs(self, profile: str, seeds: Seeds) -> list[RunSpec]:
         """All runs of the table, each once, parents before children, seed by seed so that cells fill early."""

@@ -10,7 +10,7 @@ from cds_lib import cli
 from cds_lib.data import fetch, folders, registry, sets
 from cds_lib.engines import runner
 from cds_lib.errors import UsageError
-from cds_lib.study import profiles, settings
+from cds_lib.study import catalogue, settings
 
 ENTRY = """[shapes]
 title = "Shapes"
@@ -51,7 +51,7 @@ def test_it_is_imported_listed_and_read_as_its_runs_read_it(
     register, tmp_path, monkeypatch, capsys, line, side, family
 ):
     register(ENTRY + line)
-    monkeypatch.setitem(profiles.FAMILIES, "shapes", family)
+    monkeypatch.setitem(catalogue.DATASETS, "shapes", catalogue.DataSet("Shapes", family))
     root, held = tmp_path / "data", tmp_path / "held"
     root.mkdir()
     draw(held, side)
@@ -94,6 +94,6 @@ def test_layouts_that_cannot_be_read_are_refused(register, tmp_path):
         sets.load_files("shapes", tmp_path)
 
 
-def test_a_set_without_a_family_of_budgets_says_where_it_goes():
-    with pytest.raises(UsageError, match=r"no budget for 'shapes': add it to FAMILIES in study/profiles\.py"):
+def test_a_set_outside_the_catalogue_says_where_it_goes():
+    with pytest.raises(UsageError, match=r"no data set 'shapes': .* line to DATASETS in cds_lib/study/catalogue\.py"):
         settings.supervised("mini", "shapes", "resnet18", "cds", 0)

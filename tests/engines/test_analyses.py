@@ -17,11 +17,11 @@ from cds_lib.engines.feature_cache import FeatureCache
 from cds_lib.engines.split import training_split
 from cds_lib.errors import RunError
 from cds_lib.reporting import report
-from cds_lib.study import analyses, analysis_grids, settings
+from cds_lib.study import analyses, settings
 from cds_lib.study.measures import measure, short_name
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
-from cds_lib.study.tables import TABLES
+from cds_lib.study.tables import TABLES, _headline
 
 NAMES = ("training_loss", "linear_probe", "layerwise_accuracy", "calibration", "tsne")
 CPU = torch.device("cpu")
@@ -167,7 +167,7 @@ def test_features_are_computed_once_and_are_the_same_from_the_file(store, passes
     again = FeatureCache(store, None, CPU).features(run("cds"))
     assert len(passes) == 2
     assert {part: list(blocks) for part, blocks in first.blocks.items()} == {
-        part: list(analysis_grids.BLOCKS) for part in ("train", "test")
+        part: list(_headline.BLOCKS) for part in ("train", "test")
     }
     for part in first.blocks:
         torch.testing.assert_close(first.blocks[part], again.blocks[part], rtol=0, atol=0)
@@ -313,7 +313,7 @@ def test_missing_data_fails_one_analysis_and_not_the_others(store, monkeypatch, 
 
 
 def test_a_table_without_analyses_lacks_none(store):
-    table = Table("t", "t", "t?", "none", lambda profile, seeds: [])
+    table = Table("t", "t?", lambda profile: [])
     assert analyses.missing([table, TABLES["table1_cifar100"]], "smoke", (0,), store) == ([], [])
 
 

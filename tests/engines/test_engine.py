@@ -20,7 +20,7 @@ from cds_lib.engines import provenance, runner
 from cds_lib.engines.local_engine import LocalEngine
 from cds_lib.engines.progress import Progress
 from cds_lib.errors import RunError, UsageError
-from cds_lib.study import profiles, settings
+from cds_lib.study import protocols, settings
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
@@ -199,12 +199,12 @@ def test_a_full_disk_is_one_sentence_and_nothing_half_written(tmp_path, monkeypa
 @pytest.mark.parametrize("text", ["a", "1.5", "-1", "0,,1", "٣"])
 def test_seeds_that_are_no_whole_numbers_are_refused(text):
     with pytest.raises(UsageError, match="Seeds must be whole numbers"):
-        profiles.parse_seeds(text)
+        protocols.parse_seeds(text)
 
 
 def test_seeds():
-    assert profiles.parse_seeds("") is None
-    assert profiles.parse_seeds("2, 0,2") == (2, 0)
+    assert protocols.parse_seeds("") is None
+    assert protocols.parse_seeds("2, 0,2") == (2, 0)
 
 
 def test_json_of_a_run_is_readable(tmp_path):

@@ -6,12 +6,12 @@ import pytest
 
 from cds_lib.engines import progress as module
 from cds_lib.engines.progress import Progress
-from cds_lib.study import settings
+from cds_lib.study.tables import TABLES
 from cds_lib.text import duration
 
 
 def run(name, epochs=10):
-    spec = settings.lesson("cds", 0)
+    spec = TABLES["00_start_here"].runs("smoke", None)[1]
     return replace(spec, dataset=name, budget=replace(spec.budget, epochs=epochs))
 
 

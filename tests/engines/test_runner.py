@@ -15,10 +15,10 @@ from cds_lib.engines.slurm_engine import SlurmEngine
 from cds_lib.errors import UsageError
 from cds_lib.files import is_locked
 from cds_lib.study import settings
-from cds_lib.study.grids import TOP1, Cell
 from cds_lib.study.store import Store
-from cds_lib.study.table import Table
+from cds_lib.study.table import Table, cell
 from cds_lib.study.tables import TABLES
+from cds_lib.study.tables.table6_finegrained import finetuned
 from run_folders import top1, write_run
 
 
@@ -83,10 +83,9 @@ def test_plans_sort_runs_by_state(tmp_path):
 
 def test_a_plan_counts_what_is_trained_again_for_its_weights(tmp_path):
     """As in a clone of committed results, which have none."""
-    store, child = Store(tmp_path), settings.finetuned("smoke", "cub200", "resnet50", "cds", "finetune", 0)
+    store, child = Store(tmp_path), finetuned("smoke", "cub200", "resnet50", "cds", "finetune", 0)
     write_run(store, child.parent, top1(5.0), {"state": "done"})
-    cell = Cell("cub200", "resnet50", "cds", "finetune", TOP1, None, (child,), None)
-    table = Table("one", "One", "?", "none", lambda profile, seeds: [cell])
+    table = Table("One", "?", lambda profile: [cell(child, (0,))])
     plan = runner.make_plan([table], "smoke", (0,), store, retry_failed=False)
     assert plan.describe() == "2 runs: 0 done, 2 to train (1 of them again, for weights that others start from)"
     store.model(child.parent.id).touch()

@@ -15,6 +15,9 @@ from cds_lib.engines.local_engine import LocalEngine
 from cds_lib.errors import UsageError
 from cds_lib.study import settings, step_cost
 from cds_lib.study.store import Store
+from cds_lib.study.tables.contrastive_methods import contrastive
+from cds_lib.study.tables.table4_coco import detector
+from cds_lib.study.tables.table6_finegrained import finetuned
 from cds_lib.training import checkpoint
 
 CPU = torch.device("cpu")
@@ -44,7 +47,7 @@ def store(tmp_path_factory):
 
 
 def test_fine_tuning_starts_from_all_of_the_network_but_its_classifier(store):
-    spec = small(settings.finetuned("smoke", "stanford_dogs", "resnet50", "dsn", "finetune", 0))
+    spec = small(finetuned("smoke", "stanford_dogs", "resnet50", "dsn", "finetune", 0))
     spec = replace(spec, budget=replace(spec.budget, train_size=240, batch_size=120))
     execute(spec.parent, store, "no data", device="cpu")
     ready = setup.prepare(spec, store, "no data", CPU)
@@ -60,7 +63,7 @@ def test_fine_tuning_starts_from_all_of_the_network_but_its_classifier(store):
 
 
 def test_a_pre_training_measures_nothing_and_a_linear_classifier_changes_nothing_else(store):
-    spec = small(settings.contrastive("smoke", "supcon", 0))
+    spec = small(contrastive("smoke", "supcon", 0))
     assert [run.method for run in spec.lineage] == ["supcon", "linear"]
     metrics = train(spec, store)
     assert 0 <= metrics["test_top1_last"] <= 100
@@ -71,14 +74,14 @@ def test_a_pre_training_measures_nothing_and_a_linear_classifier_changes_nothing
 
 
 def test_byol_and_what_is_fine_tuned_from_it(store):
-    spec = small(settings.contrastive("smoke", "byol_dsn", 0))
+    spec = small(contrastive("smoke", "byol_dsn", 0))
     assert [run.method for run in spec.lineage] == ["byol", "dsn"]
     assert spec.parent.budget.optimizer == "lars"
     assert 0 <= train(spec, store)["test_top1_last"] <= 100
 
 
 def test_a_detector_is_trained_on_the_backbone_of_another_run(store):
-    spec = settings.detector("smoke", "retinanet", "baseline", 0)
+    spec = detector("smoke", "retinanet", "baseline", 0)
     metrics = train(spec, store)
     assert 0 <= metrics["test_ap_last"] <= 100
     assert metrics["test_ap_best"] == metrics["test_ap_last"]
@@ -169,9 +172,7 @@ def test_small_images_are_decoded_once_into_arrays(photographs, tmp_path):
     assert list((photographs / "arrays").iterdir())
 
 
-@pytest.mark.parametrize(
-    "build", [lambda: dogs(28), lambda: dogs(72), lambda: settings.detector("mini", "retinanet", "cds", 0)]
-)
+@pytest.mark.parametrize("build", [lambda: dogs(28), lambda: dogs(72), lambda: detector("mini", "retinanet", "cds", 0)])
 def test_missing_data_is_one_sentence_before_the_first_run(build, tmp_path):
     spec = build()
     store = Store(tmp_path / "results")

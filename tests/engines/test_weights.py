@@ -12,8 +12,8 @@ from cds_lib.engines import setup
 from cds_lib.engines.execute import execute
 from cds_lib.engines.setup import Setup
 from cds_lib.errors import RunError
-from cds_lib.study import settings
 from cds_lib.study.store import Store
+from cds_lib.study.tables.table4_coco import detector
 from cds_lib.training import checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -218,9 +218,7 @@ def test_a_student_is_loaded_without_the_weights_of_its_teacher(undisturbed, tmp
     assert all(torch.equal(value, trained[name]) for name, value in student.state_dict().items())
 
 
-@pytest.mark.parametrize(
-    ("spec", "compiled"), [(BASELINE, True), (settings.detector("smoke", "retinanet", "cds", 0), False)]
-)
+@pytest.mark.parametrize(("spec", "compiled"), [(BASELINE, True), (detector("smoke", "retinanet", "cds", 0), False)])
 def test_detectors_are_not_compiled(spec, compiled, tmp_path, monkeypatch):
     """Every size of image and number of boxes would be another graph."""
     asked = {}

@@ -10,7 +10,7 @@ import pytest
 
 from cds_lib.findings import analysis_figures, analysis_views
 from cds_lib.reporting import figures
-from cds_lib.study import analysis_grids
+from cds_lib.study.tables import _headline
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 NAMES = ("linear_probe", "layerwise_accuracy", "calibration", "training_loss", "tsne")
@@ -20,7 +20,7 @@ def layers(**changes):
     rows = [
         {"metric": f"{name}_{block}", "method": method, "n": 2, "mean": 10.0 * place + index, "std": 0.5}
         for name in ("probe_top1", "invariance")
-        for place, block in enumerate(analysis_grids.BLOCKS)
+        for place, block in enumerate(_headline.BLOCKS)
         for index, method in enumerate(("baseline", "cds"))
     ]
     return pd.DataFrame(rows).assign(**changes)
@@ -64,7 +64,7 @@ def test_a_panel_a_measure_and_a_line_a_method():
     figure = analysis_figures.by_layer(layers())
     probe, invariance = figure.axes
     assert [axes.get_title() for axes in figure.axes] == ["linear probe: higher is better", "invariance"]
-    assert [text.get_text() for text in probe.get_xticklabels()] == list(analysis_grids.BLOCKS)
+    assert [text.get_text() for text in probe.get_xticklabels()] == list(_headline.BLOCKS)
     lines = [line for line in probe.lines if len(line.get_xdata()) == 8 and line.get_marker() != "_"]
     assert [list(line.get_ydata()) for line in lines] == [[10.0 * p + i for p in range(8)] for i in range(2)]
     assert lines[0].get_color() != lines[1].get_color() and lines[0].get_marker() != lines[1].get_marker()

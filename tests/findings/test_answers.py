@@ -6,11 +6,12 @@ import pytest
 
 from cds_lib.findings import answers, comparisons
 from cds_lib.session import open_study
-from cds_lib.study import ablations, analyses
+from cds_lib.study import analyses
 from cds_lib.study.store import Store
+from cds_lib.study.tables import deviations
 from run_folders import top1, write_run
 
-SWITCHES = {switch.row: switch for switch in ablations.SWITCHES}
+SWITCHES = {switch.row: switch for switch in deviations.SWITCHES}
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def store(tmp_path):
 def run_of(row, seed, profile="mini"):
     """The run of ResNet-18 on CIFAR-100 that fills this row of Table 1 or of the switches."""
     switch = SWITCHES.get(row)
-    spec = ablations.default_run(profile, switch.default if switch else row, seed)
+    spec = deviations.default_run(profile, switch.default if switch else row, seed)
     return switch.change(spec) if switch else spec
 
 

@@ -9,7 +9,7 @@ from scipy import stats
 from cds_lib.findings import breadth
 from cds_lib.reporting import formats
 from cds_lib.study import settings
-from cds_lib.study.grids import DEEP_SUPERVISION
+from cds_lib.study.catalogue import DEEP_SUPERVISION
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from run_folders import top1, write_run

@@ -5,11 +5,12 @@ import pytest
 from cds_lib.findings import comparisons, control, remarks
 from cds_lib.pages import render
 from cds_lib.reporting import summary, verdicts
-from cds_lib.study import ablations, settings
+from cds_lib.study import settings
 from cds_lib.study.store import Store
+from cds_lib.study.tables import deviations
 from run_folders import top1, write_run
 
-SWITCHES = {switch.row: switch for switch in ablations.SWITCHES}
+SWITCHES = {switch.row: switch for switch in deviations.SWITCHES}
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def finish(tmp_path):
         for row, values in {"cds": cds, control.SWITCH: two_views, **rows}.items():
             for seed, value in enumerate(values):
                 switch = SWITCHES.get(row)
-                spec = ablations.default_run(profile, switch.default if switch else row, seed)
+                spec = deviations.default_run(profile, switch.default if switch else row, seed)
                 spec = switch.change(spec) if switch else spec
                 held_back = {"val_top1_last": validation[row][seed]} if validation else {}
                 write_run(store, spec, top1(value) | held_back, history="epoch,train_cross_entropy\n1,1.0\n")

@@ -3,8 +3,8 @@
 import pytest
 
 from cds_lib.findings import held_out
-from cds_lib.study import ablations
 from cds_lib.study.store import Store
+from cds_lib.study.tables import deviations
 from run_folders import top1, write_run
 
 
@@ -16,7 +16,7 @@ def finish(tmp_path):
         store = Store(tmp_path)
         for method, values in methods.items():
             for seed, value in enumerate(values):
-                write_run(store, ablations.default_run(profile, method, seed), top1(100 - value) | {metric: value})
+                write_run(store, deviations.default_run(profile, method, seed), top1(100 - value) | {metric: value})
         return held_out.sentences(profile, None, store)
 
     return run

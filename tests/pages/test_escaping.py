@@ -11,9 +11,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from cds_lib.pages import notebooks, render
 from cds_lib.reporting import figures, printed, report
 from cds_lib.study import settings
-from cds_lib.study.grids import Cell
 from cds_lib.study.store import Store
-from cds_lib.study.table import Table
+from cds_lib.study.table import Cell, Table
 from cds_lib.study.tables import TABLES
 from run_folders import top1, write_run
 
@@ -82,8 +81,8 @@ def test_pages_hold_no_script_whoever_wrote_it(tmp_path):
 @pytest.fixture
 def table(tmp_path):
     spec = settings.supervised("mini", "cifar100", "resnet18", "cds", 0)
-    cell = Cell(f"{EVIL} a", EVIL, f"{EVIL}|", EVIL, "test_top1_last", None, (spec,), None)
-    named = Table("evil", f"{EVIL} $\\input{{x}}$ %_#", EVIL, EVIL, lambda profile, seeds: [cell])
+    cell = Cell(f"{EVIL} a", EVIL, f"{EVIL}|", EVIL, "test_top1_last", spec, (0,))
+    named = Table(f"{EVIL} $\\input{{x}}$ %_#", EVIL, lambda profile: [cell], note=EVIL, name="evil")
     finished(Store(tmp_path), spec)
     return named, report.tidy(named, "mini", (0,), Store(tmp_path))
 

@@ -241,10 +241,10 @@ def test_a_table_without_a_run_is_a_line(results):
     report.write_table(report.tidy(nothing, "mini", SEEDS, Store(results)), nothing, results)
     soup = index(results)
     line = soup.find(id=nothing.name)
-    assert line.name == "li" and nothing.title in line.get_text()
+    assert line.name == "li" and nothing.heading in line.get_text()
     assert [link["href"] for link in line.find_all("a")][0] == f"tables/{nothing.name}.csv"
     states = soup.find(id="state").find_next("details").find_all("table", class_="heat")
-    assert [state.caption.get_text() for state in states] == [TABLE.title.split(":")[0]]
+    assert [state.caption.get_text() for state in states] == [TABLE.title]
 
 
 def test_reports_lead_to_their_neighbours(results):

@@ -154,7 +154,7 @@ def test_every_table_scrolls_by_itself_once(results):
     path = executed(results, outputs=[new_output("display_data", data={"text/html": html})])
     page = soup_of(render.render_notebook(path, results / "html")["html"])
     regions = page.main.find_all(attrs={"role": "region"})
-    assert [region["aria-label"] for region in regions] == ["table 1: Result", TABLE.title]
+    assert [region["aria-label"] for region in regions] == ["table 1: Result", TABLE.heading]
     assert [region["tabindex"] for region in regions] == ["0", "0"]
     assert [len(table.find_parents(class_="scroll")) for table in page.find_all("table")] == [1, 1]
 

@@ -7,33 +7,22 @@ from bs4 import BeautifulSoup
 
 from cds_lib.errors import RunError
 from cds_lib.reporting import formats, latex, printed, report
-from cds_lib.study.grids import Cell
 from cds_lib.study.settings import supervised
 from cds_lib.study.store import Store
-from cds_lib.study.table import Table
+from cds_lib.study.table import Table, cell
 from run_folders import top1, write_run
 
 SEEDS = (0, 1, 2)
 PAPER = {"baseline": 77.45, "dsn": 78.30, "cds": 80.84, "cds_simclr": None}
 
 
-def build(profile, seeds, paper=PAPER):
+def build(profile):
     return [
-        Cell(
-            dataset="cifar100",
-            model="resnet18",
-            method=method,
-            setting="supervised",
-            metric="test_top1_last",
-            paper=value,
-            specs=tuple(supervised(profile, "cifar100", "resnet18", method, seed) for seed in seeds),
-            reference=None if method == "baseline" else ("cifar100", "resnet18", "baseline", "supervised"),
-        )
-        for method, value in paper.items()
+        cell(supervised(profile, "cifar100", "resnet18", method), SEEDS, paper=value) for method, value in PAPER.items()
     ]
 
 
-TABLE = Table("table_x", "A 100 % & more_table", "Does it?", "a poster, Table 1", build)
+TABLE = Table("A 100 % & more_table", "Does it?", build, note="a poster, Table 1", name="table_x")
 
 
 def finish(store, spec, last, best=None):
@@ -42,7 +31,7 @@ def finish(store, spec, last, best=None):
 
 def fill(store, profile="mini", seeds=SEEDS, **values):
     """values: method -> {seed: last-epoch accuracy}."""
-    specs = {cell.method: {spec.seed: spec for spec in cell.specs} for cell in build(profile, seeds)}
+    specs = {cell.method: {spec.seed: spec for spec in cell.specs} for cell in TABLE.cells(profile, seeds)}
     for method, by_seed in values.items():
         for seed, value in by_seed.items():
             finish(store, specs[method][seed], value)
@@ -119,7 +108,7 @@ def test_a_finished_run_without_the_metric_is_named(store):
 
 
 def test_an_unfinished_folder_does_not_count(store):
-    spec = build("mini", SEEDS)[0].specs[0]
+    spec = build("mini")[0].run
     store.run_dir(spec.id).mkdir(parents=True)
     (store.run_dir(spec.id) / "status.json").write_text('{"state": "failed", "error": "out of memory"}')
     assert report.tidy(TABLE, "mini", SEEDS, store)["n"].sum() == 0

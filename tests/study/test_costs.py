@@ -16,9 +16,12 @@ from cds_lib.engines.execute import execute
 from cds_lib.engines.setup import prepare
 from cds_lib.errors import UsageError
 from cds_lib.methods import METHODS, ContrastiveDeepSupervision
-from cds_lib.study import build, costs, profiles, settings, step_cost
+from cds_lib.study import build, costs, protocols, settings, step_cost
 from cds_lib.study.store import Store
-from cds_lib.study.tables import TABLES
+from cds_lib.study.tables import official
+from cds_lib.study.tables.contrastive_methods import contrastive
+from cds_lib.study.tables.table4_coco import detector
+from cds_lib.study.tables.table6_finegrained import finetuned
 
 GIGA_MACS = 2e9
 
@@ -78,10 +81,10 @@ def test_teachers_and_rotations_count():
 
 
 def test_a_large_batch_is_counted_where_the_loss_works_in_blocks():
-    spec = settings.contrastive("paper", "supcon", 0).parent
+    spec = contrastive("paper", "supcon", 0).parent
     pooled = 128  # of its projection
-    contrastive = 3 * (2 * spec.budget.batch_size) * 2 * pooled / 1e9  # products an image: one forward, two backward
-    assert train_macs(spec) == pytest.approx(2 * (3 * 4.087 - 0.118 + 3 * 0.0044) + contrastive, rel=0.005)
+    products = 3 * (2 * spec.budget.batch_size) * 2 * pooled / 1e9  # products an image: one forward, two backward
+    assert train_macs(spec) == pytest.approx(2 * (3 * 4.087 - 0.118 + 3 * 0.0044) + products, rel=0.005)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,7 @@ def test_a_large_batch_is_counted_where_the_loss_works_in_blocks():
     ],
 )
 def test_detectors_cost_what_torchvision_states(name, weights, close):
-    spec = settings.detector("paper", name, "baseline", 0)
+    spec = detector("paper", name, "baseline", 0)
     square = replace(spec, budget=replace(spec.budget, source="standin"))  # at 800 x 800 pixels, as stated there
     assert step_cost.count(square).eval_flops / GIGA_MACS == pytest.approx(weights.meta["_ops"], rel=close)
     assert costs.step_cost(spec).eval_flops > costs.step_cost(square).eval_flops
@@ -109,7 +112,7 @@ def test_the_throughput_belongs_to_the_same_way_of_counting():
 SMOKE = [
     settings.supervised("smoke", "cifar100", "resnet18", "cds", 0),
     settings.supervised("smoke", "cifar100", "preactresnet18", "dks", 0),
-    settings.detector("smoke", "retinanet", "baseline", 0),
+    detector("smoke", "retinanet", "baseline", 0),
 ]
 
 
@@ -168,7 +171,7 @@ def test_sizes_of_sets_and_labels_and_evaluations():
     assert step_cost.image_counts(spec) == (5_000, 10_000)
     assert step_cost.image_counts(settings.semi_supervised("paper", "cifar10", "cds_simclr", 10, 0)) == (50_000, 10_000)
     assert step_cost.image_counts(settings.supervised("mini", "cifar10", "resnet18", "cds", 0)) == (5_000, 12_000)
-    fine = settings.finetuned("mini", "cub200", "resnet50", "cds", "finetune", 0)
+    fine = finetuned("mini", "cub200", "resnet50", "cds", "finetune", 0)
     assert step_cost.image_counts(fine) == (5_994, 5_794)
     assert step_cost.image_counts(fine, (33, 10)) == (32, 10)  # a last batch of one image is left out
     small = settings.supervised("mini", "imagenet", "resnet18", "cds", 0)
@@ -204,8 +207,8 @@ def test_shared_runs_count_once():
 
 def test_the_kept_counts_are_those_of_the_studys_runs():
     needed = {
-        profile: {step_cost.step_key(run): run for table in TABLES.values() for run in table.runs(profile, (0,))}
-        for profile in profiles.PROFILES
+        profile: {step_cost.step_key(run): run for table in official() for run in table.runs(profile, (0,))}
+        for profile in protocols.PROFILES
     }
     everything = {key: run for runs in needed.values() for key, run in runs.items()}
     kept = json.loads(step_cost.KEPT.read_text())

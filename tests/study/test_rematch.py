@@ -7,6 +7,7 @@ import pytest
 
 from cds_lib.engines.split import training_split
 from cds_lib.study import rematch
+from cds_lib.study.tables import TABLES
 
 LABELS = np.repeat(np.arange(100), 500)
 
@@ -80,3 +81,16 @@ def test_the_ids_of_the_trials_are_those_that_were_registered():
         runs = [rematch.run("mini", arm, rematch.GRID_SEED, **trial) for trial in rematch.trials(arm)]
         start = registered.index(f"`{arm}`:") + 1
         assert registered[start : start + 12] == [run.id for run in runs]
+
+
+def test_the_table_of_the_tuning_is_the_registered_grid_and_no_table_of_the_paper():
+    table = TABLES["rematch_tuning"]
+    assert not table.official and table.runs("mini", (0, 1)) == table.runs("mini", None)
+    ids = [run.id for run in table.runs("mini", None)]
+    for arm in ("control", "baseline"):
+        assert {rematch.run("mini", arm, rematch.GRID_SEED, **trial).id for trial in rematch.trials(arm)} <= {*ids}
+    cells = table.cells("mini", None)
+    assert all((cell.metric, cell.reference, len(cell.specs)) == ("val_top1_last", None, 1) for cell in cells)
+    assert len({cell.key for cell in cells}) == len(cells) == len(ids)
+    assert {cell.setting for cell in table.cells("smoke", None)} == {cell.setting for cell in cells}
+    assert len(table.runs("smoke", None)) == len({cell.setting for cell in cells})

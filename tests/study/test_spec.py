@@ -9,7 +9,7 @@ import pytest
 
 from cds_lib.errors import UsageError
 from cds_lib.study import settings
-from cds_lib.study.grids import TEN_NETWORKS
+from cds_lib.study.catalogue import TEN_NETWORKS
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.tables import TABLES, find_table
 
@@ -86,9 +86,9 @@ def test_the_paper_profile_is_the_released_protocol():
 def test_unknown_names_are_refused():
     with pytest.raises(UsageError, match="Unknown profile 'tiny'"):
         settings.supervised("tiny", "cifar100", "resnet18", "cds", 0)
-    with pytest.raises(UsageError, match="no hyper-parameters of 'cdx': add them to _OPTIONS in study/profiles.py"):
+    with pytest.raises(UsageError, match="no method 'cdx': .* line to METHODS in cds_lib/study/catalogue.py"):
         settings.supervised("mini", "cifar100", "resnet18", "cdx", 0)
-    with pytest.raises(UsageError, match="no width for 'resnet26': add one to _MINI_WIDTH in study/profiles.py"):
+    with pytest.raises(UsageError, match="no network 'resnet26': .* line to NETWORKS in cds_lib/study/catalogue.py"):
         settings.supervised("mini", "cifar100", "resnet26", "cds", 0)
     with pytest.raises(UsageError, match="Unknown table 'table9'"):
         find_table("table9")

@@ -19,7 +19,6 @@ import torch
 from cds_lib.engines import analyse, feature_cache, setup
 from cds_lib.evaluation import detection
 from cds_lib.study import analyses, build, settings
-from cds_lib.study.grids import HEADLINE
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from cds_lib.training import checkpoint, loop
@@ -78,7 +77,7 @@ def train(spec, device):
 
 def analysed(device):
     """Every analysis of a network (CDS's, untrained) that the study looks at, beside its baseline."""
-    spec = settings.supervised("smoke", *HEADLINE, "cds", 0)
+    spec = settings.supervised("smoke", "cifar100", "resnet18", "cds", 0)
     values = {}
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))

@@ -12,7 +12,7 @@ from itertools import product
 import pandas as pd
 
 from cds_lib.study import statistics
-from cds_lib.study.profiles import Seeds
+from cds_lib.study.protocols import Seeds
 from cds_lib.study.report.frame import PLACE, compare, results
 from cds_lib.study.store import Store
 from cds_lib.study.tables import find_table

@@ -10,10 +10,9 @@ import pandas as pd
 from cds_lib.errors import RunError
 from cds_lib.files import write_text
 from cds_lib.study import analyses, statistics
-from cds_lib.study.grids import Cell
-from cds_lib.study.profiles import Seeds
+from cds_lib.study.protocols import Seeds
 from cds_lib.study.store import Store
-from cds_lib.study.table import Table
+from cds_lib.study.table import Cell, Table
 
 PLACE = ["dataset", "model", "setting"]
 CELL = ["dataset", "model", "method", "setting", "metric"]

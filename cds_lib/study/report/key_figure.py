@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from cds_lib.study.profiles import Seeds
+from cds_lib.study.protocols import Seeds
 from cds_lib.study.report.comparisons import CONTROL
 from cds_lib.study.report.frame import compare, results
 from cds_lib.study.store import Store

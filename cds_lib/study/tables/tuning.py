@@ -3,17 +3,16 @@
 Runs of ResNet-18 on CIFAR-100 under the profile's protocol, with a seed that no table has and a validation part. The
 learning rate is chosen for the baseline, and every method then has it; of the other methods the weight of what they add
 is searched. CDS with the SimCLR loss is searched where it is used, on a training set with a part of the labels. What
-the search chose is in `profiles`.
+the search chose is in the catalogue.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from cds_lib.study import settings
-from cds_lib.study.grids import Cell
-from cds_lib.study.profiles import Seeds
+from cds_lib.study import catalogue, settings
 from cds_lib.study.spec import RunSpec
+from cds_lib.study.table import Cell, Table, cell
 
 DATASET, MODEL = "cifar100", "resnet18"
 VALIDATION = "val_top1_last"
@@ -31,7 +30,7 @@ _VAL_SIZE = {"smoke": 200, "mini": 10_000, "paper": 5_000}
 SEED = 100
 
 
-def default_run(profile: str, method: str, seed: int) -> RunSpec:
+def default_run(profile: str, method: str, seed: int = 0) -> RunSpec:
     """The run of a table whose value is searched."""
     if method == "cds_simclr":
         return settings.semi_supervised(profile, DATASET, method, LABELLED_PERCENT, seed)
@@ -53,19 +52,36 @@ def row_name(method: str, value: float) -> str:
     return f"{method}_{SEARCHED[method][0]}_{value:g}"
 
 
-def cells(profile: str, seeds: Seeds) -> list[Cell]:
-    """One group a method, one row a candidate; the search has one seed, whatever seeds are asked for."""
+CANDIDATES = [(method, value) for method, (_, values) in SEARCHED.items() for value in values]
+
+
+def cells(profile: str) -> list[Cell]:
+    """One group a method, one row a candidate."""
     return [
-        Cell(
-            dataset=DATASET,
-            model=MODEL,
+        cell(
+            candidate(profile, method, value),
+            (SEED,),
             method=row_name(method, value),
             setting=f"tuning_{method}",
             metric=VALIDATION,
-            paper=None,
-            specs=(candidate(profile, method, value),),
             reference=None,
         )
-        for method, (_, values) in SEARCHED.items()
-        for value in values
+        for method, value in CANDIDATES
     ]
+
+
+def _words(method: str, value: float) -> str:
+    option = "learning rate" if SEARCHED[method][0] == "lr" else SEARCHED[method][0]
+    return f"{catalogue.METHODS[method].title}, {option} {value:g}"
+
+
+TABLE = Table(
+    title="Tuning",
+    topic="three candidates per method, ResNet-18 on CIFAR-100, validation images",
+    question="Which learning rate, and which weight of every method, does the miniature study train with?",
+    note="nothing: how the paper chose its weights is not known",
+    build=cells,
+    names={row_name(*candidate): _words(*candidate) for candidate in CANDIDATES}
+    | {f"tuning_{method}": catalogue.METHODS[method].title for method in SEARCHED},
+    own_seeds=True,
+)

@@ -10,12 +10,12 @@ from cds_lib.findings import comparisons
 from cds_lib.findings import tuning as shown
 from cds_lib.reporting import naming, report
 from cds_lib.session import open_study
-from cds_lib.study import profiles, tuning
-from cds_lib.study.tables import TABLES
+from cds_lib.study import protocols
+from cds_lib.study.tables import TABLES, tuning
 from run_folders import top1, write_run
 
 TABLE = TABLES["tuning"]
-MINI = Path(__file__).parents[2] / "results" / "mini"
+MINI = Path(__file__).parents[3] / "results" / "mini"
 
 
 def test_every_method_has_as_many_candidates_of_one_run_each():
@@ -35,7 +35,7 @@ def test_candidates_differ_in_what_is_searched_alone_and_share_no_run_with_a_tab
         assert searched == list(values)
         default = tuning.default_run(profile, method, 0)
         for spec in specs:
-            assert spec.budget.val_size > 0 and spec.seed not in profiles.HEADLINE_SEEDS[profile]
+            assert spec.budget.val_size > 0 and spec.seed not in protocols.HEADLINE_SEEDS[profile]
             assert spec.budget.epochs == default.budget.epochs and spec.budget.batch_size == default.budget.batch_size
             assert option == "lr" or spec.budget.lr == default.budget.lr
             assert spec.labelled == default.labelled

@@ -1,15 +1,12 @@
-"""The three profiles: what a run may cost in each, and the hyper-parameters of every method with their source.
-
-How a budget and a method become a run is in `settings.py`; what a profile is in words, in `protocol.py`.
-"""
+"""The three profiles, smoke, mini and paper: the budget and the seeds of a run in each. Hyper-parameters of methods are
+in `catalogue.py`; how the two become a run, in `settings.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from cds_lib.errors import UsageError
+from cds_lib.study import catalogue
 from cds_lib.study.spec import Budget
 
 Seeds = tuple[int, ...] | None  # those of every cell; None: the profile's own, which in the miniature differ by cell
@@ -22,18 +19,6 @@ HEADLINE_SEEDS = {"smoke": (0,), "mini": (0, 1, 2, 3, 4, 5), "paper": (0, 1, 2, 
 # Of the many networks of Tables 1 and 2 and of all that starts on ImageNet: the miniature shows that they train and
 # what one seed gives; three would take days on two cores, and `--seeds 0,1,2` asks for them.
 BREADTH_SEEDS = {**SEEDS, "mini": (0,)}
-
-# Data set -> the family of budgets and hyper-parameters that it is trained with.
-FAMILIES = {
-    "cifar10": "cifar",
-    "cifar100": "cifar",
-    "imagenet": "imagenet",
-    "cub200": "finetune",
-    "stanford_cars": "finetune",
-    "flowers102": "finetune",
-    "stanford_dogs": "finetune",
-    "fgvc_aircraft": "finetune",
-}
 
 # Released CIFAR protocol (`CIFAR/train.py`): 300 epochs, batch 128, SGD 0.1 / 0.9 / 5e-4 on all parameters,
 # lr / 10 when the 0-based epoch index is 90, 180, 280; no warm-up; Cutout in view 1. Mixed precision is ours.
@@ -195,73 +180,15 @@ _BUDGETS = {
     "detection": (_SMOKE_DETECTION, _MINI_DETECTION, _PAPER_DETECTION),
 }
 
-# Each network's width is the largest of 1/4, 3/16, 1/8, 1/16 at which a baseline step takes at most 1.3 times that of
-# resnet18 at 1/4, measured side by side; resnext101_32x8d takes 2.9 and wide_resnet101_2 1.8 times it even at 1/16.
-_MINI_WIDTH = {
-    "resnet18": 0.25,
-    "resnet34": 0.125,
-    "resnet50": 0.125,
-    "resnet101": 0.0625,
-    "resnext50_32x4d": 0.0625,
-    "resnext101_32x8d": 0.0625,
-    "wide_resnet50_2": 0.0625,
-    "wide_resnet101_2": 0.0625,
-    "seresnet18": 0.1875,
-    "seresnet50": 0.0625,
-    "preactresnet18": 0.25,
-}
-
-# The lesson of the first notebook: a minute of training on synthetic data, the same under every profile.
-LESSON = replace(_SMOKE_CIFAR, width=0.125, train_size=2_000, epochs=10, eval_every=1, warmup_epochs=1)
-
-# What supervises the network, with the weights of its terms.
-#   cds         lambda 0.1 per stage, four stages, temperature 0.07: released `CIFAR/train.py` and
-#               `ImageNet/Contrastive_Deep_Supervision/main.py`
-#   cds_simclr  the same without labels
-#   dsn         separable-conv head and linear layer at stages 1-3, weight 1 each: the head is the author's own stack,
-#               the weight that of Lee et al.; the variant behind the published row is not known
-#   dks, dhm    all weights and the temperature 1: released sundw2014/DKS and d-li14/DHM
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "baseline": {},
-    "dsn": {"weight": 1.0},
-    "dks": {"weight": 1.0},
-    "dhm": {"weight": 1.0},
-    "cds": {"weight": 0.1, "temperature": 0.07, "taps": [1, 2, 3, 4]},
-    "cds_simclr": {"weight": 0.1, "temperature": 0.07, "taps": [1, 2, 3, 4]},
-    # Distillation, each method's own defaults: HobbitLong/RepDistiller's weights for CIFAR-100, those of the methods'
-    # own code for okd and sskd, the released `CIFAR/distill.py` for cds_kd, but with the teacher in eval mode.
-    "kd": {},
-    "at": {},
-    "rkd": {},
-    "sp": {},
-    "cc": {},
-    "crd": {},
-    "okd": {},
-    "sskd_teacher": {},
-    "sskd": {},
-    "cds_kd": {},
-    # Contrastive pre-training, and a classifier on what it learned: HobbitLong/SupContrast; the configuration of BYOL.
-    "supcon": {},
-    "linear": {},
-    "byol": {},
-    "detection": {},
-}
-# An early trial of a short training (CIFAR-10, 4,000 images, one seed) saw a weight of 0.1 do less than one of 1.
-_MINI_OPTIONS = {"cds": {"weight": 1.0}, "cds_kd": {"weight": 1.0}}
-# What the search of `tuning` chose on validation images of CIFAR-100; on other data nothing was searched.
-_MINI_CIFAR_OPTIONS = {
-    "dsn": {"weight": 3.0},
-    "dks": {"weight": 3.0},
-    "dhm": {"weight": 0.3},
-    "cds": {"weight": 3.0},
-    "cds_simclr": {"weight": 0.3},
-}
-# On ImageNet: kd as torchdistill (T = 1, half and half); cds_kd as released
-# (`ImageNet/KD_Contrastive_Deep_Supervision/main.py`); sskd as torchdistill.
-_IMAGENET_OPTIONS: dict[str, dict[str, Any]] = {
-    "kd": {"cross_entropy_weight": 0.5, "weight": 0.5, "temperature": 1.0},
-    "cds_kd": {"weight": 0.5, "feature_weight": 0.5, "temperature": 1.0},
-    "sskd": {"cross_entropy_weight": 1.0, "kd_weight": 0.9, "rotated_weight": 2.7, "similarity_weight": 10.0},
+# What the numbers of a profile are; shown wherever they are.
+DESCRIPTIONS = {
+    "smoke": "Smoke profile: small synthetic data sets, narrow networks and a few steps per run. It shows that every "
+    "part works; its numbers mean nothing.",
+    "mini": "Miniature profile, not the paper's scale: small parts of the real data sets, small images, the same "
+    "network topologies with at most a quarter of their channels, short trainings (docs/miniature.md). Compare "
+    "differences between methods, in direction; not accuracies with published ones, nor networks with one another.",
+    "paper": "Paper profile: the released protocols at full scale, and ours where none is known (docs/deviations.md), "
+    "with mixed precision added.",
 }
 
 
@@ -285,44 +212,10 @@ def parse_seeds(text: str) -> Seeds:
     return tuple(dict.fromkeys(int(part) for part in parts))
 
 
-def seeds_of(profile: str, seeds: Seeds, own: Mapping[str, tuple[int, ...]] = SEEDS) -> tuple[int, ...]:
-    """The seeds of a cell: those that were asked for; where none were, the profile's own."""
-    return seeds if seeds is not None else own[check_profile(profile)]
-
-
-def family_of(dataset: str) -> str:
-    """The family of a data set; UsageError for one that has none."""
-    if dataset not in FAMILIES:
-        raise UsageError(f"The study has no budget for {dataset!r}: add it to FAMILIES in study/profiles.py.")
-    return FAMILIES[dataset]
-
-
 def budget(profile: str, family: str, model: str) -> Budget:
-    """The budget of a run of this network; `family` is "cifar", "imagenet", "finetune" or "detection".
+    """The budget of a run of this network on data of a family of the catalogue.
 
-    UsageError for a network that the miniature has no width for.
+    UsageError for a network that has no width in the miniature.
     """
     found = _BUDGETS[family][PROFILES.index(check_profile(profile))]
-    if profile != "mini":
-        return found
-    if model not in _MINI_WIDTH:
-        raise UsageError(f"The miniature has no width for {model!r}: add one to _MINI_WIDTH in study/profiles.py.")
-    return replace(found, width=_MINI_WIDTH[model])
-
-
-def method_options(profile: str, family: str, method: str) -> dict[str, Any]:
-    """The hyper-parameters of a method; UsageError for a method that has none, not even {}."""
-    if method not in _OPTIONS:
-        raise UsageError(f"There are no hyper-parameters of {method!r}: add them to _OPTIONS in study/profiles.py.")
-    options = dict(_OPTIONS[method])
-    if family != "cifar":
-        options.update(_IMAGENET_OPTIONS.get(method, {}))
-    if profile == "mini":
-        options.update(_MINI_OPTIONS.get(method, {}))
-        options.update(_MINI_CIFAR_OPTIONS.get(method, {}) if family == "cifar" else {})
-    return options
-
-
-def detector_options(profile: str) -> dict[str, Any]:
-    """The sizes of a detector beside its backbone: none given means those of the 1x schedule."""
-    return {} if profile == "paper" else {"channels": 64, "box_features": 128}
+    return replace(found, width=catalogue.mini_width(model)) if profile == "mini" else found

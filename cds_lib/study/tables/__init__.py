@@ -1,0 +1,44 @@
+"""The tables of the study by name: every file of this folder is one, and gives it its name.
+
+A file defines TABLE. One that begins with an underscore holds what several tables share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import import_module
+from pkgutil import iter_modules
+
+from cds_lib.errors import UsageError
+from cds_lib.study.table import Table
+
+SUMMARY = "summary"  # no grid of its own: every published claim of the others, with a verdict
+
+# In what order they are trained and shown. Tables that are not named here follow by name.
+ORDER = (
+    *("00_start_here", "tuning", "table1_cifar100", "table2_cifar10", "table3_imagenet", "table4_coco"),
+    *("table6_finegrained", "table7_imagenet_distillation", "contrastive_methods", "distillation_cifar100"),
+    *("semi_supervised", "linear_probe", "layerwise_accuracy", "calibration", "training_loss", "tsne"),
+    *("deviations", SUMMARY),
+)
+
+
+def _found() -> dict[str, Table]:
+    files = {module.name for module in iter_modules(__path__) if not module.name.startswith("_")}
+    names = [*(name for name in ORDER if name in files), *sorted(files - {*ORDER})]
+    return {name: replace(import_module(f"{__name__}.{name}").TABLE, name=name) for name in names}
+
+
+TABLES: dict[str, Table] = _found()
+
+
+def official() -> list[Table]:
+    """The paper's tables: those that counts, claims and costs are about."""
+    return [table for table in TABLES.values() if table.official]
+
+
+def find_table(name: str) -> Table:
+    """The table of this name; UsageError that lists the names otherwise."""
+    if name not in TABLES:
+        raise UsageError(f"Unknown table {name!r}: choose from {', '.join(TABLES)}.")
+    return TABLES[name]

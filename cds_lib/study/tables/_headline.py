@@ -1,0 +1,34 @@
+"""What the analyses look at: ResNet-18 on CIFAR-100 under the baseline, DSN and CDS, the runs of Table 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cds_lib.study.protocols import HEADLINE_SEEDS
+from cds_lib.study.published import published
+from cds_lib.study.settings import supervised
+from cds_lib.study.table import Cell, cell
+
+DATASET, MODEL = "cifar100", "resnet18"
+METHODS = ("baseline", "dsn", "cds")
+STAGES = tuple(f"stage{number}" for number in (1, 2, 3, 4))
+BLOCKS = tuple(f"{stage}.{block}" for stage in (1, 2, 3, 4) for block in (1, 2))
+EARLY = BLOCKS[:4]  # the blocks of stages 1 and 2, of which the paper's argument predicts something
+
+
+def measured(
+    profile: str, metric: str, source: str, methods: Sequence[str] = METHODS, table_id: str = "", column: str = ""
+) -> list[Cell]:
+    """One metric of every method, compared with the baseline's where that is among them; `table_id` and `column` are
+    the published table and its column."""
+    return [
+        cell(
+            supervised(profile, DATASET, MODEL, method),
+            HEADLINE_SEEDS[profile],
+            metric=metric,
+            paper=published(table_id, method, column) if table_id else None,
+            reference="baseline" if "baseline" in methods else None,
+            source=source,
+        )
+        for method in methods
+    ]

@@ -1,0 +1,29 @@
+"""Block by block: do classifiers on intermediate layers bind these to the task, and does a contrastive loss not?"""
+
+from __future__ import annotations
+
+from cds_lib.study.table import Cell, Table
+from cds_lib.study.tables._headline import BLOCKS, METHODS, measured
+
+
+def cells(profile: str) -> list[Cell]:
+    """At every block: probes on CIFAR-100 and on CIFAR-10, invariance, CKA with the last block and the baseline's."""
+    found = []
+    for measure, source in (("probe_top1", "probe"), ("transfer_top1", "transfer"), ("invariance", "similarity")):
+        for block in BLOCKS:
+            found += measured(profile, f"{measure}_{block}", source)
+    for block in BLOCKS[:-1]:  # the last is 1 to itself, whatever the method
+        found += measured(profile, f"cka_last_{block}", "similarity")
+    for block in BLOCKS:
+        found += measured(profile, f"cka_baseline_{block}", "similarity", METHODS[1:])
+    return found
+
+
+TABLE = Table(
+    title="Layer by layer",
+    topic="probes, transfer, invariance and similarity in ResNet-18 on CIFAR-100",
+    question="Do classifiers on intermediate layers bind these to the task, and does a contrastive loss keep them "
+    "general?",
+    unpublished="no such figure is on the poster",
+    build=cells,
+)

@@ -1,0 +1,22 @@
+"""The summary: which of the published differences does this study confirm, which not, and which are unknown?"""
+
+from __future__ import annotations
+
+from cds_lib.study import claims, tables
+from cds_lib.study.claims import Claim
+from cds_lib.study.protocols import Seeds
+from cds_lib.study.table import Table
+
+
+def published_claims(profile: str, seeds: Seeds) -> list[Claim]:
+    """Every published claim that the tables test, in their order."""
+    return claims.collect([table for table in tables.official() if table.name != tables.SUMMARY], profile, seeds)
+
+
+TABLE = Table(
+    title="Summary",
+    topic="every published claim and its verdict",
+    question="Which of the published differences does this study confirm, which not, and which are unknown?",
+    note="named with each claim",
+    build=lambda profile: claims.compared_cells(published_claims(profile, None)),
+)
