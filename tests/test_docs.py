@@ -271,6 +271,13 @@ def test_the_parts_of_the_method_serve_a_network_that_is_not_timms():
     assert names["z"].shape == (4, 2, 8, 512) and all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
+def test_the_views_of_a_batch():
+    names: dict = {}
+    exec(example("library.md", "from cds_lib.augment import Batches, Colour, PaddedView, View, two_views"), names)
+    assert names["view1"].shape == names["view2"].shape == (8, 3, 64, 64)
+    assert len(list(names["batches"].epoch(0))) == 2
+
+
 def test_two_folders_are_set_side_by_side(tmp_path, monkeypatch, capsys):
     for name in ("mini", "mine"):
         (tmp_path / "results" / name / "tables").mkdir(parents=True)
