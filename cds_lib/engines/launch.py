@@ -6,11 +6,13 @@ launched them: it is told what to train and says how that went.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from multiprocessing import connection
@@ -98,11 +100,17 @@ def _start(resources: Resources, address: str) -> subprocess.Popen:
 def _listen(
     server: socket.socket, agent: subprocess.Popen, orders: dict[str, Any], on_progress: Callable[[float], None]
 ) -> list[tuple[str, Any]]:
-    """Give orders to the processes and hear of them until all have ended: how each did, in the order it was heard."""
+    """Give orders to the processes and hear of them until all have ended: how each did, in the order it was heard.
+
+    When one has ended badly, the others are waited for some seconds: they may wait for it, and older PyTorch for ever.
+    """
     talking: dict[connection.Connection, str] = {}  # and who it is
     ends: list[tuple[str, Any]] = []
     ended: set[connection.Connection] = set()
-    while agent.poll() is None or talking:
+    latest = math.inf
+    while (agent.poll() is None or talking) and time.monotonic() < latest:
+        if latest == math.inf and any(kind in _BAD_ENDS for kind, _ in ends):
+            latest = time.monotonic() + _SECONDS_TO_END
         for ready in connection.wait([server, *talking], timeout=0.2):
             if ready is server:
                 talking[connection.Connection(server.accept()[0].detach())] = "A process"

@@ -196,6 +196,17 @@ def test_the_most_telling_end_is_the_reason(tmp_path, monkeypatch, words, says):
     assert heard == [word[1] for speaker in words for word in speaker if word[0] == "progress"]
 
 
+def test_a_process_that_waits_for_one_that_died_is_not_waited_for(tmp_path, monkeypatch):
+    words = [[("progress", 1)], [("progress", 1)] * 600]  # the second goes on for a minute
+    code = SPEAKERS.replace("{words}", repr(words))
+    monkeypatch.setattr(launch, "_start", lambda _, address: subprocess.Popen([sys.executable, "-c", code, address]))
+    monkeypatch.setattr(launch, "_SECONDS_TO_END", 0.5)
+    began = time.monotonic()
+    with pytest.raises(RunError, match="Process 0 of the training died"):
+        launch.train(tiny(2), Store(tmp_path), tmp_path, Resources(processes=2))
+    assert time.monotonic() - began < 30
+
+
 def test_a_run_that_another_command_trains_is_left_alone(tmp_path, monkeypatch):
     words = [[("failed", "Run 1 is being trained by process 2.")], [("lost", "gloo")]]
     code = SPEAKERS.replace("{words}", repr(words))
