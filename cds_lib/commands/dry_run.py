@@ -10,7 +10,8 @@ from cds_lib.data import registry
 from cds_lib.data.cli import held_at
 from cds_lib.engines.runner import Plan
 from cds_lib.errors import UsageError
-from cds_lib.study import costs, step_cost
+from cds_lib.study import costs
+from cds_lib.study.places import results_dir
 from cds_lib.study.protocols import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
@@ -40,11 +41,8 @@ def lines(
         elif known.layout != "coco":
             for reason, runs in _too_small(known, specs, data_root).items():
                 yield f"{counted(runs, 'run')} would not be trained: {reason}"
-    if all(step_cost.is_kept(spec) for spec in (*plan.missing, *plan.done)):
-        yield from _costs(plan, tables, profile, seeds)
-    else:
-        yield "What this costs was not counted beforehand (python -m cds_lib.study.step_cost does, in some minutes)."
-    yield from _cpu_time(plan, store)
+    yield from _table(plan, tables, profile, seeds)
+    yield from _measured(plan, profile, store)
 
 
 def _too_small(known: registry.DataSet, specs: Sequence[RunSpec], data_root: Path) -> Counter[str]:
@@ -58,69 +56,52 @@ def _too_small(known: registry.DataSet, specs: Sequence[RunSpec], data_root: Pat
     return Counter() if labels is None else Counter(split.too_small(specs, labels, known.title).values())
 
 
-def _costs(plan: Plan, tables: Sequence[Table], profile: str, seeds: Seeds) -> Iterator[str]:
-    """The table and what its columns are."""
-    yield "What is to train costs, counted from the specs (complete data sets; a run that tables share is in each):"
-    full = profile == "paper"
-    heading = ("runs", "to train", "PFLOP", *(["A100-hours"] if full else []), "disk, GB")
-    yield _row("table", heading)
-    missing = {spec.id for spec in plan.missing}
+def _table(plan: Plan, tables: Sequence[Table], profile: str, seeds: Seeds) -> Iterator[str]:
+    """How many runs each table has and how many are to train; in the paper profile what these cost, counted."""
+    full, missing = profile == "paper", {spec.id for spec in plan.missing}
+    if full:
+        yield "Counting what a step of each kind of run costs, some minutes for the whole study ..."
     groups = [(table.name, table.runs(profile, seeds)) for table in tables]
     if len(groups) > 1:
         groups.append(("together, each run once", [*plan.done, *plan.missing, *plan.failed]))
+    rows = [_row("table", ("runs", "to train", *(["PFLOP", "A100-hours", "disk, GB"] if full else [])))]
     for name, specs in groups:
-        cost = costs.total(spec for spec in specs if spec.id in missing)
-        hours = [f"{cost.gpu_hours:,.1f}"] if full else []
-        yield _row(
-            name, (str(len(specs)), str(cost.runs), number(cost.flops / 1e15), *hours, gigabytes(cost.model_bytes))
-        )
-    largest = gigabytes(costs.total(plan.missing).peak_bytes)
-    yield f"Disk: the final weights, which are kept; while a run trains, a checkpoint of {largest} GB at most besides."
+        to_train = [spec for spec in specs if spec.id in missing]
+        cost = costs.total(to_train) if full else costs.Cost()
+        counted_ = (number(cost.flops / 1e15), f"{cost.gpu_hours:,.1f}", gigabytes(cost.model_bytes)) if full else ()
+        rows.append(_row(name, (str(len(specs)), str(len(to_train)), *counted_)))
+    where = "complete data sets; " if full else ""
+    yield f"What is to train ({where}a run that tables share is in each):"
+    yield from rows
     if full:
+        largest = gigabytes(costs.total(plan.missing).checkpoint_bytes)
+        yield f"Disk: the final weights; while a run trains, a checkpoint of {largest} GB at most besides."
         yield f"A100-hours: at {costs.THROUGHPUT}. Nothing of this study was measured on a GPU."
 
 
-def _cpu_time(plan: Plan, store: Store) -> Iterator[str]:
-    """The time on this kind of machine, if anything has finished."""
-    finished = [spec for spec in plan.done if store.is_done(spec.id)]
-    if not finished:
-        return
-    seconds = {spec.id: store.metric(spec.id, "seconds") for spec in finished}
-    exact: dict[str, list[float]] = {}  # id with seed 0 -> seconds of the finished seeds
-    for spec in finished:
-        exact.setdefault(spec.with_seed(0).id, []).append(seconds[spec.id])
-    cells = [(spec, exact.get(spec.with_seed(0).id)) for spec in plan.missing]
-    known = sum(sum(times) / len(times) for _, times in cells if times)
-    others = [spec for spec, times in cells if not times]
-    kept = all(step_cost.is_kept(spec) for spec in (*finished, *others))
+def _measured(plan: Plan, profile: str, store: Store) -> Iterator[str]:
+    """The time on this kind of machine, if anything like it has finished, here or in the results of this checkout."""
+    ours = Store(results_dir(profile))
+    seconds: dict[str, list[float]] = {}  # kind of run -> of its finished ones
+    for place in dict.fromkeys((store.root, ours.root)):
+        for run_id in filter(Store(place).is_done, Store(place).ids()):
+            for kind in _kinds(Store(place).spec(run_id)):
+                seconds.setdefault(kind, []).append(Store(place).metric(run_id, "seconds"))
+    times = [next((seconds[kind] for kind in _kinds(spec) if kind in seconds), None) for spec in plan.missing]
+    known = [sum(found) / len(found) for found in times if found]
     if known:
-        yield f"About {duration(known)} of training for {counted(len(cells) - len(others), 'run')}, from other seeds."
-    if others and kept:
         yield (
-            f"Very roughly {duration(_scaled(others, finished, seconds, store))} for "
-            f"{counted(len(others), 'run') if known else 'all runs'} without a finished seed: the seconds of the "
-            "finished runs (of the same data set where there are any), in proportion to the operations."
+            f"Very roughly {duration(sum(known))} of training for {counted(len(known), 'run')} of {len(times)}, one "
+            f"after another: the mean of finished runs (here or in {ours.root.name}), the same but for the seed where "
+            "there are any, else of the same network or data set. `--jobs` divides it, each on a core of its own."
         )
-    if known or (others and kept):
-        yield "That is one run after another; several at a time (`--jobs`), each on a core of its own, divide it."
 
 
-def _scaled(specs: Sequence[RunSpec], finished: Sequence[RunSpec], seconds: dict[str, float], store: Store) -> float:
-    """Seconds of `specs` at the pace of the finished runs, on the images that these had."""
-    data: dict[str, tuple[int, int]] = {}
-    spent: dict[str, list[tuple[float, float]]] = {}  # data set -> (seconds, operations) of its finished runs
-    for spec in finished:
-        found = store.status(spec.id).get("data") or {}
-        if "train" in found:
-            data[spec.dataset] = (found["train"], found["test"])
-        operations = costs.run_cost(spec, data.get(spec.dataset)).flops
-        spent.setdefault(spec.dataset, []).append((seconds[spec.id], operations))
-    everything = [pair for pairs in spent.values() for pair in pairs]
-    estimate = 0.0
-    for spec in specs:
-        times, operations = zip(*spent.get(spec.dataset, everything), strict=True)
-        estimate += costs.run_cost(spec, data.get(spec.dataset)).flops * sum(times) / sum(operations)
-    return estimate
+def _kinds(spec: RunSpec) -> tuple[str, ...]:
+    """What runs of equal cost have in common, the likest first."""
+    place = f"{spec.dataset} {spec.setting}"
+    broader = (f"{place} {spec.model} {spec.method}", f"{place} {spec.model}", f"{spec.setting} {spec.model}")
+    return spec.with_seed(0).id, *broader, spec.dataset
 
 
 def _row(name: str, cells: Sequence[str]) -> str:

@@ -79,8 +79,8 @@ def conclusion(study: Session) -> HTML:
 
 
 def costs(study: Session) -> HTML:
-    """What each method's training takes beside the baseline's, in one sentence."""
-    return HTML(html.bullets([cost.sentence(study.table, study.profile)]))
+    """What each method's training took beside the baseline's, in one sentence; nothing before any has finished."""
+    return HTML(html.bullets(filter(None, [cost.sentence(study.results())])))
 
 
 def gains(study: Session) -> SVG:

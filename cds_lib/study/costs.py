@@ -1,18 +1,28 @@
-"""What a run costs, from its spec and without training it: arithmetic, parameters, disk.
+"""What a run costs, counted when it is asked for: floating-point operations, parameters, bytes. Trains nothing.
 
-Arithmetic is counted, not measured: the floating-point operations of convolutions and matrix products (two a
-multiply-accumulate) of a training step with all its networks, by PyTorch's own counter, times the steps, and those of
-the evaluations. Batch norms, activations, augmentation and the optimizer are not counted. Nothing here needs torch
-as long as the step is among the counts that are kept (see `step_cost`).
+A step is built and run on meta tensors, which have shapes and no memory, and PyTorch's own counter adds up convolutions
+and matrix products, two operations a multiply-accumulate, of all networks of the step. Batch norms, activations,
+augmentation and the optimizer are not counted. It takes about half a second a kind of step; runs that differ in seed,
+weights or schedule share one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
+from cds_lib.data import coco_standin, registry, standin
+from cds_lib.errors import UsageError
+from cds_lib.study import build, catalogue
 from cds_lib.study.spec import RunSpec
-from cds_lib.study.step_cost import image_counts, step_cost
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from cds_lib.methods.method import Method
 
 # The rate at which training FLOPs are turned into GPU-hours. It is published, not ours: the README of airbench states
 # 32.3 PFLOP in 7 minutes on one A100 for its standard ResNet-18 on CIFAR-10 (200 epochs of 50,000 images; 3 x 2 x 0.556
@@ -20,39 +30,29 @@ from cds_lib.study.step_cost import image_counts, step_cost
 TERAFLOPS = 77
 THROUGHPUT = f"{TERAFLOPS} TFLOP/s on an A100, as published for ResNet-18 on CIFAR-10 (airbench: 32.3 PFLOP in 7 min)"
 
+_STANDIN_RATIO, _PHOTOGRAPH_RATIO = 1.0, 4 / 3  # long side to short of detection images: made ones, most of COCO's
+_PADDED_TO = 32  # torchvision pads a batch of images to a multiple of this
+
 
 @dataclass(frozen=True)
-class RunCost:
-    """steps: of the optimizer; train_flops, eval_flops: of the whole run; parameters: trained and frozen ones, a
-    teacher's not; model_bytes: of the tensors in model.pt, checkpoint_bytes: of those in checkpoint.pt, which is there
-    while the run trains."""
+class StepCost:
+    """train_flops: forward and backward of a full batch; eval_flops: forward of one image, 0 where the method is not
+    evaluated; model_bytes, checkpoint_bytes: the tensors of the method's state, and with the optimizer's."""
 
-    steps: int
-    train_flops: float
-    eval_flops: float
-    parameters: int
+    train_flops: int
+    eval_flops: int
     model_bytes: int
     checkpoint_bytes: int
 
-    @property
-    def flops(self) -> float:
-        """Training and evaluation."""
-        return self.train_flops + self.eval_flops
-
-    @property
-    def gpu_hours(self) -> float:
-        """Hours at `TERAFLOPS`."""
-        return self.flops / (TERAFLOPS * 1e12) / 3600
-
 
 @dataclass(frozen=True)
-class Total:
-    """The sum over some runs, each once. peak_bytes: of the largest checkpoint among them."""
+class Cost:
+    """Of a run, or of some: flops of training and evaluation; model_bytes: of the tensors in model.pt, which stays;
+    checkpoint_bytes: of those in checkpoint.pt, which is there while a run trains (of some: the largest)."""
 
-    runs: int
-    flops: float
-    model_bytes: int
-    peak_bytes: int
+    flops: float = 0.0
+    model_bytes: int = 0
+    checkpoint_bytes: int = 0
 
     @property
     def gpu_hours(self) -> float:
@@ -60,7 +60,7 @@ class Total:
         return self.flops / (TERAFLOPS * 1e12) / 3600
 
 
-def run_cost(spec: RunSpec, data: tuple[int, int] | None = None) -> RunCost:
+def run_cost(spec: RunSpec, data: tuple[int, int] | None = None) -> Cost:
     """The cost of one run, without those it starts from.
 
     Images are those of the complete set (`data/registry.toml`), or as many as the budget takes of it; `data`: training
@@ -71,22 +71,184 @@ def run_cost(spec: RunSpec, data: tuple[int, int] | None = None) -> RunCost:
     images, evaluated = image_counts(spec, data)
     # As the loop: every `eval_every` epochs, and after the last.
     evaluations = budget.epochs // budget.eval_every + (budget.epochs % budget.eval_every > 0)
-    return RunCost(
-        steps=budget.epochs * -(-images // budget.batch_size),
-        train_flops=step.train_flops / budget.batch_size * images * budget.epochs,
-        eval_flops=float(step.eval_flops) * evaluated * evaluations,
-        parameters=step.parameters,
-        model_bytes=step.model_bytes,
-        checkpoint_bytes=step.checkpoint_bytes,
-    )
+    trained = step.train_flops / budget.batch_size * images * budget.epochs
+    return Cost(trained + float(step.eval_flops) * evaluated * evaluations, step.model_bytes, step.checkpoint_bytes)
 
 
-def total(specs: Iterable[RunSpec]) -> Total:
+def total(specs: Iterable[RunSpec]) -> Cost:
     """The cost of all these runs, each counted once."""
     costs = [run_cost(spec) for spec in {spec.id: spec for spec in specs}.values()]
-    return Total(
-        runs=len(costs),
-        flops=sum(cost.flops for cost in costs),
-        model_bytes=sum(cost.model_bytes for cost in costs),
-        peak_bytes=max((cost.checkpoint_bytes for cost in costs), default=0),
+    return Cost(
+        sum(cost.flops for cost in costs),
+        sum(cost.model_bytes for cost in costs),
+        max((cost.checkpoint_bytes for cost in costs), default=0),
     )
+
+
+_entry = cache(registry.entry)  # it reads a file, and there are hundreds of runs
+
+
+def image_counts(spec: RunSpec, data: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Images of a training epoch, and images of an evaluation (test and validation).
+
+    `data`: training and test images of the set that is at hand; None: the complete set, as its registry entry has it.
+    """
+    budget, known = spec.budget, _entry(spec.dataset)
+    if budget.source == "real":
+        train, test = data or (known.train, known.test)
+    elif spec.detects:
+        train, test = coco_standin.TRAIN, coco_standin.VAL
+    else:
+        train, test = max(standin.TRAIN, known.classes), max(standin.TEST, known.classes)
+    train = min(train - budget.val_size, budget.train_size or train)
+    if spec.labelled is not None and not spec.uses_unlabelled:
+        train = round(spec.labelled * train)
+    if not spec.detects:
+        train -= train % budget.batch_size == 1  # no batch of a single image
+    if train < 1:
+        raise UsageError(f"{spec.label} has no image to train on: {budget.val_size:,} are held back to validate.")
+    return train, test + budget.val_size
+
+
+def step_cost(spec: RunSpec) -> StepCost:
+    """The cost of a step of this run."""
+    key = _shape(spec)
+    if key not in _counted:
+        _counted[key] = _count(spec)
+    return _counted[key]
+
+
+_counted: dict[tuple, StepCost] = {}
+
+
+def _shape(spec: RunSpec) -> tuple:
+    """All that decides the cost of a step. A real number among the options is a weight or a temperature: no shape."""
+    budget, below = spec.budget, spec.parent if spec.teacher or spec.detects else None
+    options = [(name, value) for name, value in sorted(spec.options.items()) if not isinstance(value, float)]
+    needs_index = catalogue.method(spec.method).load().needs_index  # it keeps something of every training image
+    return (
+        *(spec.dataset, spec.model, spec.method, repr(options), image_counts(spec)[0] if needs_index else 0),
+        *(budget.source, budget.image_size, budget.batch_size, budget.stem, budget.width),
+        below and _shape(below),
+    )
+
+
+def _count(spec: RunSpec) -> StepCost:
+    """Build the run's method on meta tensors and count a step of it."""
+    import torch
+
+    classes = _entry(spec.dataset).classes
+    images, _ = image_counts(spec)
+    with torch.device("meta"):
+        if spec.detects:
+            method = build.detector(spec, build.backbone(spec.parent, 1), classes)
+        else:
+            method = build.classifier(spec, classes)
+    method.train()
+    method.prepare(torch.arange(images) % classes)
+    state = sum(t.numel() * t.element_size() for t in method.state_dict().values())
+    trained = [p for p in method.parameters() if p.requires_grad]
+    _skip_norms(method)
+    step = _detector_step if spec.detects else _classifier_step
+    train_flops = _flops(lambda: _backward(step(method, spec, spec.budget.batch_size)))
+    evaluated = 0
+    if method.classifies:
+        method.backbone.eval()
+        with torch.no_grad():
+            evaluated = _flops(lambda: _evaluation(method.backbone, spec))
+    return StepCost(
+        train_flops=train_flops,
+        eval_flops=evaluated,
+        model_bytes=state,
+        checkpoint_bytes=state + sum(p.numel() * p.element_size() for p in trained),  # a momentum for each
+    )
+
+
+def _skip_norms(method: Method) -> None:
+    """Let batch norms pass their input on: they are not counted, and on meta tensors they take most of the time."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    for module in method.modules():
+        if isinstance(module, _BatchNorm):
+            module.forward = lambda images: images
+    if method.teacher is not None:  # it is not among the method's modules
+        _skip_norms(method.teacher)
+
+
+def _flops(call: Any) -> int:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    # What the counter of PyTorch 2.14 gets wrong: it takes the gradient of a grouped convolution's weights for that of
+    # a full one (512 times too much for a depthwise convolution of 512 channels), and knows `baddbmm` but not in place.
+    corrected = {
+        torch.ops.aten.convolution_backward: _convolution_backward_flops,
+        torch.ops.aten.baddbmm_: _product_flops,
+    }
+    with FlopCounterMode(display=False, custom_mapping=corrected) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def _convolution_backward_flops(
+    gradient: Any, images: Any, weights: Any, *more: Any, output_mask: Any = None, **rest: Any
+) -> int:
+    """As many as forward for the gradient of the input, and again for that of the weights, where they are wanted."""
+    wanted = more[-1] if output_mask is None else output_mask
+    forward = 2 * gradient[0] * math.prod(gradient[2:]) * math.prod(weights)
+    return forward * (wanted[0] + wanted[1])
+
+
+def _product_flops(_: Any, left: Any, right: Any, **rest: Any) -> int:
+    return 2 * left[0] * left[1] * left[2] * right[2]
+
+
+def _backward(outputs: list[Tensor]) -> None:
+    import torch
+
+    outputs = [output for output in outputs if output.requires_grad]
+    torch.autograd.backward(outputs, [torch.empty_like(output) for output in outputs])
+
+
+def _classifier_step(method: Method, spec: RunSpec, batch: int) -> list[Tensor]:
+    import torch
+
+    side = spec.budget.image_size
+    views = [torch.empty(batch, 3, side, side, device="meta") for _ in range(method.views)]
+    labels = torch.empty(batch, dtype=torch.int64, device="meta")
+    more = {"index": labels} if method.needs_index else {}
+    return [sum(method(*views, labels=labels, **more).values())]
+
+
+def _detector_step(method: Method, spec: RunSpec, batch: int) -> list[Tensor]:
+    """The networks of a detector one by one: matching and suppressing boxes needs their values, which meta tensors do
+    not have, and no products. Faster R-CNN's box head sees as many boxes an image as it samples."""
+    detector = method.backbone
+    boxes = detector.roi_heads.fg_bg_sampler.batch_size_per_image if hasattr(detector, "roi_heads") else 0
+    return _detector_outputs(detector, spec, batch, boxes)
+
+
+def _detector_outputs(detector: nn.Module, spec: RunSpec, batch: int, boxes: int) -> list[Tensor]:
+    import torch
+
+    ratio = _STANDIN_RATIO if spec.budget.source == "standin" else _PHOTOGRAPH_RATIO
+    sides = [
+        -(-round(side) // _PADDED_TO) * _PADDED_TO for side in (spec.budget.image_size, spec.budget.image_size * ratio)
+    ]
+    maps = list(detector.backbone(torch.empty(batch, 3, *sides, device="meta")).values())
+    if not boxes:
+        return list(detector.head(maps).values())
+    scores, offsets = detector.rpn.head(maps)
+    side = detector.roi_heads.box_roi_pool.output_size[0]
+    pooled = torch.empty(batch * boxes, maps[0].shape[1], side, side, device="meta")
+    pooled.requires_grad_(torch.is_grad_enabled())
+    return [*scores, *offsets, *detector.roi_heads.box_predictor(detector.roi_heads.box_head(pooled.flatten(1)))]
+
+
+def _evaluation(backbone: nn.Module, spec: RunSpec) -> None:
+    import torch
+
+    if spec.detects:
+        _detector_outputs(backbone, spec, 1, backbone.rpn.post_nms_top_n() if hasattr(backbone, "rpn") else 0)
+    else:
+        backbone(torch.empty(1, 3, spec.budget.image_size, spec.budget.image_size, device="meta"))

@@ -13,7 +13,7 @@ from cds_lib.engines import runner, setup, split
 from cds_lib.engines.execute import execute
 from cds_lib.engines.local_engine import LocalEngine
 from cds_lib.errors import UsageError
-from cds_lib.study import settings, step_cost
+from cds_lib.study import costs, settings
 from cds_lib.study.store import Store
 from cds_lib.study.tables.contrastive_methods import contrastive
 from cds_lib.study.tables.table4_coco import detector
@@ -122,7 +122,7 @@ def test_of_a_subset_smaller_than_the_budget_takes_all_images_are_trained_on(ima
     assert 0 <= metrics["test_top1_last"] <= 100
     split = np.load(store.run_dir(spec.id) / "split.npz")
     assert sorted([*split["train"], *split["val"]]) == list(range(16)) and len(split["val"]) == 4
-    assert step_cost.image_counts(spec, (16, 8)) == (12, 12)  # what the costs count
+    assert costs.image_counts(spec, (16, 8)) == (12, 12)  # what the costs count
     assert store.status(spec.id)["data"]["complete"] is False
 
 
