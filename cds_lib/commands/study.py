@@ -188,6 +188,7 @@ def _write_report(
     # Slow to import, and only needed once there is something to report.
     from cds_lib.findings import remarks
     from cds_lib.pages import notebooks, render
+    from cds_lib.pages.index import write_index, write_provenance
     from cds_lib.reporting import figures, report, summary, verdicts
     from cds_lib.study.report.comparisons import comparisons
     from cds_lib.study.report.frame import write_frame
@@ -218,7 +219,8 @@ def _write_report(
             )
             results.append(result)
     render.render_notebooks(store.root, [result.name for result in results])
-    index = render.write_index(store.root, profile, seeds, results)
+    write_provenance(store.root)
+    index = write_index(store.root, profile, results)
     failed = [result.name for result in results if not result.ok]
     for name, why in render.damaged(store.root).items():
         if name not in failed:  # left by another command

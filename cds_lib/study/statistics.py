@@ -134,3 +134,16 @@ def verdict(difference: Difference, paper_delta: float | None, profile: str) -> 
     if low > 0:
         return REPRODUCED if profile == "paper" and high >= abs(paper_delta) else CONFIRMED
     return CONTRADICTED if high < 0 else INCONCLUSIVE
+
+
+def size(found: Difference, published: float | None) -> str:
+    """How our difference compares with the published one, in the published direction: "less" or "more" where the 95 %
+    interval leaves it out, "as published" where it excludes 0 and contains it, "" where nothing can be said."""
+    if not published or found.ci_low is None or found.n < MIN_SEEDS:
+        return ""
+    low, high = (found.ci_low, found.ci_high) if published > 0 else (-found.ci_high, -found.ci_low)
+    if high < abs(published):
+        return "less"
+    if low > abs(published):
+        return "more"
+    return "as published" if low > 0 else ""

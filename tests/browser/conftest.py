@@ -16,6 +16,7 @@ from cds_lib.engines import runner
 from cds_lib.engines.local_engine import LocalEngine
 from cds_lib.files import write_json
 from cds_lib.pages import notebooks, render
+from cds_lib.pages.index import write_index
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
@@ -46,7 +47,7 @@ def results(tmp_path_factory):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=300)
     add_failures(folder)
-    render.write_index(folder, "smoke")
+    write_index(folder, "smoke")
     return folder
 
 

@@ -42,7 +42,10 @@ def overflow(page):
 @pytest.fixture(scope="module")
 def paths(results):
     """The fresh pages, then the committed ones."""
-    found = [[folder / "index.html", *sorted((folder / "html").glob("*.html"))] for folder in (results, COMMITTED)]
+    found = [
+        [folder / "index.html", folder / "runs.html", *sorted((folder / "html").glob("*.html"))]
+        for folder in (results, COMMITTED)
+    ]
     assert all(len(pages) > 2 for pages in found)
     return [*found[0], *found[1]]
 
@@ -83,10 +86,12 @@ def wrong(visited, key):
     return {path.name: facts[key] for path, facts in visited.items() if facts[key]}
 
 
-def test_nothing_is_on_the_console_and_nothing_is_loaded_but_the_page(visited):
+def test_nothing_is_on_the_console_and_nothing_is_loaded_but_the_page_and_the_figures_of_the_index(visited):
     assert wrong(visited, "told") == {}
     for path, facts in visited.items():
-        assert [url for url in facts["asked"] if not url.startswith("data:")] == [path.as_uri()]
+        first, *others = [url for url in facts["asked"] if not url.startswith("data:")]
+        figures = f"{path.parent.as_uri()}/figures/" if path.name == "index.html" else "none"
+        assert first == path.as_uri() and all(url.startswith(figures) for url in others)
 
 
 def test_a_telephone_scrolls_tables_and_not_the_page(visited):
@@ -119,7 +124,7 @@ def test_every_link_leads_somewhere(visited):
                 continue
             target = Path(unquote(address.removeprefix("file://")))
             assert target.is_file(), (path, link)
-            assert path.parents[0 if path.name == "index.html" else 1] in target.parents, (path, link)
+            assert path.parents[path.parent.name == "html"] in target.parents, (path, link)
             if anchor:
                 assert unquote(anchor) in visited[target]["ids"], (path, link)
 

@@ -14,6 +14,7 @@ from cds_lib import cli
 from cds_lib.commands import study
 from cds_lib.errors import RunError
 from cds_lib.pages import notebooks, render
+from cds_lib.pages.index import write_index
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
@@ -219,7 +220,7 @@ def test_a_damaged_notebook_or_figure_does_not_break_its_neighbours(results):
     (results / "figures" / "a_plot.svg").write_bytes(b'<svg width="9pt" height="9pt"><title>caf\xe9</title></svg>')
     render.render_notebooks(results, ["a", "c"])
     assert "c.html" in (results / "html" / "a.html").read_text()
-    index = render.write_index(results, "smoke").read_text()
+    index = write_index(results, "smoke").read_text()
     assert str(folder / "b.ipynb") in index and 'id="figure-a_plot"' in index and 'width="12"' in index
 
 

@@ -3,8 +3,6 @@
 import pytest
 
 from cds_lib.findings import comparisons, control, remarks
-from cds_lib.pages import render
-from cds_lib.reporting import summary, verdicts
 from cds_lib.study import settings
 from cds_lib.study.store import Store
 from cds_lib.study.tables import deviations
@@ -116,14 +114,6 @@ def test_cds_without_labels_is_set_against_the_baseline_of_as_many_steps(tmp_pat
     assert "20 % labelled +0.17 [−2.96, +3.29] (n = 3), 30 % labelled +5.00" in cifar10
     assert remarks.collect("mini", None, store).short == [ahead]
     assert control.as_many_steps("smoke", None, store) == []
-
-
-def test_the_index_counts_the_seeds_that_were_asked_for(finish, tmp_path):
-    finish([30.0, 31.0, 32.0, 50.0], [25.0, 26.0, 27.0, 28.0])
-    store, seeds = Store(tmp_path), (0, 1, 2)
-    summary.write(verdicts.tidy("mini", seeds, store), tmp_path, remarks.collect("mini", seeds, store).short)
-    page = render.write_index(tmp_path, "mini", seeds).read_text(encoding="utf-8")
-    assert "26.00 ± 1.00 (3)" in page and "(n = 4" not in page
 
 
 def test_where_no_cell_can_be_told_apart_it_is_said_so(tmp_path):

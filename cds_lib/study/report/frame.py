@@ -102,7 +102,9 @@ def _best(cell: Cell, found: dict[str, float]) -> float | None:
 
 
 def by_seed(rows: pd.DataFrame, column: str = "value") -> dict[int, float]:
-    """Seed -> value of the finished runs among the rows of one cell."""
+    """Seed -> value of the finished runs among the rows of one cell; a column that no run has is empty."""
+    if column not in rows:
+        return {}
     return dict(rows.dropna(subset=[column])[["seed", column]].itertuples(index=False, name=None))
 
 
@@ -161,7 +163,8 @@ def compare(frame: pd.DataFrame, method: str, reference: str, metric: str | None
 
     Returns:
         One row a place and metric: dataset, model, setting, metric; difference, low, high (95 % t interval), p
-        (sign-flip test), n (pairs); published (the difference of the published numbers); verdict; size: as `size` says.
+        (sign-flip test), n (pairs); published (the difference of the published numbers); verdict; size (of
+        `statistics`).
     """
     columns = ["dataset", "model", "setting", "metric", "difference", "low", "high", "p", "n", "published"]
     rows = []
@@ -189,24 +192,11 @@ def compare(frame: pd.DataFrame, method: str, reference: str, metric: str | None
             )
             | {
                 "verdict": statistics.verdict(found, published, ours["profile"].iloc[0]),
-                "size": size(found, published),
+                "size": statistics.size(found, published),
             }
         )
     numeric = dict.fromkeys(["difference", "low", "high", "p", "published"], "float64")
     return pd.DataFrame(rows, columns=[*columns, "verdict", "size"]).astype(numeric)
-
-
-def size(found: statistics.Difference, published: float | None) -> str:
-    """How our difference compares with the published one, in the published direction: "less" or "more" where the 95 %
-    interval leaves it out, "as published" where it excludes 0 and contains it, "" where nothing can be said."""
-    if not published or found.ci_low is None or found.n < statistics.MIN_SEEDS:
-        return ""
-    low, high = (found.ci_low, found.ci_high) if published > 0 else (-found.ci_high, -found.ci_low)
-    if high < abs(published):
-        return "less"
-    if low > abs(published):
-        return "more"
-    return "as published" if low > 0 else ""
 
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cds_lib.study import statistics
-from cds_lib.study.report.frame import compare, results, size, tidy
+from cds_lib.study.report.frame import compare, results, tidy
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
@@ -65,4 +65,4 @@ def test_published_differences_have_a_verdict_and_a_size():
     [(0.5, 1.5, 2.0, "less"), (-1.5, -0.5, -1.0, "as published"), (2.5, 3.0, 2.0, "more"), (-0.5, 3.0, 2.0, "")],
 )
 def test_size(low, high, published, expected):
-    assert size(statistics.Difference((low + high) / 2, low, high, 0.1, 6), published) == expected
+    assert statistics.size(statistics.Difference((low + high) / 2, low, high, 0.1, 6), published) == expected
