@@ -8,7 +8,7 @@ import sys
 
 from cds_lib import __version__
 from cds_lib.bench import cli as bench_cli
-from cds_lib.commands import export, needs, study
+from cds_lib.commands import export, needs, reproduce, study
 from cds_lib.data import cli as data_cli
 from cds_lib.errors import RunError, UsageError, system_error
 from cds_lib.processes import begin
@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(handler=study.status)
 
     export.add_parser(subparsers)
+    reproduce.add_parser(subparsers)
     data_cli.add_parser(subparsers, needs.say)
     bench_cli.add_parser(subparsers)
     return parser

@@ -38,6 +38,7 @@ def execute(
     workers: int = 0,
     on_progress: Callable[[float], None] = lambda epochs: None,
     group: Group | None = None,
+    stop_after: int | None = None,
 ) -> dict[str, float]:
     """Train the run, or finish it if it was interrupted, and return its metrics.
 
@@ -51,6 +52,7 @@ def execute(
         workers: processes that decode images which are too large to be kept in memory.
         on_progress: called about once a second with the epochs done so far.
         group: the processes that train the run; None: this one alone.
+        stop_after: epochs to interrupt it after, with no metrics; None: it is finished.
 
     Raises:
         UsageError: data missing or not as it should be, unknown names. RunError: the training failed.
@@ -86,7 +88,11 @@ def execute(
             pretrained=setup.pretrained,
             group=group,
             spec=spec.canonical,
+            stop_after=stop_after,
         )
+        if len(rows) < spec.budget.epochs:
+            store.write_status(spec.id, state="interrupted", finished=_now())
+            return {}
         if group.first and setup.score:
             rows[-1] |= _write_scores(run_dir, setup.score(setup.method.backbone))
             write_history(rows)

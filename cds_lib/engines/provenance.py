@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
-import re
 import subprocess
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 
 import cds_lib
 from cds_lib.checkout import CHECKOUT
@@ -17,8 +18,9 @@ _LIBRARIES = ("torch", "torchvision", "timm", "numpy")
 # Of oneDNN the widest first, each with the flag of the processor that it needs.
 _ONEDNN = {"AVX512_CORE_AMX": "amx_tile", "AVX512_CORE_FP16": "avx512_fp16", "AVX512_CORE_BF16": "avx512_bf16"}
 _ONEDNN |= {"AVX512_CORE_VNNI": "avx512_vnni", "AVX512_CORE": "avx512bw", "AVX2_VNNI": "avx_vnni", "AVX2": "avx2"}
+_MKL = {7: "AVX512", 5: "AVX2", 3: "SSE4_2", 0: "generic"}  # as its `mkl_serv_cpu_detect` numbers them
 # Variables that choose kernels; of OpenBLAS, which only NumPy and SciPy call where PyTorch has MKL, none in training.
-_CHOOSING = ("ATEN_", "ONEDNN_", "DNNL_", "MKL_", "OPENBLAS_")
+CHOOSING = ("ATEN_", "ONEDNN_", "DNNL_", "MKL_", "OPENBLAS_")
 
 
 @cache
@@ -62,30 +64,33 @@ def machine() -> str:
 
 
 def instructions() -> dict[str, str]:
-    """What decides how a run on the CPU rounds, beside versions and threads: the processor's maker and the widest
-    instructions that PyTorch and oneDNN use, the library that multiplies matrices (MKL chooses its kernels by maker and
-    processor), and the environment variables that change any of it."""
+    """What decides how a run on the CPU rounds, beside versions and threads: the kernels that PyTorch, oneDNN and MKL
+    use, and the environment variables that choose among them.
+
+    MKL asks who made the processor, too: "generic" are its kernels for those that are not Intel's.
+    """
     import torch  # slow; who only submits jobs does without
 
-    flags = _cpuinfo("flags").split()
-    widest = next((name for name, flag in _ONEDNN.items() if flag in flags), "unknown")
-    blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
+    flags = cpuinfo("flags").split()
+    try:
+        mkl = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).mkl_serv_cpu_detect()
+    except (OSError, AttributeError):  # a PyTorch without MKL
+        mkl = None
     return {
-        "maker": _cpuinfo("vendor_id") or "unknown",
         "pytorch": torch.backends.cpu.get_cpu_capability(),
-        "onednn": os.environ.get("ONEDNN_MAX_CPU_ISA", widest),
-        "blas": blas[1] if blas else "unknown",
-        **{name: value for name, value in sorted(os.environ.items()) if name.startswith(_CHOOSING)},
+        "onednn": os.environ.get("ONEDNN_MAX_CPU_ISA", next((i for i, flag in _ONEDNN.items() if flag in flags), "")),
+        "mkl": "none" if mkl is None else _MKL.get(mkl, str(mkl)),
+        **{name: value for name, value in sorted(os.environ.items()) if name.startswith(CHOOSING)},
     }
 
 
 def processor() -> str:
     """The processor's name."""
-    return _cpuinfo("model name") or platform.processor() or "unknown processor"
+    return cpuinfo("model name") or platform.processor() or "unknown processor"
 
 
 @cache
-def _cpuinfo(field: str) -> str:
+def cpuinfo(field: str) -> str:
     """What Linux says of the first processor, "" where it does not."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as handle:

@@ -40,6 +40,7 @@ def fit(
     pretrained: Set[str] | None = None,
     group: Group | None = None,
     spec: str | None = None,
+    stop_after: int | None = None,
 ) -> list[dict[str, float]]:
     """Train `method` in place for `budget.epochs`, resuming from `checkpoint_path` if it is there.
 
@@ -54,6 +55,7 @@ def fit(
             fast. None: all learn alike.
         group: the processes that train this run together, which all call this; the first one writes. None: this alone.
         spec: all that decides the result, as a text that checkpoints carry. None: none is asked for, nor refused.
+        stop_after: epochs to stop after, on the way of the whole training; called again, it goes on. None: at its end.
 
     Returns:
         One row an epoch: epoch (1-based), lr, train_loss, train_<term> (means over the epoch's images),
@@ -79,7 +81,7 @@ def fit(
     step_method = group.parallel(step_method, method.classifies)
 
     steps = len(batches)
-    for epoch in range(len(rows), budget.epochs):
+    for epoch in range(len(rows), budget.epochs if stop_after is None else min(stop_after, budget.epochs)):
         began = time.perf_counter()
         terms = _TermLog(steps, device)
         last_check = began

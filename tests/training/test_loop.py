@@ -57,7 +57,7 @@ def checksum(backbone):
     return {"test_top1": 50.0, "test_loss": sum(p.detach().double().sum().item() for p in backbone.parameters())}
 
 
-def train(path, on_epoch=lambda rows: None, method=None, batches=None, spec=None, **changes):
+def train(path, on_epoch=lambda rows: None, method=None, batches=None, spec=None, stop_after=None, **changes):
     method = method or Dropped()
     torch.manual_seed(11)
     rows = fit(
@@ -69,8 +69,20 @@ def train(path, on_epoch=lambda rows: None, method=None, batches=None, spec=None
         checkpoint_path=path / "c.pt",
         on_epoch=on_epoch,
         spec=spec,
+        stop_after=stop_after,
     )
     return method, [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
+
+
+def test_stopped_early_is_the_beginning_of_the_whole_training_and_can_go_on(tmp_path):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "stopped").mkdir()
+    whole, rows = train(tmp_path / "whole")
+    _, first = train(tmp_path / "stopped", stop_after=1)
+    assert first == rows[:1] and first[0]["lr"] == pytest.approx(0.05)  # of a cosine over four epochs
+    stopped, all_rows = train(tmp_path / "stopped", stop_after=9)
+    assert all_rows == rows
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), stopped.parameters(), strict=True))
 
 
 def test_killed_at_a_random_epoch_equals_never_killed(tmp_path):
