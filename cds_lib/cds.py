@@ -15,7 +15,7 @@ from cds_lib.losses.precision import at_least_float32, cross_entropy
 from cds_lib.methods.method import Method
 from cds_lib.methods.processes import EqualShares
 from cds_lib.models.backbones import as_backbone, forward_stages, initialise, pooled_and_logits, stage_taps
-from cds_lib.models.heads import projection_heads
+from cds_lib.models.heads import VariedHead, projection_heads
 
 
 class ContrastiveDeepSupervision(Method):
@@ -41,6 +41,9 @@ class ContrastiveDeepSupervision(Method):
         criterion: takes the place of the cross-entropy, and still is the term "cross_entropy": criterion(logits,
             targets) -> a mean over the images, as timm's losses and torch's are. Images labelled -1 are among them
             (`nn.CrossEntropyLoss(ignore_index=-1, label_smoothing=0.1)` leaves them out).
+        head_units: separable-convolution units of the head at every tap, the last one too; None, as released: as many
+            as stages are still to come, none at the last.
+        head_mlp: end every head, the last one too, with two fully connected layers.
         gather: contrast the images of all processes of `torch.distributed`, each with as many; if not, as released,
             each process its own. For a loop of one's own under DistributedDataParallel.
 
@@ -70,6 +73,8 @@ class ContrastiveDeepSupervision(Method):
         cross_entropy_views: int = 1,
         criterion: Callable[[Tensor, Tensor], Tensor] | None = None,
         gather: bool = False,
+        head_units: int | None = None,
+        head_mlp: bool = False,
     ):
         super().__init__()
         self.backbone = as_backbone(backbone, num_classes)
@@ -94,8 +99,13 @@ class ContrastiveDeepSupervision(Method):
         if gather:
             self.group, self.gathers = EqualShares(), True
         self.indices = stages.indices
-        heads = projection_heads(stages.channels[:-1], stages.pooled)
-        self.heads = nn.ModuleDict({str(tap): heads[tap - 1] for tap in self.taps if tap < self.last})
+        if head_units is None and not head_mlp:
+            heads = projection_heads(stages.channels[:-1], stages.pooled)
+            self.heads = nn.ModuleDict({str(tap): heads[tap - 1] for tap in self.taps if tap < self.last})
+        else:
+            units = {tap: self.last - tap if head_units is None else head_units for tap in self.taps}
+            varied = {tap: VariedHead(stages.channels[tap - 1], stages.pooled, units[tap], head_mlp) for tap in units}
+            self.heads = nn.ModuleDict({str(tap): head for tap, head in varied.items()})
         initialise(self.heads)  # once more than needed: committed runs began with these weights, not the first ones
 
     def losses(
@@ -122,7 +132,8 @@ class ContrastiveDeepSupervision(Method):
         """images (N, 3, S, S) -> L2-normalised embeddings (taps, N, dim) float32, logits (N, num_classes)."""
         maps, features = forward_stages(self.backbone, images, self.indices)
         pooled, logits = pooled_and_logits(self.backbone, features)
-        embeddings = [pooled if tap == self.last else self.heads[str(tap)](maps[tap - 1]) for tap in self.taps]
+        at_taps = [(str(tap), maps[tap - 1]) for tap in self.taps]
+        embeddings = [self.heads[tap](stage) if tap in self.heads else pooled for tap, stage in at_taps]
         return F.normalize(at_least_float32(torch.stack(embeddings)), dim=-1), logits
 
     def terms(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
-from cds_lib.losses import cross_entropy
+from cds_lib.losses import cross_entropy, kd_loss
 from cds_lib.methods.method import Method
 from cds_lib.models import forward_stages, initialise, pooled_and_logits, projection_heads, stage_taps
 
@@ -22,17 +22,21 @@ class DeeplySupervisedNet(Method):
         weight: of every classifier but the last.
         views: 1, or 2 for what costs as many images as CDS: both views go through the network together, and every
             cross-entropy is the mean over both.
+        kl_weight: of the KL divergence from the last classifier, which teaches and is not taught, to every other one:
+            the paper's equation 3. 0, as in deeply-supervised nets: none.
 
     Raises:
         UsageError: another number of views.
     """
 
-    def __init__(self, backbone: nn.Module, num_classes: int, weight: float = 1.0, views: int = 1):
+    def __init__(
+        self, backbone: nn.Module, num_classes: int, weight: float = 1.0, views: int = 1, kl_weight: float = 0.0
+    ):
         super().__init__()
         if views not in (1, 2):
             raise UsageError(f"views must be 1 or 2, not {views}.")
         self.backbone = backbone
-        self.weight, self.views = weight, views
+        self.weight, self.views, self.kl_weight = weight, views, kl_weight
         taps = stage_taps(backbone)
         self.indices = taps.indices
         self.heads = projection_heads(taps.channels[:-1], taps.pooled)
@@ -41,12 +45,14 @@ class DeeplySupervisedNet(Method):
 
     def losses(self, *views: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """One or two views (B, 3, S, S), labels (B,) -> {"cross_entropy", "cross_entropy_1", ...}, one a stage before
-        the last."""
+        the last, and with `kl_weight` as many "kl_1", ..."""
         images, labels = views[0] if len(views) == 1 else torch.cat(views), labels.repeat(len(views))
         maps, features = forward_stages(self.backbone, images, self.indices)
         _, logits = pooled_and_logits(self.backbone, features)
         losses = {"cross_entropy": cross_entropy(logits, labels)}
         for stage, (head, classifier) in enumerate(zip(self.heads, self.classifiers, strict=True)):
-            loss = cross_entropy(classifier(head(maps[stage])), labels)
-            losses[f"cross_entropy_{stage + 1}"] = self.weight * loss
+            inner = classifier(head(maps[stage]))
+            losses[f"cross_entropy_{stage + 1}"] = self.weight * cross_entropy(inner, labels)
+            if self.kl_weight:
+                losses[f"kl_{stage + 1}"] = self.kl_weight * kd_loss(inner, logits.detach(), temperature=1.0)
         return losses

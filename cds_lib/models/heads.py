@@ -73,6 +73,31 @@ def projection_heads(channels: Sequence[int], out_channels: int) -> nn.ModuleLis
     return heads
 
 
+class VariedHead(nn.Module):
+    """Another form of a projection head, for the study of what a head must have.
+
+    Args:
+        in_channels: channels of the stage's map.
+        out_channels: length of the embedding.
+        units: separable-convolution units before the pooling, 0 or more.
+        mlp: two fully connected layers with a ReLU between, after the pooling: the head of SimCLR and SupCon.
+
+    `forward` takes a map `(B, in_channels, H, W)` and returns `(B, out_channels)`, not normalised. Without units and
+    MLP these are the pooled channels and zeros, which change no scalar product.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, units: int, mlp: bool) -> None:
+        super().__init__()
+        self.units = SepConvHead(in_channels, out_channels, units) if units else None
+        length = out_channels if units else in_channels
+        layers = [nn.Linear(length, out_channels), nn.ReLU(), nn.Linear(out_channels, out_channels)] if mlp else []
+        self.mlp, self.padding = nn.Sequential(*layers), 0 if mlp else out_channels - length
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = F.adaptive_avg_pool2d(x, 1).flatten(1) if self.units is None else self.units(x)
+        return F.pad(self.mlp(pooled), (0, self.padding))
+
+
 def _separable_conv(in_channels: int, out_channels: int, stride: int) -> tuple[nn.Module, ...]:
     return (
         nn.Conv2d(in_channels, in_channels, 3, stride=stride, padding=1, groups=in_channels, bias=False),

@@ -9,7 +9,8 @@ import cds_lib
 from cds_lib.errors import UsageError
 from cds_lib.losses import supcon_loss
 from cds_lib.methods import create_method
-from cds_lib.models import create_backbone
+from cds_lib.models import create_backbone, forward_stages, pooled_and_logits
+from cds_lib.models.heads import SepConvUnit
 
 LABELS = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
 
@@ -105,6 +106,51 @@ def test_dsn_is_put_together_by_hand():
             logits = method.classifiers[stage - 1](method.heads[stage - 1](x))
             torch.testing.assert_close(losses[f"cross_entropy_{stage}"], 0.5 * F.cross_entropy(logits, LABELS))
     torch.testing.assert_close(losses["cross_entropy"], F.cross_entropy(net.fc(x.mean((2, 3))), LABELS))
+
+
+def test_dsn_with_a_divergence_to_the_last_classifier():
+    method = make("dsn", weight=0.5, kl_weight=2.0)
+    (view,) = views(1)
+    losses = method(view, labels=LABELS)
+    maps, features = forward_stages(method.backbone, view, method.indices)
+    last = pooled_and_logits(method.backbone, features)[1].softmax(1)
+    for stage in range(3):
+        inner = method.classifiers[stage](method.heads[stage](maps[stage])).log_softmax(1)
+        divergence = (last * (last.log() - inner)).sum(1).mean()
+        torch.testing.assert_close(losses[f"kl_{stage + 1}"], 2 * divergence)
+    method.zero_grad()
+    sum(losses[f"kl_{stage}"] for stage in (1, 2, 3)).backward()
+    assert method.backbone.fc.weight.grad is None  # the last classifier teaches and is not taught
+
+
+@pytest.mark.parametrize(
+    ("options", "linear", "units"),
+    [
+        ({"head_units": 0}, 0, 0),
+        ({"head_units": 2}, 0, 8),
+        ({"head_units": 0, "head_mlp": True}, 8, 0),
+        ({"head_mlp": True}, 8, 6),
+    ],
+)
+def test_heads_of_other_forms(options, linear, units):
+    method = make("cds", weight=1.0, **options)
+    modules = list(method.heads.modules())
+    assert sum(isinstance(module, torch.nn.Linear) for module in modules) == linear
+    assert sum(isinstance(module, SepConvUnit) for module in modules) == units
+    losses = method(*views(2), labels=LABELS)
+    assert list(losses) == ["cross_entropy", *(f"contrastive_{tap}" for tap in (1, 2, 3, 4))]
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
+
+
+def test_without_a_head_the_pooled_stages_themselves_are_contrasted():
+    method = make("cds", weight=1.0, head_units=0).train()
+    pair = views(2)
+    losses = method(*pair, labels=LABELS)
+    maps, _ = forward_stages(method.backbone, torch.cat(pair), method.indices)
+    for tap, stage in enumerate(maps, 1):
+        z = F.normalize(stage.mean((2, 3)), dim=1).unflatten(0, (2, -1))
+        torch.testing.assert_close(losses[f"contrastive_{tap}"], supcon_loss(z, LABELS, 0.07))
 
 
 def test_two_views_of_dsn_are_one_batch_of_both():
