@@ -108,7 +108,7 @@ def test_the_runs_of_jobs_are_trained_whatever_their_number_at_a_time(monkeypatc
     jobs.train(some, 2)
     assert seen[0].done == 2
     broken = [replace(some[0], method="none")]
-    with pytest.raises(RunError, match="A run of the benchmark failed: Unknown method 'none'"):
+    with pytest.raises(RunError, match="A run of the benchmark failed: The study has no method 'none'"):
         jobs.train(broken, 1)
 
 

@@ -10,9 +10,9 @@ import torch
 import cds_lib
 from cds_lib.cli import main
 from cds_lib.errors import UsageError
-from cds_lib.methods import create_method
 from cds_lib.models import create_backbone
 from cds_lib.study import settings
+from cds_lib.study.build import create_method
 from cds_lib.study.store import Store
 from cds_lib.study.tables.contrastive_methods import contrastive
 from cds_lib.study.tables.table4_coco import detector

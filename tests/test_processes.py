@@ -78,7 +78,7 @@ def test_a_notebook_is_not_told_to_install_widgets():
     assert "IProgress" in look("import timm", kernel=True).stderr
     for first in (
         "from cds_lib import ContrastiveDeepSupervision",
-        "import cds_lib.augment.batches, cds_lib.methods.create",
+        "import cds_lib.augment.batches, cds_lib.methods.cds_kd",
     ):
         found = look(f"{first}; import timm", kernel=True)
         assert "IProgress" not in found.stderr and found.stdout.strip() == "0 False []"

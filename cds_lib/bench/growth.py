@@ -13,9 +13,9 @@ import torch.nn.functional as F
 
 from cds_lib.bench.timing import Row, interleaved
 from cds_lib.losses import supcon_loss
-from cds_lib.methods import create_method
 from cds_lib.models import create_backbone
 from cds_lib.study import protocols
+from cds_lib.study.build import create_method
 
 DIMENSIONS = 512
 LOSS = {"batch": 128, "taps": 4, "classes": 100}

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from cds_lib.augment.batches import Batches
 from cds_lib.bench.timing import Row, interleaved
 from cds_lib.data import sets
-from cds_lib.methods import create_method
 from cds_lib.models import create_backbone, forward_stages, pooled_and_logits
 from cds_lib.study import settings
+from cds_lib.study.build import create_method
 from cds_lib.training.loop import fit
 
 STEPS = 20  # an epoch

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from cds_lib.bench.timing import Row, interleaved
-from cds_lib.methods import METHODS, create_method
 from cds_lib.methods.method import Method
 from cds_lib.methods.sskd import rotated_copies
 from cds_lib.models import create_backbone, forward_stages, pooled, pooled_and_logits, stage_taps
 from cds_lib.study import protocols
+from cds_lib.study.build import create_method
+from cds_lib.study.catalogue import METHODS
 
 BATCH, SIZE, CLASSES, IMAGES = 64, 16, 100, 10_000
 TEACHERS = {"sskd": "sskd_teacher", "cds_kd": "cds"}

@@ -24,9 +24,10 @@ from cds_lib.bench.augmentation import released_views
 from cds_lib.bench.contrastive_loss import straightforward
 from cds_lib.bench.loop_cost import bare_step
 from cds_lib.bench.timing import Row, interleaved
-from cds_lib.methods import ContrastiveDeepSupervision, create_method
+from cds_lib.methods import ContrastiveDeepSupervision
 from cds_lib.models import create_backbone
 from cds_lib.study import settings
+from cds_lib.study.build import create_method
 from cds_lib.training.loop import fit
 
 BATCH, SIZE, CLASSES = 32, 32, 100

@@ -17,9 +17,9 @@ from cds_lib.data.stream import StreamedBatches, streamed_evaluation
 from cds_lib.engines.split import labelled_part, streams, training_split
 from cds_lib.errors import RunError
 from cds_lib.evaluation.accuracy import evaluate, per_image
-from cds_lib.methods import create_method
 from cds_lib.methods.method import Method
 from cds_lib.study import build
+from cds_lib.study.build import create_method
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.training import checkpoint

@@ -5,8 +5,6 @@ from cds_lib.methods.byol import BYOL as BYOL
 from cds_lib.methods.cc import CorrelationCongruence as CorrelationCongruence
 from cds_lib.methods.cds_kd import DistilledCDS as DistilledCDS
 from cds_lib.methods.crd import ContrastiveRepresentationDistillation as ContrastiveRepresentationDistillation
-from cds_lib.methods.create import METHODS as METHODS
-from cds_lib.methods.create import create_method as create_method
 from cds_lib.methods.detection import Detection as Detection
 from cds_lib.methods.dks_dhm import MimickingBranches as MimickingBranches
 from cds_lib.methods.dsn import DeeplySupervisedNet as DeeplySupervisedNet

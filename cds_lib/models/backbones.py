@@ -65,10 +65,10 @@ class Taps:
 
 
 def create_backbone(name: str, num_classes: int, stem: str = "cifar", width: float = 1.0) -> nn.Module:
-    """Build one of the eleven backbones with the released initialisation.
+    """Build one of the eleven backbones, or another of timm's ResNets, with the released initialisation.
 
     Args:
-        name: one of `MODEL_NAMES`.
+        name: one of `MODEL_NAMES`, or a ResNet of timm with the plain 7x7 stem and without groups (`resnet26`).
         num_classes: outputs of the classifier, at least 1.
         stem: "cifar" (3x3 convolution of stride 1, no max-pool; for images of 16 to 64 pixels), "imagenet" (timm's
             own: 7x7 of stride 2 and max-pool) or "imagenet_no_max_pool" (the released ImageNet network
@@ -84,8 +84,11 @@ def create_backbone(name: str, num_classes: int, stem: str = "cifar", width: flo
     Raises:
         UsageError: unknown name or stem, width outside (0, 1], fewer than one class.
     """
-    if name not in MODEL_NAMES:
-        raise UsageError(f"There is no backbone named {name!r}; choose one of {', '.join(MODEL_NAMES)}.")
+    if name not in MODEL_NAMES and not _is_plain_resnet(name):
+        raise UsageError(
+            f"There is no backbone named {name!r}; choose one of {', '.join(MODEL_NAMES)}, or a ResNet of timm with "
+            "the plain stem and without groups."
+        )
     if stem not in STEMS:
         raise UsageError(f"There is no stem named {stem!r}; choose one of {', '.join(STEMS)}.")
     if not 0 < width <= 1:
@@ -101,6 +104,12 @@ def create_backbone(name: str, num_classes: int, stem: str = "cifar", width: flo
         info["reduction"] = max(1, info["reduction"] // _STEM_GAIN[stem])
     initialise(backbone)
     return backbone
+
+
+def _is_plain_resnet(name: str) -> bool:
+    if not timm.is_model(name) or not timm.models.is_model_in_modules(name, ["resnet"]) or "next" in name:
+        return False
+    return timm.get_pretrained_cfg(name).first_conv == "conv1"  # of a deep stem: conv1.0
 
 
 def _resnet(name: str, num_classes: int, stem: str, channels: tuple[int, ...], groups: int) -> nn.Module:

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 import cds_lib
 from cds_lib.errors import UsageError
 from cds_lib.losses import supcon_loss
-from cds_lib.methods import create_method
 from cds_lib.models import create_backbone, forward_stages, pooled_and_logits
 from cds_lib.models.heads import SepConvUnit
+from cds_lib.study.build import create_method
 
 LABELS = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
 
@@ -204,7 +204,7 @@ def test_impossible_taps_are_refused(taps):
 
 
 def test_unknown_methods_and_options_are_refused():
-    with pytest.raises(UsageError, match="Unknown method 'cdx'"):
+    with pytest.raises(UsageError, match="The study has no method 'cdx'"):
         make("cdx")
     with pytest.raises(UsageError, match="does not take these options"):
         make("dsn", temperature=0.1)

@@ -93,7 +93,7 @@ def test_the_documented_counts_are_the_tested_ones():
     assert {name: tuple(int(n.replace(",", "")) for n in counts) for name, *counts in rows} == PARAMETERS
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", [*MODEL_NAMES, "resnet26", "seresnet34"])
 def test_full_width_is_exactly_timms_network(name):
     with torch.device("meta"):
         reference = timm.create_model("resnetv2_18" if name == "preactresnet18" else name)
@@ -363,7 +363,7 @@ def test_dropout_acts_once_on_the_vector_that_is_classified():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"name": "resnet152", "num_classes": 10}, "resnet152.*choose one of resnet18"),
+        ({"name": "resnet26d", "num_classes": 10}, "resnet26d.*choose one of resnet18"),
         ({"name": "resnet18", "num_classes": 10, "stem": "tiny"}, "tiny.*cifar, imagenet"),
         ({"name": "resnet18", "num_classes": 10, "width": 0.0}, "width.*not 0.0"),
         ({"name": "resnet18", "num_classes": 10, "width": 1.5}, "width.*not 1.5"),

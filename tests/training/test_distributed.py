@@ -11,8 +11,8 @@ import torch
 
 from cds_lib.data.share import Share
 from cds_lib.errors import UsageError
-from cds_lib.methods import create_method
 from cds_lib.models import create_backbone
+from cds_lib.study.build import create_method
 from cds_lib.training.distributed import Group
 
 HERE = Path(__file__).parent

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from cds_lib.errors import RunError
-from cds_lib.methods import create_method
 from cds_lib.methods.method import Method
 from cds_lib.models import create_backbone
+from cds_lib.study.build import create_method
 from cds_lib.study.spec import Budget
 from cds_lib.training import loop
 from cds_lib.training.loop import fit
