@@ -24,7 +24,10 @@ def results(tmp_path_factory):
     if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
         pytest.skip("this PyTorch has no devices made in Python")
     file = tmp_path_factory.mktemp("rehearsal") / "results.json"
-    where = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    where = {
+        **os.environ,
+        "PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE}",
+    }  # the folder of a script is not searched
     command = [sys.executable, str(HERE / "rehearsal.py"), str(file)]
     ended = subprocess.run(command, env=where, stderr=subprocess.PIPE, text=True, timeout=600)
     assert ended.returncode == 0, ended.stderr
