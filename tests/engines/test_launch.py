@@ -120,7 +120,7 @@ launch.train(RunSpec.from_dict(json.loads(sys.argv[1])), Store(sys.argv[2]), Pat
         pytest.skip("only root may give a process a machine's name of its own, on Linux")
     spec = tiny(epochs=1)
     arguments = [sys.executable, "-c", code, json.dumps(spec.to_dict()), str(tmp_path)]
-    subprocess.run([*alone, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=90)
+    subprocess.run([*alone, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=300)
     assert Store(tmp_path).is_trained(spec.id)
 
 
