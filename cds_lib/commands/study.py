@@ -67,6 +67,8 @@ def run_all(options: argparse.Namespace) -> int:
         if possible:
             print(f"{counted(sum(len(task.names) for task in possible), 'analysis')} of finished runs to compute.")
         return 0
+    for run_id in filter(store.is_done, store.ids()):
+        store.status(run_id)  # pages read them all: a damaged one is better said now than after the training
     store.open_for_writing()
     failed = runner.train_missing(plan, store, data_root, engine)
     unanalysed = analysis_engine.compute_missing(tables, profile, seeds, store, data_root, jobs=engine.jobs_here)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 from markupsafe import Markup
 
+from cds_lib.errors import RunError
 from cds_lib.files import write_json, write_text
 from cds_lib.pages import render
 from cds_lib.pages.footer import provenance_rows
@@ -23,7 +24,7 @@ from cds_lib.study.report.key_figure import key_figure
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, TABLES
 
-NOT_TESTED = "not tested"
+NOT_TESTED, DAMAGED = "not tested", "damaged"
 _OTHERWISE = "These runs do not say what the committed ones say, or are not there: see the report."
 _SIDES = {"above": "above it", "below": "below it", "open": "not told apart"}
 
@@ -35,7 +36,8 @@ def write_index(results: Path, profile: str, executed_now: Sequence[NotebookResu
     """
     results = Path(results)
     store = Store(results)
-    ids = store.ids()
+    runs = [_run(store, run_id) for run_id in store.ids()]
+    ids = [run["id"] for run in runs if run["state"] != DAMAGED]
     compared = _comparisons(results)
     answered = _cards(compared, results) if profile != "smoke" else []
     unreadable = render.damaged_tables(results)
@@ -50,10 +52,10 @@ def write_index(results: Path, profile: str, executed_now: Sequence[NotebookResu
         "notebooks": _reports(results, executed_now, unreadable),
         "unreadable": list(unreadable.values()),
         "figures": [_figure(path) for path in sorted((results / "figures").glob("*.svg")) if path.stem != "key"],
-        "failed": [_failed(store, run_id) for run_id in ids if store.status(run_id).get("state") == "failed"],
+        "failed": [run for run in runs if run["state"] in ("failed", DAMAGED)],
     }
     _write_page(results, "index", "Contrastive Deep Supervision: results", content, profile, ids)
-    _write_page(results, "runs", "Every run", {"runs": [_run(store, run_id) for run_id in ids]}, profile, ids)
+    _write_page(results, "runs", "Every run", {"runs": runs}, profile, ids)
     return results / "index.html"
 
 
@@ -176,13 +178,17 @@ def _figure(path: Path) -> dict[str, str | int]:
     return {"name": path.stem, "alt": alt, "width": width, "height": height}
 
 
-def _failed(store: Store, run_id: str) -> dict[str, str]:
-    error = (store.status(run_id).get("error") or "no message").splitlines()[0]
-    return {"id": run_id, "label": store.spec(run_id).label, "error": error}
-
-
 def _run(store: Store, run_id: str) -> dict[str, object]:
-    """What runs.html shows of a run: what it is, what came out, its curve, where it comes from."""
+    """What runs.html shows of a run; of a damaged one, which may be of no table that is asked for, why."""
+    try:
+        return _sound_run(store, run_id)
+    except RunError as error:
+        texts = dict.fromkeys(("label", "result", "curve", "spec", "code", "data", "finished", "versions"), "")
+        return {"id": run_id, **texts, "state": DAMAGED, "error": str(error)}
+
+
+def _sound_run(store: Store, run_id: str) -> dict[str, object]:
+    """What the run is, what came out, its curve, where it comes from."""
     spec, status = store.spec(run_id), store.status(run_id)
     done = store.is_done(run_id)
     metrics = store.metrics(run_id) if done else {}
@@ -191,6 +197,7 @@ def _run(store: Store, run_id: str) -> dict[str, object]:
         "id": run_id,
         "label": spec.label,
         "state": status.get("state", "unknown"),
+        "error": (status.get("error") or "no message").splitlines()[0],
         "result": next((f"{metrics[name]:.2f}" for name in ("test_top1_last", "test_ap_last") if name in metrics), ""),
         "curve": _curve(store.history(run_id).get("train_loss", pd.Series(dtype=float))) if done else "",
         "spec": json.dumps({name: value for name, value in spec.to_dict().items() if value is not None}, indent=1),
@@ -211,9 +218,9 @@ def _curve(losses: pd.Series) -> str:
 
 def write_provenance(results: Path) -> None:
     """RESULTS/provenance.json: table -> "dataset/model/method/setting/metric" of a cell -> the ids of its runs."""
-    found = {}
+    found, damaged = {}, render.damaged_tables(results)
     for name in TABLES:
-        if (results / "tables" / f"{name}.csv").exists():
+        if (results / "tables" / f"{name}.csv").exists() and name not in damaged:
             frame = verdicts.read(results) if name == SUMMARY else report.read_table(name, results)
             cells = frame[frame["n"] > 0]
             found[name] = {

@@ -28,12 +28,13 @@ def tidy(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFrame
 def by_seed(cell: Cell, metric: str, store: Store) -> dict[int, float]:
     """Seed -> a number by its name (`frame.numbers`), of the cell's finished runs that have it; RunError if one should
     have it, since it is the cell's own."""
-    finished = {spec.seed: (spec.id, frames.numbers(store, spec.id)) for spec in cell.specs if store.is_done(spec.id)}
+    finished = {spec.seed: frames.numbers(store, spec.id) for spec in cell.specs if store.is_done(spec.id)}
     if metric == cell.metric:
         reason = analyses.reason(cell, store) if cell.source in analyses.ANALYSES else ""
-        found = {seed: frames.value(cell, *run, reason) for seed, run in finished.items()}
+        folders = {spec.seed: store.run_dir(spec.id) for spec in cell.specs}
+        found = {seed: frames.value(cell, folders[seed], numbers, reason) for seed, numbers in finished.items()}
     else:
-        found = {seed: numbers.get(metric) for seed, (_, numbers) in finished.items()}
+        found = {seed: numbers.get(metric) for seed, numbers in finished.items()}
     return {seed: float(value) for seed, value in found.items() if value is not None}
 
 

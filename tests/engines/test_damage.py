@@ -170,6 +170,16 @@ def test_what_does_not_belong_to_the_study_is_left_alone(results, command):
     for name in ("run-all", "report", "status"):
         assert command(name) == ""
     assert sorted(str(path) for path in (results / "runs").rglob("*")) == before
+    assert str(results / "runs" / "junk") in (results / "index.html").read_text()
+
+
+def test_a_damaged_run_of_another_table_is_named_before_the_training(results, command):
+    store, other = Store(results), replace(RUN, seed=7)
+    sweeps.pretend(store, other, 5)
+    (store.run_dir(other.id) / "status.json").write_text("{")
+    shutil.rmtree(store.run_dir(RUN.id))
+    assert str(store.run_dir(other.id) / "status.json") in command("run-all")
+    assert not store.run_dir(RUN.id).exists()
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "garbled", "a_folder"])
@@ -205,7 +215,7 @@ def test_a_stray_notebook_is_its_own_failure_and_named_before_the_training(resul
         assert f"notebook {name}: FAILED: " in out
     assert "notebook good: done" in out and (results / "html" / "good.html").exists()
     index = (results / "index.html").read_text()
-    assert all(f">{name}</th>" in index for name in ("Untitled", "empty"))
+    assert all(f'<tr id="{name}">' in index for name in ("Untitled", "empty"))
 
 
 def test_a_damaged_notebook_or_figure_does_not_break_its_neighbours(results):

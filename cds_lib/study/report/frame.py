@@ -77,7 +77,7 @@ def results(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFr
                     "metric": cell.metric,
                     "seed": spec.seed,
                     "run": spec.id,
-                    "value": None if found is None else value(cell, spec.id, found, reason),
+                    "value": None if found is None else value(cell, store.run_dir(spec.id), found, reason),
                     "best": None if found is None else _best(cell, found),
                     "paper": cell.paper,
                     "against": against,
@@ -89,12 +89,13 @@ def results(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFr
     return pd.DataFrame(rows).astype({"paper": "float64", "value": "float64", "best": "float64"})
 
 
-def value(cell: Cell, run_id: str, found: dict[str, float], reason: str) -> float | None:
-    """The cell's metric among the `numbers` of one of its finished runs; None if it was not measured, for a `reason`
-    or since the data set has no object of a size. RunError if it should be there."""
+def value(cell: Cell, folder: Path, found: dict[str, float], reason: str) -> float | None:
+    """The cell's metric among the `numbers` of one of its finished runs, which lies in `folder`; None if it was not
+    measured, for a `reason` or since the data set has no object of a size. RunError if it should be there."""
     if cell.metric in found or cell.metric in _OF_SIZES or reason:
         return found.get(cell.metric)
-    raise RunError(f"Run {run_id} has no {cell.metric!r} in its {cell.source}: delete its folder and run again.")
+    file = folder / ("analysis" if cell.source in analyses.ANALYSES else "") / f"{cell.source}.json"
+    raise RunError(f"{file} has no {cell.metric!r}: delete the folder {folder} and run again.")
 
 
 def _best(cell: Cell, found: dict[str, float]) -> float | None:
