@@ -27,8 +27,8 @@ SIZES = {  # classes, training and test images, as published
 
 def test_the_nine_sets_and_their_sizes():
     known = registry.entries()
-    assert list(known) == NAMES
-    assert {name: (one.classes, one.train, one.test) for name, one in known.items()} == SIZES
+    assert list(known)[: len(NAMES)] == NAMES  # others may follow
+    assert {name: (known[name].classes, known[name].train, known[name].test) for name in NAMES} == SIZES
 
 
 def test_archives_agree_with_torchvision():
@@ -57,7 +57,7 @@ def test_entry_agrees_with_torchvision(name):
 def test_every_entry_is_well_formed():
     for name, known in registry.entries().items():
         assert known.name == name and re.fullmatch(r"[a-z0-9_]+", name)
-        assert known.layout in ("cifar-batches", "coco", *layouts._READERS)
+        assert known.layout in ("", "cifar-batches", "coco", *layouts._READERS)  # "": only imported
         assert known.classes > 1 and known.train >= known.classes and known.test >= known.classes
         assert known.terms and known.manual and known.page.startswith(("https://", "http://vision.stanford.edu/"))
         assert {file.part for file in known.files} <= {"train", "test", "meta"}
