@@ -95,5 +95,5 @@ def test_layouts_that_cannot_be_read_are_refused(register, tmp_path):
 
 
 def test_a_set_outside_the_catalogue_says_where_it_goes():
-    with pytest.raises(UsageError, match=r"no data set 'shapes': .* line to DATASETS in cds_lib/study/catalogue\.py"):
-        settings.supervised("mini", "shapes", "resnet18", "cds", 0)
+    with pytest.raises(UsageError, match=r"no data set 'nonesuch': .* line to DATASETS in cds_lib/study/catalogue\.py"):
+        settings.supervised("mini", "nonesuch", "resnet18", "cds", 0)

@@ -88,8 +88,8 @@ def test_unknown_names_are_refused():
         settings.supervised("tiny", "cifar100", "resnet18", "cds", 0)
     with pytest.raises(UsageError, match="no method 'cdx': .* line to METHODS in cds_lib/study/catalogue.py"):
         settings.supervised("mini", "cifar100", "resnet18", "cdx", 0)
-    with pytest.raises(UsageError, match="no network 'resnet26': .* line to NETWORKS in cds_lib/study/catalogue.py"):
-        settings.supervised("mini", "cifar100", "resnet26", "cds", 0)
+    with pytest.raises(UsageError, match="no network 'nonesuch': .* line to NETWORKS in cds_lib/study/catalogue.py"):
+        settings.supervised("mini", "cifar100", "nonesuch", "cds", 0)
     with pytest.raises(UsageError, match="Unknown table 'table9'"):
         find_table("table9")
 
