@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 
 
 def write_run(store, spec, metrics=None, status=None, history=None):
-    """Write the run's spec and, where given, metrics.json, status.json and history.csv; returns its folder."""
+    """Write the run's spec and, where given, metrics.json, status.json and history.csv, whose last row gets what the
+    metrics have of the last epoch; returns its folder."""
     folder = store.run_dir(spec.id)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
@@ -14,7 +17,13 @@ def write_run(store, spec, metrics=None, status=None, history=None):
         if content is not None:
             (folder / name).write_text(json.dumps(content))
     if history is not None:
-        (folder / "history.csv").write_text(history)
+        rows = list(csv.DictReader(io.StringIO(history)))
+        last = {name.removesuffix("_last"): value for name, value in (metrics or {}).items() if name.endswith("_last")}
+        rows[-1].update(last)
+        with open(folder / "history.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[-1]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
     return folder
 
 

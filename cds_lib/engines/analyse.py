@@ -74,6 +74,7 @@ def compute(spec: RunSpec, name: str, cache: FeatureCache) -> dict[str, Any]:
         "parameters": analysis.parameters,
         "run": spec.id,
         "compared_with": analyses.baseline_of(spec).id if analysis.compares else None,
+        "weights": analyses.weights(cache.store, spec, name),
         "seed": spec.seed,
         "data": {dataset or spec.dataset: cache.provenance(spec, dataset) for dataset in dict.fromkeys((None, other))},
         "code": provenance.code_version(),

@@ -18,7 +18,7 @@ import torch
 from cds_lib.engines import gpus, provenance
 from cds_lib.engines.setup import Setup, prepare
 from cds_lib.errors import RunError, UsageError, system_error
-from cds_lib.files import replacing, write_json, write_text
+from cds_lib.files import replacing, sha256_of, write_json, write_text
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.training import checkpoint
@@ -105,8 +105,9 @@ def execute(
             # An earlier training's numbers go before the new weights come: what a kill leaves from here on is a run
             # that goes on at its last epoch, never one with the weights of another training.
             (run_dir / "metrics.json").unlink(missing_ok=True)
+            recorded = sha256_of(weights)
             os.replace(weights, store.model(spec.id))
-            store.write_status(spec.id, state="done", finished=_now())
+            store.write_status(spec.id, state="done", finished=_now(), weights=recorded)
             os.replace(history, run_dir / "history.csv")
             write_json(run_dir / "metrics.json", metrics)  # last: from here on the run is finished
             for leftover in (store.checkpoint(spec.id), run_dir / "history.part.csv"):

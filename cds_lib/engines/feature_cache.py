@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from cds_lib.data.sets import ArrayData
 from cds_lib.engines.setup import load_trained
 from cds_lib.engines.split import training_split
 from cds_lib.errors import RunError
-from cds_lib.files import replacing
+from cds_lib.files import replacing, sha256_of
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
@@ -63,7 +62,7 @@ class FeatureCache:
             data = self._load_data(wanted)
             name = "features.npz" if dataset is None else f"features_{dataset}.npz"
             path = self.store.run_dir(spec.id) / name
-            weights = hashlib.sha256(self.store.model(spec.id).read_bytes()).hexdigest()
+            weights = sha256_of(self.store.model(spec.id))
             key = f"{VERSION} {weights} {data.provenance['sha256']} {spec.budget.stored_size}"
             arrays = _load(path, key)
             if arrays is None:
@@ -143,6 +142,8 @@ class FeatureCache:
 
 def _load(path: Path, key: str) -> dict[str, np.ndarray] | None:
     """What the file holds; None if it is not there, not whole, or of other weights or images."""
+    if not path.is_file():
+        return None
     try:
         with np.load(path) as file:
             if str(file["key"]) != key:

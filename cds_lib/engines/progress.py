@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from cds_lib.files import refuse_no_file
 from cds_lib.study.spec import RunSpec
 from cds_lib.text import duration
 
@@ -92,6 +93,7 @@ class Progress:
         print(line, flush=True)
         self.last_print = time.monotonic()
         if self.log is not None:
+            refuse_no_file(self.log)
             with open(self.log, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 

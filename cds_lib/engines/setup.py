@@ -17,6 +17,7 @@ from cds_lib.data.stream import StreamedBatches, streamed_evaluation
 from cds_lib.engines.split import labelled_part, streams, training_split
 from cds_lib.errors import RunError
 from cds_lib.evaluation.accuracy import evaluate, per_image
+from cds_lib.files import sha256_of
 from cds_lib.methods.method import Method
 from cds_lib.study import build
 from cds_lib.study.build import create_method
@@ -206,10 +207,12 @@ def load_trained(spec: RunSpec, classes: int, store: Store) -> Method:
 
 
 def trained_weights(spec: RunSpec, store: Store) -> dict[str, torch.Tensor]:
-    """What the run has learned; RunError if the file is damaged or holds the weights of another run."""
+    """What the run has learned; RunError if the file is damaged or holds the weights of another run, or training."""
     path = store.model(spec.id)
     state = checkpoint.load(path, torch.device("cpu"))
-    if state.get("spec") != spec.canonical or not isinstance(state.get("method"), dict):
+    recorded = store.status(spec.id).get("weights")  # none in runs of version 0.1.0
+    same = not recorded or sha256_of(path) == recorded
+    if not same or state.get("spec") != spec.canonical or not isinstance(state.get("method"), dict):
         raise RunError(f"{path} does not hold the weights of run {spec.id}: delete it and run again.")
     return state["method"]
 

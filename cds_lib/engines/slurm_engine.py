@@ -232,7 +232,7 @@ class SlurmEngine:
         )
         # Failures that are tried again are history, unless Slurm refuses. Once submitted, a run writes its own status.
         states = {spec.id: store.status(spec.id) for spec in runs}
-        failures = {run_id: state["error"] for run_id, state in states.items() if state.get("state") == "failed"}
+        failures = {run_id: state.get("error") for run_id, state in states.items() if state.get("state") == "failed"}
         for run_id in failures:
             store.write_status(run_id, state="interrupted", error=None)
         slurm_jobs.record_wave(store, name, [spec.id for spec in runs], options=self.options, code=code.name)
@@ -298,7 +298,7 @@ def _follow(
         progress.finish(spec, headline(store.metrics(spec.id)))
         return ""
     if state == "failed":
-        reason = store.status(spec.id)["error"]
+        reason = store.status(spec.id).get("error", "no message")
     elif (
         job
         and job.state in ("COMPLETED", "FAILED")

@@ -11,7 +11,6 @@ States come from `squeue`, which every cluster has, and not from `sacct`, which 
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cds_lib.errors import RunError
-from cds_lib.files import write_json
+from cds_lib.files import read_json, write_json
 from cds_lib.study.store import Store
 
 _ENDED = frozenset(
@@ -115,7 +114,7 @@ def _waves(store: Store) -> dict[str, list[str]]:
     waves = {}
     for path in sorted((folder(store) / "waves").glob("*.json")):
         try:
-            waves[path.stem] = json.loads(path.read_text())["runs"]
+            waves[path.stem] = [str(run_id) for run_id in read_json(path)["runs"]]
         except FileNotFoundError:
             continue  # forgotten by another command in this moment
         except (OSError, ValueError, KeyError, TypeError) as error:

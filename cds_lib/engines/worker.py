@@ -19,6 +19,7 @@ from cds_lib.engines import provenance
 from cds_lib.engines.launch import train
 from cds_lib.engines.resources import Resources
 from cds_lib.errors import RunError, UsageError, system_error
+from cds_lib.files import refuse_no_file
 from cds_lib.processes import begin_as_child
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
@@ -63,6 +64,7 @@ def work(spec: dict[str, Any], results: str, data_root: str, resources: Resource
 
 def send_output_to(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    refuse_no_file(path)
     with open(path, "ab") as log:
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())

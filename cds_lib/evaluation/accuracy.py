@@ -35,9 +35,8 @@ def evaluate(
     with evaluating(backbone):
         for images, labels in batches:
             logits = backbone(images).float()
-            numbers = ~logits.isnan().any(1)  # else NaN would be the largest, and the first class the answer
-            right = (logits.argmax(1) == labels) & numbers
-            best = (logits.topk(min(5, logits.shape[1])).indices == labels[:, None]) & numbers[:, None]
+            right = _right(logits, labels)
+            best = (logits.topk(min(5, logits.shape[1])).indices == labels[:, None]) & _numbers(logits)[:, None]
             loss = F.cross_entropy(logits, labels, reduction="sum")
             sums = torch.stack([right.sum(), best.sum(), loss]).double()
             totals = sums if totals is None else totals + sums
@@ -62,8 +61,18 @@ def per_image(
         for images, labels in batches:
             images, labels = images.to(device), labels.to(device)
             logits = backbone(images).float()
-            right.append(logits.argmax(1) == labels)
+            right.append(_right(logits, labels))
             losses.append(F.cross_entropy(logits, labels, reduction="none"))
     if not right:
         return np.zeros(0, bool), np.zeros(0, np.float32)
     return torch.cat(right).cpu().numpy(), torch.cat(losses).cpu().numpy()
+
+
+def _right(logits: Tensor, labels: Tensor) -> Tensor:
+    """Whether the first of the largest logits is that of the label: (N,) bool."""
+    return (logits.argmax(1) == labels) & _numbers(logits)
+
+
+def _numbers(logits: Tensor) -> Tensor:
+    """Where no logit is NaN, which would be the largest, and the first class the answer: (N,) bool."""
+    return ~logits.isnan().any(1)

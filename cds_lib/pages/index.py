@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from cds_lib.errors import RunError
-from cds_lib.files import write_json, write_text
+from cds_lib.files import read_bytes, write_json, write_text
 from cds_lib.pages import render
 from cds_lib.pages.footer import provenance_rows
 from cds_lib.pages.notebooks import NotebookResult
@@ -170,7 +171,7 @@ def _progress(name: str, results: Path) -> str:
 
 def _figure(path: Path) -> dict[str, str | int]:
     """A figure's name, what a screen reader says (its title), and its size in pixels, which keeps its place."""
-    text = path.read_bytes().decode(errors="replace")
+    text = read_bytes(path).decode(errors="replace")
     size = re.search(r'<svg[^>]* width="([\d.]+)pt" height="([\d.]+)pt"', text)
     width, height = (round(float(points) * 96 / 72) for points in size.groups()) if size else (0, 0)
     title = re.search(r"<title[^>]*>(.*?)</title>", text, re.DOTALL)
@@ -209,7 +210,8 @@ def _sound_run(store: Store, run_id: str) -> dict[str, object]:
 
 
 def _curve(losses: pd.Series) -> str:
-    """Points of a polyline, 120 by 24, of the training loss from its largest to its smallest value."""
+    """Points of a polyline, 120 by 24, of the training loss from its largest finite value to its smallest."""
+    losses = losses[np.isfinite(losses)]
     low, high = losses.min(), losses.max()
     scale = 22 / (high - low) if high > low else 0
     step = 120 / max(len(losses) - 1, 1)

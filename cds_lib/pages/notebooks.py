@@ -23,7 +23,7 @@ from typing import Any
 import nbformat
 
 from cds_lib.errors import UsageError, system_error
-from cds_lib.files import write_text
+from cds_lib.files import refuse_no_file, write_text
 from cds_lib.pages.notebook_files import fault
 from cds_lib.processes import environment
 
@@ -110,6 +110,7 @@ def stored(notebook: Path) -> tuple[nbformat.NotebookNode, NotebookResult]:
 
 def _read(notebook: Path) -> nbformat.NotebookNode:
     try:
+        refuse_no_file(notebook)
         return nbformat.read(notebook, as_version=4)
     except Exception as error:  # a broken file can raise nearly anything
         first = str(error).splitlines()[0][:200] if str(error) else type(error).__name__

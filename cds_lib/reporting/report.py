@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cds_lib.errors import RunError
-from cds_lib.files import write_text
+from cds_lib.files import refuse_no_file, write_text
 from cds_lib.reporting import formats, naming, printed
 from cds_lib.study import analyses, statistics
 from cds_lib.study.measures import measure
@@ -64,6 +64,7 @@ def read_table(table: str, results: Path, more: Mapping[str, str] | None = None)
     texts = [name for name, kind in types.items() if kind == "str"]
     path = Path(results) / "tables" / f"{table}.csv"
     try:
+        refuse_no_file(path)
         frame = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""], encoding="utf-8")
         if list(frame.columns) != list(types) or not len(frame):
             raise ValueError("it has other columns, or no rows")

@@ -1,22 +1,20 @@
 """The analyses of trained runs: which there are, what was computed, and what a table still lacks.
 
 The result of one analysis of one run is runs/<id>/analysis/<name>.json. A file that another version of the analysis
-wrote, or one with other parameters, counts as missing. The small files are kept with the results, the weights are not:
-in a fresh clone every table and figure can be written again, and nothing can be computed.
+wrote, with other parameters or of other weights, counts as missing. The small files are kept with the results, the
+weights are not: in a fresh clone every table and figure can be written again, and nothing can be computed.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cds_lib.errors import RunError
 from cds_lib.study.protocols import Seeds
 from cds_lib.study.spec import RunSpec
-from cds_lib.study.store import Store
+from cds_lib.study.store import Store, fault_of_numbers
 from cds_lib.study.table import Cell, Table
 from cds_lib.text import counted
 
@@ -25,14 +23,18 @@ from cds_lib.text import counted
 class Analysis:
     """version: raise it when the code computes something else; parameters: all else that decides the numbers.
 
-    `compares`: with the baseline run of the same seed, whose weights it needs as well.
+    `compares`: with the baseline run of the same seed, whose weights it needs as well. `pictures`: what it has for them
+    beside its values, name -> types (`_has_shape`).
     """
 
     version: int
     parameters: dict[str, Any] = field(default_factory=dict)
     compares: bool = False
+    pictures: dict[str, Any] = field(default_factory=dict)
 
 
+_NUMBER = int | float
+_BINS = [int | float | None]
 # Weights of the penalty, strongest first; validation images choose. They are the run's own, or a part of the training
 # images where it held none back. On features of a miniature, 25 iterations a penalty came within 0.15 points of the
 # accuracy of 200 at every block, at a fifth of the cost.
@@ -43,9 +45,17 @@ ANALYSES = {
     "transfer": Analysis(1, {**_PROBE, "dataset": "cifar10"}),
     # Invariance at every block (test images, their two views), and linear CKA (all test images).
     "similarity": Analysis(1, {"images": 1000, "seed": 0}, compares=True),
-    "calibration": Analysis(1, {"bins": 15}),
+    "calibration": Analysis(
+        1, {"bins": 15}, pictures={"diagram": {"counts": [int], "confidence": _BINS, "accuracy": _BINS}}
+    ),
     # The pooled stages on test images of the first classes.
-    "tsne": Analysis(1, {"classes": 10, "images": 500, "perplexity": 30.0, "neighbours": 10, "seed": 0}),
+    "tsne": Analysis(
+        1,
+        {"classes": 10, "images": 500, "perplexity": 30.0, "neighbours": 10, "seed": 0},
+        pictures={
+            "picture": {"classes": [str], "labels": [int], "points": {str(stage): [[_NUMBER]] for stage in range(1, 5)}}
+        },
+    ),
 }
 
 
@@ -63,15 +73,42 @@ def path(store: Store, run_id: str, name: str) -> Path:
 
 
 def read(store: Store, run_id: str, name: str) -> dict[str, Any] | None:
-    """The result of an analysis: "values" (metric -> number) and what its pictures need; None if it is missing."""
-    try:
-        found = json.loads(path(store, run_id, name).read_text(encoding="utf-8"))
-        current = (found["version"], found["parameters"]) == (ANALYSES[name].version, ANALYSES[name].parameters)
-        if other := found.get("compared_with"):  # trained again meanwhile, it has other weights
-            current &= found["computed"] >= (store.status(other).get("finished") or "")
-        return found if current and isinstance(found["values"], dict) else None
-    except (OSError, ValueError, KeyError, TypeError, RunError):
+    """The result of an analysis: "values" (metric -> number) and what its pictures need; None if it is missing.
+
+    RunError if the file is damaged, or is another analysis or of other runs.
+    """
+    file, analysis = path(store, run_id, name), ANALYSES[name]
+    if not file.exists():
         return None
+    found = store.json(run_id, f"analysis/{name}.json", file)
+    spec = store.spec(run_id)
+    belongs = {"analysis": name, "run": run_id, "compared_with": baseline_of(spec).id if analysis.compares else None}
+    if others := [f"{key} is {found.get(key)}" for key, value in belongs.items() if found.get(key) != value]:
+        fault = f"its {' and its '.join(others)}"
+    elif (found.get("version"), found.get("parameters")) != (analysis.version, analysis.parameters):
+        return None
+    elif not _has_shape(found, {"values": dict, **analysis.pictures}):
+        fault = "a part of it is missing, or of another type"
+    else:
+        fault = fault_of_numbers(found["values"])
+    if fault:
+        raise store.damaged(run_id, f"analysis/{name}.json", fault, file)
+    return found if found.get("weights", {}) == weights(store, spec, name) else None
+
+
+def weights(store: Store, spec: RunSpec, name: str) -> dict[str, str]:
+    """Of the runs whose weights an analysis is made from: id -> sha256 of model.pt, where the run has it recorded."""
+    recorded = {run.id: store.status(run.id).get("weights") for run in needed(spec, name)}
+    return {run_id: sha256 for run_id, sha256 in recorded.items() if sha256}
+
+
+def _has_shape(value: Any, shape: Any) -> bool:
+    """Whether `value` is of these types; of a dict and of a list, what they hold: {"points": [NUMBER]}."""
+    if isinstance(shape, dict):
+        return isinstance(value, dict) and all(_has_shape(value.get(name), kind) for name, kind in shape.items())
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(_has_shape(each, shape[0]) for each in value)
+    return isinstance(value, shape)
 
 
 def baseline_of(spec: RunSpec) -> RunSpec:
@@ -90,7 +127,7 @@ def missing(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store) -
                     names.append(cell.source)
     possible, impossible = [], []
     for spec, names in wanted.values():
-        able = [name for name in names if all(store.model(run.id).exists() for run in _needed(spec, name))]
+        able = [name for name in names if all(store.model(run.id).exists() for run in needed(spec, name))]
         unable = [name for name in names if name not in able]
         possible += [Task(spec, tuple(able))] if able else []
         impossible += [Task(spec, tuple(unable))] if unable else []
@@ -100,10 +137,11 @@ def missing(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store) -
 def reason(cell: Cell, store: Store) -> str:
     """Why finished runs of a cell have no value: an empty text if all have one."""
     lacking = [spec for spec in cell.specs if store.is_done(spec.id) and not read(store, spec.id, cell.source)]
-    without = [spec for spec in lacking if not all(store.model(s.id).exists() for s in _needed(spec, cell.source))]
+    without = [spec for spec in lacking if not all(store.model(s.id).exists() for s in needed(spec, cell.source))]
     parts = [(len(without), "without weights"), (len(lacking) - len(without), "not analysed yet")]
     return ", ".join(f"{counted(count, 'finished run')} {why}" for count, why in parts if count)
 
 
-def _needed(spec: RunSpec, name: str) -> list[RunSpec]:
+def needed(spec: RunSpec, name: str) -> list[RunSpec]:
+    """The runs whose weights an analysis of this one is made from."""
     return [spec, *([baseline_of(spec)] if ANALYSES[name].compares else [])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -98,6 +99,16 @@ _AT_A_LAYER = {
         "silhouette", "silhouette of the classes in that space, -1 (mixed) to 1 (apart)", unit="", decimals=3
     ),
 }
+
+
+_PERCENT = re.compile(
+    r"((test|val|unseen|trained)_(top[15]|ap|ap_[sml])(_last|_best)?|ece|((probe|transfer)_top1|knn)_.+)"
+)
+
+
+def is_percentage(name: str) -> bool:
+    """Whether this column of a history, this result or this value of an analysis is a percentage, 0 to 100."""
+    return _PERCENT.fullmatch(name) is not None
 
 
 def at_a_layer(metric: str) -> tuple[str, str]:

@@ -10,23 +10,29 @@
                    neither trained on nor held back (not there in runs of earlier versions)
     checkpoint.pt  while it trains; model.pt, the final weights, afterwards
 
+A file is believed only where it belongs: the spec has the id of its folder, the metrics are those of the history's last
+row, and weights, checkpoints and analyses (`analyses.py`) say whose they are.
+
 Every file is written under a temporary name and renamed, so none is ever seen half-written. Nothing here needs torch.
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
-import json
 import math
 import os
 import time
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cds_lib.errors import RunError, UsageError, cure
-from cds_lib.files import is_locked, locked, write_json
+from cds_lib.files import is_locked, locked, read_bytes, read_json, write_json
+from cds_lib.study.measures import is_percentage
 from cds_lib.study.spec import RunSpec
 from cds_lib.text import listed
 
@@ -38,9 +44,10 @@ VERSION = 1
 _PAUSE = 0.5  # seconds between two looks at whether another process still holds the store
 
 # What other parts rely on where they read a status: the type of each value that is there and not null.
-_STATUS = dict.fromkeys(("state", "error", "started", "finished", "machine", "device", "code"), str)
+_STATUS = dict.fromkeys(("state", "error", "started", "finished", "machine", "device", "code", "weights"), str)
+_STATUS |= dict.fromkeys(("threads", "processes"), int)
 _STATUS |= dict.fromkeys(("versions", "instructions", "data"), dict)
-_DATA = {"kind": str, "train": int, "test": int, "sha256": str, "note": str}
+_DATA = {"kind": str, "complete": bool, "verified": bool, "train": int, "test": int, "sha256": str, "note": str}
 
 
 class Store:
@@ -75,7 +82,7 @@ class Store:
     def spec(self, run_id: str) -> RunSpec:
         """What the run is; RunError if its spec is not the one that the folder is named by."""
         try:
-            spec = RunSpec.from_dict(self._json(run_id, "spec.json"))
+            spec = RunSpec.from_dict(self.json(run_id, "spec.json"))
         except UsageError as error:
             folder = self.run_dir(run_id)
             raise RunError(
@@ -83,62 +90,88 @@ class Store:
                 "again."
             ) from error
         if spec.id != run_id:
-            raise self._damaged(run_id, "spec.json", f"it is that of run {spec.id}: the folder was renamed or copied")
+            raise self.damaged(run_id, "spec.json", f"it is that of run {spec.id}: the folder was renamed or copied")
         return spec
 
     def metrics(self, run_id: str) -> dict[str, float]:
-        """The finished run's results; percent for accuracies, seconds and MiB for costs. RunError if damaged."""
-        metrics = self._json(run_id, "metrics.json")
-        for name, value in metrics.items():
-            if type(value) not in (int, float) or not -math.inf < value < math.inf:
-                raise self._damaged(run_id, "metrics.json", f"{name!r} is no finite number")
-        if (self.run_dir(run_id) / "spec.json").exists():
-            self.spec(run_id)  # the numbers of another run must never be taken for this one's
-        return metrics
+        """The finished run's results; percent for accuracies, seconds and MiB for costs.
+
+        RunError if they are damaged, or are not those of the last epoch of its history: of another run, whose numbers
+        must never be taken for this one's.
+        """
+        return self._finished(run_id)[0]
+
+    def _finished(self, run_id: str) -> tuple[dict[str, float], list[dict[str, float]]]:
+        """The metrics and the rows of the history of a finished run, which belong together."""
+        metrics = self.json(run_id, "metrics.json")
+        if fault := fault_of_numbers(metrics):
+            raise self.damaged(run_id, "metrics.json", fault)
+        rows = self._rows(run_id)
+        for name, value in metrics.items() if rows else ():
+            if name.endswith("_last") and rows[-1].get(name.removesuffix("_last")) != value:
+                raise self.damaged(run_id, "metrics.json", f"{name!r} is not that of the last row of its history.csv")
+        if rows and metrics.get("epochs", len(rows)) != len(rows):
+            raise self.damaged(run_id, "history.csv", f"it has {len(rows)} rows, fewer or more than the run has epochs")
+        return metrics, rows
 
     def metric(self, run_id: str, name: str) -> float:
         """One result of the finished run; RunError if it is not there."""
         metrics = self.metrics(run_id)
         if name not in metrics:
-            raise self._damaged(run_id, "metrics.json", f"it has no {name!r}")
+            raise self.damaged(run_id, "metrics.json", f"it has no {name!r}")
         return metrics[name]
 
     def status(self, run_id: str) -> dict[str, Any]:
-        """The run's status, {} if it never started. "running" only if a process holds its lock now."""
+        """The run's status, without what is null; {} if it never started. "running" only if a process holds its lock
+        now."""
         path = self.run_dir(run_id) / "status.json"
         if not path.exists():
             return {}
-        status = self._json(run_id, "status.json", path)
+        status = {name: value for name, value in self.json(run_id, "status.json", path).items() if value is not None}
         if not _is_status(status):
-            raise self._damaged(run_id, "status.json", "it lacks the state, or a value has another type", path)
+            raise self.damaged(run_id, "status.json", "it lacks the state, or a value has another type", path)
         if status["state"] == "running" or (status["state"] == "done" and not self.is_done(run_id)):
             status["state"] = "running" if is_locked(self.run_dir(run_id) / ".lock") else "interrupted"
         return status
 
     def history(self, run_id: str) -> pd.DataFrame:
-        """One row an epoch; an empty frame before the first epoch is complete. RunError if it is cut off or garbled."""
+        """One row an epoch; an empty frame before the first epoch is complete. RunError if it is cut off or garbled, or
+        not of this run."""
         import pandas as pd
 
+        frame = pd.DataFrame(self._finished(run_id)[1] if self.is_done(run_id) else self._rows(run_id))
+        return frame.astype({"epoch": int}) if len(frame) else frame
+
+    def _rows(self, run_id: str) -> list[dict[str, float]]:
+        """The rows of the history, NaN where nothing was measured. A loss may be infinite: that training diverged."""
+        named = (self.run_dir(run_id) / "spec.json").exists()
+        epochs = self.spec(run_id).budget.epochs if named else math.inf
         path = self.run_dir(run_id) / "history.csv"
         if not path.exists():
-            return pd.DataFrame()
+            return []
         delete = None if self.is_done(run_id) else path
         try:
-            text = path.read_text(encoding="utf-8")
-            frame = pd.read_csv(io.StringIO(text))
-        except (OSError, ValueError) as error:
-            raise self._damaged(run_id, "history.csv", error, delete) from error
-        rows = len(frame)
-        whole = text.endswith("\n") and all(pd.api.types.is_numeric_dtype(kind) for kind in frame.dtypes)
-        if not whole or "epoch" not in frame or frame["epoch"].tolist() != list(range(1, rows + 1)):
-            raise self._damaged(run_id, "history.csv", "it is not one whole row of numbers an epoch", delete)
-        if self.is_done(run_id) and self.metrics(run_id).get("epochs", rows) != rows:
-            raise self._damaged(run_id, "history.csv", f"it has {rows} rows, fewer or more than the run has epochs")
-        return frame
+            text = read_bytes(path).decode()
+            table = list(csv.reader(text.splitlines(), strict=True))
+            rows = [
+                {name: float(cell or "nan") for name, cell in zip(table[0], cells, strict=True)} for cells in table[1:]
+            ]
+            if not text.endswith("\n") or [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
+                raise ValueError("it is not one whole row of numbers an epoch")
+        except (OSError, ValueError, LookupError, csv.Error) as error:
+            raise self.damaged(run_id, "history.csv", error, delete) from error
+        percentages = list(filter(is_percentage, table[0]))
+        for row in rows:
+            if fault := fault_of_numbers({name: row[name] for name in percentages if not math.isnan(row[name])}):
+                raise self.damaged(run_id, "history.csv", fault, delete)
+        if len(rows) > epochs:
+            raise self.damaged(run_id, "history.csv", f"it has {len(rows)} rows, more than the run has epochs", delete)
+        return rows
 
     def correct(self, run_id: str) -> dict[str, np.ndarray] | None:
         """Which images the finished run's network classifies rightly: "test" (N,) bool in the order of the test set,
-        "unused" (M,) bool of the training images `unused_index` (M,) int; None of a run of an earlier version."""
+        "unused" (M,) bool of the training images `unused_index` (M,) int; None of a run of an earlier version.
+        RunError if it is damaged or of another run."""
         import numpy as np
 
         path = self.run_dir(run_id) / "correct.npz"
@@ -146,24 +179,26 @@ class Store:
             return None
         try:
             data = self.status(run_id)["data"]
-            with np.load(path) as bits, np.load(self.run_dir(run_id) / "split.npz") as split:
+            files = (io.BytesIO(read_bytes(file)) for file in (path, path.with_name("split.npz")))
+            with np.load(next(files)) as bits, np.load(next(files)) as split:
                 unused = np.setdiff1d(np.arange(data["train"]), np.concatenate([split["train"], split["val"]]))
                 counts = {"test": data["test"], "unused": len(unused)}
                 right = {name: np.unpackbits(bits[name], count=n).astype(bool) for name, n in counts.items()}
+            if 100 * float(np.concatenate([*right.values()]).mean()) != self.metric(run_id, "unseen_top1_last"):
+                raise ValueError("it is not what the metrics say")
             return {**right, "unused_index": unused}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise self._damaged(run_id, "correct.npz", error) from error
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise self.damaged(run_id, "correct.npz", error) from error
 
-    def _json(self, run_id: str, name: str, delete: Path | None = None) -> dict[str, Any]:
+    def json(self, run_id: str, name: str, delete: Path | None = None) -> dict[str, Any]:
+        """What a JSON file of the run holds; RunError, which names what to `delete` (None: all of the run), if it
+        cannot be read."""
         try:
-            content = json.loads((self.run_dir(run_id) / name).read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
-            raise self._damaged(run_id, name, error, delete) from error
-        if not isinstance(content, dict):
-            raise self._damaged(run_id, name, "it holds no JSON object", delete)
-        return content
+            return read_json(self.run_dir(run_id) / name)
+        except (OSError, ValueError) as error:
+            raise self.damaged(run_id, name, error, delete) from error
 
-    def _damaged(self, run_id: str, name: str, why: object, delete: Path | None = None) -> RunError:
+    def damaged(self, run_id: str, name: str, why: object, delete: Path | None = None) -> RunError:
         """The error of a file that cannot be used; `delete` names what to, None: all of the run."""
         folder = self.run_dir(run_id)
         what = f"the folder {folder}" if delete is None else "it"
@@ -203,9 +238,9 @@ class Store:
 
     def _check_version(self, marker: Path) -> None:
         try:
-            found = json.loads(marker.read_bytes())["version"]
+            found = read_json(marker)["version"]
             newer = found > VERSION
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(
                 f"The results folder {self.root} cannot be used ({marker} is damaged: {_phrase(error)}): "
                 "delete that file if the folder is one of this study, or choose another --results."
@@ -220,7 +255,7 @@ class Store:
         """Merge `changes` into status.json; one that cannot be read is replaced."""
         old: dict[str, Any] = {}
         with contextlib.suppress(RunError):
-            old = self._json(run_id, "status.json")
+            old = self.json(run_id, "status.json")
         write_json(self.run_dir(run_id) / "status.json", {**old, **changes})
 
     @contextlib.contextmanager
@@ -247,9 +282,19 @@ class Store:
             time.sleep(_PAUSE)
 
 
+def fault_of_numbers(values: Mapping[str, Any]) -> str:
+    """What is wrong with numbers that were measured, "" if nothing is: each is finite, and percentages are 0 to 100."""
+    for name, value in values.items():
+        if type(value) not in (int, float) or not math.isfinite(value):
+            return f"{name!r} is no finite number"
+        if is_percentage(name) and not 0 <= value <= 100:
+            return f"{name!r} is {value}, and a percentage is 0 to 100"
+    return ""
+
+
 def _is_status(status: dict[str, Any]) -> bool:
     def fits(found: dict[str, Any], types: dict[str, type]) -> bool:
-        return all(isinstance(found[name], kind) for name, kind in types.items() if found.get(name) is not None)
+        return all(isinstance(found[name], kind) for name, kind in types.items() if name in found)
 
     data, versions = status.get("data"), status.get("versions")
     return (

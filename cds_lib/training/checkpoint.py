@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from cds_lib.errors import RunError
-from cds_lib.files import replacing
+from cds_lib.files import refuse_no_file, replacing
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -24,6 +24,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
 def load(path: Path, device: torch.device) -> dict[str, Any]:
     """Read what `save` wrote; RunError that names the file if it is damaged."""
     try:
+        refuse_no_file(path)
         with zipfile.ZipFile(path) as members:  # torch does not look at the checksums of its own files
             if broken := members.testzip():
                 raise zipfile.BadZipFile(broken)

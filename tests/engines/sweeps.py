@@ -38,8 +38,14 @@ TABLE = Table("Faults", "Does it survive?", cells, note="nothing published", nam
 RUNS = TABLE.runs("smoke", (0,))
 
 
-HISTORY = "epoch,lr,train_loss,images_per_second,test_top1,seconds\n1,0.1,2.3,900.0,,1.5\n2,0.1,2.2,900.0,,1.5\n"
-HISTORY += "3,0.1,2.1,900.0,11.5,1.5\n"
+def history(epochs, top1):
+    """As a training writes it."""
+    rows = [
+        f"{epoch},0.1,{9.0 - epoch},900.0,{top1 if epoch == epochs else ''},1.5\n" for epoch in range(1, epochs + 1)
+    ]
+    return "".join(["epoch,lr,train_loss,images_per_second,test_top1,seconds\n", *rows])
+
+
 DATA = {
     "kind": "standin",
     "complete": False,
@@ -60,7 +66,7 @@ def pretend(store, spec, number):
     status |= {"machine": "Linux", "device": "cpu", "code": "0123456789ab", "versions": {"torch": "2.9"}}
     (folder / "status.json").write_text(json.dumps(status))
     epochs = spec.budget.epochs
-    (folder / "history.csv").write_text("".join(HISTORY.splitlines(True)[: epochs + 1]))
+    (folder / "history.csv").write_text(history(epochs, 10.0 + number))
     metrics = {"test_top1_last": 10.0 + number, "test_top1_best": 12.0 + number, "epochs": epochs, "seconds": 4.5}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     (folder / "model.pt").write_bytes(b"weights")

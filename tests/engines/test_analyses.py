@@ -209,18 +209,50 @@ def todo(store, *names):
 
 @pytest.mark.parametrize(
     "change",
-    [{"version": 0}, {"parameters": {}}, {"values": None}, "garbled"],
-    ids=["version", "parameters", "values", "garbled"],
+    [{"version": 0}, {"parameters": {}}, {"weights": {}}],
+    ids=["version", "parameters", "weights"],
 )
 def test_a_result_of_another_kind_counts_as_missing(store, change):
     assert todo(store) == [{}, {}]
     path = analyses.path(store, run("cds").id, "calibration")
-    text = "{" if change == "garbled" else json.dumps({**json.loads(path.read_text()), **change})
-    path.write_text(text)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     assert todo(store) == [{"cds": ("calibration",)}, {}]
     frame = report.tidy(TABLES["calibration"], "smoke", (0,), store)
     row = frame[(frame["method"] == "cds") & (frame["metric"] == "ece")].iloc[0]
     assert (row["n"], row["verdict"], row["reason"]) == (0, "not run", "1 finished run not analysed yet")
+
+
+@pytest.mark.parametrize("value", ["12.3", None, float("nan"), 10**400, 1e400, [1.0], True, -0.1, 100.1])
+def test_a_value_that_is_no_percentage_is_named(store, value):
+    path = analyses.path(store, run("cds").id, "calibration")
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({**found, "values": {**found["values"], "ece": value}}))
+    with pytest.raises(RunError, match=f"{path} cannot be read .*: delete it and run again"):
+        report.tidy(TABLES["calibration"], "smoke", (0,), store)
+
+
+@pytest.mark.parametrize("name", ["calibration", "tsne"])
+def test_a_result_that_its_picture_cannot_be_made_of_is_named(store, name):
+    """Whatever of it is null, text, or not there."""
+    path = analyses.path(store, run("cds").id, name)
+    whole = json.loads(path.read_text())
+    picture = next(iter(analyses.ANALYSES[name].pictures))
+    faulty = [{**whole, "values": None}, {**whole, picture: None}]
+    for part in analyses.ANALYSES[name].pictures[picture]:
+        rest = {key: value for key, value in whole[picture].items() if key != part}
+        faulty += [{**whole, picture: fault} for fault in (rest, {**rest, part: "text"}, {**rest, part: ["text", {}]})]
+    for text in ["", "{", "null", *map(json.dumps, faulty)]:
+        path.write_text(text)
+        with pytest.raises(RunError, match=f"{path} cannot be read .*: delete it and run again"):
+            analyses.read(store, run("cds").id, name)
+
+
+@pytest.mark.parametrize("name", analyses.ANALYSES)
+def test_a_result_of_another_run_is_named(store, name):
+    path = analyses.path(store, run("cds").id, name)
+    shutil.copy(analyses.path(store, run("baseline").id, name), path)
+    with pytest.raises(RunError, match=f"{path} cannot be read .its run is {run('baseline').id}.: delete it"):
+        analyses.missing([TABLES["layerwise_accuracy"], TABLES["calibration"], TABLES["tsne"]], "smoke", (0,), store)
 
 
 def clone(store):
@@ -265,15 +297,32 @@ def test_a_comparison_needs_the_weights_of_both_runs(store):
 
 def test_a_comparison_with_a_baseline_that_was_trained_again_since_is_missing(store):
     assert analyses.read(store, run("cds").id, "similarity")
-    store.write_status(run("baseline").id, finished="2999-01-01T00:00:00+00:00")
+    store.write_status(run("baseline").id, weights="0" * 64)
     assert analyses.read(store, run("cds").id, "similarity") is None
     assert analyses.read(store, run("cds").id, "probe")
+
+
+def test_a_result_belongs_to_weights_and_not_to_a_time(store):
+    """The clock was set back between a training and the analysis of it."""
+    for method in ("baseline", "cds"):
+        store.write_status(run(method).id, finished="2999-01-01T00:00:00+00:00")
+    assert todo(store) == [{}, {}]
+
+
+def test_results_of_version_0_1_0_which_recorded_no_weights_are_believed(store):
+    for method in ("baseline", "cds"):
+        store.write_status(run(method).id, weights=None)
+    for path in store.root.glob("runs/*/analysis/*.json"):
+        path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "weights"}))
+    assert todo(store) == [{}, {}]
+    store.write_status(run("baseline").id, weights="0" * 64)  # trained again since, by this version
+    assert todo(store)[0]["cds"] == ("similarity",)
 
 
 def test_a_history_without_the_loss_is_named(store):
     path = store.run_dir(run("cds").id) / "history.csv"
     path.write_text(path.read_text().replace("train_cross_entropy", "other", 1))
-    with pytest.raises(RunError, match=rf"{run('cds').id} .*has no 'train_cross_entropy' in its history: delete"):
+    with pytest.raises(RunError, match=r"history\.csv has no 'train_cross_entropy': delete the folder"):
         report.tidy(TABLES["training_loss"], "smoke", (0,), store)
 
 

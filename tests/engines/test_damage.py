@@ -2,21 +2,27 @@
 
 import os
 import shutil
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from cds_lib import cli
 from cds_lib.commands import study
+from cds_lib.engines.worker import send_output_to
 from cds_lib.errors import RunError
+from cds_lib.files import sha256_of
 from cds_lib.pages import notebooks, render
 from cds_lib.pages.index import write_index
+from cds_lib.study import analyses
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
+from cds_lib.training import checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))
 import sweeps  # noqa: E402
@@ -120,13 +126,23 @@ def test_a_status_of_other_types_is_named(results, command):
         store.write_status(RUN.id, **change)
         assert "status.json" in command("report")
         (store.run_dir(RUN.id) / "status.json").write_text(good)
-    assert command("report") == ""
+    store.write_status(RUN.id, data=None, versions=None, processes=None, device=None, code=None, started=None)
+    for name in ("report", "status", "run-all"):
+        assert command(name) == ""
 
 
-CUT_OFF = [sweeps.HISTORY[:-9], sweeps.HISTORY[:-1], sweeps.HISTORY[:60]]
+HISTORY = sweeps.history(RUN.budget.epochs, 10.0)
+NONSENSE = [
+    "",
+    "a,b\n1,x\n",
+    "\xff",
+    "epoch\n2\n1\n3\n",
+    HISTORY.replace("10.0", "100.1"),
+    HISTORY + "4,0.1,2,900,10,1\n",
+]
 
 
-@pytest.mark.parametrize("text", [*CUT_OFF, "", "a,b\n1,x\n", "\xff", "epoch\n2\n1\n3\n"])
+@pytest.mark.parametrize("text", [HISTORY[:-9], HISTORY[:-1], HISTORY[:60], *NONSENSE])
 def test_a_damaged_history_is_never_a_curve(results, text):
     store = Store(results)
     (store.run_dir(RUN.id) / "history.csv").write_bytes(text.encode("latin-1"))
@@ -139,7 +155,11 @@ def test_a_damaged_history_is_never_a_curve(results, text):
 
 def test_a_history_that_lacks_its_last_epoch(results):
     store = Store(results)
-    (store.run_dir(RUN.id) / "history.csv").write_text("".join(sweeps.HISTORY.splitlines(True)[:-1]))
+    (store.run_dir(RUN.id) / "history.csv").write_text("".join(HISTORY.splitlines(True)[:-1]))
+    for read in (store.history, store.metrics):
+        with pytest.raises(RunError, match="'test_top1_last' is not that of the last row of its history.csv"):
+            read(RUN.id)
+    (store.run_dir(RUN.id) / "history.csv").write_text(sweeps.history(RUN.budget.epochs - 1, 10.0))
     with pytest.raises(RunError, match="it has 2 rows"):
         store.history(RUN.id)
 
@@ -156,6 +176,87 @@ def test_the_results_of_another_run_are_not_taken_for_this_ones(results, command
 
     with pytest.raises(RunError, match="renamed or copied"):  # nor is its checkpoint
         execute(RUN, store, Path("none"))
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "history.csv"])
+def test_a_file_of_another_run_is_named(results, command, name):
+    store = Store(results)
+    shutil.copy(store.run_dir(sweeps.RUNS[1].id) / name, store.run_dir(RUN.id) / name)
+    for asked in ("run-all", "report"):
+        said = command(asked)
+        assert f"{RUN.id}/metrics.json cannot be read ('test_top1_last' is not that of the last row" in said
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 400, "1e400", "-0.5", "100.5", "true"])
+def test_results_that_no_training_gives_are_named(results, command, value):
+    path = Store(results).run_dir(RUN.id) / "metrics.json"
+    path.write_text(path.read_text().replace("12.0", value))  # the best epoch, of which there is no other record
+    for name in ("run-all", "report"):
+        assert f"{path} cannot be read" in command(name)
+
+
+def test_a_training_that_diverged_is_no_damage(results, command, good):
+    """What it left before it failed, and infinite losses on the way of one that came to its end."""
+    store = Store(results)
+    failed, finished = (store.run_dir(spec.id) for spec in sweeps.RUNS[:2])
+    (finished / "history.csv").write_text((finished / "history.csv").read_text().replace("8.0", "inf"))
+    assert command("report") == "" and np.isinf(store.history(finished.name)["train_loss"][0])
+    (failed / "metrics.json").unlink()
+    (failed / "history.csv").write_text(sweeps.history(RUN.budget.epochs, "nan").replace("6.0", "inf"))
+    store.write_status(failed.name, state="failed", error="it diverged; lower the learning rate.")
+    assert cli.main(["report", "--only", "faults", "--results", str(results)]) == 0
+    assert command("status") == "" and len(store.history(failed.name)) == RUN.budget.epochs
+
+
+@pytest.fixture
+def impatient():
+    """What waits for ever fails instead."""
+
+    def give_up(*_):
+        raise AssertionError("it waits for a named pipe")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+READ_BY = {
+    "spec.json": Store.spec,
+    "status.json": Store.status,
+    "metrics.json": Store.metrics,
+    "history.csv": Store.history,
+    "correct.npz": Store.correct,
+    "analysis/calibration.json": lambda store, run_id: analyses.read(store, run_id, "calibration"),
+    "checkpoint.pt": lambda store, run_id: checkpoint.load(store.checkpoint(run_id), "cpu"),
+    "model.pt": lambda store, run_id: sha256_of(store.model(run_id)),
+    ".lock": lambda store, run_id: store.lock_run(run_id).__enter__(),
+    "log.txt": lambda store, run_id: send_output_to(store.run_dir(run_id) / "log.txt"),
+}
+
+
+def pipe_at(path):
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("name", READ_BY)
+def test_a_named_pipe_in_the_place_of_a_runs_file_is_not_waited_for(results, impatient, name):
+    store = Store(results)
+    pipe_at(store.run_dir(RUN.id) / name)
+    with pytest.raises((RunError, OSError), match=f"{RUN.id}/{name} is (no file|damaged)"):
+        READ_BY[name](store, RUN.id)
+
+
+def test_a_named_pipe_in_the_place_of_a_report_is_not_waited_for(results, good, impatient, capfd):
+    for name in ("tables/table1_cifar100.csv", "notebooks/demo.ipynb"):
+        pipe_at(results / name)
+    assert cli.main(["report", "--only", "faults", "--results", str(results)]) == 1
+    said = "".join(capfd.readouterr())
+    assert "table1_cifar100.csv is no file" in said and "Traceback" not in said
+    assert (results / "tables" / "faults.csv").read_text() == good[1]
 
 
 def test_what_does_not_belong_to_the_study_is_left_alone(results, command):

@@ -1,5 +1,6 @@
 """Runs that start from other runs, detectors, and images too large for memory: tiny trainings, real files."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from cds_lib.data import coco_standin, folders, registry
 from cds_lib.engines import runner, setup, split
 from cds_lib.engines.execute import execute
 from cds_lib.engines.local_engine import LocalEngine
-from cds_lib.errors import UsageError
+from cds_lib.errors import RunError, UsageError
 from cds_lib.study import costs, settings
 from cds_lib.study.store import Store
 from cds_lib.study.tables.contrastive_methods import contrastive
@@ -261,3 +262,10 @@ def test_images_that_a_run_never_used_are_scored_at_its_end(store):
     assert history["trained_top1"].tolist()[-1] == metrics["trained_top1_last"]
     with np.load(store.run_dir(spec.id) / "split.npz") as split:
         assert not np.isin(right["unused_index"], np.concatenate([split["train"], split["val"]])).any()
+    path = store.run_dir(spec.id) / "correct.npz"
+    whole, others = path.read_bytes(), io.BytesIO()
+    np.savez(others, **{name: np.packbits(~right[name]) for name in ("test", "unused")})  # of another run
+    for content in (b"", b"no archive", whole[:-30], others.getvalue()):
+        path.write_bytes(content)
+        with pytest.raises(RunError, match=r"correct\.npz cannot be read"):
+            store.correct(spec.id)

@@ -195,6 +195,18 @@ def test_another_seeds_weights_are_not_this_ones(undisturbed, tmp_path):
         setup.load_trained(other, 10, store)
 
 
+def test_weights_of_another_training_of_a_run_are_not_those_that_it_ended_with(undisturbed, tmp_path):
+    store = Store(tmp_path)
+    store.run_dir(TEACHER.id).mkdir(parents=True)
+    store.model(TEACHER.id).write_bytes(undisturbed.model(TEACHER.id).read_bytes())
+    setup.load_trained(TEACHER, 10, store)  # version 0.1.0 recorded none
+    store.write_status(TEACHER.id, state="done", weights=undisturbed.status(TEACHER.id)["weights"])
+    setup.load_trained(TEACHER, 10, store)
+    store.write_status(TEACHER.id, weights="0" * 64)
+    with pytest.raises(RunError, match=f"does not hold the weights of run {TEACHER.id}"):
+        setup.load_trained(TEACHER, 10, store)
+
+
 def test_a_run_that_was_begun_on_other_images_is_not_gone_on_with(undisturbed, tmp_path, monkeypatch):
     store = interrupted(tmp_path, monkeypatch, epoch=2)
     begun = store.status(BASELINE.id)["data"]

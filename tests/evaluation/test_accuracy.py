@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -41,6 +42,8 @@ def test_logits_that_are_no_numbers_are_wrong(classes, place):
     result = evaluate(Constant(), [(logits[:, :, None, None], torch.arange(classes))])
     assert result["top1"] == result["top5"] == 100 * (classes - 3) / classes
     assert math.isnan(result["loss"])
+    right, losses = per_image(Constant(), [(logits[:, :, None, None], torch.arange(classes))], torch.device("cpu"))
+    assert right.tolist() == [False] * 3 + [True] * (classes - 3) and np.isnan(losses[:3]).all()
 
 
 def test_uses_running_statistics_and_restores_the_mode():

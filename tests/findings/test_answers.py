@@ -30,7 +30,10 @@ def analysed(store, spec, name, values):
     path = analyses.path(store, spec.id, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     analysis = analyses.ANALYSES[name]
-    path.write_text(json.dumps({"version": analysis.version, "parameters": analysis.parameters, "values": values}))
+    belongs = {"analysis": name, "run": spec.id, "version": analysis.version, "parameters": analysis.parameters}
+    belongs["compared_with"] = analyses.baseline_of(spec).id if analysis.compares else None
+    bins = {"counts": [1], "confidence": [50.0], "accuracy": [50.0]}
+    path.write_text(json.dumps({**belongs, "values": values, "diagram": bins}))
 
 
 def calibrated(store, row, ece, nll):

@@ -12,7 +12,7 @@ from cds_lib.files import write_text
 from cds_lib.study import analyses, statistics
 from cds_lib.study.protocols import Seeds
 from cds_lib.study.store import Store
-from cds_lib.study.table import Cell, Table
+from cds_lib.study.table import HISTORY, METRICS, Cell, Table
 
 PLACE = ["dataset", "model", "setting"]
 CELL = ["dataset", "model", "method", "setting", "metric"]
@@ -94,8 +94,8 @@ def value(cell: Cell, folder: Path, found: dict[str, float], reason: str) -> flo
     measured, for a `reason` or since the data set has no object of a size. RunError if it should be there."""
     if cell.metric in found or cell.metric in _OF_SIZES or reason:
         return found.get(cell.metric)
-    file = folder / ("analysis" if cell.source in analyses.ANALYSES else "") / f"{cell.source}.json"
-    raise RunError(f"{file} has no {cell.metric!r}: delete the folder {folder} and run again.")
+    file = {METRICS: "metrics.json", HISTORY: "history.csv"}.get(cell.source, f"analysis/{cell.source}.json")
+    raise RunError(f"{folder / file} has no {cell.metric!r}: delete the folder {folder} and run again.")
 
 
 def _best(cell: Cell, found: dict[str, float]) -> float | None:
