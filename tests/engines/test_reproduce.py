@@ -75,10 +75,10 @@ def test_a_run_comes_out_the_same_its_teacher_first(store, capsys):
 
 def test_a_changed_history_is_told_by_column_and_epoch(store, capsys):
     teacher = STUDENT.parent
-    change_history(store, teacher, "test_loss", 2, 4.5)
+    change_history(store, teacher, "train_cross_entropy", 2, 4.5)
     assert reproduce(store, teacher.id, "--epochs", "2") == 1
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
-    assert line.startswith("  test_loss from epoch 2 on: 4.5 kept, ")
+    assert line.startswith("  train_cross_entropy from epoch 2 on: 4.5 kept, ")
 
 
 def test_differences_are_the_first_of_each_column_in_the_epochs_at_hand(tmp_path):
