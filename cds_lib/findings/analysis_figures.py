@@ -14,8 +14,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from cds_lib.reporting import naming
-from cds_lib.reporting.figures import curve, own_style, style
+from cds_lib.reporting.figures import curve, style
 from cds_lib.study.measures import at_a_layer, measure
+from cds_lib.study.report.own_style import own_style
 
 # What stands on the axis of a measure that is taken at a layer; the rest are numbers without a unit.
 _AXES = {

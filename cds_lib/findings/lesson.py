@@ -21,8 +21,9 @@ from cds_lib.evaluation.mode import evaluating
 from cds_lib.methods import ContrastiveDeepSupervision
 from cds_lib.models import create_backbone, forward_stages, stage_taps
 from cds_lib.reporting import formats, html, naming, report
-from cds_lib.reporting.figures import own_style, style, svg_text
+from cds_lib.reporting.figures import style, svg_text
 from cds_lib.reporting.views import save_and_show
+from cds_lib.study.report.own_style import own_style
 
 if TYPE_CHECKING:
     from cds_lib.session import Session

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from cds_lib.findings import comparisons
 from cds_lib.reporting import figures, html, naming, report, views
 from cds_lib.study import catalogue, protocols, statistics
+from cds_lib.study.report.own_style import own_style
 from cds_lib.study.table import TOP1
 from cds_lib.study.tables import tuning
 from cds_lib.text import duration
@@ -45,7 +46,7 @@ def search(study: Session) -> SVG:
     return views.save_and_show(study, _figure(study.frame(), frozen(study.profile)), description)
 
 
-@figures.own_style
+@own_style
 def _figure(frame: pd.DataFrame, used: dict[str, float]) -> Figure:
     """A panel for the learning rate, one for the weights, and one for those searched with a part of the labels; a ring
     marks what the profile trains with."""

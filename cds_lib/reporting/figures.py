@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -20,6 +19,7 @@ from cds_lib.files import write_text
 from cds_lib.reporting import naming, printed, wording
 from cds_lib.study.catalogue import METHODS
 from cds_lib.study.measures import measure, short_name
+from cds_lib.study.report.own_style import own_style
 from cds_lib.study.tables import TABLES
 
 # Of others, in the order of their table, where no method of that table looks so.
@@ -27,9 +27,6 @@ _OTHERS = (
     *(("#0072B2", "s"), ("#009E73", "D"), ("#CC79A7", "v"), ("#56B4E9", "X")),
     *(("#6A51A3", "<"), ("#7A8B00", ">"), ("#000000", "d"), ("#8C6D31", "h")),
 )
-# For every function that makes or draws a figure: a matplotlibrc of the user (LaTeX, fonts, sizes) changes none, and a
-# "$" in the name of a class is no formula. The salt makes an SVG the same, byte for byte, every time.
-own_style = matplotlib.style.context(["default", {"text.parse_math": False, "svg.hashsalt": "cds_lib"}])
 LINES = 6  # in a panel of curves; more could not be told apart
 CLAIMS = 30  # lines in the plot of all claims
 THIS_STUDY, PAPER = "#0072B2", "#D55E00"  # where a figure sets these two against each other

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from cds_lib.study.protocols import Seeds
 from cds_lib.study.report.comparisons import CONTROL
 from cds_lib.study.report.frame import compare, results
+from cds_lib.study.report.own_style import own_style
 from cds_lib.study.store import Store
 from cds_lib.study.tables import find_table
 
@@ -23,6 +24,7 @@ NAMES = {
 OURS, SEEDS, PUBLISHED = "#1f4e8c", "#9db7d5", "#c05000"
 
 
+@own_style
 def key_figure(profile: str, seeds: Seeds, store: Store) -> Figure:
     """Top-1 of CDS minus that of the baseline, DSN, DKS, DHM and the two-view control, ResNet-18 on CIFAR-100: a point
     per seed, the mean with its 95 % interval, the published difference as a diamond."""
