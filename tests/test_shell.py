@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ["run_all.sh", "run_tests.sh", ".ci/run", "scripts/environment.sh"]
+SCRIPTS = ["run_all.sh", "run_tests.sh", ".ci/run", ".ci/floors", "scripts/environment.sh"]
 # All that the scripts may rely on beside bash, git (in .ci/run) and an interpreter.
 TOOLS = "bash cat cmp dirname env find head mkdir mv readlink rm sleep tail".split()
 STAND_IN_TOOLS = ["chmod"]
@@ -444,7 +444,7 @@ def test_scripts_stay_within_the_bash_of_macos(name):
         assert newer not in text
 
 
-@pytest.mark.parametrize("name", ["run_all.sh", "run_tests.sh", ".ci/run"])
+@pytest.mark.parametrize("name", ["run_all.sh", "run_tests.sh", ".ci/run", ".ci/floors"])
 def test_scripts_are_executable_and_strict(name):
     assert os.access(ROOT / name, os.X_OK)
     assert "set -euo pipefail" in (ROOT / name).read_text()
