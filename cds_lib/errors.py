@@ -23,6 +23,10 @@ class RunError(Exception):
     """A run or a notebook failed although it was asked for correctly: printed, recorded, exit code 1."""
 
 
+class NothingRun(RunError):
+    """Nothing is there to be shown yet: a notebook ends here, and has not failed."""
+
+
 def cure(error: OSError) -> str:
     """What to do about something that the system refused; it follows from the error's number."""
     return _CURES.get(error.errno, "put that right")

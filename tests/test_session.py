@@ -6,7 +6,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from cds_lib.errors import UsageError
+from cds_lib import session
+from cds_lib.errors import NothingRun, UsageError
 from cds_lib.pages import notebooks
 from cds_lib.session import open_study
 
@@ -71,3 +72,42 @@ def test_an_interrupt_and_a_wrong_parameter_are_one_line_in_a_notebook(seeds, sh
     (output,) = nbformat.read(tmp_path / "n.ipynb", as_version=4).cells[-1].outputs
     (line,) = output.traceback
     assert line.startswith(shows) and "\n" not in line
+
+
+def test_models_and_methods_choose_rows_and_keep_what_these_are_compared_with():
+    study = open_study("table1_cifar100", profile="mini", models="resnet50, resnet18", methods="cds")
+    rows = study.results()[["model", "method"]].drop_duplicates()
+    assert {*rows.itertuples(index=False, name=None)} == {
+        (m, h) for m in ("resnet18", "resnet50") for h in ("baseline", "cds")
+    }
+    assert (study.frame()["baseline_delta"].notna() == (study.frame()["method"] == "cds")).all()
+    with pytest.raises(UsageError, match="table1_cifar100 has no cdss: choose from baseline, cds, "):
+        open_study("table1_cifar100", methods="cdss")
+
+
+def test_who_names_no_folder_writes_no_figure(tmp_path):
+    assert open_study("tsne", profile="mini").figure() is None
+    study = open_study("tsne", profile="mini", results=str(tmp_path))
+    assert [study.figure(), study.figure("seeds")] == [
+        tmp_path / "figures" / f"tsne{kind}.svg" for kind in ("", "_seeds")
+    ]
+
+
+def test_a_study_is_described_once_there_is_something_to_show(tmp_path):
+    with pytest.raises(NothingRun, match="tsne has no result in .* yet: set train = True"):
+        open_study("tsne", profile="mini", results=str(tmp_path)).describe()
+    said = open_study("table1_cifar100", profile="mini").describe()
+    assert "75 runs: 75 done, 0 to train" in said and "hours of training" in said
+
+
+def test_one_run_with_other_options_is_trained_beside_the_study(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "CHECKOUT", tmp_path)
+    study = open_study("table1_cifar100", profile="smoke", results=str(tmp_path / "study"))
+    row = study.train("cds", "resnet18", weight=0.5, taps=[1, 4], epochs=1).iloc[0]
+    assert row["method"] == "cds, weight 0.5, taps [1, 4], epochs 1" and row["value"] >= 0 and row["seed"] == 0
+    (folder,) = (tmp_path / "results" / "mine" / "runs").iterdir()
+    assert folder.name == row["run"] and not (tmp_path / "study").exists()
+    again = study.train("cds", "resnet18", weight=0.5, taps=[1, 4], epochs=1)
+    assert again["run"].tolist() == [folder.name]  # only read
+    with pytest.raises(UsageError, match="has no run of 'cdss'"):
+        study.train("cdss")

@@ -188,10 +188,10 @@ def _write_report(
 ) -> list[str]:
     """Write everything but runs; returns the names of the reports that failed."""
     # Slow to import, and only needed once there is something to report.
-    from cds_lib.findings import remarks
     from cds_lib.pages import notebooks, render
     from cds_lib.pages.index import write_index, write_provenance
-    from cds_lib.reporting import figures, report, summary, verdicts
+    from cds_lib.reporting import report, summary, verdicts
+    from cds_lib.study.report import figures
     from cds_lib.study.report.comparisons import comparisons
     from cds_lib.study.report.frame import write_frame
     from cds_lib.study.report.key_figure import key_figure
@@ -199,10 +199,9 @@ def _write_report(
     for table in tables:
         if table.name != SUMMARY:
             report.write_table(report.tidy(table, profile, seeds, store), table, store.root)
-    claims, said = verdicts.tidy(profile, seeds, store), remarks.collect(profile, seeds, store)
-    summary.write(claims, store.root, said.short)  # of all tables, whichever were asked for
+    summary.write(verdicts.tidy(profile, seeds, store), store.root)  # of all tables, whichever were asked for
     write_frame(comparisons(profile, seeds, store), store.root / "tables" / "comparisons.csv")
-    figures.save_svg(key_figure(profile, seeds, store), store.root / "figures" / "key.svg", key_figure.__doc__)
+    figures.save(key_figure(profile, seeds, store), store.root / "figures" / "key.svg", key_figure.__doc__)
     # The notebooks only read: everything that could be trained has been.
     values = (profile, _from_repository(store.root), "", ",".join(map(str, seeds or ())), False)
     parameters = dict(zip(_PARAMETERS, values, strict=True))

@@ -22,7 +22,7 @@ from typing import Any
 
 import nbformat
 
-from cds_lib.errors import UsageError, system_error
+from cds_lib.errors import NothingRun, UsageError, system_error
 from cds_lib.files import refuse_no_file, write_text
 from cds_lib.pages.notebook_files import fault
 from cds_lib.processes import environment
@@ -39,6 +39,8 @@ from {__name__} import main
 main(sys.argv[1])"""
 # Papermill marks a failed notebook with cells of its own; the report has a banner instead.
 ERROR_MARKER = "papermill-error-cell-tag"
+# The tag of cells, of Markdown, that interpret the committed miniature.
+READING = "mini"
 # Where the executed notebook carries its result, for reports that are written later.
 METADATA = "cds_lib"
 
@@ -90,6 +92,8 @@ def execute(
             except UsageError:  # papermill did not come to write it, or could not
                 saved = _read(notebook)
         _clean(saved, notebook.name, ended)
+        if parameters.get("profile", "mini") != "mini" or parameters.get("seeds"):
+            _leave_out_readings(saved)
         write_text(output, nbformat.writes(saved) + "\n")
     except UsageError as error:
         return result(str(error))
@@ -189,6 +193,13 @@ def _clean(notebook: nbformat.NotebookNode, name: str, result: NotebookResult) -
     notebook.metadata[METADATA] = {"ok": result.ok, "seconds": result.seconds, "error": result.error}
 
 
+def _leave_out_readings(notebook: nbformat.NotebookNode) -> None:
+    """Put a line where a person has interpreted the committed miniature: other results may say something else."""
+    for cell in notebook.cells:
+        if READING in cell.metadata.get("tags", []):
+            cell.source = "*Here stands what the committed miniature says. These results are not those.*"
+
+
 def _execute_here(job: dict[str, Any]) -> dict[str, Any]:
     """Run papermill in this process; the error is one line, as in NotebookResult."""
     import papermill
@@ -207,6 +218,8 @@ def _execute_here(job: dict[str, Any]) -> dict[str, Any]:
             start_timeout=START_TIMEOUT,
         )
     except papermill.PapermillExecutionError as error:
+        if error.ename == NothingRun.__name__:
+            return {"error": None, "kernel_did_not_start": False}
         # The two marker cells are in the file already, the first at its top and the second before the failed cell.
         cell = nbformat.read(executed, as_version=4).cells[error.cell_index + 2]
         first = (error.evalue.strip() or "no message").splitlines()[0]

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
+from typing import TYPE_CHECKING
 
+from cds_lib.study import published
 from cds_lib.study.catalogue import DATASETS, METHODS, NETWORKS, SETTINGS
+from cds_lib.study.measures import short_name
 from cds_lib.study.tables import TABLES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @cache
@@ -27,3 +33,33 @@ method_name = name_of
 def group_title(names: Iterable[str]) -> str:
     """The heading of a group of rows: `CIFAR-100, ResNet-18, 10 % labelled`."""
     return ", ".join(name_of(str(name)) for name in names)
+
+
+def named(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with names for people in its columns dataset, model, method, setting, against and metric: ordered
+    categories, so that a table or plot keeps the order of the rows."""
+    import pandas as pd
+
+    namers = dict.fromkeys(("dataset", "model", "method", "setting", "against", "reference"), name_of)
+    namers |= {"metric": short_name, "claimed_in": name_of}
+    found = frame.copy()
+    for column in [column for column in frame if column in namers and frame[column].dtype != "category"]:
+        names = {value: namers[column](value) for value in frame[column].unique()}
+        found[column] = pd.Categorical(frame[column].map(names), list(dict.fromkeys(names.values())), ordered=True)
+    return found
+
+
+# What the poster's headings measure.
+_MEASURED = {
+    **{"top1": "top-1", "top5": "top-5", "top1_percent": "top-1", "ece_percent": "ECE, %", "batch_size": "batch"},
+    **{"AP_S": "AP small", "AP_M": "AP medium", "AP_L": "AP large", "autoaugment": "AutoAugment"},
+    "final_cross_entropy": "training cross-entropy at the end",
+}
+
+
+def label(name: str) -> str:
+    """Of a row or column: `top1_resnet18` is `top-1, ResNet-18`, `dsn` is `DSN`; another name is its own."""
+    for prefix in published.PREFIXES:
+        if name.startswith(prefix) and name not in _MEASURED:
+            return f"{label(prefix.removesuffix('_'))}, {label(name.removeprefix(prefix))}"
+    return _MEASURED.get(name, name_of(name))

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 import pandas as pd
-from markupsafe import Markup
 
-from cds_lib.reporting import html, latex, markdown, naming
+from cds_lib.reporting import latex, markdown, naming
 from cds_lib.reporting.formats import EMPTY, difference, mean_std_n, number, signed
 from cds_lib.study import statistics
 from cds_lib.study.measures import Measure, measure, short_name
 from cds_lib.study.table import Table
 
-_BOLD = (
-    "Bold: the best mean of its group, where the interval of its difference to the reference leaves out 0; it need not "
-    "be told apart from the second best."
-)
 # The headline measures, by which a run's best epoch is chosen.
 BEST_EPOCH = ("test_top1_last", "test_ap_last")
 
@@ -35,18 +30,6 @@ HEADINGS = (
 def headings(table: Table) -> list[str]:
     """The headings of the printed columns, with the table's own word for what differences are taken to."""
     return [heading.replace("to baseline", f"to {table.reference}") for heading in HEADINGS]
-
-
-def with_better(heading: str, frame: pd.DataFrame) -> str:
-    """The heading of a column of values, which says what is better where no `row_title` does."""
-    return heading if "metric" in group_columns(frame) else f"{heading}; {measure(frame['metric'].iloc[0]).better}"
-
-
-def row_title(row: pd.Series, groups: Iterable[str]) -> str:
-    """The heading of the group that a row is in; where it names the metric, it says what is better."""
-    return naming.group_title(
-        f"{short_name(row[name])} ({measure(row[name]).better})" if name == "metric" else row[name] for name in groups
-    )
 
 
 def cells(row: pd.Series) -> dict[str, str]:
@@ -69,18 +52,6 @@ def _pairs(row: pd.Series) -> str:
     """How many seeds a difference rests on, where its own mean rests on more."""
     fewer = 0 < row["n_pairs"] < row["n"]
     return f" ({row['n_pairs']} {'pair' if row['n_pairs'] == 1 else 'pairs'})" if fewer else ""
-
-
-def filled_headings(frame: pd.DataFrame) -> list[str]:
-    """The headings of the columns that can say something in this table, for a screen, where the others are left out:
-    nothing may have been published, and most measures have no best epoch."""
-    empty = {
-        HEADINGS[0]: frame["paper"].isna().all(),
-        HEADINGS[2]: not frame["metric"].isin(BEST_EPOCH).any(),
-        HEADINGS[4]: frame["paper_delta"].isna().all(),
-        HEADINGS[5]: frame["paper_delta"].isna().all(),
-    }
-    return [heading for heading in HEADINGS if not empty.get(heading)]
 
 
 def finished(frame: pd.DataFrame) -> tuple[int, int]:
@@ -196,50 +167,3 @@ def latex_table(frame: pd.DataFrame, table: Table) -> str:
         lines.append(r"\midrule")
         lines += [latex.row([*_names(row, groups), *cells(row).values()]) for row in rows]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
-
-
-def _best_rows(rows: list[pd.Series]) -> set[int]:
-    """Index of the best row of a group among those with seeds enough, if the interval of its difference to the
-    reference leaves out 0; nothing for smoke numbers, a lone row, a tie, or a metric without a better side."""
-    measured = [row for row in rows if row["n"] >= statistics.MIN_SEEDS]
-    best = {"highest": max, "lowest": min}.get(measure(rows[0]["metric"]).best)
-    if best is None or len(measured) < 2 or measured[0]["profile"] == "smoke":
-        return set()
-    first = best(measured, key=lambda row: row["mean"])
-    told_apart = first["ci_low"] > 0 or first["ci_high"] < 0
-    return {first.name} if told_apart and sum(row["mean"] == first["mean"] for row in measured) == 1 else set()
-
-
-def html_table(frame: pd.DataFrame, table: Table) -> Markup:
-    """A table in a figure, for a page that says what the profile runs; the best mean of a group is bold where it can be
-    told from the reference."""
-    groups = group_columns(frame)
-    filled = filled_headings(frame)
-    named = dict(zip(HEADINGS, headings(table), strict=True))
-    named[HEADINGS[1]] = with_better(named[HEADINGS[1]], frame)
-    head = [html.Cell("method"), *(html.Cell(named[name], "runs" if name == "runs" else "") for name in filled)]
-    bodies, bold = [], False
-    for rows in grouped(frame, groups):
-        best = _best_rows(rows)
-        bold = bold or bool(best)
-        title = html.group(row_title(rows[0], groups), len(head))
-        bodies.append([title, *(_html_row(row, filled, row.name in best) for row in rows)])
-    said = [*notes(frame, table), *([_BOLD] if bold else [])]
-    text = html.table(head, bodies, table.heading, html.Cell(table.heading))
-    return html.figure(text, html.bullets(said, kind="notes"))
-
-
-def _html_row(row: pd.Series, filled: list[str], best: bool) -> Markup:
-    shown = {heading: html.Cell(text, "number") for heading, text in cells(row).items()}
-    shown["verdict"] = html.Cell(shown["verdict"].content, f"verdict {html.kind(row['verdict'])}".strip())
-    shown["runs"] = html.Cell(_folded(row["runs"]), "runs")
-    if best:
-        shown[HEADINGS[1]] = html.Cell(html.element("strong", shown[HEADINGS[1]].content), "number")
-    name = naming.method_name(row["method"])
-    return html.row(name, [shown[heading] for heading in filled], "" if row["n"] else "missing")
-
-
-def _folded(runs: str) -> str:
-    """The ids of runs, below their number."""
-    ids = [html.element("code", run) for run in runs.split()]
-    return html.element("details", html.element("summary", str(len(ids))) + Markup(" ").join(ids)) if ids else EMPTY

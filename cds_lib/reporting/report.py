@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from cds_lib.errors import RunError
 from cds_lib.files import refuse_no_file, write_text
-from cds_lib.reporting import formats, naming, printed
-from cds_lib.study import analyses, statistics
-from cds_lib.study.measures import measure
+from cds_lib.reporting import printed
+from cds_lib.study import analyses
 from cds_lib.study.protocols import Seeds
 from cds_lib.study.report import frame as frames
 from cds_lib.study.report.frame import COLUMNS, NUMBERS
@@ -83,50 +81,3 @@ def state(frame: pd.DataFrame) -> list[str]:
     if frame["profile"].iloc[0] == "smoke":
         sentences.append("Smoke profile: the numbers show that the code runs and nothing else.")
     return sentences
-
-
-def conclusion(frame: pd.DataFrame) -> list[str]:
-    """What the verdicts add up to, a sentence per method, and how much has run, as plain text."""
-    if frame["profile"].iloc[0] == "smoke":
-        return state(frame)
-    sentences: list[str] = []
-    claims = frame[frame["paper_delta"].notna() & (frame["paper_delta"] != 0)]
-    if len(claims) and 0 < claims["n_pairs"].max() < statistics.MIN_SEEDS:
-        compared = f"{int((claims['n_pairs'] > 0).sum())} of {len(claims)} published differences"
-        return [
-            f"No verdict: the {compared} that were run have fewer than the {statistics.MIN_SEEDS} seeds that one "
-            "needs. What one seed gives, chance can give.",
-            *state(frame),
-        ]
-    untrained: list[str] = []
-    for method, rows in claims.groupby("method", sort=False):
-        name = naming.method_name(method)
-        counts = rows["verdict"].value_counts()
-        verdicts = (statistics.REPRODUCED, statistics.CONFIRMED, statistics.INCONCLUSIVE)
-        verdicts += (statistics.CONTRADICTED, statistics.NOT_RUN)
-        if counts.get(statistics.NOT_RUN) == len(rows):
-            untrained.append(name)
-            continue
-        listed = ", ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts if verdict in counts)
-        noun = "difference" if len(rows) == 1 else "differences"
-        sentences.append(f"{name}: of {len(rows)} published {noun} to the reference, {listed}{_averages(rows, frame)}.")
-    if untrained:
-        sentences.append(f"Differences of which none was run: {'; '.join(untrained)}.")
-    return [*sentences, *state(frame)]
-
-
-def _averages(rows: pd.DataFrame, frame: pd.DataFrame) -> str:
-    """A method's mean difference, ours and the paper's; of the first measure, and of no number of too few seeds."""
-    measured = rows[(rows["metric"] == frame["metric"].iloc[0]) & (rows["n_pairs"] >= statistics.MIN_SEEDS)]
-    if measured.empty:
-        return ""
-    ours, theirs = np.mean(measured["baseline_delta"]), np.mean(measured["paper_delta"])
-    what = measure(rows["metric"].iloc[0])
-    unit = what.unit.removeprefix("percentage ")
-    places = [name for name in printed.group_columns(frame) if name != "metric"]
-    (first, *others) = (naming.group_title(names) for names in measured[places].itertuples(index=False))
-    over = f"on average over the {len(measured)} with enough seeds" if others else first
-    return (
-        f"; {over}: this study has {formats.signed(ours, what.decimals)} {unit} and the paper "
-        f"{formats.signed(theirs, what.decimals)}"
-    )

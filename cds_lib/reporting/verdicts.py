@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cds_lib.reporting import figures, naming, report, wording
+from cds_lib.reporting import naming, report, wording
 from cds_lib.study import analyses, statistics
-from cds_lib.study.claims import POSTER, Claim
+from cds_lib.study.claims import Claim
 from cds_lib.study.protocols import Seeds
 from cds_lib.study.report.frame import compared
 from cds_lib.study.store import Store
@@ -72,27 +72,6 @@ def _row(claim: Claim, profile: str, evidence: _Evidence) -> dict[str, object]:
     mean = statistics.summarise(list(ours.values()))
     row |= {"mean": mean.mean, "std": mean.std, "n": mean.n} | compared(ours, reference, claim.paper_delta, profile)
     return row | evidence.explained(claim, row)
-
-
-def shown(frame: pd.DataFrame) -> pd.DataFrame:
-    """The claims for the one plot, those of CDS and of the poster first: all that have the seeds of a verdict; as long
-    as none has, the first ones."""
-    others = ~(frame["method"].str.startswith("cds") | (frame["kind"] == POSTER))
-    decided = frame["n_pairs"] >= statistics.MIN_SEEDS
-    chosen = frame[decided if decided.any() else ~others]
-    return chosen.assign(other=others).sort_values("other", kind="stable").drop(columns="other")
-
-
-def described(rows: pd.DataFrame) -> str:
-    """What the plot of these rows, those of `shown`, shows: its title for a screen reader, and its caption."""
-    rows = rows[rows["baseline_delta"].notna()]
-    decided = (rows["n_pairs"] >= statistics.MIN_SEEDS).any()
-    which = f"at least {statistics.MIN_SEEDS}" if decided else f"fewer than {statistics.MIN_SEEDS}"
-    number = f"The first {figures.CLAIMS} of {len(rows)} claims" if len(rows) > figures.CLAIMS else "Every claim"
-    return (
-        f"{number} with {which} paired seeds: our difference with its 95 % interval beside the published one, a panel "
-        "for measures of one kind."
-    )
 
 
 class _Evidence:

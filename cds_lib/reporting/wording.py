@@ -35,12 +35,6 @@ _CAUSES = {
     UNMEASURED: "the runs were not analysed (that needs their weights)",
     HALF: "only one of the two methods, or a part of the average, was trained",
 }
-# What a reader of verdicts must know at once.
-RULE = (
-    "A verdict says whether the 95 % t interval of the seed-by-seed difference excludes 0; no interval is corrected "
-    f"for the number of claims, and with {statistics.SIGN_FLIP_SEEDS} seeds Holm's p of two claims or more cannot fall "
-    "below 0.05."
-)
 KINDS = {
     "baseline": "against the baseline",
     "rival": "CDS against the other methods",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
 from cds_lib.errors import UsageError
@@ -112,6 +113,13 @@ def printed(table_id: str, row: str, column: str) -> str | None:
         return None if cell is None else str(cell)
     decimals = max(len(str(v).split(".")[1]) for line in table["values"].values() for v in line if type(v) is float)
     return f"{cell:.{decimals}f}"
+
+
+def frame(table_id: str) -> pd.DataFrame:
+    """A published table as it is printed, in the project's names; a number that was never found is missing."""
+    table = _table(table_id)
+    values = [table["values"].get(row, [None] * len(table["columns"])) for row in table["rows"]]
+    return pd.DataFrame(values, index=list(rows(table_id)), columns=list(columns(table_id)))
 
 
 def source(table_id: str) -> str:

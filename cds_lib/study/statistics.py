@@ -13,6 +13,7 @@ it cannot give less than 2 / 2**n.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -82,7 +83,7 @@ def paired_difference(ours: Mapping[int, float], reference: Mapping[int, float])
     delta = float(differences.mean())
     if n == 1:
         return Difference(delta, None, None, None, 1)
-    margin = stats.t.ppf((1 + CONFIDENCE) / 2, df=n - 1) * differences.std(ddof=1) / np.sqrt(n)
+    low, high = t_interval(differences)
     flips = stats.permutation_test(
         (differences,),
         lambda sample, axis: np.mean(sample, axis=axis),
@@ -91,7 +92,17 @@ def paired_difference(ours: Mapping[int, float], reference: Mapping[int, float])
         vectorized=True,
         rng=0,
     )
-    return Difference(delta, float(delta - margin), float(delta + margin), float(flips.pvalue), n)
+    return Difference(delta, low, high, float(flips.pvalue), n)
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % t interval of the mean; of fewer than two values (nan, nan). A plot takes it as `errorbar=t_interval`."""
+    n = len(values)
+    if n < 2:
+        return math.nan, math.nan
+    mean = float(np.mean(values))
+    margin = stats.t.ppf((1 + CONFIDENCE) / 2, df=n - 1) * np.std(values, ddof=1) / np.sqrt(n)
+    return float(mean - margin), float(mean + margin)
 
 
 def smallest_p(n: int) -> float:

@@ -39,7 +39,7 @@ def written(tmp_path_factory):
                 history = "epoch,train_loss,train_cross_entropy\n1,2.0,2.0\n2,1.0,1.0\n"
                 write_run(store, spec, top1(value) | {"epochs": 2}, {"state": "done"}, history)
     report.write_table(report.tidy(TABLE, "mini", (0, 1, 2), store), TABLE, folder)
-    summary.write(verdicts.tidy("mini", (0, 1, 2), store), folder, [])
+    summary.write(verdicts.tidy("mini", (0, 1, 2), store), folder)
     write_frame(comparisons("mini", (0, 1, 2), store), folder / "tables" / "comparisons.csv")
     return folder
 

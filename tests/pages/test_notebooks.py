@@ -209,3 +209,25 @@ def test_reading_a_notebook_builds_no_grammar_first():
     code = notebooks._PROCESS.replace("main(sys.argv[1])", "print('nbformat' in sys.modules, 'lark' in sys.modules)")
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["True", "False"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "stays"),
+    [({"profile": "mini"}, True), ({"profile": "smoke"}, False), ({"profile": "mini", "seeds": "0"}, False)],
+)
+def test_what_interprets_the_miniature_is_left_out_of_other_results(make, tmp_path, parameters, stays):
+    path = make("read")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].source = 'profile = "mini"\nseeds = ""'
+    notebook.cells.append(new_markdown_cell("CDS wins.", id="reading", metadata={"tags": ["mini"]}))
+    nbformat.write(notebook, path)
+    assert notebooks.execute(path, tmp_path / "read.ipynb", parameters).ok
+    *_, cell = nbformat.read(tmp_path / "read.ipynb", as_version=4).cells
+    assert (cell.source == "CDS wins.") == stays and (stays or "These results are not those" in cell.source)
+
+
+def test_a_notebook_with_nothing_to_show_ends_there_and_has_not_failed(make, tmp_path):
+    path = make("empty", "from cds_lib.errors import NothingRun\nraise NothingRun('nothing yet')", "print('after')")
+    result = notebooks.execute(path, tmp_path / "empty.ipynb", {})
+    assert (result.ok, result.error) == (True, None)
+    assert outputs(tmp_path / "empty.ipynb")["c2"] == []

@@ -9,7 +9,8 @@ from cds_lib.pages import notebooks, render
 from cds_lib.pages.footer import provenance_rows
 from cds_lib.pages.index import write_index
 from cds_lib.pages.notebooks import NotebookResult
-from cds_lib.reporting import printed, report
+from cds_lib.reporting import report
+from cds_lib.study.report.show import show
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from run_folders import top1, write_run
@@ -149,7 +150,7 @@ def test_contents_lead_to_every_heading_once(results):
 
 def test_every_table_scrolls_by_itself_once(results):
     fill(results)
-    html = printed.html_table(report.read_table(TABLE.name, results), TABLE)
+    html = show(report.read_table(TABLE.name, results), TABLE.heading).data
     path = executed(results, outputs=[new_output("display_data", data={"text/html": html})])
     page = soup_of(render.render_notebook(path, results / "html")["html"])
     regions = page.main.find_all(attrs={"role": "region"})

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from bs4 import BeautifulSoup
 
 from cds_lib.errors import RunError
 from cds_lib.reporting import formats, latex, printed, report
@@ -158,51 +157,6 @@ def test_latex_is_escaped(store, tmp_path):
     assert latex.escape("a\\b{c}~^$#") == r"a\textbackslash{}b\{c\}\textasciitilde{}\textasciicircum{}\$\#"
 
 
-@pytest.mark.parametrize(("profile", "bold"), [("mini", 1), ("smoke", 0)])
-def test_html_is_semantic_and_marks_the_best_mean_except_in_smoke(store, profile, bold):
-    fill(store, profile, baseline={0: 30.0, 1: 31.0, 2: 32.0}, cds={0: 33.0, 1: 33.0, 2: 36.0})
-    text = printed.html_table(report.tidy(TABLE, profile, SEEDS, store), TABLE)
-    assert "<caption><span>A 100 % &amp; more_table</span></caption>" in text
-    assert text.count('scope="col"') == 8
-    assert text.count('scope="rowgroup"') == 1
-    assert text.count('<th scope="row">') == 4
-    assert text.count("<strong>") == bold
-    assert "<script" not in text
-    assert text.count('class="missing"') == 2
-    if profile == "smoke":
-        assert "not meaningful (smoke)" in text
-        assert "Verdicts mean nothing in the smoke profile." in text
-    else:
-        assert "<strong>34.00 ± 1.73 (3)</strong>" in text
-
-
-def test_html_leaves_out_columns_that_cannot_say_anything(store):
-    fill(store, baseline={0: 30.0}, cds={0: 33.0})
-    frame = report.tidy(TABLE, "mini", SEEDS, store)
-    assert printed.filled_headings(frame) == list(printed.HEADINGS)
-    ours_alone = frame.assign(paper=float("nan"), paper_delta=float("nan"), metric="ece")
-    page = BeautifulSoup(printed.html_table(ours_alone, TABLE), "html.parser")
-    headings = [cell.get_text() for cell in page.thead.find_all("th")]
-    assert headings == ["method", f"{printed.HEADINGS[1]}; lower is better", printed.HEADINGS[3], "runs"]
-    assert {len(row.find_all(["td", "th"])) for row in page.find_all("tr") if row.get("class") != ["group"]} == {4}
-    assert page.find(class_="group").th["colspan"] == "4"
-
-
-def test_html_escapes_names(store):
-    frame = report.tidy(TABLE, "mini", SEEDS, store).assign(model="<b>x</b>", method='<i onclick="y">')
-    text = printed.html_table(frame, TABLE)
-    assert "<b>x" not in text.lower()
-    assert "<i" not in text.lower()
-
-
-def test_what_varies_names_the_groups(store):
-    frame = report.tidy(TABLE, "mini", SEEDS, store)
-    assert printed.group_columns(frame) == ["model"]
-    two = pd.concat([frame, frame.assign(dataset="cifar10")], ignore_index=True)
-    assert printed.group_columns(two) == ["dataset", "model"]
-    assert printed.html_table(two, TABLE).count('scope="rowgroup"') == 2
-
-
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -235,8 +189,6 @@ def measures(*metrics, **columns):
 
 
 def test_tables_say_which_side_is_better(store):
-    title = printed.row_title(measures("ece", "nll").iloc[0], ["model", "metric"])
-    assert title == "ResNet-18, ECE (lower is better)"
     assert ", in nats; lower is better. Mean" in printed.notes(measures("ece", "nll"), TABLE)[0]
     mixed = printed.notes(measures("ece", "train_cross_entropy", "test_top1_last"), TABLE)[0]
     assert "in percent (lower is better);" in mixed and "in nats (neither side is better);" in mixed
@@ -262,51 +214,6 @@ def test_notes_speak_of_verdicts_where_there_are_some():
     assert any("Verdicts follow a rule" in note for note in printed.notes(measures("ece"), TABLE))
     without = printed.notes(measures("ece", paper_delta=float("nan")), TABLE)
     assert not any("Verdict" in note for note in without)
-
-
-def test_a_file_says_what_the_profile_runs_and_a_page_leaves_that_to_its_plan(store, tmp_path):
-    frame = report.tidy(TABLE, "mini", SEEDS, store)
-    described = TABLE.describe("mini")
-    paths = report.write_table(frame, TABLE, tmp_path)
-    assert f"- {described}\n" in paths["md"].read_text()
-    assert latex.escape(described) in paths["tex"].read_text()
-    assert described not in BeautifulSoup(printed.html_table(frame, TABLE), "html.parser").get_text()
-
-
-def test_a_best_mean_is_bold_only_where_it_is_told_apart_from_the_reference(store):
-    fill(store, baseline={0: 30.0, 1: 31.0, 2: 32.0}, cds={0: 33.0, 1: 29.0, 2: 36.0})
-    page = printed.html_table(report.tidy(TABLE, "mini", SEEDS, store), TABLE)
-    assert "<strong>" not in page and "Bold:" not in page
-    fill(store, cds={0: 33.0, 1: 33.0, 2: 36.0})
-    page = printed.html_table(report.tidy(TABLE, "mini", SEEDS, store), TABLE)
-    assert "<strong>34.00" in page and "Bold: the best mean" in page
-
-
-def test_conclusion_counts_claims(store):
-    fill(store, baseline={0: 30.0, 1: 31.0, 2: 32.0}, cds={0: 33.0, 1: 33.0, 2: 36.0})
-    text = report.conclusion(report.tidy(TABLE, "mini", SEEDS, store))
-    assert text == [
-        "CDS: of 1 published difference to the reference, 1 direction confirmed; ResNet-18: this study has +3.00 "
-        "points and the paper +3.39.",
-        "Differences of which none was run: DSN.",
-        "6 of the 12 runs that fill a cell are finished.",
-    ]
-
-
-def test_conclusion_of_too_few_seeds_is_one_sentence(store):
-    fill(store, baseline={0: 30.0, 1: 31.0}, cds={0: 33.0, 1: 33.0})
-    first, second = report.conclusion(report.tidy(TABLE, "mini", SEEDS, store))
-    assert first.startswith("No verdict: the 1 of 2 published differences that were run have fewer than the 3 seeds")
-    assert second == "4 of the 12 runs that fill a cell are finished."
-
-
-def test_conclusion_of_smoke_claims_nothing(store):
-    fill(store, "smoke", baseline={0: 30.0}, cds={0: 33.0})
-    text = report.conclusion(report.tidy(TABLE, "smoke", (0,), store))
-    assert text == [
-        "2 of the 4 runs that fill a cell are finished.",
-        "Smoke profile: the numbers show that the code runs and nothing else.",
-    ]
 
 
 def test_a_table_with_other_columns_is_refused(store):

@@ -242,10 +242,7 @@ def test_tested_claims_are_named_decided_ones_first(store):
     assert summary.tested_markdown(frame, 2).endswith("\n\nAnd 4 more.")
     assert summary.tested_markdown(frame, 2).splitlines()[:4] == summary.tested_markdown(frame).splitlines()[:4]
     nothing = frame[frame["n_pairs"] < 3]
-    assert summary.tested_markdown(nothing) == summary.tested_html(nothing) == ""
-    html = summary.tested_html(frame)
-    assert html.count("<tr") == 1 + 6 and "<details" not in html
-    assert "<details" in summary.tested_html(pd.concat([frame] * 4, ignore_index=True))
+    assert summary.tested_markdown(nothing) == ""
 
 
 def test_counts_add_up_in_every_form(store):
@@ -299,15 +296,13 @@ def test_a_smoke_summary_judges_nothing(store):
 
 def test_files_round_trip_and_hold_every_claim(store, tmp_path):
     frame = decided(store)
-    paths = summary.write(frame, tmp_path, ["A control."])
+    paths = summary.write(frame, tmp_path)
     pd.testing.assert_frame_equal(verdicts.read(tmp_path), frame, check_exact=True)
     before = {kind: path.read_bytes() for kind, path in paths.items()}
     assert {
-        k: p.read_bytes()
-        for k, p in summary.write(verdicts.tidy("mini", SEEDS, store), tmp_path, ["A control."]).items()
+        k: p.read_bytes() for k, p in summary.write(verdicts.tidy("mini", SEEDS, store), tmp_path).items()
     } == before
     markdown, latex = before["md"].decode(), before["tex"].decode()
-    assert "\n- A control.\n" in markdown
     table_lines = [line for line in markdown.split("\n## ", 1)[1].splitlines() if line.startswith("| ")]
     groups = len(list(summary.groups(frame)))
     assert len(table_lines) == len(frame) + 2 * groups
@@ -317,47 +312,8 @@ def test_files_round_trip_and_hold_every_claim(store, tmp_path):
     assert not any(sign in latex for sign in "✔↗✘○") and "CIFAR-100" in latex
 
 
-def test_html_names_every_claim_once_and_links_lead_to_it(store):
-    from bs4 import BeautifulSoup
-
-    frame = decided(store).assign(why="<b>no</b>")
-    page = BeautifulSoup(summary.counts_html(frame) + summary.claims_html(frame), "html.parser")
-    groups = page.find_all("details")
-    assert sum(len(group.tbody.find_all("tr")) for group in groups) == len(frame)
-    assert [link["href"] for link in page.find_all("a")] == [f"#{group['id']}" for group in groups]
-    assert page.find_all("b") == []
-    assert [group.has_attr("open") for group in groups][:3] == [True, True, False]
-    for line in page.find("table").tbody.find_all("tr"):
-        counts = line.find(class_="counts").get_text()
-        assert sum(int(part.split()[1]) for part in counts.split(", ")) == int(line.td.get_text())
-        assert line.find(class_="stack")["aria-hidden"] == "true"
-    assert BeautifulSoup(summary.counts_html(frame, None), "html.parser").find_all("a") == []
-
-
 def test_paired_seeds_are_of_those_that_are_wanted_or_say_how_many_a_verdict_needs(store):
     alone = verdicts.tidy("mini", None, store)  # ResNet-18 has six seeds, the other networks one
     table1 = rows(alone, claimed_in="table1_cifar100", method="cds", reference="baseline")
     printed = {row["model"]: summary.cells(row)["paired seeds"] for _, row in table1.iterrows()}
     assert (printed["resnet18"], printed["resnet50"]) == ("0 of 6", "0 (3 needed)")
-
-
-def test_the_plot_is_described_as_what_it_shows(store):
-    frame = decided(store)
-    drawn = verdicts.shown(frame)
-    assert verdicts.described(drawn).startswith("Every claim with at least 3 paired seeds: ")
-    many = pd.concat([drawn] * 20)
-    known = int(many["baseline_delta"].notna().sum())
-    assert verdicts.described(many).startswith(f"The first 30 of {known} claims with at least 3 paired seeds: ")
-    assert "with fewer than 3 paired seeds" in verdicts.described(drawn.assign(n_pairs=1))
-
-
-def test_the_plot_leaves_no_decided_claim_out_and_starts_with_those_of_cds(store):
-    frame = verdicts.tidy("mini", SEEDS, store)
-    chosen = frame["claimed_in"].isin(("training_loss", "calibration")) | (
-        (frame["model"] == "resnet18") & (frame["claimed_in"] == "table1_cifar100") & (frame["kind"] != "poster")
-    )
-    shown = verdicts.shown(frame.assign(n_pairs=chosen * 3))
-    assert len(shown) == chosen.sum() and {"rival", "baseline"} == set(shown["kind"])
-    assert {"ece", "train_cross_entropy"} < set(shown["metric"])
-    of_cds = list(shown["method"] == "cds")
-    assert of_cds == sorted(of_cds, reverse=True) and not all(of_cds)

@@ -89,6 +89,15 @@ def results(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFr
     return pd.DataFrame(rows).astype({"paper": "float64", "value": "float64", "best": "float64"})
 
 
+def histories(frame: pd.DataFrame, store: Store) -> pd.DataFrame:
+    """One row an epoch of every finished run of `results`: dataset, model, method, setting, seed, run, and what
+    history.csv has of that epoch."""
+    columns = ["dataset", "model", "method", "setting", "seed", "run"]
+    runs = frame.loc[frame["finished"], columns].drop_duplicates()
+    found = [store.history(run["run"]).assign(**run) for run in runs.to_dict("records")]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*columns, "epoch"])
+
+
 def value(cell: Cell, folder: Path, found: dict[str, float], reason: str) -> float | None:
     """The cell's metric among the `numbers` of one of its finished runs, which lies in `folder`; None if it was not
     measured, for a `reason` or since the data set has no object of a size. RunError if it should be there."""
@@ -156,6 +165,38 @@ def compared(
     }
 
 
+def _against(frame: pd.DataFrame, ours: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """The rows of `reference` that the rows of one cell are compared with: those of the same setting or, where the
+    reference has only another one (distillation against a training from scratch), those of the other."""
+    first = ours.iloc[0]
+    same = frame[(frame[["dataset", "model", "metric"]] == first[["dataset", "model", "metric"]]).all(axis=1)]
+    theirs = same[same["method"] == reference]
+    in_setting = theirs[theirs["setting"] == first["setting"]]
+    return theirs if in_setting.empty else in_setting
+
+
+def _published(ours: pd.DataFrame, theirs: pd.DataFrame) -> float | None:
+    """The difference of the published numbers of two cells, None unless both are known."""
+    difference = ours["paper"].iloc[0] - theirs["paper"].iloc[0]
+    return None if pd.isna(difference) else round(difference, 6)
+
+
+def paired(frame: pd.DataFrame, reference: str, metric: str | None = None) -> pd.DataFrame:
+    """The rows of `results` that have a run of `reference` with the same seed in the same place, and two more columns:
+    difference, to that run; published, the difference of the published numbers.
+
+    metric: another number than the cell's, by its column; nothing is published of it.
+    """
+    column, parts = metric or "value", []
+    for _, ours in frame[frame["method"] != reference].groupby(CELL, sort=False):
+        if len(theirs := _against(frame, ours, reference)):
+            difference = ours[column] - ours["seed"].map(by_seed(theirs, column))
+            parts.append(ours.assign(difference=difference, published=None if metric else _published(ours, theirs)))
+    empty = frame.iloc[:0].assign(difference=None, published=None)
+    found = pd.concat(parts, ignore_index=True) if parts else empty
+    return found.astype({"difference": "float64", "published": "float64"}).dropna(subset=["difference"])
+
+
 def compare(frame: pd.DataFrame, method: str, reference: str, metric: str | None = None) -> pd.DataFrame:
     """How far `method` is from `reference` in every place of `results` that has both: "A minus B", paired by seed.
 
@@ -167,37 +208,26 @@ def compare(frame: pd.DataFrame, method: str, reference: str, metric: str | None
         (sign-flip test), n (pairs); published (the difference of the published numbers); verdict; size (of
         `statistics`).
     """
-    columns = ["dataset", "model", "setting", "metric", "difference", "low", "high", "p", "n", "published"]
-    rows = []
-    for (dataset, model, setting, measured), ours in frame[frame["method"] == method].groupby(
-        [*PLACE, "metric"], sort=False
-    ):
-        same = frame.query("dataset == @dataset and model == @model and metric == @measured and method == @reference")
-        theirs = same[same["setting"] == setting] if (same["setting"] == setting).any() else same
+    column, rows = metric or "value", []
+    for _, ours in frame[frame["method"] == method].groupby(CELL, sort=False):
+        theirs = _against(frame, ours, reference)
         if theirs.empty:
             continue
-        column = metric or "value"
         found = statistics.paired_difference(by_seed(ours, column), by_seed(theirs, column))
-        published = ours["paper"].iloc[0] - theirs["paper"].iloc[0] if metric is None else None
-        published = None if pd.isna(published) else round(published, 6)
+        published = None if metric else _published(ours, theirs)
         rows.append(
-            dict(
-                zip(
-                    columns,
-                    (
-                        *(dataset, model, setting, metric or measured),
-                        *(found.delta, found.ci_low, found.ci_high, found.p_sign_flip, found.n, published),
-                    ),
-                    strict=True,
-                )
-            )
-            | {
+            {
+                **ours.iloc[0][[*PLACE, "metric"]],
+                **({"metric": metric} if metric else {}),
+                **{"difference": found.delta, "low": found.ci_low, "high": found.ci_high, "p": found.p_sign_flip},
+                **{"n": found.n, "published": published},
                 "verdict": statistics.verdict(found, published, ours["profile"].iloc[0]),
                 "size": statistics.size(found, published),
             }
         )
+    columns = [*PLACE, "metric", "difference", "low", "high", "p", "n", "published", "verdict", "size"]
     numeric = dict.fromkeys(["difference", "low", "high", "p", "published"], "float64")
-    return pd.DataFrame(rows, columns=[*columns, "verdict", "size"]).astype(numeric)
+    return pd.DataFrame(rows, columns=columns).astype(numeric)
 
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from cds_lib.study import statistics
-from cds_lib.study.report.frame import compare, results, tidy
+from cds_lib.study.report.frame import compare, histories, paired, results, tidy
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
@@ -66,3 +66,32 @@ def test_published_differences_have_a_verdict_and_a_size():
 )
 def test_size(low, high, published, expected):
     assert statistics.size(statistics.Difference((low + high) / 2, low, high, 0.1, 6), published) == expected
+
+
+def test_pairs_are_the_differences_that_compare_averages():
+    frame = results(TABLES["distillation_cifar100"], "mini", None, Store(MINI))  # whose baseline has another setting
+    for reference in ("baseline", "kd"):
+        pairs = paired(frame, reference).groupby("method").difference.agg(["mean", "count"])
+        for method in pairs.index:
+            (row,) = compare(frame, method, reference).to_dict("records")
+            assert (row["difference"], row["n"]) == pytest.approx(tuple(pairs.loc[method]))
+        assert reference not in pairs.index
+
+
+def test_pairs_carry_the_published_difference_and_may_be_of_another_number():
+    frame = frame_of({"a": [3.0, np.nan], "b": [1.0, 2.0]}, loss=[1.0, 2.0, 4.0, 8.0])
+    frame["paper"] = frame["method"].map({"a": 80.0, "b": 76.0})
+    assert paired(frame, "b")[["seed", "difference", "published"]].to_numpy().tolist() == [[0, 2.0, 4.0]]
+    losses = paired(frame, "b", "loss")
+    assert losses["difference"].tolist() == [-3.0, -6.0] and losses["published"].isna().all()
+    assert paired(frame, "c").empty
+
+
+def test_histories_have_every_epoch_of_every_run_once():
+    frame = results(TABLES["training_loss"], "mini", (0,), Store(MINI))  # two metrics of the same runs
+    found = histories(frame, Store(MINI))
+    assert found.groupby("method").epoch.agg(["count", "max"]).to_numpy().tolist() == [[60, 60]] * 3
+    last = found[found["epoch"] == 60].set_index("run")["train_cross_entropy"]
+    ends = frame[frame["metric"] == "train_cross_entropy"].set_index("run")["value"]
+    assert last.sort_index().equals(ends.sort_index().rename("train_cross_entropy"))
+    assert histories(frame.assign(finished=False), Store(MINI)).empty

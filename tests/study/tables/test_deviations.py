@@ -6,14 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cds_lib.findings import deviations as shown
 from cds_lib.methods import DistilledCDS
 from cds_lib.models import create_backbone, stage_taps
-from cds_lib.reporting import naming, report
-from cds_lib.session import open_study
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES, deviations
-from run_folders import top1, write_run
 
 TABLE = TABLES["deviations"]
 MINI = Path(__file__).parents[3] / "results" / "mini"
@@ -103,55 +99,3 @@ def test_stems_are_compared_method_by_method():
 def test_rows_have_names_of_their_own_and_no_claims():
     assert all(cell.paper is None for profile in ("mini", "paper") for cell in TABLE.cells(profile, (0,)))
     assert len({switch.title for switch in deviations.SWITCHES}) == len(deviations.SWITCHES) == len(TABLE.names)
-
-
-@pytest.fixture
-def study(tmp_path):
-    """Three seeds: Cutout hurts, temperature 0.5 is undecided, the other switches were not run."""
-    study = open_study("deviations", profile="mini", results=str(tmp_path))
-    values = {"cds": (30, 31, 32), "cds_with_cutout": (28, 29.1, 29.9), "cds_temperature_0.5": (29, 31, 33)}
-    for cell in study.table.cells("mini", study.seeds):
-        for spec, value in zip(
-            cell.specs, values.get(cell.method, ()) if cell.dataset == "cifar100" else (), strict=False
-        ):
-            write_run(study.store, spec, top1(value, value + 0.5))
-    return study
-
-
-def test_the_table_is_paired_with_the_default_and_says_so(study):
-    frame = study.frame().set_index("method")
-    row = frame.loc["cds_with_cutout"]
-    assert row["baseline_delta"] == pytest.approx(-2.0) and row["verdict"] == "no published claim"
-    assert frame.loc["cds_three_taps", "verdict"] == "not run"
-    text = report.write_table(study.frame(), study.table, study.store.root)["md"].read_text(encoding="utf-8")
-    assert "difference to the default [95 % CI]" in text and "to baseline" not in text
-    assert "| CDS, with Cutout | – | 29.00 ± 0.95 (3) | 29.50 ± 0.95 | −2.00 [" in text
-
-
-def test_the_conclusion_names_what_changed_and_what_chance_would_give(study):
-    text = shown.conclusion(study).data
-    assert "Switches with 3 seeds or more: 2; with a 95 % interval that leaves out zero: 1 – CIFAR-100" in text
-    assert "CIFAR-100, from scratch: CDS, with Cutout −2.00 [" in text
-    assert "give 0.1 such switches" in text
-    assert "adds 0.50 points on average over the 3 rows that were run, and 0.50 at most" in text
-    smoke = open_study("deviations", profile="smoke", results=str(study.store.root))
-    assert "that the code runs and nothing else" in shown.conclusion(smoke).data
-
-
-def test_the_figure_has_a_line_for_every_switch_that_was_run_and_counts_the_others(study):
-    picture = shown.differences(study).data
-    rows = shown.switched_rows(study)
-    for _, row in rows.iterrows():
-        drawn = f"<!-- {naming.method_name(row['method'])} -->" in picture
-        assert drawn == (row["n_pairs"] > 0), row["method"]
-    assert (study.store.root / "figures" / "deviations.svg").stat().st_size > 10_000
-    assert f"not shown: {(rows['n_pairs'] == 0).sum()} switches that have no runs yet" in picture
-
-
-def test_the_documented_table_is_the_pages():
-    page = shown.documented_table().data
-    headings, *lines = shown.documented()
-    assert headings == ["id", "poster or paper", "released code", "this study by default", "can it matter?"]
-    assert [line[0] for line in lines] == [f"D{number}" for number in range(1, 32)]
-    assert page.count("<tr>") == 32 and page.count('scope="row"') == 31
-    assert "<code>teacher_mode=&quot;train&quot;</code>" in page and "`" not in page

@@ -1,0 +1,142 @@
+"""One look for every figure, and files that are the same bytes every time they are drawn."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+from cds_lib.files import write_text
+from cds_lib.reporting.naming import name_of
+from cds_lib.study.catalogue import METHODS
+from cds_lib.study.statistics import t_interval
+from cds_lib.study.tables import TABLES
+
+if TYPE_CHECKING:
+    from IPython.display import SVG
+    from matplotlib.axes import Axes
+    from seaborn import FacetGrid
+
+# Of others, in the order of their table, where no method of that table looks so.
+_OTHERS = (
+    *(("#0072B2", "s"), ("#009E73", "D"), ("#CC79A7", "v"), ("#56B4E9", "X")),
+    *(("#6A51A3", "<"), ("#7A8B00", ">"), ("#000000", "d"), ("#8C6D31", "h")),
+)
+_DIAMOND = {"marker": "D", "s": 55, "fc": "none", "ec": "#c05000", "linewidth": 1.6, "legend": False, "zorder": 3}
+OURS, PAPER = "#1f4e8c", "#c05000"  # where these two are set against each other
+WIDTH = 5.6  # inches, so that its letters can still be read on a telephone
+_STYLE = {
+    "figure.figsize": (WIDTH, 3.6),
+    "font.size": 10.5,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 10.5,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "legend.fontsize": 10,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.parse_math": False,  # a dollar in the name of a class is no formula
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+}
+
+
+def theme() -> None:
+    """What every notebook draws with: seaborn on white, a grid, letters of one size."""
+    import seaborn as sns  # slow to import
+
+    mpl.rcdefaults()  # whatever the user's matplotlibrc says
+    sns.set_theme(style="whitegrid", rc=_STYLE)
+
+
+def forest(rows: pd.DataFrame, y: str, label: str) -> Figure:
+    """Differences, a line for each value of the column `y`: every seed pale, the mean with its 95 % interval, the
+    published difference as a diamond, and n. `rows` are those of `frame.paired`; label: of the axis, with the unit."""
+    import seaborn as sns
+    from matplotlib import pyplot
+
+    lines = rows.groupby(y, sort=False, observed=True)
+    figure, axes = pyplot.subplots(figsize=(WIDTH, 1.3 + 0.42 * max(lines.ngroups, 1)))
+    rows = rows.assign(**{y: [textwrap.fill(str(name), 24, break_on_hyphens=False) for name in rows[y]]})
+    sns.stripplot(rows, x="difference", y=y, color="#9db7d5", size=5, jitter=False, ax=axes)
+    sns.pointplot(rows, x="difference", y=y, errorbar=t_interval, linestyle="none", color=OURS, markersize=6, ax=axes)
+    axes.plot([], [], "o-", color=OURS, label="this study: mean, 95 % interval; pale: a seed")
+    if rows["published"].notna().any():
+        sns.scatterplot(rows, x="published", y=y, **_DIAMOND, ax=axes)
+        axes.plot([], [], "D", mfc="none", mec=PAPER, mew=1.6, label="published")
+    for place, (_, line) in enumerate(lines):
+        beside = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 9.5}
+        axes.annotate(f"n = {line['difference'].notna().sum()}", (1.01, place), **beside)
+    axes.axvline(0, color="#444444", lw=1)
+    axes.set(xlabel=label, ylabel="")
+    figure.legend(loc="outside upper left")
+    return figure
+
+
+def legend_above(plot: Axes | FacetGrid, columns: int) -> None:
+    """Move the legend of a plot, if it has one, above the whole figure."""
+    import seaborn as sns
+
+    legend = plot.legend if isinstance(plot, sns.FacetGrid) else plot.get_legend()
+    if legend:
+        labels = [text.get_text() for text in legend.get_texts()]
+        legend.remove()
+        plot.figure.set_figheight(plot.figure.get_figheight() + 0.27 * -(-len(labels) // columns))
+        plot.figure.legend(legend.legend_handles, labels, loc="outside upper left", ncols=columns)
+
+
+def save(figure: Figure, path: Path | None, description: str) -> SVG:
+    """What a notebook shows of the figure, and the file; `description` is what a screen reader says.
+
+    Text stays text in it. `path`: None writes no file.
+    """
+    from IPython.display import SVG
+    from matplotlib import pyplot
+
+    text = svg(figure, description)
+    pyplot.close(figure)  # or the notebook shows it a second time
+    if path is not None:
+        write_text(Path(path), text)
+    return SVG(text, metadata={"alt": description})
+
+
+def svg(figure: Figure, description: str) -> str:
+    """The figure as a document that is the same, byte for byte, every time."""
+    text = io.StringIO()
+    figure.set_layout_engine("constrained")
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cds_lib"}):
+        figure.savefig(text, format="svg", metadata={"Date": None, "Title": description})
+    return text.getvalue()
+
+
+@cache
+def _looks() -> dict[str, tuple[str, str]]:
+    """Row -> colour and marker, of those that the catalogue or their table gives one: the same in every figure."""
+    own = {row: look for table in TABLES.values() for row, look in table.looks.items()}
+    return own | {name: (method.colour, method.marker) for name, method in METHODS.items() if method.colour}
+
+
+def style(method: str, methods: Sequence[str]) -> tuple[str, str]:
+    """Colour and marker of a method, among those of its table."""
+    looks = _looks()
+    if method in looks:
+        return looks[method]
+    taken = {looks[name] for name in methods if name in looks}
+    free = [look for look in _OTHERS if look not in taken]
+    others = [name for name in methods if name not in looks]
+    return free[others.index(method) % len(free)]
+
+
+def palette(methods: Iterable[str]) -> dict[str, str]:
+    """Name for people -> colour, of the methods of a table: what seaborn takes beside `hue`."""
+    every = list(dict.fromkeys(methods))
+    return {name_of(method): style(method, every)[0] for method in every}

@@ -1,0 +1,92 @@
+"""Figures that are the same bytes every time, whatever the user's settings, and tables as notebooks show them."""
+
+import re
+
+import matplotlib as mpl
+import pandas as pd
+import pytest
+import seaborn as sns
+from bs4 import BeautifulSoup
+from matplotlib import pyplot
+
+from cds_lib.study.report import figures
+from cds_lib.study.report.show import show
+from cds_lib.study.statistics import t_interval
+from cds_lib.study.tables import TABLES
+
+
+@pytest.fixture(autouse=True)
+def settings():
+    with mpl.rc_context():
+        yield
+
+
+ROWS = pd.DataFrame(
+    {"against": ["a"] * 3 + ["b"], "difference": [1.0, 2.0, 3.0, -1.0], "published": [2.5] * 3 + [None]}
+)
+
+
+def drawn():
+    figures.theme()
+    return figures.svg(figures.forest(ROWS, "against", "points <$x$>"), "What it shows.")
+
+
+def test_a_figure_is_the_same_bytes_every_time_whatever_the_user_has_set():
+    first = drawn()
+    mpl.rcParams.update({"font.size": 30, "svg.fonttype": "path", "lines.linewidth": 9})
+    assert drawn() == first
+    assert "<title>What it shows.</title>" in first and not re.search(r"\d{4}-\d\d-\d\dT", first)
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", first)  # text stays text, a dollar is no formula
+    assert {"a", "b", "n = 3", "n = 1", "points &lt;$x$&gt;", "published"} <= {*texts}
+
+
+def test_what_is_saved_is_what_is_shown_and_nothing_is_shown_twice(tmp_path):
+    figure, _ = pyplot.subplots()
+    shown = figures.save(figure, tmp_path / "figures" / "a.svg", "A plot.")
+    assert all("<title>A plot.</title>" in text for text in (shown.data, (tmp_path / "figures" / "a.svg").read_text()))
+    assert shown.metadata == {"alt": "A plot."} and not pyplot.fignum_exists(figure.number)
+    figures.save(pyplot.figure(), None, "Only shown.")
+    assert len([*tmp_path.rglob("*")]) == 2
+
+
+def test_a_legend_goes_above_its_figure():
+    figures.theme()
+    figure, axes = pyplot.subplots()
+    figures.legend_above(axes, 3)  # there is none
+    axes.plot([1], label="CDS")
+    axes.legend()
+    grid = sns.relplot(ROWS, x="difference", y="published", hue="against")
+    for plot in (axes, grid):
+        figures.legend_above(plot, 3)
+    assert axes.get_legend() is None and [len(f.legends) for f in (figure, grid.figure)] == [1, 1]
+    assert [text.get_text() for text in grid.figure.legends[0].get_texts()] == ["a", "b"]
+
+
+def test_methods_of_a_table_have_colours_that_tell_them_apart():
+    for name in ("table1_cifar100", "distillation_cifar100", "semi_supervised", "contrastive_methods"):
+        colours = figures.palette(cell.method for cell in TABLES[name].cells("mini", (0,)))
+        assert len({*colours.values()}) == len(colours)
+    assert figures.palette(["baseline", "cds"])["CDS"] == figures.palette(["cds", "dsn"])["CDS"]
+
+
+def test_an_interval_is_that_of_t():
+    assert t_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 2.484, 2 + 2.484), abs=1e-3)
+    assert all(pd.isna(end) for end in t_interval([1.0]))
+
+
+def test_a_table_has_names_for_people_signs_and_gaps():
+    frame = pd.DataFrame(
+        {"method": ["dsn"], "difference": [-0.5], "p": [0.03125], "n": [6], "known": [True], "low": [None]}
+    )
+    soup = BeautifulSoup(show(frame, "a <caption>").data, "html.parser")
+    assert soup.caption.get_text() == "a <caption>"
+    assert [cell.get_text() for cell in soup.tbody.find_all(["th", "td"])] == ["DSN", "−0.50", "0.031", "6", "yes", "–"]
+    assert [th["scope"] for th in soup.find_all("th")] == ["col"] * 6 + ["row"]
+    assert "left" in soup.tbody.th["style"] and "right" in soup.tbody.td["style"]
+
+
+def test_an_index_heads_the_rows_and_a_pivot_keeps_its_order():
+    pivot = pd.DataFrame({"dsn": [1.25], "cds": [2.5]}, index=pd.Index(["top1_resnet18"]))
+    soup = BeautifulSoup(show(pivot, "c", {"cds": "{:.1f}"}).data, "html.parser")
+    assert [cell.get_text() for cell in soup.thead.find_all(["th", "td"])] == ["", "DSN", "CDS"]
+    assert [cell.get_text() for cell in soup.tbody.find_all(["th", "td"])] == ["top-1, ResNet-18", "1.25", "2.5"]
