@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cds_lib.reporting import naming
+from cds_lib.study import naming
 from cds_lib.study.store import Store
 from cds_lib.text import duration
 

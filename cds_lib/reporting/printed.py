@@ -7,9 +7,9 @@ from itertools import groupby
 
 import pandas as pd
 
-from cds_lib.reporting import latex, markdown, naming
-from cds_lib.reporting.formats import EMPTY, difference, mean_std_n, number, signed
-from cds_lib.study import statistics
+from cds_lib.reporting import latex, markdown
+from cds_lib.study import naming, statistics
+from cds_lib.study.formats import EMPTY, difference, mean_std_n, number, signed
 from cds_lib.study.measures import Measure, measure, short_name
 from cds_lib.study.table import Table
 

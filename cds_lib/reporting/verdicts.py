@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cds_lib.reporting import naming, report, wording
-from cds_lib.study import analyses, statistics
+from cds_lib.reporting import report, wording
+from cds_lib.study import analyses, naming, statistics
 from cds_lib.study.claims import Claim
 from cds_lib.study.protocols import Seeds
 from cds_lib.study.report.frame import compared

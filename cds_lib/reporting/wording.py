@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from cds_lib.reporting import formats, naming
-from cds_lib.study import statistics
+from cds_lib.study import formats, naming, statistics
 from cds_lib.study.catalogue import DATASETS
 from cds_lib.study.measures import measure, short_name
 from cds_lib.study.statistics import CONFIRMED, CONTRADICTED, INCONCLUSIVE, NOT_RUN, REPRODUCED, SMOKE

@@ -1,6 +1,6 @@
-from cds_lib.reporting.naming import named as named
 from cds_lib.session import open_study as open_study
 from cds_lib.study import published as published
+from cds_lib.study.naming import named as named
 from cds_lib.study.report.figures import forest as forest
 from cds_lib.study.report.figures import legend_above as legend_above
 from cds_lib.study.report.figures import palette as palette

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from cds_lib.errors import RunError
-from cds_lib.reporting import formats, latex, printed, report
+from cds_lib.reporting import latex, printed, report
+from cds_lib.study import formats
 from cds_lib.study.settings import supervised
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table, cell

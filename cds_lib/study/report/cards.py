@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from cds_lib.reporting import formats
+from cds_lib.study import formats
 from cds_lib.study.measures import measure
 
 

@@ -14,8 +14,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from cds_lib.files import write_text
-from cds_lib.reporting.naming import name_of
 from cds_lib.study.catalogue import METHODS
+from cds_lib.study.naming import name_of
 from cds_lib.study.statistics import t_interval
 from cds_lib.study.tables import TABLES
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from markupsafe import Markup
 
-from cds_lib.reporting.formats import EMPTY
-from cds_lib.reporting.naming import label, named
+from cds_lib.study.formats import EMPTY
+from cds_lib.study.naming import label, named
 
 if TYPE_CHECKING:
     from IPython.display import HTML

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cds_lib.engines.split import training_split
-from cds_lib.reporting import naming, report
-from cds_lib.study import protocols
+from cds_lib.reporting import report
+from cds_lib.study import naming, protocols
 from cds_lib.study.tables import TABLES, tuning
 
 TABLE = TABLES["tuning"]
