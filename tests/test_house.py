@@ -33,7 +33,7 @@ TORCH_FREE = [
         f"cds_lib.study.{name}"
         for name in "spec store catalogue protocols tables analyses published statistics costs".split()
     ),
-    *(f"cds_lib.reporting.{name}" for name in "formats report".split()),
+    "cds_lib.reporting.report",
     "cds_lib.pages.render",
 ]
 
