@@ -47,7 +47,8 @@ _PAUSE = 0.5  # seconds between two looks at whether another process still holds
 _STATUS = dict.fromkeys(("state", "error", "started", "finished", "machine", "device", "code", "weights"), str)
 _STATUS |= dict.fromkeys(("threads", "processes"), int)
 _STATUS |= dict.fromkeys(("versions", "instructions", "data"), dict)
-_DATA = {"kind": str, "complete": bool, "verified": bool, "train": int, "test": int, "sha256": str, "note": str}
+_DATA = {"kind": str, "train": int, "test": int, "sha256": str, "note": str}  # all of it
+_MORE_OF_DATA = {"complete": bool, "verified": bool}
 
 
 class Store:
@@ -300,7 +301,7 @@ def _is_status(status: dict[str, Any]) -> bool:
     return (
         fits(status, _STATUS)
         and status.get("state") is not None
-        and (not data or (fits(data, _DATA) and all(data.get(name) is not None for name in _DATA)))
+        and (not data or (fits(data, _DATA | _MORE_OF_DATA) and all(data.get(name) is not None for name in _DATA)))
         and (not versions or all(isinstance(version, str) for version in versions.values()))
     )
 

@@ -121,7 +121,8 @@ def test_other_damaged_files_are_named_with_what_to_do(results, command, name, d
 
 def test_a_status_of_other_types_is_named(results, command):
     store = Store(results)
-    for change in ({"state": 7}, {"error": [1]}, {"versions": {"torch": 2}}, {"data": {"kind": "x"}}, {"code": {}}):
+    changes = [{"state": 7}, {"error": [1]}, {"versions": {"torch": 2}}, {"data": {"kind": "x"}}, {"code": {}}]
+    for change in [*changes, {"data": {**sweeps.DATA, "complete": "no"}}, {"processes": "2"}]:
         good = (store.run_dir(RUN.id) / "status.json").read_text()
         store.write_status(RUN.id, **change)
         assert "status.json" in command("report")
