@@ -11,6 +11,7 @@ _CURES = {
         "a process of this command has ended, perhaps for want of memory: ask for fewer runs at a time (--jobs)",
     ),
     errno.ENOMEM: "ask for fewer runs at a time (--jobs)",
+    errno.EFBIG: "free space or allow larger files (ulimit -f)",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 

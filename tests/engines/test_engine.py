@@ -399,7 +399,7 @@ def test_a_kill_at_the_end_never_leaves_old_numbers_beside_new_weights(tmp_path,
     execution.execute(spec, store, tmp_path, device="cpu")
     assert store.is_done(spec.id) and len(store.history(spec.id)) == 1
     kept = {path.name for path in store.run_dir(spec.id).iterdir()} - {".lock"}
-    assert kept == {"spec.json", "status.json", "split.npz", "history.csv", "metrics.json", "model.pt"}
+    assert kept == {"spec.json", "status.json", "split.npz", "history.csv", "metrics.json", "model.pt", "correct.npz"}
 
 
 def test_a_run_that_diverges_at_its_end_leaves_no_weights_to_start_from(tmp_path, monkeypatch):
