@@ -65,12 +65,22 @@ def _cosines(embeddings: Tensor) -> Tensor:
     apart = ~torch.eye(len(gram), dtype=torch.bool, device=gram.device)
     norms = gram.diagonal()
     near = squares <= (_CANCELLED * (norms[:, None] + norms[None, :])).clamp(min=_SMALLEST_DISTANCE**2)
-    if gram.device.type != "meta" and (near & apart).any():  # meta tensors are only shapes
-        differences = embeddings[None] - embeddings[:, None]
-        lengths = differences.norm(dim=2, keepdim=True)
-        # Two embeddings at one point have no direction; their cosines are 0, as is the gradient through them.
-        directions = torch.where(lengths > _SMALLEST_DISTANCE, differences / lengths.clamp(min=_SMALLEST_DISTANCE), 0.0)
-        return directions @ directions.transpose(1, 2)
+    if gram.device.type == "cpu":
+        return _from_differences(embeddings) if (near & apart).any() else _from_products(gram, squares, apart)
+    # A GPU would be waited for to know whether there are any: it computes both.
+    products = _from_products(gram, squares, apart & ~near)
+    return torch.where((near & apart).any(), _from_differences(embeddings), products)
+
+
+def _from_differences(embeddings: Tensor) -> Tensor:
+    differences = embeddings[None] - embeddings[:, None]
+    lengths = differences.norm(dim=2, keepdim=True)
+    # Two embeddings at one point have no direction; their cosines are 0, as is the gradient through them.
+    directions = torch.where(lengths > _SMALLEST_DISTANCE, differences / lengths.clamp(min=_SMALLEST_DISTANCE), 0.0)
+    return directions @ directions.transpose(1, 2)
+
+
+def _from_products(gram: Tensor, squares: Tensor, apart: Tensor) -> Tensor:
     inverse = torch.where(apart, squares.where(apart, 1.0).rsqrt(), 0.0)
     # (e_j - e_i).(e_k - e_i), anchors i first
     products = gram[None] - gram[:, :, None] - gram[:, None, :] + gram.diagonal()[:, None, None]

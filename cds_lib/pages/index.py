@@ -27,6 +27,7 @@ from cds_lib.study.tables import SUMMARY, TABLES
 
 NOT_TESTED, DAMAGED = "not tested", "damaged"
 _OTHERWISE = "These runs do not say what the committed ones say, or are not there: see the report."
+_FILES = ("history.csv", "metrics.json", "status.json")
 _SIDES = {"above": "above it", "below": "below it", "open": "not told apart"}
 
 
@@ -197,6 +198,7 @@ def _sound_run(store: Store, run_id: str) -> dict[str, object]:
     return {
         "id": run_id,
         "label": spec.label,
+        "files": [name for name in _FILES if (store.run_dir(run_id) / name).exists()],
         "state": status.get("state", "unknown"),
         "error": (status.get("error") or "no message").splitlines()[0],
         "result": next((f"{metrics[name]:.2f}" for name in ("test_top1_last", "test_ap_last") if name in metrics), ""),

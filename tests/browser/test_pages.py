@@ -145,7 +145,6 @@ def test_the_tab_key_reaches_what_scrolls_and_arrows_move_it(page, results, name
     page.goto((results / f"{name}.html").as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(folded => folded.open = true)")
     regions = page.evaluate(f"{SCROLLERS}.map((e, i) => e.dataset.region = String(i))")
-    assert regions
     missing = set(regions)
     for _ in range(page.evaluate("document.querySelectorAll('a, summary, [tabindex]').length") + 1):
         page.keyboard.press("Tab")

@@ -30,7 +30,8 @@ def outcome(results):
     """Everything a sweep is for, as text, without what was measured by the clock."""
     store = Store(results)
     found = {path.name: path.read_bytes() for path in sorted((results / "tables").iterdir())}
-    assert found.keys() == {f"{name}.{kind}" for name in ("faults", "summary") for kind in ("csv", "md", "tex")}
+    written = {f"{name}.{kind}" for name in ("faults", "summary") for kind in ("csv", "md", "tex")}
+    assert found.keys() == {*written, "comparisons.csv"}
     for spec in sweeps.RUNS:
         folder = store.run_dir(spec.id)
         metrics = json.loads((folder / "metrics.json").read_text())

@@ -142,7 +142,11 @@ def test_a_snapshot_is_the_whole_package_and_says_which_version_it_is(tmp_path):
     assert copies == originals | {Path(provenance.VERSION_FILE)}
     assert all((taken / name).read_bytes() == (ROOT / name).read_bytes() for name in originals)
     where, version = subprocess.run(
-        [sys.executable, "-c", SAY], cwd=taken, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True
+        [sys.executable, "-c", SAY],
+        cwd=taken,
+        env={**os.environ, "PYTHONPATH": str(taken)},
+        capture_output=True,
+        text=True,
     ).stdout.split(maxsplit=1)
     assert Path(where) == taken / "cds_lib" / "__init__.py"
     assert version.strip() == provenance.code_version()
