@@ -122,6 +122,9 @@ make_own_environment() {  # make_own_environment STATE
     # The package is not installed but found here, by JupyterLab's kernels as well, which do not get PYTHONPATH.
     site=$("$cds_venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     printf '%s\n' "$cds_root" >"$site/cds_study.pth"
+    mkdir -p "$cds_venv/etc/jupyter/jupyter_server_config.d"
+    printf '{"ServerApp": {"jpserver_extensions": {"cds_lib.pages.saving": true}}}\n' \
+        >"$cds_venv/etc/jupyter/jupyter_server_config.d/cds_study.json"
     mv "$cds_venv/installing.lock" "$cds_venv/installed.lock"
 }
 
