@@ -36,11 +36,13 @@ def group_title(names: Iterable[str]) -> str:
 
 
 def named(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with names for people in its columns dataset, model, method, setting, against and metric: ordered
-    categories, so that a table or plot keeps the order of the rows."""
+    """The frame with names for people where a column is known by its name (dataset, model, method, metric and others):
+    ordered categories, so that a table or plot keeps the order of the rows."""
     import pandas as pd
 
-    namers = dict.fromkeys(("dataset", "model", "method", "setting", "against", "reference"), name_of)
+    namers = dict.fromkeys(
+        ("dataset", "model", "student", "teacher", "method", "setting", "against", "reference"), name_of
+    )
     namers |= {"metric": short_name, "claimed_in": name_of}
     found = frame.copy()
     for column in [column for column in frame if column in namers and frame[column].dtype != "category"]:

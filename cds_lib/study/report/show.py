@@ -34,7 +34,9 @@ def show(frame: pd.DataFrame, caption: str, form: Mapping[Any, str] | str = "{:.
     from IPython.display import HTML
 
     usual, by_column = (form, {}) if isinstance(form, str) else ("{:.2f}", form)
-    labels = 0 if type(frame.index) is pd.RangeIndex else frame.index.nlevels
+    counts = frame.index.nlevels == 1 and frame.index.name is None and pd.api.types.is_integer_dtype(frame.index)
+    labels = 0 if counts else frame.index.nlevels
+    frame = frame.reset_index(drop=True) if counts else frame
     if labels == 1 and frame.index.name is None:
         frame = frame.rename(index=lambda name: label(name) if isinstance(name, str) else name)
     flat = named(frame.reset_index().rename(columns={"index": ""}) if labels else frame)

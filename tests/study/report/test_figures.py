@@ -90,3 +90,9 @@ def test_an_index_heads_the_rows_and_a_pivot_keeps_its_order():
     soup = BeautifulSoup(show(pivot, "c", {"cds": "{:.1f}"}).data, "html.parser")
     assert [cell.get_text() for cell in soup.thead.find_all(["th", "td"])] == ["", "DSN", "CDS"]
     assert [cell.get_text() for cell in soup.tbody.find_all(["th", "td"])] == ["top-1, ResNet-18", "1.25", "2.5"]
+
+
+def test_an_index_that_only_counts_is_not_shown():
+    parts = pd.concat([pd.DataFrame({"n": [1]}), pd.DataFrame({"n": [2]})])  # indices 0 and 0
+    soup = BeautifulSoup(show(parts, "c").data, "html.parser")
+    assert [cell.get_text() for cell in soup.find_all(["th", "td"])] == ["n", "1", "2"]
