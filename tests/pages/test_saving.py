@@ -2,10 +2,12 @@
 
 import copy
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
 
+from cds_lib.checkout import CHECKOUT
 from cds_lib.pages import saving
 from cds_lib.study.places import NOTEBOOKS
 
@@ -25,3 +27,10 @@ def test_notebooks_of_the_repository_are_saved_as_they_are_committed(tmp_path, h
     (save,) = hooks
     save(model={"type": "notebook", "content": content}, path="00_start_here.ipynb", contents_manager=manager)
     assert content == (committed if here else run)
+
+
+def test_the_environment_switches_it_on():
+    script = (CHECKOUT / "scripts" / "environment.sh").read_text()
+    (settings,) = re.findall(r"printf '(\{.*jpserver_extensions.*\})\\n'", script)
+    assert json.loads(settings) == {"ServerApp": {"jpserver_extensions": {saving.__name__: True}}}
+    assert saving._jupyter_server_extension_points() == [{"module": saving.__name__}]
