@@ -30,6 +30,7 @@ _OTHERS = (
     *(("#6A51A3", "<"), ("#7A8B00", ">"), ("#000000", "d"), ("#8C6D31", "h")),
 )
 _DIAMOND = {"marker": "D", "s": 55, "fc": "none", "ec": "#c05000", "linewidth": 1.6, "legend": False, "zorder": 3}
+_SEED = {"color": "#9db7d5", "size": 5, "edgecolor": "white", "linewidth": 0.6, "zorder": 4}
 OURS, PAPER = "#1f4e8c", "#c05000"  # where these two are set against each other
 WIDTH = 5.6  # inches, so that its letters can still be read on a telephone
 _STYLE = {
@@ -67,7 +68,7 @@ def forest(rows: pd.DataFrame, y: str, label: str) -> Figure:
     lines = rows.groupby(y, sort=False, observed=True)
     figure, axes = pyplot.subplots(figsize=(WIDTH, 1.3 + 0.42 * max(lines.ngroups, 1)))
     rows = rows.assign(**{y: [textwrap.fill(str(name), 24, break_on_hyphens=False) for name in rows[y]]})
-    sns.stripplot(rows, x="difference", y=y, color="#9db7d5", size=5, jitter=False, ax=axes)
+    sns.stripplot(rows, x="difference", y=y, jitter=False, **_SEED, ax=axes)
     sns.pointplot(rows, x="difference", y=y, errorbar=t_interval, linestyle="none", color=OURS, markersize=6, ax=axes)
     axes.plot([], [], "o-", color=OURS, label="this study: mean, 95 % interval; pale: a seed")
     if rows["published"].notna().any():
