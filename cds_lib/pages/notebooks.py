@@ -30,8 +30,9 @@ from cds_lib.processes import environment
 # Some starts fail for reasons that have nothing to do with the notebook, such as a port taken in the same instant.
 START_ATTEMPTS = 3
 START_TIMEOUT = 120
+# Not ipykernel_launcher, which takes the repository, its working directory, off the path that modules are searched on.
 # Its history would be a data base in the results folder, which may be on a network that cannot lock one.
-KERNEL = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--HistoryManager.enabled=False"]
+KERNEL = [sys.executable, "-m", "ipykernel", "-f", "{connection_file}", "--HistoryManager.enabled=False"]
 _PROCESS = f"""import sys
 from cds_lib import processes
 processes.begin()  # before nbformat is imported

@@ -13,6 +13,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import cds_lib
+from cds_lib import processes
 from cds_lib.pages import notebooks
 
 ROOT = Path(__file__).parents[2]
@@ -231,3 +232,12 @@ def test_a_notebook_with_nothing_to_show_ends_there_and_has_not_failed(make, tmp
     result = notebooks.execute(path, tmp_path / "empty.ipynb", {})
     assert (result.ok, result.error) == (True, None)
     assert outputs(tmp_path / "empty.ipynb")["c2"] == []
+
+
+def test_a_notebook_runs_the_code_of_its_own_repository(make, tmp_path, monkeypatch):
+    """Not that of another one which the environment may name: here no other has the module."""
+    path = make("own", "import only_here")
+    (tmp_path / "repo" / "only_here.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(processes, "CHECKOUT", tmp_path / "repo")
+    assert notebooks.execute(path, tmp_path / "own.ipynb", {}).error is None
