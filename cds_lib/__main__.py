@@ -8,7 +8,7 @@ if __name__ == "__main__":
     on_ctrl_c = signal.getsignal(signal.SIGINT)
     if on_ctrl_c is signal.default_int_handler:  # a shell's background job ignores it
         signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # while imports go on, there is nothing to clean up
-    from cds_lib.cli import main
+    from cds_lib.study.cli import main
 
     signal.signal(signal.SIGINT, on_ctrl_c)
     sys.exit(main())

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from cds_lib.data import sets
-from cds_lib.engines import provenance, setup
+from cds_lib.study.data import sets
+from cds_lib.study.engines import provenance, setup
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.training import checkpoint, loop

@@ -13,14 +13,14 @@ import torch
 import yaml
 
 from cds_lib.augment import pixels, views
-from cds_lib.commands import dry_run
-from cds_lib.data import registry
-from cds_lib.engines import runner
 from cds_lib.losses import supcon_loss
 from cds_lib.methods import ContrastiveDeepSupervision, DeeplySupervisedNet, DistilledCDS
 from cds_lib.methods.supcon import SupervisedContrastive
 from cds_lib.models import create_backbone, projection_heads
 from cds_lib.study import costs, protocols, settings
+from cds_lib.study.commands import dry_run
+from cds_lib.study.data import registry
+from cds_lib.study.engines import runner
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES, deviations, official
 from cds_lib.study.tables.contrastive_methods import contrastive

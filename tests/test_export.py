@@ -8,11 +8,11 @@ import timm
 import torch
 
 import cds_lib
-from cds_lib.cli import main
 from cds_lib.errors import UsageError
 from cds_lib.models import create_backbone
 from cds_lib.study import settings
 from cds_lib.study.build import create_method
+from cds_lib.study.cli import main
 from cds_lib.study.store import Store
 from cds_lib.study.tables.contrastive_methods import contrastive
 from cds_lib.study.tables.table4_coco import detector
@@ -104,7 +104,7 @@ def test_the_lines_that_the_command_prints_load_the_run(tmp_path, capsys, profil
 
 
 def test_the_network_names_of_timm(tmp_path):
-    from cds_lib.commands.export import loading
+    from cds_lib.study.commands.export import loading
 
     spec = settings.supervised("paper", "imagenet", "preactresnet18", "baseline", 0)
     assert '"resnetv2_18", num_classes=1000' in loading(spec, 1000, "x.pt")[1]

@@ -1,7 +1,7 @@
 """The bits of a training stay what they were: the safety net of every change to the numeric code.
 
-`golden/steps.json` holds what the code of version 0.1.0 gave, by kernels (`cds_lib.engines.kernels`) and kind of run,
-at the versions it names. To make it again, where a change of bits is meant, with AVX-512 and a C compiler:
+`golden/steps.json` holds what the code of version 0.1.0 gave, by kernels (`cds_lib.study.engines.kernels`) and kind of
+run, at the versions it names. To make it again, where a change of bits is meant, with AVX-512 and a C compiler:
 
     PYTHONPATH=. python tests/test_golden.py
 
@@ -19,11 +19,11 @@ from pathlib import Path
 
 import pytest
 
-from cds_lib.data.registry import data_root
-from cds_lib.engines import provenance
-from cds_lib.engines.kernels import Kernels, on_amd
-from cds_lib.engines.reproduce import reproduce
 from cds_lib.errors import UsageError
+from cds_lib.study.data.registry import data_root
+from cds_lib.study.engines import provenance
+from cds_lib.study.engines.kernels import Kernels, on_amd
+from cds_lib.study.engines.reproduce import reproduce
 from cds_lib.study.store import Store
 
 HERE = Path(__file__).parent

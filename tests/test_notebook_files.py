@@ -9,9 +9,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from cds_lib.pages.notebooks import READING
-from cds_lib.session import open_study
+from cds_lib.study.pages.notebooks import READING
 from cds_lib.study.protocols import PROFILES
+from cds_lib.study.session import open_study
 from cds_lib.study.tables import TABLES, official
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))

@@ -20,8 +20,8 @@ from torch import Tensor
 from cds_lib.augment.padded import PaddedView
 from cds_lib.augment.pixels import normalise
 from cds_lib.augment.resized import View, chosen
+from cds_lib.augment.share import WHOLE, Share
 from cds_lib.augment.views import check_augmentation, statistics, views_of
-from cds_lib.data.share import WHOLE, Share
 from cds_lib.errors import UsageError
 
 ORDER, VIEW1, VIEW2 = range(3)  # the random streams of an epoch

@@ -1,4 +1,3 @@
-from cds_lib.session import open_study as open_study
 from cds_lib.study import published as published
 from cds_lib.study.naming import named as named
 from cds_lib.study.report.figures import forest as forest
@@ -9,4 +8,5 @@ from cds_lib.study.report.figures import theme as theme
 from cds_lib.study.report.frame import compare as compare
 from cds_lib.study.report.frame import paired as paired
 from cds_lib.study.report.show import show as show
+from cds_lib.study.session import open_study as open_study
 from cds_lib.study.statistics import t_interval as t_interval

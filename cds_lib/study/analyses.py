@@ -16,7 +16,7 @@ from cds_lib.study.protocols import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store, fault_of_numbers
 from cds_lib.study.table import Cell, Table
-from cds_lib.text import counted
+from cds_lib.study.text import counted
 
 
 @dataclass(frozen=True)

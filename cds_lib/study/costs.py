@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from cds_lib.data import coco_standin, registry, standin
 from cds_lib.errors import UsageError
 from cds_lib.study import build, catalogue
+from cds_lib.study.data import coco_standin, registry, standin
 from cds_lib.study.spec import RunSpec
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cds_lib.checkout import CHECKOUT
 from cds_lib.study import protocols
+from cds_lib.study.checkout import CHECKOUT
 
 NOTEBOOKS = CHECKOUT / "notebooks"
 

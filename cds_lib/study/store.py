@@ -34,7 +34,7 @@ from cds_lib.errors import RunError, UsageError, cure
 from cds_lib.files import is_locked, locked, read_bytes, read_json, write_json
 from cds_lib.study.measures import is_percentage
 from cds_lib.study.spec import RunSpec
-from cds_lib.text import listed
+from cds_lib.study.text import listed
 
 if TYPE_CHECKING:
     import numpy as np

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cds_lib.data.share import Share
+from cds_lib.augment.share import Share
 from cds_lib.errors import UsageError
 from cds_lib.methods.method import Method
 from cds_lib.methods.processes import gather_rows

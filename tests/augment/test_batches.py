@@ -9,8 +9,8 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from cds_lib.augment.batches import Batches, epoch_generator, evaluation_batches
 from cds_lib.augment.pixels import CIFAR_MEAN, CIFAR_STD, normalise
+from cds_lib.augment.share import WHOLE, Share
 from cds_lib.augment.views import AUGMENTATIONS, CIFAR
-from cds_lib.data.share import WHOLE, Share
 from cds_lib.errors import UsageError
 
 

@@ -51,15 +51,3 @@ def test_views_of_ones_own_are_trained_with_like_the_named_ones():
 def test_other_images_are_refused(images):
     with pytest.raises(ValueError, match=r"Images must be \(B, 3, S, S\) uint8"):
         two_views(images)
-
-
-def test_the_functions_of_before_are_the_views_of_cifar():
-    with pytest.warns(DeprecationWarning, match="cds_lib.data.augment is now cds_lib.augment"):
-        from cds_lib.data import augment
-    images, drawn = noise(6, 32), generator()
-    stats = (augment.CIFAR_MEAN, augment.CIFAR_STD)
-    views = (
-        augment.apply_view1(images, augment.draw_view1(6, 32, drawn), *stats),
-        augment.apply_view2(images, augment.draw_view2(6, 32, drawn), *stats),
-    )
-    assert all(torch.equal(a, b) for a, b in zip(views, two_views(images, generator=generator()), strict=True))

@@ -12,11 +12,11 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from cds_lib.engines import runner
-from cds_lib.engines.local_engine import LocalEngine
 from cds_lib.files import write_json
-from cds_lib.pages import notebooks, render
-from cds_lib.pages.index import write_index
+from cds_lib.study.engines import runner
+from cds_lib.study.engines.local_engine import LocalEngine
+from cds_lib.study.pages import notebooks, render
+from cds_lib.study.pages.index import write_index
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 

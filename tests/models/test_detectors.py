@@ -8,13 +8,13 @@ from torchvision.models import resnet50
 from torchvision.models.detection import fasterrcnn_resnet50_fpn, retinanet, retinanet_resnet50_fpn
 from torchvision.models.detection._utils import BoxCoder
 
-from cds_lib.data import coco
-from cds_lib.data.detection_batches import DetectionBatches, detection_evaluation
 from cds_lib.errors import UsageError
 from cds_lib.evaluation.detection import evaluate_detection
 from cds_lib.methods.detection import Detection
 from cds_lib.models import create_backbone, create_detector
 from cds_lib.models.detectors import DETECTOR_NAMES
+from cds_lib.study.data import coco
+from cds_lib.study.data.detection_batches import DetectionBatches, detection_evaluation
 
 CPU = torch.device("cpu")
 

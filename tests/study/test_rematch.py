@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cds_lib.engines.split import training_split
 from cds_lib.study import rematch
+from cds_lib.study.engines.split import training_split
 from cds_lib.study.tables import TABLES
 
 LABELS = np.repeat(np.arange(100), 500)

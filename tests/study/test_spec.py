@@ -115,7 +115,7 @@ def test_runs_are_unique_and_come_seed_by_seed():
 
 def test_reading_results_needs_no_torch():
     code = (
-        "import sys, cds_lib.cli, cds_lib.reporting.report, cds_lib.session, cds_lib.engines.runner\n"
+        "import sys; from cds_lib.study import cli, session; from cds_lib.study.engines import runner\n"
         "assert 'torch' not in sys.modules, 'torch was imported'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -16,9 +16,9 @@ from pathlib import Path
 import standin_gpu
 import torch
 
-from cds_lib.engines import analyse, feature_cache, setup
 from cds_lib.evaluation import detection
 from cds_lib.study import analyses, build, settings
+from cds_lib.study.engines import analyse, feature_cache, setup
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from cds_lib.training import checkpoint, loop

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cds_lib.data.share import Share
+from cds_lib.augment.share import Share
 from cds_lib.errors import UsageError
 from cds_lib.models import create_backbone
 from cds_lib.study.build import create_method

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cds_lib.engines.split import training_split
-from cds_lib.reporting import report
 from cds_lib.study import naming, protocols
+from cds_lib.study.engines.split import training_split
+from cds_lib.study.reporting import report
 from cds_lib.study.tables import TABLES, tuning
 
 TABLE = TABLES["tuning"]

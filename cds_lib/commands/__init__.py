@@ -1,1 +1,0 @@
-"""The commands of the study; `cds_lib.cli` reads their options."""

@@ -1,0 +1,1 @@
+"""The commands of the study; `cds_lib.study.cli` reads their options."""

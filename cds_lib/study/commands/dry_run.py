@@ -1,0 +1,118 @@
+"""What `--dry-run` prints: the runs that would be trained, and what they would cost, table by table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cds_lib.errors import UsageError
+from cds_lib.study import costs
+from cds_lib.study.data import registry
+from cds_lib.study.data.cli import held_at
+from cds_lib.study.engines.runner import Plan
+from cds_lib.study.places import results_dir
+from cds_lib.study.protocols import Seeds
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.store import Store
+from cds_lib.study.table import Table
+from cds_lib.study.text import counted, duration
+
+
+def lines(
+    plan: Plan, tables: Sequence[Table], profile: str, seeds: Seeds, store: Store, data_root: Path
+) -> Iterator[str]:
+    """One line a run to train, one a data set that is not there, then the costs of what is missing: a line a table and
+    one for all of them together."""
+    for spec in plan.missing:
+        yield f"  to train: {spec.id} {spec.label}"
+    if not plan.missing:
+        return
+    needed: dict[str, list[RunSpec]] = {}
+    for spec in plan.missing:
+        if spec.budget.source == "real":
+            needed.setdefault(spec.dataset, []).append(spec)
+    for name, specs in needed.items():
+        if not held_at(known := registry.entry(name), data_root):
+            yield (
+                f"{known.title} is not in {data_root}: {counted(len(specs), 'run')} would not be trained "
+                f"(python -m cds_lib data fetch {name} --data-root {data_root})."
+            )
+        elif known.layout != "coco":
+            for reason, runs in _too_small(known, specs, data_root).items():
+                yield f"{counted(runs, 'run')} would not be trained: {reason}"
+    yield from _table(plan, tables, profile, seeds)
+    yield from _measured(plan, profile, store)
+
+
+def _too_small(known: registry.DataSet, specs: Sequence[RunSpec], data_root: Path) -> Counter[str]:
+    """Why runs cannot be trained on what was imported of their set -> how many of them."""
+    from cds_lib.study.engines import split  # NumPy and Pillow, which `--help` can do without
+
+    try:
+        labels = split.labels_at_hand(known, data_root)
+    except UsageError as error:
+        return Counter({str(error): len(specs)})
+    return Counter() if labels is None else Counter(split.too_small(specs, labels, known.title).values())
+
+
+def _table(plan: Plan, tables: Sequence[Table], profile: str, seeds: Seeds) -> Iterator[str]:
+    """How many runs each table has and how many are to train; in the paper profile what these cost, counted."""
+    full, missing = profile == "paper", {spec.id for spec in plan.missing}
+    if full:
+        yield "Counting what a step of each kind of run costs, some minutes for the whole study ..."
+    groups = [(table.name, table.runs(profile, seeds)) for table in tables]
+    if len(groups) > 1:
+        groups.append(("together, each run once", [*plan.done, *plan.missing, *plan.failed]))
+    rows = [_row("table", ("runs", "to train", *(["PFLOP", "A100-hours", "disk, GB"] if full else [])))]
+    for name, specs in groups:
+        to_train = [spec for spec in specs if spec.id in missing]
+        cost = costs.total(to_train) if full else costs.Cost()
+        counted_ = (number(cost.flops / 1e15), f"{cost.gpu_hours:,.1f}", gigabytes(cost.model_bytes)) if full else ()
+        rows.append(_row(name, (str(len(specs)), str(len(to_train)), *counted_)))
+    where = "complete data sets; " if full else ""
+    yield f"What is to train ({where}a run that tables share is in each):"
+    yield from rows
+    if full:
+        largest = gigabytes(costs.total(plan.missing).checkpoint_bytes)
+        yield f"Disk: the final weights; while a run trains, a checkpoint of {largest} GB at most besides."
+        yield f"A100-hours: at {costs.THROUGHPUT}. Nothing of this study was measured on a GPU."
+
+
+def _measured(plan: Plan, profile: str, store: Store) -> Iterator[str]:
+    """The time on this kind of machine, if anything like it has finished, here or in the results of this checkout."""
+    ours = Store(results_dir(profile))
+    seconds: dict[str, list[float]] = {}  # kind of run -> of its finished ones
+    for place in dict.fromkeys((store.root, ours.root)):
+        for run_id in filter(Store(place).is_done, Store(place).ids()):
+            for kind in _kinds(Store(place).spec(run_id)):
+                seconds.setdefault(kind, []).append(Store(place).metric(run_id, "seconds"))
+    times = [next((seconds[kind] for kind in _kinds(spec) if kind in seconds), None) for spec in plan.missing]
+    known = [sum(found) / len(found) for found in times if found]
+    if known:
+        yield (
+            f"Very roughly {duration(sum(known))} of training for {counted(len(known), 'run')} of {len(times)}, one "
+            f"after another: the mean of finished runs (here or in {ours.root.name}), the same but for the seed where "
+            "there are any, else of the same network or data set. `--jobs` divides it, each on a core of its own."
+        )
+
+
+def _kinds(spec: RunSpec) -> tuple[str, ...]:
+    """What runs of equal cost have in common, the likest first."""
+    place = f"{spec.dataset} {spec.setting}"
+    broader = (f"{place} {spec.model} {spec.method}", f"{place} {spec.model}", f"{spec.setting} {spec.model}")
+    return spec.with_seed(0).id, *broader, spec.dataset
+
+
+def _row(name: str, cells: Sequence[str]) -> str:
+    return f"  {name:28}" + "".join(f"{cell:>12}" for cell in cells)
+
+
+def number(value: float) -> str:
+    """Three significant digits at least: 0.00123, 12.3, 1,234."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def gigabytes(count: float) -> str:
+    """Bytes in GB (10^9), as `number`."""
+    return number(count / 1e9)

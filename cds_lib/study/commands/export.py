@@ -1,0 +1,102 @@
+"""The command `export`: the plain network of a finished run as a file, and how to load it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cds_lib.errors import UsageError
+from cds_lib.study import protocols
+from cds_lib.study.places import results_dir
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.store import Store
+
+_TIMM_NAMES = {"preactresnet18": "resnetv2_18"}  # where timm calls a network otherwise
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command; it sets `handler(options) -> exit code`."""
+    parser = subparsers.add_parser(
+        "export", help="write the plain network of a finished run, without heads", allow_abbrev=False
+    )
+    parser.add_argument("run", metavar="RUN_ID", help="12 digits: the folder's name in RESULTS/runs")
+    parser.add_argument("out", metavar="OUT", help="the file to write, such as network.pt")
+    known = "|".join(protocols.PROFILES)
+    parser.add_argument("--profile", default="smoke", metavar=known, help="whose results (default: smoke)")
+    parser.add_argument("--results", default="", metavar="DIR", help="results folder (default: results/<profile>)")
+    parser.set_defaults(handler=export)
+
+
+def export(options: argparse.Namespace) -> int:
+    """`export RUN_ID OUT`: 0 when the file is written.
+
+    Raises:
+        UsageError: no such run, not finished, without weights, or a detector; a file among the runs. RunError: damaged
+            weights.
+    """
+    store = Store(results_dir(options.profile, options.results))
+    spec = _finished_classifier(Path(options.run).name, store)  # a path to the folder, completed by Tab, names it too
+    if Path(options.out).resolve().is_relative_to((store.root / "runs").resolve()):
+        raise UsageError(f"{options.out} lies among the runs, whose weights it might replace: choose another place.")
+
+    from cds_lib.export import write_weights
+    from cds_lib.study.engines.setup import trained_weights  # slow
+
+    prefix = "backbone."
+    weights = {k.removeprefix(prefix): v for k, v in trained_weights(spec, store).items() if k.startswith(prefix)}
+    write_weights(weights, options.out)
+    classes = len(next(reversed(weights.values())))  # of the classifier's bias: of a subset there are fewer than usual
+    print(f"Written: {options.out}, the network of run {spec.id} ({spec.label}).\nTo load it:\n")
+    print("\n".join(f"    {line}" for line in loading(spec, classes, options.out)))
+    print(f"\n{_images(spec)}")
+    if spec.setting == "pretrain":
+        print(f"The run is a pre-training ({spec.method}): the classifier was never trained.")
+    return 0
+
+
+def loading(spec: RunSpec, classes: int, path: str) -> list[str]:
+    """The lines of Python that load the exported network of a run, which tells so many classes apart."""
+    budget = spec.budget
+    if budget.stem == "imagenet" and budget.width == 1:  # timm's own network
+        name = _TIMM_NAMES.get(spec.model, spec.model)
+        return [
+            "import timm",
+            f'network = timm.create_model("{name}", num_classes={classes}, checkpoint_path={str(path)!r}).eval()',
+        ]
+    size = f'stem="{budget.stem}", width={budget.width:g}'
+    return [
+        "import torch",
+        "from cds_lib.models import create_backbone",
+        f'network = create_backbone("{spec.model}", {classes}, {size}).eval()',
+        f"network.load_state_dict(torch.load({str(path)!r}, weights_only=True))",
+    ]
+
+
+def _images(spec: RunSpec) -> str:
+    """What images the network was trained on."""
+    from cds_lib.augment.views import statistics  # imports torch
+
+    values = statistics(spec.budget.views["augmentation"])
+    mean, deviation = (", ".join(f"{value:g}" for value in channels) for channels in values)
+    side, made = spec.budget.image_size, " made" if spec.budget.source == "standin" else ""
+    return (
+        f"It takes images (B, 3, {side}, {side}), values in 0..1 less the mean ({mean}), divided by the standard "
+        f"deviation ({deviation}), and was trained on{made} images of {spec.dataset}."
+    )
+
+
+def _finished_classifier(run_id: str, store: Store) -> RunSpec:
+    if not store.is_done(run_id):
+        raise UsageError(
+            f"There is no finished run {run_id!r} in {store.root}: the last column of its tables has the ids; another "
+            "folder is named by --profile or --results."
+        )
+    spec = store.spec(run_id)
+    if spec.detects:
+        raise UsageError(f"Run {run_id} is a detector: export {spec.parent.id}, the run that trained its backbone.")
+    if not store.model(run_id).exists():
+        raise UsageError(
+            f"The weights of run {run_id} are not there (committed results have none): train it in a folder "
+            "of your own, ./run_all.sh with --profile, --only and --results DIR, and give --results DIR here."
+        )
+    return spec

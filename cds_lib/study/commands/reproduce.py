@@ -1,0 +1,61 @@
+"""The command `reproduce`: a finished run trained again and compared to the last digit."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from cds_lib.errors import RunError, UsageError
+from cds_lib.study.data.cli import add_data_root
+from cds_lib.study.data.registry import data_root
+from cds_lib.study.engines import reproduce as engine
+from cds_lib.study.places import results_dir
+from cds_lib.study.store import Store
+from cds_lib.study.text import counted
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command; it sets `handler(options) -> exit code`."""
+    parser = subparsers.add_parser(
+        "reproduce", help="train a finished run again and compare it to the last digit", allow_abbrev=False
+    )
+    parser.add_argument("run", metavar="RUN_ID", help="12 digits: the folder's name in RESULTS/runs")
+    parser.add_argument("--epochs", default="1", metavar="N|all", help="how many epochs to compare (default: 1)")
+    parser.add_argument("--results", default="", metavar="DIR", help="results folder (default: results/mini)")
+    add_data_root(parser)
+    parser.set_defaults(handler=reproduce)
+
+
+def reproduce(options: argparse.Namespace) -> int:
+    """`reproduce RUN_ID`: 0 identical to the last digit, 1 not.
+
+    Raises:
+        UsageError: it cannot be checked.
+    """
+    epochs = None if options.epochs == "all" else int(options.epochs) if options.epochs.isdecimal() else 0
+    if epochs == 0:
+        raise UsageError(f"--epochs must be a whole number, 1 or more, or all, not {options.epochs!r}.")
+    store = Store(results_dir("mini", options.results))
+    run_id = Path(options.run).name  # a path to the folder, completed by Tab, names it too
+    with tempfile.TemporaryDirectory(prefix="cds-") as folder:
+        try:
+            outcomes = engine.reproduce(
+                run_id,
+                store,
+                data_root(options.data_root),
+                Path(folder),
+                epochs,
+                say=lambda line: print(line, file=sys.stderr, flush=True),
+            )
+        except RunError as error:  # a damaged file: it is not the numbers that differ
+            raise UsageError(str(error)) from error
+    spec = store.spec(run_id)
+    compared = counted(min(epochs or spec.budget.epochs, spec.budget.epochs), "epoch")
+    for outcome in outcomes:
+        how = "not identical" if outcome.differences else "identical to the last digit"
+        print(f"Run {run_id} ({spec.label}), {compared}, kernels for {outcome.kernels.name}: {how}")
+        for difference in outcome.differences:
+            print(f"  {difference}")
+    return 1 if outcomes[-1].differences else 0

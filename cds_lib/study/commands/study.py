@@ -1,0 +1,236 @@
+"""The commands of the study: run everything, write the report again, show the state."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cds_lib.errors import RunError, UsageError
+from cds_lib.study import analyses, protocols
+from cds_lib.study.checkout import CHECKOUT
+from cds_lib.study.commands import dry_run
+from cds_lib.study.data import registry
+from cds_lib.study.data.cli import data_state
+from cds_lib.study.engines import analysis_engine, local_engine, runner, slurm_jobs
+from cds_lib.study.pages.notebook_files import fault as notebook_file_fault
+from cds_lib.study.places import NOTEBOOKS, results_dir
+from cds_lib.study.protocols import Seeds
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.store import Store
+from cds_lib.study.table import Table
+from cds_lib.study.tables import SUMMARY, TABLES
+from cds_lib.study.tables.table4_coco import DETECTORS
+from cds_lib.study.text import counted, duration
+
+if TYPE_CHECKING:
+    from cds_lib.study.pages.notebooks import NotebookResult
+
+_PARAMETERS = ("profile", "results", "data_root", "seeds", "train")  # that every notebook is executed with
+
+
+def run_all(options: argparse.Namespace) -> int:
+    """`run-all`: train the union of all runs, analyse them, execute the notebooks, write tables and index.
+
+    1 if anything failed.
+    """
+    tables, notebook_files = _select(options.only)
+    profile = protocols.check_profile(options.profile)
+    seeds = protocols.parse_seeds(options.seeds)
+    if options.jobs < 0:
+        raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
+    if options.processes < 1:
+        raise UsageError(f"--processes must be 1 or more, not {options.processes}.")
+    if options.compile and options.processes > 1:
+        raise UsageError("--compile is for runs of one process: leave it out, or --processes.")
+    engine = _engine(options)
+    store = Store(results_dir(profile, options.results).absolute())
+    data_root = registry.data_root(options.data_root or None).absolute()
+    if options.offline:
+        os.environ["CDS_OFFLINE"] = "1"
+    if options.list:
+        return _list(tables, notebook_files, data_root)
+    plan = runner.make_plan(tables, profile, seeds, store, options.retry_failed)
+    print(f"Profile {profile}, results in {store.root}.\n{protocols.DESCRIPTIONS[profile]}", flush=True)
+    if options.dry_run or not plan.missing:  # the training says it otherwise
+        print(f"{plan.describe()}.", flush=True)
+    for path in notebook_files:
+        if why := notebook_file_fault(path, _PARAMETERS):
+            print(f"Not to be executed: {why}", flush=True)
+    if options.dry_run:
+        for line in dry_run.lines(plan, tables, profile, seeds, store, data_root):
+            print(line)
+        possible, _ = analyses.missing(tables, profile, seeds, store)
+        if possible:
+            print(f"{counted(sum(len(task.names) for task in possible), 'analysis')} of finished runs to compute.")
+        return 0
+    for run_id in filter(store.is_done, store.ids()):
+        store.status(run_id)  # pages read them all: a damaged one is better said now than after the training
+    store.open_for_writing()
+    failed = runner.train_missing(plan, store, data_root, engine)
+    unanalysed = analysis_engine.compute_missing(tables, profile, seeds, store, data_root, jobs=engine.jobs_here)
+    broken = _write_report(tables, notebook_files, profile, seeds, store)
+    if failed or plan.failed or unanalysed or broken:
+        print(
+            f"Failed: {counted(len(failed) + len(plan.failed), 'run')}, {counted(len(unanalysed), 'analysis')}, "
+            f"{counted(len(broken), 'report')}; "
+            "the index names the runs and reports (--retry-failed trains failed runs again).",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def report_again(options: argparse.Namespace) -> int:
+    """`report`: tables, notebooks and index from what the store holds; trains nothing."""
+    tables, notebook_files = _select(options.only)
+    profile = protocols.check_profile(options.profile)
+    seeds = protocols.parse_seeds(options.seeds)
+    store = Store(results_dir(profile, options.results).absolute())
+    store.open_for_writing()
+    return 1 if _write_report(tables, notebook_files, profile, seeds, store) else 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """`status`: a line a table, then a line for every run that is queued, running, interrupted or failed."""
+    tables, _ = _select(options.only)
+    profile = protocols.check_profile(options.profile)
+    seeds = protocols.parse_seeds(options.seeds)
+    store = Store(results_dir(profile, options.results))
+    there = "" if store.root.exists() else ", a folder that is not there"
+    print(f"Profile {profile}, results in {store.root}{there}.")
+    for table in tables:
+        print(f"{table.name}: {runner.make_plan([table], profile, seeds, store, retry_failed=False).describe()}")
+    try:
+        jobs = slurm_jobs.alive(store)
+    except RunError as error:
+        print(f"{error} What it has queued or runs is not shown, and may show as interrupted.")
+        jobs = {}
+    for spec in {spec.id: spec for table in tables for spec in table.runs(profile, seeds)}.values():
+        if line := _state_line(spec, store, jobs.get(spec.id)):
+            print(f"  {line}")
+    return 0
+
+
+def _state_line(spec: RunSpec, store: Store, job: slurm_jobs.Job | None) -> str:
+    """What a run does that is begun or queued, "" of any other. A lock says nothing of other nodes: the queue does."""
+    state = store.status(spec.id)
+    name = f"{spec.id} {spec.label}, epoch {len(store.history(spec.id))}/{spec.budget.epochs}"
+    if job:
+        log = store.run_dir(spec.id) / "log.txt"
+        return f"{'running' if job.started else 'queued'} {name}, {job.words}, log {log if log.exists() else job.log}"
+    if not state or state["state"] == "done":
+        return ""
+    return f"{state['state']} {name}" + (f": {state['error']}" if state.get("error") else "")
+
+
+def _engine(options: argparse.Namespace) -> runner.Engine:
+    """The engine that --engine names, with its options."""
+    how = (options.jobs, options.processes, options.compile)
+    if options.engine == "slurm":
+        from cds_lib.study.engines import slurm_engine  # submitit is needed by nothing else
+
+        return slurm_engine.SlurmEngine(slurm_engine.parse_options(options.slurm), *how)
+    if options.slurm:
+        raise UsageError("--slurm sets the options of Slurm jobs: add --engine slurm.")
+    return local_engine.LocalEngine(*how)
+
+
+def _select(only: str) -> tuple[list[Table], list[Path]]:
+    """The tables and the notebook files that --only names; all of them when it is empty."""
+    files = {path.stem: path for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
+    everything = list(dict.fromkeys([*files, *TABLES]))
+    names = [name.strip() for name in only.split(",") if name.strip()] if only else everything
+    if not names:
+        raise UsageError(f"--only names no table and no notebook: choose from {', '.join(everything)}.")
+    for name in names:
+        if name not in files and name not in TABLES:
+            raise UsageError(f"There is no table or notebook {name!r}: choose from {', '.join(everything)}.")
+    return [TABLES[name] for name in names if name in TABLES], [files[name] for name in names if name in files]
+
+
+def _list(tables: list[Table], notebook_files: list[Path], data_root: Path) -> int:
+    print("Tables and notebooks (number of runs in the profiles " + ", ".join(protocols.PROFILES) + "):")
+    for table in tables:
+        counts = [len(table.runs(profile, None)) for profile in protocols.PROFILES]
+        print(f"  {table.name:28} {' / '.join(map(str, counts)):16} {table.heading}")
+    for path in notebook_files:
+        if path.stem not in TABLES:
+            print(f"  {path.stem:28} {'-':16} notebook without runs of its own")
+    cells = {
+        profile: [cell for table in tables for cell in table.cells(profile, None)] for profile in protocols.PROFILES
+    }
+    for title, name in (("Networks", "model"), ("Methods", "method"), ("Settings", "setting")):
+        print(f"{title} (runs that fill a cell, in the same profiles):")
+        for value in dict.fromkeys(getattr(cell, name) for cell in cells["paper"]):
+            runs = [
+                {spec.id for cell in cells[profile] if getattr(cell, name) == value for spec in cell.specs}
+                for profile in protocols.PROFILES
+            ]
+            kind = " (detector)" if value in DETECTORS else ""
+            print(f"  {value:28} {' / '.join(str(len(ids)) for ids in runs)}{kind}")
+    print(f"Data sets, in {data_root}:")
+    for entry in registry.entries().values():
+        state, where = data_state(entry, data_root)
+        print(f"  {entry.name:28} {state:38} {entry.title}")
+    return 0
+
+
+def _write_report(
+    tables: list[Table],
+    notebook_files: list[Path],
+    profile: str,
+    seeds: Seeds,
+    store: Store,
+) -> list[str]:
+    """Write everything but runs; returns the names of the reports that failed."""
+    # Slow to import, and only needed once there is something to report.
+    from cds_lib.study.pages import notebooks, render
+    from cds_lib.study.pages.index import write_index, write_provenance
+    from cds_lib.study.report import figures
+    from cds_lib.study.report.comparisons import comparisons
+    from cds_lib.study.report.frame import write_frame
+    from cds_lib.study.report.key_figure import key_figure
+    from cds_lib.study.reporting import report, summary, verdicts
+
+    for table in tables:
+        if table.name != SUMMARY:
+            report.write_table(report.tidy(table, profile, seeds, store), table, store.root)
+    summary.write(verdicts.tidy(profile, seeds, store), store.root)  # of all tables, whichever were asked for
+    write_frame(comparisons(profile, seeds, store), store.root / "tables" / "comparisons.csv")
+    figures.save(key_figure(profile, seeds, store), store.root / "figures" / "key.svg", key_figure.__doc__)
+    # The notebooks only read: everything that could be trained has been.
+    values = (profile, _from_repository(store.root), "", ",".join(map(str, seeds or ())), False)
+    parameters = dict(zip(_PARAMETERS, values, strict=True))
+
+    def execute(path: Path) -> NotebookResult:
+        return notebooks.execute(path, store.root / "notebooks" / path.name, parameters)
+
+    results = []
+    # Each notebook is a process of its own; the threads only wait for them.
+    with ThreadPoolExecutor(max_workers=local_engine.cores()) as pool:
+        for number, result in enumerate(pool.map(execute, notebook_files), 1):
+            how = "done" if result.ok else f"FAILED: {result.error}"
+            print(
+                f"[{number}/{len(notebook_files)}] notebook {result.name}: {how} in {duration(result.seconds)}",
+                flush=True,
+            )
+            results.append(result)
+    render.render_notebooks(store.root, [result.name for result in results])
+    write_provenance(store.root)
+    index = write_index(store.root, profile, results)
+    failed = [result.name for result in results if not result.ok]
+    for name, why in render.damaged(store.root).items():
+        if name not in failed:  # left by another command
+            print(f"{name}: FAILED: {why}", flush=True)
+            failed.append(name)
+    print(f"Report: {index}", flush=True)
+    return failed
+
+
+def _from_repository(path: Path) -> str:
+    """Relative where possible: an executed notebook is committed and must not carry a machine's paths."""
+    return str(path.relative_to(CHECKOUT)) if path.is_relative_to(CHECKOUT) else str(path)

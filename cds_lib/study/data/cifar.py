@@ -1,0 +1,174 @@
+"""Read the official CIFAR-10 / CIFAR-100 python batches (cs.toronto.edu/~kriz/cifar.html) without trusting the pickles.
+
+A batch is a pickled dict: `data` (N, 3072) uint8, each row the red, green, then blue plane of a 32 x 32 image, row by
+row; `labels` (CIFAR-10) or `fine_labels` (CIFAR-100; `coarse_labels` may be there and is not used). The official files
+were written by Python 2, so keys and names arrive as bytes; copies written by Python 3 have text. The meta file holds
+the names.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+
+from cds_lib.errors import UsageError
+from cds_lib.study.data.arrays import Arrays
+from cds_lib.study.data.fetch import md5_of
+from cds_lib.study.data.image_files import some
+from cds_lib.study.data.registry import DataSet, PublishedFile
+
+
+def _latin1_bytes(text: str, encoding: str) -> bytes:
+    """How Python 3 writes bytes with pickle protocols up to 2: `_codecs.encode(text, "latin1")`; no other codec."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise pickle.UnpicklingError("it asks for a codec other than latin1")
+    return text.encode("latin1")
+
+
+def _dtype(kind: str | bytes, align: int = 0, copy: int = 1) -> np.dtype:
+    """numpy.dtype as old pickles call it, with 0 and 1 for booleans, which NumPy 2.4 began to warn about."""
+    if not isinstance(kind, str | bytes):
+        raise pickle.UnpicklingError("it asks for a NumPy type that is not a plain one")
+    found = np.dtype(_text(kind), align=bool(align), copy=bool(copy))
+    if found.kind not in "biufSU":  # no references to objects, no records of them
+        raise pickle.UnpicklingError(f"it asks for the NumPy type {kind!r}, which no CIFAR file needs")
+    return found
+
+
+def _text(value: object) -> object:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+_RECONSTRUCT = np.empty(0).__reduce__()[0]
+_SCALAR = np.int64(0).__reduce__()[0]
+_FROM_BUFFER = np.empty(1).__reduce_ex__(5)[0]
+_ADMITTED = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): _dtype,
+    ("_codecs", "encode"): _latin1_bytes,
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _RECONSTRUCT for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): _SCALAR for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _FROM_BUFFER for core in ("core", "_core")},
+}
+
+
+class RestrictedUnpickler(pickle.Unpickler):
+    """Admits NumPy arrays and scalars and the built-in containers, numbers and strings; everything else is refused."""
+
+    def find_class(self, module: str, name: str) -> object:
+        try:
+            return _ADMITTED[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR file needs") from None
+
+
+def _cure(entry: DataSet) -> str:
+    return f"move the folder {entry.folder} away and run `python -m cds_lib data fetch {entry.name}`"
+
+
+def _unpickle(entry: DataSet, path: Path) -> dict[str, object]:
+    """The dict in a batch or meta file, keys as text. Raises UsageError for a missing or broken file or no dict."""
+    try:
+        with open(path, "rb") as handle:
+            content = RestrictedUnpickler(handle, encoding="bytes").load()
+    except FileNotFoundError:
+        raise UsageError(f"{path} is missing; {_cure(entry)}.") from None
+    except Exception as error:  # a broken pickle can raise nearly anything
+        reason = str(error) or type(error).__name__
+        raise UsageError(
+            f"{path} cannot be read ({reason}): it is truncated or not a CIFAR file; {_cure(entry)}."
+        ) from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} is not a CIFAR file (it holds no dict); {_cure(entry)}.")
+    return {str(_text(key)): value for key, value in content.items()}
+
+
+def read_batch(entry: DataSet, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """One batch file -> images (N, 3, S, S) uint8 and labels (N,) int64 (S = `entry.image_size`).
+
+    Raises UsageError, naming the file, for anything that is not `data` rows of 3 S S bytes with one label each in
+    0..classes-1.
+    """
+    content = _unpickle(entry, path)
+    key = "fine_labels" if entry.name == "cifar100" else "labels"
+    if missing := [k for k in ("data", key) if k not in content]:
+        raise UsageError(f"{path} has no {' and no '.join(missing)}: not a {entry.title} batch; {_cure(entry)}.")
+    data, side = content["data"], entry.image_size
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3 * side * side:
+        found = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
+        raise UsageError(f"{path}: data must be uint8 rows of {3 * side * side} bytes but is {found}; {_cure(entry)}.")
+    if not len(data):
+        raise UsageError(f"{path} holds no images; {_cure(entry)}.")
+    try:
+        labels = np.asarray(content[key])
+    except ValueError:  # ragged lists
+        labels = np.empty((), object)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(data):
+        count = len(labels) if labels.ndim else "no"
+        raise UsageError(
+            f"{path}: there must be one integer label for each of its {len(data)} images, found {count} "
+            f"labels of type {labels.dtype}; {_cure(entry)}."
+        )
+    if not 0 <= labels.min() <= labels.max() < entry.classes:
+        raise UsageError(
+            f"{path}: labels run from {labels.min()} to {labels.max()}, outside 0..{entry.classes - 1}; {_cure(entry)}."
+        )
+    return data.reshape(-1, 3, side, side), labels.astype(np.int64)
+
+
+def read_names(entry: DataSet, path: Path) -> tuple[str, ...]:
+    """The class names of a meta file, in label order. Raises UsageError if there is not one name per class."""
+    content = _unpickle(entry, path)
+    names = content.get("fine_label_names" if entry.name == "cifar100" else "label_names")
+    if not isinstance(names, list) or len(names) != entry.classes:
+        found = f"{len(names)}" if isinstance(names, list) else "none"
+        raise UsageError(f"{path} must name {entry.classes} classes but names {found}; {_cure(entry)}.")
+    return tuple(str(_text(name)) for name in names)
+
+
+def is_published(folder: Path, file: PublishedFile) -> bool:
+    """True if the file is there with its published md5."""
+    path = folder / file.path
+    return path.is_file() and md5_of(path) == file.md5
+
+
+def faults(entry: DataSet, folder: Path) -> list[str]:
+    """One sentence for every file that is missing, cannot be read, or has another md5 than the published one."""
+    found = []
+    for file in entry.files:
+        path = folder / file.path
+        if is_published(folder, file):
+            continue
+        try:
+            read_names(entry, path) if file.part == "meta" else read_batch(entry, path)
+        except UsageError as error:
+            found.append(str(error))
+        else:
+            found.append(f"{path}: checksum not the published one (md5 {md5_of(path)}, published {file.md5})")
+    return found
+
+
+def read(entry: DataSet, folder: Path) -> tuple[Arrays, tuple[str, ...]]:
+    """Read the official folder -> the arrays, and the names of the files whose md5 is not the published one.
+
+    Checksums are taken before anything is unpickled. A differing checksum is allowed (repacked copies exist) and only
+    reported; so is another number of images than the official one. Raises UsageError as `read_batch` and `read_names`
+    do, and for a class without training or test images.
+    """
+    for file in entry.files:  # say what is missing before spending time on checksums
+        if not (folder / file.path).is_file():
+            raise UsageError(f"{folder / file.path} is missing; {_cure(entry)}.")
+    unpublished = tuple(file.path for file in entry.files if not is_published(folder, file))
+    names = read_names(entry, folder / entry.part("meta")[0].path)
+    parts = []
+    for part in ("train", "test"):
+        batches = [read_batch(entry, folder / file.path) for file in entry.part(part)]
+        # a single batch is copied only if it is read-only, as unpickled arrays may be: torch warns about those
+        images = batches[0][0] if len(batches) == 1 else np.concatenate([images for images, _ in batches])
+        parts += [np.require(images, requirements=["C", "W"]), np.concatenate([labels for _, labels in batches])]
+        if empty := sorted(set(range(entry.classes)).difference(parts[-1].tolist())):
+            raise UsageError(f"{folder} has no {part} images of {some([names[k] for k in empty])}; {_cure(entry)}.")
+        del batches, images
+    return Arrays(*parts, names), unpublished

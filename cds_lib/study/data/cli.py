@@ -1,0 +1,171 @@
+"""The commands `data list|fetch|verify|import`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cds_lib.errors import UsageError
+from cds_lib.study.data.registry import DataSet, data_root, entries, entry
+
+if TYPE_CHECKING:
+    from cds_lib.study.data.coco import DetectionData
+    from cds_lib.study.data.image_files import FileData
+    from cds_lib.study.data.sets import ArrayData
+
+# NumPy, Pillow and the readers are imported by the commands that need them: `--help` answers at once.
+
+
+def add_parser(
+    subparsers: argparse._SubParsersAction, imported: Callable[[DataSet, Path], None] = lambda known, root: None
+) -> None:
+    """Add the command `data` with its four commands; each sets `handler(args) -> exit code`.
+
+    `imported`: called with a set that was imported and the data folder, to say what the set is good for.
+    """
+    parser = subparsers.add_parser("data", help="list, fetch, verify and import data sets")
+    commands = parser.add_subparsers(dest="data_command", required=True, metavar="list|fetch|verify|import")
+    root = argparse.ArgumentParser(add_help=False)
+    add_data_root(root)
+
+    listing = commands.add_parser("list", parents=[root], help="what is known and what is there")
+    listing.set_defaults(handler=list_sets)
+
+    fetching = commands.add_parser("fetch", parents=[root], help="download, check and unpack a data set (resumes)")
+    fetching.add_argument("name", metavar="NAME")
+    fetching.add_argument("--offline", action="store_true", help="never use the network (as CDS_OFFLINE=1)")
+    fetching.set_defaults(handler=fetch_set)
+
+    verifying = commands.add_parser(
+        "verify", parents=[root], help="check a data set; exit code 1 if anything is not as published"
+    )
+    verifying.add_argument("name", metavar="NAME")
+    verifying.set_defaults(handler=verify_set)
+
+    importing = commands.add_parser("import", parents=[root], help="take in images you hold as folders")
+    importing.add_argument("name", metavar="NAME")
+    importing.add_argument(
+        "--folder", metavar="DIR", required=True, help="holds train/<class>/ and test/<class>/ (or val/<class>/)"
+    )
+    importing.set_defaults(handler=partial(import_set, imported))
+
+
+def add_data_root(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the data folder; `data_root` turns it into a path."""
+    where = "where data sets lie (default: $CDS_DATA_ROOT, else data/ of the checkout)"
+    parser.add_argument("--data-root", default="", metavar="DIR", help=where)
+
+
+def list_sets(args: argparse.Namespace) -> int:
+    """`data list`: a table of all known sets, and what is there of them."""
+    root = data_root(args.data_root)
+    rows = [("name", "classes", "train", "test", "state", "where")]
+    for known in entries().values():
+        state, where = data_state(known, root)
+        rows.append((known.name, str(known.classes), str(known.train), str(known.test), state, where))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print(
+        f"\nData folder: {root}. To get a set: `python -m cds_lib data fetch NAME` or `data import NAME --folder DIR`."
+    )
+    return 0
+
+
+def fetch_set(args: argparse.Namespace) -> int:
+    """`data fetch NAME`: 0 when the official files are in place, else UsageError."""
+    from cds_lib.study.data.fetch import fetch
+
+    print(fetch(entry(args.name), data_root(args.data_root), offline=args.offline))
+    return 0
+
+
+def verify_set(args: argparse.Namespace) -> int:
+    """`data verify NAME`: 0 if all is as published (or as imported), else 1 and each fault."""
+    known, root = entry(args.name), data_root(args.data_root)
+    faults, summary = _faults(known, root)
+    for fault in faults:
+        print(f"- {fault}")
+    print(f"{known.title}: {summary}")
+    return 1 if faults else 0
+
+
+def import_set(imported: Callable[[DataSet, Path], None], args: argparse.Namespace) -> int:
+    """`data import NAME --folder DIR`: 0 when all images are stored or listed, else UsageError."""
+    from cds_lib.study.data.folders import import_folder, imported_folder
+
+    known, root = entry(args.name), data_root(args.data_root)
+    print(f"{known.title}: decoding the images in {args.folder} ...", file=sys.stderr)
+    if known.layout == "coco":
+        from cds_lib.study.data.coco import import_coco
+
+        info = import_coco(Path(args.folder), root)
+    else:
+        info = import_folder(known, Path(args.folder), root)
+    extent = "complete" if info["complete"] else "a SUBSET"
+    print(
+        f"{known.title}: {extent}, {len(info['class_names'])} of {known.classes} classes, "
+        f"{info['train']} of {known.train} training and {info['test']} of {known.test} test images, "
+        f"in {imported_folder(known, root)}"
+    )
+    if known.is_official(root) and Path(args.folder).resolve() != (root / known.folder).resolve():
+        print(f"The official files in {root / known.folder} come first: the import is not used while they are there.")
+    imported(known, root)
+    return 0
+
+
+def data_state(known: DataSet, root: Path) -> tuple[str, str]:
+    """In words, what is there of a set and whether it is complete and verified; and where ("-": nowhere)."""
+    there = held_at(known, root)
+    if not there:
+        held = root / known.name
+        return ("folders, not imported", str(held)) if (held / "train").is_dir() else ("not there", "-")
+    try:
+        provenance = _load(known, root).provenance
+    except UsageError:
+        return f"BROKEN (data verify {known.name})", str(there[0])
+    extent = "complete" if provenance["complete"] else f"subset ({provenance['train']} + {provenance['test']})"
+    return f"{extent}, {'verified' if provenance['verified'] else 'not verified'}", str(there[0])
+
+
+def held_at(known: DataSet, root: Path) -> list[Path]:
+    """Where a set lies, as published or imported; empty if it is not there."""
+    from cds_lib.study.data.folders import imported_folder
+
+    official, imported = root / known.folder, imported_folder(known, root)
+    return [official] * known.is_official(root) + [imported] * imported.is_dir()
+
+
+def _load(known: DataSet, root: Path) -> DetectionData | ArrayData | FileData:
+    from cds_lib.study.data import coco, sets
+
+    if known.layout == "coco":
+        return coco.load(root, "real")
+    return sets.load_real(known, root) if known.image_size else sets.load_files(known.name, root)
+
+
+def _faults(known: DataSet, root: Path) -> tuple[list[str], str]:
+    """Everything that is missing or differs, and one phrase that sums it up; every image is decoded."""
+    from cds_lib.study.data import cifar, coco, image_files
+
+    folder = root / known.folder
+    faults = cifar.faults(known, folder) if known.layout and known.image_size and folder.is_dir() else []
+    try:
+        data = _load(known, root)
+    except UsageError as error:
+        return faults or [str(error)], "cannot be used"
+    if known.layout == "coco":
+        faults += coco.broken_images(data)
+    elif known.image_size is None:
+        faults += image_files.broken_images([*data.train_files, *data.test_files])
+    provenance = data.provenance
+    if not provenance["complete"]:
+        faults.append(
+            f"{provenance['train']} of {known.train} training and {provenance['test']} of {known.test} test images"
+        )
+    usable = "OK" if not faults else "usable, but not as published"
+    return faults, f"{usable}: {provenance['note']} (sha256 of the images and labels {provenance['sha256']})"

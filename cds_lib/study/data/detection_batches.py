@@ -1,0 +1,127 @@
+"""Batches for detectors: images of like shape together, mirrored at random, decoded by worker processes as it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms.v2 import functional as TF
+
+from cds_lib.augment.batches import ORDER, VIEW1, epoch_generator
+from cds_lib.augment.share import WHOLE, Share
+from cds_lib.errors import RunError, UsageError
+from cds_lib.study.data.coco import CocoImage, misfit
+from cds_lib.study.data.stream import decode, decoded_batches
+
+FLIP_P = 0.5
+
+Target = dict[str, Tensor]
+
+
+class DetectionBatches:
+    """Training batches: every image once an epoch; wide images and tall ones are not mixed, which would pad much.
+
+    Args:
+        images: with at least one object each; crowds are not trained on.
+        batch_size: the last batch of each shape may be smaller.
+        seed: with the epoch it decides all that is random.
+        device: where images and targets are wanted.
+        workers: processes that decode; 0: this one does. The batches are the same.
+        share: which part of every batch is decoded here. A part without an image (a last batch may hold fewer images
+            than there are processes) is given the batch's first one, which does not count: see `training.distributed`.
+
+    Raises:
+        UsageError: there is no image. RunError, while iterating: an image that cannot be decoded, or that its
+            annotations do not fit, by name.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[CocoImage],
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        workers: int,
+        share: Share = WHOLE,
+    ):
+        if not images:
+            raise UsageError("There is no image with an object to train on; import COCO with its annotations.")
+        self.images = list(images)
+        self.batch_size, self.seed, self.share = batch_size, seed, share
+        self.device, self.workers = device, workers
+        tall = np.array([image.height > image.width for image in self.images])
+        self.shapes = [np.flatnonzero(tall), np.flatnonzero(~tall)]
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        return sum(-(-len(shape) // self.batch_size) for shape in self.shapes)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[tuple[list[Tensor]], list[Target], Tensor]]:
+        """Yield ((images,), targets, index): images (3, H, W) float32 in 0..1; a target is {"boxes" (N, 4) float32
+        corners, "labels" (N,) int64}; index (B,) int64, the places in the training set of the whole batch's images."""
+        generator = epoch_generator(self.seed, epoch, ORDER, "cpu")
+        flip = torch.rand(len(self.images), generator=epoch_generator(self.seed, epoch, VIEW1, "cpu")) < FLIP_P
+        batches: list[list[int]] = []
+        for shape in self.shapes:
+            order = shape[torch.randperm(len(shape), generator=generator).numpy()].tolist()
+            batches += [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        batches = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+        owned = [batch[self.share.of(len(batch))] or batch[:1] for batch in batches]
+        loaded = decoded_batches(_Pixels(self.images), owned, self.device, self.workers, list)
+        for index, own, images in zip(batches, owned, loaded, strict=True):
+            targets = [_target(self.images[i]) for i in own]
+            for position, i in enumerate(own):
+                if flip[i]:
+                    images[position] = images[position].flip(2)
+                    targets[position]["boxes"] = _mirrored(targets[position]["boxes"], self.images[i].width)
+            kept = [{key: target[key][~target["iscrowd"]] for key in ("boxes", "labels")} for target in targets]
+            yield (_floats(images, self.device),), _moved(kept, self.device), torch.tensor(index)
+
+
+def detection_evaluation(
+    images: Sequence[CocoImage], *, batch_size: int, device: torch.device, workers: int
+) -> Iterator[tuple[list[Tensor], list[Target]]]:
+    """Yield every image once, in order, with all its objects, crowds included."""
+    batches = [list(range(i, min(i + batch_size, len(images)))) for i in range(0, len(images), batch_size)]
+    loaded = decoded_batches(_Pixels(images), batches, device, workers, list)
+    for index, pixels in zip(batches, loaded, strict=True):
+        yield _floats(pixels, device), _moved([_target(images[i]) for i in index], device)
+
+
+class _Pixels(Dataset):
+    """Image i as (3, H, W) uint8. Workers are sent what they need of it, and not its objects."""
+
+    def __init__(self, images: Sequence[CocoImage]):
+        self.files = [image.path if image.pixels is None else image.pixels for image in images]
+        self.sizes = [(image.width, image.height) for image in images]
+
+    def __getitem__(self, index: int) -> Tensor:
+        file = self.files[index]
+        if isinstance(file, np.ndarray):
+            return torch.from_numpy(file)
+        image = decode(file)
+        if fault := misfit(image.size, self.sizes[index]):
+            raise RunError(f"{file} {fault}: put the published image back and import the set again.")
+        return TF.pil_to_tensor(image)
+
+
+def _target(image: CocoImage) -> Target:
+    fields = {"boxes": image.boxes, "labels": image.labels, "area": image.area, "iscrowd": image.crowd}
+    return {key: torch.from_numpy(value.copy()) for key, value in fields.items()}
+
+
+def _mirrored(boxes: Tensor, width: int) -> Tensor:
+    left, top, right, bottom = boxes.unbind(1)
+    return torch.stack([width - right, top, width - left, bottom], dim=1)
+
+
+def _floats(images: list[Tensor], device: torch.device) -> list[Tensor]:
+    return [image.to(device, non_blocking=True).float().div_(255) for image in images]
+
+
+def _moved(targets: list[Target], device: torch.device) -> list[Target]:
+    return [{key: value.to(device, non_blocking=True) for key, value in target.items()} for target in targets]

@@ -1,0 +1,230 @@
+"""Fetch a data set: download (resumable, several mirrors), check the md5, only then unpack and rename into place."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TextIO
+
+from cds_lib.errors import UsageError, cure
+from cds_lib.files import write_json
+from cds_lib.study.data.registry import Archive, DataSet
+from cds_lib.study.data.unpack import unpack
+from cds_lib.study.data.writing import single_writer
+
+BLOCK = 1 << 18  # bytes read at a time
+TIMEOUT = 30.0  # seconds without a byte until a connection counts as lost
+TRIES = 3  # connections in a row that bring nothing new until a mirror counts as dead
+FETCHED = "fetched.json"  # in an official folder: the fingerprint of what was unpacked
+PAUSE = 1.0  # seconds between two connections to the same mirror
+
+
+class _MirrorFailed(Exception):
+    """This mirror cannot deliver the file; the next one may."""
+
+
+def is_offline() -> bool:
+    """True if the environment variable CDS_OFFLINE forbids the network (any value but empty and 0)."""
+    return os.environ.get("CDS_OFFLINE", "") not in ("", "0")
+
+
+def md5_of(path: Path) -> str:
+    """md5 (hex) of a file, read in blocks."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "md5").hexdigest()
+
+
+def fetch(entry: DataSet, root: Path, offline: bool = False, out: TextIO | None = None) -> Path:
+    """Bring the official files of a data set into `root` and return their folder.
+
+    Does nothing if every official file is there (with its md5, where one is published). An archive that lies in `root`
+    already (put there by hand, or by an earlier fetch) is used without the network. Progress is written to `out`
+    (default: standard error).
+
+    Raises UsageError: a set without archives, offline although a download is needed, another writer, another folder in
+    the way, wrong checksum, no mirror delivers (the download so far stays as a .part file and is resumed next time).
+    """
+    if not entry.archives:
+        raise UsageError(f"{entry.title} is not downloaded here. {entry.manual}")
+    out = out or sys.stderr
+    folder = root / entry.folder
+    with single_writer(root, entry.name):
+        if folder.exists() and (entry.is_official(root) or not entry.marker):
+            wrong = [f.path for f in entry.files if not (folder / f.path).is_file() or md5_of(folder / f.path) != f.md5]
+            if wrong:
+                raise UsageError(
+                    f"{folder} is there already, but missing or not as published: {', '.join(wrong)}; "
+                    "move that folder away to fetch the official files."
+                )
+            checked = "every file has the published checksum"
+            if entry.image_size is None:  # no image has a checksum of its own
+                _check_that_all_is_there(entry, root)
+                checked = "every image is there"
+            print(f"{entry.title}: already in {folder}, {checked}", file=out)
+            return folder
+        if folder.exists() and any(folder.iterdir()):
+            raise UsageError(
+                f"{folder} is in the way, and is not {entry.title} as published; move it away to fetch it."
+            )
+        try:
+            archives = [(_obtain(archive, entry, root, offline, out), archive) for archive in entry.archives]
+            unpack(archives, entry, root, lambda unpacked: _record(entry, unpacked))
+        except OSError as error:
+            raise UsageError(
+                f"cannot write in {root} ({error.strerror or error}); {cure(error)} or choose --data-root."
+            ) from error
+    print(f"{entry.title}: checked and unpacked to {folder}", file=out)
+    return folder
+
+
+def _check_that_all_is_there(entry: DataSet, root: Path) -> None:
+    """UsageError names and counts what is missing of a set whose files have no checksums: half of it may have been put
+    there by hand."""
+    from cds_lib.study.data import coco, image_files, layouts
+
+    if entry.layout == "coco":
+        coco.read(root / entry.folder)
+    else:
+        image_files.fingerprint(layouts.read(entry, root))
+
+
+def _record(entry: DataSet, root: Path) -> None:
+    """Keep what was unpacked, so that a set whose files have no checksums of their own can be known again later."""
+    if entry.image_size is None and entry.layout != "coco" and all(archive.md5 for archive in entry.archives):
+        from cds_lib.study.data import image_files, layouts
+
+        sha256 = image_files.fingerprint(layouts.read(entry, root))
+        write_json(root / entry.folder / FETCHED, {"sha256": sha256})
+
+
+def is_verified(entry: DataSet, root: Path, sha256: str) -> bool:
+    """Whether the files with this fingerprint are those that were unpacked from archives with the published md5."""
+    try:
+        return json.loads((root / entry.folder / FETCHED).read_text())["sha256"] == sha256
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _obtain(archive: Archive, entry: DataSet, root: Path, offline: bool, out: TextIO) -> Path:
+    """The path of the archive with its published md5: the one in `root`, else from the first mirror that works."""
+    path, part = root / archive.file, root / f"{archive.file}.part"
+    if path.exists():
+        if archive.md5 and md5_of(path) != archive.md5:
+            raise UsageError(f"the md5 of {path} is not the published {archive.md5}; delete that file and fetch again.")
+        return path
+    if not archive.urls:
+        raise UsageError(f"{archive.file} is not in {root} and cannot be downloaded. {entry.manual}")
+    if offline or is_offline():
+        raise UsageError(f"{archive.file} is not in {root} and fetching is switched off (offline). {entry.manual}")
+    failures = []
+    for url in archive.urls:
+        print(f"{entry.title}: {url} (terms: {entry.terms})", file=out)
+        while True:
+            resumed = part.exists()
+            try:
+                _download(url, part, out)
+            except _MirrorFailed as error:
+                failures.append(f"{url}: {error}")
+                break
+            if archive.md5 is None or md5_of(part) == archive.md5:
+                os.replace(part, path)
+                return path
+            part.unlink()
+            if not resumed:  # else the fault may lie in the old beginning: once more from the start
+                failures.append(f"{url}: the checksum of what it sent is not the published one")
+                break
+    raise UsageError(
+        f"{archive.file} could not be fetched ({'; '.join(failures)}); try again to resume. {entry.manual}"
+    )
+
+
+def _download(url: str, part: Path, out: TextIO) -> None:
+    """Make connections to one mirror, each going on where the last one broke off, until the file is complete."""
+    idle = 0
+    while True:
+        before = part.stat().st_size if part.exists() else 0
+        reason = "it closed the connection early"
+        try:
+            if _transfer(url, part, before, out):
+                return
+        except urllib.error.HTTPError as error:
+            raise _MirrorFailed(f"it answered {error.code} {_one_line(error.reason)}") from error
+        except ValueError as error:  # its address, or the one it sends on to, is none
+            raise _MirrorFailed(_one_line(error)) from error
+        except (OSError, http.client.HTTPException) as error:  # refused, reset, timed out, disk full, ...
+            reason = _one_line(getattr(error, "reason", None) or error) or type(error).__name__
+        idle = 0 if part.exists() and part.stat().st_size > before else idle + 1
+        if idle == TRIES:
+            raise _MirrorFailed(reason)
+        time.sleep(PAUSE)
+
+
+def _one_line(words: object) -> str:
+    """What a server, or Python, says is wrong: a server may say it in many lines."""
+    return " ".join(str(words).split())[:200]
+
+
+def _transfer(url: str, part: Path, have: int, out: TextIO) -> bool:
+    """One connection: append to `part`, which holds `have` bytes. True if complete by the server's own count."""
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:  # nothing lies behind `have`: complete or too long, the checksum will tell
+            return True
+        raise
+    with response:
+        if response.status == 206:
+            if not (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
+                raise _MirrorFailed("it sent another range than was asked for")
+        else:  # no Range support: from the start
+            have = 0
+        length = response.headers.get("Content-Length")
+        if length and not (length.isascii() and length.isdigit() and len(length) < 16):
+            raise _MirrorFailed(f"it states a length of {length[:20]!r} bytes")
+        total = have + int(length) if length else None
+        line = _ProgressLine(part.stem, have, total, out)
+        with open(part, "ab" if have else "wb") as handle:
+            try:
+                while block := response.read(BLOCK):
+                    handle.write(block)
+                    have += len(block)
+                    line.update(have)
+            finally:
+                line.close(have)
+    return total is None or have >= total
+
+
+class _ProgressLine:
+    """One line that is rewritten on a terminal, one line every 30 seconds elsewhere."""
+
+    def __init__(self, name: str, start: int, total: int | None, out: TextIO) -> None:
+        self.name, self.start, self.total, self.out = name, start, total, out
+        self.live = out.isatty()
+        self.began = self.shown = time.monotonic()
+
+    def update(self, have: int) -> None:
+        now = time.monotonic()
+        if now - self.shown >= (0.2 if self.live else 30.0):
+            self.shown = now
+            self._show(have, "\r" if self.live else "", "" if self.live else "\n")
+
+    def close(self, have: int) -> None:
+        self._show(have, "\r" if self.live else "", "\n")
+
+    def _show(self, have: int, before: str, after: str) -> None:
+        rate = (have - self.start) / max(time.monotonic() - self.began, 1e-3)
+        text = f"  {self.name}: {have / 2**20:.1f}"
+        if self.total:
+            left = max(self.total - have, 0) / rate / 60 if rate else float("inf")
+            text += f" of {self.total / 2**20:.1f} MiB ({100 * have / self.total:.0f} %), about {left:.0f} min left"
+        else:
+            text += " MiB"
+        print(f"{before}{text}, {rate / 1024:.0f} KiB/s   ", end=after, file=self.out, flush=True)

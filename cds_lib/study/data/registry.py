@@ -1,0 +1,99 @@
+"""What is known about each data set (registry.toml), and where data sets lie. Imports neither torch nor NumPy."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from cds_lib.errors import UsageError
+from cds_lib.study.checkout import CHECKOUT
+
+REGISTRY = Path(__file__).with_name("registry.toml")
+_BATCHES = "cifar-batches"  # the one layout of small images, which are kept as arrays
+_REQUIRED = ("title", "page", "terms", "manual", "classes", "train", "test")
+_IMPORTED_ONLY = {"layout": "", "folder": "", "marker": ""}
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A published archive or loose file: its name, md5 (hex; None: none is published), the urls it can be had from, in
+    the order they are tried (none: only by hand), and the folder below the data folder that it is unpacked into."""
+
+    file: str
+    md5: str | None
+    urls: tuple[str, ...]
+    into: str = ""
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A file inside the official folder: relative path, its part (train, test or meta), published md5 (hex)."""
+
+    path: str
+    part: str
+    md5: str
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One entry of registry.toml, see the comment there."""
+
+    name: str
+    title: str
+    page: str
+    terms: str
+    manual: str
+    classes: int
+    train: int
+    test: int
+    layout: str
+    folder: str
+    marker: str
+    archives: tuple[Archive, ...]
+    files: tuple[PublishedFile, ...]
+    image_size: int | None = None
+
+    def is_official(self, root: Path) -> bool:
+        """Whether the data folder `root` holds the set in its published layout, if that is one that is read here."""
+        return bool(self.layout) and (root / self.folder / self.marker).exists()
+
+    def part(self, part: str) -> tuple[PublishedFile, ...]:
+        """The published files of one part (`train`, `test` or `meta`), in the order they are read."""
+        return tuple(file for file in self.files if file.part == part)
+
+
+def entries() -> dict[str, DataSet]:
+    """All known data sets by name, in the order of registry.toml. UsageError names what an entry lacks."""
+    with open(REGISTRY, "rb") as handle:
+        tables = tomllib.load(handle)
+    sets = {}
+    for name, table in tables.items():
+        if lacking := [key for key in _REQUIRED if key not in table]:
+            raise UsageError(f"{REGISTRY.name}: the entry of {name!r} lacks {', '.join(lacking)}.")
+        if "image_size" in table and table.get("layout", _BATCHES) != _BATCHES:
+            raise UsageError(
+                f"{REGISTRY.name}: {name!r} has an image_size, so its layout must be {_BATCHES!r} or none."
+            )
+        archives = tuple(
+            Archive(a["file"], a.get("md5"), tuple(a.get("urls", ())), a.get("into", ""))
+            for a in table.pop("archives", ())
+        )
+        files = tuple(PublishedFile(**file) for file in table.pop("files", ()))
+        sets[name] = DataSet(name=name, archives=archives, files=files, **{**_IMPORTED_ONLY, **table})
+    return sets
+
+
+def entry(name: str) -> DataSet:
+    """The entry of one data set. Raises UsageError for an unknown name."""
+    known = entries()
+    if name not in known:
+        raise UsageError(f"unknown data set {name!r}; known are: {', '.join(known)}.")
+    return known[name]
+
+
+def data_root(argument: str | os.PathLike[str] | None = None) -> Path:
+    """The folder the data sets lie in: the argument, else the environment variable CDS_DATA_ROOT, else data/ of this
+    checkout, wherever a notebook or a script is started."""
+    return Path(os.path.expanduser(argument or os.environ.get("CDS_DATA_ROOT") or CHECKOUT / "data"))

@@ -1,0 +1,187 @@
+"""Compute analyses of one finished run and write their results. What runs inside a worker process of the analyses."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cds_lib.analysis import embedding, similarity
+from cds_lib.analysis.probe import probe
+from cds_lib.errors import RunError, UsageError
+from cds_lib.evaluation.calibration import calibration
+from cds_lib.files import write_json
+from cds_lib.study import analyses
+from cds_lib.study.data import splits
+from cds_lib.study.engines import gpus, provenance, worker
+from cds_lib.study.engines.feature_cache import FeatureCache
+from cds_lib.study.processes import begin_as_child
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.store import Store
+
+Result = tuple[dict[str, float], dict[str, Any]]  # metric -> number, and what the pictures need besides
+
+
+def begin(gpu: str | None, threads: int) -> None:
+    """Make this process a worker: its GPU, its threads, its end when the parent ends."""
+    begin_as_child()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing of an analysis is kept, and nobody waits for its traceback
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    torch.set_num_threads(threads)
+
+
+def analyse(spec: RunSpec, names: Iterable[str], store: Store, data_root: Path) -> dict[str, str]:
+    """Compute and write these analyses of a finished run; returns {analysis: sentence} of those that failed.
+
+    What is printed meanwhile goes to the run's log.txt.
+    """
+    worker.send_output_to(store.run_dir(spec.id) / "log.txt")
+    device = torch.device(gpus.device())
+    cache = FeatureCache(store, data_root, device)
+    faults = {}
+    for name in names:
+        try:
+            write_json(analyses.path(store, spec.id, name), compute(spec, name, cache))
+        except (UsageError, RunError) as error:
+            faults[name] = str(error)
+        except Exception as error:
+            traceback.print_exc()
+            first = (str(error).strip() or "no message").splitlines()[0]
+            faults[name] = f"{type(error).__name__}: {first} (the traceback is in the run's log.txt)"
+    return faults
+
+
+def compute(spec: RunSpec, name: str, cache: FeatureCache) -> dict[str, Any]:
+    """The result of an analysis as it is written: its numbers, and all that they depend on."""
+    analysis = analyses.ANALYSES[name]
+    values, pictures = _COMPUTE[name](spec, cache, analysis.parameters)
+    other = analysis.parameters.get("dataset")
+    return {
+        "analysis": name,
+        "version": analysis.version,
+        "parameters": analysis.parameters,
+        "run": spec.id,
+        "compared_with": analyses.baseline_of(spec).id if analysis.compares else None,
+        "weights": analyses.weights(cache.store, spec, name),
+        "seed": spec.seed,
+        "data": {dataset or spec.dataset: cache.provenance(spec, dataset) for dataset in dict.fromkeys((None, other))},
+        "code": provenance.code_version(),
+        "versions": provenance.versions(),
+        "computed": datetime.now(UTC).isoformat(timespec="seconds"),
+        "values": values,
+        **pictures,
+    }
+
+
+def last_blocks(blocks: Iterable[str]) -> dict[str, str]:
+    """Stage -> its last block, whose output is the stage's: {"1": "1.2", ...}."""
+    return {block.split(".")[0]: block for block in blocks}
+
+
+def _probe(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
+    """Test accuracy of a linear probe at every block, and under the stage's name that of its last block."""
+    return _probes(spec, cache, parameters, None, "probe_top1")
+
+
+def _transfer(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
+    """The same for the classes of another data set, which the network was never trained on."""
+    return _probes(spec, cache, parameters, parameters["dataset"], "transfer_top1")
+
+
+def _probes(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any], dataset: str | None, metric: str) -> Result:
+    features = cache.features(spec, dataset)
+    train, labels = features.blocks["train"], features.labels["train"]
+    if "val" in features.blocks:
+        val, val_labels = features.blocks["val"], features.labels["val"]
+    else:
+        count = max(round(parameters["held_back"] * len(labels)), len(features.class_names))
+        kept, held = (
+            torch.from_numpy(index).to(labels.device)
+            for index in splits.train_val_split(labels.cpu().numpy(), count, spec.seed)
+        )
+        val, val_labels = {name: values[held] for name, values in train.items()}, labels[held]
+        train, labels = {name: values[kept] for name, values in train.items()}, labels[kept]
+    test = features.blocks["test"], features.labels["test"]
+    found = probe(train, labels, val, val_labels, *test, parameters["penalties"], parameters["iterations"])
+    values = {f"{metric}_{block}": result.test_top1 for block, result in found.items()}
+    values |= {f"{metric}_stage{stage}": found[block].test_top1 for stage, block in last_blocks(found).items()}
+    return values, {"blocks": {block: asdict(result) for block, result in found.items()}}
+
+
+def _similarity(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
+    """At every block: invariance to augmentation, and linear CKA with the last block and with the baseline's."""
+    view1, view2 = cache.views(spec, parameters["images"], parameters["seed"])
+    test = cache.features(spec).blocks["test"]
+    theirs = cache.features(analyses.baseline_of(spec)).blocks["test"]
+    last = test[list(test)[-1]]
+    values, cosines = {}, {}
+    for block, ours in test.items():
+        same, different = similarity.view_similarity(view1[block], view2[block])
+        values[f"invariance_{block}"] = same
+        values[f"cka_last_{block}"] = similarity.linear_cka(ours, last)
+        values[f"cka_baseline_{block}"] = similarity.linear_cka(ours, theirs[block])
+        if any(math.isnan(values[f"cka_{other}_{block}"]) for other in ("last", "baseline")):
+            raise RunError(
+                f"Linear CKA has no value at block {block}: the features of this block, of the last one or of the "
+                "baseline's block are the same for all test images, so that network has collapsed: see its history.csv."
+            )
+        cosines[block] = {"same_image": same, "different_images": different}
+    return values, {"blocks": cosines}
+
+
+def _calibration(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
+    """Calibration on the test images, with the reliability diagram."""
+    features = cache.features(spec)
+    found = asdict(calibration(features.logits, features.labels["test"], parameters["bins"]))
+    return {name: found.pop(name) for name in ("ece", "nll")}, {"diagram": found}
+
+
+def _tsne(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
+    """The pooled stages on test images of the first classes: a picture of each, and what holds in the space itself."""
+    features = cache.features(spec)
+    labels = features.labels["test"].cpu().numpy()
+    members = np.flatnonzero(labels < parameters["classes"])
+    chosen = members[
+        splits.balanced_subset(labels[members], min(parameters["images"], len(members)), parameters["seed"])
+    ]
+    neighbours = min(parameters["neighbours"], len(chosen) - 1)
+    perplexity = min(parameters["perplexity"], (len(chosen) - 1) / 3)
+    values, points = {}, {}
+    for stage, block in last_blocks(features.blocks["test"]).items():
+        space = embedding.standardised(_numpy(features.blocks["test"][block])[chosen])
+        values[f"knn_stage{stage}"] = embedding.neighbour_accuracy(space, labels[chosen], neighbours)
+        values[f"silhouette_stage{stage}"] = embedding.silhouette(space, labels[chosen])
+        points[stage] = embedding.tsne(space, perplexity, parameters["seed"]).astype(float).round(2).tolist()
+    picture = {
+        "classes": list(features.class_names[: parameters["classes"]]),
+        "labels": labels[chosen].tolist(),
+        "perplexity": perplexity,
+        "neighbours": neighbours,
+        "points": points,
+    }
+    return values, {"picture": picture}
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().numpy()
+
+
+_COMPUTE: dict[str, Callable[[RunSpec, FeatureCache, dict[str, Any]], Result]] = {
+    "probe": _probe,
+    "transfer": _transfer,
+    "similarity": _similarity,
+    "calibration": _calibration,
+    "tsne": _tsne,
+}

@@ -1,0 +1,254 @@
+"""One run from its spec to its results: training and files. The same on every engine."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cds_lib.errors import RunError, UsageError, system_error
+from cds_lib.files import replacing, sha256_of, write_json, write_text
+from cds_lib.study.engines import gpus, provenance
+from cds_lib.study.engines.setup import Setup, prepare
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.store import Store
+from cds_lib.training import checkpoint
+from cds_lib.training.distributed import Group
+from cds_lib.training.loop import fit
+
+_MEASURED = ("test_", "val_", "unseen_", "trained_")  # how the columns of what was measured on images begin
+
+
+def execute(
+    spec: RunSpec,
+    store: Store,
+    data_root: Path,
+    *,
+    device: str | torch.device | None = None,
+    compile_method: bool = False,
+    workers: int = 0,
+    on_progress: Callable[[float], None] = lambda epochs: None,
+    group: Group | None = None,
+    stop_after: int | None = None,
+) -> dict[str, float]:
+    """Train the run, or finish it if it was interrupted, and return its metrics.
+
+    A finished run whose weights are there is only read. One without them is trained again, and its records stay as they
+    are until the new ones are complete. Of several processes that train it together, each calls this;
+    the first one alone writes. `cds_lib.study.engines.launch` starts them.
+
+    Args:
+        data_root: where real data sets are; not used by stand-ins.
+        device: "cpu" or "cuda"; None takes a GPU if there is one.
+        workers: processes that decode images which are too large to be kept in memory.
+        on_progress: called about once a second with the epochs done so far.
+        group: the processes that train the run; None: this one alone.
+        stop_after: epochs to interrupt it after, with no metrics; None: it is finished.
+
+    Raises:
+        UsageError: data missing or not as it should be, unknown names. RunError: the training failed.
+    """
+    run_dir = store.run_dir(spec.id)
+    if store.is_trained(spec.id):
+        return store.metrics(spec.id)
+    # While metrics.json of an earlier training is there, so is the history that belongs to it.
+    history = run_dir / ("history.part.csv" if store.is_done(spec.id) else "history.csv")
+    group = group or Group()
+    target = torch.device(device or gpus.device())
+
+    def write_history(rows: list[dict[str, float]]) -> None:
+        if group.first:
+            write_text(history, pd.DataFrame(rows).to_csv(index=False))
+
+    with _held(spec, store) if group.first else _translated():
+        setup = prepare(spec, store, data_root, target, workers, group)
+        if group.first:
+            _refuse_other_images(spec, store, setup)
+            _write_setup(spec, store, setup, target, group)
+        rows = fit(
+            setup.method,
+            setup.batches,
+            setup.evaluate,
+            spec.budget,
+            device=target,
+            checkpoint_path=store.checkpoint(spec.id),
+            on_epoch=write_history,
+            on_progress=on_progress,
+            # Of a detector each size of image and number of boxes would be compiled anew.
+            compile_method=compile_method and not spec.detects,
+            pretrained=setup.pretrained,
+            group=group,
+            spec=spec.canonical,
+            stop_after=stop_after,
+        )
+        if len(rows) < spec.budget.epochs:
+            store.write_status(spec.id, state="interrupted", finished=_now())
+            return {}
+        if group.first and setup.score:
+            rows[-1] |= _write_scores(run_dir, setup.score(setup.method.backbone))
+            write_history(rows)
+        metrics = _metrics(rows, target)
+        if group.first:
+            for stale in [*run_dir.glob("features*.npz"), *run_dir.glob("analysis/*.json")]:  # of other weights
+                stale.unlink()
+            weights = run_dir / ".model.pt.part"
+            checkpoint.save(weights, {"method": setup.method.state_dict(), "spec": spec.canonical})
+            # An earlier training's numbers go before the new weights come: what a kill leaves from here on is a run
+            # that goes on at its last epoch, never one with the weights of another training.
+            (run_dir / "metrics.json").unlink(missing_ok=True)
+            recorded = sha256_of(weights)
+            os.replace(weights, store.model(spec.id))
+            store.write_status(spec.id, state="done", finished=_now(), weights=recorded)
+            os.replace(history, run_dir / "history.csv")
+            write_json(run_dir / "metrics.json", metrics)  # last: from here on the run is finished
+            for leftover in (store.checkpoint(spec.id), run_dir / "history.part.csv"):
+                leftover.unlink(missing_ok=True)
+    return metrics
+
+
+@contextlib.contextmanager
+def _held(spec: RunSpec, store: Store) -> Iterator[None]:
+    """Hold the run's folder, cleared of what a killed process left, and keep its records true."""
+    run_dir = store.run_dir(spec.id)
+    if (run_dir / "spec.json").exists():
+        store.spec(spec.id)  # what lies in a folder that was renamed is another run's, its checkpoint too
+    with store.lock_run(spec.id), _recorded(spec, store), _translated():
+        for leftover in run_dir.glob(".*.part"):  # of a process that was killed while it wrote
+            leftover.unlink()
+        write_json(run_dir / "spec.json", spec.to_dict())
+        yield
+
+
+@contextlib.contextmanager
+def _recorded(spec: RunSpec, store: Store) -> Iterator[None]:
+    """Keep status.json true."""
+    store.write_status(
+        spec.id,
+        state="running",
+        error=None,
+        started=_now(),
+        finished=None,
+        machine=provenance.machine(),
+        instructions=provenance.instructions(),
+        versions=provenance.versions(),
+        code=provenance.code_version(),
+    )
+    try:
+        yield
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # a full disk must not hide the failure itself
+            stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+            outcome = {"state": "interrupted"} if stopped else {"state": "failed", "error": str(error)}
+            store.write_status(spec.id, **outcome, finished=_now())
+        raise
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Turn what a training can run into one sentence."""
+    try:
+        yield
+    except BaseException as error:
+        failure = _one_sentence(error)
+        if failure is error:
+            raise
+        raise failure from error
+
+
+def _one_sentence(error: BaseException) -> BaseException:
+    if isinstance(error, UsageError | RunError):
+        return error
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return RunError(
+            "The GPU is out of memory: run fewer jobs at a time (--jobs), or spread each run over several GPUs "
+            "(--processes N, see docs/cluster.md)."
+        )
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's is a RuntimeError
+        return RunError("This machine is out of memory: run fewer jobs at a time (--jobs).")
+    if isinstance(error, OSError):
+        return RunError(system_error(error))
+    if isinstance(error, Exception):
+        first = (str(error).strip() or "no message").splitlines()[0]
+        return RunError(f"{type(error).__name__}: {first} (the traceback is in the run's log.txt).")
+    return error
+
+
+def _metrics(rows: list[dict[str, float]], device: torch.device) -> dict[str, float]:
+    """Last-epoch values are the results; the best test epoch is recorded as the released code reports it.
+
+    What was measured on images (accuracies or AP in percent, losses) appears as `<name>_last`; a pre-training measures
+    nothing. RunError: a value is not finite.
+    """
+    last = rows[-1]
+    metrics = {f"{name}_last": value for name, value in last.items() if name.startswith(_MEASURED)}
+    for headline in ("test_top1", "test_ap"):
+        if headline in last:
+            best = max((row for row in rows if headline in row), key=lambda row: row[headline])
+            metrics |= {f"{headline}_best": best[headline], "best_epoch": best["epoch"]}
+    metrics |= {
+        "train_loss_last": last["train_loss"],
+        "epochs": len(rows),
+        "seconds": sum(row["seconds"] for row in rows),
+        "images_per_second": float(np.median([row["images_per_second"] for row in rows])),
+        "peak_memory_mib": _peak_memory_mib(device),
+    }
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise RunError(f"The run ended with {name} = {value}: it diverged; lower the learning rate.")
+    return metrics
+
+
+def _write_scores(run_dir: Path, scores: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """Which images are classified rightly goes into correct.npz, 8 of them a byte (`Store.correct`); returns top-1 in
+    percent and mean cross-entropy of "unseen" images (test and unused ones together) and of "trained" ones, as the last
+    epoch's row has them."""
+    with replacing(run_dir / "correct.npz") as file:
+        np.savez_compressed(file, **{name: np.packbits(scores[name][0]) for name in ("test", "unused")})
+    unseen = tuple(np.concatenate(parts) for parts in zip(scores["test"], scores["unused"], strict=True))
+    found = {}
+    for name, (right, losses) in {"unseen": unseen, "trained": scores["trained"]}.items():
+        found |= {f"{name}_top1": 100 * float(right.mean()), f"{name}_loss": float(losses.mean(dtype=float))}
+    return found
+
+
+def _peak_memory_mib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _refuse_other_images(spec: RunSpec, store: Store, setup: Setup) -> None:
+    """RunError if the run was begun on other images than those that are there now, with which it would go on."""
+    begun = (store.status(spec.id).get("data") or {}).get("sha256", setup.provenance["sha256"])
+    if store.checkpoint(spec.id).exists() and begun != setup.provenance["sha256"]:
+        raise RunError(
+            f"Run {spec.id} was begun on other images of {spec.dataset}: delete {store.run_dir(spec.id)} to train it "
+            "from the start, or bring those back."
+        )
+
+
+def _write_setup(spec: RunSpec, store: Store, setup: Setup, device: torch.device, group: Group) -> None:
+    threads = torch.get_num_threads()
+    store.write_status(
+        spec.id, data=setup.provenance, device=_device_name(device), threads=threads, processes=group.world
+    )
+    with replacing(store.run_dir(spec.id) / "split.npz") as file:
+        np.savez_compressed(file, **{name: index.astype(np.int32) for name, index in setup.split.items()})
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

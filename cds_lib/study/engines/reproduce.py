@@ -1,0 +1,188 @@
+"""A finished run trained again, and its history set beside the one that is kept, to the last digit."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cds_lib.errors import RunError, UsageError
+from cds_lib.study.checkout import CHECKOUT
+from cds_lib.study.engines import provenance
+from cds_lib.study.engines.kernels import Kernels, candidates
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.store import Store
+
+_TIMES = ("seconds", "images_per_second")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """From which epoch on (1-based) a column of the history differs, and its two values there ("": none)."""
+
+    column: str
+    epoch: int
+    kept: str
+    found: str
+
+    def __str__(self) -> str:
+        try:
+            by = f", {float(self.found) - float(self.kept):+.2g}"
+        except ValueError:
+            by = ""
+        return (
+            f"{self.column} from epoch {self.epoch} on: {self.kept or 'nothing'} kept, {self.found or 'none'} now{by}"
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """kernels: that the run was trained again with; differences: by column, none where all is identical; store: where
+    it now is."""
+
+    kernels: Kernels
+    differences: list[Difference]
+    store: Store
+
+
+def reproduce(
+    run_id: str, store: Store, data_root: Path, folder: Path, epochs: int | None, say: Callable[[str], None]
+) -> list[Outcome]:
+    """Train a finished run again, in `folder`, and compare; the runs that it starts from first, if their weights are
+    missing.
+
+    Where it is not known which kernels the run was trained with, all that may be are tried, until some fit.
+
+    Args:
+        epochs: to compare, None for all.
+        say: called with a line of progress.
+
+    Returns:
+        What came out with each kernels that were tried, until one that was identical, which is the last then.
+
+    Raises:
+        UsageError: it cannot be checked.
+    """
+    if not store.is_done(run_id):
+        raise UsageError(f"There is no finished run {run_id!r} in {store.root}.")
+    spec, status = store.spec(run_id), store.status(run_id)
+    store.history(run_id)  # whole, or it says so
+    _refuse_other_surroundings(status)
+    possible = candidates(status)
+    lacks = [kernels.lack for kernels in possible if kernels.lack]
+    if len(lacks) == len(possible):
+        raise UsageError(f"It was trained with kernels for {possible[0].name}, and {lacks[0]}.")
+    parent = spec.parent and _trained_parent(spec.parent, store, data_root, folder, say)
+    outcomes = []
+    for kernels in possible:
+        if kernels.lack:
+            continue
+        again = Store(folder / kernels.name)
+        again.run_dir(run_id).parent.mkdir(parents=True, exist_ok=True)
+        if parent and not again.run_dir(spec.parent.id).exists():
+            again.run_dir(spec.parent.id).symlink_to(parent.absolute())
+        differences = []
+        # The first epoch tells whether the images and the kernels are the right ones.
+        for stop in dict.fromkeys((1, min(epochs or spec.budget.epochs, spec.budget.epochs))):
+            say(f"training {spec.label} for {stop} of {spec.budget.epochs} epochs, kernels for {kernels.name}")
+            _train(spec, again, data_root, kernels, status, stop)
+            _refuse_other_images(spec, status, again)
+            differences = compare(store.run_dir(run_id) / "history.csv", again.run_dir(run_id) / "history.csv")
+            if differences:
+                break
+        outcomes.append(Outcome(kernels, differences, again))
+        if not differences:
+            return outcomes
+    if lacks:
+        tried = " or ".join(outcome.kernels.name for outcome in outcomes)
+        raise UsageError(f"It does not come out with kernels for {tried}, others may have been used, and {lacks[0]}.")
+    return outcomes
+
+
+def compare(kept: Path, found: Path) -> list[Difference]:
+    """Where each column of a history first differs, over the epochs of `found`, which may be fewer; times do not count,
+    nor what `found` measures beyond."""
+    with open(kept, encoding="utf-8", newline="") as one, open(found, encoding="utf-8", newline="") as other:
+        before, now = list(csv.DictReader(one)), list(csv.DictReader(other))
+    differences = []
+    for column in before[0] if before else ():
+        pairs = [(row[column] or "", again.get(column) or "") for row, again in zip(before, now, strict=False)]
+        epoch = next((epoch for epoch, (value, again) in enumerate(pairs, 1) if value != again), None)
+        if epoch and column not in _TIMES:
+            differences.append(Difference(column, epoch, *pairs[epoch - 1]))
+    return differences
+
+
+def _refuse_other_surroundings(status: dict) -> None:
+    """UsageError if the run was not trained as this machine can train it."""
+    versions = {name: version for name, version in (status.get("versions") or {}).items() if name != "python"}
+    others = [f"{name} {version}" for name, version in versions.items() if provenance.versions().get(name) != version]
+    if others or not versions:
+        raise UsageError(f"It was trained with {', '.join(others) or 'versions that nobody recorded'}: install those.")
+    if status.get("device") != "cpu" or (status.get("processes") or 1) > 1:
+        raise UsageError("It was not trained by one process on the CPU: no other training is the same each time.")
+
+
+def _refuse_other_images(spec: RunSpec, status: dict, again: Store) -> None:
+    kept, found = ((s.get("data") or {}).get("sha256") for s in (status, again.status(spec.id)))
+    if kept != found:
+        raise UsageError(f"It was trained on other images of {spec.dataset} (sha256 {kept}) than are here ({found}).")
+
+
+def _trained_parent(parent: RunSpec, store: Store, data_root: Path, folder: Path, say: Callable[[str], None]) -> Path:
+    """The folder of the run that another one starts from, with weights; UsageError if they cannot be had."""
+    if store.is_trained(parent.id):
+        return store.run_dir(parent.id)
+    try:
+        last = reproduce(parent.id, store, data_root, folder, None, say)[-1]
+    except UsageError as error:
+        raise UsageError(f"It starts from run {parent.id} ({parent.label}), which cannot be trained: {error}") from None
+    if last.differences:
+        raise UsageError(
+            f"It starts from run {parent.id} ({parent.label}), which does not come out the same: {last.differences[0]}."
+        )
+    return last.store.run_dir(parent.id)
+
+
+def _train(spec: RunSpec, again: Store, data_root: Path, kernels: Kernels, status: dict, stop_after: int) -> None:
+    """Train in a process of its own, since kernels are chosen once in a process; UsageError if it fails."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(provenance.CHOOSING)}
+    recorded = {name: value for name, value in (status.get("instructions") or {}).items() if name.isupper()}
+    paths = os.pathsep.join([str(CHECKOUT), *filter(None, [inherited.get("PYTHONPATH")])])
+    own = {"PYTHONPATH": paths, "OMP_NUM_THREADS": str(status.get("threads") or 1)}
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, json.dumps(spec.to_dict()), str(data_root.absolute()), str(stop_after)],
+        cwd=again.root,
+        env={**inherited, **recorded, **own, **kernels.environment(again.root)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if done.returncode:
+        raise UsageError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "The training was killed.")
+    if not kernels.are(again.status(spec.id)["instructions"]):
+        raise UsageError(f"The kernels for {kernels.name} could not be had here.")
+
+
+def main() -> int:
+    """The process of `_train`, which starts in the store: 0 when the epochs are done, 1 with a sentence on stderr."""
+    from cds_lib.study.engines.execute import execute
+    from cds_lib.study.processes import begin
+
+    begin()
+    spec, data_root, stop_after = sys.argv[1:]
+    try:
+        run = RunSpec.from_dict(json.loads(spec))
+        execute(run, Store("."), Path(data_root), device="cpu", stop_after=int(stop_after))
+    except (UsageError, RunError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""From tables to trained runs: what is done, what is missing, train the missing through an engine."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from cds_lib.errors import UsageError
+from cds_lib.study.data import registry
+from cds_lib.study.engines.progress import Progress
+from cds_lib.study.protocols import Seeds
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.store import Store
+from cds_lib.study.table import Table
+from cds_lib.study.text import counted, duration
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Engine(Protocol):
+    """Where runs are trained: what `train_missing` asks of it, in this order, and the commands afterwards. A third
+    is one more class of this shape, which the commands make of their options."""
+
+    def at_a_time(self, runs: int) -> int:
+        """How many of so many runs go on at a time, 0: not known beforehand. UsageError: not one can be trained."""
+
+    def refuse(self, specs: Sequence[RunSpec], store: Store) -> None:
+        """UsageError if these runs must not be trained here now. The store is held, nothing was written."""
+
+    def where(self, at_a_time: int) -> str:
+        """In a few words, where so many at a time are trained."""
+
+    def run(self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress) -> dict[str, str]:
+        """Train the runs, parents before their children, or hand them to what trains them without this process.
+
+        The store is held meanwhile, so that no other command does the same. Returns {run id: sentence} of those that
+        failed or cannot be trained.
+        """
+
+    def wait(self, specs: Sequence[RunSpec], store: Store, progress: Progress) -> dict[str, str]:
+        """Until all that was handed over has ended; returns {run id: sentence} of those that were not trained."""
+
+    def how_to_go_on(self, store: Store) -> str:
+        """What to tell a user who has stopped `run` or `wait` (Ctrl-C)."""
+
+    @property
+    def jobs_here(self) -> int:
+        """Processes at a time for what is computed on this machine afterwards, such as analyses; 0: what fits it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The union of the runs of some tables, each once, by state; `again`: missing ones that were finished, but whose
+    weights, which others start from, are not here."""
+
+    done: tuple[RunSpec, ...]
+    missing: tuple[RunSpec, ...]
+    failed: tuple[RunSpec, ...]
+    again: int = 0
+
+    @property
+    def total(self) -> int:
+        return len(self.done) + len(self.missing) + len(self.failed)
+
+    def describe(self) -> str:
+        """One line: how many runs, how many of them done, missing, failed before."""
+        again = f" ({self.again} of them again, for weights that others start from)" if self.again else ""
+        failed = f", {len(self.failed)} failed before (--retry-failed tries them again)" if self.failed else ""
+        return f"{counted(self.total, 'run')}: {len(self.done)} done, {len(self.missing)} to train{again}{failed}"
+
+    def without_trained(self, store: Store) -> Plan:
+        """The plan less what another command has trained since it was made."""
+        trained = tuple(spec for spec in self.missing if store.is_trained(spec.id))
+        return replace(self, done=(*self.done, *trained), missing=tuple(s for s in self.missing if s not in trained))
+
+
+def make_plan(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store, retry_failed: bool) -> Plan:
+    """Sort the runs of the tables by state; a run that failed is missing again if `retry_failed`.
+
+    So is a finished run that a missing one starts from if its weights are not there, as in a fresh clone. RunError: a
+    finished run is damaged, which is better said now than after the others were trained.
+    """
+    specs = {spec.id: spec for table in tables for spec in table.runs(profile, seeds)}
+    done, missing, failed = [], [], []
+    wanted: set[str] = set()  # runs whose weights a missing run starts from
+    for run_id, spec in reversed(specs.items()):  # children before their parents
+        if store.is_done(run_id) and (run_id not in wanted or store.model(run_id).exists()):
+            store.metrics(run_id)
+            done.insert(0, spec)
+        elif not retry_failed and store.status(run_id).get("state") == "failed":
+            failed.insert(0, spec)
+        else:
+            missing.insert(0, spec)
+            wanted |= {spec.parent.id} if spec.parent else set()
+    again = sum(store.is_done(spec.id) for spec in missing)
+    return Plan(tuple(done), tuple(missing), tuple(failed), again)
+
+
+def train_missing(plan: Plan, store: Store, data_root: Path, engine: Engine) -> dict[str, str]:
+    """Train what the plan misses through the engine; returns {run id: sentence} of the failures.
+
+    Runs whose data set is missing, damaged or too small for them are among the failures, one sentence a set, before the
+    first run starts; the others are trained. They leave no trace and are tried again by the next command.
+
+    Raises:
+        UsageError: no run has its data, the results folder is not writable, the engine refuses.
+    """
+    if not plan.missing:
+        return {}
+    at_a_time = engine.at_a_time(len(plan.missing))
+    store.open_for_writing()
+    with contextlib.ExitStack() as held:
+        held.enter_context(store.lock())
+        plan = plan.without_trained(store)
+        if not plan.missing:
+            return {}
+        engine.refuse(plan.missing, store)
+        progress = Progress(plan.total, len(plan.done) + len(plan.failed), at_a_time, store.root / "log.txt")
+        where = engine.where(at_a_time)
+        progress.say(f"{plan.describe()}, {where}; each run's own log is in {store.root / 'runs'}/<id>/log.txt")
+        without = _without_data(plan.missing, data_root)
+        if len(without) == len(plan.missing):
+            raise UsageError(next(iter(without.values())))
+        for reason in dict.fromkeys(without.values()):
+            progress.say(f"{counted(list(without.values()).count(reason), 'run')} cannot be trained: {reason}")
+        specs = [spec for spec in plan.missing if spec.id not in without]
+        progress.leave_out(len(without))
+        try:
+            failed = engine.run(specs, store, data_root, progress)
+            held.close()  # what goes on elsewhere needs no holder of the store, so that others may wait for it, too
+            failed |= engine.wait([spec for spec in specs if spec.id not in failed], store, progress)
+        except KeyboardInterrupt:
+            progress.say(engine.how_to_go_on(store))
+            raise
+    spent = sum(store.metric(spec.id, "seconds") for spec in plan.missing if store.is_done(spec.id))
+    lacking = f", {len(without)} lacked their data" if without else ""
+    progress.say(
+        f"Trained {counted(len(specs) - len(failed), 'run')}, {len(failed)} failed{lacking}; "
+        f"{duration(spent)} of training."
+    )
+    return without | failed
+
+
+def _without_data(specs: Iterable[RunSpec], data_root: Path) -> dict[str, str]:
+    """{run id: sentence} of the runs that lack their data: it, or that of a run they start from, is missing, damaged or
+    too small for them.
+
+    Every real data set is read once here, so that a fault is one sentence and not one a run. Small images are decoded
+    here, once, into the arrays that the runs map.
+    """
+    from cds_lib.study.engines import split  # NumPy and Pillow, which `--help` can do without
+
+    specs = list(specs)
+    groups: dict[tuple[str, str | int], list[RunSpec]] = {}
+    for spec in specs:
+        if spec.budget.source == "real":
+            groups.setdefault((spec.dataset, _reader(spec)), []).append(spec)
+    without: dict[str, str] = {}
+    for (dataset, reader), group in groups.items():
+        try:
+            labels = _read(dataset, reader, data_root)
+        except UsageError as error:
+            without |= dict.fromkeys([spec.id for spec in group], str(error))
+        else:
+            without |= {} if labels is None else split.too_small(group, labels, registry.entry(dataset).title)
+    for spec in specs:  # parents come before their children
+        if spec.parent and spec.parent.id in without:
+            without.setdefault(spec.id, without[spec.parent.id])
+    return without
+
+
+def _read(dataset: str, reader: str | int, data_root: Path) -> np.ndarray | None:
+    """The training labels; None of COCO."""
+    from cds_lib.study.data import coco, sets
+
+    if reader == "coco":
+        coco.load(data_root, "real")
+        return None
+    if reader == "files":
+        return sets.load_files(dataset, data_root).train_labels
+    return sets.load(dataset, data_root, "real", reader).train_labels
+
+
+def _reader(spec: RunSpec) -> str | int:
+    """How a run reads its data set: as detection data, as files, or as arrays of this side."""
+    if spec.detects:
+        return "coco"
+    return "files" if spec.budget.streamed else spec.budget.stored_size

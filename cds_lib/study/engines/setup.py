@@ -1,0 +1,229 @@
+"""From a run's spec to what the training loop needs: the method around its network, the batches, the evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cds_lib.augment.batches import Batches, evaluation_batches
+from cds_lib.errors import RunError
+from cds_lib.evaluation.accuracy import evaluate, per_image
+from cds_lib.files import sha256_of
+from cds_lib.methods.method import Method
+from cds_lib.study import build
+from cds_lib.study.build import create_method
+from cds_lib.study.data import sets
+from cds_lib.study.data.stream import StreamedBatches, streamed_evaluation
+from cds_lib.study.engines.split import labelled_part, streams, training_split
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.store import Store
+from cds_lib.training import checkpoint
+from cds_lib.training.distributed import Group
+
+# Of files less: a worker decodes a whole batch, and a test set is to be shared among all of them.
+_EVALUATION_BATCH, _STREAMED_EVALUATION_BATCH = 500, 64
+
+
+@dataclass
+class Setup:
+    """All that the training of a run needs.
+
+    method: around its network, on the CPU; batches: as `fit` takes them, on the device; evaluate: of a backbone, the
+    numbers that it measures on this process's share of the test and validation images and adds up over the processes;
+    provenance: of the data, as `sets.ArrayData` has it; split: sorted indices into the training set by name ("train",
+    "val" and, where not all labels are used, "labelled"); pretrained: names of the method's parameters that come from
+    another run, None if that makes no difference; score: of the trained backbone, image by image, by name of the images
+    ("test", "unused": those of the training set that it neither trained on nor held back, "trained": those it learned
+    from, as they are), which it classifies rightly (N,) bool and their cross-entropies (N,) float32. None: images are
+    not in memory, or nothing is classified.
+    """
+
+    method: Method
+    batches: Any
+    evaluate: Callable[[nn.Module], dict[str, float]]
+    provenance: dict
+    split: dict[str, np.ndarray]
+    pretrained: set[str] | None = None
+    score: Callable[[nn.Module], dict[str, tuple[np.ndarray, np.ndarray]]] | None = None
+
+
+def prepare(
+    spec: RunSpec,
+    store: Store,
+    data_root: Path,
+    device: torch.device,
+    workers: int = 0,
+    group: Group | None = None,
+) -> Setup:
+    """Load the data and build the method of a run.
+
+    Args:
+        workers: processes that decode images, where these are too large to be kept in memory.
+        group: the processes that train this run; batches and evaluation are of this one's share. None: this alone.
+
+    Raises:
+        UsageError: data missing or not as it should be, unknown names. RunError: damaged weights of a parent.
+    """
+    prepared = _detection if spec.detects else _classification
+    return prepared(spec, store, data_root, device, workers, group or Group())
+
+
+def _classification(
+    spec: RunSpec, store: Store, data_root: Path, device: torch.device, workers: int, group: Group
+) -> Setup:
+    budget = spec.budget
+    if budget.streamed:
+        data = sets.load_files(spec.dataset, data_root)
+        train_images, test_images = (np.array(files, dtype=object) for files in (data.train_files, data.test_files))
+    else:
+        data = sets.load(spec.dataset, data_root, budget.source, budget.stored_size)
+        train_images, test_images = data.train_images, data.test_images
+    classes = len(data.class_names)
+    _, weight_seed, order_seed = streams(spec.seed)
+    train_index, val_index = training_split(spec, data.train_labels)
+
+    torch.manual_seed(weight_seed)
+    method = build_method(spec, classes, store)
+
+    split = {"train": train_index, "val": val_index}
+    train_labels = data.train_labels.copy()
+    if spec.labelled is not None:
+        labelled = labelled_part(spec, train_labels, train_index)
+        split["labelled"] = labelled
+        if spec.uses_unlabelled:
+            train_labels[np.setdiff1d(train_index, labelled)] = -1
+        else:
+            train_index = labelled
+
+    labels = torch.from_numpy(train_labels[train_index]).to(device)
+    method.prepare(labels)
+    views = budget.views
+    order = {"batch_size": budget.batch_size, "seed": order_seed, "views": method.views, "share": group.share}
+    decoding = {"device": device, "workers": workers}
+    if budget.streamed:
+        batches = StreamedBatches(list(train_images[train_index]), labels, **order, **views, **decoding)
+    else:
+        images = torch.from_numpy(train_images[train_index]).to(device)
+        batches = Batches(images, labels, **order, **views, cutout=budget.cutout)
+
+    def part(images: np.ndarray, labels: np.ndarray) -> Callable[[], Any]:
+        """Where an evaluation starts from: what is in memory is on the device, files are read each time."""
+        own = group.share.of(len(images))
+        images, labels = images[own], labels[own]
+        on_device = torch.from_numpy(labels).to(device)
+        if budget.streamed:
+            return lambda: streamed_evaluation(list(images), on_device, _STREAMED_EVALUATION_BATCH, **views, **decoding)
+        tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+        return lambda: evaluation_batches(tensor, on_device, _EVALUATION_BATCH, **views)
+
+    parts = {"test": part(test_images, data.test_labels)}
+    if len(val_index):
+        parts["val"] = part(train_images[val_index], data.train_labels[val_index])
+
+    def measure(backbone: nn.Module) -> dict[str, float]:
+        if not method.classifies:
+            return {}
+        return {
+            f"{name}_{key}": value
+            for name, start in parts.items()
+            for key, value in evaluate(backbone, start(), group.sum).items()
+        }
+
+    def score(backbone: nn.Module) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        unused = np.setdiff1d(np.arange(len(train_images)), np.concatenate([split["train"], split["val"]]))
+        trained = split.get("labelled", split["train"])
+        parts = {
+            "test": (test_images, data.test_labels),
+            "unused": (train_images[unused], data.train_labels[unused]),
+            "trained": (train_images[trained], data.train_labels[trained]),
+        }
+
+        def in_batches(images: np.ndarray, labels: np.ndarray) -> Any:
+            tensors = torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels)
+            return evaluation_batches(*tensors, _EVALUATION_BATCH, **views) if len(labels) else ()
+
+        return {name: per_image(backbone, in_batches(*part), device) for name, part in parts.items()}
+
+    pretrained = None
+    if spec.finetunes:
+        pretrained = {f"backbone.{name}" for name in _without_classifier(method.backbone)}
+    scored = method.classifies and not budget.streamed
+    return Setup(method, batches, measure, data.provenance, split, pretrained, score if scored else None)
+
+
+def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.device, workers: int, group: Group) -> Setup:
+    from cds_lib.evaluation.detection import evaluate_detection
+    from cds_lib.study.data import coco  # torchmetrics and its friends are slow to import
+    from cds_lib.study.data.detection_batches import DetectionBatches, detection_evaluation
+
+    budget = spec.budget
+    data = coco.load(data_root, budget.source)
+    split_seed, weight_seed, order_seed = streams(spec.seed)
+    chosen = np.arange(len(data.train))
+    if budget.train_size is not None and budget.train_size < len(chosen):
+        chosen = np.sort(np.random.default_rng(split_seed).choice(len(chosen), budget.train_size, replace=False))
+    torch.manual_seed(weight_seed)
+    backbone = build.backbone(spec.parent, 1)
+    _load_backbone(backbone, spec.parent, store)
+    method = build.detector(spec, backbone, len(data.names))
+    decoding = {"batch_size": budget.batch_size, "device": device, "workers": workers}
+    batches = DetectionBatches([data.train[i] for i in chosen], seed=order_seed, share=group.share, **decoding)
+    val = data.val[group.share.of(len(data.val))]
+
+    def measure(detector: nn.Module) -> dict[str, float]:
+        found = evaluate_detection(detector, detection_evaluation(val, **decoding), group.collect)
+        return {f"test_{key}": value for key, value in found.items()}
+
+    return Setup(method, batches, measure, data.provenance, {"train": chosen})
+
+
+def build_method(spec: RunSpec, classes: int, store: Store) -> Method:
+    """The untrained method of a run; its backbone is initialised first, so that it is the same whatever the method.
+
+    What its parent has trained is read: a teacher, or its own network's weights.
+    """
+    backbone = build.backbone(spec, classes)
+    teacher = None
+    if spec.teacher:
+        with torch.random.fork_rng(devices=[]):  # building the teacher must not shift what is drawn for the heads
+            teacher = load_trained(spec.teacher, classes, store)
+    elif spec.parent:
+        _load_backbone(backbone, spec.parent, store)
+    return create_method(spec.method, backbone, classes, spec.options, teacher)
+
+
+def load_trained(spec: RunSpec, classes: int, store: Store) -> Method:
+    """The method of a finished run with its final weights; RunError if they are damaged. A teacher that it has is not
+    loaded, since it is no part of what was learned."""
+    method = build.classifier(spec, classes)
+    method.load_state_dict(trained_weights(spec, store))
+    return method
+
+
+def trained_weights(spec: RunSpec, store: Store) -> dict[str, torch.Tensor]:
+    """What the run has learned; RunError if the file is damaged or holds the weights of another run, or training."""
+    path = store.model(spec.id)
+    state = checkpoint.load(path, torch.device("cpu"))
+    recorded = store.status(spec.id).get("weights")  # none in runs of version 0.1.0
+    same = not recorded or sha256_of(path) == recorded
+    if not same or state.get("spec") != spec.canonical or not isinstance(state.get("method"), dict):
+        raise RunError(f"{path} does not hold the weights of run {spec.id}: delete it and run again.")
+    return state["method"]
+
+
+def _load_backbone(backbone: nn.Module, spec: RunSpec, store: Store) -> None:
+    """The weights of a finished run, all but those of the classifier, which belongs to that run's classes."""
+    trained = {name.removeprefix("backbone."): value for name, value in trained_weights(spec, store).items()}
+    wanted = _without_classifier(backbone)
+    backbone.load_state_dict({**backbone.state_dict(), **{name: trained[name] for name in wanted}})
+
+
+def _without_classifier(backbone: nn.Module) -> list[str]:
+    classifier = {id(tensor) for tensor in backbone.get_classifier().state_dict(keep_vars=True).values()}
+    return [name for name, value in backbone.state_dict(keep_vars=True).items() if id(value) not in classifier]

@@ -1,0 +1,312 @@
+"""The Slurm engine: array jobs through submitit, which go on without the process that submitted them.
+
+Runs are submitted in waves: those that start from no run to be trained, those that start from a run of the first wave,
+and so on, each wave as one array job. All are submitted at once; a wave waits in Slurm for the runs it starts from. A
+job that is preempted, out of time or on a node that fails is put back into the queue; its training goes on from the
+last epoch, as trainings do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shlex
+import shutil
+import signal
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from cds_lib.errors import RunError, UsageError
+from cds_lib.study.engines import gpus, slurm_jobs, snapshot
+from cds_lib.study.engines.local_engine import headline, lacks_parent
+from cds_lib.study.engines.progress import Progress
+from cds_lib.study.engines.resources import Resources
+from cds_lib.study.processes import begin
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.store import Store
+from cds_lib.study.text import counted
+
+# What --slurm may set, as submitit and sbatch call it.
+_NUMBERS = ("time", "cpus_per_task", "gpus_per_node", "signal_delay_s")  # minutes, cores, GPUs, seconds
+_TEXTS = (
+    "partition account qos constraint mem mem_per_cpu mem_per_gpu gres nodelist exclude mail_type mail_user".split()
+)
+OPTIONS = (*_NUMBERS, *_TEXTS)
+
+_DEFAULT_MINUTES = 240  # submitit's own default is 5
+_TIMEOUTS = 100  # times that a job may run out of time and be queued again
+_ARRAY_SIZE = 1000  # tasks of an array job that Slurm takes unless it was configured otherwise
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds between two looks at the queue
+_SETTLE_SECONDS = 60.0  # until files that another node wrote are seen here
+
+
+class Training(submitit.helpers.Checkpointable):
+    """What a job does: it trains one run. submitit queues it again, as it is, when it is preempted or out of time."""
+
+    def __init__(self, spec: RunSpec, store: Store, data_root: Path, processes: int, compile_method: bool):
+        self.spec, self.results, self.data_root = spec.to_dict(), str(store.root.absolute()), str(data_root.absolute())
+        self.processes, self.compile_method = processes, compile_method
+
+    def __call__(self) -> None:
+        """Runs in the job, where the code is the snapshot's. RunError without the weights it starts from."""
+        spec, store = RunSpec.from_dict(self.spec), Store(self.results)
+        if spec.parent and not store.is_trained(spec.parent.id):
+            raise RunError(lacks_parent(spec))
+        begin()
+        from cds_lib.study.engines.worker import train_logged
+
+        told_to_end: list[int] = []
+        signal.signal(signal.SIGTERM, lambda number, frame: told_to_end.append(number))
+        each = max(1, int(os.environ.get("SLURM_CPUS_PER_TASK", "1")) // self.processes)
+        threads = each if gpus.device() == "cuda" else 1  # as in the local engine: the same results on a CPU
+        resources = Resources(self.processes, threads, workers=each, compile_method=self.compile_method)
+        try:
+            train_logged(spec, store, Path(self.data_root), resources)
+        except Exception:
+            if told_to_end:  # Slurm tells all processes of a job: the training failed because its workers have ended
+                store.write_status(spec.id, state="interrupted", error=None)
+            raise
+
+
+def parse_options(assignments: Iterable[str]) -> dict[str, Any]:
+    """Turn KEY=VALUE into what submitit takes; UsageError for a key that is not in OPTIONS or a value that is none."""
+    options: dict[str, Any] = {}
+    for assignment in assignments:
+        key, separator, value = assignment.partition("=")
+        key = key.strip().replace("-", "_")
+        if key not in OPTIONS:
+            raise UsageError(f"--slurm knows no {key!r}: choose from {', '.join(OPTIONS)}.")
+        if not separator or not value.strip() or not value.isprintable():
+            raise UsageError(f"--slurm wants KEY=VALUE, such as {key}=..., not {assignment!r}.")
+        if key in _NUMBERS and not re.fullmatch("[1-9][0-9]*", value, re.ASCII):
+            unit = " of minutes" if key == "time" else " of seconds" if key == "signal_delay_s" else ""
+            raise UsageError(f"--slurm {key} must be a whole number{unit}, 1 or more, not {value!r}.")
+        options[key] = int(value) if key in _NUMBERS else value.strip()
+    return options
+
+
+@dataclass(frozen=True)
+class SlurmEngine:
+    """Submits to Slurm and waits.
+
+    Args:
+        options: of the jobs, as from `parse_options`.
+        parallelism: tasks of an array that may run at a time, 0 for as many as Slurm lets.
+        processes: that each run is spread over, on the GPUs and cores that `options` ask for.
+        compile_method: torch.compile the training step.
+    """
+
+    options: dict[str, Any]
+    parallelism: int = 0
+    processes: int = 1
+    compile_method: bool = False
+
+    def at_a_time(self, runs: int) -> int:
+        """0: Slurm decides, within `parallelism`."""
+        return 0
+
+    def refuse(self, specs: Sequence[RunSpec], store: Store) -> None:
+        """Nothing: runs that Slurm has already are waited for."""
+
+    def where(self, at_a_time: int) -> str:
+        """Slurm knows more."""
+        return "through Slurm"
+
+    def run(self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress) -> dict[str, str]:
+        """Submit what is not queued or running already; returns {run id: sentence} of the runs that cannot be trained.
+
+        Raises:
+            UsageError: there is no Slurm, or it refuses a job; those submitted before it stay. RunError: no answer.
+        """
+        if not shutil.which("sbatch") or not shutil.which("srun"):
+            raise UsageError(
+                "There is no Slurm here (no sbatch): give this command on a login node, or use --engine local."
+            )
+        slurm_jobs.forget_ended(store)
+        job_ids = {run_id: job.id for run_id, job in slurm_jobs.alive(store).items()}
+        queued = len([spec for spec in specs if spec.id in job_ids])
+        if queued:
+            progress.say(f"Slurm has {counted(queued, 'run')} queued or running already.")
+        planned, orphans = waves(specs, job_ids, store.is_trained)
+        if planned:
+            self._submit(planned, job_ids, store, data_root, progress)
+        for spec in specs:
+            if spec.id in orphans:
+                progress.skip(spec, orphans[spec.id])
+        return orphans
+
+    def wait(self, specs: Sequence[RunSpec], store: Store, progress: Progress) -> dict[str, str]:
+        """Until none of the runs is queued or running; returns {run id: sentence} of those that were not trained.
+
+        On KeyboardInterrupt the jobs go on; it is raised again.
+        """
+        waiting = {spec.id: spec for spec in specs}
+        failed: dict[str, str] = {}
+        ended: dict[str, float] = {}  # when runs without an outcome were first seen to have no job
+        pause, silent = _SHORTEST_PAUSE, False
+        while waiting:
+            try:
+                jobs = slurm_jobs.jobs(store)
+                silent = False
+            except RunError as error:
+                if not silent:
+                    progress.say(f"{error} The jobs go on; waiting for it.")
+                silent = True
+            if not silent:
+                for spec in list(waiting.values()):
+                    outcome = _follow(spec, jobs.get(spec.id), store, progress, ended)
+                    if outcome is not None:
+                        del waiting[spec.id]
+                        if outcome:
+                            failed[spec.id] = outcome
+            if waiting:
+                progress.tick()
+                time.sleep(pause)
+                pause = min(_LONGEST_PAUSE, pause * 1.2)
+        return failed
+
+    def how_to_go_on(self, store: Store) -> str:
+        """What a user who no longer waits may do."""
+        try:
+            found = slurm_jobs.alive(store)
+        except RunError:
+            return "No longer waiting; the Slurm jobs that were submitted go on. The same command waits for them again."
+        if not found:
+            return "Stopped; no Slurm job is queued or running. Run the same command again to go on."
+        cancel = slurm_jobs.cancel_command(found.values())
+        return (
+            "No longer waiting; the Slurm jobs go on. The same command waits for them again, python -m cds_lib status "
+            f"(with the same --profile and --results) shows them, {cancel} cancels them."
+        )
+
+    @property
+    def jobs_here(self) -> int:
+        """1: this is a login node, and the processes of the jobs are elsewhere."""
+        return 1
+
+    def _submit(
+        self,
+        planned: Sequence[Sequence[RunSpec]],
+        job_ids: dict[str, str],
+        store: Store,
+        data_root: Path,
+        progress: Progress,
+    ) -> None:
+        """Submit the waves, each as one array job or more, after `job_ids`, the jobs of runs that Slurm has already."""
+        job_ids = dict(job_ids)
+        code = snapshot.take(slurm_jobs.folder(store) / "code")
+        for wave in planned:
+            for start in range(0, len(wave), _ARRAY_SIZE):
+                runs = wave[start : start + _ARRAY_SIZE]
+                after = {job_ids[spec.parent.id] for spec in runs if spec.parent and spec.parent.id in job_ids}
+                trainings = [Training(spec, store, data_root, self.processes, self.compile_method) for spec in runs]
+                found = self._submit_array(runs, trainings, store, code, sorted(after))
+                job_ids |= {spec.id: job.job_id for spec, job in zip(runs, found, strict=True)}
+                waiting = f", after {counted(len(after), 'run')} that they start from" if after else ""
+                number = found[0].job_id.partition("_")[0]
+                progress.say(f"Submitted {counted(len(runs), 'run')} as Slurm job {number}{waiting}.")
+
+    def _submit_array(
+        self, runs: Sequence[RunSpec], trainings: Sequence[Training], store: Store, code: Path, after: Sequence[str]
+    ) -> list[submitit.Job]:
+        executor = submitit.SlurmExecutor(slurm_jobs.folder(store) / "logs", max_num_timeout=_TIMEOUTS)
+        name = f"cds-{re.sub('[^A-Za-z0-9.-]', '-', store.root.absolute().name)}-{secrets.token_hex(4)}"
+        python_path = f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}"
+        executor.update_parameters(
+            **{"time": _DEFAULT_MINUTES, **self.options},
+            job_name=name,
+            setup=[python_path],
+            # Python looks for modules in the working directory first: it must not be a checkout that changes.
+            additional_parameters={"chdir": str(code), "requeue": True},
+            stderr_to_stdout=True,
+            # Since 22.05 srun, which starts the task, does not take this over from the job, and would give one core.
+            srun_args=[f"--cpus-per-task={self.options.get('cpus_per_task', 1)}"],
+            array_parallelism=self.parallelism or len(trainings),  # submitit's own default is 256
+            **({"dependency": "afterany:" + ":".join(after)} if after else {}),
+        )
+        # Failures that are tried again are history, unless Slurm refuses. Once submitted, a run writes its own status.
+        states = {spec.id: store.status(spec.id) for spec in runs}
+        failures = {run_id: state.get("error") for run_id, state in states.items() if state.get("state") == "failed"}
+        for run_id in failures:
+            store.write_status(run_id, state="interrupted", error=None)
+        slurm_jobs.record_wave(store, name, [spec.id for spec in runs], options=self.options, code=code.name)
+        try:
+            found = executor.submit_array(trainings)
+        except (RuntimeError, OSError) as error:  # submitit raises what sbatch prints
+            slurm_jobs.forget_wave(store, name)
+            for run_id, reason in failures.items():
+                store.write_status(run_id, state="failed", error=reason)
+            lines = [line for line in str(error).splitlines() if "error" in line.lower()] or [str(error).strip()]
+            why = lines[-1].strip()
+            raise UsageError(f"Slurm does not take the job ({why}): change the --slurm options.") from error
+        return found
+
+
+def waves(
+    specs: Sequence[RunSpec], alive: Collection[str], has_weights: Callable[[str], bool]
+) -> tuple[list[list[RunSpec]], dict[str, str]]:
+    """(waves, {run id: sentence} of runs whose parent will not be trained), of the runs that are not alive.
+
+    Args:
+        alive: ids of runs that are queued or running; has_weights: of a run id, whether a child may start from it.
+    """
+    levels: dict[str, int] = dict.fromkeys(alive, 0)
+    planned: list[list[RunSpec]] = []
+    orphans: dict[str, str] = {}
+    for spec in specs:
+        if spec.id in alive:
+            continue
+        level = 0
+        if spec.parent and not has_weights(spec.parent.id):
+            if spec.parent.id not in levels:
+                orphans[spec.id] = lacks_parent(spec)
+                continue
+            level = levels[spec.parent.id] + 1
+        levels[spec.id] = level
+        planned.extend([] for _ in range(len(planned), level + 1))
+        planned[level].append(spec)
+    return [wave for wave in planned if wave], orphans
+
+
+def _follow(
+    spec: RunSpec, job: slurm_jobs.Job | None, store: Store, progress: Progress, ended: dict[str, float]
+) -> str | None:
+    """Tell the progress of a run; returns None while it goes on, "" when it is trained, else why it is not."""
+    if job and job.alive:
+        ended.pop(spec.id, None)
+        if job.started:
+            if spec.id not in progress.running:
+                progress.start(spec)
+            progress.advance(spec, len(store.history(spec.id)))
+        else:  # queued, perhaps again
+            progress.requeue(spec)
+        return None
+    state = store.status(spec.id).get("state")
+    done = store.is_trained(spec.id)
+    if not done and state != "failed" and spec.parent and not store.is_trained(spec.parent.id):
+        progress.skip(spec, lacks_parent(spec))
+        return lacks_parent(spec)
+    if spec.id not in progress.running:
+        progress.start(spec)
+    if done:
+        progress.finish(spec, headline(store.metrics(spec.id)))
+        return ""
+    if state == "failed":
+        reason = store.status(spec.id).get("error", "no message")
+    elif (
+        job
+        and job.state in ("COMPLETED", "FAILED")
+        and time.monotonic() - ended.setdefault(spec.id, time.monotonic()) < _SETTLE_SECONDS
+    ):
+        return None  # the job has said how it ended; its files may be late
+    else:
+        which = f"{job.words} has ended, its log is {job.log}" if job else "Its Slurm job has ended"
+        reason = f"{which}, but the training has not: the same command resumes it."
+    progress.finish(spec, f"FAILED: {reason}")
+    return reason

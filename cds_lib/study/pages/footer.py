@@ -1,0 +1,60 @@
+"""Where the numbers of a page come from, gathered from the status files of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cds_lib.study import naming
+from cds_lib.study.store import Store
+from cds_lib.study.text import duration
+
+
+def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str]]:
+    """(label, value) lines about the finished runs among `run_ids`: code, versions, machine, data, dates, cost.
+
+    Values that differ between runs are all listed, but for versions of the code, which are counted.
+    """
+    finished = [run_id for run_id in run_ids if store.is_done(run_id)]
+    if not finished:
+        return []
+    statuses = [store.status(run_id) for run_id in finished]
+    dates = sorted(status[key] for status in statuses for key in ("started", "finished") if status.get(key))
+    seconds = sum(store.metric(run_id, "seconds") for run_id in finished)
+    versions = [", ".join(map(" ".join, status.get("versions", {}).items())) for status in statuses]
+    data = [
+        f"{naming.name_of(store.spec(run_id).dataset)}: {_data(status['data'])}"
+        for run_id, status in zip(finished, statuses, strict=True)
+        if status.get("data")
+    ]
+    processes = [str(status.get("processes", 1)) for status in statuses]
+    spread = f"{_distinct(processes)} a run: CDS contrasts the images of each by themselves"
+    rows = [
+        ("runs", f"{len(finished)} finished, {duration(seconds)} of training together"),
+        ("code", _code([status["code"] for status in statuses if status.get("code")])),
+        ("versions", _distinct(versions)),
+        ("machine", _distinct(f"{status.get('machine', '')} {status.get('device', '')}" for status in statuses)),
+        ("processes", spread if set(processes) != {"1"} else ""),
+        ("data", _distinct(data)),
+        ("trained", " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else ""),
+    ]
+    return [(label, value) for label, value in rows if value]
+
+
+def _code(versions: list[str]) -> str:
+    """The version of the code, or a sentence where runs of several stand side by side or one was not committed."""
+    dirty = sum(version.endswith("+dirty") for version in versions)
+    found = len(set(versions))
+    text = "".join(set(versions)) if found < 2 else f"{found} versions: each run names its own in its status.json"
+    return text + (f"; {dirty} of the runs had changes that were not committed (+dirty)" if dirty else "")
+
+
+def _data(provenance: dict) -> str:
+    """What was read and whether its checksum is the published one, as the data set said, and how many images."""
+    return (
+        f"{provenance['note']} ({provenance['train']} training and {provenance['test']} test images, "
+        f"sha256 {provenance['sha256'][:12]})"
+    )
+
+
+def _distinct(values: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(value.strip() for value in values if value.strip()))

@@ -1,0 +1,234 @@
+"""RESULTS/index.html, the way in: the answers, how far they reach, verdicts, every report. And RESULTS/runs.html."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from cds_lib.errors import RunError
+from cds_lib.files import read_bytes, write_json, write_text
+from cds_lib.study import protocols, statistics
+from cds_lib.study.pages import render
+from cds_lib.study.pages.footer import provenance_rows
+from cds_lib.study.pages.notebooks import NotebookResult
+from cds_lib.study.report import cards
+from cds_lib.study.report.comparisons import CONTROL
+from cds_lib.study.report.key_figure import key_figure
+from cds_lib.study.reporting import report, verdicts, wording
+from cds_lib.study.store import Store
+from cds_lib.study.tables import SUMMARY, TABLES
+
+NOT_TESTED, DAMAGED = "not tested", "damaged"
+_OTHERWISE = "These runs do not say what the committed ones say, or are not there: see the report."
+_FILES = ("history.csv", "metrics.json", "status.json")
+_SIDES = {"above": "above it", "below": "below it", "open": "not told apart"}
+
+
+def write_index(results: Path, profile: str, executed_now: Sequence[NotebookResult] = ()) -> Path:
+    """Write index.html and runs.html from what the folder holds; `executed_now` are results just obtained.
+
+    Works at any time, with any part missing.
+    """
+    results = Path(results)
+    store = Store(results)
+    runs = [_run(store, run_id) for run_id in store.ids()]
+    ids = [run["id"] for run in runs if run["state"] != DAMAGED]
+    compared = _comparisons(results)
+    answered = _cards(compared, results) if profile != "smoke" else []
+    unreadable = render.damaged_tables(results)
+    content = {
+        "headline": profile == "mini" and bool(answered) and all(card["borne_out"] for card in answered),
+        "key_figure": (results / "figures" / "key.svg").exists() and key_figure.__doc__.split(":")[0],
+        "caption": "A point is a seed; bars are 95 % intervals; diamonds are published.",
+        "cards": answered,
+        "description": protocols.DESCRIPTIONS[profile],
+        "diagram": Markup((render.TEMPLATES / "diagram.svg").read_text(encoding="utf-8")),
+        "verdicts": _verdicts(results, compared),
+        "notebooks": _reports(results, executed_now, unreadable),
+        "unreadable": list(unreadable.values()),
+        "figures": [_figure(path) for path in sorted((results / "figures").glob("*.svg")) if path.stem != "key"],
+        "failed": [run for run in runs if run["state"] in ("failed", DAMAGED)],
+    }
+    _write_page(results, "index", "Contrastive Deep Supervision: results", content, profile, ids)
+    _write_page(results, "runs", "Every run", {"runs": runs}, profile, ids)
+    return results / "index.html"
+
+
+def _write_page(results: Path, name: str, title: str, content: dict, profile: str, ids: Sequence[str]) -> None:
+    body, toc = render.with_contents(render.environment().get_template(f"{name}.html.j2").render(content))
+    deviations = f"html/{render.DEVIATIONS}.html"
+    pages = {"index": "All results", "runs": "Every run"}
+    text = render.whole_page(
+        title=title,
+        body=Markup(body),
+        toc=[entry for entry in toc if entry["level"] == "2"],
+        links=[{"href": f"{page}.html", "text": text, "current": page == name} for page, text in pages.items()],
+        neighbours=[],
+        profile=profile,
+        error=None,
+        error_anchor=None,
+        deviations=deviations if (results / deviations).exists() else None,
+        provenance=provenance_rows(Store(results), ids) if name == "index" else [],
+        code=False,
+    )
+    write_text(results / f"{name}.html", text)
+
+
+def _comparisons(results: Path) -> pd.DataFrame | None:
+    path = results / "tables" / "comparisons.csv"
+    return (
+        pd.read_csv(path, keep_default_na=False, na_values=[""]).astype({"above": "Int64"}) if path.exists() else None
+    )
+
+
+def _cards(compared: pd.DataFrame | None, results: Path) -> list[dict]:
+    if compared is None:
+        return []
+    found = []
+    for card in cards.read_cards():
+        answer = cards.answer(card, compared)
+        shown = {"answer": answer, "sure": card["sure"]} if answer else {"answer": _OTHERWISE, "sure": ""}
+        page = card["page"] if (results / "html" / f"{card['page']}.html").exists() else ""
+        found.append({"question": card["question"], "page": page, "borne_out": answer is not None, **shown})
+    return found
+
+
+def _verdicts(results: Path, compared: pd.DataFrame | None) -> dict | None:
+    """Counts by table, and the claims with seeds enough; None before the summary was written."""
+    if not (results / "tables" / f"{SUMMARY}.csv").exists():
+        return None
+    frame = verdicts.read(results)
+    few = (frame["n_pairs"] < statistics.MIN_SEEDS) & (frame["verdict"] == statistics.INCONCLUSIVE)
+    said = frame["verdict"].mask(few, NOT_TESTED)
+    columns = [name for name in (*wording.VERDICTS[:4], NOT_TESTED, *wording.VERDICTS[4:]) if (said == name).any()]
+    counts = pd.crosstab(frame["claimed_in"], said)
+    counts = counts.reindex(frame["claimed_in"].unique())[columns]
+    rows = [{"title": TABLES[name].title, "numbers": list(row)} for name, row in counts.iterrows()]
+    return {
+        "columns": columns,
+        "counts": rows,
+        "tested": [_claim(row, compared) for _, row in wording.tested(frame).iterrows()],
+        "page": (results / "html" / f"{SUMMARY}.html").exists(),
+    }
+
+
+def _claim(row: pd.Series, compared: pd.DataFrame | None) -> dict[str, str]:
+    """A tested claim; its control is that of two views on CIFAR-100's ResNet-18, of as many steps with few labels."""
+    control = "–"
+    if compared is not None:
+        same = compared[(compared["method"] == row["method"]) & (compared["metric"] == row["metric"])]
+        same = same[(same["dataset"] == row["dataset"]) & (same["setting"] == row["setting"])]
+        sides = same.loc[same["reference"].isin([CONTROL, "baseline_matched"]), "side"]
+        control = _SIDES.get(sides.iloc[0], "–") if len(sides) else "–"
+    found = statistics.Difference(
+        row["baseline_delta"], row["ci_low"], row["ci_high"], row["p_value"], int(row["n_pairs"])
+    )
+    return {
+        "claim": wording.statement(row),
+        "place": wording.place(row),
+        "published": wording.published(row),
+        "ours": wording.difference(row),
+        "verdict": f"{wording.SIGNS[row['verdict']]} {row['verdict']}",
+        "kind": row["verdict"].replace(" ", "-"),
+        "size": statistics.size(found, row["paper_delta"]),
+        "control": control,
+    }
+
+
+def _reports(results: Path, executed_now: Sequence[NotebookResult], unreadable: dict[str, str]) -> list[dict]:
+    """Every executed notebook of the folder, in the order of reading."""
+    found = render.executed_notebooks(results / "notebooks")
+    found |= {result.name: (found.get(result.name, (None,))[0], result) for result in executed_now}
+    entries = []
+    for name in render.in_order(found):
+        title, result = found[name]
+        has_table = (results / "tables" / f"{name}.csv").exists() and name not in unreadable
+        entries.append(
+            {
+                "name": name,
+                "title": title or name,
+                "question": TABLES[name].question if name in TABLES else "",
+                "linked": title is not None,
+                "ok": result.ok,
+                "error": result.error,
+                "table": has_table,
+                "runs": _progress(name, results) if has_table and name != SUMMARY else "",
+            }
+        )
+    return entries
+
+
+def _progress(name: str, results: Path) -> str:
+    frame = report.read_table(name, results).drop_duplicates(["dataset", "model", "method", "setting"])
+    return f"{frame['n'].sum()} of {frame['n_planned'].sum()}"
+
+
+def _figure(path: Path) -> dict[str, str | int]:
+    """A figure's name, what a screen reader says (its title), and its size in pixels, which keeps its place."""
+    text = read_bytes(path).decode(errors="replace")
+    size = re.search(r'<svg[^>]* width="([\d.]+)pt" height="([\d.]+)pt"', text)
+    width, height = (round(float(points) * 96 / 72) for points in size.groups()) if size else (0, 0)
+    title = re.search(r"<title[^>]*>(.*?)</title>", text, re.DOTALL)
+    alt = unescape(title.group(1)).strip() if title else path.stem.replace("_", " ")
+    return {"name": path.stem, "alt": alt, "width": width, "height": height}
+
+
+def _run(store: Store, run_id: str) -> dict[str, object]:
+    """What runs.html shows of a run; of a damaged one, which may be of no table that is asked for, why."""
+    try:
+        return _sound_run(store, run_id)
+    except RunError as error:
+        texts = dict.fromkeys(("label", "result", "curve", "spec", "code", "data", "finished", "versions", "files"), "")
+        return {"id": run_id, **texts, "state": DAMAGED, "error": str(error)}
+
+
+def _sound_run(store: Store, run_id: str) -> dict[str, object]:
+    """What the run is, what came out, its curve, where it comes from."""
+    spec, status = store.spec(run_id), store.status(run_id)
+    done = store.is_done(run_id)
+    metrics = store.metrics(run_id) if done else {}
+    data = status.get("data") or {}
+    return {
+        "id": run_id,
+        "label": spec.label,
+        "files": [name for name in _FILES if (store.run_dir(run_id) / name).exists()],
+        "state": status.get("state", "unknown"),
+        "error": (status.get("error") or "no message").splitlines()[0],
+        "result": next((f"{metrics[name]:.2f}" for name in ("test_top1_last", "test_ap_last") if name in metrics), ""),
+        "curve": _curve(store.history(run_id).get("train_loss", pd.Series(dtype=float))) if done else "",
+        "spec": json.dumps({name: value for name, value in spec.to_dict().items() if value is not None}, indent=1),
+        "code": status.get("code", ""),
+        "data": (data.get("sha256") or "")[:12],
+        "finished": (status.get("finished") or "")[:10],
+        "versions": ", ".join(f"{name} {version}" for name, version in (status.get("versions") or {}).items()),
+    }
+
+
+def _curve(losses: pd.Series) -> str:
+    """Points of a polyline, 120 by 24, of the training loss from its largest finite value to its smallest."""
+    losses = losses[np.isfinite(losses)]
+    low, high = losses.min(), losses.max()
+    scale = 22 / (high - low) if high > low else 0
+    step = 120 / max(len(losses) - 1, 1)
+    return " ".join(f"{i * step:.0f},{23 - (loss - low) * scale:.0f}" for i, loss in enumerate(losses))
+
+
+def write_provenance(results: Path) -> None:
+    """RESULTS/provenance.json: table -> "dataset/model/method/setting/metric" of a cell -> the ids of its runs."""
+    found, damaged = {}, render.damaged_tables(results)
+    for name in TABLES:
+        if (results / "tables" / f"{name}.csv").exists() and name not in damaged:
+            frame = verdicts.read(results) if name == SUMMARY else report.read_table(name, results)
+            cells = frame[frame["n"] > 0]
+            found[name] = {
+                "/".join(row[["dataset", "model", "method", "setting", "metric"]]): row["runs"].split()
+                for _, row in cells.iterrows()
+            }
+    write_json(results / "provenance.json", found)

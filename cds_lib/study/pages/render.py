@@ -1,0 +1,220 @@
+"""Executed notebooks and the results folder as HTML pages that need nothing but themselves: no network, no script.
+
+A notebook becomes two pages, without and with its code. Both, and the index, share `templates/page.html.j2`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from itertools import chain, count
+from pathlib import Path
+from urllib.parse import quote
+
+import jinja2
+import nbformat
+from bs4 import BeautifulSoup
+from markupsafe import Markup
+from nbconvert import HTMLExporter
+from pygments.formatters import HtmlFormatter
+
+from cds_lib.errors import RunError, UsageError
+from cds_lib.files import write_text
+from cds_lib.study.pages import notebooks
+from cds_lib.study.pages.footer import provenance_rows
+from cds_lib.study.pages.notebooks import NotebookResult
+from cds_lib.study.reporting import report
+from cds_lib.study.store import Store
+from cds_lib.study.tables import SUMMARY, TABLES
+
+DEVIATIONS = "deviations"  # the report that every page refers to
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+def render_notebook(executed: Path, html: Path, titles: Mapping[str, str] | None = None) -> dict[str, Path]:
+    """Write html/<name>.html (without code) and html/<name>.code.html from a notebook that `notebooks.execute` wrote.
+
+    A failed notebook is rendered too, with a banner. `html` is RESULTS/html: the runs of RESULTS give the footer.
+    `titles`: of all reports by name, in the order of reading, for the links to others.
+    """
+    titles = titles or {}
+    notebook, result = notebooks.stored(executed)
+    store = Store(html.parent)
+    provenance = provenance_rows(store, _run_ids(result.name, store))
+    paths = {"html": html / f"{result.name}.html", "code": html / f"{result.name}.code.html"}
+    for kind, path in paths.items():
+        with_code = kind == "code"
+        body, toc = with_contents(
+            _exporter(with_code).from_notebook_node(notebook)[0], [name for name in titles if name != result.name]
+        )
+        failed = next((c.id for c in notebook.cells if result.error and f'cell "{c.id}"' in result.error), None)
+        text = whole_page(
+            title=_title(notebook, result.name),
+            body=Markup(body),
+            toc=toc,
+            links=[
+                {"href": "../index.html", "text": "All results", "current": False},
+                {"href": f"{quote(result.name)}.html", "text": "Report", "current": not with_code},
+                {"href": f"{quote(result.name)}.code.html", "text": "With code", "current": with_code},
+                {"href": f"../notebooks/{quote(result.name)}.ipynb", "text": "Notebook file", "current": False},
+            ],
+            neighbours=_neighbours(result.name, titles, ".code.html" if with_code else ".html"),
+            profile=_parameter(notebook, "profile"),
+            error=result.error,
+            error_anchor=f"cell-{failed}" if f'id="cell-{failed}"' in body else None,
+            deviations=f"{DEVIATIONS}.html" if DEVIATIONS in titles else None,
+            provenance=provenance,
+            code=with_code,
+        )
+        write_text(path, text)
+    return paths
+
+
+def render_notebooks(results: Path, names: Iterable[str]) -> None:
+    """Write the pages of these notebooks, and of all others if the set of reports has changed, since they link."""
+    folder, html = Path(results) / "notebooks", Path(results) / "html"
+    titles = {name: title for name, (title, _) in executed_notebooks(folder).items() if title is not None}
+    known = {path.stem for path in html.glob("*.html") if not path.stem.endswith(".code")}
+    for name in names if known == set(titles) else titles:
+        if name in titles:
+            render_notebook(folder / f"{name}.ipynb", html, titles)
+
+
+def executed_notebooks(folder: Path) -> dict[str, tuple[str | None, NotebookResult]]:
+    """Title and result of every executed notebook, in the order of reading; of a damaged one no title, and why."""
+    found: dict[str, tuple[str | None, NotebookResult]] = {}
+    for name in in_order(path.stem for path in folder.glob("*.ipynb")):
+        try:
+            notebook, result = notebooks.stored(folder / f"{name}.ipynb")
+            found[name] = (_title(notebook, name), result)
+        except UsageError as error:
+            found[name] = (None, NotebookResult(name, False, 0.0, str(error)))
+    return found
+
+
+def damaged(results: Path) -> dict[str, str]:
+    """{name: sentence} of the reports that earlier commands left and that cannot be read."""
+    executed = executed_notebooks(Path(results) / "notebooks")
+    return damaged_tables(results) | {name: result.error for name, (title, result) in executed.items() if title is None}
+
+
+def damaged_tables(results: Path) -> dict[str, str]:
+    found = {}
+    for name in TABLES:
+        if name != SUMMARY and (Path(results) / "tables" / f"{name}.csv").exists():
+            try:
+                report.read_table(name, results)
+            except RunError as error:
+                found[name] = str(error)
+    return found
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Reports in the order of reading: the summary, the tables in theirs, then what is not about one table."""
+    found = set(names)
+    tables = [name for name in (SUMMARY, *TABLES) if name in found]
+    return list(dict.fromkeys([*tables, *sorted(found)]))
+
+
+def _neighbours(name: str, titles: Mapping[str, str], suffix: str) -> list[dict[str, str]]:
+    """Links to the reports before and after this one."""
+    order = list(titles)
+    if name not in order:
+        return []
+    place = order.index(name)
+    found = []
+    for label, index in (("Previous", place - 1), ("Next", place + 1)):
+        if 0 <= index < len(order):
+            other = order[index]
+            href, rel = f"{quote(other)}{suffix}", label[:4].lower()
+            found.append({"label": label, "href": href, "title": titles[other], "rel": rel})
+    return found
+
+
+@cache
+def environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+
+
+@cache
+def _exporter(with_code: bool) -> HTMLExporter:
+    return HTMLExporter(
+        template_name="cells",
+        extra_template_basedirs=[str(TEMPLATES)],
+        exclude_input=not with_code,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+    )
+
+
+def with_contents(body: str, others: Sequence[str] = ()) -> tuple[str, list[dict[str, str]]]:
+    """The body with a distinct id at every h2 and h3, no table that is wider than the page, and links where the text
+    names one of the other reports; and the contents.
+
+    What would run or load something is left out, whoever wrote it into a cell.
+    """
+    soup = BeautifulSoup(body, "html.parser")
+    for active in soup.find_all(["script", "iframe", "object", "embed"]):
+        active.decompose()
+    for pilcrow in soup.find_all("a", class_="anchor-link"):  # nbconvert's; the contents do its work
+        pilcrow.decompose()
+    _let_tables_scroll(soup)
+    for named in soup.find_all("code"):
+        if named.get_text() in others and not named.find_parent(["a", "pre"]):
+            named.wrap(soup.new_tag("a", attrs={"href": f"{quote(named.get_text())}.html"}))
+    toc, used = [], set()
+    for heading in soup.find_all(["h2", "h3"]):
+        text = heading.get_text(strip=True)
+        wanted = heading.get("id") or text.replace(" ", "-")
+        candidates = chain([wanted], (f"{wanted}-{i}" for i in count(2)))
+        heading["id"] = next(name for name in candidates if name not in used)
+        used.add(heading["id"])
+        toc.append({"level": heading.name[1], "id": heading["id"], "text": text})
+    return str(soup), toc
+
+
+def _let_tables_scroll(soup: BeautifulSoup) -> None:
+    """Put tables of Markdown and pandas into a region of their own, as `html.scrolling` does for the study's."""
+    for number, table in enumerate(soup.find_all("table"), 1):
+        if not table.find_parent(class_="scroll"):
+            above = table.find_previous(["h1", "h2", "h3"])
+            label = f"table {number}" + (f": {above.get_text(strip=True)}" if above else "")
+            table.wrap(soup.new_tag("div", attrs={"class": "scroll", "role": "region", "aria-label": label}))
+            table.parent["tabindex"] = "0"
+
+
+def whole_page(*, code: bool, **content: object) -> str:
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    if code:
+        light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("default", "github-dark"))
+        # The page has its own background; only the colours of the tokens are wanted.
+        style += f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
+        style += ".highlight { background: none; }\n"
+    return environment().get_template("page.html.j2").render(style=style, **content) + "\n"
+
+
+def _title(notebook: nbformat.NotebookNode, name: str) -> str:
+    """The text of the first `# heading`."""
+    for cell in notebook.cells:
+        for line in cell.source.splitlines() if cell.cell_type == "markdown" else ():
+            if line.startswith("# "):
+                return line.removeprefix("# ").strip()
+    return name
+
+
+def _parameter(notebook: nbformat.NotebookNode, name: str) -> str | None:
+    """What papermill was told for a parameter."""
+    return notebook.metadata.get("papermill", {}).get("parameters", {}).get(name)
+
+
+def _run_ids(name: str, store: Store) -> list[str]:
+    """The runs behind a notebook, each once: those of its table, all of the folder for the summary, else none."""
+    if name == SUMMARY:
+        return store.ids()
+    try:
+        table = report.read_table(name, store.root)
+    except RunError:
+        return []  # it is not there, or damaged, which the index says
+    return list(dict.fromkeys(run for runs in table["runs"] for run in runs.split()))

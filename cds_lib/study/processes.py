@@ -1,0 +1,126 @@
+"""How processes of the study begin, and what they need of the system.
+
+Importing the library changes nothing about a process; those that are the study's own call this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import tempfile
+import threading
+from multiprocessing import connection, forkserver, parent_process, resource_tracker
+
+from cds_lib.study.checkout import CHECKOUT
+
+_FILES = 65_536  # more than the images that any number of workers has on its way
+_LONGEST_TEMPORARY = 64  # bytes; multiprocessing appends 32
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as glibc's malloc.h has them
+
+
+def begin() -> None:
+    """Make this process one of the study's own, before it imports what is slow: faster at views and at notebooks, and
+    with what Python and its packages take for granted."""
+    _open_standard_streams()
+    use_short_temporary_folder()
+    if os.path.expanduser("~") == "~":  # no HOME and no entry in passwd, as in a container: Jupyter wants one
+        os.environ["HOME"] = tempfile.gettempdir()
+    os.environ.pop("MPLBACKEND", None)  # the study's plots need no window; a backend that is not there ends the import
+    # The C library gives the memory of a large tensor back to the system when it is freed, and getting it again costs
+    # a page fault for every 4 KiB: half the time of the views. glibc can be told to keep it: tensors up to 32 MiB,
+    # 256 MiB in all.
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**25)
+        ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, 2**28)
+    # nbformat validates with jsonschema, which builds a grammar of international resource identifiers where it finds
+    # this package: a second in every process that reads a notebook. No notebook's schema has such a format, and
+    # jsonschema does without it.
+    sys.modules.setdefault("rfc3987_syntax", None)
+
+
+def environment() -> dict[str, str]:
+    """The variables that a new process of the study gets: this code comes before all other, and what the user has set
+    for programs of their own, torchrun's options (PET_...) among them, does not reach it.
+    """
+    theirs = {"MPLBACKEND", "PYTHONSTARTUP"}  # a kernel runs the file that the latter names
+    kept = {name: value for name, value in os.environ.items() if name not in theirs and not name.startswith("PET_")}
+    return kept | _paths()
+
+
+def _paths() -> dict[str, str]:
+    """Without PYTHONSAFEPATH the working directory, the user's, would be searched first: for `random` as for us."""
+    paths = [str(CHECKOUT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
+
+
+def begin_as_child(_worker_id: int = 0) -> None:
+    """The same for a worker process, which also ends with its parent.
+
+    The argument is there for DataLoader, which gives it to the `worker_init_fn` of its workers.
+    """
+    begin()
+    _die_with_the_parent()
+
+
+def _open_standard_streams() -> None:
+    """Give this process those that it was started without (`>&-`): the next files opened would take their numbers."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
+def use_short_temporary_folder() -> None:
+    """Leave a temporary folder whose path is too long for the sockets in it, which have addresses of 103 bytes."""
+    if len(os.fsencode(tempfile.gettempdir())) > _LONGEST_TEMPORARY and os.access("/tmp", os.W_OK):
+        os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
+
+
+def fork_server(preload: list[str]) -> multiprocessing.context.ForkServerContext:
+    """A context whose processes are forked from a server that has imported these modules; it is started here."""
+    use_short_temporary_folder()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(preload)
+    paths = _paths()
+    theirs = {name: os.environ.get(name) for name in paths}
+    os.environ.update(paths)  # there is no other way to tell the server
+    resource_tracker.ensure_running()  # which the server needs; starting it would undo the next line
+    # Ctrl-C reaches the whole group: a server that is still importing must not answer with a traceback.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for name, value in theirs.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    return context
+
+
+def _die_with_the_parent() -> None:
+    """End this process when its parent is gone: killed, it must not leave work behind that nobody waits for.
+
+    A fork server stands between the two, so the process's parent, as the system knows it, stays.
+    """
+    parent = parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            connection.wait([parent.sentinel])
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def allow_many_files() -> None:
+    """Let this process have as many files open as the system lets it; often it begins with 1,024 of many more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # a system may refuse what it names as its limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

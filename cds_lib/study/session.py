@@ -1,0 +1,215 @@
+"""What a notebook opens: one table of the study under one profile, ready to train, to read and to show."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cds_lib.errors import NothingRun, RunError, UsageError
+from cds_lib.study import analyses, protocols
+from cds_lib.study.checkout import CHECKOUT
+from cds_lib.study.data.registry import data_root as find_data_root
+from cds_lib.study.engines import analysis_engine, runner
+from cds_lib.study.engines.local_engine import LocalEngine
+from cds_lib.study.places import results_dir
+from cds_lib.study.protocols import Seeds
+from cds_lib.study.store import Store
+from cds_lib.study.table import Cell, Table
+from cds_lib.study.tables import find_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@contextlib.contextmanager
+def _in_one_line() -> Iterator[None]:
+    """What a user has caused is one line in a notebook, and no traceback."""
+    try:
+        yield
+    except (UsageError, RunError, KeyboardInterrupt) as error:
+        line = f"{type(error).__name__}: {error}".removesuffix(": ")
+        error._render_traceback_ = lambda: [line]  # IPython asks for it by this name
+        raise
+
+
+class Session:
+    """A table, a profile, its seeds and its store. See `open_study`."""
+
+    def __init__(
+        self,
+        table: Table,
+        profile: str,
+        seeds: Seeds,
+        store: Store,
+        data_root: Path,
+        engine: runner.Engine,
+        writes: bool = True,
+    ):
+        self.table, self.profile, self.seeds = table, profile, seeds
+        self.store, self.data_root, self.engine = store, data_root, engine
+        self.writes = writes
+
+    def plan(self) -> runner.Plan:
+        """What is done, missing and failed at this moment."""
+        return self._plan(retry_failed=False)
+
+    def _plan(self, retry_failed: bool) -> runner.Plan:
+        return runner.make_plan([self.table], self.profile, self.seeds, self.store, retry_failed)
+
+    @_in_one_line()
+    def train_missing(self) -> None:
+        """Train what the table lacks, also what failed before, then compute the analyses it reads; failures are printed
+        and show as missing.
+
+        Trainings are processes that import the module they were started from: a script calls this below
+        `if __name__ == "__main__":`; a notebook need not.
+        """
+        runner.train_missing(self._plan(retry_failed=True), self.store, self.data_root, self.engine)
+        analysis_engine.compute_missing(
+            [self.table], self.profile, self.seeds, self.store, self.data_root, jobs=self.engine.jobs_here
+        )
+
+    @_in_one_line()
+    def describe(self) -> str:
+        """What the profile runs, how much of it is there, and what that cost to train. NothingRun: none is there."""
+        frame = self.results()
+        if frame["value"].isna().all():
+            raise NothingRun(f"{self.table.name} has no result in {self.store.root} yet: set train = True.")
+        hours = frame.drop_duplicates("run")["seconds"].sum() / 3600
+        return f"{self.table.describe(self.profile)} {self.plan().describe()}; {hours:.1f} hours of training."
+
+    @_in_one_line()
+    def results(self) -> pd.DataFrame:
+        """The evidence, one row a planned run of each cell: see `cds_lib.study.report.frame.results`."""
+        from cds_lib.study.report.frame import results
+
+        return results(self.table, self.profile, self.seeds, self.store)
+
+    @_in_one_line()
+    def frame(self) -> pd.DataFrame:
+        """The tidy result, one row per cell."""
+        from cds_lib.study.report.frame import tidy
+
+        return tidy(self.results())
+
+    @_in_one_line()
+    def history(self) -> pd.DataFrame:
+        """One row an epoch of every finished run: see `cds_lib.study.report.frame.histories`."""
+        from cds_lib.study.report.frame import histories
+
+        return histories(self.results(), self.store)
+
+    @_in_one_line()
+    def claims(self) -> pd.DataFrame:
+        """Every published claim of the study, one row each: see `cds_lib.study.reporting.verdicts.tidy`."""
+        from cds_lib.study.reporting.verdicts import tidy
+
+        return tidy(self.profile, self.seeds, self.store)
+
+    def analysis(self, run: str, name: str) -> dict[str, Any]:
+        """What an analysis of a run found, pictures included; empty where it was not computed."""
+        return analyses.read(self.store, run, name) or {}
+
+    def figure(self, kind: str = "") -> Path | None:
+        """Where a figure of this table is written: RESULTS/figures/<table>[_<kind>].svg. None where no results folder
+        was named: who only looks writes nothing."""
+        name = f"{self.table.name}_{kind}" if kind else self.table.name
+        return self.store.root / "figures" / f"{name}.svg" if self.writes else None
+
+    @_in_one_line()
+    def train(self, method: str, model: str = "", seed: int = 0, **changes: Any) -> pd.DataFrame:
+        """Train one run of this table with other options, in results/mine, and return its row of `results`.
+
+        changes: of the method (weight, taps, temperature) or of the budget (epochs, lr, train_size, source="standin").
+        Its method in the row says what was changed. A run that is there is only read.
+
+        Raises:
+            UsageError: the table has no such run, an option that neither has, no data. RunError: the training failed.
+        """
+        from cds_lib.study.report.frame import results
+
+        cells = self.table.cells(self.profile, (seed,))
+        found = [cell for cell in cells if cell.method == method and model in ("", cell.model)]
+        if not found:
+            raise UsageError(f"{self.table.name} has no run of {method!r} with {model or 'any network'!r}.")
+        (spec,) = found[0].specs
+        of_budget = {name: value for name, value in changes.items() if hasattr(spec.budget, name)}
+        options = {**spec.options, **{name: value for name, value in changes.items() if name not in of_budget}}
+        spec = replace(spec, budget=replace(spec.budget, **of_budget), options=options)
+        said = ", ".join(f"{name} {value}" for name, value in changes.items())
+        cell = replace(found[0], run=spec, seeds=(seed,), method=f"{method}, {said}" if said else f"{method}, again")
+        store, table = Store(CHECKOUT / "results" / "mine"), replace(self.table, build=lambda _: [cell])
+        plan = runner.make_plan([table], self.profile, None, store, retry_failed=True)
+        if failed := runner.train_missing(plan, store, self.data_root, self.engine):
+            raise RunError(next(iter(failed.values())))
+        return results(table, self.profile, None, store)
+
+
+@_in_one_line()
+def open_study(
+    table: str,
+    *,
+    profile: str = "smoke",
+    results: str = "",
+    data_root: str = "",
+    seeds: str = "",
+    models: str = "",
+    methods: str = "",
+    jobs: int = 0,
+    processes: int = 1,
+) -> Session:
+    """Open a table of the study. Empty arguments mean the defaults of `run_all.sh`.
+
+    `models`, `methods`: names separated by commas, of the rows that are wanted; what they are compared with stays.
+
+    `results` and `data_root` start at the checkout where they are relative, wherever the notebook runs. (Those of
+    `run_all.sh` start at the folder that it is called from.)
+
+    Raises:
+        UsageError: unknown table or profile, seeds that are no whole numbers, arguments of another type.
+    """
+    texts = {"table": table, "profile": profile, "results": results, "data_root": data_root, "seeds": seeds}
+    texts |= {"models": models, "methods": methods}
+    for name, value in texts.items():
+        if not isinstance(value, str):
+            raise UsageError(f'{name} must be a text, such as seeds = "0,1", not {value!r}.')
+    if type(jobs) is not int or jobs < 0:
+        raise UsageError(f"jobs must be a whole number, 0 for as many as the machine has room for, not {jobs!r}.")
+    if type(processes) is not int or processes < 1:
+        raise UsageError(f"processes must be a whole number, 1 or more, not {processes!r}.")
+    return Session(
+        _narrowed(find_table(table), protocols.check_profile(profile), _names(models), _names(methods)),
+        profile,
+        protocols.parse_seeds(seeds),
+        Store(CHECKOUT / results_dir(profile, results)),
+        CHECKOUT / find_data_root(data_root),
+        LocalEngine(jobs, processes),
+        writes=bool(results),
+    )
+
+
+def _names(text: str) -> set[str]:
+    return {name.strip() for name in text.split(",") if name.strip()}
+
+
+def _narrowed(table: Table, profile: str, models: set[str], methods: set[str]) -> Table:
+    """The table with the cells of these networks and methods, and those that they are compared with; none: all."""
+    if not models and not methods:
+        return table
+    every = table.cells(profile, None)
+    for wanted, known in ((models, {c.model for c in every}), (methods, {c.method for c in every})):
+        if unknown := wanted - known:
+            raise UsageError(
+                f"{table.name} has no {', '.join(sorted(unknown))}: choose from {', '.join(sorted(known))}."
+            )
+
+    def build(profile: str) -> list[Cell]:
+        cells = table.build(profile)
+        kept = [c for c in cells if (not models or c.model in models) and (not methods or c.method in methods)]
+        references = {cell.reference for cell in kept}
+        return [cell for cell in cells if cell in kept or cell.key in references]
+
+    return replace(table, build=build)

@@ -1,0 +1,282 @@
+"""COCO's layout, real and made: boxes as published, what is left out, what is refused; batches for detectors."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from cds_lib.augment.share import Share
+from cds_lib.errors import RunError, UsageError
+from cds_lib.study.cli import main
+from cds_lib.study.data import coco, coco_standin
+from cds_lib.study.data.detection_batches import DetectionBatches, _mirrored, detection_evaluation
+
+CPU = torch.device("cpu")
+# Category ids have gaps, as COCO's; a crowd; a box without width; an image without objects; a tall image.
+TRAIN = {
+    "images": [
+        {"id": 9, "file_name": "9.jpg", "height": 30, "width": 40},
+        {"id": 3, "file_name": "3.jpg", "height": 40, "width": 30},
+        {"id": 5, "file_name": "5.jpg", "height": 30, "width": 40},
+        {"id": 7, "file_name": "7.jpg", "height": 30, "width": 40},
+    ],
+    "annotations": [
+        {"id": 1, "image_id": 9, "category_id": 90, "bbox": [1.5, 2, 10, 20], "area": 150.5, "iscrowd": 0},
+        {"id": 2, "image_id": 9, "category_id": 3, "bbox": [5, 5, 20, 10], "area": 99, "iscrowd": 1},
+        {"id": 3, "image_id": 3, "category_id": 3, "bbox": [0, 0, 30, 40], "area": 1000, "iscrowd": 0},
+        {"id": 4, "image_id": 3, "category_id": 3, "bbox": [4, 4, 0, 9], "area": 0, "iscrowd": 0},
+        {"id": 5, "image_id": 7, "category_id": 3, "bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 1},
+    ],
+    "categories": [{"id": 90, "name": "toothbrush"}, {"id": 3, "name": "car"}],
+}
+VAL = {**TRAIN, "images": TRAIN["images"][:1], "annotations": TRAIN["annotations"][:2]}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "held"
+    (folder / "annotations").mkdir(parents=True)
+    for split, content in (("train", TRAIN), ("val", VAL)):
+        (folder / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(content))
+        (folder / f"{split}2017").mkdir()
+        for one in content["images"]:
+            pixels = np.full((one["height"], one["width"], 3), 20 * one["id"], np.uint8)
+            pixels[:, : one["width"] // 2] = 0  # dark on the left: a mirrored image shows
+            Image.fromarray(pixels).save(folder / f"{split}2017" / one["file_name"], quality=95)
+    return folder
+
+
+def test_boxes_labels_and_areas_are_those_of_the_annotations(folder):
+    data = coco.read(folder)
+    assert data.names == ("car", "toothbrush")  # labels count from 1 in the order of the category ids
+    assert [image.image_id for image in data.train] == [3, 9]  # 5 has no object, 7 nothing but a crowd
+    nine = data.train[1]
+    assert nine.boxes.tolist() == [[1.5, 2, 11.5, 22], [5, 5, 25, 15]] and nine.labels.tolist() == [2, 1]
+    assert nine.area.tolist() == [150.5, 99] and nine.crowd.tolist() == [False, True]
+    assert data.train[0].boxes.tolist() == [[0, 0, 30, 40]]  # the one without width is left out
+    assert (data.provenance["train"], data.provenance["test"]) == (4, 1)
+    assert data.provenance["complete"] is False and "a subset (4 of 118287 training" in data.provenance["note"]
+
+
+def test_the_fingerprint_sees_every_box(folder):
+    before = coco.read(folder).provenance["sha256"]
+    changed = json.loads(json.dumps(TRAIN))
+    changed["annotations"][0]["bbox"][0] = 1.25
+    (folder / "annotations" / "instances_train2017.json").write_text(json.dumps(changed))
+    assert coco.read(folder).provenance["sha256"] != before
+
+
+def test_import_remembers_the_folder_and_an_official_one_comes_first(folder, tmp_path):
+    root = tmp_path / "data"
+    info = coco.import_coco(folder, root)
+    assert info["class_names"] == ["car", "toothbrush"] and info["train"] == 4
+    assert coco.load(root, "real").provenance == coco.read(folder).provenance | {"kind": "imported"}
+    folder.rename(root / "coco")
+    assert coco.load(root, "real").provenance["kind"] == "official"
+    assert coco.load(root, "real").train[0].path.is_relative_to(root / "coco")
+
+
+def test_what_is_not_there_says_what_to_run(tmp_path):
+    with pytest.raises(UsageError, match="data fetch coco --data-root .*data import coco --folder"):
+        coco.load(tmp_path, "real")
+
+
+def test_missing_and_damaged_images_are_named_and_counted(folder, tmp_path):
+    path = folder / "train2017" / "9.jpg"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UsageError, match=r"1 of \d+ images cannot be used \(.*9.jpg: cannot be decoded"):
+        coco.import_coco(folder, tmp_path)
+    assert not (tmp_path / "imported" / "coco").exists()
+    path.unlink()
+    (folder / "val2017" / "9.jpg").unlink()
+    with pytest.raises(UsageError, match=r"2 of 5 images are missing"):
+        coco.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda content: "{", "cannot be read"),
+        (lambda content: "[]", "lacks images, annotations, categories"),
+        (lambda content: {**content, "annotations": None}, "lacks images"),
+        (lambda content: {**content, "annotations": [{"id": 1, "image_id": 1}]}, "annotation 1 is malformed"),
+        (lambda content: {**content, "annotations": [7]}, "the annotation in place 0 is malformed"),
+        (lambda content: {**content, "annotations": [{**TRAIN["annotations"][0], "image_id": 4}]}, "malformed"),
+        (lambda content: {**content, "annotations": [{**TRAIN["annotations"][0], "category_id": 4}]}, "malformed"),
+        (lambda content: {**content, "annotations": [{**TRAIN["annotations"][0], "bbox": "no"}]}, "malformed"),
+        (lambda content: {**content, "annotations": [{**TRAIN["annotations"][0], "bbox": [1, 2]}]}, "malformed"),
+        (lambda content: {**content, "categories": [{"name": "car"}]}, "malformed|lacks"),
+    ],
+)
+def test_malformed_annotations_are_one_sentence(folder, change, says):
+    changed = change(TRAIN)
+    text = changed if isinstance(changed, str) else json.dumps(changed)
+    (folder / "annotations" / "instances_train2017.json").write_text(text)
+    with pytest.raises(UsageError, match=says) as raised:
+        coco.read(folder)
+    assert "annotations again" in str(raised.value) and "\n" not in str(raised.value)
+
+
+def with_annotation(folder, split="train", place=0, **changed):
+    """An annotation, of the image 9 of 40 x 30 pixels, is another."""
+    path = folder / "annotations" / f"instances_{split}2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"][place] |= changed
+    path.write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"bbox": [500, 500, 20, 10]},
+        {"bbox": [-9, 2, 12, 5]},
+        {"bbox": [5, 2, 36.5, 5]},
+        {"bbox": [5, 20, 5, 11.5]},
+        {"bbox": [25, 20, -20, 10]},
+        {"bbox": [25, 20, 10, -1e-6]},
+        {"area": -1},
+        {"area": 40 * 30 * 4},
+        {"iscrowd": "0"},
+        {"iscrowd": 2},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_an_object_that_its_image_cannot_have_is_refused_by_file_and_number(folder, split, changed):
+    with pytest.raises(UsageError, match=rf"instances_{split}2017.json: annotation 1 is malformed \("):
+        coco.read(with_annotation(folder, split, **changed))
+
+
+def test_boxes_that_stick_out_by_fractions_of_a_pixel_are_taken_as_published(folder):
+    nine = coco.read(with_annotation(folder, bbox=[-0.25, 2, 40.5, 28.01])).train[1]
+    assert nine.boxes[0].tolist() == np.float32([-0.25, 2, 40.25, 30.01]).tolist()
+
+
+def test_a_box_is_kept_only_if_training_sees_an_area_whatever_it_is_mirrored_and_scaled_to(folder):
+    kept = {}
+    with_annotation(folder, place=1, iscrowd=0)  # an object that is always there
+    for width in np.geomspace(1e-9, 1, 19):
+        for x in (0.0, 0.3, 5.0, 38.7):
+            boxes = torch.from_numpy(coco.read(with_annotation(folder, bbox=[x, 2, width, 20])).train[1].boxes)
+            kept[width, x] = len(boxes) == 2
+            for side in (16, 160):
+                transform = GeneralizedRCNNTransform(side, 2 * side, [0.0] * 3, [1.0] * 3)
+                for seen in (boxes, _mirrored(boxes, 40)):
+                    _, (target,) = transform([torch.zeros(3, 30, 40)], [{"boxes": seen}])
+                    assert (target["boxes"][:, 2:] > target["boxes"][:, :2]).all(), (width, x, side)
+    assert not kept[1e-9, 5.0] and kept[1.0, 38.7] and all(kept[w, x] for w, x in kept if w >= 0.01)
+
+
+def test_annotations_without_an_object_are_refused(folder):
+    with_annotation(folder, "val", bbox=[5, 5, 1e-6, 10])  # and a crowd
+    with pytest.raises(UsageError, match="instances_val2017.json has no object"):
+        coco.read(folder)
+
+
+def test_images_that_are_not_those_of_the_annotations_are_named_wherever_they_are_decoded(folder, tmp_path, capsys):
+    data = coco.read(folder)
+    coco.import_coco(folder, tmp_path / "before")
+    Image.new("RGB", (20, 15)).save(folder / "train2017" / "9.jpg")
+    fault = "9.jpg:? is 20 x 15, its annotations are for 40 x 30"
+    with pytest.raises(UsageError, match=rf"1 of \d+ images cannot be used \(.*{fault}"):
+        coco.import_coco(folder, tmp_path / "after")
+    assert main(["data", "verify", "coco", "--data-root", str(tmp_path / "before")]) == 1
+    assert "is 20 x 15" in capsys.readouterr().out
+    with pytest.raises(RunError, match=fault):
+        list(batches(data).epoch(0))
+    with pytest.raises(RunError, match=fault):
+        list(detection_evaluation(data.train, batch_size=4, device=CPU, workers=0))
+
+
+def batches(data, **options):
+    return DetectionBatches(data.train, **{"batch_size": 2, "seed": 0, "device": CPU, "workers": 0, **options})
+
+
+def test_shapes_are_not_mixed_crowds_not_trained_on_and_boxes_mirrored_with_their_image(folder):
+    data = coco.read(folder)
+    flips = set()
+    for epoch in range(8):
+        seen = []
+        for (images,), targets, index in batches(data).epoch(epoch):
+            assert len(images) == 1  # the tall image and the wide one
+            seen += index.tolist()
+            known = data.train[index.item()]
+            (image,), (target,) = images, targets
+            assert image.shape == (3, known.height, known.width) and 0 <= image.min() <= image.max() <= 1
+            flipped = bool(image[:, :, -1].mean() < image[:, :, 0].mean())  # the dark half
+            left, top, right, bottom = known.boxes[~known.crowd][0].tolist()
+            expected = [known.width - right, top, known.width - left, bottom] if flipped else [left, top, right, bottom]
+            assert target["boxes"].tolist() == [expected]
+            assert target["labels"].tolist() == known.labels[~known.crowd].tolist()
+            flips.add(flipped)
+        assert sorted(seen) == [0, 1] and len(batches(data)) == 2
+    assert flips == {False, True}
+
+
+def test_the_number_of_workers_and_the_process_s_own_randomness_change_nothing(folder):
+    data = coco.read(folder)
+    torch.manual_seed(5)
+    state = torch.random.get_rng_state()
+    alone = list(batches(data).epoch(1))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    for left, right in zip(alone, batches(data, workers=2).epoch(1), strict=True):
+        assert torch.equal(left[0][0][0], right[0][0][0]) and torch.equal(left[1][0]["boxes"], right[1][0]["boxes"])
+
+
+def test_evaluation_has_every_object_crowds_included(folder):
+    data = coco.read(folder)
+    ((images, targets),) = detection_evaluation(data.val, batch_size=4, device=CPU, workers=0)
+    assert len(images) == 1 and targets[0]["iscrowd"].tolist() == [False, True]
+    assert targets[0]["area"].tolist() == [150.5, 99] and targets[0]["boxes"].shape == (2, 4)
+
+
+def test_a_damaged_image_ends_the_training_with_its_name(folder):
+    data = coco.read(folder)
+    (folder / "train2017" / "9.jpg").write_bytes(b"no image")
+    with pytest.raises(RunError, match="9.jpg cannot be decoded"):
+        list(batches(data).epoch(0))
+
+
+def test_no_object_to_train_on_is_refused():
+    with pytest.raises(UsageError, match="no image with an object"):
+        DetectionBatches([], batch_size=2, seed=0, device=CPU, workers=0)
+
+
+def test_the_stand_in_is_the_same_every_time_with_objects_of_every_size():
+    coco_standin.make.cache_clear()
+    first = coco.load(None, "standin")
+    coco_standin.make.cache_clear()
+    second = coco.load(None, "standin")
+    assert first.provenance == second.provenance and first.provenance["kind"] == "standin"
+    assert len(first.names) == 80 and (len(first.train), len(first.val)) == (48, 24)
+    area = np.concatenate([image.area for image in first.val])
+    assert (area < 32**2).any() and ((area > 32**2) & (area < 96**2)).any() and (area > 96**2).any()
+    for image in first.train:
+        assert image.pixels.shape == (3, image.height, image.width) and image.pixels.dtype == np.uint8
+        assert (image.boxes >= 0).all() and (image.boxes[:, 2:] <= [image.width, image.height]).all()
+        assert (image.boxes[:, 2:] > image.boxes[:, :2]).all()
+
+
+def test_several_processes_get_the_images_of_one_and_an_idle_one_the_first_again(folder):
+    data = coco.read(folder)
+    whole = list(batches(data).epoch(1))  # of one image each
+    first, second = (list(batches(data, share=Share(rank, 2)).epoch(1)) for rank in range(2))
+    for one, two, three in zip(whole, first, second, strict=True):
+        for other in (two, three):
+            assert torch.equal(one[0][0][0], other[0][0][0]) and torch.equal(one[1][0]["boxes"], other[1][0]["boxes"])
+            assert torch.equal(one[2], other[2])
+
+
+def test_verifying_reads_the_annotations_once_and_every_image(folder, tmp_path, monkeypatch, capsys):
+    coco.import_coco(folder, tmp_path)
+    (folder / "train2017" / "3.jpg").write_bytes(b"no image")
+    read = []
+    monkeypatch.setattr(coco, "_json", lambda path, original=coco._json: read.append(path.name) or original(path))
+    assert main(["data", "verify", "coco", "--data-root", str(tmp_path)]) == 1
+    assert sorted(read) == ["instances_train2017.json", "instances_val2017.json"]
+    said = capsys.readouterr().out
+    assert "3.jpg: cannot be decoded" in said and "4 of 118287 training" in said

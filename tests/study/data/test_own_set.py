@@ -1,0 +1,98 @@
+"""A data set that somebody adds: an entry of the least length, images in class folders, imported and read."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cds_lib.errors import UsageError
+from cds_lib.study import catalogue, cli, settings
+from cds_lib.study.data import fetch, folders, registry, sets
+from cds_lib.study.engines import runner
+
+ENTRY = """[shapes]
+title = "Shapes"
+page = "https://example.org/"
+terms = "None."
+manual = "Draw them yourself."
+classes = 2
+train = 8
+test = 4
+"""
+
+
+@pytest.fixture
+def register(tmp_path, monkeypatch):
+    """Write an entry where the registry is read."""
+
+    def write(text):
+        path = tmp_path / "registry.toml"
+        path.write_text(text)
+        monkeypatch.setattr(registry, "REGISTRY", path)
+
+    return write
+
+
+def draw(folder, side):
+    """Eight training and four test images of two classes."""
+    generator = np.random.default_rng(0)
+    for part, count in (("train", 4), ("test", 2)):
+        for name in ("circle", "square"):
+            (folder / part / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 256, (side, side, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / part / name / f"{number}.png")
+
+
+@pytest.mark.parametrize(("line", "side", "family"), [("image_size = 32\n", 32, "cifar"), ("", 40, "imagenet")])
+def test_it_is_imported_listed_and_read_as_its_runs_read_it(
+    register, tmp_path, monkeypatch, capsys, line, side, family
+):
+    register(ENTRY + line)
+    monkeypatch.setitem(catalogue.DATASETS, "shapes", catalogue.DataSet("Shapes", family))
+    root, held = tmp_path / "data", tmp_path / "held"
+    root.mkdir()
+    draw(held, side)
+    usual = settings.supervised("mini", "shapes", "resnet18", "cds", 0)
+    spec = replace(usual, budget=replace(usual.budget, val_size=4, batch_size=4))
+    assert "Shapes is not in" in runner._without_data([spec], root)[spec.id]
+    assert folders.import_folder(registry.entry("shapes"), held, root)["complete"]
+    assert "Shapes has 8 training images here" in runner._without_data([usual], root)[usual.id]
+    assert runner._without_data([spec], root) == {}
+    for command in ("list", "verify"):
+        names = ["shapes"] if command == "verify" else []
+        assert cli.main(["data", command, *names, "--data-root", str(root)]) == 0
+        assert "complete" in capsys.readouterr().out
+    data = sets.load("shapes", root, "real", spec.budget.stored_size)
+    assert data.train_images.shape == (8, 3, spec.budget.stored_size, spec.budget.stored_size)
+    assert data.class_names == ("circle", "square") and data.provenance["kind"] == "imported"
+
+
+def test_it_has_no_download(register, tmp_path):
+    register(ENTRY)
+    with pytest.raises(UsageError, match=r"^Shapes is not downloaded here\. Draw them yourself\.$"):
+        fetch.fetch(registry.entry("shapes"), tmp_path)
+
+
+def test_what_an_entry_lacks_is_named(register):
+    register('[shapes]\ntitle = "Shapes"\nclasses = 2\ntrain = 8\npage = "p"\nterms = "t"\n')
+    with pytest.raises(UsageError, match=r"^registry\.toml: the entry of 'shapes' lacks manual, test\.$"):
+        registry.entries()
+
+
+def test_layouts_that_cannot_be_read_are_refused(register, tmp_path):
+    register(ENTRY + 'image_size = 32\nlayout = "cub"\nfolder = "s"\n')
+    with pytest.raises(UsageError, match="'shapes' has an image_size, so its layout must be 'cifar-batches' or none"):
+        registry.entries()
+    register(ENTRY + 'layout = "folders"\nfolder = "s"\n')
+    (tmp_path / "s").mkdir()
+    with pytest.raises(
+        UsageError, match=r"^Shapes has the layout 'folders' in registry\.toml, and layouts\.py does not"
+    ):
+        sets.load_files("shapes", tmp_path)
+
+
+def test_a_set_outside_the_catalogue_says_where_it_goes():
+    with pytest.raises(UsageError, match=r"no data set 'nonesuch': .* line to DATASETS in cds_lib/study/catalogue\.py"):
+        settings.supervised("mini", "nonesuch", "resnet18", "cds", 0)

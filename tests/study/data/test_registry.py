@@ -1,0 +1,99 @@
+import hashlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torchvision
+
+from cds_lib.errors import UsageError
+from cds_lib.study.data import layouts, registry
+
+NAMES = "cifar10 cifar100 imagenet cub200 stanford_cars flowers102 stanford_dogs fgvc_aircraft coco".split()
+CIFAR = ("cifar10", "cifar100")
+SIZES = {  # classes, training and test images, as published
+    "cifar10": (10, 50000, 10000),
+    "cifar100": (100, 50000, 10000),
+    "imagenet": (1000, 1281167, 50000),
+    "cub200": (200, 5994, 5794),
+    "stanford_cars": (196, 8144, 8041),
+    "flowers102": (102, 2040, 6149),  # train and val together
+    "stanford_dogs": (120, 12000, 8580),
+    "fgvc_aircraft": (100, 6667, 3333),
+    "coco": (80, 118287, 5000),
+}
+
+
+def test_the_nine_sets_and_their_sizes():
+    known = registry.entries()
+    assert list(known)[: len(NAMES)] == NAMES  # others may follow
+    assert {name: (known[name].classes, known[name].train, known[name].test) for name in NAMES} == SIZES
+
+
+def test_archives_agree_with_torchvision():
+    flowers, aircraft = torchvision.datasets.Flowers102, torchvision.datasets.FGVCAircraft
+    ours = {archive.file: archive for name in NAMES for archive in registry.entry(name).archives}
+    for file, md5 in flowers._file_dict.values():
+        assert (ours[file].md5, ours[file].urls) == (md5, (flowers._download_url_prefix + file,))
+    assert aircraft._URL in ours["fgvc-aircraft-2013b.tar.gz"].urls
+    for file, md5 in torchvision.datasets.imagenet.ARCHIVE_META.values():
+        assert ours[file].md5 == md5
+
+
+@pytest.mark.parametrize("name", CIFAR)
+def test_entry_agrees_with_torchvision(name):
+    datasets = torchvision.datasets
+    reference = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    known = registry.entry(name)
+    assert known.folder == reference.base_folder
+    assert (known.archives[0].file, known.archives[0].md5) == (reference.filename, reference.tgz_md5)
+    assert known.archives[0].urls[0] == reference.url
+    for part, listed in (("train", reference.train_list), ("test", reference.test_list)):
+        assert [[file.path, file.md5] for file in known.part(part)] == listed
+    assert [(f.path, f.md5) for f in known.part("meta")] == [(reference.meta["filename"], reference.meta["md5"])]
+
+
+def test_every_entry_is_well_formed():
+    for name, known in registry.entries().items():
+        assert known.name == name and re.fullmatch(r"[a-z0-9_]+", name)
+        assert known.layout in ("", "cifar-batches", "coco", *layouts._READERS)  # "": only imported
+        assert known.classes > 1 and known.train >= known.classes and known.test >= known.classes
+        assert known.terms and known.manual and known.page.startswith(("https://", "http://vision.stanford.edu/"))
+        assert {file.part for file in known.files} <= {"train", "test", "meta"}
+        for md5 in [a.md5 for a in known.archives if a.md5] + [f.md5 for f in known.files]:
+            assert re.fullmatch("[0-9a-f]{32}", md5) and md5 != hashlib.md5().hexdigest()
+        for archive in known.archives:
+            assert all(url.startswith("http") for url in archive.urls)
+            assert Path(archive.file).name == archive.file
+            assert archive.into == "" or Path(archive.into).parts[0] == known.folder
+        if not all(archive.urls for archive in known.archives):
+            assert "put them into the data folder" in known.manual
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(UsageError, match="unknown data set 'cifar1000'; known are: cifar10, cifar100"):
+        registry.entry("cifar1000")
+
+
+def test_data_root_argument_then_environment_then_default(monkeypatch):
+    monkeypatch.setenv("CDS_DATA_ROOT", "elsewhere")
+    assert registry.data_root("here") == Path("here")
+    assert registry.data_root() == Path("elsewhere")
+    monkeypatch.delenv("CDS_DATA_ROOT")
+    assert registry.data_root() == Path(registry.__file__).parents[3] / "data"  # wherever this was started
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert registry.data_root("~/images") == Path("/home/someone/images")
+
+
+def test_nothing_here_imports_torch():
+    modules = "arrays cifar cli coco fetch folders image_files layouts registry sets splits standin unpack".split()
+    code = f"import sys, {', '.join('cds_lib.study.data.' + m for m in modules)}; print('torch' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"
+
+
+def test_registry_needs_no_numpy():
+    code = "import sys, cds_lib.study.data.registry, cds_lib.study.data.cli; print('numpy' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"

@@ -1,0 +1,192 @@
+import hashlib
+import os
+import pickle
+import re
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cds_lib.errors import UsageError
+from cds_lib.study.data.arrays import CHUNK, area_average
+from cds_lib.study.data.folders import import_folder
+from cds_lib.study.data.sets import load
+
+
+def sha256(data):
+    """The documented fingerprint, written down a second time."""
+    digest = hashlib.sha256()
+    for part in (data.train_images, data.train_labels, data.test_images, data.test_labels):
+        digest.update(part.tobytes())
+    return digest.hexdigest()
+
+
+def hold_as_folders(tiny, folder):
+    """The tiny set as image files, as people hold it."""
+    for part in ("train", "test"):
+        for file in tiny.entry.part(part):
+            content = tiny.contents[file.path]
+            for row, label in enumerate(content["fine_labels"]):
+                path = folder / part / f"class_{label:02d}" / f"{row:03d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(content["data"][row].reshape(3, 32, 32).transpose(1, 2, 0)).save(path)
+    return folder
+
+
+def test_official_files(tiny_registry, tiny100, tmp_path):
+    tiny100.write(tmp_path)
+    data = load("cifar100", tmp_path, "real")
+    provenance = dict(data.provenance)
+    assert "every checksum the published one" in provenance.pop("note")
+    assert provenance == {
+        "kind": "official", "complete": True, "verified": True, "train": 200, "test": 100, "sha256": sha256(data),
+    }  # fmt: skip
+    assert data.name == "cifar100" and data.train_images.shape == (200, 3, 32, 32)
+    assert data.train_labels.dtype == np.int64 and len(data.class_names) == 100
+
+
+def test_five_batches_are_joined_in_order(tiny_registry, tiny10, tmp_path):
+    tiny10.write(tmp_path)
+    data = load("cifar10", tmp_path, "real")
+    assert data.train_labels.tolist() == [i % 10 for i in range(20)]
+    assert np.array_equal(data.train_images[17].ravel(), tiny10.contents["data_batch_5"]["data"][1])
+
+
+def test_repacked_files_are_allowed_but_never_called_verified(tiny_registry, tiny100, tmp_path):
+    folder = tiny100.write(tmp_path)
+    verified = load("cifar100", tmp_path, "real").provenance
+    (folder / "train").write_bytes(pickle.dumps(tiny100.contents["train"]))
+    provenance = load("cifar100", tmp_path, "real").provenance
+    assert provenance["complete"] and not provenance["verified"]
+    assert provenance["note"].endswith("complete, checksum not the published one: train")
+    assert provenance["sha256"] == verified["sha256"]  # the same images and labels
+
+
+def test_fewer_images_than_the_official_set_are_not_complete(tiny_registry, tiny100, tmp_path):
+    folder = tiny100.write(tmp_path)
+    content = tiny100.contents["train"]
+    few = content | {"data": content["data"][:150], "fine_labels": content["fine_labels"][:150]}
+    (folder / "train").write_bytes(pickle.dumps(few))
+    provenance = load("cifar100", tmp_path, "real").provenance
+    assert (provenance["complete"], provenance["verified"], provenance["train"]) == (False, False, 150)
+    assert "a subset (100 of 100 classes, 150 of 200 training, 100 of 100 test images)" in provenance["note"]
+
+
+def test_missing_data_says_what_to_run(tiny_registry, tmp_path):
+    with pytest.raises(UsageError) as caught:
+        load("cifar100", tmp_path / "data", "real")
+    assert f"python -m cds_lib data fetch cifar100 --data-root {tmp_path / 'data'}" in str(caught.value)
+    assert "python -m cds_lib data import cifar100 --folder FOLDER" in str(caught.value)
+
+
+def test_folders_that_were_not_imported_are_pointed_at(tiny_registry, tmp_path):
+    (tmp_path / "cifar100" / "train").mkdir(parents=True)
+    command = f"data import cifar100 --folder {tmp_path / 'cifar100'} --data-root {tmp_path}"
+    with pytest.raises(UsageError, match=re.escape(command)):
+        load("cifar100", tmp_path, "real")
+
+
+def test_imported_images_equal_the_official_ones(tiny_registry, tiny100, tmp_path):
+    import_folder(tiny100.entry, hold_as_folders(tiny100, tmp_path / "held"), tmp_path)
+    data = load("cifar100", tmp_path, "real")
+    provenance = data.provenance
+    assert (provenance["kind"], provenance["complete"], provenance["verified"]) == ("imported", True, False)
+    assert provenance["sha256"] == sha256(data)
+    tiny100.write(tmp_path)  # the official files come first
+    official = load("cifar100", tmp_path, "real")
+    assert official.provenance["kind"] == "official" and official.class_names == data.class_names
+    for label in (0, 57, 99):
+        first, second = (d.train_images[d.train_labels == label] for d in (data, official))
+        assert np.array_equal(first, second)
+
+
+def test_imported_arrays_that_changed_are_refused(tiny_registry, tiny100, tmp_path):
+    import_folder(tiny100.entry, hold_as_folders(tiny100, tmp_path / "held"), tmp_path)
+    path = tmp_path / "imported" / "cifar100" / "test_labels.npy"
+    np.save(path, np.load(path)[::-1])
+    with pytest.raises(UsageError, match="have changed since they were imported; delete that folder"):
+        load("cifar100", tmp_path, "real")
+
+
+def test_data_root_defaults_to_the_environment(tiny_registry, tiny100, tmp_path, monkeypatch):
+    tiny100.write(tmp_path)
+    monkeypatch.setenv("CDS_DATA_ROOT", str(tmp_path))
+    assert load("cifar100", None, "real").provenance["verified"]
+
+
+def test_smaller_images_keep_labels_and_fingerprint(tiny_registry, tiny100, tmp_path):
+    tiny100.write(tmp_path)
+    full, half = load("cifar100", tmp_path, "real"), load("cifar100", tmp_path, "real", 16)
+    assert half.train_images.shape == (200, 3, 16, 16) and half.test_images.shape == (100, 3, 16, 16)
+    assert half.provenance == full.provenance
+    assert np.array_equal(half.train_labels, full.train_labels)
+    same = load("cifar100", tmp_path, "real", 32)
+    assert np.array_equal(same.train_images, full.train_images)
+
+
+@pytest.mark.parametrize("size", [0, -16, 5, 24, 64])
+def test_size_that_does_not_divide(tiny_registry, tiny100, tmp_path, size):
+    tiny100.write(tmp_path)
+    with pytest.raises(UsageError, match=f"image size {size} does not divide 32 x 32"):
+        load("cifar100", tmp_path, "real", size)
+
+
+def test_unknown_name_and_source(tiny_registry, tmp_path):
+    with pytest.raises(UsageError, match="unknown data set 'mnist'"):
+        load("mnist", tmp_path, "real")
+    with pytest.raises(UsageError, match="unknown data source 'fake'; choose standin or real"):
+        load("cifar100", tmp_path, "fake")
+
+
+@pytest.mark.parametrize("size", [16, 8, 4, 2, 1])
+def test_area_average_is_the_exact_mean_rounded_halves_up(size):
+    images = np.random.default_rng(size).integers(256, size=(40, 3, 32, 32), dtype=np.uint8)
+    k = 32 // size
+    sums = images.reshape(40, 3, size, k, size, k).astype(int).sum(axis=(3, 5))
+    result = area_average(images, size)
+    assert result.dtype == np.uint8 and np.array_equal(result, (2 * sums + k * k) // (2 * k * k))
+
+
+def test_area_average_agrees_with_pillow():
+    """Pillow's box filter rounds between its two passes, so it may be one level away."""
+    images = np.random.default_rng(0).integers(256, size=(20, 3, 32, 32), dtype=np.uint8)
+    result = area_average(images, 16).transpose(0, 2, 3, 1)
+    boxed = [np.asarray(Image.fromarray(i.transpose(1, 2, 0)).resize((16, 16), Image.Resampling.BOX)) for i in images]
+    assert np.abs(result.astype(int) - boxed).max() <= 1
+
+
+def test_area_average_of_extremes_and_ties():
+    block = np.array([[0, 0], [1, 1]], np.uint8).reshape(1, 1, 2, 2)
+    assert area_average(block, 1).item() == 1  # 0.5 goes up
+    assert area_average(np.full((2, 3, 256, 256), 255, np.uint8), 1).tolist() == [[[[255]]] * 3] * 2
+    assert area_average(np.zeros((1, 3, 64, 64), np.uint8), 32).max() == 0
+
+
+def test_area_average_works_across_chunks_in_bounded_memory():
+    images = np.random.default_rng(0).integers(256, size=(2 * CHUNK + 5, 3, 8, 8), dtype=np.uint8)
+    tracemalloc.start()
+    result = area_average(images, 4)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(result[-3:], area_average(images[-3:], 4))
+    assert peak < result.nbytes + 8 * images[:CHUNK].nbytes
+
+
+def test_area_average_keeps_images_of_the_size():
+    images = np.zeros((1, 3, 32, 32), np.uint8)
+    assert area_average(images, 32) is images
+    with pytest.raises(UsageError, match="does not divide 32 x 16"):
+        area_average(images[..., :16], 16)
+
+
+def test_real_cifar100_at_half_size():
+    """The mean is unchanged by area averaging; needs the real images."""
+    root = os.environ.get("CDS_TEST_DATA_ROOT")
+    if not root or not (Path(root) / "cifar-100-python").is_dir():
+        pytest.skip("CDS_TEST_DATA_ROOT names no folder with the real CIFAR-100")
+    data = load("cifar100", Path(root), "real", 16)
+    assert data.provenance["complete"] and data.train_images.shape == (50000, 3, 16, 16)
+    means = [np.bincount(data.train_images[:, c].ravel(), minlength=256) @ np.arange(256) for c in range(3)]
+    assert np.allclose(np.array(means) / (50000 * 256 * 255), [0.50708, 0.48655, 0.44092], atol=0.001)

@@ -1,0 +1,134 @@
+import numpy as np
+import pytest
+
+from cds_lib.errors import UsageError
+from cds_lib.study.data import registry, standin
+from cds_lib.study.data.arrays import fingerprint
+from cds_lib.study.data.sets import load
+
+
+@pytest.fixture(scope="module")
+def hundred():
+    return standin.make(100)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_load_makes_the_class_count_of_the_set(name):
+    data = load(name, None, "standin")
+    known = registry.entry(name)
+    assert data.train_images.shape == (2000, 3, 32, 32) and data.test_images.shape == (1000, 3, 32, 32)
+    assert np.bincount(data.train_labels).tolist() == [2000 // known.classes] * known.classes
+    assert np.bincount(data.test_labels).tolist() == [1000 // known.classes] * known.classes
+    assert len(set(data.class_names)) == known.classes
+    assert data.train_labels.dtype == np.int64 and data.train_images.flags.c_contiguous
+    provenance = data.provenance
+    assert (provenance["kind"], provenance["complete"], provenance["verified"]) == ("standin", False, False)
+    assert "mean nothing" in provenance["note"] and provenance["train"] == 2000
+
+
+@pytest.mark.parametrize("size", [8, 16, 32, 48])
+def test_any_size(size):
+    data = load("cifar10", None, "standin", size)
+    assert data.train_images.shape == (2000, 3, size, size)
+
+
+@pytest.mark.parametrize(
+    "classes, size, train, test", [(2, 8, 2, 3), (25, 33, 60, 25), (196, 20, 392, 196), (3, 500, 3, 3)]
+)
+def test_any_class_count_and_split_size(classes, size, train, test):
+    data = standin.make(classes, size, train, test)
+    assert data.train_images.shape == (train, 3, size, size) and data.test_images.shape == (test, 3, size, size)
+    for labels in (data.train_labels, data.test_labels):
+        counts = np.bincount(labels, minlength=classes)
+        assert counts.min() >= 1 and np.ptp(counts) <= 1
+    assert len(set(data.class_names)) == len(data.class_names) == classes
+
+
+def test_the_same_arguments_give_the_same_bytes(hundred):
+    assert fingerprint(hundred) == fingerprint(standin.make(100))
+    assert fingerprint(hundred) != fingerprint(standin.make(100, seed=1))
+
+
+def test_labels_and_digits_of_the_first_images_are_fixed(hundred):
+    # fixed values: a change here changes every run on stand-in images; labels do not pass through the JPEG decoder
+    assert hundred.train_labels[:8].tolist() == [33, 77, 82, 37, 60, 38, 2, 54]
+    assert hundred.test_labels[:8].tolist() == [81, 31, 88, 35, 7, 87, 82, 72]
+
+
+def test_order_is_mixed(hundred):
+    assert np.all(np.bincount(hundred.train_labels[:500], minlength=100) < 20)
+
+
+def test_training_and_test_images_come_from_different_scans(monkeypatch):
+    """Each scan is replaced by a flat square: white if it is among the first two thirds of its digit, else black."""
+    scans, digits = standin.load_scans()
+    marked = np.zeros_like(scans)
+    for digit in range(10):
+        members = np.flatnonzero(digits == digit)
+        marked[members[: len(members) * 2 // 3]] = 255
+    used = []
+    monkeypatch.setattr(standin, "load_scans", lambda: (marked, digits))
+    monkeypatch.setattr(standin, "_place", lambda chosen, size, random: used.append(chosen) or np.zeros((1, 1, 1), int))
+    standin.make(10)
+    assert (used[0] == 255).all() and (used[1] == 0).all()
+
+
+def test_the_digit_of_a_class_is_drawn(monkeypatch):
+    """Each scan is replaced by its digit's value."""
+    scans, digits = standin.load_scans()
+    used = []
+    monkeypatch.setattr(standin, "load_scans", lambda: (np.broadcast_to(digits[:, None, None], scans.shape), digits))
+    monkeypatch.setattr(standin, "_place", lambda chosen, size, random: used.append(chosen) or np.zeros((1, 1, 1), int))
+    data = standin.make(100)
+    assert np.array_equal(used[0][:, 0, 0], data.train_labels % 10)
+    assert np.array_equal(used[1][:, 0, 0], data.test_labels % 10)
+
+
+def test_construction_is_the_absolute_difference(monkeypatch):
+    """Black ink leaves the background, full ink inverts it (up to the noise of 8 levels)."""
+    shape = {"ink": 0}
+    monkeypatch.setattr(
+        standin, "_place", lambda chosen, size, random: np.full((len(chosen), size, size), shape["ink"], np.int16)
+    )
+    plain = standin.make(10).train_images.astype(int)
+    shape["ink"] = 255
+    inverted = standin.make(10).train_images.astype(int)
+    assert np.abs(plain + inverted - 255).max() <= 16
+    assert plain.std() > 30
+
+
+def test_the_brightest_background_does_not_overflow():
+    white = [np.full((3, 40, 40), 255, np.uint8)] * 2
+    style = np.zeros(50, int)
+    made = standin._backgrounds(white, style, 1, 32, np.random.default_rng(0))
+    assert made.min() == 63 and made.max() == 255  # a quarter of white, and three quarters of a saturated tint
+    black = standin._backgrounds([np.zeros((3, 40, 40), np.uint8)] * 2, style, 1, 32, np.random.default_rng(0))
+    assert black.min() == 0 and 40 < black.max() < 64  # dark places show the tint as well
+
+
+def test_ink_is_inside_the_image_and_full_range():
+    scans, _ = standin.load_scans()
+    ink = standin._place(scans[:200], 32, np.random.default_rng(0))
+    assert ink.shape == (200, 32, 32) and ink.min() == 0 and ink.max() == 255
+    drawn = (ink > 0).mean(axis=(1, 2))
+    assert drawn.min() > 0.03 and drawn.max() < 0.7
+
+
+def test_hues():
+    red, yellow, green, blue = standin.hue_to_rgb(np.array([0, 256, 512, 1024])).tolist()
+    assert red == [255, 0, 0] and yellow == [255, 255, 0] and green == [0, 255, 0] and blue == [0, 0, 255]
+
+
+def test_classes_are_learnable_but_not_trivial(hundred):
+    """Nearest class mean on the pixels beats chance many times over and is far from solved."""
+    train, test = (x.reshape(len(x), -1).astype(np.float32) / 255 for x in (hundred.train_images, hundred.test_images))
+    means = np.stack([train[hundred.train_labels == c].mean(axis=0) for c in range(100)])
+    distance = (means**2).sum(axis=1) - 2 * test @ means.T
+    accuracy = (distance.argmin(axis=1) == hundred.test_labels).mean()
+    assert 0.08 < accuracy < 0.6
+
+
+@pytest.mark.parametrize("arguments", [(1,), (100, 7), (100, 32, 99, 1000), (100, 32, 2000, 99)])
+def test_impossible_requests(arguments):
+    with pytest.raises(UsageError, match="two classes, a size of 8 and one image a class"):
+        standin.make(*arguments)

@@ -1,0 +1,235 @@
+"""Images decoded as training goes: the same batches whoever decodes, Pillow's pixels, and damaged files by name."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms as T
+from PIL import Image
+
+from cds_lib.augment.share import Share
+from cds_lib.augment.views import AUGMENTATIONS, statistics
+from cds_lib.errors import RunError, UsageError
+from cds_lib.study import processes
+from cds_lib.study.data import stream
+from cds_lib.study.data.stream import StreamedBatches, decode, streamed_evaluation
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    random = np.random.default_rng(0)
+    paths = []
+    for number in range(9):
+        size = [(40, 60, 3), (60, 40, 3), (45, 45)][number % 3]  # the last are grey
+        paths.append(folder / f"{number}.png")
+        Image.fromarray(random.integers(0, 256, size, dtype=np.uint8)).save(paths[-1])
+    return paths
+
+
+def make(files, **options):
+    defaults = {"batch_size": 4, "seed": 3, "views": 2, "augmentation": "imagenet", "size": 28, "workers": 0}
+    return StreamedBatches(files, torch.arange(len(files)), device=CPU, **{**defaults, **options})
+
+
+def same(left, right):
+    return all(
+        torch.equal(a, b)
+        for (va, la, ia), (vb, lb, ib) in zip(left, right, strict=True)
+        for a, b in [*zip(va, vb, strict=True), (la, lb), (ia, ib)]
+    )
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_every_image_once_with_its_label_in_views_of_the_size(files, name):
+    batches = make(files[:8], augmentation=name)
+    seen = []
+    for views, labels, index in batches.epoch(0):
+        assert [view.shape for view in views] == [(4, 3, 28, 28)] * 2
+        assert not torch.equal(*views)
+        assert torch.equal(labels, index)
+        seen += index.tolist()
+    assert sorted(seen) == list(range(8)) and len(batches) == 2
+
+
+def test_a_last_batch_of_one_image_is_left_out(files):
+    assert [len(labels) for _, labels, _ in make(files).epoch(0)] == [4, 4]
+
+
+def test_the_number_of_workers_changes_nothing(files):
+    alone = list(make(files).epoch(1))
+    assert same(alone, list(make(files, workers=2).epoch(1)))
+    assert not same(alone, list(make(files).epoch(2)))
+
+
+def test_one_view_and_two_views_are_paired_and_nothing_global_is_drawn(files):
+    before = torch.get_rng_state()
+    for (one, *_), (two, *_) in zip(make(files, views=1).epoch(0), make(files).epoch(0), strict=True):
+        assert torch.equal(one[0], two[0])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_evaluation_equals_torchvision(files):
+    transform = T.Compose([T.Resize(32), T.CenterCrop(28), T.ToTensor(), T.Normalize(*statistics("imagenet"))])
+    wanted = torch.stack([transform(Image.open(file).convert("RGB")) for file in files])
+    parts = list(streamed_evaluation(files, torch.arange(9), 4, "imagenet", 28, CPU, 0))
+    assert [len(labels) for _, labels in parts] == [4, 4, 1]
+    torch.testing.assert_close(torch.cat([images for images, _ in parts]), wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_truncated_image_is_named_in_one_sentence(files, tmp_path, workers):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(files[0].read_bytes()[:400])
+    with pytest.raises(RunError, match="broken.png cannot be decoded") as caught:
+        list(make([*files[:3], broken], workers=workers).epoch(0))
+    assert "\n" not in str(caught.value) and str(caught.value).startswith(str(broken))
+
+
+@pytest.mark.parametrize("change", [{"augmentation": "cifar"}, {"augmentation": "none"}, {"batch_size": 10}])
+def test_impossible_options_are_refused(files, change):
+    with pytest.raises(UsageError):
+        make(files, **change)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_several_processes_decode_their_own_images_to_the_pixels_of_one(files, workers, monkeypatch):
+    whole = list(make(files).epoch(1))  # batches of 4 and 4; the last image is left out
+    decoded = []
+    monkeypatch.setattr(stream, "decode", lambda path: decoded.append(path) or decode(path))
+    parts = [list(make(files, workers=workers, share=Share(rank, 2)).epoch(1)) for rank in range(2)]
+    for (views, labels, index), *own in zip(whole, *parts, strict=True):
+        for number, view in enumerate(views):
+            assert torch.equal(torch.cat([part[0][number] for part in own]), view)
+        assert torch.equal(torch.cat([part[1] for part in own]), labels)
+        assert all(torch.equal(part[2], index) for part in own)
+    if not workers:
+        assert sorted(decoded) == sorted(files[i] for _, labels, _ in whole for i in labels.tolist())
+
+
+_TRAINING = """
+import multiprocessing, os, sys, time
+from cds_lib.study.data.stream import decoded_batches
+
+class Who:
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return os.getpid()
+
+def train():
+    import torch
+    batches = decoded_batches(Who(), [[0], [1], [2], [3]], torch.device("cpu"), 1)
+    print(next(batches).item(), os.getpid(), flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    child = multiprocessing.get_context("forkserver").Process(target=train)
+    child.start()
+    child.join()
+"""
+
+
+def test_the_workers_of_a_training_that_is_killed_end(tmp_path):
+    script = tmp_path / "training.py"
+    script.write_text(_TRAINING)
+    environment = os.environ | {"PYTHONPATH": str(Path(stream.__file__).parents[3])}
+    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        worker, trainer = map(int, process.stdout.readline().split())
+        assert _runs(worker)
+        os.kill(trainer, signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while _runs(worker) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not _runs(worker)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def _runs(pid):
+    try:
+        os.kill(pid, 0)
+        return True
+    except ProcessLookupError:
+        return False
+
+
+def test_a_part_without_images_is_evaluated_as_nothing():
+    assert list(streamed_evaluation([], torch.arange(0), 4, "imagenet", 28, CPU, 0)) == []
+
+
+WORKERS_OF_A_TRAINING = """
+import os, sys, torch
+from pathlib import Path
+from torch.utils.data import Dataset
+from cds_lib.study.data.stream import decoded_batches
+
+class Server(Dataset):
+    def __getitem__(self, index):
+        return torch.tensor(["libtorch" in Path(f"/proc/{os.getppid()}/maps").read_text()])
+
+if __name__ == "__main__":
+    print(*(batch.item() for batch in decoded_batches(Server(), [[0], [1]], torch.device("cpu"), 2)))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_workers_need_not_import_what_their_server_has(tmp_path):
+    """Each would take seconds, one after another, at every epoch."""
+    script = tmp_path / "training.py"
+    script.write_text(WORKERS_OF_A_TRAINING)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.returncode) == ("True True\n", 0), done.stderr
+
+
+def test_as_many_files_as_the_system_lets(monkeypatch):
+    """Each image that a worker has ready is an open file of the training."""
+    limits = {"now": (100, 5_000)}
+    monkeypatch.setattr(processes.resource, "getrlimit", lambda kind: limits["now"])
+    monkeypatch.setattr(processes.resource, "setrlimit", lambda kind, new: limits.update(now=new))
+    processes.allow_many_files()
+    assert limits["now"] == (5_000, 5_000)
+    limits["now"] = (100, processes.resource.RLIM_INFINITY)
+    processes.allow_many_files()
+    assert limits["now"] == (65_536, processes.resource.RLIM_INFINITY)
+    limits["now"] = (100_000, 200_000)
+    processes.allow_many_files()
+    assert limits["now"] == (100_000, 200_000)
+
+
+@pytest.mark.slow
+def test_full_shared_memory_is_named_with_what_to_do(files):
+    """By which a worker hands its batch over: containers have little."""
+    program = f"""
+import subprocess, sys, torch
+from pathlib import Path
+from cds_lib.study.data.stream import StreamedBatches
+from cds_lib.errors import RunError
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", "/dev/shm"], check=True)
+options = dict(batch_size=4, seed=0, views=2, augmentation="imagenet", size=224, device=torch.device("cpu"), workers=1)
+try:
+    list(StreamedBatches({list(map(str, files[:4]))!r}, torch.arange(4), **options).epoch(0))
+except RunError as error:
+    print(error)
+"""
+    alone = ["unshare", "--mount"]
+    if subprocess.run([*alone, "true"], capture_output=True).returncode:
+        pytest.skip("only root may mount a small file system, on Linux")
+    root = str(Path(__file__).parents[3])
+    environment = {**os.environ, "PYTHONPATH": root}
+    command = [*alone, sys.executable, "-c", program]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert "No space left on device" in said and "free space in /dev/shm" in said and len(said.splitlines()) == 1

@@ -1,0 +1,99 @@
+"""A sweep for the fault tests: the smallest with a teacher and a student, run as a user runs it.
+
+`python sweeps.py RUN-ALL-ARGUMENTS` is `python -m cds_lib` with one more table, `faults`, of four runs of a second.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from cds_lib.study import cli, protocols, settings
+from cds_lib.study.table import Table, cell
+from cds_lib.study.tables import TABLES
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def small(spec, epochs=3):
+    return replace(spec, budget=replace(spec.budget, train_size=40, val_size=20, batch_size=20, epochs=epochs))
+
+
+def cells(profile):
+    """KD and its teacher, and two runs that need nothing."""
+    found = []
+    for method in ("baseline", "dsn", "kd"):
+        run = small(settings.supervised("smoke", "cifar10", "resnet18", method))
+        if method == "kd":
+            teacher = small(settings.supervised("smoke", "cifar10", "resnet18", "cds"), 2)
+            run = replace(run, setting="distill", parent=teacher)
+        found.append(cell(run, protocols.SEEDS[profile], setting="supervised"))
+    return found
+
+
+TABLE = Table("Faults", "Does it survive?", cells, note="nothing published", name="faults")
+RUNS = TABLE.runs("smoke", (0,))
+
+
+def history(epochs, top1):
+    """As a training writes it."""
+    rows = [
+        f"{epoch},0.1,{9.0 - epoch},900.0,{top1 if epoch == epochs else ''},1.5\n" for epoch in range(1, epochs + 1)
+    ]
+    return "".join(["epoch,lr,train_loss,images_per_second,test_top1,seconds\n", *rows])
+
+
+DATA = {
+    "kind": "standin",
+    "complete": False,
+    "verified": False,
+    "train": 40,
+    "test": 20,
+    "sha256": "0" * 64,
+    "note": "made",
+}
+
+
+def pretend(store, spec, number):
+    """The files of a finished run whose top-1 is 10 + `number`, as a training leaves them."""
+    folder = store.run_dir(spec.id)
+    folder.mkdir(parents=True)
+    (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
+    status = {"state": "done", "error": None, "started": "2026-01-02T10:00:00+00:00", "finished": None, "data": DATA}
+    status |= {"machine": "Linux", "device": "cpu", "code": "0123456789ab", "versions": {"torch": "2.9"}}
+    (folder / "status.json").write_text(json.dumps(status))
+    epochs = spec.budget.epochs
+    (folder / "history.csv").write_text(history(epochs, 10.0 + number))
+    metrics = {"test_top1_last": 10.0 + number, "test_top1_best": 12.0 + number, "epochs": epochs, "seconds": 4.5}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "model.pt").write_bytes(b"weights")
+
+
+def start(results, *arguments, **options):
+    """`run-all` on `results` in a process group of its own, its output on a pipe."""
+    command = [sys.executable, str(Path(__file__).resolve()), "run-all", "--only", "faults", "--results", str(results)]
+    return subprocess.Popen(
+        [*command, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+
+
+def finish(results, *arguments, **options):
+    """`start`, waited for; returns (exit code, output)."""
+    process = start(results, *arguments, **options)
+    output, _ = process.communicate(timeout=200)
+    assert "Traceback" not in output, output
+    return process.returncode, output
+
+
+if __name__ == "__main__":
+    TABLES[TABLE.name] = TABLE
+    sys.exit(cli.main())

@@ -1,0 +1,387 @@
+"""Analyses of two real, tiny runs: features computed once, results read again without weights, faults as sentences."""
+
+import json
+import shutil
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cds_lib.errors import RunError
+from cds_lib.study import analyses, settings
+from cds_lib.study.engines import analysis_engine, feature_cache
+from cds_lib.study.engines.analyse import analyse, compute
+from cds_lib.study.engines.execute import execute
+from cds_lib.study.engines.feature_cache import FeatureCache
+from cds_lib.study.engines.split import training_split
+from cds_lib.study.measures import measure, short_name
+from cds_lib.study.reporting import report
+from cds_lib.study.store import Store
+from cds_lib.study.table import Table
+from cds_lib.study.tables import TABLES, _headline
+
+NAMES = ("training_loss", "linear_probe", "layerwise_accuracy", "calibration", "tsne")
+CPU = torch.device("cpu")
+
+
+def run(method):
+    return settings.supervised("smoke", "cifar100", "resnet18", method, 0)
+
+
+pytestmark = pytest.mark.xdist_group("analyses")  # the fixture is costly: once, in one process
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A store with a finished baseline and a finished CDS run, analysed by one process."""
+    store = Store(tmp_path_factory.mktemp("analysed"))
+    store.open_for_writing()
+    for method in ("baseline", "cds"):
+        execute(run(method), store, None, device="cpu")
+    cache = FeatureCache(store, None, CPU)
+    for method in ("baseline", "cds"):
+        for name in analyses.ANALYSES:
+            result = compute(run(method), name, cache)
+            path = analyses.path(store, run(method).id, name)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(result, allow_nan=False))
+    return store
+
+
+@pytest.fixture
+def store(trained, tmp_path):
+    """A copy that a test may change."""
+    shutil.copytree(trained.root, tmp_path / "copy")
+    return Store(tmp_path / "copy")
+
+
+def frames(store):
+    return {name: report.tidy(TABLES[name], "smoke", (0,), store) for name in NAMES}
+
+
+def test_tables_are_filled_and_only_what_was_not_trained_is_missing(trained):
+    for name, frame in frames(trained).items():
+        for _, row in frame.iterrows():
+            assert row["n"] == (0 if row["method"] == "dsn" else 1), (name, row["metric"], row["method"])
+        assert (frame["reason"] == "").all()
+    sizes = {name: len(frame) for name, frame in frames(trained).items()}
+    assert sizes == {"training_loss": 6, "linear_probe": 12, "layerwise_accuracy": 109, "calibration": 9, "tsne": 24}
+
+
+def test_values_agree_with_the_run_and_with_each_other(trained):
+    found = {name: frame.set_index(["metric", "method"])["mean"] for name, frame in frames(trained).items()}
+    for method in ("baseline", "cds"):
+        metrics = trained.metrics(run(method).id)
+        diagram = analyses.read(trained, run(method).id, "calibration")["diagram"]
+        assert diagram["top1"] == pytest.approx(metrics["test_top1_last"])
+        assert found["calibration"]["nll", method] == pytest.approx(metrics["test_loss_last"], rel=1e-5)
+        assert sum(diagram["counts"]) == 1000
+        last = trained.history(run(method).id).iloc[-1]
+        assert found["training_loss"]["train_cross_entropy", method] == pytest.approx(last["train_cross_entropy"])
+        for stage in range(1, 5):  # a stage is its last block
+            block = found["layerwise_accuracy"][f"probe_top1_{stage}.2", method]
+            assert found["linear_probe"][f"probe_top1_stage{stage}", method] == block
+        assert analyses.read(trained, run(method).id, "similarity")["values"]["cka_last_4.2"] == pytest.approx(1)
+    values = analyses.read(trained, run("baseline").id, "similarity")["values"]
+    assert values["cka_baseline_1.1"] == pytest.approx(1)
+
+
+def test_a_network_is_shown_its_images_as_its_run_was(tmp_path):
+    """A run of another augmentation: other statistics, and the centre of its larger images."""
+    store = Store(tmp_path)
+    store.open_for_writing()
+    spec = settings.supervised("smoke", "imagenet", "resnet18", "baseline", 0)
+    spec = replace(spec, budget=replace(spec.budget, epochs=1, train_size=1_000))
+    execute(spec, store, None, device="cpu")
+    found = FeatureCache(store, None, CPU).features(spec)
+    loss = torch.nn.functional.cross_entropy(found.logits, found.labels["test"]).item()
+    assert loss == pytest.approx(store.metrics(spec.id)["test_loss_last"], rel=1e-4)
+
+
+def test_a_result_says_what_it_depends_on(trained):
+    result = analyses.read(trained, run("cds").id, "transfer")
+    assert (result["run"], result["seed"], result["compared_with"]) == (run("cds").id, 0, None)
+    assert set(result["data"]) == {"cifar100", "cifar10"} and all(
+        len(d["sha256"]) == 64 for d in result["data"].values()
+    )
+    assert result["code"] and result["versions"]["torch"]
+    assert analyses.read(trained, run("cds").id, "similarity")["compared_with"] == run("baseline").id
+
+
+def test_the_split_is_the_one_that_was_trained_on(trained):
+    with np.load(trained.run_dir(run("cds").id) / "split.npz") as split:
+        labels = FeatureCache(trained, None, CPU)._load_data(run("cds")).train_labels
+        train, val = training_split(run("cds"), labels)
+        np.testing.assert_array_equal(train, split["train"])
+        np.testing.assert_array_equal(val, split["val"])
+
+
+def test_every_metric_has_a_name_and_every_baseline_is_the_run_of_its_table():
+    for profile in ("smoke", "mini", "paper"):
+        for name in NAMES:
+            for cell in TABLES[name].cells(profile, (0, 1)):
+                assert measure(cell.metric) and short_name(cell.metric)
+                for spec in cell.specs:
+                    assert (
+                        analyses.baseline_of(spec).id
+                        == settings.supervised(profile, "cifar100", "resnet18", "baseline", spec.seed).id
+                    )
+    table1 = {spec.id for spec in TABLES["table1_cifar100"].runs("mini", (0, 1, 2))}
+    assert all({spec.id for spec in TABLES[name].runs("mini", (0, 1, 2))} <= table1 for name in NAMES)
+
+
+def test_the_published_claims_are_those_of_the_two_figures():
+    claims = {
+        (name, cell.method, cell.metric): cell.paper
+        for name in NAMES
+        for cell in TABLES[name].cells("paper", (0,))
+        if cell.paper is not None
+    }
+    assert claims == {
+        ("calibration", "baseline", "ece"): 11.92,
+        ("calibration", "cds", "ece"): 5.27,
+        ("training_loss", "baseline", "train_cross_entropy"): 0.005,
+        ("training_loss", "cds", "train_cross_entropy"): 0.025,
+    }
+
+
+# -- the features ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """How many passes through a network were made."""
+    made = []
+    real = feature_cache.extract
+    monkeypatch.setattr(feature_cache, "extract", lambda *arguments: made.append(1) or real(*arguments))
+    return made
+
+
+def test_features_are_computed_once_and_are_the_same_from_the_file(store, passes):
+    (store.run_dir(run("cds").id) / "features.npz").unlink()
+    first = FeatureCache(store, None, CPU).features(run("cds"))
+    assert len(passes) == 2  # train and test: the run held nothing back
+    again = FeatureCache(store, None, CPU).features(run("cds"))
+    assert len(passes) == 2
+    assert {part: list(blocks) for part, blocks in first.blocks.items()} == {
+        part: list(_headline.BLOCKS) for part in ("train", "test")
+    }
+    for part in first.blocks:
+        torch.testing.assert_close(first.blocks[part], again.blocks[part], rtol=0, atol=0)
+    assert torch.equal(first.logits, again.logits)
+
+
+@pytest.mark.parametrize("fault", ["garbled", "empty", "other weights"])
+def test_a_cache_that_cannot_be_used_is_made_again(store, passes, fault):
+    path = store.run_dir(run("cds").id) / "features.npz"
+    good = FeatureCache(store, None, CPU).features(run("cds"))
+    assert not passes
+    if fault == "garbled":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif fault == "empty":
+        path.write_bytes(b"")
+    else:
+        shutil.copy(store.run_dir(run("baseline").id) / "features.npz", path)
+    found = FeatureCache(store, None, CPU).features(run("cds"))
+    assert len(passes) == 2
+    torch.testing.assert_close(found.blocks, good.blocks, rtol=0, atol=0)
+
+
+def test_training_again_drops_what_was_measured_of_the_old_weights(store):
+    spec = run("baseline")
+    assert list(store.run_dir(spec.id).glob("analysis/*.json"))
+    store.model(spec.id).unlink()
+    execute(spec, store, None, device="cpu")
+    assert not list(store.run_dir(spec.id).glob("analysis/*.json"))
+    assert not list(store.run_dir(spec.id).glob("features*"))
+
+
+# -- what is missing ---------------------------------------------------------------------------------------------------
+
+
+def todo(store, *names):
+    possible, impossible = analyses.missing([TABLES[name] for name in names or NAMES], "smoke", (0,), store)
+    return [{task.spec.method: task.names for task in tasks} for tasks in (possible, impossible)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"version": 0}, {"parameters": {}}, {"weights": {}}],
+    ids=["version", "parameters", "weights"],
+)
+def test_a_result_of_another_kind_counts_as_missing(store, change):
+    assert todo(store) == [{}, {}]
+    path = analyses.path(store, run("cds").id, "calibration")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert todo(store) == [{"cds": ("calibration",)}, {}]
+    frame = report.tidy(TABLES["calibration"], "smoke", (0,), store)
+    row = frame[(frame["method"] == "cds") & (frame["metric"] == "ece")].iloc[0]
+    assert (row["n"], row["verdict"], row["reason"]) == (0, "not run", "1 finished run not analysed yet")
+
+
+@pytest.mark.parametrize("value", ["12.3", None, float("nan"), 10**400, 1e400, [1.0], True, -0.1, 100.1])
+def test_a_value_that_is_no_percentage_is_named(store, value):
+    path = analyses.path(store, run("cds").id, "calibration")
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({**found, "values": {**found["values"], "ece": value}}))
+    with pytest.raises(RunError, match=f"{path} cannot be read .*: delete it and run again"):
+        report.tidy(TABLES["calibration"], "smoke", (0,), store)
+
+
+@pytest.mark.parametrize("name", ["calibration", "tsne"])
+def test_a_result_that_its_picture_cannot_be_made_of_is_named(store, name):
+    """Whatever of it is null, text, or not there."""
+    path = analyses.path(store, run("cds").id, name)
+    whole = json.loads(path.read_text())
+    picture = next(iter(analyses.ANALYSES[name].pictures))
+    faulty = [{**whole, "values": None}, {**whole, picture: None}]
+    for part in analyses.ANALYSES[name].pictures[picture]:
+        rest = {key: value for key, value in whole[picture].items() if key != part}
+        faulty += [{**whole, picture: fault} for fault in (rest, {**rest, part: "text"}, {**rest, part: ["text", {}]})]
+    for text in ["", "{", "null", *map(json.dumps, faulty)]:
+        path.write_text(text)
+        with pytest.raises(RunError, match=f"{path} cannot be read .*: delete it and run again"):
+            analyses.read(store, run("cds").id, name)
+
+
+@pytest.mark.parametrize("name", analyses.ANALYSES)
+def test_a_result_of_another_run_is_named(store, name):
+    path = analyses.path(store, run("cds").id, name)
+    shutil.copy(analyses.path(store, run("baseline").id, name), path)
+    with pytest.raises(RunError, match=f"{path} cannot be read .its run is {run('baseline').id}.: delete it"):
+        analyses.missing([TABLES["layerwise_accuracy"], TABLES["calibration"], TABLES["tsne"]], "smoke", (0,), store)
+
+
+def clone(store):
+    """Take away what is not committed."""
+    for file in [*store.root.glob("runs/*/*.pt"), *store.root.glob("runs/*/features*")]:
+        file.unlink()
+
+
+def test_a_fresh_clone_writes_the_same_tables(store, capsys):
+    before = frames(store)
+    clone(store)
+    assert todo(store) == [{}, {}]
+    for name, frame in frames(store).items():
+        assert frame.equals(before[name]), name
+    assert analysis_engine.compute_missing([TABLES[n] for n in NAMES], "smoke", (0,), store, None) == {}
+    assert capsys.readouterr().out == ""
+
+
+def test_a_fresh_clone_says_what_it_cannot_compute(store, capsys):
+    clone(store)
+    analyses.path(store, run("cds").id, "similarity").unlink()
+    analyses.path(store, run("cds").id, "tsne").unlink()
+    assert todo(store) == [{}, {"cds": ("similarity", "tsne")}]
+    assert analysis_engine.compute_missing([TABLES[n] for n in NAMES], "smoke", (0,), store, None) == {}
+    said = capsys.readouterr().out
+    assert said.startswith("2 analyses of 1 run cannot be computed: the weights (model.pt) of these runs are not here")
+    assert run("cds").id in said
+    table = TABLES["tsne"]
+    frame = report.tidy(table, "smoke", (0,), store)
+    paths = report.write_table(frame, table, store.root)
+    reason = "1 finished run without weights, in 8 of 24 rows: an analysis needs the weights of its runs"
+    assert reason in paths["md"].read_text()
+    assert report.read_table("tsne", store.root).equals(frame)
+
+
+def test_a_comparison_needs_the_weights_of_both_runs(store):
+    analyses.path(store, run("cds").id, "similarity").unlink()
+    assert todo(store) == [{"cds": ("similarity",)}, {}]
+    store.model(run("baseline").id).unlink()
+    assert todo(store) == [{}, {"cds": ("similarity",)}]
+
+
+def test_a_comparison_with_a_baseline_that_was_trained_again_since_is_missing(store):
+    assert analyses.read(store, run("cds").id, "similarity")
+    store.write_status(run("baseline").id, weights="0" * 64)
+    assert analyses.read(store, run("cds").id, "similarity") is None
+    assert analyses.read(store, run("cds").id, "probe")
+
+
+def test_a_result_belongs_to_weights_and_not_to_a_time(store):
+    """The clock was set back between a training and the analysis of it."""
+    for method in ("baseline", "cds"):
+        store.write_status(run(method).id, finished="2999-01-01T00:00:00+00:00")
+    assert todo(store) == [{}, {}]
+
+
+def test_results_of_version_0_1_0_which_recorded_no_weights_are_believed(store):
+    for method in ("baseline", "cds"):
+        store.write_status(run(method).id, weights=None)
+    for path in store.root.glob("runs/*/analysis/*.json"):
+        path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "weights"}))
+    assert todo(store) == [{}, {}]
+    store.write_status(run("baseline").id, weights="0" * 64)  # trained again since, by this version
+    assert todo(store)[0]["cds"] == ("similarity",)
+
+
+def test_a_history_without_the_loss_is_named(store):
+    path = store.run_dir(run("cds").id) / "history.csv"
+    path.write_text(path.read_text().replace("train_cross_entropy", "other", 1))
+    with pytest.raises(RunError, match=r"history\.csv has no 'train_cross_entropy': delete the folder"):
+        report.tidy(TABLES["training_loss"], "smoke", (0,), store)
+
+
+# -- faults ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_engine_goes_on_after_a_failure_and_names_it(store, capsys):
+    for method in ("baseline", "cds"):
+        analyses.path(store, run(method).id, "calibration").unlink()
+    store.model(run("cds").id).write_bytes(b"no weights")
+    failed = analysis_engine.compute_missing([TABLES["calibration"]], "smoke", (0,), store, None, jobs=2)
+    assert list(failed) == [f"{run('cds').id}, calibration"]
+    assert "model.pt is damaged" in failed[f"{run('cds').id}, calibration"]
+    assert analyses.read(store, run("baseline").id, "calibration")
+    assert not analyses.path(store, run("cds").id, "calibration").exists()
+    said = capsys.readouterr().out
+    assert "2 analyses of 2 runs to compute, 2 at a time" in said
+    assert "calibration FAILED: " in said and "Traceback" not in said
+
+
+def test_features_that_do_not_vary_have_no_similarity(store, monkeypatch):
+    cache = FeatureCache(store, None, CPU)
+    for method in ("baseline", "cds"):
+        cache.features(run(method)).blocks["test"]["2.1"].fill_(1.0)
+    monkeypatch.setattr(cache, "views", lambda *arguments: (cache.features(run("cds")).blocks["test"],) * 2)
+    with pytest.raises(RunError, match=r"no value at block 2\.1: "):
+        compute(run("cds"), "similarity", cache)
+
+
+def test_missing_data_fails_one_analysis_and_not_the_others(store, monkeypatch, tmp_path):
+    monkeypatch.setattr("cds_lib.study.engines.worker.send_output_to", lambda path: None)
+    spec = run("cds")
+    real = replace(spec, budget=replace(spec.budget, source="real"))  # whose images are not here
+    shutil.copytree(store.run_dir(spec.id), store.run_dir(real.id))
+    faults = analyse(real, ("probe", "transfer"), store, tmp_path / "none")
+    assert "data fetch cifar100" in faults["probe"] and "data fetch cifar10 " in faults["transfer"]
+
+
+def test_a_table_without_analyses_lacks_none(store):
+    table = Table("t", "t?", lambda profile: [])
+    assert analyses.missing([table, TABLES["table1_cifar100"]], "smoke", (0,), store) == ([], [])
+
+
+def test_what_another_command_has_computed_meanwhile_is_not_computed_again(store, capsys):
+    """Two commands that waited for the same Slurm jobs come to the analyses in the same moment."""
+    path = analyses.path(store, run("cds").id, "calibration")
+    content = path.read_bytes()
+    path.unlink()
+    found = []
+
+    def second():
+        found.append(analysis_engine.compute_missing([TABLES["calibration"]], "smoke", (0,), store, None, jobs=1))
+
+    thread = threading.Thread(target=second)
+    with store.lock():
+        thread.start()
+        while "in use by process" not in capsys.readouterr().out:
+            assert thread.is_alive()
+            time.sleep(0.05)
+        path.write_bytes(content)
+    thread.join(60)
+    assert found == [{}] and "to compute" not in capsys.readouterr().out

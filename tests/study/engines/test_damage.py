@@ -1,0 +1,341 @@
+"""Damaged results folders: each command goes on to the right numbers, or says in one sentence what to do."""
+
+import os
+import shutil
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from cds_lib.errors import RunError
+from cds_lib.files import sha256_of
+from cds_lib.study import analyses, cli
+from cds_lib.study.commands import study
+from cds_lib.study.engines.worker import send_output_to
+from cds_lib.study.pages import notebooks, render
+from cds_lib.study.pages.index import write_index
+from cds_lib.study.store import Store
+from cds_lib.study.tables import TABLES
+from cds_lib.training import checkpoint
+
+sys.path.insert(0, str(Path(__file__).parent))
+import sweeps  # noqa: E402
+
+STUDY_PARAMETERS = "profile = results = data_root = seeds = ''\ntrain = True"
+RUN = sweeps.RUNS[0]  # a baseline
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """A finished folder and the table that was made of it."""
+    root = tmp_path_factory.mktemp("good") / "results"
+    store = Store(root)
+    store.open_for_writing()
+    for number, spec in enumerate(sweeps.RUNS):
+        sweeps.pretend(store, spec, number)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TABLES, "faults", sweeps.TABLE)
+        assert cli.main(["run-all", "--only", "faults", "--results", str(root)]) == 0
+    return root, (root / "tables" / "faults.csv").read_text()
+
+
+@pytest.fixture
+def results(good, tmp_path, monkeypatch):
+    monkeypatch.setitem(TABLES, "faults", sweeps.TABLE)
+    shutil.copytree(good[0], tmp_path / "results")
+    shutil.rmtree(tmp_path / "results" / "tables")
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def command(results, good, capfd):
+    """Run a command; it ends well with the right table, or with one sentence, which is returned."""
+
+    def run(name):
+        code = cli.main([name, "--only", "faults", "--results", str(results)])
+        out, err = capfd.readouterr()
+        assert "Traceback" not in out + err
+        if code == 0:
+            assert err == ""
+            if name != "status":
+                assert (results / "tables" / "faults.csv").read_text() == good[1]
+            return ""
+        assert code in (1, 2)
+        (line,) = err.splitlines()
+        assert line.startswith("error: ") and len(line) < 700
+        return line
+
+    return run
+
+
+def break_file(path, damage):
+    whole = path.read_bytes()
+    contents = {
+        "empty": b"",
+        "truncated": whole[: len(whole) * 2 // 3],
+        "garbled": bytes(byte ^ 0x5A for byte in whole),
+        "null": b"null",
+        "a_list": b"[1, 2]",
+        "too_deep": b"[" * 200_000,
+        "an_empty_object": b"{}",
+        "not_a_number": whole.replace(b"10.0", b"NaN").replace(b"4.5", b"Infinity"),
+        "a_text": whole.replace(b"10.0", b'"10.0"').replace(b'"done"', b"7"),
+    }
+    if damage == "a_folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes(contents[damage])
+
+
+DAMAGES = "empty truncated garbled null too_deep a_list an_empty_object a_folder not_a_number a_text".split()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_metrics_are_never_a_number(results, command, damage):
+    path = Store(results).run_dir(RUN.id) / "metrics.json"
+    break_file(path, damage)
+    for name in ("run-all", "report"):
+        said = command(name)
+        assert str(path) in said
+        assert f"delete the folder {path.parent} and run again" in said
+    said = command("status")
+    assert damage == "an_empty_object" or str(path) in said
+
+
+@pytest.mark.parametrize("damage", DAMAGES[:-2])
+@pytest.mark.parametrize("name", ["spec.json", "status.json", "store.json"])
+def test_other_damaged_files_are_named_with_what_to_do(results, command, name, damage):
+    path = results / name if name == "store.json" else Store(results).run_dir(RUN.id) / name
+    break_file(path, damage)
+    said = command("run-all")
+    assert str(path) in said
+    assert "delete" in said
+
+
+def test_a_status_of_other_types_is_named(results, command):
+    store = Store(results)
+    changes = [{"state": 7}, {"error": [1]}, {"versions": {"torch": 2}}, {"data": {"kind": "x"}}, {"code": {}}]
+    for change in [*changes, {"data": {**sweeps.DATA, "complete": "no"}}, {"processes": "2"}]:
+        good = (store.run_dir(RUN.id) / "status.json").read_text()
+        store.write_status(RUN.id, **change)
+        assert "status.json" in command("report")
+        (store.run_dir(RUN.id) / "status.json").write_text(good)
+    store.write_status(RUN.id, data=None, versions=None, processes=None, device=None, code=None, started=None)
+    for name in ("report", "status", "run-all"):
+        assert command(name) == ""
+
+
+HISTORY = sweeps.history(RUN.budget.epochs, 10.0)
+NONSENSE = [
+    "",
+    "a,b\n1,x\n",
+    "\xff",
+    "epoch\n2\n1\n3\n",
+    HISTORY.replace("10.0", "100.1"),
+    HISTORY + "4,0.1,2,900,10,1\n",
+]
+
+
+@pytest.mark.parametrize("text", [HISTORY[:-9], HISTORY[:-1], HISTORY[:60], *NONSENSE])
+def test_a_damaged_history_is_never_a_curve(results, text):
+    store = Store(results)
+    (store.run_dir(RUN.id) / "history.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(RunError, match=f"history.csv cannot be read .* delete the folder .*{RUN.id} and run again"):
+        store.history(RUN.id)
+    (store.run_dir(RUN.id) / "metrics.json").unlink()  # a run that is under way writes it again
+    with pytest.raises(RunError, match="history.csv cannot be read .* delete it and run again"):
+        store.history(RUN.id)
+
+
+def test_a_history_that_lacks_its_last_epoch(results):
+    store = Store(results)
+    (store.run_dir(RUN.id) / "history.csv").write_text("".join(HISTORY.splitlines(True)[:-1]))
+    for read in (store.history, store.metrics):
+        with pytest.raises(RunError, match="'test_top1_last' is not that of the last row of its history.csv"):
+            read(RUN.id)
+    (store.run_dir(RUN.id) / "history.csv").write_text(sweeps.history(RUN.budget.epochs - 1, 10.0))
+    with pytest.raises(RunError, match="it has 2 rows"):
+        store.history(RUN.id)
+
+
+def test_the_results_of_another_run_are_not_taken_for_this_ones(results, command):
+    """Somebody has copied a run's folder to where another one's should be."""
+    store = Store(results)
+    shutil.rmtree(store.run_dir(RUN.id))
+    shutil.copytree(store.run_dir(sweeps.RUNS[1].id), store.run_dir(RUN.id))
+    for name in ("run-all", "report", "status"):
+        assert f"it is that of run {sweeps.RUNS[1].id}" in command(name)
+    (store.run_dir(RUN.id) / "metrics.json").unlink()
+    from cds_lib.study.engines.execute import execute
+
+    with pytest.raises(RunError, match="renamed or copied"):  # nor is its checkpoint
+        execute(RUN, store, Path("none"))
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "history.csv"])
+def test_a_file_of_another_run_is_named(results, command, name):
+    store = Store(results)
+    shutil.copy(store.run_dir(sweeps.RUNS[1].id) / name, store.run_dir(RUN.id) / name)
+    for asked in ("run-all", "report"):
+        said = command(asked)
+        assert f"{RUN.id}/metrics.json cannot be read ('test_top1_last' is not that of the last row" in said
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 400, "1e400", "-0.5", "100.5", "true"])
+def test_results_that_no_training_gives_are_named(results, command, value):
+    path = Store(results).run_dir(RUN.id) / "metrics.json"
+    path.write_text(path.read_text().replace("12.0", value))  # the best epoch, of which there is no other record
+    for name in ("run-all", "report"):
+        assert f"{path} cannot be read" in command(name)
+
+
+def test_a_training_that_diverged_is_no_damage(results, command, good):
+    """What it left before it failed, and infinite losses on the way of one that came to its end."""
+    store = Store(results)
+    failed, finished = (store.run_dir(spec.id) for spec in sweeps.RUNS[:2])
+    (finished / "history.csv").write_text((finished / "history.csv").read_text().replace("8.0", "inf"))
+    assert command("report") == "" and np.isinf(store.history(finished.name)["train_loss"][0])
+    (failed / "metrics.json").unlink()
+    (failed / "history.csv").write_text(sweeps.history(RUN.budget.epochs, "nan").replace("6.0", "inf"))
+    store.write_status(failed.name, state="failed", error="it diverged; lower the learning rate.")
+    assert cli.main(["report", "--only", "faults", "--results", str(results)]) == 0
+    assert command("status") == "" and len(store.history(failed.name)) == RUN.budget.epochs
+
+
+@pytest.fixture
+def impatient():
+    """What waits for ever fails instead."""
+
+    def give_up(*_):
+        raise AssertionError("it waits for a named pipe")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+READ_BY = {
+    "spec.json": Store.spec,
+    "status.json": Store.status,
+    "metrics.json": Store.metrics,
+    "history.csv": Store.history,
+    "correct.npz": Store.correct,
+    "analysis/calibration.json": lambda store, run_id: analyses.read(store, run_id, "calibration"),
+    "checkpoint.pt": lambda store, run_id: checkpoint.load(store.checkpoint(run_id), "cpu"),
+    "model.pt": lambda store, run_id: sha256_of(store.model(run_id)),
+    ".lock": lambda store, run_id: store.lock_run(run_id).__enter__(),
+    "log.txt": lambda store, run_id: send_output_to(store.run_dir(run_id) / "log.txt"),
+}
+
+
+def pipe_at(path):
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("name", READ_BY)
+def test_a_named_pipe_in_the_place_of_a_runs_file_is_not_waited_for(results, impatient, name):
+    store = Store(results)
+    pipe_at(store.run_dir(RUN.id) / name)
+    with pytest.raises((RunError, OSError), match=f"{RUN.id}/{name} is (no file|damaged)"):
+        READ_BY[name](store, RUN.id)
+
+
+def test_a_named_pipe_in_the_place_of_a_report_is_not_waited_for(results, good, impatient, capfd):
+    for name in ("tables/table1_cifar100.csv", "notebooks/demo.ipynb"):
+        pipe_at(results / name)
+    assert cli.main(["report", "--only", "faults", "--results", str(results)]) == 1
+    said = "".join(capfd.readouterr())
+    assert "table1_cifar100.csv is no file" in said and "Traceback" not in said
+    assert (results / "tables" / "faults.csv").read_text() == good[1]
+
+
+def test_what_does_not_belong_to_the_study_is_left_alone(results, command):
+    """A run of no known table, a folder without a spec, a file among the runs, one that is not finished."""
+    store = Store(results)
+    sweeps.pretend(store, replace(RUN, dataset="fashion", method="magic"), 5)
+    (results / "runs" / "notes").mkdir()
+    (results / "runs" / "notes.txt").write_text("mine")
+    (results / "runs" / "junk").mkdir()
+    (results / "runs" / "junk" / "spec.json").write_text("{")
+    before = sorted(str(path) for path in (results / "runs").rglob("*"))
+    for name in ("run-all", "report", "status"):
+        assert command(name) == ""
+    assert sorted(str(path) for path in (results / "runs").rglob("*")) == before
+    assert str(results / "runs" / "junk") in (results / "index.html").read_text()
+
+
+def test_a_damaged_run_of_another_table_is_named_before_the_training(results, command):
+    store, other = Store(results), replace(RUN, seed=7)
+    sweeps.pretend(store, other, 5)
+    (store.run_dir(other.id) / "status.json").write_text("{")
+    shutil.rmtree(store.run_dir(RUN.id))
+    assert str(store.run_dir(other.id) / "status.json") in command("run-all")
+    assert not store.run_dir(RUN.id).exists()
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "garbled", "a_folder"])
+@pytest.mark.parametrize("name", ["tables/table1_cifar100.csv", "notebooks/demo.ipynb"])
+def test_damaged_reports_are_named(results, good, name, damage, capfd):
+    """What an earlier command left, and is only collected by this one."""
+    path = results / name
+    path.parent.mkdir(exist_ok=True)
+    table = good[1].replace("faults,", "table1_cifar100,")
+    path.write_text(table if name.endswith("csv") else '{"cells": [], "metadata": {}, "nbformat": 4}')
+    break_file(path, damage)
+    assert cli.main(["report", "--only", "faults", "--results", str(results)]) == 1
+    said = capfd.readouterr().out
+    assert str(path) in said and "Traceback" not in said
+    assert (results / "tables" / "faults.csv").read_text() == good[1]
+    assert str(path) in (results / "index.html").read_text()
+
+
+def test_a_stray_notebook_is_its_own_failure_and_named_before_the_training(results, tmp_path, monkeypatch, capfd):
+    folder = tmp_path / "repository" / "notebooks"
+    folder.mkdir(parents=True)
+    declared = new_code_cell(STUDY_PARAMETERS, id="parameters", metadata={"tags": ["parameters"]})
+    nbformat.write(new_notebook(cells=[declared]), folder / "good.ipynb")
+    nbformat.write(new_notebook(cells=[new_code_cell("", id="empty")]), folder / "Untitled.ipynb")
+    (folder / "empty.ipynb").touch()
+    monkeypatch.setattr(study, "NOTEBOOKS", folder)
+    shutil.rmtree(Store(results).run_dir(sweeps.RUNS[0].id))  # one is to be trained
+    assert cli.main(["run-all", "--only", "faults,good,Untitled,empty", "--jobs", "1", "--results", str(results)]) == 1
+    out, err = capfd.readouterr()
+    assert "Failed: 0 runs, 0 analyses, 2 reports;" in err and "Traceback" not in out + err
+    for name in ("Untitled", "empty"):
+        assert out.index(f"Not to be executed: The notebook {folder / name}.ipynb") < out.index("1 to train, 1 at")
+        assert f"notebook {name}: FAILED: " in out
+    assert "notebook good: done" in out and (results / "html" / "good.html").exists()
+    index = (results / "index.html").read_text()
+    assert all(f'<tr id="{name}">' in index for name in ("Untitled", "empty"))
+
+
+def test_a_damaged_notebook_or_figure_does_not_break_its_neighbours(results):
+    folder = results / "notebooks"
+    folder.mkdir(exist_ok=True)
+    for name in ("a", "c"):
+        notebook = new_notebook(cells=[new_code_cell("x = 1", id="x")])
+        notebook.metadata[notebooks.METADATA] = {"ok": True, "seconds": 1.0, "error": None}
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+    (folder / "b.ipynb").write_text("{")
+    (results / "figures").mkdir(exist_ok=True)
+    (results / "figures" / "a_plot.svg").write_bytes(b'<svg width="9pt" height="9pt"><title>caf\xe9</title></svg>')
+    render.render_notebooks(results, ["a", "c"])
+    assert "c.html" in (results / "html" / "a.html").read_text()
+    index = write_index(results, "smoke").read_text()
+    assert str(folder / "b.ipynb") in index and 'id="figure-a_plot"' in index and 'width="12"' in index
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+def test_a_file_that_may_not_be_read(results, command):
+    (Store(results).run_dir(RUN.id) / "metrics.json").chmod(0)
+    assert "Permission denied" in command("report")

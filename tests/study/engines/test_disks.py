@@ -1,0 +1,104 @@
+"""A results folder on a disk that is full, or read only: small file systems in memory, which only root may mount."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cds_lib.study import cli
+from cds_lib.study.store import Store
+from cds_lib.study.tables import TABLES
+
+sys.path.insert(0, str(Path(__file__).parent))
+import sweeps  # noqa: E402
+
+TIMINGS = {"seconds", "images_per_second", "peak_memory_mib"}
+
+
+class Disk:
+    def __init__(self, root):
+        self.root = root
+
+    def mount(self, *options):
+        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(self.root)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    def remount(self, *options):
+        assert self.mount("remount", *options).returncode == 0
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of its own of a mebibyte, mounted for the length of a test."""
+    if os.geteuid() != 0 or shutil.which("mount") is None or not sys.platform.startswith("linux"):
+        pytest.skip("only root may mount a small file system, on Linux")
+    disk = Disk(tmp_path / "disk")
+    disk.root.mkdir()
+    if (mounted := disk.mount("size=1m")).returncode:
+        pytest.skip(f"no file system can be mounted here ({mounted.stderr.strip()})")
+    yield disk
+    subprocess.run(["umount", str(disk.root)], check=True)
+
+
+@pytest.fixture
+def run_all(monkeypatch, capfd):
+    monkeypatch.setitem(TABLES, "faults", sweeps.TABLE)
+
+    def run(results, *arguments, command="run-all"):
+        code = cli.main([command, "--only", "faults", "--results", str(results), *arguments])
+        output = "".join(capfd.readouterr())
+        assert "Traceback" not in output
+        return code, output
+
+    return run
+
+
+def outcome(results):
+    found = {"table": (results / "tables" / "faults.csv").read_text()}
+    for spec in sweeps.RUNS:
+        metrics = Store(results).metrics(spec.id)
+        found[spec.id] = {key: value for key, value in metrics.items() if key not in TIMINGS}
+    return found
+
+
+@pytest.mark.parametrize("size", ["1m", "20k"])  # room for some weights, for a few small files
+def test_a_full_disk_is_said_and_everything_goes_on_when_there_is_space(size, disk, run_all, tmp_path):
+    disk.remount(f"size={size}")
+    results = disk.root / "results"
+    code, output = run_all(results, "--jobs", "1")
+    assert code == 1
+    assert "No space left on device" in output
+    assert "free space" in output
+    assert not list(disk.root.rglob(".*.part"))
+    for path in disk.root.rglob("*.json"):
+        json.loads(path.read_text())
+    assert not any(Store(results).is_done(spec.id) and not Store(results).metrics(spec.id) for spec in sweeps.RUNS)
+
+    disk.remount("size=64m")
+    code, output = run_all(results, "--jobs", "1", "--retry-failed")
+    assert code == 0, output
+    if size == "1m":
+        assert run_all(tmp_path / "elsewhere", "--jobs", "1")[0] == 0
+        assert outcome(results) == outcome(tmp_path / "elsewhere")
+
+
+def test_a_read_only_folder_can_be_looked_at_and_is_not_written(disk, run_all):
+    results = disk.root / "results"
+    store = Store(results)
+    store.open_for_writing()
+    for number, spec in enumerate(sweeps.RUNS):
+        sweeps.pretend(store, spec, number)
+    assert run_all(results)[0] == 0
+    disk.remount("ro")
+    for command in ("run-all", "report"):
+        code, output = run_all(results, command=command)
+        assert code == 2
+        assert output.splitlines()[-1].startswith(f"error: The results folder {results} cannot be used")
+        assert "make it writable or choose another --results" in output
+    code, output = run_all(results, command="status")
+    assert code == 0
+    assert "faults: 4 runs: 4 done, 0 to train" in output

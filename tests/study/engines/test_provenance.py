@@ -1,0 +1,98 @@
+"""Which code made a number: of real checkouts, whoever they belong to and whatever git is told."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import cds_lib
+from cds_lib.study.engines import provenance
+
+RELEASE = f"release {cds_lib.__version__}"
+NOBODY = 65534
+
+
+@pytest.fixture
+def version(monkeypatch):
+    """The function under test, of a folder."""
+
+    def of(folder: Path) -> str:
+        monkeypatch.setattr(provenance, "CHECKOUT", folder)
+        return provenance.code_version.__wrapped__()
+
+    return of
+
+
+def git(folder: Path, *arguments: str) -> str:
+    names = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    return subprocess.run(
+        ["git", *names, "-C", folder, *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A repository with one library file, and its commit."""
+    if not shutil.which("git"):
+        pytest.skip("this machine has no git")
+    folder = tmp_path / "a checkout"
+    (folder / "cds_lib").mkdir(parents=True)
+    (folder / "cds_lib" / "code.py").write_text("x = 1\n")
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "x")
+    return folder, git(folder, "rev-parse", "--short=12", "HEAD")
+
+
+def test_a_commit_and_whether_the_library_differs_from_it(checkout, version):
+    folder, commit = checkout
+    (folder / "notes.txt").write_text("no part of the library")
+    assert version(folder) == commit
+    (folder / "cds_lib" / "code.py").write_text("x = 2\n")
+    assert version(folder) == f"{commit}+dirty"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_checkout_of_another_user(checkout, version):
+    folder, commit = checkout
+    (folder / "cds_lib" / "code.py").write_text("x = 2\n")
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    with pytest.raises(subprocess.CalledProcessError):
+        git(folder, "status")
+    assert version(folder) == f"{commit}+dirty"
+
+
+def test_variables_of_a_hook_name_no_other_repository(checkout, version, tmp_path, monkeypatch):
+    folder, commit = checkout
+    git(tmp_path, "init", "-q", "other")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
+    assert version(folder) == commit
+
+
+def test_new_files_count_where_the_user_has_git_hide_them(checkout, version):
+    folder, commit = checkout
+    git(folder, "config", "status.showUntrackedFiles", "no")
+    (folder / "cds_lib" / "new.py").write_text("")
+    assert version(folder) == f"{commit}+dirty"
+
+
+def test_a_release_is_what_has_no_git_folder_also_inside_a_repository(checkout, version):
+    folder, _ = checkout
+    (folder / "site-packages").mkdir()
+    assert version(folder / "site-packages") == RELEASE
+
+
+def test_a_checkout_without_git_is_no_release(checkout, version, monkeypatch):
+    folder, _ = checkout
+    monkeypatch.setenv("PATH", str(folder))
+    assert version(folder) == "unknown"
+    monkeypatch.undo()
+    shutil.rmtree(folder / ".git")
+    (folder / ".git").write_text("gitdir: nowhere\n")
+    monkeypatch.setattr(provenance, "CHECKOUT", folder)
+    assert provenance.code_version.__wrapped__() == "unknown"

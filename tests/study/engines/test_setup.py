@@ -1,0 +1,271 @@
+"""Runs that start from other runs, detectors, and images too large for memory: tiny trainings, real files."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cds_lib.errors import RunError, UsageError
+from cds_lib.study import costs, settings
+from cds_lib.study.commands import dry_run, needs
+from cds_lib.study.data import coco_standin, folders, registry
+from cds_lib.study.engines import runner, setup, split
+from cds_lib.study.engines.execute import execute
+from cds_lib.study.engines.local_engine import LocalEngine
+from cds_lib.study.store import Store
+from cds_lib.study.tables.contrastive_methods import contrastive
+from cds_lib.study.tables.table4_coco import detector
+from cds_lib.study.tables.table6_finegrained import finetuned
+from cds_lib.training import checkpoint
+
+CPU = torch.device("cpu")
+TIMINGS = {"seconds", "images_per_second", "peak_memory_mib"}
+
+
+def small(spec):
+    budget = replace(spec.budget, width=0.0625, train_size=1_000, batch_size=500)
+    return replace(spec, model="resnet18", budget=budget, parent=spec.parent and small(spec.parent))
+
+
+def train(spec, store, data_root="no data", **options):
+    for run in spec.lineage:
+        execute(run, store, data_root, device="cpu", **options)
+    return store.metrics(spec.id)
+
+
+def weights(spec, store):
+    return checkpoint.load(store.model(spec.id), CPU)["method"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("results"))
+    store.open_for_writing()
+    return store
+
+
+def test_fine_tuning_starts_from_all_of_the_network_but_its_classifier(store):
+    spec = small(finetuned("smoke", "stanford_dogs", "resnet50", "dsn", "finetune", 0))
+    spec = replace(spec, budget=replace(spec.budget, train_size=240, batch_size=120))
+    execute(spec.parent, store, "no data", device="cpu")
+    ready = setup.prepare(spec, store, "no data", CPU)
+    before, now = weights(spec.parent, store), ready.method.state_dict()
+    shared = [name for name in now if name.startswith("backbone.") and not name.startswith("backbone.fc.")]
+    assert len(shared) > 50
+    assert all(torch.equal(now[name], before[name]) for name in shared)
+    assert now["backbone.fc.weight"].shape[0] == 120 and before["backbone.fc.weight"].shape[0] == 1000
+    assert not torch.equal(now["heads.0.units.0.0.weight"], before["heads.0.units.0.0.weight"])
+    assert ready.pretrained == set(shared)
+    metrics = train(spec, store)
+    assert {"test_top1_last", "test_top5_last"} <= metrics.keys()
+
+
+def test_a_pre_training_measures_nothing_and_a_linear_classifier_changes_nothing_else(store):
+    spec = small(contrastive("smoke", "supcon", 0))
+    assert [run.method for run in spec.lineage] == ["supcon", "linear"]
+    metrics = train(spec, store)
+    assert 0 <= metrics["test_top1_last"] <= 100
+    assert not [name for name in store.metrics(spec.parent.id) if name.startswith(("test", "val", "best"))]
+    before, after = weights(spec.parent, store), weights(spec, store)
+    changed = {name for name in after if name in before and not torch.equal(before[name], after[name])}
+    assert changed == {"backbone.fc.weight", "backbone.fc.bias"}
+
+
+def test_byol_and_what_is_fine_tuned_from_it(store):
+    spec = small(contrastive("smoke", "byol_dsn", 0))
+    assert [run.method for run in spec.lineage] == ["byol", "dsn"]
+    assert spec.parent.budget.optimizer == "lars"
+    assert 0 <= train(spec, store)["test_top1_last"] <= 100
+
+
+def test_a_detector_is_trained_on_the_backbone_of_another_run(store):
+    spec = detector("smoke", "retinanet", "baseline", 0)
+    metrics = train(spec, store)
+    assert 0 <= metrics["test_ap_last"] <= 100
+    assert metrics["test_ap_best"] == metrics["test_ap_last"]
+    split = np.load(store.run_dir(spec.id) / "split.npz")
+    assert split.files == ["train"] and len(split["train"]) == min(spec.budget.train_size, coco_standin.TRAIN)
+    assert (np.diff(split["train"]) > 0).all() and split["train"][-1] < coco_standin.TRAIN
+    before, after = weights(spec.parent, store), weights(spec, store)
+    frozen = [name for name in before if name.startswith(("backbone.conv1", "backbone.layer1")) and "conv" in name]
+    found = {name.split("body.")[-1]: value for name, value in after.items() if "body." in name}
+    assert frozen
+    for name in frozen:
+        assert torch.equal(found[name.removeprefix("backbone.")], before[name]), name
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Two classes of noisy images of different shapes, imported as Stanford Dogs."""
+    root = tmp_path_factory.mktemp("data")
+    random = np.random.default_rng(0)
+    for part, count in (("train", 8), ("test", 4)):
+        for label, name in enumerate(("dark", "light")):
+            folder = root / "stanford_dogs" / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                shape = (90 + 4 * number, 120, 3) if number % 2 else (120, 90, 3)
+                pixels = random.integers(100 * label, 100 * label + 100, shape, dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.jpg")
+    folders.import_folder(registry.entry("stanford_dogs"), root / "stanford_dogs", root)
+    return root
+
+
+@pytest.mark.parametrize("image_size", [28, 72])
+def test_of_a_subset_smaller_than_the_budget_takes_all_images_are_trained_on(image_size, photographs, tmp_path):
+    spec = dogs(image_size, epochs=1)
+    spec = replace(spec, budget=replace(spec.budget, train_size=5_000))
+    store = Store(tmp_path)
+    metrics = train(spec, store, photographs)
+    assert 0 <= metrics["test_top1_last"] <= 100
+    split = np.load(store.run_dir(spec.id) / "split.npz")
+    assert sorted([*split["train"], *split["val"]]) == list(range(16)) and len(split["val"]) == 4
+    assert costs.image_counts(spec, (16, 8)) == (12, 12)  # what the costs count
+    assert store.status(spec.id)["data"]["complete"] is False
+
+
+def test_the_weights_of_a_finished_crd_run_can_be_looked_at(store):
+    spec = small(settings.distilled("smoke", "cifar100", "resnet18", "crd", 0))
+    train(spec, store)
+    method, trained = setup.load_trained(spec, 100, store), weights(spec, store)
+    assert method.memory_student.shape[0] == 1_000
+    found = method.state_dict()
+    assert found.keys() == trained.keys() and all(torch.equal(found[name], trained[name]) for name in trained)
+
+
+def dogs(image_size, epochs=2):
+    spec = settings.supervised("mini", "stanford_dogs", "resnet18", "cds", 0)
+    budget = replace(spec.budget, image_size=image_size, width=0.0625, epochs=epochs, batch_size=8, val_size=4)
+    return replace(spec, budget=replace(budget, augmentation="imagenet", lr=0.05))
+
+
+def test_images_too_large_for_memory_are_decoded_as_it_goes(photographs, tmp_path):
+    spec = dogs(72)
+    assert spec.budget.streamed
+    assert runner._without_data([spec], photographs) == {}
+    results = []
+    for workers in (0, 2):
+        store = Store(tmp_path / str(workers))
+        store.open_for_writing()
+        execute(spec, store, photographs, device="cpu", workers=workers)
+        results.append({k: v for k, v in store.metrics(spec.id).items() if k not in TIMINGS})
+    assert results[0] == results[1]  # bit for bit, whoever decodes
+    provenance = store.status(spec.id)["data"]
+    assert (provenance["kind"], provenance["complete"], provenance["train"], provenance["test"]) == (
+        "imported",
+        False,
+        16,
+        8,
+    )
+
+
+def test_small_images_are_decoded_once_into_arrays(photographs, tmp_path):
+    spec = dogs(28)
+    assert not spec.budget.streamed and spec.budget.stored_size == 32
+    store = Store(tmp_path)
+    store.open_for_writing()
+    assert runner._without_data([spec], photographs) == {}
+    metrics = train(spec, store, photographs)
+    assert metrics["test_top1_last"] >= 50  # black against white
+    assert list((photographs / "arrays").iterdir())
+
+
+@pytest.mark.parametrize("build", [lambda: dogs(28), lambda: dogs(72), lambda: detector("mini", "retinanet", "cds", 0)])
+def test_missing_data_is_one_sentence_before_the_first_run(build, tmp_path):
+    spec = build()
+    store = Store(tmp_path / "results")
+    with pytest.raises(UsageError, match="data (fetch|import)"):
+        runner.train_missing(runner.Plan((), spec.lineage, ()), store, tmp_path, LocalEngine())
+    assert store.ids() == []
+
+
+def test_a_set_that_is_too_small_is_one_sentence_wherever_it_is_met(photographs, tmp_path, capsys):
+    """Sixteen images, of which such a run holds four back; another takes batches of sixteen."""
+    there = dogs(28, epochs=1)
+    large = [replace(there, seed=seed, budget=replace(there.budget, batch_size=16)) for seed in (0, 1)]
+    child = replace(there, setting="finetune", parent=large[0])
+    sentence = "Stanford Dogs has 16 training images here, and 20 are needed for all of these runs, 4 of them for valid"
+    plan, store = runner.Plan((), (*large, child, there), ()), Store(tmp_path / "results")
+    said = list(dry_run.lines(plan, [], "mini", None, store, photographs))
+    (line,) = [line for line in said if "would not" in line]
+    assert line.startswith(f"2 runs would not be trained: {sentence}")
+    failed = runner.train_missing(plan, store, photographs, LocalEngine(1))
+    assert failed.keys() == {large[0].id, large[1].id, child.id} and store.ids() == [there.id]
+    assert capsys.readouterr().out.count(sentence) == 1
+    needs.say(registry.entry("stanford_dogs"), photographs)
+    said = capsys.readouterr().out.splitlines()  # the miniature holds nothing of it back and takes batches of 32
+    assert all("Stanford Dogs has 16 training images here" in line for line in said)
+    assert [line.split(":")[0] for line in said] == ["Profile mini", "Profile paper"] and "and 32 are needed" in said[0]
+
+
+RUNS = [settings.supervised("mini", "cifar10", "resnet18", "cds", 0)]
+RUNS += [
+    settings.semi_supervised("mini", "cifar10", method, percent, 0)
+    for method in ("baseline", "cds_simclr")
+    for percent in (10, 30)
+]
+
+
+@pytest.mark.parametrize("spec", RUNS, ids=lambda spec: spec.label)
+@pytest.mark.parametrize("classes", [10, 180])
+def test_a_set_is_too_small_exactly_if_it_cannot_be_split_or_has_no_batch(spec, classes):
+    spec = replace(spec, budget=replace(spec.budget, val_size=200))
+    seen = set()
+    needed = split._needed(spec, classes)
+    for images in (*range(200, 2_200, 97), *range(needed - 4, needed + 4)):
+        labels = np.arange(images) % classes
+        try:
+            used, _ = split.training_split(spec, labels)
+            if spec.labelled:
+                part = split.labelled_part(spec, labels, used)
+                used = used if spec.uses_unlabelled else part
+            enough = len(used) >= spec.budget.batch_size
+        except UsageError:
+            enough = False
+        assert bool(split.too_small([spec], labels, "X")) is not enough, images
+        seen.add(enough)
+    assert seen == {True, False}
+
+
+def test_a_class_with_too_few_images_is_named_before_the_first_run():
+    labels = np.concatenate([np.zeros(5_000, np.int64), [1]])
+    assert "without training images" in split.too_small(RUNS, labels, "X")[RUNS[0].id]
+
+
+def test_runs_whose_data_is_missing_do_not_keep_the_others_from_training(photographs, tmp_path, capsys):
+    there, absent = dogs(28, epochs=1), replace(dogs(28, epochs=1), dataset="cub200")
+    child = replace(there, setting="finetune", parent=absent)  # its own data is there, that of its parent is not
+    store = Store(tmp_path / "results")
+    failed = runner.train_missing(runner.Plan((), (absent, child, there), ()), store, photographs, LocalEngine(1))
+    assert failed.keys() == {absent.id, child.id} and set(failed.values()) == {failed[absent.id]}
+    assert "CUB-200-2011 is not in" in failed[absent.id] and store.ids() == [there.id]
+    said = capsys.readouterr().out
+    assert said.count("CUB-200-2011 is not in") == 1 and "2 runs cannot be trained: CUB" in said
+    assert "Trained 1 run, 0 failed, 2 lacked their data" in said
+
+
+def test_images_that_a_run_never_used_are_scored_at_its_end(store):
+    spec = small(settings.supervised("smoke", "cifar10", "resnet18", "dsn", 3))
+    spec = replace(
+        spec, budget=replace(spec.budget, train_size=400, val_size=100, batch_size=100), options={"views": 2}
+    )
+    metrics = train(spec, store)
+    right, data = store.correct(spec.id), store.status(spec.id)["data"]
+    assert len(right["test"]) == data["test"] and len(right["unused"]) == data["train"] - 500
+    assert 100 * right["test"].mean() == metrics["test_top1_last"]
+    both = np.concatenate([right["test"], right["unused"]])
+    assert 100 * both.mean() == pytest.approx(metrics["unseen_top1_last"]) and metrics["unseen_loss_last"] > 0
+    history = store.history(spec.id)
+    assert history["trained_top1"].tolist()[-1] == metrics["trained_top1_last"]
+    with np.load(store.run_dir(spec.id) / "split.npz") as split:
+        assert not np.isin(right["unused_index"], np.concatenate([split["train"], split["val"]])).any()
+    path = store.run_dir(spec.id) / "correct.npz"
+    whole, others = path.read_bytes(), io.BytesIO()
+    np.savez(others, **{name: np.packbits(~right[name]) for name in ("test", "unused")})  # of another run
+    for content in (b"", b"no archive", whole[:-30], others.getvalue()):
+        path.write_bytes(content)
+        with pytest.raises(RunError, match=r"correct\.npz cannot be read"):
+            store.correct(spec.id)

@@ -1,0 +1,215 @@
+"""The Slurm engine on a real Slurm of one node: jobs that outlive their submitter, are cancelled, queued again."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cds_lib.files import write_json
+from cds_lib.study import settings
+from cds_lib.study.engines import slurm_jobs
+from cds_lib.study.engines.progress import Progress
+from cds_lib.study.engines.slurm_engine import SlurmEngine
+from cds_lib.study.store import Store
+from cds_lib.study.tables import TABLES
+
+ROOT = Path(__file__).resolve().parents[3]
+TIMINGS = ["seconds", "images_per_second", "peak_memory_mib"]
+
+pytestmark = [pytest.mark.usefixtures("slurm"), pytest.mark.xdist_group("slurm")]
+
+
+EPOCHS = 300  # some seconds: long enough to be cancelled in between
+
+
+def tiny(method, seed=0, epochs=1, **options):
+    spec = settings.supervised("smoke", "cifar10", "resnet18", method, seed)
+    budget = replace(spec.budget, train_size=40, batch_size=20, epochs=epochs, val_size=20, eval_every=1000)
+    return replace(spec, budget=budget, options={**spec.options, **options})
+
+
+ENGINE = SlurmEngine({"time": 10}, parallelism=2)
+
+
+def submit(specs, store):
+    return ENGINE.run(specs, store, Path("none"), Progress(len(specs), 0, 2))
+
+
+def wait_until(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.05)
+
+
+def slurm(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+SUBMIT = """
+import json, sys
+from pathlib import Path
+from cds_lib.study.engines.progress import Progress
+from cds_lib.study.engines.slurm_engine import SlurmEngine
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.store import Store
+specs = [RunSpec.from_dict(spec) for spec in json.loads(Path(sys.argv[2]).read_text())["specs"]]
+engine, store, progress = SlurmEngine({"partition": "main"}, 2), Store(sys.argv[1]), Progress(len(specs), 0, 2)
+engine.run(specs, store, Path("none"), progress)
+print("all submitted", flush=True)
+engine.wait(specs, store, progress)
+"""
+
+
+def test_jobs_outlive_their_submitter_and_run_the_code_that_was_submitted(tmp_path, capsys):
+    """Three runs in two waves, from a checkout that is broken afterwards, by a process that is killed."""
+    checkout = tmp_path / "a checkout"
+    shutil.copytree(ROOT / "cds_lib", checkout / "cds_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / ".gitignore", checkout)  # importing writes __pycache__ beside the code
+    git = ["git", "-C", str(checkout), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "submitted"]):
+        slurm(*git, *command)
+    commit = slurm(*git, "rev-parse", "--short=12", "HEAD").strip()
+    store = Store(tmp_path / "some results")
+    store.open_for_writing()
+    teacher, broken = tiny("baseline"), tiny("cds", taps=[9])
+    orphan = replace(tiny("baseline", seed=3), parent=broken)
+    specs = [teacher, broken, orphan]
+    write_json(tmp_path / "specs.json", {"specs": [spec.to_dict() for spec in specs]})
+
+    slurm("scontrol", "update", "PartitionName=main", "State=DOWN")  # jobs are queued, none starts
+    submitter = subprocess.Popen(
+        [sys.executable, "-c", SUBMIT, str(store.root), str(tmp_path / "specs.json")],
+        env={**os.environ, "PYTHONPATH": str(checkout)},
+        cwd=checkout,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    said = iter(submitter.stdout.readline, "all submitted\n")
+    first, second = [int(re.search(r"as Slurm job (\d+)", line)[1]) for line in said if "Submitted" in line]
+    submitter.kill()
+    submitter.wait()
+    (checkout / "cds_lib" / "engines" / "worker.py").write_text("raise SystemExit('edited after the submission')\n")
+    slurm(*git, "commit", "-qam", "edited")
+    found = slurm_jobs.alive(store)
+    assert [found[spec.id].id for spec in specs] == [f"{first}_0", f"{first}_1", str(second)]
+    assert {job.state for job in found.values()} == {"PENDING"}
+    assert f"Dependency=afterany:{first}_1" in slurm("scontrol", "show", "job", str(second))
+
+    slurm("scontrol", "update", "PartitionName=main", "State=UP")
+    capsys.readouterr()
+    assert submit(specs, store) == {}
+    failed = ENGINE.wait(specs, store, Progress(3, 0, 2))
+    assert failed.keys() == {broken.id, orphan.id}
+    assert "taps must be increasing stages" in failed[broken.id]
+    assert failed[orphan.id] == f"It starts from run {broken.id} ({broken.label}), which has failed."
+    output = capsys.readouterr().out
+    assert "Slurm has 3 runs queued or running already." in output and "Submitted" not in output
+    assert store.status(orphan.id) == {}
+    assert store.status(teacher.id)["code"] == commit
+    assert orphan.parent.label in slurm_jobs.log_path(store, str(second)).read_text()  # its log says why, too
+
+
+def test_a_cancelled_run_and_one_that_is_queued_again_end_like_an_undisturbed_one(tmp_path, capsys):
+    import torch
+
+    from cds_lib.study.engines.execute import execute
+
+    store, spec = Store(tmp_path / "results"), tiny("baseline", epochs=EPOCHS)
+    child = replace(tiny("baseline", seed=1), parent=spec)
+    store.open_for_writing()
+
+    def epochs():
+        return len(store.history(spec.id))
+
+    assert submit([spec], store) == {}
+    wait_until(lambda: epochs() >= 1)
+    cancelled = slurm_jobs.alive(store)[spec.id]
+    assert cancelled.state == "RUNNING" and store.status(spec.id)["state"] == "running"
+    slurm("scancel", cancelled.id)
+    failed = ENGINE.wait([spec], store, Progress(1, 0, 1))
+    assert f"Slurm job {cancelled.id} (CANCELLED) has ended, its log is {cancelled.log}" in failed[spec.id]
+    assert store.status(spec.id)["state"] == "interrupted"
+    before = epochs()
+    assert 1 <= before < EPOCHS
+
+    assert submit([spec, child], store) == {}
+    wait_until(lambda: epochs() > before)
+    job = slurm_jobs.alive(store)[spec.id]
+    slurm("scancel", "--signal=USR2", job.id)  # what Slurm sends before it preempts a job or its time is over
+    wait_until(lambda: slurm_jobs.alive(store)[spec.id].state == "PENDING")
+    assert epochs() < EPOCHS
+    assert store.status(spec.id)["state"] == "interrupted"
+    assert slurm_jobs.alive(store)[child.id].reason == "Dependency"  # it goes on waiting
+    assert ENGINE.wait([spec, child], store, Progress(2, 0, 2)) == {}
+    assert slurm_jobs.jobs(store)[spec.id].id == job.id  # the same job, started twice
+    assert store.status(child.id)["started"] >= store.status(spec.id)["finished"]
+    assert "Requeued job" in (store.run_dir(spec.id) / "log.txt").read_text()
+
+    torch.set_num_threads(1)
+    undisturbed = Store(tmp_path / "undisturbed")
+    undisturbed.open_for_writing()
+    execute(spec, undisturbed, Path("none"))
+    assert (
+        store.history(spec.id).drop(columns=TIMINGS[:2]).equals(undisturbed.history(spec.id).drop(columns=TIMINGS[:2]))
+    )
+    weights = [torch.load(s.model(spec.id), weights_only=True)["method"] for s in (store, undisturbed)]
+    assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
+
+
+def cds(store, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "cds_lib", *arguments, "--only", "semi_supervised", "--results", str(store.root)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def test_the_command_can_be_left_and_given_again(tmp_path):
+    """A table of which one run of two steps is missing; the others count as failed."""
+    store = Store(tmp_path)
+    spec, *others = TABLES["semi_supervised"].runs("smoke", (0,))
+    for other in others:
+        store.write_status(other.id, state="failed", error="Not in this test.")
+    slurm("scontrol", "update", "PartitionName=main", "State=DOWN")
+    command = ["run-all", "--engine", "slurm", "--slurm", "time=10", "--slurm", "cpus-per-task=1"]
+    refused, _ = (process := cds(store, *command, "--slurm", "partition=nowhere")).communicate(timeout=120)
+    assert process.returncode == 2
+    assert "error: Slurm does not take the job (" in refused and "invalid partition" in refused.lower()
+    assert slurm_jobs.jobs(store) == {}
+
+    process = cds(store, *command)
+    wait_for = iter(process.stdout.readline, "")
+    number = next(line for line in wait_for if line.startswith("Submitted 1 run as Slurm job ")).split()[-1][:-1]
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert output.splitlines()[-1].endswith(f"shows them, scancel {number} cancels them.")
+    with store.lock():
+        pass  # nobody holds it
+    shown, _ = cds(store, "status").communicate(timeout=120)
+    assert f"queued {spec.id} {spec.label}, epoch 0/1, Slurm job {number} (PENDING, PartitionDown), log " in shown
+    assert str(slurm_jobs.log_path(store, number)) in shown
+
+    commands = [cds(store, *command) for _ in range(2)]  # at once: both wait for the same job
+    slurm("scontrol", "update", "PartitionName=main", "State=UP")
+    for again in commands:
+        output, _ = again.communicate(timeout=300)
+        assert again.returncode == 1, output
+        assert "Slurm has 1 run queued or running already." in output and "Submitted" not in output
+        assert re.search("^Failed: 23 runs, .*0 reports", output, re.MULTILINE)
+    assert store.is_done(spec.id)
+    for file in ("index.html", "html/semi_supervised.html", "tables/semi_supervised.csv"):
+        assert (store.root / file).exists()

@@ -1,0 +1,246 @@
+"""Weights that are damaged, or of another run, are refused; without them a run comes to the same end."""
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cds_lib.errors import RunError
+from cds_lib.study.engines import execute as module
+from cds_lib.study.engines import setup
+from cds_lib.study.engines.execute import execute
+from cds_lib.study.engines.setup import Setup
+from cds_lib.study.store import Store
+from cds_lib.study.tables.table4_coco import detector
+from cds_lib.training import checkpoint
+
+sys.path.insert(0, str(Path(__file__).parent))
+import sweeps  # noqa: E402
+
+BASELINE, _, TEACHER, STUDENT = sweeps.RUNS
+CPU = torch.device("cpu")
+TIMINGS = ["seconds", "images_per_second"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("undisturbed"))
+    torch.set_num_threads(1)
+    for spec in (BASELINE, TEACHER, STUDENT):
+        execute(spec, store, Path("none"))
+    return store
+
+
+def history(store, spec):
+    return store.history(spec.id).drop(columns=TIMINGS).to_csv()
+
+
+def stop_in_epoch(epoch, monkeypatch):
+    """Ctrl-C between the checkpoint of an epoch and its row in history.csv."""
+
+    def write_text(path, text):
+        if text.count("\n") == epoch + 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "write_text", write_text)
+
+
+def interrupted(root, monkeypatch, epoch=1):
+    store = Store(root)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_in_epoch(epoch, patch)
+        execute(BASELINE, store, Path("none"))
+    assert store.status(BASELINE.id)["state"] == "interrupted"
+    return store
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_an_epoch_is_in_the_history_even_if_the_run_was_stopped_before_it_was_written(
+    epoch, undisturbed, tmp_path, monkeypatch
+):
+    store = interrupted(tmp_path, monkeypatch, epoch)
+    assert store.history(BASELINE.id).empty
+    execute(BASELINE, store, Path("none"))
+    assert history(store, BASELINE) == history(undisturbed, BASELINE)
+
+
+def test_no_flipped_byte_changes_what_is_loaded(undisturbed, tmp_path):
+    """torch.load does not look at checksums: a flipped byte of a weight would be another weight."""
+    whole = undisturbed.model(TEACHER.id).read_bytes()
+    expected = checkpoint.load(undisturbed.model(TEACHER.id), CPU)
+    random_places = random.Random(0)
+    path, refused = tmp_path / "model.pt", 0
+    for _ in range(40):
+        content = bytearray(whole)
+        content[random_places.randrange(len(whole))] ^= 1 << random_places.randrange(8)
+        path.write_bytes(content)
+        try:
+            found = checkpoint.load(path, CPU)
+        except RunError as error:
+            assert f"{path} is damaged" in str(error)
+            refused += 1
+        else:  # a byte between the members
+            assert found["spec"] == expected["spec"]
+            assert all(torch.equal(found["method"][name], value) for name, value in expected["method"].items())
+    assert refused > 20
+
+
+def damages(path):
+    whole = path.read_bytes()
+    yield b""
+    yield whole[: len(whole) // 2]
+    yield whole[:-30]
+    yield b"no archive"
+    for content in ({"method": {}}, [1, 2], {"rows": 3, "method": "x"}):
+        torch.save(content, path)
+        yield path.read_bytes()
+
+
+def test_a_damaged_checkpoint_is_named_and_without_it_the_result_is_the_same(undisturbed, tmp_path, monkeypatch):
+    store = interrupted(tmp_path, monkeypatch)
+    path = store.checkpoint(BASELINE.id)
+    for content in damages(path):
+        path.write_bytes(content)
+        with pytest.raises(RunError, match="checkpoint.pt is .*: delete it and run again"):
+            execute(BASELINE, store, Path("none"))
+        assert store.status(BASELINE.id)["state"] == "failed"
+        assert path.read_bytes() == content
+    path.unlink()
+    execute(BASELINE, store, Path("none"))
+    assert history(store, BASELINE) == history(undisturbed, BASELINE)
+
+
+def test_a_checkpoint_of_another_seed_is_refused_and_one_without_a_spec_is_gone_on_with(
+    undisturbed, tmp_path, monkeypatch
+):
+    store = interrupted(tmp_path, monkeypatch, epoch=2)
+    other = BASELINE.with_seed(1)
+    store.run_dir(other.id).mkdir()
+    store.checkpoint(other.id).write_bytes(store.checkpoint(BASELINE.id).read_bytes())
+    with pytest.raises(RunError, match=f"{other.id}/checkpoint.pt is not of this run: delete it and run again"):
+        execute(other, store, Path("none"))
+    state = checkpoint.load(store.checkpoint(BASELINE.id), CPU)
+    del state["spec"]  # as version 0.1.0 wrote it
+    checkpoint.save(store.checkpoint(BASELINE.id), state)
+    execute(BASELINE, store, Path("none"))
+    assert history(store, BASELINE) == history(undisturbed, BASELINE)
+
+
+def test_a_student_refuses_a_damaged_teacher_and_one_that_is_not_its_own(undisturbed, tmp_path):
+    store = Store(tmp_path)
+    execute(TEACHER, store, Path("none"))
+    path = store.model(TEACHER.id)
+    for content in [*damages(path), undisturbed.model(BASELINE.id).read_bytes()]:
+        path.write_bytes(content)
+        with pytest.raises(RunError, match="model.pt .*: delete it and run again"):
+            execute(STUDENT, store, Path("none"))
+        assert not store.is_done(STUDENT.id)
+    path.unlink()
+    execute(TEACHER, store, Path("none"))
+    execute(STUDENT, store, Path("none"))
+    assert history(store, STUDENT) == history(undisturbed, STUDENT)
+
+
+def test_weights_that_would_run_code_are_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path(tmp_path / "ran").touch, ())
+
+    torch.save({"method": Evil()}, tmp_path / "model.pt")
+    with pytest.raises(RunError, match="is damaged"):
+        checkpoint.load(tmp_path / "model.pt", CPU)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), PermissionError(13, "Permission denied")])
+def test_a_file_that_may_be_whole_is_not_called_damaged(error, undisturbed, monkeypatch):
+    def load(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(type(error)):
+        checkpoint.load(undisturbed.model(TEACHER.id), CPU)
+
+
+def test_memory_that_is_not_to_be_had_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "fit", lambda *arguments, **options: torch.empty(1 << 50))
+    store = Store(tmp_path)
+    with pytest.raises(RunError, match=r"This machine is out of memory: run fewer jobs at a time \(--jobs\)"):
+        execute(BASELINE, store, Path("none"))
+    assert "out of memory" in store.status(BASELINE.id)["error"]
+
+
+def test_what_does_not_fit_a_gpu_names_the_remedies(tmp_path, monkeypatch):
+    def fit(*arguments, **options):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(module, "fit", fit)
+    with pytest.raises(RunError, match=r"fewer jobs .*--jobs.* several GPUs \(--processes N, see docs/cluster\.md\)"):
+        execute(BASELINE, Store(tmp_path), Path("none"))
+
+
+def test_another_seeds_weights_are_not_this_ones(undisturbed, tmp_path):
+    store = Store(tmp_path)
+    other = TEACHER.with_seed(1)
+    store.run_dir(other.id).mkdir(parents=True)
+    store.model(other.id).write_bytes(undisturbed.model(TEACHER.id).read_bytes())
+    with pytest.raises(RunError, match=f"does not hold the weights of run {other.id}"):
+        setup.load_trained(other, 10, store)
+
+
+def test_weights_of_another_training_of_a_run_are_not_those_that_it_ended_with(undisturbed, tmp_path):
+    store = Store(tmp_path)
+    store.run_dir(TEACHER.id).mkdir(parents=True)
+    store.model(TEACHER.id).write_bytes(undisturbed.model(TEACHER.id).read_bytes())
+    setup.load_trained(TEACHER, 10, store)  # version 0.1.0 recorded none
+    store.write_status(TEACHER.id, state="done", weights=undisturbed.status(TEACHER.id)["weights"])
+    setup.load_trained(TEACHER, 10, store)
+    store.write_status(TEACHER.id, weights="0" * 64)
+    with pytest.raises(RunError, match=f"does not hold the weights of run {TEACHER.id}"):
+        setup.load_trained(TEACHER, 10, store)
+
+
+def test_a_run_that_was_begun_on_other_images_is_not_gone_on_with(undisturbed, tmp_path, monkeypatch):
+    store = interrupted(tmp_path, monkeypatch, epoch=2)
+    begun = store.status(BASELINE.id)["data"]
+    checkpoint_bytes = store.checkpoint(BASELINE.id).read_bytes()
+    store.write_status(BASELINE.id, data={**begun, "sha256": "0" * 64})
+    with pytest.raises(RunError, match=f"{BASELINE.id} was begun on other images of cifar10: delete .* or bring those"):
+        execute(BASELINE, store, Path("none"))
+    assert store.status(BASELINE.id)["data"]["sha256"] == "0" * 64
+    assert store.checkpoint(BASELINE.id).read_bytes() == checkpoint_bytes
+    store.write_status(BASELINE.id, data=begun)
+    execute(BASELINE, store, Path("none"))
+    assert history(store, BASELINE) == history(undisturbed, BASELINE)
+
+
+def test_a_student_is_loaded_without_the_weights_of_its_teacher(undisturbed, tmp_path):
+    store = Store(tmp_path)
+    store.run_dir(STUDENT.id).mkdir(parents=True)
+    store.model(STUDENT.id).write_bytes(undisturbed.model(STUDENT.id).read_bytes())
+    student, trained = setup.load_trained(STUDENT, 10, store), setup.trained_weights(STUDENT, undisturbed)
+    assert student.state_dict().keys() == trained.keys()
+    assert all(torch.equal(value, trained[name]) for name, value in student.state_dict().items())
+
+
+@pytest.mark.parametrize(("spec", "compiled"), [(BASELINE, True), (detector("smoke", "retinanet", "cds", 0), False)])
+def test_detectors_are_not_compiled(spec, compiled, tmp_path, monkeypatch):
+    """Every size of image and number of boxes would be another graph."""
+    asked = {}
+
+    def fit(*arguments, **options):
+        asked.update(options)
+        raise RunError("far enough")
+
+    monkeypatch.setattr(module, "prepare", lambda *arguments: Setup(None, None, None, {"sha256": ""}, {}))
+    monkeypatch.setattr(module, "fit", fit)
+    with pytest.raises(RunError, match="far enough"):
+        execute(spec, Store(tmp_path), Path("none"), compile_method=True)
+    assert asked["compile_method"] is compiled

@@ -1,0 +1,100 @@
+"""Whatever a user or a file names, `<script>` included, is text in every page and table."""
+
+from dataclasses import replace
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from cds_lib.study import settings
+from cds_lib.study.pages import notebooks, render
+from cds_lib.study.pages.index import write_index
+from cds_lib.study.report.show import show
+from cds_lib.study.reporting import printed, report
+from cds_lib.study.store import Store
+from cds_lib.study.table import Cell, Table
+from run_folders import top1, write_run
+
+EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;"
+NAME = "javascript:alert(1)<script>\"' #&?"  # of a file: all but the slash may be in it
+
+
+def finished(store, spec, **status):
+    write_run(store, spec, top1(1.0), {"state": "done", **status})
+
+
+def notebook_file(path, error):
+    printed = new_output("stream", name="stdout", text=EVIL)
+    html = new_output("display_data", data={"text/html": f"<p>a result</p>{EVIL}<iframe src='//x'></iframe>"})
+    trace = new_output("error", ename="E", evalue=EVIL, traceback=[EVIL])
+    cells = [new_markdown_cell(f"# {EVIL}", id="title"), new_markdown_cell(f"## {EVIL}", id="second")]
+    cells.append(new_code_cell(f"print({EVIL!r})", id="shown", outputs=[printed, html, trace]))
+    notebook = new_notebook(cells=cells)
+    notebook.metadata["papermill"] = {"parameters": {"profile": EVIL}}
+    notebook.metadata[notebooks.METADATA] = {"ok": False, "seconds": 1.0, "error": error}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+    return path
+
+
+def harmless(path):
+    soup = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    assert not soup.find_all(["script", "iframe", "object", "embed"])
+    for link in soup.find_all("a"):
+        assert not link["href"].lower().startswith("javascript:")
+    return soup
+
+
+def test_pages_hold_no_script_whoever_wrote_it(tmp_path):
+    results = tmp_path / f"results {NAME}"
+    store = Store(results)
+    spec = replace(settings.supervised("mini", "cifar100", "resnet18", "cds", 0), dataset=EVIL)
+    data = {"kind": EVIL, "note": EVIL, "train": 1, "test": 1, "sha256": EVIL}
+    status = {"machine": EVIL, "device": EVIL, "code": EVIL, "versions": {EVIL: EVIL}, "data": data, "started": EVIL}
+    finished(store, spec, **status)
+    failed = replace(spec, seed=1)
+    finished(store, failed, error=EVIL)
+    (store.run_dir(failed.id) / "metrics.json").unlink()
+    store.write_status(failed.id, state="failed")
+    (results / "figures").mkdir()
+    (results / "figures" / f"{NAME}.svg").write_text("<svg/>")
+    executed = notebook_file(results / "notebooks" / f"{NAME}.ipynb", EVIL)
+    pages = render.render_notebook(executed, results / "html")
+    index = write_index(results, "mini")
+
+    for page in pages.values():
+        soup = harmless(page)
+        assert EVIL in soup.find(class_="failed").get_text()  # the error, as text
+        assert EVIL in soup.title.get_text()
+        assert any(EVIL in shown.get_text() for shown in soup.find_all("pre"))
+    soup = harmless(index)
+    assert EVIL in soup.footer.get_text()
+    assert not soup.find_all(onerror=True)  # nothing of a notebook's own HTML is here
+    assert f"{failed.id} {failed.label}: {EVIL}" in soup.find(class_="failed-runs").get_text()
+    assert EVIL in soup.find(class_="list").get_text()
+    for link in soup.find(class_="list").find_all("a"):  # they lead to the files that are there
+        assert "#" not in link["href"] and "?" not in link["href"]
+    assert any(NAME in caption.get_text() for caption in soup.find_all("figcaption"))
+
+
+@pytest.fixture
+def table(tmp_path):
+    spec = settings.supervised("mini", "cifar100", "resnet18", "cds", 0)
+    cell = Cell(f"{EVIL} a", EVIL, f"{EVIL}|", EVIL, "test_top1_last", spec, (0,))
+    named = Table(f"{EVIL} $\\input{{x}}$ %_#", EVIL, lambda profile: [cell], note=EVIL, name="evil")
+    finished(Store(tmp_path), spec)
+    return named, report.tidy(named, "mini", (0,), Store(tmp_path))
+
+
+def test_tables_hold_no_script(table):
+    named, frame = table
+    soup = BeautifulSoup(show(frame, EVIL).data, "html.parser")
+    assert not soup.find_all(["script", "img"])
+    assert EVIL in soup.caption.get_text()
+    assert EVIL in soup.tbody.get_text()
+    assert "<" not in printed.markdown_table(frame, named)
+    assert f"{EVIL}\\|".upper().replace("<", "&LT;") in printed.markdown_table(frame, named).upper()
+    latex = printed.latex_table(frame, named)
+    assert r"\$\textbackslash{}input\{x\}\$ \%\_\#" in latex
+    assert r"\input" not in latex.replace(r"\textbackslash{}input", "")

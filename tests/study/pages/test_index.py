@@ -1,0 +1,117 @@
+"""The index: answers only where the runs bear them out, every part missing at will, every run on its page."""
+
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+
+from cds_lib.files import write_json
+from cds_lib.study import statistics
+from cds_lib.study.pages.index import write_index, write_provenance
+from cds_lib.study.report import cards
+from cds_lib.study.report.comparisons import comparisons
+from cds_lib.study.report.frame import write_frame
+from cds_lib.study.reporting import report, summary, verdicts
+from cds_lib.study.store import Store
+from cds_lib.study.tables import TABLES
+from run_folders import top1, write_run
+
+MINI = Path(__file__).resolve().parents[3] / "results" / "mini"
+TABLE = TABLES["table1_cifar100"]
+
+
+def index(results, profile="mini"):
+    return BeautifulSoup(write_index(results, profile).read_text(encoding="utf-8"), "html.parser")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """ResNet-18: the baseline and CDS with three seeds, CDS two points ahead."""
+    folder = tmp_path_factory.mktemp("results")
+    store = Store(folder)
+    for cell in TABLE.cells("mini", (0, 1, 2)):
+        if cell.model == "resnet18" and cell.method in ("baseline", "cds"):
+            for spec in cell.specs:
+                value = 30.0 + spec.seed / 10 + 2 * (cell.method == "cds")
+                history = "epoch,train_loss,train_cross_entropy\n1,2.0,2.0\n2,1.0,1.0\n"
+                write_run(store, spec, top1(value) | {"epochs": 2}, {"state": "done"}, history)
+    report.write_table(report.tidy(TABLE, "mini", (0, 1, 2), store), TABLE, folder)
+    summary.write(verdicts.tidy("mini", (0, 1, 2), store), folder)
+    write_frame(comparisons("mini", (0, 1, 2), store), folder / "tables" / "comparisons.csv")
+    return folder
+
+
+@pytest.fixture
+def results(written, tmp_path):
+    return shutil.copytree(written, tmp_path / "results")
+
+
+def test_the_committed_runs_bear_out_every_answer():
+    compared = pd.read_csv(MINI / "tables" / "comparisons.csv").astype({"above": "Int64"})
+    found = {card["question"]: cards.answer(card, compared) for card in cards.read_cards()}
+    assert len(found) >= 8 and all(found.values()), found
+    assert all(card["page"] in TABLES for card in cards.read_cards())
+
+
+def test_the_committed_comparisons_follow_from_the_committed_runs():
+    made = comparisons("mini", None, Store(MINI)).to_csv(index=False, lineterminator="\n")
+    assert made == (MINI / "tables" / "comparisons.csv").read_text(encoding="utf-8")
+
+
+def test_an_answer_that_the_runs_do_not_bear_out_is_not_shown(results):
+    compared = pd.read_csv(results / "tables" / "comparisons.csv").astype({"above": "Int64"})
+    first = cards.read_cards()[0]
+    assert first["question"].startswith("Does CDS beat the baseline") and cards.answer(first, compared) is None
+    page = index(results)
+    assert "do not say what the committed ones say" in page.find(class_="card").get_text()
+    assert not page.find(class_="lead")
+    one = {**first, "evidence": first["evidence"][:1], "answer": "{0}"}
+    assert cards.answer(one, compared).startswith("+2.0 [")
+
+
+def test_smoke_has_no_answers(results):
+    assert not index(results, "smoke").find(class_="card")
+
+
+def test_claims_are_counted_and_those_of_one_seed_called_untested(results):
+    table = index(results).find(id="verdicts").find_next("table")
+    head = [cell.get_text() for cell in table.thead.find_all("th")]
+    rows = {row.th.get_text(): [cell.get_text() for cell in row.find_all("td")] for row in table.tbody.find_all("tr")}
+    assert head[0] == "table" and statistics.CONFIRMED in head and statistics.NOT_RUN in head
+    counts = dict(zip(head[1:], rows[TABLE.title], strict=True))
+    assert counts[statistics.CONFIRMED] == "1"
+    claims = [row.get_text() for row in index(results).find(class_="claims").tbody.find_all("tr")]
+    assert any("CDS beats the baseline" in claim and "less" in claim for claim in claims)
+
+
+@pytest.mark.parametrize("missing", ["tables", "tables/summary.csv", "tables/comparisons.csv", "runs"])
+def test_any_part_may_be_missing(results, missing):
+    (results / missing).rename(results / "gone")
+    page = index(results)
+    levels = [int(heading.name[1]) for heading in page.find_all(["h1", "h2", "h3"])]
+    assert levels[0] == 1 and levels.count(1) == 1 and all(after - before <= 1 for before, after in pairwise(levels))
+    ids = [tag["id"] for tag in page.find_all(id=True)]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_run_is_on_its_page_and_every_cell_leads_to_its_runs(results):
+    write_provenance(results)
+    index(results)
+    runs = BeautifulSoup((results / "runs.html").read_text(encoding="utf-8"), "html.parser")
+    assert {run["id"] for run in runs.find_all(class_="run")} == set(Store(results).ids())
+    assert runs.find("polyline")["points"] == "0,1 120,23"
+    found = pd.read_json(results / "provenance.json", typ="series")[TABLE.name]
+    cell = next(cell for cell in TABLE.cells("mini", (0, 1, 2)) if (cell.model, cell.method) == ("resnet18", "cds"))
+    assert found["cifar100/resnet18/cds/supervised/test_top1_last"] == [spec.id for spec in cell.specs]
+
+
+def test_a_failed_run_is_named(results):
+    spec = TABLE.cells("mini", (7,))[0].specs[0]
+    store = Store(results)
+    write_json(store.run_dir(spec.id) / "spec.json", spec.to_dict())
+    store.write_status(spec.id, state="failed", error="out of memory\nmore")
+    (failed,) = index(results).find(class_="failed-runs").find_all("li")
+    assert failed.get_text() == f"{spec.id} {spec.label}: out of memory"

@@ -1,0 +1,242 @@
+"""Tiny notebooks through the real papermill runner: success, failure, death, misspelt parameters."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+import cds_lib
+from cds_lib.study import processes
+from cds_lib.study.pages import notebooks
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def make(tmp_path):
+    """make(name, source, ...) writes repo/notebooks/<name>.ipynb with a parameters cell and cells named c1, c2 ..."""
+    folder = tmp_path / "repo" / "notebooks"
+    folder.mkdir(parents=True)
+
+    def write(name, *sources):
+        cells = [new_markdown_cell("# Title", id="title")]
+        cells.append(new_code_cell("steps = 1", id="parameters", metadata={"tags": ["parameters"]}))
+        cells += [new_code_cell(source, id=f"c{i}") for i, source in enumerate(sources, 1)]
+        kernelspec = {"name": "a-kernel-nobody-has", "display_name": "x", "language": "python"}
+        notebook = new_notebook(cells=cells, metadata={"kernelspec": kernelspec})
+        path = folder / f"{name}.ipynb"
+        nbformat.write(notebook, path)
+        return path
+
+    return write
+
+
+def outputs(path):
+    return {cell.id: cell.get("outputs", []) for cell in nbformat.read(path, as_version=4).cells}
+
+
+def test_success_runs_here_in_the_repository_with_the_parameter_and_saves(make, tmp_path):
+    source = "import os, sys\nprint(sys.executable, os.getcwd(), steps, sep='|')"
+    path = make("good", source)
+    output = tmp_path / "out" / "good.ipynb"
+    before = path.read_bytes()
+    result = notebooks.execute(path, output, {"steps": 7})
+    assert (result.name, result.ok, result.error) == ("good", True, None)
+    assert result.seconds > 0
+    assert outputs(output)["c1"][0]["text"].strip() == f"{sys.executable}|{tmp_path / 'repo'}|7"
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["good.ipynb"]
+    assert [p.name for p in output.parent.iterdir()] == ["good.ipynb"]
+    saved = json.loads(output.read_text())
+    assert saved["metadata"]["kernelspec"]["name"] == "python3"
+    assert [cell["id"] for cell in saved["cells"]] == ["title", "parameters", "injected-parameters", "c1"]
+    assert str(tmp_path) not in json.dumps(saved["metadata"])
+    assert notebooks.stored(output)[1] == result
+
+
+def test_the_users_folder_startup_file_and_backend_reach_no_notebook(make, tmp_path, monkeypatch):
+    (tmp_path / "startup.py").write_text("print('their startup file')")
+    for name, value in {"PYTHONSTARTUP": tmp_path / "startup.py", "MPLBACKEND": "nonsense"}.items():
+        monkeypatch.setenv(name, str(value))
+    for name in ("random", "cds_lib"):  # where the caller is
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('the caller has a {name}.py')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    path = make("clean", "import matplotlib, random, cds_lib\nprint(cds_lib.__file__)")
+    result = notebooks.execute(path, tmp_path / "out.ipynb", {})
+    assert result.error is None
+    assert outputs(tmp_path / "out.ipynb")["c1"][0]["text"].strip() == cds_lib.__file__
+
+
+def test_a_raising_cell_is_named_and_what_came_before_is_saved(make, tmp_path):
+    path = make("bad", "print('before')", "raise ValueError('first line\\nsecond line')", "print('after')")
+    output = tmp_path / "bad.ipynb"
+    result = notebooks.execute(path, output, {})
+    assert not result.ok
+    assert result.error == 'cell "c2": ValueError: first line'
+    saved = outputs(output)
+    assert list(saved) == ["title", "parameters", "c1", "c2", "c3"]  # without papermill's marker cells
+    assert saved["c1"][0]["text"] == "before\n"
+    assert saved["c2"][0]["ename"] == "ValueError"
+    assert saved["c3"] == []
+    assert notebooks.stored(output)[1] == result
+
+
+def test_a_dying_kernel_is_a_result_and_its_cell_is_named(make, tmp_path):
+    path = make("dead", "print('before')", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "print('after')")
+    result = notebooks.execute(path, tmp_path / "dead.ipynb", {})
+    assert not result.ok
+    assert result.error.startswith('cell "c2": the kernel died')
+    saved = outputs(tmp_path / "dead.ipynb")
+    assert saved["c1"][0]["text"] == "before\n"
+    assert saved["c3"] == []
+
+
+def test_ctrl_c_leaves_the_notebook_of_before(make, tmp_path):
+    """A terminal sends it to the whole group: to the process of the notebook, here from its kernel, as well."""
+    path, output = (
+        make("stopped", "import os, signal, time\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(60)"),
+        tmp_path / "x.ipynb",
+    )
+    output.write_text("as it was")
+    with pytest.raises(KeyboardInterrupt):
+        notebooks.execute(path, output, {})
+    assert output.read_text() == "as it was"
+
+
+def test_a_notebook_that_hangs_is_stopped_and_saved(make, tmp_path):
+    path = make("slow", "import time\ntime.sleep(600)")
+    result = notebooks.execute(path, tmp_path / "slow.ipynb", {}, timeout=1)
+    assert not result.ok
+    assert result.error.endswith("not finished after 1 s")
+    assert "c1" in outputs(tmp_path / "slow.ipynb")
+
+
+def test_an_unknown_parameter_is_refused_before_anything_runs(make, tmp_path):
+    path = make("good", "print(steps)")
+    result = notebooks.execute(path, tmp_path / "good.ipynb", {"stepz": 2})
+    assert not result.ok and "no parameter stepz; it declares: steps" in result.error
+    assert not (tmp_path / "good.ipynb").exists()
+
+
+def test_a_file_that_is_no_notebook_is_refused(tmp_path):
+    path = tmp_path / "broken.ipynb"
+    path.write_text("{")
+    for name in ("broken", "absent"):
+        result = notebooks.execute(tmp_path / f"{name}.ipynb", tmp_path / "out" / "x.ipynb", {})
+        assert not result.ok and f"{name}.ipynb cannot be read" in result.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_written_is_the_failure_of_its_notebook(make, tmp_path):
+    path = make("good", "print(steps)")
+    for name in ("a folder", "the same"):
+        (tmp_path / "out" / name / "good.ipynb").mkdir(parents=True)
+        result = notebooks.execute(path, tmp_path / "out" / name / "good.ipynb", {})
+        assert not result.ok and "Is a directory" in result.error
+
+
+def test_an_executed_notebook_that_papermill_left_damaged_is_its_failure(make, tmp_path, monkeypatch):
+    def attempt(job, notebook, executed, *rest):
+        executed.write_bytes(b"")  # as on a full disk
+        return {"error": "the process of the notebook ended with code 1", "kernel_did_not_start": False}
+
+    monkeypatch.setattr(notebooks, "_in_own_process", attempt)
+    result = notebooks.execute(make("n", "print('ran')"), tmp_path / "n.ipynb", {})
+    assert result.error == "the process of the notebook ended with code 1"
+    assert "c1" in outputs(tmp_path / "n.ipynb")
+
+
+def test_no_temporary_folder_is_needed(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "cleaned by others"))
+    path = make("good", "import os; print([name for name in os.listdir(os.environ['IPYTHONDIR'])])")
+    assert notebooks.execute(path, tmp_path / "out" / "good.ipynb", {}).ok
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["good.ipynb"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
+def test_a_notebook_and_its_kernel_end_with_a_parent_that_is_killed(make, tmp_path):
+    path = make(
+        "slow",
+        "import os, pathlib, time\npathlib.Path('pids').write_text(f'{os.getpid()} {os.getppid()}')\ntime.sleep(300)",
+    )
+    code = "from cds_lib.study.pages import notebooks\n"
+    code += f"notebooks.execute({str(path)!r}, {str(tmp_path / 'out' / 'x')!r}, {{}})"
+    parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    pids, end = tmp_path / "repo" / "pids", time.monotonic() + 60
+    while not (pids.exists() and pids.read_text()):
+        assert parent.poll() is None and time.monotonic() < end
+        time.sleep(0.1)
+    parent.kill()
+    parent.wait()
+    alive = [Path("/proc", pid) for pid in pids.read_text().split()]
+    while any(process.exists() and ") Z " not in (process / "stat").read_text() for process in alive):
+        assert time.monotonic() < end, "they go on"
+        time.sleep(0.1)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_kernel_that_does_not_start_is_recognised(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(notebooks, "START_ATTEMPTS", 1)
+    monkeypatch.setattr(notebooks, "KERNEL", [sys.executable, "-c", "raise SystemExit(1)", "{connection_file}"])
+    result = notebooks.execute(make("n", "print('ran')"), tmp_path / "n.ipynb", {})
+    assert not result.ok
+    assert result.error.startswith("the kernel did not start (")
+
+
+@pytest.mark.parametrize(("did_not_start", "tries"), [(True, notebooks.START_ATTEMPTS), (False, 1)])
+def test_only_a_failed_start_is_tried_again_and_not_for_ever(make, tmp_path, monkeypatch, did_not_start, tries):
+    calls = []
+
+    def attempt(*arguments):
+        calls.append(arguments)
+        return {"error": "a sentence", "kernel_did_not_start": did_not_start}
+
+    monkeypatch.setattr(notebooks, "_in_own_process", attempt)
+    result = notebooks.execute(make("n", "print('ran')"), tmp_path / "n.ipynb", {})
+    assert (result.ok, result.error, len(calls)) == (False, "a sentence", tries)
+    assert "c1" in outputs(tmp_path / "n.ipynb")  # saved as far as it came: not at all
+
+
+def test_reading_a_notebook_builds_no_grammar_first():
+    code = notebooks._PROCESS.replace("main(sys.argv[1])", "print('nbformat' in sys.modules, 'lark' in sys.modules)")
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["True", "False"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "stays"),
+    [({"profile": "mini"}, True), ({"profile": "smoke"}, False), ({"profile": "mini", "seeds": "0"}, False)],
+)
+def test_what_interprets_the_miniature_is_left_out_of_other_results(make, tmp_path, parameters, stays):
+    path = make("read")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].source = 'profile = "mini"\nseeds = ""'
+    notebook.cells.append(new_markdown_cell("CDS wins.", id="reading", metadata={"tags": ["mini"]}))
+    nbformat.write(notebook, path)
+    assert notebooks.execute(path, tmp_path / "read.ipynb", parameters).ok
+    *_, cell = nbformat.read(tmp_path / "read.ipynb", as_version=4).cells
+    assert (cell.source == "CDS wins.") == stays and (stays or "These results are not those" in cell.source)
+
+
+def test_a_notebook_with_nothing_to_show_ends_there_and_has_not_failed(make, tmp_path):
+    path = make("empty", "from cds_lib.errors import NothingRun\nraise NothingRun('nothing yet')", "print('after')")
+    result = notebooks.execute(path, tmp_path / "empty.ipynb", {})
+    assert (result.ok, result.error) == (True, None)
+    assert outputs(tmp_path / "empty.ipynb")["c2"] == []
+
+
+def test_a_notebook_runs_the_code_of_its_own_repository(make, tmp_path, monkeypatch):
+    """Not that of another one which the environment may name: here no other has the module."""
+    path = make("own", "import only_here")
+    (tmp_path / "repo" / "only_here.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(processes, "CHECKOUT", tmp_path / "repo")
+    assert notebooks.execute(path, tmp_path / "own.ipynb", {}).error is None

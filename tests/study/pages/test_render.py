@@ -1,0 +1,287 @@
+"""HTML pages: need nothing from elsewhere, escape what users name, show failures, with and without code."""
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from cds_lib.study.pages import notebooks, render
+from cds_lib.study.pages.footer import provenance_rows
+from cds_lib.study.pages.index import write_index
+from cds_lib.study.pages.notebooks import NotebookResult
+from cds_lib.study.report.show import show
+from cds_lib.study.reporting import report
+from cds_lib.study.store import Store
+from cds_lib.study.tables import TABLES
+from run_folders import top1, write_run
+
+TABLE = TABLES["table1_cifar100"]
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="10" height="10"></svg>'
+
+
+@pytest.fixture
+def results(tmp_path):
+    return tmp_path / "results"
+
+
+def executed(results, name="demo", *, profile="mini", error=None, ok=True, outputs=()):
+    """An executed notebook as `notebooks.execute` leaves it."""
+    shown = [
+        new_output("stream", name="stdout", text="[1/30] a run <b>x</b>\n"),
+        new_output("stream", name="stderr", text="a warning\n"),
+        new_output("display_data", data={"text/html": "<p>shown</p>", "text/plain": "HTML"}),
+        new_output("execute_result", data={"text/html": "<table><tr><td>1</td></tr></table>"}, execution_count=1),
+        new_output("display_data", data={"image/svg+xml": SVG}, metadata={"image/svg+xml": {"alt": 'a "plot"'}}),
+    ]
+    cells = [
+        new_markdown_cell("# A title & <more>\n\nText with a [link](https://example.org).", id="title"),
+        new_code_cell("steps = 1", id="parameters", metadata={"tags": ["parameters"]}),
+        new_markdown_cell("## Result\n\n### Detail\n\n## Result", id="headings"),
+        new_code_cell("show_everything()", id="show", outputs=[*shown, *outputs]),
+    ]
+    if error:
+        trace = ["\x1b[0;31mValueError\x1b[0m: <script>alert(1)</script>"]
+        output = new_output("error", ename="ValueError", evalue="no", traceback=trace)
+        cells.append(new_code_cell("fail()", id="broken", outputs=[output]))
+    notebook = new_notebook(cells=cells)
+    notebook.metadata["papermill"] = {"parameters": {"profile": profile}}
+    notebook.metadata[notebooks.METADATA] = {"ok": ok, "seconds": 12.0, "error": error}
+    path = results / "notebooks" / f"{name}.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+    return path
+
+
+def soup_of(path):
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+def rendered(results, **options):
+    paths = render.render_notebook(executed(results, **options), results / "html")
+    return {kind: soup_of(path) for kind, path in paths.items()}
+
+
+def fill(results, failed=None):
+    """Three runs of the first network finished; `failed` is the error of a fourth."""
+    store = Store(results)
+    cells = TABLE.cells("mini", (0, 1, 2))
+    status = {
+        "error": None,
+        "started": "2026-01-02T10:00:00+00:00",
+        "finished": "2026-01-02T11:00:00+00:00",
+        "machine": "Linux x86_64",
+        "device": "cpu",
+        "versions": {"python": "3.12.1", "torch": "2.9"},
+        "code": "0123456789ab",
+        "data": {
+            "kind": "official",
+            "complete": True,
+            "verified": True,
+            "train": 50000,
+            "test": 10000,
+            "sha256": "f" * 64,
+            "note": "official layout, complete, every checksum the published one",
+        },
+    }
+    for number, spec in enumerate(cells[0].specs):
+        metrics = top1(30.0 + number, 31.0 + number) | {"seconds": 1800.0}
+        write_run(store, spec, metrics, status | {"state": "done"})
+    if failed:
+        write_run(store, cells[1].specs[0], status=status | {"state": "failed", "error": failed})
+    report.write_table(report.tidy(TABLE, "mini", (0, 1, 2), store), TABLE, results)
+    return cells
+
+
+def loaded(soup):
+    """What a browser fetches by itself."""
+    tags = soup.find_all(["script", "link", "img", "iframe", "object", "embed", "source", "video", "audio"])
+    return [str(tag.get(name)) for tag in tags for name in ("src", "href", "data", "srcset") if tag.get(name)]
+
+
+def test_pages_are_self_contained(results):
+    fill(results)
+    (results / "figures").mkdir()
+    (results / "figures" / "demo.svg").write_text(SVG)
+    for page in rendered(results).values():
+        assert page.find_all("script") == []
+        assert page.find_all("link") == []
+        assert loaded(page)
+        assert all(address.startswith("data:") for address in loaded(page))
+        styles = "".join(style.get_text() for style in page.find_all("style"))
+        assert "@import" not in styles
+        assert "url(" not in styles
+        assert page.html["lang"] == "en"
+        assert page.find("meta", attrs={"name": "viewport"})
+
+
+def test_code_is_only_on_the_page_with_code(results):
+    pages = rendered(results)
+    assert "show_everything" not in pages["html"].get_text()
+    assert "show_everything" in pages["code"].get_text()
+    for page in pages.values():
+        assert "a run <b>x</b>" in page.find("pre", class_="stream").get_text()
+        assert "a warning" in page.find("pre", class_="stderr").get_text()
+        assert page.find("div", class_="html").get_text(strip=True) == "shown"
+        assert page.find("td").get_text() == "1"
+        assert page.find("img")["alt"] == 'a "plot"'
+
+
+def test_pages_link_to_each_other(results):
+    pages = rendered(results)
+    links = ["../index.html", "demo.html", "demo.code.html", "../notebooks/demo.ipynb"]
+    for kind, name in (("html", "demo.html"), ("code", "demo.code.html")):
+        bar = pages[kind].find("header")
+        assert [a["href"] for a in bar.find_all("a")] == links
+        assert [a["href"] for a in bar.find_all("a", attrs={"aria-current": "page"})] == [name]
+
+
+def test_contents_lead_to_every_heading_once(results):
+    page = rendered(results)["html"]
+    entries = page.find("aside").find_all("a")
+    assert [entry.get_text() for entry in entries] == ["Result", "Detail", "Result"]
+    targets = [entry["href"].removeprefix("#") for entry in entries]
+    assert len(set(targets)) == 3
+    assert [page.find(id=target).name for target in targets] == ["h2", "h3", "h2"]
+    assert page.find("details", class_="toc-small").find_all("a") == entries
+    assert "¶" not in page.get_text()
+    assert page.find("h1").get_text() == "A title & "  # Markdown takes <more> for a tag
+    assert page.title.get_text() == "A title & <more>"
+
+
+def test_every_table_scrolls_by_itself_once(results):
+    fill(results)
+    html = show(report.read_table(TABLE.name, results), TABLE.heading).data
+    path = executed(results, outputs=[new_output("display_data", data={"text/html": html})])
+    page = soup_of(render.render_notebook(path, results / "html")["html"])
+    regions = page.main.find_all(attrs={"role": "region"})
+    assert [region["aria-label"] for region in regions] == ["table 1: Result", TABLE.heading]
+    assert [region["tabindex"] for region in regions] == ["0", "0"]
+    assert [len(table.find_parents(class_="scroll")) for table in page.find_all("table")] == [1, 1]
+
+
+def test_a_failed_notebook_has_a_banner_that_leads_to_the_cell(results):
+    error = 'cell "broken": ValueError: <script>alert(2)</script>'
+    pages = rendered(results, error=error, ok=False)
+    for page in pages.values():
+        banner = page.find(class_="banner failed")
+        assert error in banner.get_text()
+        assert banner.a["href"] == "#cell-broken"
+        assert "alert(1)" in page.find(id="cell-broken").get_text()
+        assert page.find_all("script") == []
+
+
+def test_a_cell_that_left_nothing_is_not_linked(results):
+    path = executed(results, error='cell "parameters": the kernel died', ok=False)
+    pages = {kind: soup_of(page) for kind, page in render.render_notebook(path, results / "html").items()}
+    assert pages["html"].find(class_="banner failed").a is None
+    assert pages["code"].find(class_="banner failed").a["href"] == "#cell-parameters"
+
+
+def test_smoke_pages_say_that_numbers_mean_nothing(results):
+    page = rendered(results, profile="smoke")["html"]
+    assert "numbers mean nothing" in page.find(class_="banner smoke").get_text()
+    assert rendered(results, profile="mini")["html"].find(class_="banner") is None
+
+
+def test_runs_on_several_processes_are_told_from_others(results):
+    """CDS contrasts other batches there, and the id of a run does not tell."""
+    store = Store(results)
+    first, second, _ = fill(results)[0].specs
+    assert "processes" not in dict(provenance_rows(store, [first.id, second.id]))
+    store.write_status(second.id, processes=4)
+    assert dict(provenance_rows(store, [first.id, second.id]))["processes"].startswith("1; 4 a run: ")
+
+
+def test_footer_tells_where_the_numbers_come_from(results):
+    fill(results)
+    page = rendered(results, name=TABLE.name)["html"]
+    facts = {div.dt.get_text(): div.dd.get_text() for div in page.footer.find_all("div")}
+    assert facts == {
+        "runs": "3 finished, 1 h 30 min of training together",
+        "code": "0123456789ab",
+        "versions": "python 3.12.1, torch 2.9",
+        "machine": "Linux x86_64 cpu",
+        "data": "CIFAR-100: official layout, complete, every checksum the published one (50000 training and 10000 "
+        "test images, sha256 ffffffffffff)",
+        "trained": "2026-01-02T10:00:00+00:00 to 2026-01-02T11:00:00+00:00",
+    }
+
+
+def test_data_whose_checksum_is_not_the_published_one_says_so(results):
+    store = Store(results)
+    first = fill(results)[0].specs[0]
+    data = store.status(first.id)["data"]
+    said = "official layout, complete, checksum not the published one: test_batch"
+    store.write_status(first.id, data=data | {"verified": False, "note": said})
+    assert said in dict(provenance_rows(store, [first.id]))["data"]
+
+
+def test_a_mix_of_versions_of_the_code_is_said_in_a_sentence(results):
+    store = Store(results)
+    ids = [spec.id for spec in fill(results)[0].specs]
+    store.write_status(ids[0], code="aaa+dirty")
+    assert dict(provenance_rows(store, ids[1:]))["code"] == "0123456789ab"
+    assert dict(provenance_rows(store, ids))["code"] == (
+        "2 versions: each run names its own in its status.json; 1 of the runs had changes that were not committed "
+        "(+dirty)"
+    )
+
+
+def test_every_page_leads_to_why_numbers_differ(results):
+    render.render_notebook(executed(results), results / "html")
+    alone = [soup_of(results / "html" / "demo.html"), soup_of(write_index(results, "mini"))]
+    for page in alone:  # the report of the deviations is not there
+        assert "docs/deviations.md" in page.footer.get_text() and not page.footer.find("a")
+    executed(results, render.DEVIATIONS)
+    render.render_notebooks(results, ["demo"])
+    write_index(results, "mini")
+    for name in ("html/demo.html", "html/demo.code.html", "index.html"):
+        link = soup_of(results / name).footer.find("a")
+        assert link.get_text() == "deviations" and ((results / name).parent / link["href"]).exists()
+
+
+def test_index_lists_notebooks_tables_failures_and_figures(results):
+    cells = fill(results, failed="first <b>line</b>\nsecond line")
+    executed(results, TABLE.name)
+    executed(results, "other", error='cell "broken": ValueError: no', ok=False)
+    (results / "figures").mkdir()
+    (results / "figures" / "demo.svg").write_text(SVG)
+    page = soup_of(write_index(results, "mini", [NotebookResult("unsaved", False, 1.0, "no <i>kernel</i>")]))
+    rows = [row.get_text(" ", strip=True) for row in page.find(id="notebooks").find_next("table").tbody.find_all("tr")]
+    assert rows[0].startswith(f"A title & <more> {TABLE.question} 3 of 150 with code")
+    assert 'failed cell "broken": ValueError: no' in rows[1]
+    assert rows[2].startswith("unsaved failed no <i>kernel</i>")
+    (failed,) = page.find("ul", class_="failed-runs").find_all("li")
+    assert failed.get_text() == f"{cells[1].specs[0].id} cifar100 resnet18 dsn seed 0: first <b>line</b>"
+    assert page.find("figure", id="figure-demo").img["src"] == "figures/demo.svg"
+    for link in page.find_all("a", href=True):
+        target = link["href"]
+        if target.startswith("#"):
+            assert page.find(id=target[1:]), target
+        elif "html/" not in target and "unsaved" not in target:  # the pages were not rendered here
+            assert (results / target).exists(), target
+
+
+def test_a_run_that_fills_several_cells_counts_once_in_the_index(results):
+    table = TABLES["table4_coco"]  # four measures of every detector
+    store = Store(results)
+    store.open_for_writing()
+    report.write_table(report.tidy(table, "mini", (0, 1), store), table, results)
+    executed(results, table.name)
+    assert soup_of(write_index(results, "mini")).find(id=table.name).td.get_text() == "0 of 20"
+
+
+def test_index_of_an_empty_folder(results):
+    page = soup_of(write_index(results, "smoke"))
+    assert "No notebook has been executed yet." in page.get_text()
+    assert "Where these numbers come from" not in page.footer.get_text()
+    assert page.find(class_="banner smoke")
+
+
+def test_pages_are_the_same_every_time(results):
+    fill(results)
+    path = executed(results)
+    first = {page.name: page.read_bytes() for page in render.render_notebook(path, results / "html").values()}
+    assert {page.name: page.read_bytes() for page in render.render_notebook(path, results / "html").values()} == first
+    index = write_index(results, "mini").read_bytes()
+    assert write_index(results, "mini").read_bytes() == index

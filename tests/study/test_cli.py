@@ -1,0 +1,211 @@
+"""The commands as a user meets them: what bad input says, with which exit code, and that nothing else is printed."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cds_lib.files import write_json
+from cds_lib.study import cli
+from cds_lib.study.store import Store
+from cds_lib.study.tables import TABLES
+from run_folders import write_run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def command(*arguments, cwd=None, **environment):
+    process = subprocess.run(
+        [sys.executable, "-m", "cds_lib", *map(str, arguments)],
+        cwd=cwd or ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "Traceback" not in process.stderr + process.stdout
+    return process
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run-all", "--only", "table9"], "There is no table or notebook 'table9': choose from"),
+        (["run-all", "--profile", "tiny"], "Unknown profile 'tiny': choose one of smoke, mini, paper."),
+        (["run-all", "--seeds", "0,x"], "Seeds must be whole numbers"),
+        (["run-all", "--jobs", "-1"], "--jobs must be 1 or more"),
+        (["run-all", "--processes", "0"], "--processes must be 1 or more"),
+        (["run-all", "--processes", "2", "--compile"], "--compile is for runs of one process"),
+        (["run-all", "--jobs", "two"], "invalid int value: 'two'"),
+        (["run-all", "--engine", "cloud"], "invalid choice: 'cloud'"),
+        (["run-all", "--prof", "mini"], "unrecognized arguments"),
+        (["status", "--profile", "x"], "Unknown profile 'x'"),
+        (["nothing"], "invalid choice"),
+        ([], "required"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_code_2(arguments, sentence, tmp_path):
+    extra = ["--results", tmp_path] if arguments[:1] == ["run-all"] else []
+    process = command(*arguments, *extra)
+    assert process.returncode == 2
+    assert sentence in process.stderr
+    assert process.stderr.strip().splitlines()[-1].count("error: ") == 1
+    assert not any(tmp_path.iterdir())  # nothing was begun
+
+
+def test_missing_data_stops_before_the_first_run(tmp_path):
+    process = command(
+        "run-all",
+        "--profile",
+        "mini",
+        "--only",
+        "table1_cifar100",
+        "--data-root",
+        tmp_path / "none",
+        "--results",
+        tmp_path / "r",
+    )
+    assert process.returncode == 2
+    assert "python -m cds_lib data fetch cifar100" in process.stderr
+    assert len(process.stderr.strip().splitlines()) == 1
+    assert not list((tmp_path / "r" / "runs").iterdir())
+
+
+def test_a_truncated_data_file_is_named(tmp_path):
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    for name in ("train", "test", "meta"):
+        (folder / name).write_bytes(b"\x80\x04half")
+    process = command(
+        "run-all",
+        "--profile",
+        "mini",
+        "--only",
+        "table1_cifar100",
+        "--data-root",
+        tmp_path,
+        "--results",
+        tmp_path / "r",
+    )
+    assert process.returncode == 2
+    assert str(folder) in process.stderr
+    assert len(process.stderr.strip().splitlines()) == 1
+
+
+def test_a_results_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    process = command("run-all", "--results", tmp_path / "file" / "results", "--only", "00_start_here")
+    assert process.returncode == 2
+    assert "Not a directory" in process.stderr and "choose another --results" in process.stderr
+
+
+def test_list_and_dry_run_train_nothing(tmp_path):
+    process = command("run-all", "--list", "--results", tmp_path)
+    assert process.returncode == 0
+    for word in ("table1_cifar100", "resnext101_32x8d", "cds", "cifar100", "50 / 75 / 165"):
+        assert word in process.stdout
+    arguments = ["--profile", "paper", "--only", "calibration", "--data-root", tmp_path / "none"]
+    process = command("run-all", "--dry-run", "--results", tmp_path, *arguments)
+    assert process.returncode == 0
+    assert f"CIFAR-100 is not in {tmp_path / 'none'}: 18 runs would not be trained" in process.stdout
+    assert "18 runs: 0 done, 18 to train" in process.stdout
+    assert process.stdout.count("  to train: ") == 18
+    (row,) = [line.split() for line in process.stdout.splitlines() if line.startswith("  calibration ")]
+    assert row[1:3] == ["18", "18"]
+    pflop, hours = (float(cell.replace(",", "")) for cell in row[3:5])
+    assert pflop / 77 / 3.6 == pytest.approx(hours, rel=0.01)
+    assert "at 77 TFLOP/s on an A100" in process.stdout and "Nothing of this study was measured" in process.stdout
+    assert not any(tmp_path.iterdir())
+
+
+def test_status_names_what_failed(tmp_path):
+    store = Store(tmp_path)
+    spec = TABLES["00_start_here"].runs("smoke", None)[1]
+    write_json(store.run_dir(spec.id) / "spec.json", spec.to_dict())
+    store.write_status(spec.id, state="failed", error="The GPU is out of memory.")
+    process = command("status", "--only", "00_start_here", "--results", tmp_path)
+    assert process.returncode == 0
+    assert "2 runs: 0 done, 1 to train, 1 failed before" in process.stdout
+    assert f"failed {spec.id} cifar10 resnet18 cds seed 0, epoch 0/10: The GPU is out of memory." in process.stdout
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
+    line = f'"{sys.executable}" -m cds_lib run-all --list --results "{tmp_path}" | head -n 1'
+    process = subprocess.run(
+        ["bash", "-c", line], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert process.stderr == ""
+
+
+def test_ctrl_c_stops_in_one_line_and_the_run_can_go_on(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cds_lib", "run-all", "--only", "00_start_here", "--results", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        # A shell's background job ignores Ctrl-C, and whatever it starts would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    store, spec = Store(tmp_path), TABLES["00_start_here"].runs("smoke", None)[1]
+    deadline = time.monotonic() + 100
+    while not store.checkpoint(spec.id).exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in output
+    assert output.splitlines()[-1].startswith("Stopped. Run the same command again to go on")
+    assert store.status(spec.id)["state"] == "interrupted"
+    assert store.checkpoint(spec.id).exists()
+    with store.lock(), store.lock_run(spec.id):
+        pass  # nothing that still runs holds them
+
+
+@pytest.mark.parametrize("module", ["numpy", "torch"])  # that the command imports, and its server of processes
+def test_ctrl_c_while_something_is_imported_leaves_no_traceback(module, tmp_path):
+    stand_in = tmp_path / "modules" / f"{module}.py"
+    stand_in.parent.mkdir()
+    stand_in.write_text("import os, signal, time\nos.killpg(0, signal.SIGINT)\ntime.sleep(1)\nos._exit(1)\n")
+    process = subprocess.run(
+        [sys.executable, "-m", "cds_lib", "run-all", "--only", "00_start_here", "--results", str(tmp_path / "r")],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{stand_in.parent}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert (process.returncode, process.stderr) == (130, "")
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [("ENOSPC", "free space"), ("EROFS", "make it writable"), ("ECONNREFUSED", "--jobs"), ("EMFILE", "ulimit -n")],
+)
+def test_what_to_do_follows_from_what_the_system_refused(number, advice, monkeypatch, capsys):
+    def refuse(options):
+        raise OSError(getattr(errno, number), "no", "a file")
+
+    monkeypatch.setattr(cli.study, "status", refuse)
+    assert cli.main(["status"]) == 1
+    said = capsys.readouterr().err
+    assert advice in said and ("free space" in said) == (number == "ENOSPC") and len(said.splitlines()) == 1
+
+
+def test_a_dry_run_estimates_from_the_finished_seeds(tmp_path):
+    store = Store(tmp_path)
+    for run in TABLES["semi_supervised"].runs("smoke", (0,)):
+        write_run(store, run, {"seconds": 10.0 if run.dataset == "cifar10" else 30.0})
+    arguments = ["run-all", "--dry-run", "--only", "semi_supervised", "--results", tmp_path, "--seeds"]
+    for seeds in ("0,1,2", "1,2"):
+        assert "Very roughly 16 min 00 s of training for 48 runs of 48" in command(*arguments, seeds).stdout

@@ -1,0 +1,103 @@
+"""Any text as --seeds, --jobs or --only, and any values as a notebook's parameters: done, or refused in one line."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cds_lib.errors import UsageError
+from cds_lib.study import cli
+from cds_lib.study.checkout import CHECKOUT
+from cds_lib.study.pages import notebook_files
+from cds_lib.study.session import Session, open_study
+from cds_lib.study.tables import TABLES
+
+fixed = settings(
+    derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+# What a shell can pass: no NUL, and bytes that are no UTF-8 as surrogates.
+TEXT = st.text(st.characters(min_codepoint=1, max_codepoint=0xDCFF), max_size=12)
+NUMBERS = st.integers(-3, 10**12).map(str) | st.integers(0, 9).map(lambda n: str(n) * 5000) | st.floats().map(str)
+
+
+def exit_code(capfd, option, value):
+    """The exit code of a command that would otherwise be right; nothing but the one line is printed if it is wrong."""
+    command = ["run-all", "--list"] if option == "jobs" else ["status"]
+    arguments = [*command, "--only", "00_start_here", "--results", "none", f"--{option}={value}"]
+    try:
+        code = cli.main(arguments)
+    except SystemExit as left:  # argparse
+        code = left.code
+    out, err = capfd.readouterr()
+    assert "Traceback" not in out + err
+    if code:
+        assert code == 2
+        assert "error: " in err.splitlines()[-1]
+    else:
+        assert err == ""
+    return code
+
+
+@settings(fixed, max_examples=25)
+@given(st.lists(NUMBERS | TEXT, max_size=3).map(",".join))
+def test_seeds(capfd, text):
+    parts = [part.strip() for part in text.split(",")]
+    good = not text or all(part.isascii() and part.isdigit() and len(part) <= 9 for part in parts)
+    assert exit_code(capfd, "seeds", text) == (0 if good else 2)
+
+
+@settings(fixed, max_examples=20)
+@given(NUMBERS | TEXT)
+def test_jobs(capfd, text):
+    try:
+        good = int(text) >= 0
+    except ValueError:
+        good = False
+    assert exit_code(capfd, "jobs", text) == (0 if good else 2)
+
+
+@settings(fixed, max_examples=20)
+@given(st.lists(st.sampled_from(sorted(TABLES)) | TEXT, max_size=3).map(",".join))
+def test_only(capfd, text):
+    files = {path.stem for path in (CHECKOUT / "notebooks").glob("*.ipynb")}
+    names = {name.strip() for name in text.split(",") if name.strip()}
+    good = not text or (names and names <= files | TABLES.keys())
+    assert exit_code(capfd, "only", text) == (0 if good else 2)
+
+
+def test_a_results_folder_that_the_terminal_cannot_print(capfd):
+    assert cli.main(["status", "--only", "00_start_here", "--results", "no\udcffne"]) == 0
+    assert r"results in no\udcffne" in capfd.readouterr().out
+
+
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.lists(st.integers(), max_size=2)
+
+
+@settings(fixed, max_examples=40)
+@given(st.dictionaries(st.sampled_from(("profile", "results", "data_root", "seeds", "jobs")), VALUES, min_size=1))
+def test_parameters_of_a_notebook(parameters):
+    try:
+        study = open_study("00_start_here", **parameters)
+    except UsageError as error:
+        assert len(str(error).splitlines()) == 1
+        return
+    assert isinstance(study, Session)
+    assert study.profile in ("smoke", "mini", "paper")
+    assert all(type(seed) is int and seed >= 0 for seed in study.seeds or ())
+    assert study.engine.jobs >= 0
+
+
+@pytest.mark.parametrize("table", [None, 7, ["x"], "", "table9"])
+def test_a_table_that_is_none(table):
+    with pytest.raises(UsageError):
+        open_study(table)
+
+
+@settings(fixed, max_examples=20)
+@given(st.dictionaries(st.sampled_from(("profile", "seeds", "train")) | st.text(max_size=6), VALUES, max_size=3))
+def test_only_declared_names_are_parameters(parameters):
+    notebook = CHECKOUT / "notebooks" / "00_start_here.ipynb"
+    found = notebook_files.fault(notebook, parameters)
+    if parameters.keys() <= notebook_files.parameter_names(notebook):
+        assert found is None
+    else:
+        assert "has no parameter" in found

@@ -1,0 +1,140 @@
+"""Importing the library changes nothing about a process; the study's own begin with a function."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cds_lib
+from cds_lib.study import processes
+
+LOOK = """
+import sys, types, warnings, ctypes
+import torch, torchvision  # what they do to a process is theirs
+calls, load = [], ctypes.CDLL
+recorder = types.SimpleNamespace(mallopt=lambda *a: calls.append(a))
+ctypes.CDLL = lambda name, *rest, **more: recorder if name is None else load(name, *rest, **more)
+if {kernel}:  # what tqdm asks, which timm imports
+    import ipykernel.zmqshell
+    sys.modules["ipywidgets"] = None
+{program}
+print(len(calls), "rfc3987_syntax" in sys.modules, [f for f in warnings.filters if "IProgress" in str(f)])
+"""
+
+
+def look(program, kernel=False):
+    code = LOOK.format(program=program, kernel=kernel)
+    return subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
+
+
+def test_importing_the_library_changes_nothing_about_the_process():
+    program = "import cds_lib, cds_lib.study, cds_lib.augment.views, cds_lib.study.data.stream; cds_lib.export_backbone"
+    assert look(program).stdout.strip() == "0 False []"
+
+
+def test_a_process_of_the_study_keeps_freed_memory_and_skips_a_slow_import():
+    assert look("from cds_lib.study import processes; processes.begin()").stdout.strip() == "2 True []"
+    assert look("from cds_lib.study.cli import main; main(['data', 'list'])").stdout.strip().endswith("\n2 True []")
+
+
+def test_a_backend_of_the_users_plots_does_not_end_the_study(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    assert look("from cds_lib.study.cli import main; main(['data', 'list']); import matplotlib").stdout
+
+
+def test_a_new_process_gets_this_code_first_and_nothing_that_is_for_others(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/theirs")
+    for name in ("MPLBACKEND", "PYTHONSTARTUP", "PET_NNODES"):
+        monkeypatch.setenv(name, "2")
+    found = processes.environment()
+    assert found["PYTHONPATH"].split(":") == [str(Path(cds_lib.__file__).parents[1]), "/theirs"]
+    assert not {"MPLBACKEND", "PYTHONSTARTUP", "PET_NNODES"} & found.keys() and "PATH" in found
+
+
+USER_SCRIPT = """
+import os
+from cds_lib.study.processes import fork_server
+if __name__ == "__main__":
+    before = dict(os.environ)
+    process = fork_server(["cds_lib.study.data.splits"]).Process(target=print, args=["from a process of the server"])
+    process.start()
+    process.join()
+    assert os.environ == before
+"""
+
+
+def test_the_working_directory_is_no_place_for_modules_of_the_fork_server(tmp_path, monkeypatch):
+    """A server that a user's own script, or a notebook, starts where a random.py lies."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "random.py").write_text("print('not the one')")
+    (tmp_path / "script.py").write_text(USER_SCRIPT)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    command = [sys.executable, tmp_path / "script.py"]
+    done = subprocess.run(command, cwd=tmp_path / "here", capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("from a process of the server\n", "")
+
+
+def test_a_notebook_is_not_told_to_install_widgets():
+    assert "IProgress" in look("import timm", kernel=True).stderr
+    for first in (
+        "from cds_lib import ContrastiveDeepSupervision",
+        "import cds_lib.augment.batches, cds_lib.methods.cds_kd",
+    ):
+        found = look(f"{first}; import timm", kernel=True)
+        assert "IProgress" not in found.stderr and found.stdout.strip() == "0 False []"
+
+
+def test_completion_finds_the_names_that_are_loaded_on_first_use():
+    assert {"ContrastiveDeepSupervision", "export_backbone", "__version__"} <= set(dir(cds_lib))
+
+
+def python(program, *arguments, prefix=(), **environment):
+    """What a program prints; a variable that is None is not there."""
+    variables = {name: value for name, value in {**os.environ, **environment}.items() if value is not None}
+    command = [*prefix, sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+
+
+def test_a_process_without_standard_streams_gets_some(tmp_path):
+    program = """
+import sys
+from cds_lib.study import processes
+processes.begin()
+from cds_lib.study.engines.progress import Progress
+Progress(1, 0, 1).say("heard by nobody")
+with open(sys.argv[1], "w") as file:
+    print(file.fileno(), sys.stdin.read(), sys.stderr.isatty(), file=file)
+"""
+    python(program, tmp_path / "found", prefix=["bash", "-c", 'exec "$@" <&- >&- 2>&-', "bash"])
+    number, *rest = (tmp_path / "found").read_text().split()
+    assert int(number) > 2 and rest == ["False"]
+
+
+def test_a_user_without_a_home_gets_one_before_jupyter_asks():
+    program = """
+import pwd
+def nobody(uid):
+    raise KeyError(uid)
+pwd.getpwuid = nobody
+from cds_lib.study import processes
+processes.begin()
+from jupyter_core.paths import jupyter_data_dir
+print(jupyter_data_dir())
+"""
+    assert python(program, HOME=None, XDG_DATA_HOME=None, JUPYTER_DATA_DIR=None).startswith("/")
+    program = "import os; from cds_lib.study import processes; processes.begin(); print(os.environ['HOME'])"
+    assert python(program, HOME="/mine") == "/mine"
+
+
+def test_a_temporary_folder_with_a_long_name_does_not_keep_processes_from_starting(tmp_path):
+    program = """
+import os
+from cds_lib.study.processes import fork_server
+process = fork_server([]).Process(target=os.getpid)
+process.start()
+process.join()
+print(process.exitcode)
+"""
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    assert python(program, TMPDIR=str(long)) == "0"

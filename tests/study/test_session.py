@@ -1,0 +1,113 @@
+"""What a notebook opens: wherever it is opened, the folders are those of the checkout."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from cds_lib.errors import NothingRun, UsageError
+from cds_lib.study import session
+from cds_lib.study.pages import notebooks
+from cds_lib.study.session import open_study
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def folders(**arguments):
+    study = open_study("table1_cifar100", profile="mini", **arguments)
+    return study.store.root, study.data_root
+
+
+def test_folders_start_at_the_checkout_and_not_where_the_kernel_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CDS_DATA_ROOT", raising=False)
+    assert folders() == (ROOT / "results" / "mini", ROOT / "data")
+    assert folders(results="results/mine", data_root="images") == (ROOT / "results" / "mine", ROOT / "images")
+    assert folders(results=str(tmp_path), data_root=str(tmp_path)) == (tmp_path, tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert folders(results="~/mine", data_root="~/images") == (tmp_path / "mine", tmp_path / "images")
+    assert folders(results="~no such user", data_root="~no such user") == (ROOT / "~no such user",) * 2
+    monkeypatch.setenv("CDS_DATA_ROOT", "/volume/data")
+    assert folders()[1] == Path("/volume/data")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"jobs": -1}, "jobs must be a whole number"),
+        ({"jobs": "2"}, "jobs must be a whole number"),
+        ({"processes": 0}, "processes must be a whole number, 1 or more, not 0"),
+        ({"processes": "2"}, "processes must be a whole number"),
+        ({"seeds": (0, 1)}, "seeds must be a text"),
+        ({"seeds": "0,x"}, "Seeds must be whole numbers"),
+        ({"profile": "big"}, "Unknown profile 'big'"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(arguments, says):
+    with pytest.raises(UsageError, match=says):
+        open_study("table1_cifar100", **arguments)
+
+
+PROGRAM = """
+import os, signal, time
+from cds_lib.study.engines import runner
+from cds_lib.study.session import open_study
+def train(*arguments):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(20)
+runner.train_missing = train
+open_study("00_start_here", results=results, seeds=seeds).train_missing()
+"""
+
+
+@pytest.mark.parametrize(("seeds", "shows"), [("0", "KeyboardInterrupt"), ("x", "UsageError: Seeds")])
+def test_an_interrupt_and_a_wrong_parameter_are_one_line_in_a_notebook(seeds, shows, tmp_path):
+    path = tmp_path / "repository" / "notebooks" / "n.ipynb"
+    path.parent.mkdir(parents=True)
+    parameters = new_code_cell("results = seeds = ''", id="parameters", metadata={"tags": ["parameters"]})
+    nbformat.write(new_notebook(cells=[parameters, new_code_cell(PROGRAM, id="train")]), path)
+    results = str(tmp_path / "r")
+    notebooks.execute(path, tmp_path / "n.ipynb", {"results": results, "seeds": seeds})
+    (output,) = nbformat.read(tmp_path / "n.ipynb", as_version=4).cells[-1].outputs
+    (line,) = output.traceback
+    assert line.startswith(shows) and "\n" not in line
+
+
+def test_models_and_methods_choose_rows_and_keep_what_these_are_compared_with():
+    study = open_study("table1_cifar100", profile="mini", models="resnet50, resnet18", methods="cds")
+    rows = study.results()[["model", "method"]].drop_duplicates()
+    assert {*rows.itertuples(index=False, name=None)} == {
+        (m, h) for m in ("resnet18", "resnet50") for h in ("baseline", "cds")
+    }
+    assert (study.frame()["baseline_delta"].notna() == (study.frame()["method"] == "cds")).all()
+    with pytest.raises(UsageError, match="table1_cifar100 has no cdss: choose from baseline, cds, "):
+        open_study("table1_cifar100", methods="cdss")
+
+
+def test_who_names_no_folder_writes_no_figure(tmp_path):
+    assert open_study("tsne", profile="mini").figure() is None
+    study = open_study("tsne", profile="mini", results=str(tmp_path))
+    assert [study.figure(), study.figure("seeds")] == [
+        tmp_path / "figures" / f"tsne{kind}.svg" for kind in ("", "_seeds")
+    ]
+
+
+def test_a_study_is_described_once_there_is_something_to_show(tmp_path):
+    with pytest.raises(NothingRun, match="tsne has no result in .* yet: set train = True"):
+        open_study("tsne", profile="mini", results=str(tmp_path)).describe()
+    said = open_study("table1_cifar100", profile="mini").describe()
+    assert "75 runs: 75 done, 0 to train" in said and "hours of training" in said
+
+
+def test_one_run_with_other_options_is_trained_beside_the_study(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "CHECKOUT", tmp_path)
+    study = open_study("table1_cifar100", profile="smoke", results=str(tmp_path / "study"))
+    row = study.train("cds", "resnet18", weight=0.5, taps=[1, 4], epochs=1).iloc[0]
+    assert row["method"] == "cds, weight 0.5, taps [1, 4], epochs 1" and row["value"] >= 0 and row["seed"] == 0
+    (folder,) = (tmp_path / "results" / "mine" / "runs").iterdir()
+    assert folder.name == row["run"] and not (tmp_path / "study").exists()
+    again = study.train("cds", "resnet18", weight=0.5, taps=[1, 4], epochs=1)
+    assert again["run"].tolist() == [folder.name]  # only read
+    with pytest.raises(UsageError, match="has no run of 'cdss'"):
+        study.train("cdss")
