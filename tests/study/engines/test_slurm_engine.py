@@ -131,8 +131,6 @@ def test_runs_whose_parent_will_not_be_trained_are_given_up():
 # -- the code ----------------------------------------------------------------------------------------------------------
 
 SAY = "import cds_lib; from cds_lib.study.engines import provenance; print(cds_lib.__file__, provenance.code_version())"
-    "import cds_lib; from cds_lib.study.engines.provenance import code_version; print(cds_lib.__file__, code_version())"
-)
 
 
 def test_a_snapshot_is_the_whole_package_and_says_which_version_it_is(tmp_path):
