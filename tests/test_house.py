@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "cds_lib"
 MAX_LINES = 450
 # The rooms of the study that train and show, each on those before it.
-STUDY = [f"study.{name}" for name in "engines reporting pages session commands bench".split()]
+STUDY = [f"study.{name}" for name in "engines reporting pages session commands".split()]
 
 DATA_SETS = "cifar10 cifar100 imagenet cub200 stanford_cars flowers102 stanford_dogs fgvc_aircraft coco".split()
 # Reading results must start fast and work where torch does not.

@@ -9,7 +9,6 @@ import sys
 from cds_lib import __version__
 from cds_lib.errors import RunError, UsageError, system_error
 from cds_lib.study import protocols
-from cds_lib.study.bench import cli as bench_cli
 from cds_lib.study.commands import export, needs, reproduce, study
 from cds_lib.study.data import cli as data_cli
 from cds_lib.study.processes import begin
@@ -78,8 +77,14 @@ def _parser() -> argparse.ArgumentParser:
     export.add_parser(subparsers)
     reproduce.add_parser(subparsers)
     data_cli.add_parser(subparsers, needs.say)
-    bench_cli.add_parser(subparsers)
+    bench = subparsers.add_parser("bench")  # of version 0.1; without a help it is not listed
+    bench.add_argument("names", nargs="*")
+    bench.set_defaults(handler=_no_bench)
     return parser
+
+
+def _no_bench(options: argparse.Namespace) -> int:
+    raise UsageError("The benchmarks are scripts now, such as benchmarks/loop_cost.py: see benchmarks/README.md.")
 
 
 def _common(parser: argparse.ArgumentParser) -> None:

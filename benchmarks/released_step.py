@@ -19,16 +19,16 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from augmentation import released_views
 from cds_lib.augment.batches import Batches
 from cds_lib.methods import ContrastiveDeepSupervision
 from cds_lib.models import create_backbone
 from cds_lib.study import settings
-from cds_lib.study.bench.augmentation import released_views
-from cds_lib.study.bench.contrastive_loss import straightforward
-from cds_lib.study.bench.loop_cost import bare_step
-from cds_lib.study.bench.timing import Row, interleaved
 from cds_lib.study.build import create_method
 from cds_lib.training.loop import fit
+from contrastive_loss import straightforward
+from loop_cost import bare_step
+from timing import Row, interleaved, show
 
 BATCH, SIZE, CLASSES = 32, 32, 100
 
@@ -42,9 +42,9 @@ def rows(rounds: int, width: float = 1.0) -> Iterator[Row]:
     bare_method.to(memory_format=torch.channels_last)
     with tempfile.TemporaryDirectory() as folder:
         step = _loop(_method(width), images, labels, Path(folder) / "checkpoint.pt")
-        yield Row("released_step", "bare passes", *interleaved(step, lambda: bare_step(bare_method, ready), rounds))
+        yield "bare passes", *interleaved(step, lambda: bare_step(bare_method, ready), rounds)
         port = _port(_method(width), images, labels)
-        yield Row("released_step", "straightforward port", *interleaved(step, port, rounds))
+        yield "straightforward port", *interleaved(step, port, rounds)
 
 
 def _method(width: float) -> ContrastiveDeepSupervision:
@@ -96,3 +96,11 @@ def _port(method: ContrastiveDeepSupervision, images: torch.Tensor, labels: torc
         optimizer.step()
 
     return step
+
+
+if __name__ == "__main__":
+    show(
+        "released_step",
+        "a step of CDS as released at 2x32 views: the training loop, bare passes, a straightforward port",
+        rows,
+    )

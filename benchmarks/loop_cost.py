@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from cds_lib.augment.batches import Batches
 from cds_lib.models import create_backbone, forward_stages, pooled_and_logits
 from cds_lib.study import settings
-from cds_lib.study.bench.timing import Row, interleaved
 from cds_lib.study.build import create_method
 from cds_lib.study.data import sets
 from cds_lib.training.loop import fit
+from timing import Row, interleaved, show
 
 STEPS = 20  # an epoch
 
@@ -44,7 +44,7 @@ def rows(rounds: int) -> Iterator[Row]:
     for name in ("baseline", "dsn", "cds"):
         with tempfile.TemporaryDirectory() as folder:
             loop, bare = interleaved(*_epochs(name, Path(folder) / "checkpoint.pt"), rounds)
-        yield Row("loop_cost", name, loop / STEPS, bare / STEPS)
+        yield name, loop / STEPS, bare / STEPS
 
 
 def _epochs(name: str, checkpoint: Path) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -77,3 +77,7 @@ def _epochs(name: str, checkpoint: Path) -> tuple[Callable[[], None], Callable[[
             bare_step(method, ready)
 
     return loop, bare
+
+
+if __name__ == "__main__":
+    show("loop_cost", "a step, in epochs of 20: the training loop, bare passes of the network and its heads", rows)

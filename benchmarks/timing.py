@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
 
 import torch
 
 from cds_lib.study.engines.provenance import processor
 
-WARM_UP = 3
+WARM_UP, ROUNDS = 3, 25
 
 
-@dataclass(frozen=True)
-class Row:
-    """One measurement: medians in seconds, of ours and of what it is compared with, and their ratio."""
-
-    benchmark: str
-    case: str
-    ours: float
-    reference: float
-
-    @property
-    def ratio(self) -> float:
-        """Ours : reference; below 1 ours is faster."""
-        return self.ours / self.reference
-
-    def as_dict(self) -> dict:
-        """For JSON."""
-        return {**asdict(self), "ratio": self.ratio}
+Row = tuple[str, float, float]  # a case, and the median seconds of ours and of what it is compared with
 
 
 def interleaved(ours: Callable[[], object], reference: Callable[[], object], rounds: int) -> tuple[float, float]:
@@ -48,12 +30,10 @@ def interleaved(ours: Callable[[], object], reference: Callable[[], object], rou
     return statistics.median(seconds[0]), statistics.median(seconds[1])
 
 
-def machine() -> dict[str, str]:
-    """What the numbers belong to."""
-    return {
-        "processor": processor(),
-        "cores": str(os.cpu_count()),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
+def show(name: str, what: str, rows: Callable[[int], Iterator[Row]]) -> None:
+    """Measure on one thread and print a Markdown table, row by row."""
+    torch.set_num_threads(1)
+    where = f"{processor()} ({platform.system()} {platform.machine()}), PyTorch {torch.__version__}, {ROUNDS} rounds"
+    print(f"**{name}** ({what}; {where})\n\n| case | ours, ms | against, ms | ours : against |\n|---|---:|---:|---:|")
+    for case, ours, reference in rows(ROUNDS):
+        print(f"| {case} | {1e3 * ours:.2f} | {1e3 * reference:.2f} | {ours / reference:.3f} |", flush=True)

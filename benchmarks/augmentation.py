@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cds_lib.augment.batches import Batches
 from cds_lib.augment.pixels import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD
-from cds_lib.study.bench.timing import Row, interleaved
+from timing import Row, interleaved, show
 
 IMAGES = {32: (1024, 128), 16: (1024, 128), 224: (32, 16)}  # an epoch and a batch, by the side of a view
 DECODED = 256
@@ -70,4 +70,8 @@ def rows(rounds: int) -> Iterator[Row]:
             for _ in batches.epoch(next(epoch)):  # order, draws and gathering are included
                 pass
 
-        yield Row("augmentation", f"{size}x{size}", *interleaved(batched, released, rounds))
+        yield f"{size}x{size}", *interleaved(batched, released, rounds)
+
+
+if __name__ == "__main__":
+    show("augmentation", "both views of a batch: ours, the released pipeline with Pillow", rows)
