@@ -48,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
         "run-all", help="train what is missing, execute the notebooks, write the report", allow_abbrev=False
     )
     _common(run_all)
+    run_all.add_argument("--models", default="", metavar="NAME,...", help="train these networks only")
+    run_all.add_argument("--methods", default="", metavar="NAME,...", help="train these methods only")
     data_cli.add_data_root(run_all)
     run_all.add_argument("--jobs", type=int, default=0, metavar="N", help="runs at a time (default: one a GPU or core)")
     run_all.add_argument(

@@ -17,7 +17,7 @@ from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.places import results_dir
 from cds_lib.study.protocols import Seeds
 from cds_lib.study.store import Store
-from cds_lib.study.table import Cell, Table
+from cds_lib.study.table import Table, narrowed
 from cds_lib.study.tables import find_table
 
 if TYPE_CHECKING:
@@ -180,8 +180,9 @@ def open_study(
         raise UsageError(f"jobs must be a whole number, 0 for as many as the machine has room for, not {jobs!r}.")
     if type(processes) is not int or processes < 1:
         raise UsageError(f"processes must be a whole number, 1 or more, not {processes!r}.")
+    (chosen,) = narrowed([find_table(table)], protocols.check_profile(profile), models, methods)
     return Session(
-        _narrowed(find_table(table), protocols.check_profile(profile), _names(models), _names(methods)),
+        chosen,
         profile,
         protocols.parse_seeds(seeds),
         Store(CHECKOUT / results_dir(profile, results)),
@@ -189,27 +190,3 @@ def open_study(
         LocalEngine(jobs, processes),
         writes=bool(results),
     )
-
-
-def _names(text: str) -> set[str]:
-    return {name.strip() for name in text.split(",") if name.strip()}
-
-
-def _narrowed(table: Table, profile: str, models: set[str], methods: set[str]) -> Table:
-    """The table with the cells of these networks and methods, and those that they are compared with; none: all."""
-    if not models and not methods:
-        return table
-    every = table.cells(profile, None)
-    for wanted, known in ((models, {c.model for c in every}), (methods, {c.method for c in every})):
-        if unknown := wanted - known:
-            raise UsageError(
-                f"{table.name} has no {', '.join(sorted(unknown))}: choose from {', '.join(sorted(known))}."
-            )
-
-    def build(profile: str) -> list[Cell]:
-        cells = table.build(profile)
-        kept = [c for c in cells if (not models or c.model in models) and (not methods or c.method in methods)]
-        references = {cell.reference for cell in kept}
-        return [cell for cell in cells if cell in kept or cell.key in references]
-
-    return replace(table, build=build)

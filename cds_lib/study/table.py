@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from cds_lib.errors import UsageError
 from cds_lib.study import protocols, published
 from cds_lib.study.protocols import Seeds
 from cds_lib.study.spec import RunSpec
@@ -135,3 +136,40 @@ class Table:
         most = max((len(cell.specs) for cell in cells), default=0)
         leaves = [spec for i in range(most) for cell in cells for spec in cell.specs[i : i + 1]]
         return list({spec.id: spec for leaf in leaves for spec in leaf.lineage}.values())
+
+
+def narrowed(tables: Iterable[Table], profile: str, models: str, methods: str) -> list[Table]:
+    """The tables with the cells of these networks and methods and those that they are compared with.
+
+    models, methods: names separated by commas, "" for all. A table that has no such cell is left out.
+
+    Raises:
+        UsageError: an unknown name, or none of the tables has such a cell.
+    """
+    tables = list(tables)
+    wanted = {
+        what: {name.strip() for name in text.split(",")}
+        for what, text in (("model", models), ("method", methods))
+        if text
+    }
+    if not wanted:
+        return tables
+    every = [cell for table in tables for cell in table.cells(profile, None)]
+    for what, names in wanted.items():
+        known = dict.fromkeys(getattr(cell, what) for cell in every)
+        if unknown := sorted(names - known.keys()):
+            raise UsageError(f"There is no {what} {unknown[0]!r} here: choose from {', '.join(known)}.")
+
+    def part(table: Table) -> Table:
+        def build(profile: str) -> list[Cell]:
+            cells = table.build(profile)
+            kept = [cell for cell in cells if all(getattr(cell, what) in names for what, names in wanted.items())]
+            references = {cell.reference for cell in kept}
+            return [cell for cell in cells if cell in kept or cell.key in references]
+
+        return replace(table, build=build)
+
+    found = [narrow for narrow in map(part, tables) if narrow.build(profile)]
+    if not found:
+        raise UsageError("No table has these methods with these models: see --list.")
+    return found

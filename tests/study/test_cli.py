@@ -36,6 +36,8 @@ def command(*arguments, cwd=None, **environment):
     ("arguments", "sentence"),
     [
         (["run-all", "--only", "table9"], "There is no table or notebook 'table9': choose from"),
+        (["run-all", "--models", "resnet19"], "There is no model 'resnet19' here: choose from"),
+        (["run-all", "--methods", "byol", "--models", "resnet101"], "No table has these methods with these models"),
         (["run-all", "--profile", "tiny"], "Unknown profile 'tiny': choose one of smoke, mini, paper."),
         (["run-all", "--seeds", "0,x"], "Seeds must be whole numbers"),
         (["run-all", "--jobs", "-1"], "--jobs must be 1 or more"),
@@ -121,6 +123,28 @@ def test_list_and_dry_run_train_nothing(tmp_path):
     assert pflop / 77 / 3.6 == pytest.approx(hours, rel=0.01)
     assert "at 77 TFLOP/s on an A100" in process.stdout and "Nothing of this study was measured" in process.stdout
     assert not any(tmp_path.iterdir())
+
+
+def test_models_and_methods_narrow_what_is_trained_and_keep_parents_and_references(tmp_path, capsys):
+    def planned(*arguments):
+        assert cli.main(["run-all", "--dry-run", "--results", str(tmp_path), *arguments]) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  to train: ")]
+        return [tuple(line[4:6]) for line in lines]
+
+    only = ["--only", "distillation_cifar100", "--methods"]
+    assert planned(*only, "cds_kd") == [("resnet18", "baseline"), ("resnet50", "cds"), ("resnet18", "cds_kd")]
+    many = planned("--models", "resnet18", "--methods", "dsn")
+    assert {("resnet18", "dsn"), ("resnet18", "baseline")} == {*many} and len(many) > 4
+    assert not any(tmp_path.iterdir())
+
+
+def test_without_only_the_papers_tables_are_trained(tmp_path, capsys):
+    def tables(*arguments):
+        assert cli.main(["run-all", "--results", str(tmp_path), *arguments]) == 0
+        return {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+
+    assert "rematch_tuning" in tables("--list") and "rematch_tuning" not in tables("--dry-run")
+    assert "rematch_tuning" in {line for line in tables("--dry-run", "--only", "rematch_tuning,tuning")}
 
 
 def test_status_names_what_failed(tmp_path):

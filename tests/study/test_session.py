@@ -81,7 +81,7 @@ def test_models_and_methods_choose_rows_and_keep_what_these_are_compared_with():
         (m, h) for m in ("resnet18", "resnet50") for h in ("baseline", "cds")
     }
     assert (study.frame()["baseline_delta"].notna() == (study.frame()["method"] == "cds")).all()
-    with pytest.raises(UsageError, match="table1_cifar100 has no cdss: choose from baseline, cds, "):
+    with pytest.raises(UsageError, match="There is no method 'cdss' here: choose from baseline, dsn, "):
         open_study("table1_cifar100", methods="cdss")
 
 

@@ -21,8 +21,8 @@ from cds_lib.study.places import NOTEBOOKS, results_dir
 from cds_lib.study.protocols import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
-from cds_lib.study.table import Table
-from cds_lib.study.tables import SUMMARY, TABLES
+from cds_lib.study.table import Table, narrowed
+from cds_lib.study.tables import SUMMARY, TABLES, official
 from cds_lib.study.tables.table4_coco import DETECTORS
 from cds_lib.study.text import counted, duration
 
@@ -35,11 +35,16 @@ _PARAMETERS = ("profile", "results", "data_root", "seeds", "train")  # that ever
 def run_all(options: argparse.Namespace) -> int:
     """`run-all`: train the union of all runs, analyse them, execute the notebooks, write tables and index.
 
+    --models and --methods narrow what is trained; tables and notebooks are whole, and show what there is.
+
     1 if anything failed.
     """
     tables, notebook_files = _select(options.only)
+    if not options.only and not options.list:
+        tables = official()
     profile = protocols.check_profile(options.profile)
     seeds = protocols.parse_seeds(options.seeds)
+    trained = narrowed(tables, profile, options.models, options.methods)
     if options.jobs < 0:
         raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
     if options.processes < 1:
@@ -52,8 +57,8 @@ def run_all(options: argparse.Namespace) -> int:
     if options.offline:
         os.environ["CDS_OFFLINE"] = "1"
     if options.list:
-        return _list(tables, notebook_files, data_root)
-    plan = runner.make_plan(tables, profile, seeds, store, options.retry_failed)
+        return _list(trained, notebook_files, data_root)
+    plan = runner.make_plan(trained, profile, seeds, store, options.retry_failed)
     print(f"Profile {profile}, results in {store.root}.\n{protocols.DESCRIPTIONS[profile]}", flush=True)
     if options.dry_run or not plan.missing:  # the training says it otherwise
         print(f"{plan.describe()}.", flush=True)
@@ -61,9 +66,9 @@ def run_all(options: argparse.Namespace) -> int:
         if why := notebook_file_fault(path, _PARAMETERS):
             print(f"Not to be executed: {why}", flush=True)
     if options.dry_run:
-        for line in dry_run.lines(plan, tables, profile, seeds, store, data_root):
+        for line in dry_run.lines(plan, trained, profile, seeds, store, data_root):
             print(line)
-        possible, _ = analyses.missing(tables, profile, seeds, store)
+        possible, _ = analyses.missing(trained, profile, seeds, store)
         if possible:
             print(f"{counted(sum(len(task.names) for task in possible), 'analysis')} of finished runs to compute.")
         return 0
@@ -71,7 +76,7 @@ def run_all(options: argparse.Namespace) -> int:
         store.status(run_id)  # pages read them all: a damaged one is better said now than after the training
     store.open_for_writing()
     failed = runner.train_missing(plan, store, data_root, engine)
-    unanalysed = analysis_engine.compute_missing(tables, profile, seeds, store, data_root, jobs=engine.jobs_here)
+    unanalysed = analysis_engine.compute_missing(trained, profile, seeds, store, data_root, jobs=engine.jobs_here)
     broken = _write_report(tables, notebook_files, profile, seeds, store)
     if failed or plan.failed or unanalysed or broken:
         print(
@@ -156,7 +161,8 @@ def _list(tables: list[Table], notebook_files: list[Path], data_root: Path) -> i
     print("Tables and notebooks (number of runs in the profiles " + ", ".join(protocols.PROFILES) + "):")
     for table in tables:
         counts = [len(table.runs(profile, None)) for profile in protocols.PROFILES]
-        print(f"  {table.name:28} {' / '.join(map(str, counts)):16} {table.heading}")
+        apart = "" if table.official else " (only with --only)"
+        print(f"  {table.name:28} {' / '.join(map(str, counts)):16} {table.heading}{apart}")
     for path in notebook_files:
         if path.stem not in TABLES:
             print(f"  {path.stem:28} {'-':16} notebook without runs of its own")
