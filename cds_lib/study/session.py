@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ from cds_lib.study.checkout import CHECKOUT
 from cds_lib.study.data.registry import data_root as find_data_root
 from cds_lib.study.engines import analysis_engine, runner
 from cds_lib.study.engines.local_engine import LocalEngine
+from cds_lib.study.notebook import in_one_line
 from cds_lib.study.places import results_dir
 from cds_lib.study.protocols import Seeds
 from cds_lib.study.store import Store
@@ -22,17 +21,6 @@ from cds_lib.study.tables import find_table
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@contextlib.contextmanager
-def _in_one_line() -> Iterator[None]:
-    """What a user has caused is one line in a notebook, and no traceback."""
-    try:
-        yield
-    except (UsageError, RunError, KeyboardInterrupt) as error:
-        line = f"{type(error).__name__}: {error}".removesuffix(": ")
-        error._render_traceback_ = lambda: [line]  # IPython asks for it by this name
-        raise
 
 
 class Session:
@@ -59,7 +47,6 @@ class Session:
     def _plan(self, retry_failed: bool) -> runner.Plan:
         return runner.make_plan([self.table], self.profile, self.seeds, self.store, retry_failed)
 
-    @_in_one_line()
     def train_missing(self) -> None:
         """Train what the table lacks, also what failed before, then compute the analyses it reads; failures are printed
         and show as missing.
@@ -72,7 +59,6 @@ class Session:
             [self.table], self.profile, self.seeds, self.store, self.data_root, jobs=self.engine.jobs_here
         )
 
-    @_in_one_line()
     def describe(self) -> str:
         """What the profile runs, how much of it is there, and what that cost to train. NothingRun: none is there."""
         frame = self.results()
@@ -81,28 +67,24 @@ class Session:
         hours = frame.drop_duplicates("run")["seconds"].sum() / 3600
         return f"{self.table.describe(self.profile)} {self.plan().describe()}; {hours:.1f} hours of training."
 
-    @_in_one_line()
     def results(self) -> pd.DataFrame:
         """The evidence, one row a planned run of each cell: see `cds_lib.study.report.frame.results`."""
         from cds_lib.study.report.frame import results
 
         return results(self.table, self.profile, self.seeds, self.store)
 
-    @_in_one_line()
     def frame(self) -> pd.DataFrame:
         """The tidy result, one row per cell."""
         from cds_lib.study.report.frame import tidy
 
         return tidy(self.results())
 
-    @_in_one_line()
     def history(self) -> pd.DataFrame:
         """One row an epoch of every finished run: see `cds_lib.study.report.frame.histories`."""
         from cds_lib.study.report.frame import histories
 
         return histories(self.results(), self.store)
 
-    @_in_one_line()
     def claims(self) -> pd.DataFrame:
         """Every published claim of the study, one row each: see `cds_lib.study.reporting.verdicts.tidy`."""
         from cds_lib.study.reporting.verdicts import tidy
@@ -119,7 +101,6 @@ class Session:
         name = f"{self.table.name}_{kind}" if kind else self.table.name
         return self.store.root / "figures" / f"{name}.svg" if self.writes else None
 
-    @_in_one_line()
     def train(self, method: str, model: str = "", seed: int = 0, **changes: Any) -> pd.DataFrame:
         """Train one run of this table with other options, in results/mine, and return its row of `results`.
 
@@ -148,7 +129,6 @@ class Session:
         return results(table, self.profile, None, store)
 
 
-@_in_one_line()
 def open_study(
     table: str,
     *,
@@ -171,6 +151,7 @@ def open_study(
     Raises:
         UsageError: unknown table or profile, seeds that are no whole numbers, arguments of another type.
     """
+    in_one_line()
     texts = {"table": table, "profile": profile, "results": results, "data_root": data_root, "seeds": seeds}
     texts |= {"models": models, "methods": methods}
     for name, value in texts.items():

@@ -59,14 +59,27 @@ def train(*arguments):
 runner.train_missing = train
 open_study("00_start_here", results=results, seeds=seeds).train_missing()
 """
+OWN_LOOP = """
+import os, signal, time
+from cds_lib.study import theme
+theme()
+def step():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(20)
+for _ in range(3):
+    step()
+"""
 
 
-@pytest.mark.parametrize(("seeds", "shows"), [("0", "KeyboardInterrupt"), ("x", "UsageError: Seeds")])
-def test_an_interrupt_and_a_wrong_parameter_are_one_line_in_a_notebook(seeds, shows, tmp_path):
+@pytest.mark.parametrize(
+    ("program", "seeds", "shows"),
+    [(PROGRAM, "0", "KeyboardInterrupt"), (PROGRAM, "x", "UsageError: Seeds"), (OWN_LOOP, "", "KeyboardInterrupt")],
+)
+def test_an_interrupt_and_a_wrong_parameter_are_one_line_in_a_notebook(program, seeds, shows, tmp_path):
     path = tmp_path / "repository" / "notebooks" / "n.ipynb"
     path.parent.mkdir(parents=True)
     parameters = new_code_cell("results = seeds = ''", id="parameters", metadata={"tags": ["parameters"]})
-    nbformat.write(new_notebook(cells=[parameters, new_code_cell(PROGRAM, id="train")]), path)
+    nbformat.write(new_notebook(cells=[parameters, new_code_cell(program, id="train")]), path)
     results = str(tmp_path / "r")
     notebooks.execute(path, tmp_path / "n.ipynb", {"results": results, "seeds": seeds})
     (output,) = nbformat.read(tmp_path / "n.ipynb", as_version=4).cells[-1].outputs

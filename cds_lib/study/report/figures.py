@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from cds_lib.files import write_text
 from cds_lib.study.catalogue import METHODS
 from cds_lib.study.naming import name_of
+from cds_lib.study.notebook import in_one_line
 from cds_lib.study.statistics import t_interval
 from cds_lib.study.tables import TABLES
 
@@ -52,9 +53,10 @@ _STYLE = {
 
 
 def theme() -> None:
-    """What every notebook draws with: seaborn on white, a grid, letters of one size."""
+    """How every notebook looks: seaborn on white, a grid, letters of one size; an interrupt in one line."""
     import seaborn as sns  # slow to import
 
+    in_one_line()
     mpl.rcdefaults()  # whatever the user's matplotlibrc says
     sns.set_theme(style="whitegrid", rc=_STYLE)
 
