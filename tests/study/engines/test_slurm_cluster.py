@@ -96,7 +96,9 @@ def test_jobs_outlive_their_submitter_and_run_the_code_that_was_submitted(tmp_pa
     first, second = [int(re.search(r"as Slurm job (\d+)", line)[1]) for line in said if "Submitted" in line]
     submitter.kill()
     submitter.wait()
-    (checkout / "cds_lib" / "engines" / "worker.py").write_text("raise SystemExit('edited after the submission')\n")
+    (checkout / "cds_lib" / "study" / "engines" / "worker.py").write_text(
+        "raise SystemExit('edited after the submission')\n"
+    )
     slurm(*git, "commit", "-qam", "edited")
     found = slurm_jobs.alive(store)
     assert [found[spec.id].id for spec in specs] == [f"{first}_0", f"{first}_1", str(second)]
