@@ -123,7 +123,7 @@ make_own_environment() {  # make_own_environment STATE
     site=$("$cds_venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     printf '%s\n' "$cds_root" >"$site/cds_study.pth"
     mkdir -p "$cds_venv/etc/jupyter/jupyter_server_config.d"
-    printf '{"ServerApp": {"jpserver_extensions": {"cds_lib.study.pages.saving": true}}}\n' \
+    printf '{"ServerApp": {"jpserver_extensions": {"cds_lib.study.report.strip_on_save": true}}}\n' \
         >"$cds_venv/etc/jupyter/jupyter_server_config.d/cds_study.json"
     mv "$cds_venv/installing.lock" "$cds_venv/installed.lock"
 }

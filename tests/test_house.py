@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LIBRARY = ROOT / "cds_lib"
 MAX_LINES = 450
 # The rooms of the study that train and show, each on those before it.
-STUDY = [f"study.{name}" for name in "engines reporting pages session commands".split()]
+STUDY = [f"study.{name}" for name in "engines report session commands".split()]
 
 DATA_SETS = "cifar10 cifar100 imagenet cub200 stanford_cars flowers102 stanford_dogs fgvc_aircraft coco".split()
 # Reading results must start fast and work where torch does not.
@@ -33,8 +33,8 @@ TORCH_FREE = [
         f"cds_lib.study.{name}"
         for name in "spec store catalogue protocols tables analyses published statistics costs".split()
     ),
-    "cds_lib.study.reporting.report",
-    "cds_lib.study.pages.render",
+    "cds_lib.study.report.report",
+    "cds_lib.study.report.pages",
 ]
 
 
@@ -213,9 +213,7 @@ def test_the_library_does_not_know_the_study():
         ("training", ["models"]),
         ("study/data", ["losses", "models", "methods", "training", "evaluation", "study.spec", *STUDY]),
         ("study/engines", STUDY[1:]),
-        ("study/reporting", ["training", "study.engines", "study.pages", "study.commands"]),
-        ("study/pages", ["training", "study.engines", "study.commands"]),
-        ("study/report", ["training", "study.engines", "study.pages", "study.commands"]),
+        ("study/report", ["training", "study.engines", "study.commands"]),
         ("study/tables", ["training", *STUDY]),
     ],
 )

@@ -9,8 +9,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from cds_lib.study.pages.notebooks import READING
 from cds_lib.study.protocols import PROFILES
+from cds_lib.study.report.notebooks import READING
 from cds_lib.study.session import open_study
 from cds_lib.study.tables import TABLES, official
 

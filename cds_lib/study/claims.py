@@ -9,7 +9,7 @@ rival     CDS against another method of its row, where both numbers are publishe
 poster    what the authors' poster says of a whole table in words: an average over its rows, or a margin
 
 A published difference of exactly 0 has no direction, so it is no claim. What our runs say of the claims is in
-`cds_lib.study.reporting.verdicts`.
+`cds_lib.study.report.verdicts`.
 """
 
 from __future__ import annotations

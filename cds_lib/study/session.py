@@ -86,8 +86,8 @@ class Session:
         return histories(self.results(), self.store)
 
     def claims(self) -> pd.DataFrame:
-        """Every published claim of the study, one row each: see `cds_lib.study.reporting.verdicts.tidy`."""
-        from cds_lib.study.reporting.verdicts import tidy
+        """Every published claim of the study, one row each: see `cds_lib.study.report.verdicts.tidy`."""
+        from cds_lib.study.report.verdicts import tidy
 
         return tidy(self.profile, self.seeds, self.store)
 

@@ -15,8 +15,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from cds_lib.files import write_json
 from cds_lib.study.engines import runner
 from cds_lib.study.engines.local_engine import LocalEngine
-from cds_lib.study.pages import notebooks, render
-from cds_lib.study.pages.index import write_index
+from cds_lib.study.report import notebooks, pages
+from cds_lib.study.report.index import write_index
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
@@ -71,7 +71,7 @@ def add_failures(folder):
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernelspec}), source)
     executed = folder / "notebooks" / "failing.ipynb"
     assert "ValueError" in notebooks.execute(source, executed, {"profile": "smoke"}).error
-    render.render_notebook(executed, folder / "html")
+    pages.render_notebook(executed, folder / "html")
     spec = TABLES["table1_cifar100"].runs("smoke", (1,))[0]
     write_json(folder / "runs" / spec.id / "spec.json", spec.to_dict())
     write_json(folder / "runs" / spec.id / "status.json", {"state": "failed", "error": "a sentence"})

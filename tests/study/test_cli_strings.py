@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from cds_lib.errors import UsageError
 from cds_lib.study import cli
 from cds_lib.study.checkout import CHECKOUT
-from cds_lib.study.pages import notebook_files
+from cds_lib.study.report import notebook_files
 from cds_lib.study.session import Session, open_study
 from cds_lib.study.tables import TABLES
 

@@ -8,7 +8,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from cds_lib.errors import NothingRun, UsageError
 from cds_lib.study import session
-from cds_lib.study.pages import notebooks
+from cds_lib.study.report import notebooks
 from cds_lib.study.session import open_study
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,31 +5,24 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cds_lib.errors import RunError, UsageError
 from cds_lib.study import analyses, protocols
-from cds_lib.study.checkout import CHECKOUT
 from cds_lib.study.commands import dry_run
 from cds_lib.study.data import registry
 from cds_lib.study.data.cli import data_state
 from cds_lib.study.engines import analysis_engine, local_engine, runner, slurm_jobs
-from cds_lib.study.pages.notebook_files import fault as notebook_file_fault
 from cds_lib.study.places import NOTEBOOKS, results_dir
 from cds_lib.study.protocols import Seeds
+from cds_lib.study.report.notebook_files import PARAMETERS
+from cds_lib.study.report.notebook_files import fault as notebook_file_fault
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table, narrowed
-from cds_lib.study.tables import SUMMARY, TABLES, official
+from cds_lib.study.tables import TABLES, official
 from cds_lib.study.tables.table4_coco import DETECTORS
-from cds_lib.study.text import counted, duration
-
-if TYPE_CHECKING:
-    from cds_lib.study.pages.notebooks import NotebookResult
-
-_PARAMETERS = ("profile", "results", "data_root", "seeds", "train")  # that every notebook is executed with
+from cds_lib.study.text import counted
 
 
 def run_all(options: argparse.Namespace) -> int:
@@ -63,7 +56,7 @@ def run_all(options: argparse.Namespace) -> int:
     if options.dry_run or not plan.missing:  # the training says it otherwise
         print(f"{plan.describe()}.", flush=True)
     for path in notebook_files:
-        if why := notebook_file_fault(path, _PARAMETERS):
+        if why := notebook_file_fault(path, PARAMETERS):
             print(f"Not to be executed: {why}", flush=True)
     if options.dry_run:
         for line in dry_run.lines(plan, trained, profile, seeds, store, data_root):
@@ -77,7 +70,7 @@ def run_all(options: argparse.Namespace) -> int:
     store.open_for_writing()
     failed = runner.train_missing(plan, store, data_root, engine)
     unanalysed = analysis_engine.compute_missing(trained, profile, seeds, store, data_root, jobs=engine.jobs_here)
-    broken = _write_report(tables, notebook_files, profile, seeds, store)
+    broken = _report(tables, notebook_files, profile, seeds, store)
     if failed or plan.failed or unanalysed or broken:
         print(
             f"Failed: {counted(len(failed) + len(plan.failed), 'run')}, {counted(len(unanalysed), 'analysis')}, "
@@ -96,7 +89,7 @@ def report_again(options: argparse.Namespace) -> int:
     seeds = protocols.parse_seeds(options.seeds)
     store = Store(results_dir(profile, options.results).absolute())
     store.open_for_writing()
-    return 1 if _write_report(tables, notebook_files, profile, seeds, store) else 0
+    return 1 if _report(tables, notebook_files, profile, seeds, store) else 0
 
 
 def status(options: argparse.Namespace) -> int:
@@ -185,58 +178,7 @@ def _list(tables: list[Table], notebook_files: list[Path], data_root: Path) -> i
     return 0
 
 
-def _write_report(
-    tables: list[Table],
-    notebook_files: list[Path],
-    profile: str,
-    seeds: Seeds,
-    store: Store,
-) -> list[str]:
-    """Write everything but runs; returns the names of the reports that failed."""
-    # Slow to import, and only needed once there is something to report.
-    from cds_lib.study.pages import notebooks, render
-    from cds_lib.study.pages.index import write_index, write_provenance
-    from cds_lib.study.report import figures
-    from cds_lib.study.report.comparisons import comparisons
-    from cds_lib.study.report.frame import write_frame
-    from cds_lib.study.report.key_figure import key_figure
-    from cds_lib.study.reporting import report, summary, verdicts
+def _report(tables: list[Table], notebook_files: list[Path], profile: str, seeds: Seeds, store: Store) -> list[str]:
+    from cds_lib.study.report.write import write_report  # slow to import, and needed only once there are results
 
-    for table in tables:
-        if table.name != SUMMARY:
-            report.write_table(report.tidy(table, profile, seeds, store), table, store.root)
-    summary.write(verdicts.tidy(profile, seeds, store), store.root)  # of all tables, whichever were asked for
-    write_frame(comparisons(profile, seeds, store), store.root / "tables" / "comparisons.csv")
-    figures.save(key_figure(profile, seeds, store), store.root / "figures" / "key.svg", key_figure.__doc__)
-    # The notebooks only read: everything that could be trained has been.
-    values = (profile, _from_repository(store.root), "", ",".join(map(str, seeds or ())), False)
-    parameters = dict(zip(_PARAMETERS, values, strict=True))
-
-    def execute(path: Path) -> NotebookResult:
-        return notebooks.execute(path, store.root / "notebooks" / path.name, parameters)
-
-    results = []
-    # Each notebook is a process of its own; the threads only wait for them.
-    with ThreadPoolExecutor(max_workers=local_engine.cores()) as pool:
-        for number, result in enumerate(pool.map(execute, notebook_files), 1):
-            how = "done" if result.ok else f"FAILED: {result.error}"
-            print(
-                f"[{number}/{len(notebook_files)}] notebook {result.name}: {how} in {duration(result.seconds)}",
-                flush=True,
-            )
-            results.append(result)
-    render.render_notebooks(store.root, [result.name for result in results])
-    write_provenance(store.root)
-    index = write_index(store.root, profile, results)
-    failed = [result.name for result in results if not result.ok]
-    for name, why in render.damaged(store.root).items():
-        if name not in failed:  # left by another command
-            print(f"{name}: FAILED: {why}", flush=True)
-            failed.append(name)
-    print(f"Report: {index}", flush=True)
-    return failed
-
-
-def _from_repository(path: Path) -> str:
-    """Relative where possible: an executed notebook is committed and must not carry a machine's paths."""
-    return str(path.relative_to(CHECKOUT)) if path.is_relative_to(CHECKOUT) else str(path)
+    return write_report(tables, notebook_files, profile, seeds, store, jobs=local_engine.cores())

@@ -18,7 +18,7 @@ from cds_lib.study.engines.execute import execute
 from cds_lib.study.engines.feature_cache import FeatureCache
 from cds_lib.study.engines.split import training_split
 from cds_lib.study.measures import measure, short_name
-from cds_lib.study.reporting import report
+from cds_lib.study.report import report
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
 from cds_lib.study.tables import TABLES, _headline

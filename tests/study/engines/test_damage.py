@@ -17,8 +17,8 @@ from cds_lib.files import sha256_of
 from cds_lib.study import analyses, cli
 from cds_lib.study.commands import study
 from cds_lib.study.engines.worker import send_output_to
-from cds_lib.study.pages import notebooks, render
-from cds_lib.study.pages.index import write_index
+from cds_lib.study.report import notebooks, pages
+from cds_lib.study.report.index import write_index
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from cds_lib.training import checkpoint
@@ -329,7 +329,7 @@ def test_a_damaged_notebook_or_figure_does_not_break_its_neighbours(results):
     (folder / "b.ipynb").write_text("{")
     (results / "figures").mkdir(exist_ok=True)
     (results / "figures" / "a_plot.svg").write_bytes(b'<svg width="9pt" height="9pt"><title>caf\xe9</title></svg>')
-    render.render_notebooks(results, ["a", "c"])
+    pages.render_notebooks(results, ["a", "c"])
     assert "c.html" in (results / "html" / "a.html").read_text()
     index = write_index(results, "smoke").read_text()
     assert str(folder / "b.ipynb") in index and 'id="figure-a_plot"' in index and 'width="12"' in index

@@ -7,7 +7,7 @@ import pytest
 
 from cds_lib.study import naming, protocols
 from cds_lib.study.engines.split import training_split
-from cds_lib.study.reporting import report
+from cds_lib.study.report import report
 from cds_lib.study.tables import TABLES, tuning
 
 TABLE = TABLES["tuning"]

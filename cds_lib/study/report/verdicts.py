@@ -11,8 +11,8 @@ import pandas as pd
 from cds_lib.study import analyses, naming, statistics
 from cds_lib.study.claims import Claim
 from cds_lib.study.protocols import Seeds
+from cds_lib.study.report import report, wording
 from cds_lib.study.report.frame import compared
-from cds_lib.study.reporting import report, wording
 from cds_lib.study.store import Store
 from cds_lib.study.table import Cell
 from cds_lib.study.tables import SUMMARY

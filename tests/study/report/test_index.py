@@ -10,11 +10,10 @@ from bs4 import BeautifulSoup
 
 from cds_lib.files import write_json
 from cds_lib.study import statistics
-from cds_lib.study.pages.index import write_index, write_provenance
-from cds_lib.study.report import cards
+from cds_lib.study.report import cards, report, summary, verdicts
 from cds_lib.study.report.comparisons import comparisons
 from cds_lib.study.report.frame import write_frame
-from cds_lib.study.reporting import report, summary, verdicts
+from cds_lib.study.report.index import write_index, write_provenance
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from run_folders import top1, write_run

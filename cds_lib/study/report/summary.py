@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from cds_lib.study import formats, protocols, statistics
-from cds_lib.study.reporting import latex, markdown, report, wording
+from cds_lib.study.report import latex, markdown, report, wording
 from cds_lib.study.tables import SUMMARY, TABLES
 
 HEADINGS = (

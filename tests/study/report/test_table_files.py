@@ -6,7 +6,7 @@ import pytest
 
 from cds_lib.errors import RunError
 from cds_lib.study import formats
-from cds_lib.study.reporting import latex, printed, report
+from cds_lib.study.report import latex, printed, report
 from cds_lib.study.settings import supervised
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table, cell

@@ -12,8 +12,8 @@ from cds_lib.files import refuse_no_file, write_text
 from cds_lib.study import analyses
 from cds_lib.study.protocols import Seeds
 from cds_lib.study.report import frame as frames
+from cds_lib.study.report import printed
 from cds_lib.study.report.frame import COLUMNS, NUMBERS
-from cds_lib.study.reporting import printed
 from cds_lib.study.store import Store
 from cds_lib.study.table import Cell, Table
 

@@ -24,8 +24,8 @@ import nbformat
 
 from cds_lib.errors import NothingRun, UsageError, system_error
 from cds_lib.files import refuse_no_file, write_text
-from cds_lib.study.pages.notebook_files import fault
 from cds_lib.study.processes import environment
+from cds_lib.study.report.notebook_files import fault
 
 # Some starts fail for reasons that have nothing to do with the notebook, such as a port taken in the same instant.
 START_ATTEMPTS = 3

@@ -15,13 +15,11 @@ from markupsafe import Markup
 from cds_lib.errors import RunError
 from cds_lib.files import read_bytes, write_json, write_text
 from cds_lib.study import protocols, statistics
-from cds_lib.study.pages import render
-from cds_lib.study.pages.footer import provenance_rows
-from cds_lib.study.pages.notebooks import NotebookResult
-from cds_lib.study.report import cards
+from cds_lib.study.report import cards, pages, report, verdicts, wording
 from cds_lib.study.report.comparisons import CONTROL
+from cds_lib.study.report.footer import provenance_rows
 from cds_lib.study.report.key_figure import key_figure
-from cds_lib.study.reporting import report, verdicts, wording
+from cds_lib.study.report.notebooks import NotebookResult
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, TABLES
 
@@ -42,14 +40,14 @@ def write_index(results: Path, profile: str, executed_now: Sequence[NotebookResu
     ids = [run["id"] for run in runs if run["state"] != DAMAGED]
     compared = _comparisons(results)
     answered = _cards(compared, results) if profile != "smoke" else []
-    unreadable = render.damaged_tables(results)
+    unreadable = pages.damaged_tables(results)
     content = {
         "headline": profile == "mini" and bool(answered) and all(card["borne_out"] for card in answered),
         "key_figure": (results / "figures" / "key.svg").exists() and key_figure.__doc__.split(":")[0],
         "caption": "A point is a seed; bars are 95 % intervals; diamonds are published.",
         "cards": answered,
         "description": protocols.DESCRIPTIONS[profile],
-        "diagram": Markup((render.TEMPLATES / "diagram.svg").read_text(encoding="utf-8")),
+        "diagram": Markup((pages.TEMPLATES / "diagram.svg").read_text(encoding="utf-8")),
         "verdicts": _verdicts(results, compared),
         "notebooks": _reports(results, executed_now, unreadable),
         "unreadable": list(unreadable.values()),
@@ -62,14 +60,14 @@ def write_index(results: Path, profile: str, executed_now: Sequence[NotebookResu
 
 
 def _write_page(results: Path, name: str, title: str, content: dict, profile: str, ids: Sequence[str]) -> None:
-    body, toc = render.with_contents(render.environment().get_template(f"{name}.html.j2").render(content))
-    deviations = f"html/{render.DEVIATIONS}.html"
-    pages = {"index": "All results", "runs": "Every run"}
-    text = render.whole_page(
+    body, toc = pages.with_contents(pages.environment().get_template(f"{name}.html.j2").render(content))
+    deviations = f"html/{pages.DEVIATIONS}.html"
+    ways = {"index": "All results", "runs": "Every run"}
+    text = pages.whole_page(
         title=title,
         body=Markup(body),
         toc=[entry for entry in toc if entry["level"] == "2"],
-        links=[{"href": f"{page}.html", "text": text, "current": page == name} for page, text in pages.items()],
+        links=[{"href": f"{page}.html", "text": text, "current": page == name} for page, text in ways.items()],
         neighbours=[],
         profile=profile,
         error=None,
@@ -144,10 +142,10 @@ def _claim(row: pd.Series, compared: pd.DataFrame | None) -> dict[str, str]:
 
 def _reports(results: Path, executed_now: Sequence[NotebookResult], unreadable: dict[str, str]) -> list[dict]:
     """Every executed notebook of the folder, in the order of reading."""
-    found = render.executed_notebooks(results / "notebooks")
+    found = pages.executed_notebooks(results / "notebooks")
     found |= {result.name: (found.get(result.name, (None,))[0], result) for result in executed_now}
     entries = []
-    for name in render.in_order(found):
+    for name in pages.in_order(found):
         title, result = found[name]
         has_table = (results / "tables" / f"{name}.csv").exists() and name not in unreadable
         entries.append(
@@ -222,7 +220,7 @@ def _curve(losses: pd.Series) -> str:
 
 def write_provenance(results: Path) -> None:
     """RESULTS/provenance.json: table -> "dataset/model/method/setting/metric" of a cell -> the ids of its runs."""
-    found, damaged = {}, render.damaged_tables(results)
+    found, damaged = {}, pages.damaged_tables(results)
     for name in TABLES:
         if (results / "tables" / f"{name}.csv").exists() and name not in damaged:
             frame = verdicts.read(results) if name == SUMMARY else report.read_table(name, results)

@@ -5,12 +5,11 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from cds_lib.study.pages import notebooks, render
-from cds_lib.study.pages.footer import provenance_rows
-from cds_lib.study.pages.index import write_index
-from cds_lib.study.pages.notebooks import NotebookResult
+from cds_lib.study.report import notebooks, pages, report
+from cds_lib.study.report.footer import provenance_rows
+from cds_lib.study.report.index import write_index
+from cds_lib.study.report.notebooks import NotebookResult
 from cds_lib.study.report.show import show
-from cds_lib.study.reporting import report
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from run_folders import top1, write_run
@@ -57,7 +56,7 @@ def soup_of(path):
 
 
 def rendered(results, **options):
-    paths = render.render_notebook(executed(results, **options), results / "html")
+    paths = pages.render_notebook(executed(results, **options), results / "html")
     return {kind: soup_of(path) for kind, path in paths.items()}
 
 
@@ -152,7 +151,7 @@ def test_every_table_scrolls_by_itself_once(results):
     fill(results)
     html = show(report.read_table(TABLE.name, results), TABLE.heading).data
     path = executed(results, outputs=[new_output("display_data", data={"text/html": html})])
-    page = soup_of(render.render_notebook(path, results / "html")["html"])
+    page = soup_of(pages.render_notebook(path, results / "html")["html"])
     regions = page.main.find_all(attrs={"role": "region"})
     assert [region["aria-label"] for region in regions] == ["table 1: Result", TABLE.heading]
     assert [region["tabindex"] for region in regions] == ["0", "0"]
@@ -172,9 +171,9 @@ def test_a_failed_notebook_has_a_banner_that_leads_to_the_cell(results):
 
 def test_a_cell_that_left_nothing_is_not_linked(results):
     path = executed(results, error='cell "parameters": the kernel died', ok=False)
-    pages = {kind: soup_of(page) for kind, page in render.render_notebook(path, results / "html").items()}
-    assert pages["html"].find(class_="banner failed").a is None
-    assert pages["code"].find(class_="banner failed").a["href"] == "#cell-parameters"
+    shown = {kind: soup_of(page) for kind, page in pages.render_notebook(path, results / "html").items()}
+    assert shown["html"].find(class_="banner failed").a is None
+    assert shown["code"].find(class_="banner failed").a["href"] == "#cell-parameters"
 
 
 def test_smoke_pages_say_that_numbers_mean_nothing(results):
@@ -228,12 +227,12 @@ def test_a_mix_of_versions_of_the_code_is_said_in_a_sentence(results):
 
 
 def test_every_page_leads_to_why_numbers_differ(results):
-    render.render_notebook(executed(results), results / "html")
+    pages.render_notebook(executed(results), results / "html")
     alone = [soup_of(results / "html" / "demo.html"), soup_of(write_index(results, "mini"))]
     for page in alone:  # the report of the deviations is not there
         assert "docs/deviations.md" in page.footer.get_text() and not page.footer.find("a")
-    executed(results, render.DEVIATIONS)
-    render.render_notebooks(results, ["demo"])
+    executed(results, pages.DEVIATIONS)
+    pages.render_notebooks(results, ["demo"])
     write_index(results, "mini")
     for name in ("html/demo.html", "html/demo.code.html", "index.html"):
         link = soup_of(results / name).footer.find("a")
@@ -281,7 +280,7 @@ def test_index_of_an_empty_folder(results):
 def test_pages_are_the_same_every_time(results):
     fill(results)
     path = executed(results)
-    first = {page.name: page.read_bytes() for page in render.render_notebook(path, results / "html").values()}
-    assert {page.name: page.read_bytes() for page in render.render_notebook(path, results / "html").values()} == first
+    first = {page.name: page.read_bytes() for page in pages.render_notebook(path, results / "html").values()}
+    assert {page.name: page.read_bytes() for page in pages.render_notebook(path, results / "html").values()} == first
     index = write_index(results, "mini").read_bytes()
     assert write_index(results, "mini").read_bytes() == index

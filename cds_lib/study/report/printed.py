@@ -10,7 +10,7 @@ import pandas as pd
 from cds_lib.study import naming, statistics
 from cds_lib.study.formats import EMPTY, difference, mean_std_n, number, signed
 from cds_lib.study.measures import Measure, measure, short_name
-from cds_lib.study.reporting import latex, markdown
+from cds_lib.study.report import latex, markdown
 from cds_lib.study.table import Table
 
 # The headline measures, by which a run's best epoch is chosen.

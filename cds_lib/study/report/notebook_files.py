@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+PARAMETERS = ("profile", "results", "data_root", "seeds", "train")  # that every notebook is executed with
+
 
 def fault(notebook: Path, parameters: Iterable[str]) -> str | None:
     """Why the notebook cannot be executed with parameters of these names, in one sentence; None if it can.

@@ -20,10 +20,9 @@ from pygments.formatters import HtmlFormatter
 
 from cds_lib.errors import RunError, UsageError
 from cds_lib.files import write_text
-from cds_lib.study.pages import notebooks
-from cds_lib.study.pages.footer import provenance_rows
-from cds_lib.study.pages.notebooks import NotebookResult
-from cds_lib.study.reporting import report
+from cds_lib.study.report import notebooks, report
+from cds_lib.study.report.footer import provenance_rows
+from cds_lib.study.report.notebooks import NotebookResult
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, TABLES
 

@@ -8,10 +8,9 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from cds_lib.study import settings
-from cds_lib.study.pages import notebooks, render
-from cds_lib.study.pages.index import write_index
+from cds_lib.study.report import notebooks, pages, printed, report
+from cds_lib.study.report.index import write_index
 from cds_lib.study.report.show import show
-from cds_lib.study.reporting import printed, report
 from cds_lib.study.store import Store
 from cds_lib.study.table import Cell, Table
 from run_folders import top1, write_run
@@ -60,10 +59,10 @@ def test_pages_hold_no_script_whoever_wrote_it(tmp_path):
     (results / "figures").mkdir()
     (results / "figures" / f"{NAME}.svg").write_text("<svg/>")
     executed = notebook_file(results / "notebooks" / f"{NAME}.ipynb", EVIL)
-    pages = render.render_notebook(executed, results / "html")
+    written = pages.render_notebook(executed, results / "html")
     index = write_index(results, "mini")
 
-    for page in pages.values():
+    for page in written.values():
         soup = harmless(page)
         assert EVIL in soup.find(class_="failed").get_text()  # the error, as text
         assert EVIL in soup.title.get_text()

@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import cds_lib
 from cds_lib.study import processes
-from cds_lib.study.pages import notebooks
+from cds_lib.study.report import notebooks
 
 ROOT = Path(__file__).parents[3]
 
@@ -167,7 +167,7 @@ def test_a_notebook_and_its_kernel_end_with_a_parent_that_is_killed(make, tmp_pa
         "slow",
         "import os, pathlib, time\npathlib.Path('pids').write_text(f'{os.getpid()} {os.getppid()}')\ntime.sleep(300)",
     )
-    code = "from cds_lib.study.pages import notebooks\n"
+    code = "from cds_lib.study.report import notebooks\n"
     code += f"notebooks.execute({str(path)!r}, {str(tmp_path / 'out' / 'x')!r}, {{}})"
     parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)})
     pids, end = tmp_path / "repo" / "pids", time.monotonic() + 60

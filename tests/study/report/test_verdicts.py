@@ -6,7 +6,7 @@ import pytest
 
 from cds_lib.errors import RunError
 from cds_lib.study import settings, statistics
-from cds_lib.study.reporting import report, summary, verdicts, wording
+from cds_lib.study.report import report, summary, verdicts, wording
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from cds_lib.study.tables.summary import published_claims

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from cds_lib.study.checkout import CHECKOUT
-from cds_lib.study.pages import saving
 from cds_lib.study.places import NOTEBOOKS
+from cds_lib.study.report import strip_on_save
 
 
 @pytest.mark.parametrize("here", [True, False])
@@ -23,7 +23,7 @@ def test_notebooks_of_the_repository_are_saved_as_they_are_committed(tmp_path, h
             cell |= {"outputs": [{"output_type": "stream", "name": "stdout", "text": "1"}], "execution_count": 3}
     content, folder, hooks = copy.deepcopy(run), NOTEBOOKS if here else tmp_path, []
     manager = SimpleNamespace(_get_os_path=lambda name: str(folder / name), register_pre_save_hook=hooks.append)
-    saving._load_jupyter_server_extension(SimpleNamespace(contents_manager=manager))
+    strip_on_save._load_jupyter_server_extension(SimpleNamespace(contents_manager=manager))
     (save,) = hooks
     save(model={"type": "notebook", "content": content}, path="00_start_here.ipynb", contents_manager=manager)
     assert content == (committed if here else run)
@@ -32,5 +32,5 @@ def test_notebooks_of_the_repository_are_saved_as_they_are_committed(tmp_path, h
 def test_the_environment_switches_it_on():
     script = (CHECKOUT / "scripts" / "environment.sh").read_text()
     (settings,) = re.findall(r"printf '(\{.*jpserver_extensions.*\})\\n'", script)
-    assert json.loads(settings) == {"ServerApp": {"jpserver_extensions": {saving.__name__: True}}}
-    assert saving._jupyter_server_extension_points() == [{"module": saving.__name__}]
+    assert json.loads(settings) == {"ServerApp": {"jpserver_extensions": {strip_on_save.__name__: True}}}
+    assert strip_on_save._jupyter_server_extension_points() == [{"module": strip_on_save.__name__}]
