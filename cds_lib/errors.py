@@ -1,38 +1,14 @@
-"""What a user meets when something fails: one sentence that says what is wrong and what to do."""
+"""What the library raises. Each says in one sentence what is wrong and what to do."""
 
-import errno
-
-_CURES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "make it writable"),
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files (ulimit -n)"),
-    **dict.fromkeys(
-        (errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE),
-        "a process of this command has ended, perhaps for want of memory: ask for fewer runs at a time (--jobs)",
-    ),
-    errno.ENOMEM: "ask for fewer runs at a time (--jobs)",
-    errno.EFBIG: "free space or allow larger files (ulimit -f)",
-    errno.ENAMETOOLONG: "choose a shorter name",
-}
+from cds_lib.lazy import moved
 
 
 class UsageError(ValueError):
-    """What was asked for cannot be done as asked. The command line prints the sentence and exits with code 2."""
+    """An argument cannot be what it is. The study's command line prints the sentence and exits with code 2."""
 
 
-class RunError(Exception):
-    """A run or a notebook failed although it was asked for correctly: printed, recorded, exit code 1."""
+class TrainingError(RuntimeError):
+    """A training cannot go on: a loss is not finite, or the checkpoint that it would go on from is damaged."""
 
 
-class NothingRun(RunError):
-    """Nothing is there to be shown yet: a notebook ends here, and has not failed."""
-
-
-def cure(error: OSError) -> str:
-    """What to do about something that the system refused; it follows from the error's number."""
-    return _CURES.get(error.errno, "put that right")
-
-
-def system_error(error: OSError) -> str:
-    """What the system refused, and what to do about it."""
-    return f"{error}: {cure(error)}, then run the same command again."
+__getattr__ = moved(__name__, "cds_lib.study.errors")

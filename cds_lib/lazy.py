@@ -39,7 +39,8 @@ def moved(old: str, *new: str) -> Callable[[str], Any]:
             raise AttributeError(f"module {old!r} has no attribute {name!r}")
         for place in new:
             if hasattr(import_module(place), name):
-                warnings.warn(f"{old} is now {place}; the old name works until 2.0.", DeprecationWarning, stacklevel=2)
+                message = f"{old}.{name} is now {place}.{name}; the old name works until 2.0."
+                warnings.warn(message, DeprecationWarning, stacklevel=2)
                 return getattr(import_module(place), name)
         raise AttributeError(f"module {old!r} has no attribute {name!r}")
 

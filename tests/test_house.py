@@ -266,10 +266,17 @@ def test_names_that_are_loaded_on_first_use_are_where_the_stub_says(package):
         _ = module.nothing
 
 
-def test_what_has_moved_is_found_at_its_old_place():
-    with pytest.warns(DeprecationWarning, match="cds_lib.methods.cds is now cds_lib.cds; the old name works until 2.0"):
-        found = importlib.import_module("cds_lib.methods.cds").ContrastiveDeepSupervision
-    assert found is importlib.import_module("cds_lib.cds").ContrastiveDeepSupervision
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        ("cds_lib.methods.cds", "cds_lib.cds", "ContrastiveDeepSupervision"),
+        ("cds_lib.errors", "cds_lib.study.errors", "RunError"),
+    ],
+)
+def test_what_has_moved_is_found_at_its_old_place(old, new, name):
+    with pytest.warns(DeprecationWarning, match=f"{old}.{name} is now {new}.{name}; the old name works until 2.0"):
+        found = getattr(importlib.import_module(old), name)
+    assert found is getattr(importlib.import_module(new), name)
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ import os
 import sys
 
 from cds_lib import __version__
-from cds_lib.errors import RunError, UsageError, system_error
+from cds_lib.errors import TrainingError, UsageError
 from cds_lib.study import protocols
 from cds_lib.study.commands import export, needs, reproduce, study
 from cds_lib.study.data import cli as data_cli
+from cds_lib.study.errors import system_error
 from cds_lib.study.processes import begin
 
 
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except RunError as error:
+    except TrainingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of our output (head, less) has gone

@@ -6,7 +6,8 @@ import sys
 from types import TracebackType
 from typing import Any
 
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import UsageError
+from cds_lib.study.errors import RunError
 
 
 def in_one_line() -> None:

@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cds_lib.errors import NothingRun, RunError, UsageError
+from cds_lib.errors import UsageError
 from cds_lib.study import analyses, protocols
 from cds_lib.study.checkout import CHECKOUT
 from cds_lib.study.data.registry import data_root as find_data_root
 from cds_lib.study.engines import analysis_engine, runner
 from cds_lib.study.engines.local_engine import LocalEngine
+from cds_lib.study.errors import NothingRun, RunError
 from cds_lib.study.notebook import in_one_line
 from cds_lib.study.places import results_dir
 from cds_lib.study.protocols import Seeds

@@ -30,8 +30,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cds_lib.errors import RunError, UsageError, cure
-from cds_lib.files import is_locked, locked, read_bytes, read_json, write_json
+from cds_lib.errors import UsageError
+from cds_lib.study.errors import RunError, cure
+from cds_lib.study.files import is_locked, locked, read_bytes, read_json, write_json
 from cds_lib.study.measures import is_percentage
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.text import listed

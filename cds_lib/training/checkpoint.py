@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from cds_lib.errors import RunError
+from cds_lib.errors import TrainingError
 from cds_lib.files import refuse_no_file, replacing
 
 
@@ -22,7 +22,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read what `save` wrote; RunError that names the file if it is damaged."""
+    """Read what `save` wrote; TrainingError that names the file if it is damaged."""
     try:
         refuse_no_file(path)
         with zipfile.ZipFile(path) as members:  # torch does not look at the checksums of its own files
@@ -35,4 +35,4 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     except (MemoryError, PermissionError, torch.cuda.OutOfMemoryError):
         raise  # the file may well be whole
     except Exception as error:  # damaged zip, damaged pickle, wrong content: torch has no common class for them
-        raise RunError(f"{path} is damaged ({type(error).__name__}): delete it and run again.") from error
+        raise TrainingError(f"{path} is damaged ({type(error).__name__}): delete it and run again.") from error

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cds_lib.errors import RunError
+from cds_lib.errors import TrainingError
 from cds_lib.methods.method import Method
 from cds_lib.training import checkpoint
 from cds_lib.training.budget import TrainingBudget
@@ -62,7 +62,7 @@ def fit(
         images_per_second (training alone), what `evaluate` returned where it ran, and seconds (all of the epoch).
 
     Raises:
-        RunError: a loss is not finite; the sentence names epoch, step and term. The last checkpoint stays. Or the
+        TrainingError: a loss is not finite; the sentence names epoch, step and term. The last checkpoint stays. Or the
             checkpoint is damaged, of another spec, or of more epochs than the budget has.
         UsageError: batch norms are to be synchronised where they cannot.
     """
@@ -151,7 +151,7 @@ class _TermLog:
         bad = (~torch.isfinite(new)).nonzero()
         if len(bad):
             step, term = bad[0].tolist()
-            raise RunError(
+            raise TrainingError(
                 f"The loss term {self.names[term]!r} became {new[step, term].item()} in epoch {epoch + 1}, step "
                 f"{self.checked + step + 1} of {self.steps}: lower the learning rate or the term's weight. "
                 "The checkpoint of the last whole epoch is kept."
@@ -207,4 +207,4 @@ def _restore(
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # names or shapes that do not fit, a part that is missing: no common class
-        raise RunError(f"{path} is not of this run: delete it and run again.") from error
+        raise TrainingError(f"{path} is not of this run: delete it and run again.") from error

@@ -12,9 +12,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from cds_lib.files import write_json
 from cds_lib.study.engines import runner
 from cds_lib.study.engines.local_engine import LocalEngine
+from cds_lib.study.files import write_json
 from cds_lib.study.report import notebooks, pages
 from cds_lib.study.report.index import write_index
 from cds_lib.study.store import Store

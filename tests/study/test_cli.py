@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cds_lib.files import write_json
 from cds_lib.study import cli
+from cds_lib.study.files import write_json
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from run_folders import write_run

@@ -6,8 +6,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from cds_lib.errors import NothingRun, UsageError
+from cds_lib.errors import UsageError
 from cds_lib.study import session
+from cds_lib.study.errors import NothingRun
 from cds_lib.study.report import notebooks
 from cds_lib.study.session import open_study
 

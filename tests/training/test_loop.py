@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cds_lib.errors import RunError
+from cds_lib.errors import TrainingError
 from cds_lib.methods.method import Method
 from cds_lib.models import create_backbone
 from cds_lib.study.build import create_method
@@ -171,7 +171,7 @@ class Breaking(Method):
 
 
 def test_a_loss_that_is_not_finite_names_epoch_step_and_term(tmp_path):
-    with pytest.raises(RunError, match=r"'contrastive_2' became nan in epoch 2, step 2 of 3"):
+    with pytest.raises(TrainingError, match=r"'contrastive_2' became nan in epoch 2, step 2 of 3"):
         train(tmp_path, method=Breaking())
     saved = torch.load(tmp_path / "c.pt", weights_only=True)
     assert [row["epoch"] for row in saved["rows"]] == [1]
@@ -180,7 +180,7 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_term(tmp_path):
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
     (tmp_path / "c.pt").write_bytes(b"PK\x03\x04 half a file")
-    with pytest.raises(RunError, match=r"c\.pt is damaged .*delete it"):
+    with pytest.raises(TrainingError, match=r"c\.pt is damaged .*delete it"):
         train(tmp_path)
 
 
@@ -189,7 +189,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 def test_a_checkpoint_of_another_run_or_of_more_epochs_is_refused(tmp_path, written, changes):
     _, rows = train(tmp_path, spec=written)
     if written or "epochs" in changes:
-        with pytest.raises(RunError, match=r"c\.pt is not of this run: delete it"):
+        with pytest.raises(TrainingError, match=r"c\.pt is not of this run: delete it"):
             train(tmp_path, **changes)
     assert train(tmp_path, spec="this run")[1] == rows
 

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import TrainingError, UsageError
 from cds_lib.study.data.cli import add_data_root
 from cds_lib.study.data.registry import data_root
 from cds_lib.study.engines import reproduce as engine
@@ -49,7 +49,7 @@ def reproduce(options: argparse.Namespace) -> int:
                 epochs,
                 say=lambda line: print(line, file=sys.stderr, flush=True),
             )
-        except RunError as error:  # a damaged file: it is not the numbers that differ
+        except TrainingError as error:  # a damaged file: it is not the numbers that differ
             raise UsageError(str(error)) from error
     spec = store.spec(run_id)
     compared = counted(min(epochs or spec.budget.epochs, spec.budget.epochs), "epoch")

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import TrainingError, UsageError
 from cds_lib.study import analyses, protocols
 from cds_lib.study.commands import dry_run
 from cds_lib.study.data import registry
@@ -104,7 +104,7 @@ def status(options: argparse.Namespace) -> int:
         print(f"{table.name}: {runner.make_plan([table], profile, seeds, store, retry_failed=False).describe()}")
     try:
         jobs = slurm_jobs.alive(store)
-    except RunError as error:
+    except TrainingError as error:
         print(f"{error} What it has queued or runs is not shown, and may show as interrupted.")
         jobs = {}
     for spec in {spec.id: spec for table in tables for spec in table.runs(profile, seeds)}.values():

@@ -13,11 +13,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from cds_lib.errors import UsageError
-from cds_lib.files import write_json
 from cds_lib.study.data import coco_standin
 from cds_lib.study.data.image_files import mapped, read_rgb, refuse, some, undecodable
 from cds_lib.study.data.registry import entry
 from cds_lib.study.data.writing import single_writer
+from cds_lib.study.files import write_json
 
 OVERHANG = 1.0  # pixels: published boxes stick out of their images by fractions of one, and are taken as they are
 

@@ -12,9 +12,10 @@ from torchvision.transforms.v2 import functional as TF
 
 from cds_lib.augment.batches import ORDER, VIEW1, epoch_generator
 from cds_lib.augment.share import WHOLE, Share
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import UsageError
 from cds_lib.study.data.coco import CocoImage, misfit
 from cds_lib.study.data.stream import decode, decoded_batches
+from cds_lib.study.errors import RunError
 
 FLIP_P = 0.5
 

@@ -13,11 +13,12 @@ import urllib.request
 from pathlib import Path
 from typing import TextIO
 
-from cds_lib.errors import UsageError, cure
-from cds_lib.files import write_json
+from cds_lib.errors import UsageError
 from cds_lib.study.data.registry import Archive, DataSet
 from cds_lib.study.data.unpack import unpack
 from cds_lib.study.data.writing import single_writer
+from cds_lib.study.errors import cure
+from cds_lib.study.files import write_json
 
 BLOCK = 1 << 18  # bytes read at a time
 TIMEOUT = 30.0  # seconds without a byte until a connection counts as lost

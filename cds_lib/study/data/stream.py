@@ -25,8 +25,9 @@ from cds_lib.augment.pixels import normalise
 from cds_lib.augment.resized import View, autoaugment, draw_geometry
 from cds_lib.augment.share import WHOLE, Share
 from cds_lib.augment.views import AUGMENTATIONS, check_augmentation, statistics
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import UsageError
 from cds_lib.study.data.image_files import read_rgb
+from cds_lib.study.errors import RunError
 from cds_lib.study.processes import allow_many_files, begin_as_child, fork_server
 
 _NAME = f"{RunError.__module__}.{RunError.__qualname__}"

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cds_lib.errors import UsageError, cure
-from cds_lib.files import locked
+from cds_lib.errors import UsageError
+from cds_lib.study.errors import cure
+from cds_lib.study.files import locked
 
 
 @contextmanager

@@ -18,13 +18,14 @@ from torch import Tensor
 
 from cds_lib.analysis import embedding, similarity
 from cds_lib.analysis.probe import probe
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import TrainingError, UsageError
 from cds_lib.evaluation.calibration import calibration
-from cds_lib.files import write_json
 from cds_lib.study import analyses
 from cds_lib.study.data import splits
 from cds_lib.study.engines import gpus, provenance, worker
 from cds_lib.study.engines.feature_cache import FeatureCache
+from cds_lib.study.errors import RunError
+from cds_lib.study.files import write_json
 from cds_lib.study.processes import begin_as_child
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
@@ -54,7 +55,7 @@ def analyse(spec: RunSpec, names: Iterable[str], store: Store, data_root: Path) 
     for name in names:
         try:
             write_json(analyses.path(store, spec.id, name), compute(spec, name, cache))
-        except (UsageError, RunError) as error:
+        except (UsageError, TrainingError) as error:
             faults[name] = str(error)
         except Exception as error:
             traceback.print_exc()

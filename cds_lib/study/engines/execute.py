@@ -15,10 +15,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cds_lib.errors import RunError, UsageError, system_error
-from cds_lib.files import replacing, sha256_of, write_json, write_text
+from cds_lib.errors import TrainingError, UsageError
+from cds_lib.files import replacing
 from cds_lib.study.engines import gpus, provenance
 from cds_lib.study.engines.setup import Setup, prepare
+from cds_lib.study.errors import RunError, system_error
+from cds_lib.study.files import sha256_of, write_json, write_text
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.training import checkpoint
@@ -165,7 +167,7 @@ def _translated() -> Iterator[None]:
 
 
 def _one_sentence(error: BaseException) -> BaseException:
-    if isinstance(error, UsageError | RunError):
+    if isinstance(error, UsageError | TrainingError):
         return error
     if isinstance(error, torch.cuda.OutOfMemoryError):
         return RunError(

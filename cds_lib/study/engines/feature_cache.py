@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from cds_lib.analysis.features import extract
 from cds_lib.augment.batches import Batches, evaluation_batches
-from cds_lib.errors import RunError
-from cds_lib.files import replacing, sha256_of
+from cds_lib.files import replacing
 from cds_lib.study.data import sets, splits
 from cds_lib.study.data.sets import ArrayData
 from cds_lib.study.engines.setup import load_trained
 from cds_lib.study.engines.split import training_split
+from cds_lib.study.errors import RunError
+from cds_lib.study.files import sha256_of
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 

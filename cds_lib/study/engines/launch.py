@@ -19,10 +19,10 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from cds_lib.errors import RunError
 from cds_lib.study.engines import gpus
 from cds_lib.study.engines.execute import execute
 from cds_lib.study.engines.resources import Resources
+from cds_lib.study.errors import RunError
 from cds_lib.study.processes import environment
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store

@@ -15,10 +15,11 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import UsageError
 from cds_lib.study.engines import gpus, slurm_jobs
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.engines.resources import Resources
+from cds_lib.study.errors import RunError
 from cds_lib.study.processes import fork_server
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store

@@ -33,7 +33,7 @@ def main(address: str) -> int:
 def _train(orders: dict[str, Any], news: connection.Connection) -> tuple[str, str | None]:
     import torch
 
-    from cds_lib.errors import RunError, UsageError
+    from cds_lib.errors import TrainingError, UsageError
     from cds_lib.study.engines.execute import execute
     from cds_lib.study.spec import RunSpec
     from cds_lib.study.store import Store
@@ -53,7 +53,7 @@ def _train(orders: dict[str, Any], news: connection.Connection) -> tuple[str, st
             )
     except Exception as error:
         traceback.print_exc()
-        sentence = str(error) if isinstance(error, UsageError | RunError) else f"{type(error).__name__}: {error}"
+        sentence = str(error) if isinstance(error, UsageError | TrainingError) else f"{type(error).__name__}: {error}"
         return "lost" if distributed.missed_another(error.__cause__ or error) else "failed", sentence
     return "done", None
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import TrainingError, UsageError
 from cds_lib.study.checkout import CHECKOUT
 from cds_lib.study.engines import provenance
 from cds_lib.study.engines.kernels import Kernels, candidates
@@ -178,7 +178,7 @@ def main() -> int:
     try:
         run = RunSpec.from_dict(json.loads(spec))
         execute(run, Store("."), Path(data_root), device="cpu", stop_after=int(stop_after))
-    except (UsageError, RunError) as error:
+    except (UsageError, TrainingError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

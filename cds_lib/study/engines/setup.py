@@ -12,15 +12,15 @@ import torch
 from torch import nn
 
 from cds_lib.augment.batches import Batches, evaluation_batches
-from cds_lib.errors import RunError
 from cds_lib.evaluation.accuracy import evaluate, per_image
-from cds_lib.files import sha256_of
 from cds_lib.methods.method import Method
 from cds_lib.study import build
 from cds_lib.study.build import create_method
 from cds_lib.study.data import sets
 from cds_lib.study.data.stream import StreamedBatches, streamed_evaluation
 from cds_lib.study.engines.split import labelled_part, streams, training_split
+from cds_lib.study.errors import RunError
+from cds_lib.study.files import sha256_of
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.training import checkpoint

@@ -22,11 +22,12 @@ from typing import Any
 
 import submitit
 
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import UsageError
 from cds_lib.study.engines import gpus, slurm_jobs, snapshot
 from cds_lib.study.engines.local_engine import headline, lacks_parent
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.engines.resources import Resources
+from cds_lib.study.errors import RunError
 from cds_lib.study.processes import begin
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store

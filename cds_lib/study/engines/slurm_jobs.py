@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cds_lib.errors import RunError
-from cds_lib.files import read_json, write_json
+from cds_lib.study.errors import RunError
+from cds_lib.study.files import read_json, write_json
 from cds_lib.study.store import Store
 
 _ENDED = frozenset(

@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 
-from cds_lib.errors import RunError, UsageError, system_error
+from cds_lib.errors import TrainingError, UsageError
 from cds_lib.files import refuse_no_file
 from cds_lib.study.engines import provenance
 from cds_lib.study.engines.launch import train
 from cds_lib.study.engines.resources import Resources
+from cds_lib.study.errors import system_error
 from cds_lib.study.processes import begin_as_child
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
@@ -55,7 +56,7 @@ def work(spec: dict[str, Any], results: str, data_root: str, resources: Resource
             on_progress=lambda epochs: news.send(("progress", epochs)),
         )
         news.send(("done", metrics))
-    except (UsageError, RunError) as error:
+    except (UsageError, TrainingError) as error:
         traceback.print_exc()
         news.send(("failed", str(error)))
     except OSError as error:

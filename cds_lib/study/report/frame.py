@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from cds_lib.errors import RunError
-from cds_lib.files import write_text
 from cds_lib.study import analyses, statistics
+from cds_lib.study.errors import RunError
+from cds_lib.study.files import write_text
 from cds_lib.study.protocols import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.table import HISTORY, METRICS, Cell, Table

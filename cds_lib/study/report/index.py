@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from cds_lib.errors import RunError
-from cds_lib.files import read_bytes, write_json, write_text
 from cds_lib.study import protocols, statistics
+from cds_lib.study.errors import RunError
+from cds_lib.study.files import read_bytes, write_json, write_text
 from cds_lib.study.report import cards, pages, report, verdicts, wording
 from cds_lib.study.report.comparisons import CONTROL
 from cds_lib.study.report.footer import provenance_rows

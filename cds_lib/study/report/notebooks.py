@@ -22,8 +22,10 @@ from typing import Any
 
 import nbformat
 
-from cds_lib.errors import NothingRun, UsageError, system_error
-from cds_lib.files import refuse_no_file, write_text
+from cds_lib.errors import UsageError
+from cds_lib.files import refuse_no_file
+from cds_lib.study.errors import NothingRun, system_error
+from cds_lib.study.files import write_text
 from cds_lib.study.processes import environment
 from cds_lib.study.report.notebook_files import fault
 

@@ -18,8 +18,9 @@ from markupsafe import Markup
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
-from cds_lib.errors import RunError, UsageError
-from cds_lib.files import write_text
+from cds_lib.errors import UsageError
+from cds_lib.study.errors import RunError
+from cds_lib.study.files import write_text
 from cds_lib.study.report import notebooks, report
 from cds_lib.study.report.footer import provenance_rows
 from cds_lib.study.report.notebooks import NotebookResult

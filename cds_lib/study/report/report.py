@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from cds_lib.errors import RunError
-from cds_lib.files import refuse_no_file, write_text
+from cds_lib.files import refuse_no_file
 from cds_lib.study import analyses
+from cds_lib.study.errors import RunError
+from cds_lib.study.files import write_text
 from cds_lib.study.protocols import Seeds
 from cds_lib.study.report import frame as frames
 from cds_lib.study.report import printed

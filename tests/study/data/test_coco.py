@@ -9,10 +9,11 @@ from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from cds_lib.augment.share import Share
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import UsageError
 from cds_lib.study.cli import main
 from cds_lib.study.data import coco, coco_standin
 from cds_lib.study.data.detection_batches import DetectionBatches, _mirrored, detection_evaluation
+from cds_lib.study.errors import RunError
 
 CPU = torch.device("cpu")
 # Category ids have gaps, as COCO's; a crowd; a box without width; an image without objects; a tall image.

@@ -16,10 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import UsageError
 from cds_lib.study.data import cifar, coco, image_files, stream
 from cds_lib.study.data.registry import Archive, entry
 from cds_lib.study.data.unpack import unpack
+from cds_lib.study.errors import RunError
 
 fixed = settings(
     derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -15,10 +15,11 @@ from PIL import Image
 
 from cds_lib.augment.share import Share
 from cds_lib.augment.views import AUGMENTATIONS, statistics
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import UsageError
 from cds_lib.study import processes
 from cds_lib.study.data import stream
 from cds_lib.study.data.stream import StreamedBatches, decode, streamed_evaluation
+from cds_lib.study.errors import RunError
 
 CPU = torch.device("cpu")
 
@@ -217,7 +218,7 @@ def test_full_shared_memory_is_named_with_what_to_do(files):
 import subprocess, sys, torch
 from pathlib import Path
 from cds_lib.study.data.stream import StreamedBatches
-from cds_lib.errors import RunError
+from cds_lib.study.errors import RunError
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", "/dev/shm"], check=True)
 options = dict(batch_size=4, seed=0, views=2, augmentation="imagenet", size=224, device=torch.device("cpu"), workers=1)
 try:

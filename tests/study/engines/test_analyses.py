@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from cds_lib.errors import RunError
 from cds_lib.study import analyses, settings
 from cds_lib.study.engines import analysis_engine, feature_cache
 from cds_lib.study.engines.analyse import analyse, compute
 from cds_lib.study.engines.execute import execute
 from cds_lib.study.engines.feature_cache import FeatureCache
 from cds_lib.study.engines.split import training_split
+from cds_lib.study.errors import RunError
 from cds_lib.study.measures import measure, short_name
 from cds_lib.study.report import report
 from cds_lib.study.store import Store

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from cds_lib.errors import RunError
-from cds_lib.files import sha256_of
+from cds_lib.errors import TrainingError
 from cds_lib.study import analyses, cli
 from cds_lib.study.commands import study
 from cds_lib.study.engines.worker import send_output_to
+from cds_lib.study.errors import RunError
+from cds_lib.study.files import sha256_of
 from cds_lib.study.report import notebooks, pages
 from cds_lib.study.report.index import write_index
 from cds_lib.study.store import Store
@@ -246,7 +247,7 @@ def pipe_at(path):
 def test_a_named_pipe_in_the_place_of_a_runs_file_is_not_waited_for(results, impatient, name):
     store = Store(results)
     pipe_at(store.run_dir(RUN.id) / name)
-    with pytest.raises((RunError, OSError), match=f"{RUN.id}/{name} is (no file|damaged)"):
+    with pytest.raises((TrainingError, OSError), match=f"{RUN.id}/{name} is (no file|damaged)"):
         READ_BY[name](store, RUN.id)
 
 

@@ -15,12 +15,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import UsageError
 from cds_lib.study import protocols, settings
 from cds_lib.study.engines import execute as execution
 from cds_lib.study.engines import provenance, runner
 from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.engines.progress import Progress
+from cds_lib.study.errors import RunError
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
@@ -175,8 +176,8 @@ def test_a_full_disk_is_one_sentence_and_nothing_half_written(tmp_path, monkeypa
 
     import torch
 
-    from cds_lib.errors import RunError
     from cds_lib.study.engines.execute import execute
+    from cds_lib.study.errors import RunError
 
     torch.set_num_threads(1)
     store = Store(tmp_path)

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from cds_lib.files import is_locked
+from cds_lib.study.files import is_locked
 from cds_lib.study.store import Store
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import UsageError
 from cds_lib.study import settings
 from cds_lib.study.engines import gpus, launch, local_engine, runner
 from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.engines.resources import Resources
+from cds_lib.study.errors import RunError
 from cds_lib.study.store import Store
 from run_folders import write_run
 

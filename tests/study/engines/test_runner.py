@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from cds_lib.errors import UsageError
-from cds_lib.files import is_locked
 from cds_lib.study import cli, settings
 from cds_lib.study.commands import study
 from cds_lib.study.engines import runner
 from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.engines.slurm_engine import SlurmEngine
+from cds_lib.study.files import is_locked
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table, cell
 from cds_lib.study.tables import TABLES

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from cds_lib.files import write_json
 from cds_lib.study import settings
 from cds_lib.study.engines import slurm_jobs
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.engines.slurm_engine import SlurmEngine
+from cds_lib.study.files import write_json
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import submitit
 
-from cds_lib.errors import RunError, UsageError
+from cds_lib.errors import UsageError
 from cds_lib.study import settings
 from cds_lib.study.commands import study
 from cds_lib.study.engines import provenance, runner, slurm_engine, slurm_jobs, snapshot
 from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.engines.slurm_engine import SlurmEngine
+from cds_lib.study.errors import RunError
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from cds_lib.errors import RunError
+from cds_lib.errors import TrainingError
 from cds_lib.study.engines import execute as module
 from cds_lib.study.engines import setup
 from cds_lib.study.engines.execute import execute
 from cds_lib.study.engines.setup import Setup
+from cds_lib.study.errors import RunError
 from cds_lib.study.store import Store
 from cds_lib.study.tables.table4_coco import detector
 from cds_lib.training import checkpoint
@@ -83,7 +84,7 @@ def test_no_flipped_byte_changes_what_is_loaded(undisturbed, tmp_path):
         path.write_bytes(content)
         try:
             found = checkpoint.load(path, CPU)
-        except RunError as error:
+        except TrainingError as error:
             assert f"{path} is damaged" in str(error)
             refused += 1
         else:  # a byte between the members
@@ -108,7 +109,7 @@ def test_a_damaged_checkpoint_is_named_and_without_it_the_result_is_the_same(und
     path = store.checkpoint(BASELINE.id)
     for content in damages(path):
         path.write_bytes(content)
-        with pytest.raises(RunError, match="checkpoint.pt is .*: delete it and run again"):
+        with pytest.raises(TrainingError, match="checkpoint.pt is .*: delete it and run again"):
             execute(BASELINE, store, Path("none"))
         assert store.status(BASELINE.id)["state"] == "failed"
         assert path.read_bytes() == content
@@ -124,7 +125,7 @@ def test_a_checkpoint_of_another_seed_is_refused_and_one_without_a_spec_is_gone_
     other = BASELINE.with_seed(1)
     store.run_dir(other.id).mkdir()
     store.checkpoint(other.id).write_bytes(store.checkpoint(BASELINE.id).read_bytes())
-    with pytest.raises(RunError, match=f"{other.id}/checkpoint.pt is not of this run: delete it and run again"):
+    with pytest.raises(TrainingError, match=f"{other.id}/checkpoint.pt is not of this run: delete it and run again"):
         execute(other, store, Path("none"))
     state = checkpoint.load(store.checkpoint(BASELINE.id), CPU)
     del state["spec"]  # as version 0.1.0 wrote it
@@ -139,7 +140,7 @@ def test_a_student_refuses_a_damaged_teacher_and_one_that_is_not_its_own(undistu
     path = store.model(TEACHER.id)
     for content in [*damages(path), undisturbed.model(BASELINE.id).read_bytes()]:
         path.write_bytes(content)
-        with pytest.raises(RunError, match="model.pt .*: delete it and run again"):
+        with pytest.raises(TrainingError, match="model.pt .*: delete it and run again"):
             execute(STUDENT, store, Path("none"))
         assert not store.is_done(STUDENT.id)
     path.unlink()
@@ -154,7 +155,7 @@ def test_weights_that_would_run_code_are_refused(tmp_path):
             return (Path(tmp_path / "ran").touch, ())
 
     torch.save({"method": Evil()}, tmp_path / "model.pt")
-    with pytest.raises(RunError, match="is damaged"):
+    with pytest.raises(TrainingError, match="is damaged"):
         checkpoint.load(tmp_path / "model.pt", CPU)
     assert not (tmp_path / "ran").exists()
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
-from cds_lib.files import write_json
 from cds_lib.study import statistics
+from cds_lib.study.files import write_json
 from cds_lib.study.report import cards, report, summary, verdicts
 from cds_lib.study.report.comparisons import comparisons
 from cds_lib.study.report.frame import write_frame

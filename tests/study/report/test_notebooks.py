@@ -227,7 +227,9 @@ def test_what_interprets_the_miniature_is_left_out_of_other_results(make, tmp_pa
 
 
 def test_a_notebook_with_nothing_to_show_ends_there_and_has_not_failed(make, tmp_path):
-    path = make("empty", "from cds_lib.errors import NothingRun\nraise NothingRun('nothing yet')", "print('after')")
+    path = make(
+        "empty", "from cds_lib.study.errors import NothingRun\nraise NothingRun('nothing yet')", "print('after')"
+    )
     result = notebooks.execute(path, tmp_path / "empty.ipynb", {})
     assert (result.ok, result.error) == (True, None)
     assert outputs(tmp_path / "empty.ipynb")["c2"] == []

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cds_lib.errors import RunError
 from cds_lib.study import formats
+from cds_lib.study.errors import RunError
 from cds_lib.study.report import latex, printed, report
 from cds_lib.study.settings import supervised
 from cds_lib.study.store import Store

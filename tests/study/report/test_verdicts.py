@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cds_lib.errors import RunError
 from cds_lib.study import settings, statistics
+from cds_lib.study.errors import RunError
 from cds_lib.study.report import report, summary, verdicts, wording
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES

@@ -6,7 +6,7 @@ import fcntl
 import pytest
 
 from cds_lib.errors import UsageError
-from cds_lib.files import is_locked, locked
+from cds_lib.study.files import is_locked, locked
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])

@@ -1,0 +1,36 @@
+"""What a user meets when a run or a page fails: one sentence that says what is wrong and what to do."""
+
+import errno
+
+from cds_lib.errors import TrainingError
+
+_CURES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "make it writable"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files (ulimit -n)"),
+    **dict.fromkeys(
+        (errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE),
+        "a process of this command has ended, perhaps for want of memory: ask for fewer runs at a time (--jobs)",
+    ),
+    errno.ENOMEM: "ask for fewer runs at a time (--jobs)",
+    errno.EFBIG: "free space or allow larger files (ulimit -f)",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+class RunError(TrainingError):
+    """A run or a notebook failed although it was asked for correctly: printed, recorded, exit code 1."""
+
+
+class NothingRun(RunError):
+    """Nothing is there to be shown yet: a notebook ends here, and has not failed."""
+
+
+def cure(error: OSError) -> str:
+    """What to do about something that the system refused; it follows from the error's number."""
+    return _CURES.get(error.errno, "put that right")
+
+
+def system_error(error: OSError) -> str:
+    """What the system refused, and what to do about it."""
+    return f"{error}: {cure(error)}, then run the same command again."
