@@ -9,7 +9,7 @@ import sys
 from cds_lib import __version__
 from cds_lib.errors import TrainingError, UsageError
 from cds_lib.study import protocols
-from cds_lib.study.commands import export, needs, reproduce, study
+from cds_lib.study.commands import export, needs, reproduce, study, train
 from cds_lib.study.data import cli as data_cli
 from cds_lib.study.errors import system_error
 from cds_lib.study.processes import begin
@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     _common(status)
     status.set_defaults(handler=study.status)
 
+    train.add_parser(subparsers)
     export.add_parser(subparsers)
     reproduce.add_parser(subparsers)
     data_cli.add_parser(subparsers, needs.say)

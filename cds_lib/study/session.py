@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cds_lib.errors import UsageError
-from cds_lib.study import analyses, protocols
+from cds_lib.study import analyses, own, protocols
 from cds_lib.study.checkout import CHECKOUT
 from cds_lib.study.data.registry import data_root as find_data_root
 from cds_lib.study.engines import analysis_engine, runner
 from cds_lib.study.engines.local_engine import LocalEngine
-from cds_lib.study.errors import NothingRun, RunError
+from cds_lib.study.errors import NothingRun
 from cds_lib.study.notebook import in_one_line
 from cds_lib.study.places import results_dir
 from cds_lib.study.protocols import Seeds
@@ -111,23 +110,12 @@ class Session:
         Raises:
             UsageError: the table has no such run, an option that neither has, no data. RunError: the training failed.
         """
-        from cds_lib.study.report.frame import results
-
-        cells = self.table.cells(self.profile, (seed,))
-        found = [cell for cell in cells if cell.method == method and model in ("", cell.model)]
+        found = [c for c in self.table.cells(self.profile, None) if c.method == method and model in ("", c.model)]
         if not found:
             raise UsageError(f"{self.table.name} has no run of {method!r} with {model or 'any network'!r}.")
-        (spec,) = found[0].specs
-        of_budget = {name: value for name, value in changes.items() if hasattr(spec.budget, name)}
-        options = {**spec.options, **{name: value for name, value in changes.items() if name not in of_budget}}
-        spec = replace(spec, budget=replace(spec.budget, **of_budget), options=options)
-        said = ", ".join(f"{name} {value}" for name, value in changes.items())
-        cell = replace(found[0], run=spec, seeds=(seed,), method=f"{method}, {said}" if said else f"{method}, again")
-        store, table = Store(CHECKOUT / "results" / "mine"), replace(self.table, build=lambda _: [cell])
-        plan = runner.make_plan([table], self.profile, None, store, retry_failed=True)
-        if failed := runner.train_missing(plan, store, self.data_root, self.engine):
-            raise RunError(next(iter(failed.values())))
-        return results(table, self.profile, None, store)
+        return own.train(
+            self.table, found[0], self.profile, seed, changes, own.own_store(), self.data_root, self.engine
+        )
 
 
 def open_study(

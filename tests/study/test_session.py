@@ -7,7 +7,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from cds_lib.errors import UsageError
-from cds_lib.study import session
+from cds_lib.study import own
 from cds_lib.study.errors import NothingRun
 from cds_lib.study.report import notebooks
 from cds_lib.study.session import open_study
@@ -115,7 +115,7 @@ def test_a_study_is_described_once_there_is_something_to_show(tmp_path):
 
 
 def test_one_run_with_other_options_is_trained_beside_the_study(tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(own, "CHECKOUT", tmp_path)
     study = open_study("table1_cifar100", profile="smoke", results=str(tmp_path / "study"))
     row = study.train("cds", "resnet18", weight=0.5, taps=[1, 4], epochs=1).iloc[0]
     assert row["method"] == "cds, weight 0.5, taps [1, 4], epochs 1" and row["value"] >= 0 and row["seed"] == 0

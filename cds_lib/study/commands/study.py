@@ -107,7 +107,10 @@ def status(options: argparse.Namespace) -> int:
     except TrainingError as error:
         print(f"{error} What it has queued or runs is not shown, and may show as interrupted.")
         jobs = {}
-    for spec in {spec.id: spec for table in tables for spec in table.runs(profile, seeds)}.values():
+    specs = {spec.id: spec for table in tables for spec in table.runs(profile, seeds)}
+    if not options.only:  # runs of one's own as well
+        specs |= {run_id: store.spec(run_id) for run_id in store.ids() if run_id not in specs}
+    for spec in specs.values():
         if line := _state_line(spec, store, jobs.get(spec.id)):
             print(f"  {line}")
     return 0

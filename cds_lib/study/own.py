@@ -1,0 +1,152 @@
+"""One run of one's own: a run of the study with other options, in a results folder that no table reads."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cds_lib.errors import UsageError
+from cds_lib.study import catalogue, protocols, settings
+from cds_lib.study.checkout import CHECKOUT
+from cds_lib.study.engines import runner
+from cds_lib.study.errors import RunError
+from cds_lib.study.spec import Budget, RunSpec
+from cds_lib.study.store import Store
+from cds_lib.study.table import Cell, Table, cell
+from cds_lib.study.tables import TABLES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TYPES = {"int": int, "float": float, "bool": bool, "str": str, "Sequence": list, "tuple": tuple}
+
+
+def own_store() -> Store:
+    """Where runs of one's own go unless told otherwise."""
+    return Store(CHECKOUT / "results" / "mine")
+
+
+def find(profile: str, dataset: str, model: str, method: str, setting: str = "") -> tuple[Table, Cell]:
+    """The first table that has such a run, and its cell; a table of its own for what no table has, but could.
+
+    Raises:
+        UsageError: unknown names, or no such run.
+    """
+    protocols.check_profile(profile)
+    wanted = (dataset, model, method)
+    for table in TABLES.values():
+        for found in table.cells(profile, None) if not table.own_seeds else ():
+            if (found.dataset, found.model, found.method) == wanted and setting in ("", found.setting):
+                return table, found
+    family = catalogue.family_of(dataset)
+    catalogue.method(method)
+    catalogue.mini_width(model)
+    build = None
+    if family in ("cifar", "imagenet") and not setting:
+        if method in catalogue.DEEP_SUPERVISION:
+            build = settings.supervised
+        elif method in catalogue.DISTILLATION and model in settings.TEACHERS:
+            build = settings.distilled
+    if build is None:
+        of = f" in the setting {setting!r}" if setting else ""
+        raise UsageError(f"No table trains {model} with {method} on {dataset}{of}: run-all --list shows what there is.")
+    found = cell(build(profile, dataset, model, method), (0,), reference=None)
+    return Table("Own", "", lambda profile: [found]), found
+
+
+def parse(assignments: Iterable[str]) -> dict[str, Any]:
+    """{"taps": (1, 2, 3)} of ["taps=1,2,3"]: a Python literal where it is one, else a text. UsageError: no pair."""
+    changes: dict[str, Any] = {}
+    for assignment in assignments:
+        name, separator, text = assignment.partition("=")
+        if not separator or not name:
+            raise UsageError(f"--set wants NAME=VALUE, such as weight=1, not {assignment!r}.")
+        try:
+            changes[name.strip()] = ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError):
+            changes[name.strip()] = text.strip()
+    return changes
+
+
+def changed(spec: RunSpec, changes: Mapping[str, Any]) -> RunSpec:
+    """The run with other options of its method or of its budget.
+
+    Raises:
+        UsageError: neither has such an option, or it is of another type.
+    """
+    entry = catalogue.method(spec.method)
+    own = {
+        name: str(parameter.annotation)
+        for name, parameter in inspect.signature(entry.load()).parameters.items()
+        if name not in ("backbone", "num_classes", "teacher", *entry.fixed)
+    }
+    own |= {name: type(value).__name__ for name, value in spec.options.items() if name not in own}
+    budget = {field.name: str(field.type) for field in fields(Budget)}
+    options, more = dict(spec.options), {}
+    for name, value in changes.items():
+        if name not in own and name not in budget:
+            raise UsageError(
+                f"{spec.method} has no option {name!r}: choose from {', '.join(own)}, or of the budget from "
+                f"{', '.join(budget)}."
+            )
+        (more if name in budget else options)[name] = _fitting(name, value, budget.get(name) or own[name])
+    return replace(spec, options=options, budget=replace(spec.budget, **more))
+
+
+def _fitting(name: str, value: Any, kind: str) -> Any:
+    """The value as the annotation `kind` has it, such as "float | None": 1 is 1.0 there, and 4 is [4] in a sequence."""
+    types = tuple(known for word, known in _TYPES.items() if word in kind.replace("tuple[int, ...]", "tuple"))
+    if list in types or tuple in types:
+        as_one = list if list in types else tuple
+        value = as_one(value if isinstance(value, list | tuple) else [] if value is None else [value]) or None
+        types = (as_one,)
+    elif float in types and type(value) is int:
+        value = float(value)
+    if type(value) not in types and not (value is None and "None" in kind):
+        raise UsageError(f"{name} is {kind}, not {value!r}.")
+    return value
+
+
+def train(
+    table: Table,
+    cell: Cell,
+    profile: str,
+    seed: int,
+    changes: Mapping[str, Any],
+    store: Store,
+    data_root: Path,
+    engine: runner.Engine,
+) -> pd.DataFrame:
+    """Train the cell's run with this seed and other options, what it starts from first, and return its row of
+    `cds_lib.study.report.frame.results`, whose method says what was changed. A run that is there is only read.
+
+    Raises:
+        UsageError: an option that it does not have, no data. RunError: the training failed.
+    """
+    from cds_lib.study.report.frame import results
+
+    spec = changed(cell.run.with_seed(seed), changes)
+    now = {**spec.options, **asdict(spec.budget)}
+    said = ", ".join(f"{name} {now[name]}" for name in changes)
+    own = replace(cell, run=spec, seeds=(seed,), method=f"{cell.method}, {said or 'again'}")
+    alone = replace(table, build=lambda _: [own])
+    plan = runner.make_plan([alone], profile, None, store, retry_failed=True)
+    if failed := runner.train_missing(plan, store, data_root, engine):
+        raise RunError(next(iter(failed.values())))
+    return results(alone, profile, None, store)
+
+
+def beside(table: Table, cell: Cell, profile: str, seed: int, store: Store) -> pd.DataFrame:
+    """The finished runs of the study in the same data set, network and setting, of the same seed: rows of `results`."""
+    from cds_lib.study.report.frame import results
+
+    def place(other: Cell) -> tuple[str, ...]:
+        return (other.dataset, other.model, other.setting, other.metric)
+
+    cells = [replace(other, seeds=(seed,)) for other in table.cells(profile, None) if place(other) == place(cell)]
+    frame = results(replace(table, build=lambda _: cells), profile, None, store)
+    return frame[frame["finished"]]
