@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from cds_lib.study import settings
+from cds_lib.study import protocols, settings
 from cds_lib.study.spec import RunSpec
 
 DATASET, MODEL = "cifar100", "resnet18"
@@ -63,8 +63,9 @@ ARMS = {
         {"views": 2},
     ),
 }
-# Arms with a weight have the weight decay that tuning chose for the control: at weight 0 CDS is then the control.
-WEIGHT_DECAY: float | None = None
+# What tuning chose for an arm; written into docs/registration.md before it stands here. Arms with a weight have the
+# weight decay of the control: at weight 0 CDS is then the control.
+CHOSEN: dict[str, dict[str, float]] = {}
 
 # Comparisons: (ours, reference).
 PRIMARY = (CDS_BOTH, CONTROL)
@@ -76,21 +77,48 @@ SECONDARY = (
 )
 
 
-def run(profile: str, arm: str, seed: int, **settings_: float) -> RunSpec:
-    """A run of an arm with these values of its searched settings; "lr" and "weight_decay" are the budget's."""
+def run(profile: str, arm: str, seed: int, **changes: Any) -> RunSpec:
+    """A run of an arm with these values of the budget's fields and of its method's options."""
     spec = settings.supervised(profile, DATASET, MODEL, ARMS[arm].method, seed)
-    of_budget = {name: value for name, value in settings_.items() if name in ("lr", "weight_decay")}
-    of_method = {name: value for name, value in settings_.items() if name not in of_budget}
-    budget = replace(spec.budget, val_size=VAL_SIZE[profile], val_seed=VAL_SEED, **of_budget)
+    budget = replace(spec.budget, val_size=VAL_SIZE[profile], val_seed=VAL_SEED)
     if profile == "mini":
         budget = replace(budget, eval_every=20)
-    return replace(spec, budget=budget, options={**spec.options, **ARMS[arm].options, **of_method})
+    of_budget = {name: value for name, value in changes.items() if hasattr(budget, name)}
+    of_method = {name: value for name, value in changes.items() if name not in of_budget}
+    return replace(
+        spec, budget=replace(budget, **of_budget), options={**spec.options, **ARMS[arm].options, **of_method}
+    )
+
+
+def final(profile: str, arm: str, **changes: Any) -> RunSpec | None:
+    """The run of an arm with what tuning chose for it and these changes, of seed 0; None before it has chosen.
+
+    Smoke runs, which show that everything works, take the first trial of the grid.
+    """
+    if profile == "smoke":
+        chosen = {name: values[0] for name, values in ARMS[arm].searched.items()}
+    elif profile != "mini" or arm not in CHOSEN:
+        return None
+    else:
+        chosen = CHOSEN[arm]
+    return run(profile, arm, 0, **{**chosen, **changes})
+
+
+def as_released(profile: str, arm: str) -> RunSpec:
+    """The cell for the paper's author: the released schedule, Cutout and weight, of 16 pixels and 5,000 images."""
+    if profile == "smoke":
+        return run(profile, arm, 0)
+    published = protocols.budget("paper", "cifar", MODEL)
+    names = ("epochs", "lr", "weight_decay", "schedule", "milestones", "warmup_epochs", "cutout")
+    weight = {"weight": 0.1} if ARMS[arm].method == "cds" else {}
+    return run(profile, arm, 0, **{name: getattr(published, name) for name in names}, **weight)
 
 
 def trials(arm: str) -> list[dict[str, float]]:
     """The combinations of the searched values of an arm, the first setting outermost."""
     (first, outer), (second, inner) = ARMS[arm].searched.items()
-    fixed = {} if "weight_decay" in ARMS[arm].searched else {"weight_decay": WEIGHT_DECAY}
+    decay = CHOSEN.get(CONTROL, {}).get("weight_decay")
+    fixed = {} if "weight_decay" in ARMS[arm].searched else {"weight_decay": decay}
     return [{first: one, second: other, **fixed} for one in outer for other in inner]
 
 

@@ -26,14 +26,15 @@ class Budget:
     warmup_epochs: linear from 0, per step; eval_every: epochs between test evaluations (the last is always evaluated);
     precision: "fp32" or "amp" (bf16 where the device has it, else fp16 with a loss scaler).
 
-    None means what came before the field: augmentation (a name of `cds_lib.augment.AUGMENTATIONS`; None = the
-    released CIFAR views), optimizer ("lars"; None = SGD), warmup_steps (a warm-up in steps, in the place of epochs),
+    None means what came before the field: augmentation (a name of `cds_lib.augment.AUGMENTATIONS`; None = the released
+    CIFAR views), optimizer ("lars"; None = SGD), warmup_steps (a warm-up in steps, in the place of epochs),
     new_lr_factor (in fine-tuning: times the learning rate for what the pre-trained network does not have), clip_norm
     (the norm that the gradient of a step, of all parameters together, is scaled down to where it is longer), val_seed
-    (runs with the same one hold back the same validation images; None: those of the run's own seed), gather and
-    sync_batchnorm. The last two matter where several processes train the run, which is no part of its spec: with
-    gather, CDS contrasts the images of the whole batch (None: each process its own, as released); with sync_batchnorm,
-    batch norms use the statistics of the whole batch (None: each process its own, as released).
+    (runs with the same one hold back the same validation images; None: those of the run's own seed), view1_twice
+    (CIFAR's view 1, drawn once more, in the place of view 2), gather and sync_batchnorm. The last two matter where
+    several processes train the run, which is no part of its spec: with gather, CDS contrasts the images of the whole
+    batch (None: each process its own, as released); with sync_batchnorm, batch norms use the statistics of the whole
+    batch (None: each process its own, as released).
     """
 
     source: str
@@ -61,6 +62,7 @@ class Budget:
     gather: bool | None = None
     sync_batchnorm: bool | None = None
     val_seed: int | None = None
+    view1_twice: bool | None = None
 
     @property
     def views(self) -> dict[str, Any]:

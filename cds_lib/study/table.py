@@ -24,7 +24,8 @@ class Cell:
     `dataset`, `model`, `method` and `setting` name the row. Those of its run may be others (a linear classifier on a
     network that `supcon` pre-trained). `source` is where the metric is read: "metrics" is metrics.json, "history" the
     last row of history.csv, anything else the name of an analysis (`study.analyses`). `reference` is the key of the
-    cell it is compared with, None of one that is compared with none.
+    cell it is compared with, None of one that is compared with none. `run` is None where a registered plan has yet to
+    choose its settings: a row without runs.
     """
 
     dataset: str
@@ -32,7 +33,7 @@ class Cell:
     method: str
     setting: str
     metric: str
-    run: RunSpec
+    run: RunSpec | None
     seeds: tuple[int, ...]
     paper: float | None = None
     reference: CellKey | None = None
@@ -46,7 +47,7 @@ class Cell:
     @cached_property
     def specs(self) -> tuple[RunSpec, ...]:
         """Its runs, one a seed."""
-        return tuple(self.run.with_seed(seed) for seed in self.seeds)
+        return tuple(self.run.with_seed(seed) for seed in self.seeds if self.run)
 
 
 def cell(

@@ -94,3 +94,27 @@ def test_the_table_of_the_tuning_is_the_registered_grid_and_no_table_of_the_pape
     assert len({cell.key for cell in cells}) == len(cells) == len(ids)
     assert {cell.setting for cell in table.cells("smoke", None)} == {cell.setting for cell in cells}
     assert len(table.runs("smoke", None)) == len({cell.setting for cell in cells})
+
+
+def test_what_tuning_chose_is_what_the_final_runs_and_rungs_have(monkeypatch):
+    assert rematch.final("mini", "control") is None and rematch.final("paper", "control") is None
+    monkeypatch.setitem(rematch.CHOSEN, "control", {"lr": 0.1, "weight_decay": 2e-3})
+    monkeypatch.setitem(rematch.CHOSEN, "cds_both", {"weight": 0.3, "lr": 0.05, "weight_decay": 2e-3})
+    assert {trial["weight_decay"] for trial in rematch.trials("dsn_two_views")} == {2e-3}
+    runs = {(cell.method, cell.setting): cell.run for cell in TABLES["rematch"].cells("mini", None)}
+    assert runs["control", "rematch"].budget.lr == runs["cds_both_weight_3", "rematch_dose"].budget.lr == 0.1
+    assert runs["cds_both", "rematch"].options["weight"] == 0.3 and runs["cds_both", "rematch"].budget.lr == 0.05
+    assert runs["baseline", "rematch"] is None and runs["cds_released_weight_0", "rematch_exploratory"] is None
+    rungs = {(cell.method, cell.setting): cell.run for cell in TABLES["ladder"].cells("mini", None)}
+    assert rungs["control", "epochs_60"] == rungs["control", "resolution_16"] == runs["control", "rematch"]
+    assert rungs["cds_both_third", "images_20000"].options["weight"] == 0.1
+    corner = rungs["cds_both", "corner_20000"].budget
+    assert (corner.train_size, corner.image_size, corner.epochs, corner.width) == (20_000, 32, 60, 0.25)
+
+
+def test_the_cell_as_released_has_the_released_schedule_at_the_size_of_the_miniature():
+    found = rematch.as_released("mini", "cds_released")
+    assert (found.budget.epochs, found.budget.lr, found.budget.milestones) == (300, 0.1, (90, 180, 280))
+    assert found.budget.cutout and found.budget.image_size == 16 and found.budget.train_size == 5_000
+    assert found.options["weight"] == 0.1 and found.budget.val_seed == rematch.VAL_SEED
+    assert "weight" not in rematch.as_released("mini", "control").options

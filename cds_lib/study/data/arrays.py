@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -32,22 +33,24 @@ def fingerprint(arrays: Arrays) -> str:
 
 
 def area_average(images: np.ndarray, size: int) -> np.ndarray:
-    """Shrink square images by averaging k x k blocks, k = side / size.
+    """Shrink square images: a pixel is the mean of the square that it covers, S / size pixels wide.
 
     `images` (N, C, S, S) uint8 -> (N, C, size, size) uint8. The mean is exact (integer sums) and rounded to the
     nearest integer, halves upwards, as Pillow's box filter does. Returns `images` itself when `size` is its side
-    already. Raises UsageError when the images are not square or `size` does not divide their side.
+    already. Raises UsageError when the images are not square or smaller than `size`.
     """
     count, channels, height, width = images.shape
-    if height != width or size < 1 or height % size:
-        raise UsageError(f"image size {size} does not divide {height} x {width}; choose a divisor of the image side.")
-    k = height // size
-    if k == 1:
+    if height != width or not 1 <= size <= height:
+        raise UsageError(f"images of {height} x {width} cannot be averaged to {size} x {size}: choose 1 to {height}.")
+    if size == height:
         return images
+    # Where k is no whole number every pixel is first repeated: 32 -> 24 is 96 -> 24.
+    copies = size // math.gcd(height, size)
+    k = height * copies // size
     wide = np.min_scalar_type(255 * k * k + k * k // 2)  # the smallest integer type that holds the sum of one block
     result = np.empty((count, channels, size, size), np.uint8)
     for start in range(0, count, CHUNK):
-        block = images[start : start + CHUNK]
+        block = images[start : start + CHUNK].repeat(copies, 2).repeat(copies, 3)
         rows = block[:, :, 0::k].astype(wide)
         for offset in range(1, k):
             rows += block[:, :, offset::k]

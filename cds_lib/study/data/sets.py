@@ -42,9 +42,9 @@ def load(name: str, data_root: Path | None, source: str, image_size: int | None 
 
     `source` "real": the official files in `data_root`, else the images imported there. `source` "standin": made-up
     images with the class count of the set, `data_root` is not used. `image_size`: of CIFAR the side to shrink to by
-    area averaging, a divisor of the real side (None: as they are); of image files the side that `image_files.arrays`
+    area averaging (None: as they are); of image files the side that `image_files.arrays`
     brings them to; stand-ins are made at that size. The arrays are writable and the caller's own. Raises UsageError:
-    unknown name or source, data missing (says what to run) or broken, a size that does not divide.
+    unknown name or source, data missing (says what to run) or broken, a size that is larger than the images.
     """
     known = entry(name)
     if source == "standin":

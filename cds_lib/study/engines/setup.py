@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from cds_lib.augment.batches import Batches, evaluation_batches
+from cds_lib.augment.views import CIFAR
 from cds_lib.evaluation.accuracy import evaluate, per_image
 from cds_lib.methods.method import Method
 from cds_lib.study import build
@@ -110,7 +111,8 @@ def _classification(
         batches = StreamedBatches(list(train_images[train_index]), labels, **order, **views, **decoding)
     else:
         images = torch.from_numpy(train_images[train_index]).to(device)
-        batches = Batches(images, labels, **order, **views, cutout=budget.cutout)
+        drawn = views | ({"augmentation": (replace(CIFAR[0], cutout=budget.cutout),) * 2} if budget.view1_twice else {})
+        batches = Batches(images, labels, **order, **drawn, cutout=budget.cutout)
 
     def part(images: np.ndarray, labels: np.ndarray) -> Callable[[], Any]:
         """Where an evaluation starts from: what is in memory is on the device, files are read each time."""

@@ -52,10 +52,11 @@ def _numbers(root: Path, run_id: str, stamps: tuple) -> dict[str, float]:
 def results(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFrame:
     """One row a planned run of each cell, in print order.
 
-    table, profile; dataset, model, method, setting, metric: the cell; seed, run (its id); value: the cell's metric,
-    best: the same at the best tested epoch, both missing where the run is not finished (or not analysed); paper: the
-    published number; against, against_setting: the method and setting of the cell it is compared with; finished;
-    reason: why a finished run has no value. Further columns: all that was measured of the run, by its own name.
+    table, profile; dataset, model, method, setting, metric: the cell; seed, run (its id, "" where its settings are not
+    chosen yet); value: the cell's metric, best: the same at the best tested epoch, both missing where the run is not
+    finished (or not analysed); paper: the published number; against, against_setting: the method and setting of the
+    cell it is compared with; finished; reason: why a finished run has no value. Further columns: all that was measured
+    of the run, by its own name.
 
     RunError if a finished run is damaged or lacks the metric.
     """
@@ -63,8 +64,9 @@ def results(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFr
     for cell in table.cells(profile, seeds):
         _, _, against, against_setting = cell.reference or ("", "", "", "")
         reason = analyses.reason(cell, store) if cell.source in analyses.ANALYSES else ""
-        for spec in cell.specs:
-            found = numbers(store, spec.id) if store.is_done(spec.id) else None
+        for seed in cell.seeds:
+            run = cell.run.with_seed(seed).id if cell.run else ""
+            found = numbers(store, run) if run and store.is_done(run) else None
             rows.append(
                 {
                     **(found or {}),
@@ -75,9 +77,9 @@ def results(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFr
                     "method": cell.method,
                     "setting": cell.setting,
                     "metric": cell.metric,
-                    "seed": spec.seed,
-                    "run": spec.id,
-                    "value": None if found is None else value(cell, store.run_dir(spec.id), found, reason),
+                    "seed": seed,
+                    "run": run,
+                    "value": None if found is None else value(cell, store.run_dir(run), found, reason),
                     "best": None if found is None else _best(cell, found),
                     "paper": cell.paper,
                     "against": against,

@@ -126,10 +126,10 @@ def test_smaller_images_keep_labels_and_fingerprint(tiny_registry, tiny100, tmp_
     assert np.array_equal(same.train_images, full.train_images)
 
 
-@pytest.mark.parametrize("size", [0, -16, 5, 24, 64])
-def test_size_that_does_not_divide(tiny_registry, tiny100, tmp_path, size):
+@pytest.mark.parametrize("size", [0, -16, 33, 64])
+def test_a_size_that_the_images_do_not_have(tiny_registry, tiny100, tmp_path, size):
     tiny100.write(tmp_path)
-    with pytest.raises(UsageError, match=f"image size {size} does not divide 32 x 32"):
+    with pytest.raises(UsageError, match=f"images of 32 x 32 cannot be averaged to {size} x {size}"):
         load("cifar100", tmp_path, "real", size)
 
 
@@ -147,6 +147,16 @@ def test_area_average_is_the_exact_mean_rounded_halves_up(size):
     sums = images.reshape(40, 3, size, k, size, k).astype(int).sum(axis=(3, 5))
     result = area_average(images, size)
     assert result.dtype == np.uint8 and np.array_equal(result, (2 * sums + k * k) // (2 * k * k))
+
+
+@pytest.mark.parametrize("size", [24, 20, 31])
+def test_area_average_of_sizes_that_do_not_divide_is_that_of_the_squares_covered(size):
+    """Along each side a pixel of the result covers S units of 1 / (S * size), a pixel of the image `size` of them."""
+    images = np.random.default_rng(size).integers(256, size=(7, 3, 32, 32), dtype=np.uint8)
+    starts, ends = np.arange(size)[:, None] * 32, np.arange(32) * size
+    covered = np.clip(np.minimum(starts + 32, ends + size) - np.maximum(starts, ends), 0, None)
+    sums = covered @ images.astype(int) @ covered.T
+    assert np.array_equal(area_average(images, size), (2 * sums + 32**2) // (2 * 32**2))
 
 
 def test_area_average_agrees_with_pillow():
@@ -177,7 +187,7 @@ def test_area_average_works_across_chunks_in_bounded_memory():
 def test_area_average_keeps_images_of_the_size():
     images = np.zeros((1, 3, 32, 32), np.uint8)
     assert area_average(images, 32) is images
-    with pytest.raises(UsageError, match="does not divide 32 x 16"):
+    with pytest.raises(UsageError, match="images of 32 x 16 cannot be averaged to 16 x 16"):
         area_average(images[..., :16], 16)
 
 

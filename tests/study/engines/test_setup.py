@@ -270,3 +270,19 @@ def test_images_that_a_run_never_used_are_scored_at_its_end(store):
         path.write_bytes(content)
         with pytest.raises(RunError, match=r"correct\.npz cannot be read"):
             store.correct(spec.id)
+
+
+def test_view_1_may_be_drawn_twice(store):
+    """The first view is that of the control; the second has other crops of the same images, and no colour."""
+    spec = small(settings.supervised("smoke", "cifar10", "resnet18", "baseline", 0))
+    spec = replace(spec, options={"views": 2})
+    twice = replace(spec, budget=replace(spec.budget, view1_twice=True))
+    (plain, _, index), (drawn, _, same) = (
+        next(iter(setup.prepare(run, store, "no data", CPU).batches.epoch(0))) for run in (spec, twice)
+    )
+    assert torch.equal(index, same) and torch.equal(plain[0], drawn[0])
+    assert not torch.equal(drawn[0], drawn[1]) and not torch.equal(plain[1], drawn[1])
+    values = {tuple(pixel) for pixel in drawn[0].permute(0, 2, 3, 1).reshape(-1, 3).tolist()}
+    again = {tuple(pixel) for pixel in drawn[1].permute(0, 2, 3, 1).reshape(-1, 3).tolist()}
+    assert len(again & values) > 0.8 * len(again)  # pixels of the same images, not coloured anew
+    assert twice.id != spec.id and "view1_twice" not in spec.canonical
