@@ -59,7 +59,7 @@ def test_a_slope_is_that_of_the_gain_by_doubling():
     assert found.loc["epochs", "decision"] == "grows" and found.loc["images", "decision"] == "not run"
 
 
-@pytest.mark.parametrize("name", ["rematch", "ladder"])
+@pytest.mark.parametrize("name", ["rematch", "ladder", "heads"])
 def test_what_is_planned_and_not_run_is_a_row(name, tmp_path):
     table = TABLES[name]
     frame = tidy(results(table, "mini", None, Store(tmp_path)))
@@ -69,3 +69,11 @@ def test_what_is_planned_and_not_run_is_a_row(name, tmp_path):
     assert not table.official and len({(cell.key, cell.metric) for cell in cells}) == len(cells)
     keys = {cell.key for cell in cells}
     assert all(cell.reference in keys for cell in cells if cell.reference)
+
+
+def test_exploratory_rows_are_compared_with_runs_that_are_there():
+    """Nine networks and six seeds of DSN are those of Table 1; what is new is a run each."""
+    committed = {run.id for run in TABLES["table1_cifar100"].runs("mini", None)}
+    new = [run for run in TABLES["controls"].runs("mini", None) if run.id not in committed]
+    assert [run.options for run in new if run.method == "baseline"] == [{"views": 2}] * 9
+    assert {run.seed for run in new if run.options.get("kl_weight")} == {*range(6)} and len(new) == 15

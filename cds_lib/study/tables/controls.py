@@ -1,0 +1,50 @@
+"""Exploratory rows beside Table 1 (docs/registration.md): the control on its other networks, and the paper's equation 3.
+
+The runs that they are compared with are those of Table 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cds_lib.study.catalogue import TEN_NETWORKS
+from cds_lib.study.protocols import BREADTH_SEEDS, HEADLINE_SEEDS
+from cds_lib.study.settings import supervised
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.table import Cell, Table, cell
+
+DATASET = "cifar100"
+
+
+def _with(profile: str, network: str, method: str, **options: float) -> RunSpec:
+    spec = supervised(profile, DATASET, network, method)
+    return replace(spec, options={**spec.options, **options})
+
+
+def cells(profile: str) -> list[Cell]:
+    """Per network the baseline, CDS and the control, one seed each; then deep supervision with and without the term."""
+    found = []
+    for network in TEN_NETWORKS:
+        if network != "resnet18":  # which has six seeds of it, in the table of deviations
+            for method in ("baseline", "cds"):
+                found.append(cell(supervised(profile, DATASET, network, method), BREADTH_SEEDS[profile]))
+            run = _with(profile, network, "baseline", views=2)
+            found.append(cell(run, BREADTH_SEEDS[profile], method="baseline_two_views"))
+    seeds = HEADLINE_SEEDS[profile]
+    found.append(cell(supervised(profile, DATASET, "resnet18", "dsn"), seeds, reference=None))
+    found.append(cell(_with(profile, "resnet18", "dsn", kl_weight=1.0), seeds, method="dsn_kl", reference="dsn"))
+    return found
+
+
+TABLE = Table(
+    title="Controls",
+    topic="CIFAR-100: two views without contrastive losses on nine networks, and DSN with a KL term",
+    question="Does the control do as well as CDS on the other networks, and what does equation 3 add to DSN?",
+    note="nothing: exploratory, announced in docs/registration.md",
+    build=cells,
+    names={
+        "baseline_two_views": "baseline, cross-entropy of two views",
+        "dsn_kl": "DSN, and a KL divergence from the last classifier to the others",
+    },
+    official=False,
+)
