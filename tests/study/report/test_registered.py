@@ -1,5 +1,7 @@
 """The decisions of the rematch and the slopes of the ladder, of differences that are known."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -76,4 +78,6 @@ def test_exploratory_rows_are_compared_with_runs_that_are_there():
     committed = {run.id for run in TABLES["table1_cifar100"].runs("mini", None)}
     new = [run for run in TABLES["controls"].runs("mini", None) if run.id not in committed]
     assert [run.options for run in new if run.method == "baseline"] == [{"views": 2}] * 9
-    assert {run.seed for run in new if run.options.get("kl_weight")} == {*range(6)} and len(new) == 15
+    assert {run.seed for run in new if run.options.get("kl_weight") == run.options.get("weight")} == {*range(6)}
+    page = (Path(__file__).parents[3] / "docs" / "registration.md").read_text(encoding="utf-8")
+    assert page.split("## 2026-11-29: controls")[1].split("`controls`:")[1].split()[:15] == [run.id for run in new]
