@@ -105,6 +105,15 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
     return float(mean - margin), float(mean + margin)
 
 
+def prediction_interval(found: Summary, m: int) -> tuple[float, float] | tuple[None, None]:
+    """Where the mean of m new seeds of the same runs lies with 95 %, given n seeds: mean ± t std sqrt(1/n + 1/m).
+    (None, None) for fewer than two seeds."""
+    if found.n < 2:
+        return None, None
+    margin = stats.t.ppf((1 + CONFIDENCE) / 2, df=found.n - 1) * found.std * math.sqrt(1 / found.n + 1 / m)
+    return found.mean - margin, found.mean + margin
+
+
 def smallest_p(n: int) -> float:
     """The smallest p value that the two-sided sign-flip test of n paired differences can give."""
     return min(1.0, 2 / 2**n)

@@ -1,0 +1,60 @@
+"""Results of another folder beside those of this one: does each cell lie where a repetition of ours would?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from cds_lib.errors import UsageError
+from cds_lib.study import statistics
+from cds_lib.study.protocols import Seeds
+from cds_lib.study.report.frame import CELL, results
+from cds_lib.study.store import Store
+from cds_lib.study.table import Table
+
+
+def compared(tables: Iterable[Table], profile: str, seeds: Seeds, ours: Store, theirs: Store) -> pd.DataFrame:
+    """One row a cell that `theirs` has a finished run of.
+
+    Returns:
+        table, dataset, model, method, setting, metric; mean, n: ours; theirs, n_theirs; low, high: the 95 % prediction
+        interval of the mean of so many new seeds, from ours; inside: "yes", "no", or "" where we have fewer than two
+        seeds; images: "same" if all of theirs were trained on the images that ours were, "other", or "" without ours.
+
+    Raises:
+        UsageError: none of their runs is of these tables. RunError: a run is damaged or contradicts itself.
+    """
+    rows = []
+    for table in tables:
+        mine = dict(list(results(table, profile, None, ours).groupby(CELL, sort=False)))
+        for key, their in results(table, profile, seeds, theirs).groupby(CELL, sort=False):
+            their, our = their.dropna(subset=["value"]), mine[key].dropna(subset=["value"])
+            if their.empty:
+                continue
+            summary = statistics.summarise(list(our["value"]))
+            low, high = statistics.prediction_interval(summary, len(their))
+            mean = their["value"].mean()
+            inside = "" if low is None else "yes" if low <= mean <= high else "no"
+            place = {"table": table.name, **dict(zip(CELL, key, strict=True))}
+            row = {
+                "mean": summary.mean,
+                "n": summary.n,
+                "theirs": mean,
+                "n_theirs": len(their),
+                "low": low,
+                "high": high,
+            }
+            rows.append({**place, **row, "inside": inside, "images": _images(our, their, ours, theirs)})
+    if not rows:
+        raise UsageError(f"{theirs.root} has no finished run of these tables under the profile {profile}.")
+    return pd.DataFrame(rows)
+
+
+def _images(our: pd.DataFrame, their: pd.DataFrame, ours: Store, theirs: Store) -> str:
+    known, used = ({_hash(store, run) for run in rows["run"]} for rows, store in ((our, ours), (their, theirs)))
+    return "" if not known else "same" if used <= known else "other"
+
+
+def _hash(store: Store, run: str) -> str:
+    return (store.status(run).get("data") or {}).get("sha256", "")
