@@ -15,7 +15,9 @@ import sys
 import tempfile
 import threading
 from multiprocessing import connection, forkserver, parent_process, resource_tracker
+from pathlib import Path
 
+from cds_lib.files import refuse_no_file
 from cds_lib.study.checkout import CHECKOUT
 
 _FILES = 65_536  # more than the images that any number of workers has on its way
@@ -115,6 +117,15 @@ def _die_with_the_parent() -> None:
             os._exit(1)
 
         threading.Thread(target=watch, daemon=True).start()
+
+
+def send_output_to(path: Path) -> None:
+    """Let all that this process and those that it starts print go to the end of a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    refuse_no_file(path)
+    with open(path, "ab") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
 
 
 def allow_many_files() -> None:

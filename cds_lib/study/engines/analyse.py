@@ -22,11 +22,11 @@ from cds_lib.errors import TrainingError, UsageError
 from cds_lib.evaluation.calibration import calibration
 from cds_lib.study import analyses
 from cds_lib.study.data import splits
-from cds_lib.study.engines import gpus, provenance, worker
+from cds_lib.study.engines import gpus, provenance
 from cds_lib.study.engines.feature_cache import FeatureCache
 from cds_lib.study.errors import RunError
 from cds_lib.study.files import write_json
-from cds_lib.study.processes import begin_as_child
+from cds_lib.study.processes import begin_as_child, send_output_to
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
@@ -48,7 +48,7 @@ def analyse(spec: RunSpec, names: Iterable[str], store: Store, data_root: Path) 
 
     What is printed meanwhile goes to the run's log.txt.
     """
-    worker.send_output_to(store.run_dir(spec.id) / "log.txt")
+    send_output_to(store.run_dir(spec.id) / "log.txt")
     device = torch.device(gpus.device())
     cache = FeatureCache(store, data_root, device)
     faults = {}

@@ -1,4 +1,4 @@
-"""One run from its spec to its results: training and files. The same on every engine."""
+"""One run from its spec to its results: training and files. The one function that every engine calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ import torch
 
 from cds_lib.errors import TrainingError, UsageError
 from cds_lib.files import replacing
-from cds_lib.study.engines import gpus, provenance
+from cds_lib.study.engines import gpus, launch, provenance
+from cds_lib.study.engines.launch import Resources
 from cds_lib.study.engines.setup import Setup, prepare
 from cds_lib.study.errors import RunError, system_error
 from cds_lib.study.files import sha256_of, write_json, write_text
@@ -27,6 +28,9 @@ from cds_lib.training import checkpoint
 from cds_lib.training.distributed import Group
 from cds_lib.training.loop import fit
 
+provenance.code_version()  # that of the code which is being imported: a checkout may change while the runs are trained
+
+_ALONE = Resources()
 _MEASURED = ("test_", "val_", "unseen_", "trained_")  # how the columns of what was measured on images begin
 
 
@@ -34,26 +38,25 @@ def execute(
     spec: RunSpec,
     store: Store,
     data_root: Path,
+    resources: Resources = _ALONE,
+    on_progress: Callable[[float], None] = lambda epochs: None,
     *,
     device: str | torch.device | None = None,
-    compile_method: bool = False,
-    workers: int = 0,
-    on_progress: Callable[[float], None] = lambda epochs: None,
     group: Group | None = None,
     stop_after: int | None = None,
 ) -> dict[str, float]:
     """Train the run, or finish it if it was interrupted, and return its metrics.
 
     A finished run whose weights are there is only read. One without them is trained again, and its records stay as they
-    are until the new ones are complete. Of several processes that train it together, each calls this;
-    the first one alone writes. `cds_lib.study.engines.launch` starts them.
+    are until the new ones are complete. Of several processes that train it together, each calls this with their
+    group, and the first one alone writes.
 
     Args:
         data_root: where real data sets are; not used by stand-ins.
-        device: "cpu" or "cuda"; None takes a GPU if there is one.
-        workers: processes that decode images which are too large to be kept in memory.
+        resources: several processes are started here, and ended if one of them is.
         on_progress: called about once a second with the epochs done so far.
-        group: the processes that train the run; None: this one alone.
+        device: "cpu" or "cuda"; None takes a GPU if there is one.
+        group: the processes that train the run, among them this one.
         stop_after: epochs to interrupt it after, with no metrics; None: it is finished.
 
     Raises:
@@ -62,6 +65,10 @@ def execute(
     run_dir = store.run_dir(spec.id)
     if store.is_trained(spec.id):
         return store.metrics(spec.id)
+    if resources.processes > 1 and group is None:
+        return launch.train(spec, store, data_root, resources, on_progress)
+    if resources.threads:
+        torch.set_num_threads(resources.threads)
     # While metrics.json of an earlier training is there, so is the history that belongs to it.
     history = run_dir / ("history.part.csv" if store.is_done(spec.id) else "history.csv")
     group = group or Group()
@@ -72,7 +79,7 @@ def execute(
             write_text(history, pd.DataFrame(rows).to_csv(index=False))
 
     with _held(spec, store) if group.first else _translated():
-        setup = prepare(spec, store, data_root, target, workers, group)
+        setup = prepare(spec, store, data_root, target, resources.workers, group)
         if group.first:
             _refuse_other_images(spec, store, setup)
             _write_setup(spec, store, setup, target, group)
@@ -86,7 +93,7 @@ def execute(
             on_epoch=write_history,
             on_progress=on_progress,
             # Of a detector each size of image and number of boxes would be compiled anew.
-            compile_method=compile_method and not spec.detects,
+            compile_method=resources.compile_method and not spec.detects,
             pretrained=setup.pretrained,
             group=group,
             spec=spec.canonical,

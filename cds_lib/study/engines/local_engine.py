@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
@@ -17,10 +19,10 @@ from typing import Any
 
 from cds_lib.errors import UsageError
 from cds_lib.study.engines import gpus, slurm_jobs
+from cds_lib.study.engines.launch import Resources
 from cds_lib.study.engines.progress import Progress
-from cds_lib.study.engines.resources import Resources
-from cds_lib.study.errors import RunError
-from cds_lib.study.processes import fork_server
+from cds_lib.study.errors import RunError, system_error
+from cds_lib.study.processes import begin_as_child, fork_server, send_output_to
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
@@ -39,27 +41,18 @@ class LocalEngine:
     processes: int = 1
     compile_method: bool = False
 
-    def at_a_time(self, runs: int) -> int:
-        """UsageError: `jobs` is negative, or a run needs more GPUs than there are."""
-        if self.jobs < 0:
-            raise UsageError(f"--jobs must be 1 or more, not {self.jobs}.")
+    def at_a_time(self, specs: Sequence[RunSpec], store: Store) -> int:
+        """UsageError: a run needs more GPUs than there are, or Slurm has one of the runs; if Slurm cannot be asked,
+        nobody knows."""
         fitting = default_jobs(self.processes)  # refuses too few GPUs, whatever `jobs` is
-        return min(self.jobs or fitting, runs)
-
-    def refuse(self, specs: Sequence[RunSpec], store: Store) -> None:
-        """UsageError if one of the runs is in Slurm's queue; if Slurm cannot be asked, nobody knows."""
         with contextlib.suppress(RunError):
             found = slurm_jobs.alive(store)
-            ours = [found[spec.id] for spec in specs if spec.id in found]
-            if ours:
+            if ours := [found[spec.id] for spec in specs if spec.id in found]:
                 raise UsageError(
                     f"Slurm has {len(ours)} of these runs queued or running: wait for them with --engine slurm, or "
                     f"cancel them with {slurm_jobs.cancel_command(ours)}."
                 )
-
-    def where(self, at_a_time: int) -> str:
-        """The number says it."""
-        return f"{at_a_time} at a time"
+        return min(self.jobs or fitting, len(specs))
 
     def run(self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress) -> dict[str, str]:
         """Train the runs in order; returns {run id: sentence} of those that failed.
@@ -68,35 +61,38 @@ class LocalEngine:
         again.
         """
         standins = any(spec.budget.source == "standin" for spec in specs)  # made with scikit-learn, slow to import
-        context = fork_server(["cds_lib.study.engines.worker", *(["sklearn.datasets"] if standins else [])])
-        jobs, processes = self.at_a_time(len(specs)), self.processes
+        context = fork_server(["cds_lib.study.engines.execute", *(["sklearn.datasets"] if standins else [])])
+        jobs, processes = min(self.jobs or default_jobs(self.processes), len(specs)), self.processes
         visible = gpus.visible()
         workers = max(1, cores() // (jobs * processes))  # that decode images, where a run needs them
         threads = workers if visible else 1
         sets = [",".join(visible[i : i + processes]) for i in range(0, len(visible) - processes + 1, processes)]
         waiting = list(specs)
-        slots: list[_Slot] = []
+        slots: dict[connection.Connection, _Slot] = {}  # by what they are heard through
         failed: dict[str, str] = {}
         try:
             while waiting or slots:
                 while len(slots) < jobs and (spec := _next_ready(waiting, slots, store, progress, failed)):
-                    number = min(set(range(jobs)) - {slot.number for slot in slots})
+                    number = min(set(range(jobs)) - {slot.number for slot in slots.values()})
                     own_gpus = sets[number % len(sets)] if sets else None
                     resources = Resources(processes, threads, workers, own_gpus, self.compile_method)
-                    slots.append(_start(context, spec, store, data_root, number, resources))
+                    news, process = _start(context, spec, store, data_root, resources)
+                    slots[news] = _Slot(spec, process, number)
                     progress.start(spec)
-                if not slots:
-                    continue  # what waited was given up, because the run it starts from has failed
-                connection.wait([s.news for s in slots] + [s.process.sentinel for s in slots], timeout=1.0)
+                for news in connection.wait(list(slots), timeout=1.0) if slots else ():
+                    try:
+                        kind, value = news.recv()
+                    except (EOFError, OSError):  # the process has ended
+                        news.close()
+                        _end(slots.pop(news), store, progress, failed)
+                        continue
+                    if kind == "progress":
+                        progress.advance(slots[news].spec, value)
+                    else:
+                        slots[news].outcome = kind, value
                 progress.tick()
-                for slot in list(slots):
-                    _read_news(slot, store, progress)
-                    if not slot.process.is_alive():
-                        _read_news(slot, store, progress)
-                        _end(slot, store, progress, failed)
-                        slots.remove(slot)
         except BaseException:
-            for slot in slots:
+            for slot in slots.values():
                 slot.process.kill()
                 slot.process.join()
             raise
@@ -129,16 +125,15 @@ def default_jobs(processes: int = 1) -> int:
 class _Slot:
     spec: RunSpec
     process: Any
-    news: connection.Connection
     number: int
-    outcome: str | None = None  # None until it says how it ended; "" when done, else the sentence of the failure
+    outcome: tuple[str, Any] | None = None  # None until it says how it ended: ("done", metrics), ("failed", sentence)
 
 
 def _next_ready(
-    waiting: list[RunSpec], slots: list[_Slot], store: Store, progress: Progress, failed: dict[str, str]
+    waiting: list[RunSpec], slots: dict[Any, _Slot], store: Store, progress: Progress, failed: dict[str, str]
 ) -> RunSpec | None:
     """Take the first waiting run whose parent is trained; give up those whose parent will not be."""
-    coming = {spec.id for spec in waiting} | {slot.spec.id for slot in slots}
+    coming = {spec.id for spec in waiting} | {slot.spec.id for slot in slots.values()}
     for spec in list(waiting):
         if spec.parent is None or store.is_trained(spec.parent.id):
             waiting.remove(spec)
@@ -151,44 +146,66 @@ def _next_ready(
     return None
 
 
-def lacks_parent(spec: RunSpec) -> str:
-    """Why a run whose parent left no weights is not trained, on any engine."""
-    return f"It starts from run {spec.parent.id} ({spec.parent.label}), which has failed."
-
-
-def _start(context: Any, spec: RunSpec, store: Store, data_root: Path, number: int, resources: Resources) -> _Slot:
+def _start(
+    context: Any, spec: RunSpec, store: Store, data_root: Path, resources: Resources
+) -> tuple[connection.Connection, Any]:
+    """A process that trains the run, and what it is heard through."""
     news, child_end = context.Pipe(duplex=False)
     arguments = (spec.to_dict(), str(store.root), str(data_root), resources, child_end)
-    process = context.Process(target=_work, args=arguments)  # not a daemon: those may not have workers of their own
+    process = context.Process(target=work, args=arguments)  # not a daemon: those may not have workers of their own
     try:
         process.start()
     except (EOFError, ConnectionError):  # the server was killed in this instant: there is a new one by now
-        process = context.Process(target=_work, args=arguments)
+        process = context.Process(target=work, args=arguments)
         process.start()
     child_end.close()
-    return _Slot(spec, process, news, number)
+    return news, process
 
 
-def _work(*arguments: Any) -> None:
-    """Runs in the worker process. Torch is imported there, by the server it is forked from, and never in this one."""
-    from cds_lib.study.engines.worker import work
+def work(spec: dict[str, Any], results: str, data_root: str, resources: Resources, news: Any) -> None:
+    """Train one run in this process, whose output goes to the run's log; send ("progress", epochs), then
+    ("done", metrics) or ("failed", sentence)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    begin_as_child()
+    if resources.gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = resources.gpus
+    # Torch is imported here, by the server that this process is forked from, and never in the one that waits.
+    from cds_lib.study.engines.execute import execute
 
-    work(*arguments)
-
-
-def _read_news(slot: _Slot, store: Store, progress: Progress) -> None:
+    run, store = RunSpec.from_dict(spec), Store(results)
     try:
-        while slot.news.poll():
-            kind, value = slot.news.recv()
-            if kind == "progress":
-                progress.advance(slot.spec, value)
-            elif kind == "done":
-                slot.outcome = ""
-                progress.finish(slot.spec, headline(value))
-            else:
-                slot.outcome = value
-    except (EOFError, OSError):
-        pass  # the process has closed its end; how it ended is for `_end` to say
+        send_output_to(store.run_dir(run.id) / "log.txt")
+        metrics = execute(run, store, Path(data_root), resources, lambda epochs: news.send(("progress", epochs)))
+        news.send(("done", metrics))
+    except (UsageError, RunError) as error:
+        traceback.print_exc()
+        news.send(("failed", str(error)))
+    except OSError as error:
+        news.send(("failed", system_error(error)))
+
+
+def _end(slot: _Slot, store: Store, progress: Progress, failed: dict[str, str]) -> None:
+    slot.process.join()
+    run_id, outcome = slot.spec.id, slot.outcome
+    if outcome is None and store.is_trained(run_id):
+        outcome = "done", store.metrics(run_id)  # it died when all was done but the telling
+    if outcome is None:
+        code = slot.process.exitcode
+        if code is not None and code < 0:
+            why = f"(signal {-code}), perhaps for want of memory: try fewer jobs (--jobs)"
+        else:
+            why = f"(exit code {code}): see its log.txt and what was printed here"
+        outcome = "failed", f"The training process died {why}."
+        store.write_status(run_id, state="failed", error=outcome[1])
+    kind, value = outcome
+    if kind == "failed":
+        failed[run_id] = value
+    progress.finish(slot.spec, headline(value) if kind == "done" else f"FAILED: {value}")
+
+
+def lacks_parent(spec: RunSpec) -> str:
+    """Why a run whose parent left no weights is not trained, on any engine."""
+    return f"It starts from run {spec.parent.id} ({spec.parent.label}), which has failed."
 
 
 def headline(metrics: dict[str, float]) -> str:
@@ -197,25 +214,6 @@ def headline(metrics: dict[str, float]) -> str:
         if key in metrics:
             return f"{name} {metrics[key]:.2f} %"
     return f"training loss {metrics['train_loss_last']:.3f}"
-
-
-def _end(slot: _Slot, store: Store, progress: Progress, failed: dict[str, str]) -> None:
-    slot.process.join()
-    slot.news.close()
-    if slot.outcome is None and store.is_trained(slot.spec.id):
-        slot.outcome = ""  # it died when all was done but the telling
-        progress.finish(slot.spec, headline(store.metrics(slot.spec.id)))
-    if slot.outcome is None:
-        code = slot.process.exitcode
-        if code is not None and code < 0:
-            why = f"(signal {-code}), perhaps for want of memory: try fewer jobs (--jobs)"
-        else:
-            why = f"(exit code {code}): see its log.txt and what was printed here"
-        slot.outcome = f"The training process died {why}."
-        store.write_status(slot.spec.id, state="failed", error=slot.outcome)
-    if slot.outcome:
-        failed[slot.spec.id] = slot.outcome
-        progress.finish(slot.spec, f"FAILED: {slot.outcome}")
 
 
 def cores() -> int:

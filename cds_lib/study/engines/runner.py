@@ -25,14 +25,9 @@ class Engine(Protocol):
     """Where runs are trained: what `train_missing` asks of it, in this order, and the commands afterwards. A third
     is one more class of this shape, which the commands make of their options."""
 
-    def at_a_time(self, runs: int) -> int:
-        """How many of so many runs go on at a time, 0: not known beforehand. UsageError: not one can be trained."""
-
-    def refuse(self, specs: Sequence[RunSpec], store: Store) -> None:
-        """UsageError if these runs must not be trained here now. The store is held, nothing was written."""
-
-    def where(self, at_a_time: int) -> str:
-        """In a few words, where so many at a time are trained."""
+    def at_a_time(self, specs: Sequence[RunSpec], store: Store) -> int:
+        """How many of the runs go on at a time, 0: not known beforehand. UsageError if they cannot be trained here now.
+        The store is held, and no run was begun."""
 
     def run(self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress) -> dict[str, str]:
         """Train the runs, parents before their children, or hand them to what trains them without this process.
@@ -111,17 +106,16 @@ def train_missing(plan: Plan, store: Store, data_root: Path, engine: Engine) -> 
     """
     if not plan.missing:
         return {}
-    at_a_time = engine.at_a_time(len(plan.missing))
     store.open_for_writing()
     with contextlib.ExitStack() as held:
         held.enter_context(store.lock())
         plan = plan.without_trained(store)
         if not plan.missing:
             return {}
-        engine.refuse(plan.missing, store)
+        at_a_time = engine.at_a_time(plan.missing, store)
         progress = Progress(plan.total, len(plan.done) + len(plan.failed), at_a_time, store.root / "log.txt")
-        where = engine.where(at_a_time)
-        progress.say(f"{plan.describe()}, {where}; each run's own log is in {store.root / 'runs'}/<id>/log.txt")
+        how = f", {at_a_time} at a time" if at_a_time else ""
+        progress.say(f"{plan.describe()}{how}; each run's own log is in {store.root / 'runs'}/<id>/log.txt")
         without = _without_data(plan.missing, data_root)
         if len(without) == len(plan.missing):
             raise UsageError(next(iter(without.values())))

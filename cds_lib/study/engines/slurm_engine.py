@@ -24,11 +24,11 @@ import submitit
 
 from cds_lib.errors import UsageError
 from cds_lib.study.engines import gpus, slurm_jobs, snapshot
+from cds_lib.study.engines.launch import Resources
 from cds_lib.study.engines.local_engine import headline, lacks_parent
 from cds_lib.study.engines.progress import Progress
-from cds_lib.study.engines.resources import Resources
 from cds_lib.study.errors import RunError
-from cds_lib.study.processes import begin
+from cds_lib.study.processes import begin, send_output_to
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.text import counted
@@ -60,7 +60,7 @@ class Training(submitit.helpers.Checkpointable):
         if spec.parent and not store.is_trained(spec.parent.id):
             raise RunError(lacks_parent(spec))
         begin()
-        from cds_lib.study.engines.worker import train_logged
+        from cds_lib.study.engines.execute import execute
 
         told_to_end: list[int] = []
         signal.signal(signal.SIGTERM, lambda number, frame: told_to_end.append(number))
@@ -68,7 +68,8 @@ class Training(submitit.helpers.Checkpointable):
         threads = each if gpus.device() == "cuda" else 1  # as in the local engine: the same results on a CPU
         resources = Resources(self.processes, threads, workers=each, compile_method=self.compile_method)
         try:
-            train_logged(spec, store, Path(self.data_root), resources)
+            send_output_to(store.run_dir(spec.id) / "log.txt")
+            execute(spec, store, Path(self.data_root), resources)
         except Exception:
             if told_to_end:  # Slurm tells all processes of a job: the training failed because its workers have ended
                 store.write_status(spec.id, state="interrupted", error=None)
@@ -108,16 +109,9 @@ class SlurmEngine:
     processes: int = 1
     compile_method: bool = False
 
-    def at_a_time(self, runs: int) -> int:
-        """0: Slurm decides, within `parallelism`."""
+    def at_a_time(self, specs: Sequence[RunSpec], store: Store) -> int:
+        """0: Slurm decides, within `parallelism`. Runs that it has already are waited for."""
         return 0
-
-    def refuse(self, specs: Sequence[RunSpec], store: Store) -> None:
-        """Nothing: runs that Slurm has already are waited for."""
-
-    def where(self, at_a_time: int) -> str:
-        """Slurm knows more."""
-        return "through Slurm"
 
     def run(self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress) -> dict[str, str]:
         """Submit what is not queued or running already; returns {run id: sentence} of the runs that cannot be trained.

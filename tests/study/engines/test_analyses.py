@@ -353,7 +353,7 @@ def test_features_that_do_not_vary_have_no_similarity(store, monkeypatch):
 
 
 def test_missing_data_fails_one_analysis_and_not_the_others(store, monkeypatch, tmp_path):
-    monkeypatch.setattr("cds_lib.study.engines.worker.send_output_to", lambda path: None)
+    monkeypatch.setattr("cds_lib.study.engines.analyse.send_output_to", lambda path: None)
     spec = run("cds")
     real = replace(spec, budget=replace(spec.budget, source="real"))  # whose images are not here
     shutil.copytree(store.run_dir(spec.id), store.run_dir(real.id))

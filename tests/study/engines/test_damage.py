@@ -15,9 +15,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 from cds_lib.errors import TrainingError
 from cds_lib.study import analyses, cli
 from cds_lib.study.commands import study
-from cds_lib.study.engines.worker import send_output_to
 from cds_lib.study.errors import RunError
 from cds_lib.study.files import sha256_of
+from cds_lib.study.processes import send_output_to
 from cds_lib.study.report import notebooks, pages
 from cds_lib.study.report.index import write_index
 from cds_lib.study.store import Store

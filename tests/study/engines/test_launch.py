@@ -18,9 +18,10 @@ import torch
 from cds_lib.errors import UsageError
 from cds_lib.study import settings
 from cds_lib.study.engines import gpus, launch, local_engine, runner
+from cds_lib.study.engines.execute import execute
+from cds_lib.study.engines.launch import Resources
 from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.engines.progress import Progress
-from cds_lib.study.engines.resources import Resources
 from cds_lib.study.errors import RunError
 from cds_lib.study.store import Store
 from run_folders import write_run
@@ -51,7 +52,9 @@ def descendants(pid):
 def ranks():
     """The processes that train a run for this test, and nothing else."""
     return {
-        p for p, c in descendants(os.getpid()).items() if " -m cds_lib.study.engines.rank" in c and "torch.dis" not in c
+        p
+        for p, c in descendants(os.getpid()).items()
+        if " -m cds_lib.study.engines.launch" in c and "torch.dis" not in c
     }
 
 
@@ -103,7 +106,7 @@ def test_a_run_on_two_processes_leaves_what_a_run_on_one_does(tmp_path):
     # What is drawn is the same: losses differ by the batch norms' statistics and by what is contrasted.
     terms = [store.history(spec.id)["train_cross_entropy"].iloc[0] for store in (one, two)]
     assert terms[0] == pytest.approx(terms[1], rel=0.1) and terms[0] != terms[1]
-    assert launch.train(spec, two, tmp_path, Resources(processes=2)) == two.metrics(spec.id)  # finished: only read
+    assert execute(spec, two, tmp_path, Resources(processes=2)) == two.metrics(spec.id)  # finished: only read
 
 
 @pytest.mark.slow
@@ -111,12 +114,12 @@ def test_processes_find_each_other_where_the_name_of_the_machine_leads_nowhere(t
     code = """
 import json, socket, sys
 from pathlib import Path
-from cds_lib.study.engines import launch
-from cds_lib.study.engines.resources import Resources
+from cds_lib.study.engines.execute import execute
+from cds_lib.study.engines.launch import Resources
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 socket.sethostname("nowhere.invalid")
-launch.train(RunSpec.from_dict(json.loads(sys.argv[1])), Store(sys.argv[2]), Path(), Resources(processes=2))
+execute(RunSpec.from_dict(json.loads(sys.argv[1])), Store(sys.argv[2]), Path(), Resources(processes=2))
 """
     alone = ["unshare", "--uts"]
     if subprocess.run([*alone, "true"], capture_output=True).returncode:
@@ -134,7 +137,7 @@ def test_the_callers_folder_and_options_of_another_torchrun_reach_no_process(tmp
     monkeypatch.setenv("PET_NNODES", "2")  # it would wait for a second node
     store, spec = Store(tmp_path / "results"), tiny(epochs=1)
     store.open_for_writing()
-    assert launch.train(spec, store, tmp_path, Resources(processes=2)) == store.metrics(spec.id)
+    assert execute(spec, store, tmp_path, Resources(processes=2)) == store.metrics(spec.id)
 
 
 def test_a_process_ends_when_its_launcher_has_gone(tmp_path):
@@ -144,7 +147,7 @@ def test_a_process_ends_when_its_launcher_has_gone(tmp_path):
         server.bind(address)
         server.listen(1)
         process = subprocess.Popen(
-            [sys.executable, "-m", "cds_lib.study.engines.rank", address],
+            [sys.executable, "-m", "cds_lib.study.engines.launch", address],
             env={**os.environ, "PYTHONPATH": str(ROOT), **where},
             stderr=subprocess.DEVNULL,
         )
@@ -194,7 +197,7 @@ def test_the_most_telling_end_is_the_reason(tmp_path, monkeypatch, words, says):
     monkeypatch.setattr(launch, "_start", start)
     store, spec, heard = Store(tmp_path), tiny(2), []
     with pytest.raises(RunError, match=says):
-        launch.train(spec, store, tmp_path, Resources(processes=2), on_progress=heard.append)
+        execute(spec, store, tmp_path, Resources(processes=2), on_progress=heard.append)
     assert store.status(spec.id)["state"] == "failed" and says in store.status(spec.id)["error"]
     assert heard == [word[1] for speaker in words for word in speaker if word[0] == "progress"]
 
@@ -206,7 +209,7 @@ def test_a_process_that_waits_for_one_that_died_is_not_waited_for(tmp_path, monk
     monkeypatch.setattr(launch, "_SECONDS_TO_END", 0.5)
     began = time.monotonic()
     with pytest.raises(RunError, match="Process 0 of the training died"):
-        launch.train(tiny(2), Store(tmp_path), tmp_path, Resources(processes=2))
+        execute(tiny(2), Store(tmp_path), tmp_path, Resources(processes=2))
     assert time.monotonic() - began < 30
 
 
@@ -218,7 +221,7 @@ def test_a_run_that_another_command_trains_is_left_alone(tmp_path, monkeypatch):
     with store.lock_run(spec.id):
         store.write_status(spec.id, state="running")
         with pytest.raises(RunError, match="is being trained by process 2"):
-            launch.train(spec, store, tmp_path, Resources(processes=2))
+            execute(spec, store, tmp_path, Resources(processes=2))
         assert store.status(spec.id) == {"state": "running"}
 
 
@@ -231,7 +234,7 @@ def test_a_process_that_ends_badly_after_the_training_is_finished_loses_nothing(
     def finish(epochs):  # what the first process writes meanwhile
         write_run(store, spec, {"test_top1_last": 5.0}, {"state": "done"}).joinpath("model.pt").touch()
 
-    assert launch.train(spec, store, tmp_path, Resources(processes=2), on_progress=finish) == {"test_top1_last": 5.0}
+    assert execute(spec, store, tmp_path, Resources(processes=2), on_progress=finish) == {"test_top1_last": 5.0}
     assert store.status(spec.id)["state"] == "done"
 
 
@@ -272,10 +275,10 @@ def test_gpus_are_shared_out_and_too_few_are_one_sentence(tmp_path, monkeypatch)
     with pytest.raises(UsageError, match="8 processes needs as many GPUs"):
         runner.train_missing(runner.Plan((), (tiny(2),), ()), Store(tmp_path), tmp_path, LocalEngine(1, processes=8))
     with pytest.raises(UsageError, match="8 processes needs as many GPUs"):
-        launch.train(tiny(2), Store(tmp_path), tmp_path, Resources(processes=8))
+        execute(tiny(2), Store(tmp_path), tmp_path, Resources(processes=8))
     started = []
 
-    def start(context, spec, store, data_root, number, resources):
+    def start(context, spec, store, data_root, resources):
         started.append(resources.gpus)
         raise InterruptedError
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from cds_lib.errors import UsageError
 from cds_lib.study import cli, settings
 from cds_lib.study.commands import study
 from cds_lib.study.engines import runner
@@ -44,14 +43,9 @@ class Elsewhere:
             raise KeyboardInterrupt
         return outcome
 
-    def at_a_time(self, runs):
+    def at_a_time(self, specs, store):
+        self._note("at_a_time", store, specs)
         return 0
-
-    def refuse(self, specs, store):
-        self._note("refuse", store, specs)
-
-    def where(self, at_a_time):
-        return "elsewhere"
 
     def run(self, specs, store, data_root, progress):
         return self._note("run", store, specs, {specs[0].id: "It has no parent."})
@@ -100,9 +94,9 @@ def test_the_store_is_held_until_all_runs_are_in_the_engines_hands(tmp_path, cap
     runs = [spec(0), spec(1), spec(2)]
     failed = runner.train_missing(plan(*runs), store, tmp_path, engine)
     assert failed == {runs[0].id: "It has no parent.", runs[1].id: "The loss became nan."}
-    assert engine.asked == [("refuse", "held", [0, 1, 2]), ("run", "held", [0, 1, 2]), ("wait", "free", [1, 2])]
+    assert engine.asked == [("at_a_time", "held", [0, 1, 2]), ("run", "held", [0, 1, 2]), ("wait", "free", [1, 2])]
     first, last = capsys.readouterr().out.splitlines()
-    assert first.startswith("3 runs: 0 done, 3 to train, elsewhere; each run's own log is in ")
+    assert first.startswith("3 runs: 0 done, 3 to train; each run's own log is in ")
     assert last.startswith("Trained 1 run, 2 failed; ")
 
 
@@ -121,7 +115,7 @@ def test_a_second_command_waits_and_trains_what_the_first_has_left(left, tmp_pat
         for seed in {0, 1} - set(left):
             (write_run(store, spec(seed), top1(5.0), {"state": "done"}) / "model.pt").touch()
     second.join(20)
-    assert engine.asked[:2] == [(phase, "held", left) for phase in ("refuse", "run") if left]
+    assert engine.asked[:2] == [(phase, "held", left) for phase in ("at_a_time", "run") if left]
     assert ("1 done, 1 to train" in capsys.readouterr().out) == bool(left)
 
 
@@ -133,12 +127,6 @@ def test_an_engine_that_is_stopped_says_how_to_go_on_and_leaves_the_store_free(p
     assert capsys.readouterr().out.splitlines()[1:] == ["No longer waiting."]
     with store.lock():
         pass  # nobody holds it
-
-
-def test_a_negative_number_of_jobs_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="--jobs must be 1 or more, not -1"):
-        runner.train_missing(plan(spec(0)), Store(tmp_path), tmp_path, LocalEngine(jobs=-1))
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

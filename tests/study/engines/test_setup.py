@@ -14,6 +14,7 @@ from cds_lib.study.commands import dry_run, needs
 from cds_lib.study.data import coco_standin, folders, registry
 from cds_lib.study.engines import runner, setup, split
 from cds_lib.study.engines.execute import execute
+from cds_lib.study.engines.launch import Resources
 from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.errors import RunError
 from cds_lib.study.store import Store
@@ -151,7 +152,7 @@ def test_images_too_large_for_memory_are_decoded_as_it_goes(photographs, tmp_pat
     for workers in (0, 2):
         store = Store(tmp_path / str(workers))
         store.open_for_writing()
-        execute(spec, store, photographs, device="cpu", workers=workers)
+        execute(spec, store, photographs, Resources(workers=workers), device="cpu")
         results.append({k: v for k, v in store.metrics(spec.id).items() if k not in TIMINGS})
     assert results[0] == results[1]  # bit for bit, whoever decodes
     provenance = store.status(spec.id)["data"]

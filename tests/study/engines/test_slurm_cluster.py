@@ -96,7 +96,7 @@ def test_jobs_outlive_their_submitter_and_run_the_code_that_was_submitted(tmp_pa
     first, second = [int(re.search(r"as Slurm job (\d+)", line)[1]) for line in said if "Submitted" in line]
     submitter.kill()
     submitter.wait()
-    (checkout / "cds_lib" / "study" / "engines" / "worker.py").write_text(
+    (checkout / "cds_lib" / "study" / "engines" / "execute.py").write_text(
         "raise SystemExit('edited after the submission')\n"
     )
     slurm(*git, "commit", "-qam", "edited")

@@ -285,7 +285,7 @@ def test_the_local_engine_leaves_slurms_runs_alone(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("cancelled", "state"), [(True, "interrupted"), (False, "failed")])
 def test_a_training_that_loses_its_workers_to_scancel_is_interrupted(cancelled, state, tmp_path, monkeypatch):
-    from cds_lib.study.engines import worker
+    from cds_lib.study.engines import execute as module
 
     store, run = Store(tmp_path), spec(0)
 
@@ -295,7 +295,8 @@ def test_a_training_that_loses_its_workers_to_scancel_is_interrupted(cancelled, 
         store.write_status(run.id, state="failed", error="A worker is killed by signal: Terminated.")
         raise RunError("A worker is killed by signal: Terminated.")
 
-    monkeypatch.setattr(worker, "train_logged", fail)
+    monkeypatch.setattr(module, "execute", fail)
+    monkeypatch.setattr(slurm_engine, "send_output_to", lambda path: None)
     before = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(RunError, match="Terminated"):

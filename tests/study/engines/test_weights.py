@@ -11,6 +11,7 @@ from cds_lib.errors import TrainingError
 from cds_lib.study.engines import execute as module
 from cds_lib.study.engines import setup
 from cds_lib.study.engines.execute import execute
+from cds_lib.study.engines.launch import Resources
 from cds_lib.study.engines.setup import Setup
 from cds_lib.study.errors import RunError
 from cds_lib.study.store import Store
@@ -243,5 +244,5 @@ def test_detectors_are_not_compiled(spec, compiled, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "prepare", lambda *arguments: Setup(None, None, None, {"sha256": ""}, {}))
     monkeypatch.setattr(module, "fit", fit)
     with pytest.raises(RunError, match="far enough"):
-        execute(spec, Store(tmp_path), Path("none"), compile_method=True)
+        execute(spec, Store(tmp_path), Path("none"), Resources(compile_method=True))
     assert asked["compile_method"] is compiled
