@@ -1,16 +1,12 @@
 """docs/deviations.md says what the code does: every quoted default is read from the code here; links lead somewhere."""
 
 import inspect
-import json
-import os
 import re
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from cds_lib.augment import pixels, views
 from cds_lib.losses import supcon_loss
@@ -20,8 +16,6 @@ from cds_lib.models import create_backbone, projection_heads
 from cds_lib.study import costs, protocols, settings
 from cds_lib.study.commands import dry_run
 from cds_lib.study.data import registry
-from cds_lib.study.engines import runner
-from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES, deviations, official
 from cds_lib.study.tables.contrastive_methods import contrastive
 from cds_lib.study.tables.table4_coco import detector
@@ -318,56 +312,3 @@ def test_the_costs_of_the_paper_profile():
     baseline = settings.supervised("paper", "imagenet", "resnet18", "baseline", 0)
     operations = costs.step_cost(baseline).train_flops / baseline.budget.batch_size
     assert f"about {round(costs.TERAFLOPS * 1e12 / operations, -2):,.0f} images" in page
-
-
-def cluster_block(kind: str) -> str:
-    page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
-    (block,) = re.findall(rf"```{kind}\n(.*?)```", page.split("## Kubernetes\n")[1].split("\n## ")[0], re.DOTALL)
-    return block
-
-
-def test_the_parts_of_the_kubernetes_job_share_no_run_and_make_up_the_study():
-    job = yaml.safe_load(cluster_block("yaml"))["spec"]
-    (script,) = job["template"]["spec"]["containers"][0]["args"]
-    command = script.replace("exec ./run_all.sh", "echo")
-    seen = []
-    for index in range(job["completions"]):
-        done = subprocess.run(
-            ["bash", "-c", command],
-            env={**os.environ, "JOB_COMPLETION_INDEX": str(index)},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        options = done.stdout.split()
-        value = {name: options[options.index(name) + 1] for name in ("--profile", "--only", "--seeds", "--results")}
-        assert value["--results"].endswith(f"part-{index}")
-        seeds = tuple(map(int, value["--seeds"].split(",")))
-        seen += {s.id for name in value["--only"].split(",") for s in TABLES[name].runs(value["--profile"], seeds)}
-    assert len(seen) == len(set(seen))
-    runs = {table.name: {s.id for s in table.runs("paper", None)} for table in official()}
-    last = {name: ids - set(seen) for name, ids in runs.items() if ids - set(seen)}
-    more = {s.id for table in official() for s in table.runs("paper", None) if s.seed in (3, 4, 5)}
-    rest = {name: len(ids - more) for name, ids in last.items() if ids - more}
-    assert rest == {"00_start_here": 2, "tuning": 18, "deviations": 45} and len(more) == 96
-    assert set(seen) <= set.union(*runs.values())
-    page = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
-    assert f'"... {len(set.union(*last.values()))} to train": 96 of seeds 3 to 5, 45 of deviations' in page
-    assert "18 of tuning and 2 of the first notebook" in page
-
-
-def test_parts_that_are_copied_together_are_one_finished_study(tmp_path):
-    table = TABLES["semi_supervised"]
-    for part, seed in enumerate((0, 1)):
-        store = Store(tmp_path / "volume" / "results" / f"part-{part}")
-        store.open_for_writing()
-        for run in table.runs("smoke", (seed,)):
-            store.run_dir(run.id).mkdir(parents=True)
-            for name, content in (("spec.json", run.to_dict()), ("model.pt", {}), ("metrics.json", {})):
-                (store.run_dir(run.id) / name).write_text(json.dumps(content))
-    copying = [line for line in cluster_block("sh").splitlines() if not line.startswith("./run_all.sh")]
-    assert [line.split()[0] for line in copying] == ["mkdir", "cp"]
-    commands = "\n".join(copying).replace("/volume/", f"{tmp_path}/volume/")
-    subprocess.run(["bash", "-ec", commands], cwd=tmp_path, check=True)
-    plan = runner.make_plan([table], "smoke", (0, 1), Store(tmp_path / "results" / "all"), retry_failed=False)
-    assert len(plan.done) == 48 and not plan.missing
