@@ -48,7 +48,7 @@ def compared(tables: Iterable[Table], profile: str, seeds: Seeds, ours: Store, t
             rows.append({**place, **row, "inside": inside, "images": _images(our, their, ours, theirs)})
     if not rows:
         raise UsageError(f"{theirs.root} has no finished run of these tables under the profile {profile}.")
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype(dict.fromkeys(("mean", "theirs", "low", "high"), "float64"))
 
 
 def _images(our: pd.DataFrame, their: pd.DataFrame, ours: Store, theirs: Store) -> str:
