@@ -6,11 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cds_lib.study.checkout import CHECKOUT
+from cds_lib.study.errors import RunError
 from cds_lib.study.protocols import Seeds
 from cds_lib.study.report import figures, notebooks, pages, report, summary, verdicts
+from cds_lib.study.report.article import write_article
 from cds_lib.study.report.comparisons import comparisons
 from cds_lib.study.report.frame import write_frame
-from cds_lib.study.report.index import write_index, write_provenance
+from cds_lib.study.report.index import borne_out, write_index, write_provenance
 from cds_lib.study.report.key_figure import key_figure
 from cds_lib.study.report.notebook_files import PARAMETERS
 from cds_lib.study.report.notebooks import NotebookResult
@@ -49,14 +51,27 @@ def write_report(
             results.append(result)
     pages.render_notebooks(store.root, [result.name for result in results])
     write_provenance(store.root)
+    failed = [result.name for result in results if not result.ok] + _article(store.root, profile)
     index = write_index(store.root, profile, results)
-    failed = [result.name for result in results if not result.ok]
     for name, why in pages.damaged(store.root).items():
         if name not in failed:  # left by another command
             print(f"{name}: FAILED: {why}", flush=True)
             failed.append(name)
     print(f"Report: {index}", flush=True)
     return failed
+
+
+def _article(results: Path, profile: str) -> list[str]:
+    """Its name if it failed. What people wrote about other results is not there."""
+    if not borne_out(results, profile):
+        (results / "article.pdf").unlink(missing_ok=True)
+        return []
+    try:
+        write_article(results)
+    except RunError as error:
+        print(f"article: FAILED: {error}", flush=True)
+        return ["article"]
+    return []
 
 
 def _from_repository(path: Path) -> str:

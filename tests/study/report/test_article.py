@@ -1,0 +1,42 @@
+"""The article is set from the tables: it is the committed one, and fails where the tables say otherwise."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cds_lib.study.errors import RunError
+from cds_lib.study.report.article import write_article
+
+MINI = Path(__file__).resolve().parents[3] / "results" / "mini"
+
+
+@pytest.fixture
+def results(tmp_path):
+    for folder in ("tables", "figures"):
+        shutil.copytree(MINI / folder, tmp_path / folder)
+    return tmp_path
+
+
+def test_the_committed_article_is_that_of_the_committed_tables(results):
+    assert write_article(results).read_bytes() == (MINI / "article.pdf").read_bytes()
+
+
+def test_numbers_are_those_of_the_tables_and_their_side_is_checked(results):
+    path = results / "tables" / "comparisons.csv"
+    committed, frame = write_article(results).read_bytes(), pd.read_csv(path, dtype=str, keep_default_na=False)
+    control = (frame["question"] == "control") & (frame["method"] == "cds") & (frame["metric"] == "test_top1_last")
+    frame.loc[control, "low"] = "-9.5"
+    frame.to_csv(path, index=False)
+    assert write_article(results).read_bytes() != committed
+    frame.loc[control, "side"] = "above"
+    frame.to_csv(path, index=False)
+    with pytest.raises(RunError, match="The article does not fit .*lies above"):
+        write_article(results)
+
+
+def test_a_table_that_is_not_there_is_one_sentence(results):
+    (results / "tables" / "deviations.csv").unlink()
+    with pytest.raises(RunError, match="The article does not fit"):
+        write_article(results)
