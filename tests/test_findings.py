@@ -1,6 +1,6 @@
 """Every number that README and docs state as a finding is where they say it is, and says what they say it says.
 
-A number has its address in a comment behind it, as in `2.6<!-- comparisons: question=accuracy | difference above -->`:
+A number has its address in a comment behind it, as in `2.6<!-- comparisons: question=accuracy; difference above -->`:
 column `difference` of the one row of results/mini/tables/comparisons.csv with these values, at the printed
 decimals. `above`, `below` or `open` is how its 95 % interval lies; `rows` counts the rows. An address without a column
 checks the interval alone.
@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
-ADDRESS = re.compile(r"([+−-]?[\d,]*\.?\d+|none|\w+)<!-- (\w+): ?([^|>]*)\| ([^>]+?) -->")
+ADDRESS = re.compile(r"([+−-]?[\d,]*\.?\d+|none|\w+)<!-- (\w+): ?([^;>]*); ([^>]+?) -->")
 FOUND = [(page, *found) for page in PAGES for found in ADDRESS.findall((ROOT / page).read_text(encoding="utf-8"))]
 
 
