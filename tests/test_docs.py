@@ -272,17 +272,6 @@ def test_the_views_of_a_batch():
     assert len(list(names["batches"].epoch(0))) == 2
 
 
-def test_two_folders_are_set_side_by_side(tmp_path, monkeypatch, capsys):
-    for name in ("mini", "mine"):
-        (tmp_path / "results" / name / "tables").mkdir(parents=True)
-        for_both = (ROOT / "results" / "mini" / "tables" / "table1_cifar100.csv").read_bytes()
-        (tmp_path / "results" / name / "tables" / "table1_cifar100.csv").write_bytes(for_both)
-    monkeypatch.chdir(tmp_path)
-    exec(example("running.md", "import pandas as pd"), {})
-    printed = capsys.readouterr().out
-    assert "mini" in printed and "mine" in printed and "cifar100" in printed
-
-
 @pytest.mark.parametrize("page", PAGES)
 def test_relative_links_and_named_files_exist(page):
     text = (ROOT / page).read_text(encoding="utf-8")
