@@ -33,8 +33,7 @@ TORCH_FREE = [
         f"cds_lib.study.{name}"
         for name in "spec store catalogue protocols tables analyses published statistics costs".split()
     ),
-    "cds_lib.study.report.report",
-    "cds_lib.study.report.pages",
+    "cds_lib.study.report.write",
 ]
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cds_lib.study.files import once, read_json
 from cds_lib.study.protocols import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store, fault_of_numbers
@@ -87,13 +88,20 @@ def read(store: Store, run_id: str, name: str) -> dict[str, Any] | None:
         fault = f"its {' and its '.join(others)}"
     elif (found.get("version"), found.get("parameters")) != (analysis.version, analysis.parameters):
         return None
-    elif not _has_shape(found, {"values": dict, **analysis.pictures}):
-        fault = "a part of it is missing, or of another type"
     else:
-        fault = fault_of_numbers(found["values"])
+        fault = _fault(file)
     if fault:
         raise store.damaged(run_id, f"analysis/{name}.json", fault, file)
     return found if found.get("weights", {}) == weights(store, spec, name) else None
+
+
+@once
+def _fault(file: Path) -> str:
+    """What is wrong with the result of an analysis, "" if nothing is."""
+    found = read_json(file)
+    if not _has_shape(found, {"values": dict, **ANALYSES[file.stem].pictures}):
+        return "a part of it is missing, or of another type"
+    return fault_of_numbers(found["values"])
 
 
 def weights(store: Store, spec: RunSpec, name: str) -> dict[str, str]:

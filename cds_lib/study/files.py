@@ -11,8 +11,8 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import cache, partial, wraps
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +20,21 @@ from cds_lib.errors import UsageError
 from cds_lib.files import refuse_no_file, replacing
 
 _NUMBERS = {"int": int, "float": float, "constant": float}  # as JSON is read; constants are NaN and the infinities
+
+
+def once(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    """`read`, a function of a file, which reads it again only where it was written since; nobody changes the result."""
+
+    @cache
+    def stamped(path: Path, *stamp: int) -> Any:
+        return read(path)
+
+    @wraps(read)
+    def reading(path: Path) -> Any:
+        found = path.stat()
+        return stamped(path, found.st_ino, found.st_mtime_ns, found.st_size)
+
+    return reading
 
 
 def write_text(path: Path, text: str) -> None:
@@ -46,6 +61,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@once
 def read_json(path: Path) -> dict[str, Any]:
     """What `write_json` wrote; OSError, ValueError where it is no object or has a number that no float can hold."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 
@@ -10,20 +11,28 @@ EMPTY = "–"
 _NOTHING = 1e-9  # what is smaller is 0 but for rounding
 
 
+def text(value: Any, form: str = "{:.2f}") -> str:
+    """Any value of a table: a float as `form` says, with a real minus sign; `yes`, `no`; what is missing is EMPTY."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if pd.isna(value):
+        return EMPTY
+    return form.format(value).replace("-", "−") if isinstance(value, float) else str(value)
+
+
 def number(value: float, decimals: int = 2) -> str:
-    """`77.18`, `−0.50` with a real minus sign; what is not 0 has as many decimals as it takes to show: `0.004`."""
+    """`77.18`, `−0.50`; what is not 0 has as many decimals as it takes to show: `0.004`."""
     size = abs(value)
     if size < _NOTHING:
         value = 0.0
     elif float(f"{size:.{decimals}f}") == 0:
         decimals = math.ceil(-math.log10(size))
-    return f"{value:.{decimals}f}".replace("-", "−")
+    return text(float(value), f"{{:.{decimals}f}}")
 
 
 def signed(value: float, decimals: int = 2) -> str:
     """`+1.25`, `−0.50`, `0.00` without a sign; decimals as in `number`."""
-    text = number(value, decimals)
-    return f"+{text}" if value >= _NOTHING else text
+    return f"{'+' if value >= _NOTHING else ''}{number(value, decimals)}"
 
 
 def mean_std_n(mean: float, std: float, n: int, n_planned: int | None = None, decimals: int = 2) -> str:

@@ -1,4 +1,4 @@
-"""What the metrics of the tables are: how they are called, what a caption must admit, their unit and decimals."""
+"""What the metrics of the tables are called, and how many decimals they are printed with."""
 
 from __future__ import annotations
 
@@ -8,96 +8,34 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Measure:
-    """short: in headings and on axes; long: in the notes below a table.
-
-    unit: of a difference, "" for a number without one; decimals: as printed; best: "highest", "lowest", or "" where no
-    value is better than another.
-    """
+    """short: in headings and on axes; decimals: as printed."""
 
     short: str
-    long: str
-    unit: str = "percentage points"
     decimals: int = 2
-    best: str = "highest"
-
-    @property
-    def better(self) -> str:
-        """Which side is better, in words."""
-        return {"highest": "higher is better", "lowest": "lower is better"}.get(self.best, "neither side is better")
 
 
 _MEASURES = {
-    "val_top1_last": Measure(
-        "validation top-1",
-        "validation top-1 accuracy after the last epoch, on images held back from training, in percent",
-    ),
-    "test_top1_last": Measure("top-1", "test top-1 accuracy after the last epoch, in percent"),
-    "test_top5_last": Measure("top-5", "test top-5 accuracy after the last epoch, in percent"),
-    "test_ap_last": Measure(
-        "AP", "AP: box AP on val2017 after the last epoch (mean over IoU 0.50 to 0.95), in percent"
-    ),
-    "test_ap_s_last": Measure("AP small", "AP small: of objects below 32x32 pixels"),
-    "test_ap_m_last": Measure("AP medium", "AP medium: of objects between"),
-    "test_ap_l_last": Measure("AP large", "AP large: of objects above 96x96 pixels"),
-    "train_cross_entropy": Measure(
-        "training cross-entropy",
-        "training cross-entropy: of the classifier, mean over the augmented training images of the last epoch, in nats",
-        unit="nats",
-        decimals=3,
-        best="",
-    ),
-    "ece": Measure(
-        "ECE", "ECE: expected calibration error on the test images, 15 bins of equal width, in percent", best="lowest"
-    ),
-    "nll": Measure(
-        "NLL",
-        "NLL: mean negative log-likelihood of the test images, in nats",
-        unit="nats",
-        decimals=3,
-        best="lowest",
-    ),
+    "val_top1_last": Measure("validation top-1"),
+    "unseen_top1_last": Measure("top-1, all unseen images"),
+    "test_top1_last": Measure("top-1"),
+    "test_top5_last": Measure("top-5"),
+    "test_ap_last": Measure("AP"),
+    "test_ap_s_last": Measure("AP small"),
+    "test_ap_m_last": Measure("AP medium"),
+    "test_ap_l_last": Measure("AP large"),
+    "train_cross_entropy": Measure("training cross-entropy", 3),
+    "ece": Measure("ECE"),
+    "nll": Measure("NLL", 3),
 }
 # Measures that are taken at a stage ("..._stage3") or a block ("..._3.2") of a network.
 _AT_A_LAYER = {
-    "probe_top1": Measure(
-        "linear probe",
-        "linear probe: test accuracy of a logistic regression on the frozen features, averaged over positions, in "
-        "percent; validation images choose its penalty",
-    ),
-    "transfer_top1": Measure(
-        "linear probe on CIFAR-10",
-        "linear probe on CIFAR-10: the same for classes that the network was not trained on, in percent",
-    ),
-    "invariance": Measure(
-        "invariance",
-        "invariance: mean cosine similarity of the centred features of two augmented views of a test image (of "
-        "different images it is about 0)",
-        unit="",
-        decimals=3,
-        best="",
-    ),
-    "cka_last": Measure(
-        "CKA with the last block",
-        "CKA with the last block: linear centred kernel alignment of the test features, 0 to 1",
-        unit="",
-        decimals=3,
-        best="",
-    ),
-    "cka_baseline": Measure(
-        "CKA with the baseline",
-        "CKA with the baseline: the same between this block and that of the baseline of the same seed",
-        unit="",
-        decimals=3,
-        best="",
-    ),
-    "knn": Measure(
-        "k-NN accuracy",
-        "k-NN accuracy: percent of the images whose 10 nearest other images vote for their class, in the space of the "
-        "features itself",
-    ),
-    "silhouette": Measure(
-        "silhouette", "silhouette of the classes in that space, -1 (mixed) to 1 (apart)", unit="", decimals=3
-    ),
+    "probe_top1": Measure("linear probe"),
+    "transfer_top1": Measure("linear probe on CIFAR-10"),
+    "invariance": Measure("invariance", 3),
+    "cka_last": Measure("CKA with the last block", 3),
+    "cka_baseline": Measure("CKA with the baseline", 3),
+    "knn": Measure("k-NN accuracy"),
+    "silhouette": Measure("silhouette", 3),
 }
 
 
@@ -118,9 +56,9 @@ def at_a_layer(metric: str) -> tuple[str, str]:
 
 
 def measure(metric: str) -> Measure:
-    """What a metric is; the same for every layer it is taken at."""
+    """What a metric is, the same for every layer it is taken at; one that is not named here has its own name."""
     name, layer = at_a_layer(metric)
-    return _AT_A_LAYER[name] if layer else _MEASURES[name]
+    return _AT_A_LAYER[name] if layer else _MEASURES.get(metric, Measure(metric))
 
 
 def short_name(metric: str) -> str:

@@ -122,6 +122,11 @@ def frame(table_id: str) -> pd.DataFrame:
     return pd.DataFrame(values, index=list(rows(table_id)), columns=list(columns(table_id)))
 
 
+def is_approximate(table_id: str) -> bool:
+    """Whether the numbers of a published table were measured from a plot."""
+    return _table(table_id)["precision"] != "exact"
+
+
 def source(table_id: str) -> str:
     """One sentence saying where the numbers of a published table were read and how precisely."""
     table = _table(table_id)

@@ -17,7 +17,7 @@ from cds_lib.study.places import results_dir
 from cds_lib.study.protocols import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table, narrowed
-from cds_lib.study.tables import find_table
+from cds_lib.study.tables import find_table, official
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,10 +86,12 @@ class Session:
         return histories(self.results(), self.store)
 
     def claims(self) -> pd.DataFrame:
-        """Every published claim of the study, one row each: see `cds_lib.study.report.verdicts.tidy`."""
-        from cds_lib.study.report.verdicts import tidy
+        """Every published claim of the study, one row each: see `cds_lib.study.report.verdicts.claimed`."""
+        from cds_lib.study.report.frame import every_result
+        from cds_lib.study.report.verdicts import claimed
 
-        return tidy(self.profile, self.seeds, self.store)
+        frames = every_result(official(), self.profile, self.seeds, self.store)
+        return claimed(frames, self.profile, self.seeds, self.store)
 
     def analysis(self, run: str, name: str) -> dict[str, Any]:
         """What an analysis of a run found, pictures included; empty where it was not computed."""

@@ -26,13 +26,13 @@ import os
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cds_lib.errors import UsageError
 from cds_lib.study.errors import RunError, cure
-from cds_lib.study.files import is_locked, locked, read_bytes, read_json, write_json
+from cds_lib.study.files import is_locked, locked, once, read_bytes, read_json, write_json
 from cds_lib.study.measures import is_percentage
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.text import listed
@@ -84,13 +84,15 @@ class Store:
     def spec(self, run_id: str) -> RunSpec:
         """What the run is; RunError if its spec is not the one that the folder is named by."""
         try:
-            spec = RunSpec.from_dict(self.json(run_id, "spec.json"))
+            spec = _spec(self.run_dir(run_id) / "spec.json")
         except UsageError as error:
             folder = self.run_dir(run_id)
             raise RunError(
                 f"{folder / 'spec.json'}: {_phrase(error)}: update the code, or delete the folder {folder} and run "
                 "again."
             ) from error
+        except (OSError, ValueError) as error:
+            raise self.damaged(run_id, "spec.json", error) from error
         if spec.id != run_id:
             raise self.damaged(run_id, "spec.json", f"it is that of run {spec.id}: the folder was renamed or copied")
         return spec
@@ -101,20 +103,16 @@ class Store:
         RunError if they are damaged, or are not those of the last epoch of its history: of another run, whose numbers
         must never be taken for this one's.
         """
-        return self._finished(run_id)[0]
-
-    def _finished(self, run_id: str) -> tuple[dict[str, float], list[dict[str, float]]]:
-        """The metrics and the rows of the history of a finished run, which belong together."""
         metrics = self.json(run_id, "metrics.json")
         if fault := fault_of_numbers(metrics):
             raise self.damaged(run_id, "metrics.json", fault)
-        rows = self._rows(run_id)
+        rows = self.epochs(run_id)
         for name, value in metrics.items() if rows else ():
             if name.endswith("_last") and rows[-1].get(name.removesuffix("_last")) != value:
                 raise self.damaged(run_id, "metrics.json", f"{name!r} is not that of the last row of its history.csv")
         if rows and metrics.get("epochs", len(rows)) != len(rows):
             raise self.damaged(run_id, "history.csv", f"it has {len(rows)} rows, fewer or more than the run has epochs")
-        return metrics, rows
+        return metrics
 
     def metric(self, run_id: str, name: str) -> float:
         """One result of the finished run; RunError if it is not there."""
@@ -137,36 +135,26 @@ class Store:
         return status
 
     def history(self, run_id: str) -> pd.DataFrame:
-        """One row an epoch; an empty frame before the first epoch is complete. RunError if it is cut off or garbled, or
-        not of this run."""
+        """`epochs`, of a finished run those that belong to its metrics, as a frame; empty before the first is whole."""
         import pandas as pd
 
-        frame = pd.DataFrame(self._finished(run_id)[1] if self.is_done(run_id) else self._rows(run_id))
+        if self.is_done(run_id):
+            self.metrics(run_id)
+        frame = pd.DataFrame(self.epochs(run_id))
         return frame.astype({"epoch": int}) if len(frame) else frame
 
-    def _rows(self, run_id: str) -> list[dict[str, float]]:
-        """The rows of the history, NaN where nothing was measured. A loss may be infinite: that training diverged."""
-        named = (self.run_dir(run_id) / "spec.json").exists()
-        epochs = self.spec(run_id).budget.epochs if named else math.inf
+    def epochs(self, run_id: str) -> Sequence[dict[str, float]]:
+        """One dict an epoch, NaN where nothing was measured; none before the first is complete. A loss may be infinite:
+        that training diverged. RunError if the history is cut off or garbled, or not of this run."""
         path = self.run_dir(run_id) / "history.csv"
         if not path.exists():
             return []
         delete = None if self.is_done(run_id) else path
         try:
-            text = read_bytes(path).decode()
-            table = list(csv.reader(text.splitlines(), strict=True))
-            rows = [
-                {name: float(cell or "nan") for name, cell in zip(table[0], cells, strict=True)} for cells in table[1:]
-            ]
-            if not text.endswith("\n") or [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
-                raise ValueError("it is not one whole row of numbers an epoch")
+            rows = _history(path)
         except (OSError, ValueError, LookupError, csv.Error) as error:
             raise self.damaged(run_id, "history.csv", error, delete) from error
-        percentages = list(filter(is_percentage, table[0]))
-        for row in rows:
-            if fault := fault_of_numbers({name: row[name] for name in percentages if not math.isnan(row[name])}):
-                raise self.damaged(run_id, "history.csv", fault, delete)
-        if len(rows) > epochs:
+        if path.with_name("spec.json").exists() and len(rows) > self.spec(run_id).budget.epochs:
             raise self.damaged(run_id, "history.csv", f"it has {len(rows)} rows, more than the run has epochs", delete)
         return rows
 
@@ -282,6 +270,25 @@ class Store:
                 print(f"{self.root} is in use by {owner}: waiting until it has finished.", flush=True)
                 told = True
             time.sleep(_PAUSE)
+
+
+@once
+def _spec(path: Path) -> RunSpec:
+    return RunSpec.from_dict(read_json(path))
+
+
+@once
+def _history(path: Path) -> list[dict[str, float]]:
+    text = read_bytes(path).decode()
+    table = list(csv.reader(text.splitlines(), strict=True))
+    rows = [{name: float(cell or "nan") for name, cell in zip(table[0], cells, strict=True)} for cells in table[1:]]
+    if not text.endswith("\n") or [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
+        raise ValueError("it is not one whole row of numbers an epoch")
+    percentages = list(filter(is_percentage, table[0]))
+    for row in rows:
+        if fault := fault_of_numbers({name: row[name] for name in percentages if not math.isnan(row[name])}):
+            raise ValueError(fault)
+    return rows
 
 
 def fault_of_numbers(values: Mapping[str, Any]) -> str:

@@ -6,16 +6,13 @@ controls, on validation images, over all networks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import product
 
 import pandas as pd
 
 from cds_lib.study import statistics
-from cds_lib.study.protocols import Seeds
-from cds_lib.study.report.frame import PLACE, compare, results
-from cds_lib.study.store import Store
-from cds_lib.study.tables import find_table
+from cds_lib.study.report.frame import CELL, PLACE, compare
 
 CONTROL = "baseline_two_views"
 DEEP = ("dsn", "dks", "dhm")
@@ -58,17 +55,16 @@ COLUMNS = ("question", "method", "reference", *PLACE, "metric", "difference", "l
 COLUMNS += ("published", "verdict", "size", "side", "above")
 
 
-def comparisons(profile: str, seeds: Seeds, store: Store) -> pd.DataFrame:
-    """One row a comparison: question, method minus reference, dataset, model, setting, metric; difference with its 95 %
-    t interval (low, high), sign-flip p and number of pairs n; published difference, verdict and size where there is
-    one; side: "above" or "below" where the interval excludes 0, "open" where it does not, "" below three pairs.
+def comparisons(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row a comparison, from `frame.every_result`: question, method minus reference, dataset, model, setting,
+    metric; difference with its 95 % t interval (low, high), sign-flip p and number of pairs n; published difference,
+    verdict and size where there is one; side: "above" or "below" where the interval excludes 0, "open" where it does
+    not, "" below three pairs.
 
     The question "networks" pairs by network instead of by seed; above: how many of them lie above 0.
     """
-    frames = {
-        name: results(find_table(name), profile, seeds, store) for asked in QUESTIONS.values() for name in asked[0]
-    }
-    rows = []
+    rows, columns = [], [*CELL, "run", "seed", "value", "paper", "profile", VALIDATION, TRAINING_LOSS]
+    frames = {name: frame.reindex(columns=columns) for name, frame in frames.items()}
     for question, (tables, pairs, metrics) in QUESTIONS.items():
         frame = pd.concat([frames[name] for name in tables]).drop_duplicates(["run", "method", "metric", "setting"])
         if question in ONE_NETWORK:

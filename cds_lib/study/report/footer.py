@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from cds_lib.study import naming
 from cds_lib.study.store import Store
-from cds_lib.study.text import duration
+from cds_lib.study.text import counted, duration
 
 
 def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str]]:
@@ -26,14 +26,13 @@ def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str
         for run_id, status in zip(finished, statuses, strict=True)
         if status.get("data")
     ]
-    processes = [str(status.get("processes", 1)) for status in statuses]
-    spread = f"{_distinct(processes)} a run: CDS contrasts the images of each by themselves"
+    processes = _distinct(str(status.get("processes", 1)) for status in statuses)
     rows = [
         ("runs", f"{len(finished)} finished, {duration(seconds)} of training together"),
         ("code", _code([status["code"] for status in statuses if status.get("code")])),
         ("versions", _distinct(versions)),
         ("machine", _distinct(f"{status.get('machine', '')} {status.get('device', '')}" for status in statuses)),
-        ("processes", spread if set(processes) != {"1"} else ""),
+        ("processes of a run", processes if processes != "1" else ""),
         ("data", _distinct(data)),
         ("trained", " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else ""),
     ]
@@ -41,11 +40,11 @@ def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str
 
 
 def _code(versions: list[str]) -> str:
-    """The version of the code, or a sentence where runs of several stand side by side or one was not committed."""
+    """The version of the code, or how many there are; "+dirty" marks runs of changes that were not committed."""
     dirty = sum(version.endswith("+dirty") for version in versions)
-    found = len(set(versions))
-    text = "".join(set(versions)) if found < 2 else f"{found} versions: each run names its own in its status.json"
-    return text + (f"; {dirty} of the runs had changes that were not committed (+dirty)" if dirty else "")
+    found = dict.fromkeys(versions)
+    text = "".join(found) if len(found) < 2 else f"{len(found)} versions"
+    return text + (f"; {counted(dirty, 'run')} +dirty" if dirty else "")
 
 
 def _data(provenance: dict) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cds_lib.study import analyses, statistics
 from cds_lib.study.errors import RunError
-from cds_lib.study.files import write_text
 from cds_lib.study.protocols import Seeds
 from cds_lib.study.store import Store
 from cds_lib.study.table import HISTORY, METRICS, Cell, Table
+from cds_lib.study.tables import SUMMARY
 
 PLACE = ["dataset", "model", "setting"]
 CELL = ["dataset", "model", "method", "setting", "metric"]
@@ -29,21 +31,11 @@ _OF_SIZES = ("test_ap_s_last", "test_ap_m_last", "test_ap_l_last")  # which a da
 
 
 def numbers(store: Store, run_id: str) -> dict[str, float]:
-    """All that was measured of a finished run, by name: metrics.json, the last row of history.csv, its analyses.
+    """All that was measured of a finished run, by name: the last row of history.csv, its analyses, metrics.json.
 
-    Read once while none of these files changes. RunError names a file that is damaged.
+    RunError names a file that is damaged.
     """
-    folder = store.run_dir(run_id)
-    files = [folder / "metrics.json", folder / "history.csv", *sorted(folder.glob("analysis/*.json"))]
-    stamps = tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.exists())
-    return _numbers(store.root, run_id, stamps)
-
-
-@cache
-def _numbers(root: Path, run_id: str, stamps: tuple) -> dict[str, float]:
-    store = Store(root)
-    history = store.history(run_id)
-    found = {} if history.empty else history.iloc[-1].drop("epoch").to_dict()
+    found = {name: value for rows in store.epochs(run_id)[-1:] for name, value in rows.items() if name != "epoch"}
     for name in analyses.ANALYSES:
         found |= (analyses.read(store, run_id, name) or {"values": {}})["values"]
     return found | store.metrics(run_id)
@@ -60,13 +52,18 @@ def results(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFr
 
     RunError if a finished run is damaged or lacks the metric.
     """
+
+    @cache  # a run fills several cells
+    def measured(run_id: str) -> dict[str, float] | None:
+        return numbers(store, run_id) if run_id and store.is_done(run_id) else None
+
     rows = []
     for cell in table.cells(profile, seeds):
         _, _, against, against_setting = cell.reference or ("", "", "", "")
         reason = analyses.reason(cell, store) if cell.source in analyses.ANALYSES else ""
         for seed in cell.seeds:
             run = cell.run.with_seed(seed).id if cell.run else ""
-            found = numbers(store, run) if run and store.is_done(run) else None
+            found = measured(run)
             rows.append(
                 {
                     **(found or {}),
@@ -79,7 +76,7 @@ def results(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFr
                     "metric": cell.metric,
                     "seed": seed,
                     "run": run,
-                    "value": None if found is None else value(cell, store.run_dir(run), found, reason),
+                    "value": None if found is None else _value(cell, store.run_dir(run), found, reason),
                     "best": None if found is None else _best(cell, found),
                     "paper": cell.paper,
                     "against": against,
@@ -91,18 +88,23 @@ def results(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFr
     return pd.DataFrame(rows).astype({"paper": "float64", "value": "float64", "best": "float64"})
 
 
+def every_result(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store) -> dict[str, pd.DataFrame]:
+    """The `results` of each table by its name; the summary has none of its own."""
+    return {table.name: results(table, profile, seeds, store) for table in tables if table.name != SUMMARY}
+
+
 def histories(frame: pd.DataFrame, store: Store) -> pd.DataFrame:
     """One row an epoch of every finished run of `results`: dataset, model, method, setting, seed, run, and what
     history.csv has of that epoch."""
     columns = ["dataset", "model", "method", "setting", "seed", "run"]
-    runs = frame.loc[frame["finished"], columns].drop_duplicates()
-    found = [store.history(run["run"]).assign(**run) for run in runs.to_dict("records")]
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*columns, "epoch"])
+    runs = frame.loc[frame["finished"], columns].drop_duplicates().to_dict("records")
+    found = pd.DataFrame([epoch | run for run in runs for epoch in store.epochs(run["run"])])
+    return found.astype({"epoch": int}) if len(found) else pd.DataFrame(columns=[*columns, "epoch"])
 
 
-def value(cell: Cell, folder: Path, found: dict[str, float], reason: str) -> float | None:
-    """The cell's metric among the `numbers` of one of its finished runs, which lies in `folder`; None if it was not
-    measured, for a `reason` or since the data set has no object of a size. RunError if it should be there."""
+def _value(cell: Cell, folder: Path, found: dict[str, float], reason: str) -> float | None:
+    """The cell's metric among the `numbers` of a finished run, which lies in `folder`; None if it was not measured, for
+    a `reason` or since the data set has no object of a size. RunError if it should be there."""
     if cell.metric in found or cell.metric in _OF_SIZES or reason:
         return found.get(cell.metric)
     file = {METRICS: "metrics.json", HISTORY: "history.csv"}.get(cell.source, f"analysis/{cell.source}.json")
@@ -114,10 +116,9 @@ def _best(cell: Cell, found: dict[str, float]) -> float | None:
 
 
 def by_seed(rows: pd.DataFrame, column: str = "value") -> dict[int, float]:
-    """Seed -> value of the finished runs among the rows of one cell; a column that no run has is empty."""
-    if column not in rows:
-        return {}
-    return dict(rows.dropna(subset=[column])[["seed", column]].itertuples(index=False, name=None))
+    """Seed -> value of the runs among the rows of one cell that have one; a column that no run has is empty."""
+    values = rows.get(column, [])
+    return {seed: value for seed, value in zip(rows["seed"], values, strict=False) if not pd.isna(value)}
 
 
 def tidy(frame: pd.DataFrame) -> pd.DataFrame:
@@ -129,14 +130,13 @@ def tidy(frame: pd.DataFrame) -> pd.DataFrame:
     behind it. All numbers in the metric's unit.
     """
     cells = dict(list(frame.groupby(CELL, sort=False)))
-    return pd.DataFrame([_row(rows, cells) for rows in cells.values()], columns=list(COLUMNS)).astype(
-        dict.fromkeys(NUMBERS, "float64")
-    )
+    rows = [_row(rows, cells) for rows in cells.values()]
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(NUMBERS, "float64"))
 
 
 def _row(rows: pd.DataFrame, cells: dict[tuple, pd.DataFrame]) -> dict[str, object]:
     first, ours = rows.iloc[0], by_seed(rows)
-    mean, best = statistics.summarise(list(ours.values())), statistics.summarise(list(by_seed(rows, "best").values()))
+    mean, best = statistics.summarise([*ours.values()]), statistics.summarise([*by_seed(rows, "best").values()])
     row = {
         **first[["table", "profile", *CELL, "paper", "reason"]],
         **{"mean": mean.mean, "std": mean.std, "n": mean.n, "n_planned": len(rows)},
@@ -147,8 +147,7 @@ def _row(rows: pd.DataFrame, cells: dict[tuple, pd.DataFrame]) -> dict[str, obje
     if not first["against"]:
         return row
     reference = cells[first["dataset"], first["model"], first["against"], first["against_setting"], first["metric"]]
-    published = first["paper"] - reference.iloc[0]["paper"]
-    return row | compared(ours, by_seed(reference), None if pd.isna(published) else published, first["profile"])
+    return row | compared(ours, by_seed(reference), _published(rows, reference), first["profile"])
 
 
 def compared(
@@ -162,7 +161,7 @@ def compared(
         "ci_high": found.ci_high,
         "p_value": found.p_sign_flip,
         "n_pairs": found.n,
-        "paper_delta": None if published is None else round(published, 6),
+        "paper_delta": published,
         "verdict": statistics.verdict(found, published, profile),
     }
 
@@ -170,11 +169,10 @@ def compared(
 def _against(frame: pd.DataFrame, ours: pd.DataFrame, reference: str) -> pd.DataFrame:
     """The rows of `reference` that the rows of one cell are compared with: those of the same setting or, where the
     reference has only another one (distillation against a training from scratch), those of the other."""
-    first = ours.iloc[0]
-    same = frame[(frame[["dataset", "model", "metric"]] == first[["dataset", "model", "metric"]]).all(axis=1)]
-    theirs = same[same["method"] == reference]
-    in_setting = theirs[theirs["setting"] == first["setting"]]
-    return theirs if in_setting.empty else in_setting
+    place = {name: ours[name].iloc[0] for name in ("dataset", "model", "metric")} | {"method": reference}
+    theirs = np.logical_and.reduce([frame[name] == value for name, value in place.items()])
+    in_setting = theirs & (frame["setting"] == ours["setting"].iloc[0])
+    return frame[in_setting if in_setting.any() else theirs]
 
 
 def _published(ours: pd.DataFrame, theirs: pd.DataFrame) -> float | None:
@@ -230,8 +228,3 @@ def compare(frame: pd.DataFrame, method: str, reference: str, metric: str | None
     columns = [*PLACE, "metric", "difference", "low", "high", "p", "n", "published", "verdict", "size"]
     numeric = dict.fromkeys(["difference", "low", "high", "p", "published"], "float64")
     return pd.DataFrame(rows, columns=columns).astype(numeric)
-
-
-def write_frame(frame: pd.DataFrame, path: Path) -> None:
-    """As CSV, numbers to their last digit, complete or not at all."""
-    write_text(path, frame.to_csv(index=False, lineterminator="\n"))

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from cds_lib.study import protocols, statistics
+from cds_lib.study import formats, protocols, statistics
 from cds_lib.study.errors import RunError
 from cds_lib.study.files import read_bytes, write_json, write_text
-from cds_lib.study.report import cards, pages, report, verdicts, wording
+from cds_lib.study.measures import measure, short_name
+from cds_lib.study.naming import group_title, name_of
+from cds_lib.study.report import cards, pages
 from cds_lib.study.report.comparisons import CONTROL
 from cds_lib.study.report.footer import provenance_rows
-from cds_lib.study.report.key_figure import key_figure
+from cds_lib.study.report.frame import CELL
 from cds_lib.study.report.notebooks import NotebookResult
+from cds_lib.study.report.table_files import published_difference, read_tables
+from cds_lib.study.report.verdicts import VERDICTS, with_seeds_enough
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, TABLES
 
 NOT_TESTED, DAMAGED = "not tested", "damaged"
 _OTHERWISE = "These runs do not say what the committed ones say, or are not there: see the report."
+HEADLINES = ("test_top1_last", "test_ap_last")
 _FILES = ("history.csv", "metrics.json", "status.json")
+# Each verdict has a sign of its own, so that no meaning hangs on a colour.
+_SIGNS = dict(zip(VERDICTS, "✔↗✘?○~", strict=True))
 _SIDES = {"above": "above it", "below": "below it", "open": "not told apart"}
 
 
@@ -40,19 +47,19 @@ def write_index(results: Path, profile: str, executed_now: Sequence[NotebookResu
     ids = [run["id"] for run in runs if run["state"] != DAMAGED]
     compared = _comparisons(results)
     answered = _cards(compared, results) if profile != "smoke" else []
-    unreadable = pages.damaged_tables(results)
+    tables, unreadable = read_tables(results)
+    figures = [_figure(path) for path in sorted((results / "figures").glob("*.svg"))]
     content = {
         "headline": borne_out(results, profile),
         "article": (results / "article.pdf").exists(),
-        "key_figure": (results / "figures" / "key.svg").exists() and key_figure.__doc__.split(":")[0],
-        "caption": "A point is a seed; bars are 95 % intervals; diamonds are published.",
+        "key_figure": next((figure for figure in figures if figure["name"] == "key"), None),
         "cards": answered,
         "description": protocols.DESCRIPTIONS[profile],
         "diagram": Markup((pages.TEMPLATES / "diagram.svg").read_text(encoding="utf-8")),
-        "verdicts": _verdicts(results, compared),
-        "notebooks": _reports(results, executed_now, unreadable),
+        "verdicts": _verdicts(tables[SUMMARY], compared, results) if SUMMARY in tables else None,
+        "notebooks": _reports(results, executed_now, tables),
         "unreadable": list(unreadable.values()),
-        "figures": [_figure(path) for path in sorted((results / "figures").glob("*.svg")) if path.stem != "key"],
+        "figures": [figure for figure in figures if figure["name"] != "key"],
         "failed": [run for run in runs if run["state"] in ("failed", DAMAGED)],
     }
     _write_page(results, "index", "Contrastive Deep Supervision: results", content, profile, ids)
@@ -67,7 +74,9 @@ def borne_out(results: Path, profile: str) -> bool:
 
 
 def _write_page(results: Path, name: str, title: str, content: dict, profile: str, ids: Sequence[str]) -> None:
-    body, toc = pages.with_contents(pages.environment().get_template(f"{name}.html.j2").render(content))
+    body, toc = pages.environment().get_template(f"{name}.html.j2").render(content), []
+    if name == "index":
+        body, toc = pages.with_contents(body)
     deviations = f"html/{pages.DEVIATIONS}.html"
     ways = {"index": "All results", "runs": "Every run"}
     text = pages.whole_page(
@@ -105,56 +114,51 @@ def _cards(compared: pd.DataFrame | None, results: Path) -> list[dict]:
     return found
 
 
-def _verdicts(results: Path, compared: pd.DataFrame | None) -> dict | None:
-    """Counts by table, and the claims with seeds enough; None before the summary was written."""
-    if not (results / "tables" / f"{SUMMARY}.csv").exists():
-        return None
-    frame = verdicts.read(results)
+def _verdicts(frame: pd.DataFrame, compared: pd.DataFrame | None, results: Path) -> dict:
+    """Counts by table, and the claims with seeds enough."""
     few = (frame["n_pairs"] < statistics.MIN_SEEDS) & (frame["verdict"] == statistics.INCONCLUSIVE)
     said = frame["verdict"].mask(few, NOT_TESTED)
-    columns = [name for name in (*wording.VERDICTS[:4], NOT_TESTED, *wording.VERDICTS[4:]) if (said == name).any()]
+    columns = [name for name in (*VERDICTS[:4], NOT_TESTED, *VERDICTS[4:]) if (said == name).any()]
     counts = pd.crosstab(frame["claimed_in"], said)
     counts = counts.reindex(frame["claimed_in"].unique())[columns]
     rows = [{"title": TABLES[name].title, "numbers": list(row)} for name, row in counts.iterrows()]
     return {
         "columns": columns,
         "counts": rows,
-        "tested": [_claim(row, compared) for _, row in wording.tested(frame).iterrows()],
+        "tested": [_claim(row, compared) for row in with_seeds_enough(frame).to_dict("records")],
         "page": (results / "html" / f"{SUMMARY}.html").exists(),
     }
 
 
-def _claim(row: pd.Series, compared: pd.DataFrame | None) -> dict[str, str]:
+def _claim(row: dict, compared: pd.DataFrame | None) -> dict[str, str]:
     """A tested claim; its control is that of two views on CIFAR-100's ResNet-18, of as many steps with few labels."""
-    control = "–"
+    control = formats.EMPTY
     if compared is not None:
-        same = compared[(compared["method"] == row["method"]) & (compared["metric"] == row["metric"])]
-        same = same[(same["dataset"] == row["dataset"]) & (same["setting"] == row["setting"])]
-        sides = same.loc[same["reference"].isin([CONTROL, "baseline_matched"]), "side"]
-        control = _SIDES.get(sides.iloc[0], "–") if len(sides) else "–"
-    found = statistics.Difference(
-        row["baseline_delta"], row["ci_low"], row["ci_high"], row["p_value"], int(row["n_pairs"])
-    )
+        same = compared[compared["reference"].isin([CONTROL, "baseline_matched"])]
+        for name in ("method", "metric", "dataset", "setting"):
+            same = same[same[name] == row[name]]
+        control = _SIDES.get(same["side"].iloc[0], control) if len(same) else control
+    low, high = row["ci_low"], row["ci_high"]
+    found = statistics.Difference(row["baseline_delta"], low, high, row["p_value"], row["n_pairs"])
     return {
-        "claim": wording.statement(row),
-        "place": wording.place(row),
-        "published": wording.published(row),
-        "ours": wording.difference(row),
-        "verdict": f"{wording.SIGNS[row['verdict']]} {row['verdict']}",
+        "claim": f"{name_of(row['method'])} − {name_of(row['reference'])}",
+        "place": group_title([row["dataset"], row["model"], row["setting"], short_name(row["metric"])]),
+        "published": published_difference(row),
+        "ours": formats.difference(row["baseline_delta"], low, high, measure(row["metric"]).decimals),
+        "verdict": f"{_SIGNS[row['verdict']]} {row['verdict']}",
         "kind": row["verdict"].replace(" ", "-"),
         "size": statistics.size(found, row["paper_delta"]),
         "control": control,
     }
 
 
-def _reports(results: Path, executed_now: Sequence[NotebookResult], unreadable: dict[str, str]) -> list[dict]:
+def _reports(results: Path, executed_now: Sequence[NotebookResult], tables: dict[str, pd.DataFrame]) -> list[dict]:
     """Every executed notebook of the folder, in the order of reading."""
     found = pages.executed_notebooks(results / "notebooks")
     found |= {result.name: (found.get(result.name, (None,))[0], result) for result in executed_now}
     entries = []
     for name in pages.in_order(found):
         title, result = found[name]
-        has_table = (results / "tables" / f"{name}.csv").exists() and name not in unreadable
         entries.append(
             {
                 "name": name,
@@ -163,16 +167,16 @@ def _reports(results: Path, executed_now: Sequence[NotebookResult], unreadable: 
                 "linked": title is not None,
                 "ok": result.ok,
                 "error": result.error,
-                "table": has_table,
-                "runs": _progress(name, results) if has_table and name != SUMMARY else "",
+                "table": name in tables,
+                "runs": _progress(tables[name]) if name in tables and name != SUMMARY else "",
             }
         )
     return entries
 
 
-def _progress(name: str, results: Path) -> str:
-    frame = report.read_table(name, results).drop_duplicates(["dataset", "model", "method", "setting"])
-    return f"{frame['n'].sum()} of {frame['n_planned'].sum()}"
+def _progress(frame: pd.DataFrame) -> str:
+    runs = frame.drop_duplicates(["dataset", "model", "method", "setting"])
+    return f"{runs['n'].sum()} of {runs['n_planned'].sum()}"
 
 
 def _figure(path: Path) -> dict[str, str | int]:
@@ -198,7 +202,7 @@ def _sound_run(store: Store, run_id: str) -> dict[str, object]:
     """What the run is, what came out, its curve, where it comes from."""
     spec, status = store.spec(run_id), store.status(run_id)
     done = store.is_done(run_id)
-    metrics = store.metrics(run_id) if done else {}
+    metrics, epochs = (store.metrics(run_id), store.epochs(run_id)) if done else ({}, [])
     data = status.get("data") or {}
     return {
         "id": run_id,
@@ -206,8 +210,8 @@ def _sound_run(store: Store, run_id: str) -> dict[str, object]:
         "files": [name for name in _FILES if (store.run_dir(run_id) / name).exists()],
         "state": status.get("state", "unknown"),
         "error": (status.get("error") or "no message").splitlines()[0],
-        "result": next((f"{metrics[name]:.2f}" for name in ("test_top1_last", "test_ap_last") if name in metrics), ""),
-        "curve": _curve(store.history(run_id).get("train_loss", pd.Series(dtype=float))) if done else "",
+        "result": next((formats.number(metrics[name]) for name in HEADLINES if name in metrics), ""),
+        "curve": _curve([epoch["train_loss"] for epoch in epochs if "train_loss" in epoch]),
         "spec": json.dumps({name: value for name, value in spec.to_dict().items() if value is not None}, indent=1),
         "code": status.get("code", ""),
         "data": (data.get("sha256") or "")[:12],
@@ -216,10 +220,10 @@ def _sound_run(store: Store, run_id: str) -> dict[str, object]:
     }
 
 
-def _curve(losses: pd.Series) -> str:
+def _curve(losses: Sequence[float]) -> str:
     """Points of a polyline, 120 by 24, of the training loss from its largest finite value to its smallest."""
-    losses = losses[np.isfinite(losses)]
-    low, high = losses.min(), losses.max()
+    losses = [loss for loss in losses if math.isfinite(loss)]
+    low, high = min(losses, default=0), max(losses, default=0)
     scale = 22 / (high - low) if high > low else 0
     step = 120 / max(len(losses) - 1, 1)
     return " ".join(f"{i * step:.0f},{23 - (loss - low) * scale:.0f}" for i, loss in enumerate(losses))
@@ -227,13 +231,8 @@ def _curve(losses: pd.Series) -> str:
 
 def write_provenance(results: Path) -> None:
     """RESULTS/provenance.json: table -> "dataset/model/method/setting/metric" of a cell -> the ids of its runs."""
-    found, damaged = {}, pages.damaged_tables(results)
-    for name in TABLES:
-        if (results / "tables" / f"{name}.csv").exists() and name not in damaged:
-            frame = verdicts.read(results) if name == SUMMARY else report.read_table(name, results)
-            cells = frame[frame["n"] > 0]
-            found[name] = {
-                "/".join(row[["dataset", "model", "method", "setting", "metric"]]): row["runs"].split()
-                for _, row in cells.iterrows()
-            }
+    found = {
+        name: {"/".join(row[key] for key in CELL): row["runs"].split() for row in frame.to_dict("records") if row["n"]}
+        for name, frame in read_tables(results)[0].items()
+    }
     write_json(results / "provenance.json", found)

@@ -7,6 +7,7 @@ a notebook is a result, not an exception: the notebook is saved up to that point
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import nbformat
 from cds_lib.errors import UsageError
 from cds_lib.files import refuse_no_file
 from cds_lib.study.errors import NothingRun, system_error
-from cds_lib.study.files import write_text
+from cds_lib.study.files import once, write_text
 from cds_lib.study.processes import environment
 from cds_lib.study.report.notebook_files import fault
 
@@ -50,36 +51,46 @@ METADATA = "cds_lib"
 
 @dataclass(frozen=True)
 class NotebookResult:
-    """How an execution ended. `error` is one line that names the cell, None if the notebook ran to its end."""
+    """How an execution ended. `error` is one line, None if the notebook ran to its end; `cell` the id of the one that
+    failed, "" if it is none's fault; `seconds` what it took now, 0 where it was not executed again."""
 
     name: str
-    ok: bool
-    seconds: float
     error: str | None
+    cell: str = ""
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
 
 
 def execute(
-    notebook: Path, output: Path, parameters: dict[str, Any], *, timeout: float | None = None
+    notebook: Path, output: Path, parameters: dict[str, Any], *, evidence: str = "", timeout: float | None = None
 ) -> NotebookResult:
     """Run `notebook` and save it with its outputs as `output`, whether it succeeds or not; stopped by Ctrl-C, it leaves
     `output` as it was. It works in a hidden folder beside `output`.
 
     The kernel's working directory is the folder above the notebook's (the repository), where relative paths in
-    parameters start. Nothing is written beside the notebook.
+    parameters start. Nothing is written beside the notebook. The same inputs give the same bytes.
 
     Args:
         parameters: scalars for the cell tagged `parameters`.
+        evidence: stands for all that the notebook reads. Where it, the notebook and the parameters are those that
+            `output` was made of, nothing is run; "" always runs.
         timeout: seconds for the whole notebook; None waits.
     """
     notebook, output = Path(notebook).resolve(), Path(output).absolute()
     began = time.monotonic()
 
-    def result(error: str | None) -> NotebookResult:
-        return NotebookResult(notebook.stem, error is None, round(time.monotonic() - began, 1), error)
+    def result(error: str | None, cell: str = "") -> NotebookResult:
+        return NotebookResult(notebook.stem, error, cell, round(time.monotonic() - began, 1))
 
     if error := fault(notebook, parameters):
         return result(error)
     try:
+        inputs = _inputs(notebook, parameters, evidence) if evidence else ""
+        if inputs and _is_made_of(output, inputs):
+            return NotebookResult(notebook.stem, None)
         output.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(
             prefix=f".{notebook.stem}-", dir=output.parent, ignore_cleanup_errors=True
@@ -89,12 +100,18 @@ def execute(
                 found = _in_own_process(Path(folder), notebook, executed, parameters, timeout)
                 if not found["kernel_did_not_start"]:
                     break
-            ended = result(found["error"])
+            ended = result(found["error"], found["cell"])
             try:
                 saved = _read(executed)
             except UsageError:  # papermill did not come to write it, or could not
                 saved = _read(notebook)
-        _clean(saved, notebook.name, ended)
+        _clean(saved, notebook.name, parameters)
+        saved.metadata[METADATA] = {
+            "error": ended.error,
+            "cell": ended.cell,
+            "inputs": inputs,
+            "figures": sorted(path.name for path in _figures(output).glob(f"{notebook.stem}*.svg")),
+        }
         if parameters.get("profile", "mini") != "mini" or parameters.get("seeds"):
             _leave_out_readings(saved)
         write_text(output, nbformat.writes(saved) + "\n")
@@ -105,13 +122,33 @@ def execute(
     return ended
 
 
+def _inputs(notebook: Path, parameters: dict[str, Any], evidence: str) -> str:
+    text = json.dumps([notebook.read_text(encoding="utf-8"), parameters, evidence])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _is_made_of(output: Path, inputs: str) -> bool:
+    """Whether `output` was made, without an error, of these inputs, and the figures that it wrote are still there."""
+    try:
+        made, ended = stored(output)
+    except UsageError:
+        return False
+    own = made.metadata[METADATA]
+    figures = all((_figures(output) / name).exists() for name in own.get("figures", ()))
+    return ended.ok and own.get("inputs") == inputs and figures
+
+
+def _figures(output: Path) -> Path:
+    return output.parents[1] / "figures"
+
+
 def stored(notebook: Path) -> tuple[nbformat.NotebookNode, NotebookResult]:
     """An executed notebook and the result that it carries; UsageError for one that `execute` did not write."""
-    content = _read(notebook)
+    content = (_unchanged if notebook.is_file() else _read)(notebook)
     try:
         found = content.metadata[METADATA]
-        return content, NotebookResult(notebook.stem, found["ok"], float(found["seconds"]), found["error"])
-    except (KeyError, TypeError, ValueError) as error:
+        return content, NotebookResult(notebook.stem, found["error"], found.get("cell", ""))
+    except (AttributeError, KeyError, TypeError) as error:
         raise UsageError(f"{notebook} is not an executed notebook: write it with run-all, or delete it.") from error
 
 
@@ -122,6 +159,9 @@ def _read(notebook: Path) -> nbformat.NotebookNode:
     except Exception as error:  # a broken file can raise nearly anything
         first = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UsageError(f"The notebook {notebook} cannot be read ({first}): get it again, or delete it.") from error
+
+
+_unchanged = once(_read)
 
 
 def _in_own_process(
@@ -161,39 +201,39 @@ def _in_own_process(
             process.wait(timeout)
         except subprocess.TimeoutExpired:
             process.kill()
-            where = _last_cell_started(executed)
-            return {"error": f"{where}not finished after {timeout:g} s", "kernel_did_not_start": False}
+            return _failure(f"not finished after {timeout:g} s", _last_cell_started(executed))
     if process.returncode == -signal.SIGINT:  # Ctrl-C, which reaches the whole group: nothing is a result
         raise KeyboardInterrupt
     try:
         return json.loads((job / "result.json").read_text())
     except (OSError, ValueError):
         last = ((job / "output.txt").read_text().strip().splitlines() or ["no message"])[-1]
-        return {
-            "error": f"the process of the notebook ended with code {process.returncode}: {last}",
-            "kernel_did_not_start": False,
-        }
+        return _failure(f"the process of the notebook ended with code {process.returncode}: {last}")
+
+
+def _failure(why: str, cell: str = "", kernel_did_not_start: bool = False) -> dict[str, Any]:
+    error = f'cell "{cell}": {why}' if cell else why
+    return {"error": error, "cell": cell, "kernel_did_not_start": kernel_did_not_start}
 
 
 def _last_cell_started(executed: Path) -> str:
-    """`cell "id": ` of the last cell that began, "" if none did."""
+    """The id of the last cell that began, "" if none did."""
     if not executed.exists():
         return ""
     cells = nbformat.read(executed, as_version=4).cells
     started = [cell for cell in cells if cell.metadata.get("papermill", {}).get("start_time")]
-    return f'cell "{started[-1].id}": ' if started else ""
+    return started[-1].id if started else ""
 
 
-def _clean(notebook: nbformat.NotebookNode, name: str, result: NotebookResult) -> None:
-    """Leave what belongs to the result; drop papermill's markers and the paths of this machine."""
+def _clean(notebook: nbformat.NotebookNode, name: str, parameters: dict[str, Any]) -> None:
+    """Drop papermill's markers, times and paths of this machine: what the same inputs would not give again."""
     notebook.cells = [cell for cell in notebook.cells if ERROR_MARKER not in cell.metadata.get("tags", [])]
     for cell in notebook.cells:
+        cell.metadata = nbformat.from_dict({name: value for name, value in cell.metadata.items() if name == "tags"})
         if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.id = "injected-parameters"  # papermill's is random: the file would differ every time
+            cell.id = "injected-parameters"  # papermill's is random
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    if "papermill" in notebook.metadata:
-        notebook.metadata["papermill"] |= {"input_path": name, "output_path": name}
-    notebook.metadata[METADATA] = {"ok": result.ok, "seconds": result.seconds, "error": result.error}
+    notebook.metadata["papermill"] = {"input_path": name, "output_path": name, "parameters": parameters}
 
 
 def _leave_out_readings(notebook: nbformat.NotebookNode) -> None:
@@ -204,7 +244,7 @@ def _leave_out_readings(notebook: nbformat.NotebookNode) -> None:
 
 
 def _execute_here(job: dict[str, Any]) -> dict[str, Any]:
-    """Run papermill in this process; the error is one line, as in NotebookResult."""
+    """Run papermill in this process; error and cell as in NotebookResult."""
     import papermill
     from nbclient.exceptions import DeadKernelError
 
@@ -221,21 +261,18 @@ def _execute_here(job: dict[str, Any]) -> dict[str, Any]:
             start_timeout=START_TIMEOUT,
         )
     except papermill.PapermillExecutionError as error:
-        if error.ename == NothingRun.__name__:
-            return {"error": None, "kernel_did_not_start": False}
-        # The two marker cells are in the file already, the first at its top and the second before the failed cell.
-        cell = nbformat.read(executed, as_version=4).cells[error.cell_index + 2]
-        first = (error.evalue.strip() or "no message").splitlines()[0]
-        return {"error": f'cell "{cell.id}": {error.ename}: {first}', "kernel_did_not_start": False}
+        if error.ename != NothingRun.__name__:
+            # The two marker cells are in the file already, the first at its top and the second before the failed cell.
+            cell = nbformat.read(executed, as_version=4).cells[error.cell_index + 2]
+            first = (error.evalue.strip() or "no message").splitlines()[0]
+            return _failure(f"{error.ename}: {first}", cell.id)
     except DeadKernelError:
-        where = _last_cell_started(executed)
-        error = f"{where}the kernel died; the system may have run out of memory"
-        return {"error": error, "kernel_did_not_start": False}
+        return _failure("the kernel died; the system may have run out of memory", _last_cell_started(executed))
     except RuntimeError as error:
         if _last_cell_started(executed):
             raise
-        return {"error": f"the kernel did not start ({str(error).splitlines()[0]})", "kernel_did_not_start": True}
-    return {"error": None, "kernel_did_not_start": False}
+        return _failure(f"the kernel did not start ({str(error).splitlines()[0]})", kernel_did_not_start=True)
+    return {"error": None, "cell": "", "kernel_did_not_start": False}
 
 
 def _end_with_the_parent(job: Path) -> None:

@@ -13,17 +13,18 @@ from urllib.parse import quote
 
 import jinja2
 import nbformat
+import pandas as pd
 from bs4 import BeautifulSoup
 from markupsafe import Markup
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
 from cds_lib.errors import UsageError
-from cds_lib.study.errors import RunError
 from cds_lib.study.files import write_text
-from cds_lib.study.report import notebooks, report
+from cds_lib.study.report import notebooks
 from cds_lib.study.report.footer import provenance_rows
 from cds_lib.study.report.notebooks import NotebookResult
+from cds_lib.study.report.table_files import read_tables
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, TABLES
 
@@ -47,7 +48,7 @@ def render_notebook(executed: Path, html: Path, titles: Mapping[str, str] | None
         body, toc = with_contents(
             _exporter(with_code).from_notebook_node(notebook)[0], [name for name in titles if name != result.name]
         )
-        failed = next((c.id for c in notebook.cells if result.error and f'cell "{c.id}"' in result.error), None)
+        anchor = f"cell-{result.cell}"
         text = whole_page(
             title=_title(notebook, result.name),
             body=Markup(body),
@@ -61,7 +62,7 @@ def render_notebook(executed: Path, html: Path, titles: Mapping[str, str] | None
             neighbours=_neighbours(result.name, titles, ".code.html" if with_code else ".html"),
             profile=_parameter(notebook, "profile"),
             error=result.error,
-            error_anchor=f"cell-{failed}" if f'id="cell-{failed}"' in body else None,
+            error_anchor=anchor if f'id="{anchor}"' in body else None,
             deviations=f"{DEVIATIONS}.html" if DEVIATIONS in titles else None,
             provenance=provenance,
             code=with_code,
@@ -88,25 +89,14 @@ def executed_notebooks(folder: Path) -> dict[str, tuple[str | None, NotebookResu
             notebook, result = notebooks.stored(folder / f"{name}.ipynb")
             found[name] = (_title(notebook, name), result)
         except UsageError as error:
-            found[name] = (None, NotebookResult(name, False, 0.0, str(error)))
+            found[name] = (None, NotebookResult(name, str(error)))
     return found
 
 
 def damaged(results: Path) -> dict[str, str]:
     """{name: sentence} of the reports that earlier commands left and that cannot be read."""
     executed = executed_notebooks(Path(results) / "notebooks")
-    return damaged_tables(results) | {name: result.error for name, (title, result) in executed.items() if title is None}
-
-
-def damaged_tables(results: Path) -> dict[str, str]:
-    found = {}
-    for name in TABLES:
-        if name != SUMMARY and (Path(results) / "tables" / f"{name}.csv").exists():
-            try:
-                report.read_table(name, results)
-            except RunError as error:
-                found[name] = str(error)
-    return found
+    return read_tables(results)[1] | {name: ended.error for name, (title, ended) in executed.items() if title is None}
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -213,8 +203,5 @@ def _run_ids(name: str, store: Store) -> list[str]:
     """The runs behind a notebook, each once: those of its table, all of the folder for the summary, else none."""
     if name == SUMMARY:
         return store.ids()
-    try:
-        table = report.read_table(name, store.root)
-    except RunError:
-        return []  # it is not there, or damaged, which the index says
+    table = read_tables(store.root)[0].get(name, pd.DataFrame({"runs": []}))
     return list(dict.fromkeys(run for runs in table["runs"] for run in runs.split()))

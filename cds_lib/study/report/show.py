@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from markupsafe import Markup
 
-from cds_lib.study.formats import EMPTY
+from cds_lib.study import formats
 from cds_lib.study.naming import label, named
 
 if TYPE_CHECKING:
@@ -58,12 +58,7 @@ def _heading(column: Any) -> str:
 
 
 def _cell(tag: str, side: str, value: Any, form: str = "") -> Markup:
-    if isinstance(value, bool):
-        text = "yes" if value else "no"
-    elif pd.isna(value):
-        text = EMPTY
-    else:
-        text = form.format(value).replace("-", "−") if isinstance(value, float) else str(value)
+    text = formats.text(value, form)
     # A corner that says nothing is no heading.
     tag = tag if text else "td"
     return _CELL.format(tag=Markup(tag), side=side, text=text, end=tag.split()[0])

@@ -2,53 +2,49 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
 
 from cds_lib.study.checkout import CHECKOUT
 from cds_lib.study.errors import RunError
+from cds_lib.study.files import write_text
 from cds_lib.study.protocols import Seeds
-from cds_lib.study.report import figures, notebooks, pages, report, summary, verdicts
+from cds_lib.study.report import figures, key_figure, notebooks, pages
 from cds_lib.study.report.article import write_article
 from cds_lib.study.report.comparisons import comparisons
-from cds_lib.study.report.frame import write_frame
+from cds_lib.study.report.frame import every_result, tidy
 from cds_lib.study.report.index import borne_out, write_index, write_provenance
-from cds_lib.study.report.key_figure import key_figure
 from cds_lib.study.report.notebook_files import PARAMETERS
-from cds_lib.study.report.notebooks import NotebookResult
+from cds_lib.study.report.table_files import write_table
+from cds_lib.study.report.verdicts import claimed
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
-from cds_lib.study.tables import SUMMARY
+from cds_lib.study.tables import SUMMARY, TABLES, official
 from cds_lib.study.text import duration
+
+_PACKAGES = ("matplotlib", "numpy", "pandas", "scipy", "seaborn", "torch")
 
 
 def write_report(
     tables: list[Table], notebook_files: list[Path], profile: str, seeds: Seeds, store: Store, jobs: int
 ) -> list[str]:
     """Write all but the runs, `jobs` notebooks at a time; returns the names of the reports that failed."""
+    frames = every_result({table.name: table for table in (*official(), *tables)}.values(), profile, seeds, store)
     for table in tables:
         if table.name != SUMMARY:
-            report.write_table(report.tidy(table, profile, seeds, store), table, store.root)
-    summary.write(verdicts.tidy(profile, seeds, store), store.root)  # of all tables, whichever were asked for
-    write_frame(comparisons(profile, seeds, store), store.root / "tables" / "comparisons.csv")
-    figures.save(key_figure(profile, seeds, store), store.root / "figures" / "key.svg", key_figure.__doc__)
-    # The notebooks only read: everything that could be trained has been.
-    values = (profile, _from_repository(store.root), "", ",".join(map(str, seeds or ())), False)
-    parameters = dict(zip(PARAMETERS, values, strict=True))
-
-    def execute(path: Path) -> NotebookResult:
-        return notebooks.execute(path, store.root / "notebooks" / path.name, parameters)
-
-    results = []
-    # Each notebook is a process of its own; the threads only wait for them.
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
-        for number, result in enumerate(pool.map(execute, notebook_files), 1):
-            how = "done" if result.ok else f"FAILED: {result.error}"
-            print(
-                f"[{number}/{len(notebook_files)}] notebook {result.name}: {how} in {duration(result.seconds)}",
-                flush=True,
-            )
-            results.append(result)
+            write_table(tidy(frames[table.name]), table, store.root)
+    write_table(claimed(frames, profile, seeds, store), TABLES[SUMMARY], store.root)  # of all, whichever were asked for
+    compared = comparisons(frames)
+    write_text(store.root / "tables" / "comparisons.csv", compared.to_csv(index=False, lineterminator="\n"))
+    mpl.use("agg")  # no window
+    figures.save(key_figure.key_figure(frames), store.root / "figures" / "key.svg", key_figure.DESCRIPTION)
+    results = _execute(notebook_files, frames, profile, seeds, store, jobs)
     pages.render_notebooks(store.root, [result.name for result in results])
     write_provenance(store.root)
     failed = [result.name for result in results if not result.ok] + _article(store.root, profile)
@@ -72,6 +68,46 @@ def _article(results: Path, profile: str) -> list[str]:
         print(f"article: FAILED: {error}", flush=True)
         return ["article"]
     return []
+
+
+def _execute(
+    files: list[Path], frames: Mapping[str, pd.DataFrame], profile: str, seeds: Seeds, store: Store, jobs: int
+) -> list[notebooks.NotebookResult]:
+    """Execute the notebooks, which only read: everything that could be trained has been."""
+    values = (profile, _from_repository(store.root), "", ",".join(map(str, seeds or ())), False)
+    parameters = dict(zip(PARAMETERS, values, strict=True))
+    # Those without a table compute by themselves, which takes longest: first, so that no processor waits at the end.
+    files = sorted(files, key=lambda path: path.stem in TABLES)
+    evidence, results = _evidence(frames, store), []
+
+    def execute(path: Path) -> notebooks.NotebookResult:
+        return notebooks.execute(path, store.root / "notebooks" / path.name, parameters, evidence=evidence)
+
+    # Each notebook is a process of its own; the threads only wait for them.
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        made = pool.map(execute, files)
+        for number, result in enumerate(made, 1):
+            how = f"done in {duration(result.seconds)}" if result.seconds else "unchanged"
+            how = how if result.ok else f"FAILED: {result.error}"
+            print(f"[{number}/{len(files)}] notebook {result.name}: {how}", flush=True)
+            results.append(result)
+    return results
+
+
+def _evidence(frames: Mapping[str, pd.DataFrame], store: Store) -> str:
+    """A hash of all that decides what a notebook shows: what was measured, the code, the packages that draw.
+
+    Engines and commands only train. A run that is finished is never changed, so its numbers stand for its files.
+    """
+    found = hashlib.sha256()
+    for frame in frames.values():
+        found.update(frame.to_csv().encode())
+    unfinished = {run_id: store.status(run_id).get("state") for run_id in store.ids() if not store.is_done(run_id)}
+    found.update(repr([unfinished, *((name, version(name)) for name in _PACKAGES)]).encode())
+    for path in sorted((CHECKOUT / "cds_lib").rglob("*")):
+        if path.suffix in (".py", ".yaml", ".toml") and path.parent.name not in ("engines", "commands"):
+            found.update(path.read_bytes())
+    return found.hexdigest()
 
 
 def _from_repository(path: Path) -> str:

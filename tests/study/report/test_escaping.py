@@ -8,9 +8,11 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from cds_lib.study import settings
-from cds_lib.study.report import notebooks, pages, printed, report
+from cds_lib.study.report import notebooks, pages
+from cds_lib.study.report.frame import results, tidy
 from cds_lib.study.report.index import write_index
 from cds_lib.study.report.show import show
+from cds_lib.study.report.table_files import write_table
 from cds_lib.study.store import Store
 from cds_lib.study.table import Cell, Table
 from run_folders import top1, write_run
@@ -31,7 +33,7 @@ def notebook_file(path, error):
     cells.append(new_code_cell(f"print({EVIL!r})", id="shown", outputs=[printed, html, trace]))
     notebook = new_notebook(cells=cells)
     notebook.metadata["papermill"] = {"parameters": {"profile": EVIL}}
-    notebook.metadata[notebooks.METADATA] = {"ok": False, "seconds": 1.0, "error": error}
+    notebook.metadata[notebooks.METADATA] = {"error": error, "cell": "shown"}
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, path)
     return path
@@ -46,8 +48,8 @@ def harmless(path):
 
 
 def test_pages_hold_no_script_whoever_wrote_it(tmp_path):
-    results = tmp_path / f"results {NAME}"
-    store = Store(results)
+    folder = tmp_path / f"results {NAME}"
+    store = Store(folder)
     spec = replace(settings.supervised("mini", "cifar100", "resnet18", "cds", 0), dataset=EVIL)
     data = {"kind": EVIL, "note": EVIL, "train": 1, "test": 1, "sha256": EVIL}
     status = {"machine": EVIL, "device": EVIL, "code": EVIL, "versions": {EVIL: EVIL}, "data": data, "started": EVIL}
@@ -56,11 +58,11 @@ def test_pages_hold_no_script_whoever_wrote_it(tmp_path):
     finished(store, failed, error=EVIL)
     (store.run_dir(failed.id) / "metrics.json").unlink()
     store.write_status(failed.id, state="failed")
-    (results / "figures").mkdir()
-    (results / "figures" / f"{NAME}.svg").write_text("<svg/>")
-    executed = notebook_file(results / "notebooks" / f"{NAME}.ipynb", EVIL)
-    written = pages.render_notebook(executed, results / "html")
-    index = write_index(results, "mini")
+    (folder / "figures").mkdir()
+    (folder / "figures" / f"{NAME}.svg").write_text("<svg/>")
+    executed = notebook_file(folder / "notebooks" / f"{NAME}.ipynb", EVIL)
+    written = pages.render_notebook(executed, folder / "html")
+    index = write_index(folder, "mini")
 
     for page in written.values():
         soup = harmless(page)
@@ -83,17 +85,16 @@ def table(tmp_path):
     cell = Cell(f"{EVIL} a", EVIL, f"{EVIL}|", EVIL, "test_top1_last", spec, (0,))
     named = Table(f"{EVIL} $\\input{{x}}$ %_#", EVIL, lambda profile: [cell], note=EVIL, name="evil")
     finished(Store(tmp_path), spec)
-    return named, report.tidy(named, "mini", (0,), Store(tmp_path))
+    return named, tidy(results(named, "mini", (0,), Store(tmp_path)))
 
 
-def test_tables_hold_no_script(table):
+def test_tables_hold_no_script(table, tmp_path):
     named, frame = table
     soup = BeautifulSoup(show(frame, EVIL).data, "html.parser")
     assert not soup.find_all(["script", "img"])
     assert EVIL in soup.caption.get_text()
     assert EVIL in soup.tbody.get_text()
-    assert "<" not in printed.markdown_table(frame, named)
-    assert f"{EVIL}\\|".upper().replace("<", "&LT;") in printed.markdown_table(frame, named).upper()
-    latex = printed.latex_table(frame, named)
-    assert r"\$\textbackslash{}input\{x\}\$ \%\_\#" in latex
-    assert r"\input" not in latex.replace(r"\textbackslash{}input", "")
+    texts = {kind: path.read_text(encoding="utf-8") for kind, path in write_table(frame, named, tmp_path).items()}
+    assert "<" not in texts["md"]
+    assert f"{EVIL}\\|".replace("<", "&lt;") in texts["md"]
+    assert r"\input" not in texts["tex"] and r"\_\#" not in texts["csv"]

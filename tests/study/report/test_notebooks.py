@@ -59,6 +59,28 @@ def test_success_runs_here_in_the_repository_with_the_parameter_and_saves(make, 
     assert [cell["id"] for cell in saved["cells"]] == ["title", "parameters", "injected-parameters", "c1"]
     assert str(tmp_path) not in json.dumps(saved["metadata"])
     assert notebooks.stored(output)[1] == result
+    saved = output.read_bytes()
+    notebooks.execute(path, output, {"steps": 7})
+    assert output.read_bytes() == saved
+
+
+def test_a_notebook_is_run_again_only_where_its_inputs_or_figures_are_others(make, tmp_path):
+    path, output, count = make("n", "open('count', 'a').write('x')"), tmp_path / "out" / "n.ipynb", tmp_path / "repo"
+    figure = tmp_path / "figures" / "n_a.svg"
+    figure.parent.mkdir()
+    figure.touch()
+
+    def runs(steps=1, evidence="e"):
+        assert notebooks.execute(path, output, {"steps": steps}, evidence=evidence).ok
+        return len((count / "count").read_text())
+
+    assert [runs(), runs(), runs(2), runs(2), runs(2, "f"), runs(2, "f")] == [1, 1, 2, 2, 3, 3]
+    figure.unlink()
+    assert runs(2, "f") == 4
+    path.write_text(path.read_text().replace("'x'", "'xy'"))
+    assert runs(2, "f") == 6
+    output.write_text("{")
+    assert runs(2, "f") == 8
 
 
 def test_the_users_folder_startup_file_and_backend_reach_no_notebook(make, tmp_path, monkeypatch):
@@ -80,7 +102,7 @@ def test_a_raising_cell_is_named_and_what_came_before_is_saved(make, tmp_path):
     output = tmp_path / "bad.ipynb"
     result = notebooks.execute(path, output, {})
     assert not result.ok
-    assert result.error == 'cell "c2": ValueError: first line'
+    assert (result.error, result.cell) == ('cell "c2": ValueError: first line', "c2")
     saved = outputs(output)
     assert list(saved) == ["title", "parameters", "c1", "c2", "c3"]  # without papermill's marker cells
     assert saved["c1"][0]["text"] == "before\n"
@@ -146,7 +168,7 @@ def test_what_cannot_be_written_is_the_failure_of_its_notebook(make, tmp_path):
 def test_an_executed_notebook_that_papermill_left_damaged_is_its_failure(make, tmp_path, monkeypatch):
     def attempt(job, notebook, executed, *rest):
         executed.write_bytes(b"")  # as on a full disk
-        return {"error": "the process of the notebook ended with code 1", "kernel_did_not_start": False}
+        return {"error": "the process of the notebook ended with code 1", "cell": "", "kernel_did_not_start": False}
 
     monkeypatch.setattr(notebooks, "_in_own_process", attempt)
     result = notebooks.execute(make("n", "print('ran')"), tmp_path / "n.ipynb", {})
@@ -197,7 +219,7 @@ def test_only_a_failed_start_is_tried_again_and_not_for_ever(make, tmp_path, mon
 
     def attempt(*arguments):
         calls.append(arguments)
-        return {"error": "a sentence", "kernel_did_not_start": did_not_start}
+        return {"error": "a sentence", "cell": "", "kernel_did_not_start": did_not_start}
 
     monkeypatch.setattr(notebooks, "_in_own_process", attempt)
     result = notebooks.execute(make("n", "print('ran')"), tmp_path / "n.ipynb", {})

@@ -5,11 +5,14 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from cds_lib.study.report import notebooks, pages, report
+from cds_lib.study.report import notebooks, pages
 from cds_lib.study.report.footer import provenance_rows
+from cds_lib.study.report.frame import results as results_of
+from cds_lib.study.report.frame import tidy
 from cds_lib.study.report.index import write_index
 from cds_lib.study.report.notebooks import NotebookResult
 from cds_lib.study.report.show import show
+from cds_lib.study.report.table_files import read_table, write_table
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from run_folders import top1, write_run
@@ -23,7 +26,7 @@ def results(tmp_path):
     return tmp_path / "results"
 
 
-def executed(results, name="demo", *, profile="mini", error=None, ok=True, outputs=()):
+def executed(results, name="demo", *, profile="mini", error=None, cell="", outputs=()):
     """An executed notebook as `notebooks.execute` leaves it."""
     shown = [
         new_output("stream", name="stdout", text="[1/30] a run <b>x</b>\n"),
@@ -44,7 +47,7 @@ def executed(results, name="demo", *, profile="mini", error=None, ok=True, outpu
         cells.append(new_code_cell("fail()", id="broken", outputs=[output]))
     notebook = new_notebook(cells=cells)
     notebook.metadata["papermill"] = {"parameters": {"profile": profile}}
-    notebook.metadata[notebooks.METADATA] = {"ok": ok, "seconds": 12.0, "error": error}
+    notebook.metadata[notebooks.METADATA] = {"error": error, "cell": cell}
     path = results / "notebooks" / f"{name}.ipynb"
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, path)
@@ -87,7 +90,7 @@ def fill(results, failed=None):
         write_run(store, spec, metrics, status | {"state": "done"})
     if failed:
         write_run(store, cells[1].specs[0], status=status | {"state": "failed", "error": failed})
-    report.write_table(report.tidy(TABLE, "mini", (0, 1, 2), store), TABLE, results)
+    write_table(tidy(results_of(TABLE, "mini", (0, 1, 2), store)), TABLE, results)
     return cells
 
 
@@ -149,7 +152,7 @@ def test_contents_lead_to_every_heading_once(results):
 
 def test_every_table_scrolls_by_itself_once(results):
     fill(results)
-    html = show(report.read_table(TABLE.name, results), TABLE.heading).data
+    html = show(read_table(TABLE.name, results), TABLE.heading).data
     path = executed(results, outputs=[new_output("display_data", data={"text/html": html})])
     page = soup_of(pages.render_notebook(path, results / "html")["html"])
     regions = page.main.find_all(attrs={"role": "region"})
@@ -160,7 +163,7 @@ def test_every_table_scrolls_by_itself_once(results):
 
 def test_a_failed_notebook_has_a_banner_that_leads_to_the_cell(results):
     error = 'cell "broken": ValueError: <script>alert(2)</script>'
-    pages = rendered(results, error=error, ok=False)
+    pages = rendered(results, error=error, cell="broken")
     for page in pages.values():
         banner = page.find(class_="banner failed")
         assert error in banner.get_text()
@@ -170,7 +173,7 @@ def test_a_failed_notebook_has_a_banner_that_leads_to_the_cell(results):
 
 
 def test_a_cell_that_left_nothing_is_not_linked(results):
-    path = executed(results, error='cell "parameters": the kernel died', ok=False)
+    path = executed(results, error="the kernel died", cell="parameters")
     shown = {kind: soup_of(page) for kind, page in pages.render_notebook(path, results / "html").items()}
     assert shown["html"].find(class_="banner failed").a is None
     assert shown["code"].find(class_="banner failed").a["href"] == "#cell-parameters"
@@ -186,9 +189,9 @@ def test_runs_on_several_processes_are_told_from_others(results):
     """CDS contrasts other batches there, and the id of a run does not tell."""
     store = Store(results)
     first, second, _ = fill(results)[0].specs
-    assert "processes" not in dict(provenance_rows(store, [first.id, second.id]))
+    assert "processes of a run" not in dict(provenance_rows(store, [first.id, second.id]))
     store.write_status(second.id, processes=4)
-    assert dict(provenance_rows(store, [first.id, second.id]))["processes"].startswith("1; 4 a run: ")
+    assert dict(provenance_rows(store, [first.id, second.id]))["processes of a run"] == "1; 4"
 
 
 def test_footer_tells_where_the_numbers_come_from(results):
@@ -215,15 +218,12 @@ def test_data_whose_checksum_is_not_the_published_one_says_so(results):
     assert said in dict(provenance_rows(store, [first.id]))["data"]
 
 
-def test_a_mix_of_versions_of_the_code_is_said_in_a_sentence(results):
+def test_versions_of_the_code_are_counted(results):
     store = Store(results)
     ids = [spec.id for spec in fill(results)[0].specs]
     store.write_status(ids[0], code="aaa+dirty")
     assert dict(provenance_rows(store, ids[1:]))["code"] == "0123456789ab"
-    assert dict(provenance_rows(store, ids))["code"] == (
-        "2 versions: each run names its own in its status.json; 1 of the runs had changes that were not committed "
-        "(+dirty)"
-    )
+    assert dict(provenance_rows(store, ids))["code"] == "2 versions; 1 run +dirty"
 
 
 def test_every_page_leads_to_why_numbers_differ(results):
@@ -242,10 +242,10 @@ def test_every_page_leads_to_why_numbers_differ(results):
 def test_index_lists_notebooks_tables_failures_and_figures(results):
     cells = fill(results, failed="first <b>line</b>\nsecond line")
     executed(results, TABLE.name)
-    executed(results, "other", error='cell "broken": ValueError: no', ok=False)
+    executed(results, "other", error='cell "broken": ValueError: no', cell="broken")
     (results / "figures").mkdir()
     (results / "figures" / "demo.svg").write_text(SVG)
-    page = soup_of(write_index(results, "mini", [NotebookResult("unsaved", False, 1.0, "no <i>kernel</i>")]))
+    page = soup_of(write_index(results, "mini", [NotebookResult("unsaved", "no <i>kernel</i>")]))
     rows = [row.get_text(" ", strip=True) for row in page.find(id="notebooks").find_next("table").tbody.find_all("tr")]
     assert rows[0].startswith(f"A title & <more> {TABLE.question} 3 of 150 with code")
     assert 'failed cell "broken": ValueError: no' in rows[1]
@@ -265,7 +265,7 @@ def test_a_run_that_fills_several_cells_counts_once_in_the_index(results):
     table = TABLES["table4_coco"]  # four measures of every detector
     store = Store(results)
     store.open_for_writing()
-    report.write_table(report.tidy(table, "mini", (0, 1), store), table, results)
+    write_table(tidy(results_of(table, "mini", (0, 1), store)), table, results)
     executed(results, table.name)
     assert soup_of(write_index(results, "mini")).find(id=table.name).td.get_text() == "0 of 20"
 

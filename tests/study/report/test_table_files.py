@@ -6,7 +6,8 @@ import pytest
 
 from cds_lib.study import formats
 from cds_lib.study.errors import RunError
-from cds_lib.study.report import latex, printed, report
+from cds_lib.study.report.frame import COLUMNS, results, tidy
+from cds_lib.study.report.table_files import printed, read_table, write_table
 from cds_lib.study.settings import supervised
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table, cell
@@ -49,8 +50,8 @@ def rows_of(frame):
 
 def test_complete_cells(store):
     ids = fill(store, baseline={0: 30.0, 1: 31.0, 2: 32.0}, cds={0: 33.0, 1: 33.0, 2: 36.0})
-    frame = report.tidy(TABLE, "mini", SEEDS, store)
-    assert tuple(frame.columns) == report.COLUMNS
+    frame = tidy(results(TABLE, "mini", SEEDS, store))
+    assert tuple(frame.columns) == COLUMNS
     cds = rows_of(frame)["cds"]
     assert (cds["mean"], cds["std"], cds["n"], cds["n_planned"]) == (34.0, pytest.approx(3**0.5), 3, 3)
     assert (cds["best_mean"], cds["best_std"]) == (35.0, pytest.approx(3**0.5))
@@ -61,8 +62,9 @@ def test_complete_cells(store):
     assert cds["paper_delta"] == 3.39
     assert cds["verdict"] == "direction confirmed"
     assert cds["runs"] == " ".join(ids["cds"][seed] for seed in SEEDS)
-    assert printed.cells(cds)["this study, last epoch: mean ± std (n)"] == "34.00 ± 1.73 (3)"
-    assert printed.cells(cds)["difference to baseline [95 % CI]"] == "+3.00 [+0.52, +5.48]"
+    shown = rows_of(printed(frame))["CDS"]
+    assert shown["mean ± std (n)"] == "34.00 ± 1.73 (3)"
+    assert shown["difference [95 % CI]"] == "+3.00 [+0.52, +5.48]"
     baseline = rows_of(frame)["baseline"]
     assert baseline["verdict"] == ""
     assert np.isnan(baseline["baseline_delta"])
@@ -70,31 +72,32 @@ def test_complete_cells(store):
 
 def test_a_cell_not_run_is_a_row_with_n_zero(store):
     fill(store, baseline={0: 30.0})
-    frame = report.tidy(TABLE, "mini", SEEDS, store)
+    frame = tidy(results(TABLE, "mini", SEEDS, store))
     row = rows_of(frame)["dsn"]
     assert len(frame) == 4
     assert (row["n"], row["n_planned"], row["paper"], row["verdict"], row["runs"]) == (0, 3, 78.30, "not run", "")
     assert row[["mean", "std", "baseline_delta", "ci_low", "best_mean"]].isna().all()
-    assert "not run" in printed.cells(row).values()
+    assert rows_of(printed(frame))["DSN"]["mean ± std (n)"] == "not run"
 
 
 def test_partial_cell_and_pairs_with_gaps(store):
     fill(store, baseline={0: 30.0, 1: 40.0}, cds={1: 43.0, 2: 99.0}, dsn={2: 31.0})
-    rows = rows_of(report.tidy(TABLE, "mini", SEEDS, store))
+    frame = tidy(results(TABLE, "mini", SEEDS, store))
+    rows, shown = rows_of(frame), rows_of(printed(frame))
     assert rows["cds"]["mean"] == 71.0  # over its own two seeds
     assert rows["cds"]["baseline_delta"] == 3.0  # over the one common seed
     assert np.isnan(rows["cds"]["ci_low"])
     assert rows["cds"]["verdict"] == "inconclusive"
-    assert printed.cells(rows["cds"])["this study, last epoch: mean ± std (n)"].endswith("(2 of 3)")
+    assert shown["CDS"]["mean ± std (n)"].endswith("(2 of 3)") and shown["CDS"]["pairs"] == "1 of 3"
     assert rows["dsn"]["n"] == 1
     assert np.isnan(rows["dsn"]["baseline_delta"])  # no seed in common: nothing to compare
     assert rows["dsn"]["verdict"] == "not run"  # the comparison, as in every table and in the summary
-    assert printed.cells(rows["dsn"])["this study, last epoch: mean ± std (n)"] == "31.00 (1 of 3)"
+    assert shown["DSN"]["mean ± std (n)"] == "31.00 (1 of 3)"
 
 
 def test_a_method_without_a_published_number_has_a_difference_but_no_claim(store):
     fill(store, baseline={0: 1.0, 1: 2.0, 2: 3.0}, cds_simclr={0: 2.0, 1: 3.0, 2: 5.0})
-    row = rows_of(report.tidy(TABLE, "mini", SEEDS, store))["cds_simclr"]
+    row = rows_of(tidy(results(TABLE, "mini", SEEDS, store)))["cds_simclr"]
     assert row["baseline_delta"] == pytest.approx(4 / 3)
     assert np.isnan(row["paper_delta"])
     assert row["verdict"] == "no published claim"
@@ -104,58 +107,49 @@ def test_a_finished_run_without_the_metric_is_named(store):
     ids = fill(store, baseline={0: 30.0})
     (store.run_dir(ids["baseline"][0]) / "metrics.json").write_text("{}")
     with pytest.raises(RunError, match=ids["baseline"][0]):
-        report.tidy(TABLE, "mini", SEEDS, store)
+        tidy(results(TABLE, "mini", SEEDS, store))
 
 
 def test_an_unfinished_folder_does_not_count(store):
     spec = build("mini")[0].run
     store.run_dir(spec.id).mkdir(parents=True)
     (store.run_dir(spec.id) / "status.json").write_text('{"state": "failed", "error": "out of memory"}')
-    assert report.tidy(TABLE, "mini", SEEDS, store)["n"].sum() == 0
+    assert tidy(results(TABLE, "mini", SEEDS, store))["n"].sum() == 0
 
 
 def test_csv_round_trip_is_exact_and_numeric(store, tmp_path):
     fill(store, baseline={0: 30.1, 1: 31.123456789}, cds={0: 33.3, 1: 34.7})
-    frame = report.tidy(TABLE, "mini", SEEDS, store)
-    paths = report.write_table(frame, TABLE, tmp_path)
+    frame = tidy(results(TABLE, "mini", SEEDS, store))
+    paths = write_table(frame, TABLE, tmp_path)
     assert sorted(path.name for path in (tmp_path / "tables").iterdir()) == ["table_x.csv", "table_x.md", "table_x.tex"]
-    pd.testing.assert_frame_equal(report.read_table("table_x", tmp_path), frame, check_exact=True)
+    pd.testing.assert_frame_equal(read_table("table_x", tmp_path), frame, check_exact=True)
     plain = pd.read_csv(paths["csv"])
     assert plain["mean"].dtype.kind == plain["baseline_delta"].dtype.kind == "f"
     assert plain["n"].dtype.kind == "i"
     again = paths["csv"].read_bytes()
-    report.write_table(report.tidy(TABLE, "mini", SEEDS, store), TABLE, tmp_path)
+    write_table(tidy(results(TABLE, "mini", SEEDS, store)), TABLE, tmp_path)
     assert paths["csv"].read_bytes() == again
 
 
 def test_markdown(store, tmp_path):
     fill(store, baseline={0: 30.0, 1: 31.0, 2: 32.0})
-    text = report.write_table(report.tidy(TABLE, "mini", SEEDS, store), TABLE, tmp_path)["md"].read_text()
+    text = write_table(tidy(results(TABLE, "mini", SEEDS, store)), TABLE, tmp_path)["md"].read_text()
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + 4
     assert len({row.count("|") for row in rows}) == 1
-    assert rows[2].startswith("| ResNet-18 | baseline | 77.45 | 31.00 ± 1.00 (3) | 32.00 ± 1.00 | – | – | – | ")
-    assert rows[4].startswith("| ResNet-18 | CDS | 80.84 | not run | – | – | +3.39 | not run | – |")
-    for promise in (
-        "Miniature profile",
-        "after the last epoch",
-        "3 of the 12 runs",
-        "a poster, Table 1",
-        "the test set",
-    ):
-        assert promise in text
+    assert rows[2].startswith("| ResNet-18 | baseline | 77.45 | 31.00 ± 1.00 (3) | 32.00 | – | ")
+    assert rows[4].startswith("| ResNet-18 | CDS | 80.84 | not run | – | – | 0 of 3 | +3.39 | not run | – |")
+    assert TABLE.source in text
 
 
 def test_latex_is_escaped(store, tmp_path):
     fill(store, baseline={0: 30.0, 1: 31.0}, cds={0: 29.0, 1: 30.5})
-    text = report.write_table(report.tidy(TABLE, "mini", SEEDS, store), TABLE, tmp_path)["tex"].read_text()
-    assert r"\caption{A 100 \% \& more\_table." in text
+    text = write_table(tidy(results(TABLE, "mini", SEEDS, store)), TABLE, tmp_path)["tex"].read_text()
     assert r"29.75 $\pm$ 1.06 (2 of 3)" in text
-    assert r"$-$0.75 {[}$-$3.93, +2.43{]}" in text
-    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
-    assert body.count(r"\\") == 1 + 4
+    assert r"$-$0.75 [$-$3.93, +2.43]" in text
+    body = text[text.index(r"\endlastfoot") : text.index(r"\end{longtable}")]
+    assert body.count(r"\\") == 4
     assert {line.count(" & ") for line in body.splitlines() if line.endswith(r"\\")} == {8}
-    assert latex.escape("a\\b{c}~^$#") == r"a\textbackslash{}b\{c\}\textasciitilde{}\textasciicircum{}\$\#"
 
 
 @pytest.mark.parametrize(
@@ -183,42 +177,8 @@ def test_what_is_not_zero_is_not_printed_as_zero():
     assert formats.mean_std_n(0.013, 0.0004, 3) == "0.01 ± 0.0004 (3)"
 
 
-def measures(*metrics, **columns):
-    """A frame with a row a metric and method, as far as `notes` reads it."""
-    nothing = report.tidy(TABLE, "mini", SEEDS, Store("a folder that is not there")).assign(**columns)
-    return pd.concat([nothing.assign(metric=metric) for metric in metrics], ignore_index=True)
-
-
-def test_tables_say_which_side_is_better(store):
-    assert ", in nats; lower is better. Mean" in printed.notes(measures("ece", "nll"), TABLE)[0]
-    mixed = printed.notes(measures("ece", "train_cross_entropy", "test_top1_last"), TABLE)[0]
-    assert "in percent (lower is better);" in mixed and "in nats (neither side is better);" in mixed
-    assert "in percent (higher is better). Mean" in mixed
-
-
-def test_notes_say_which_measure_has_which_unit():
-    assert "in percentage points, paired" in printed.notes(measures("ece", "test_top1_last"), TABLE)[1]
-    assert (
-        "in percentage points (ECE, top-1) and nats (NLL), paired"
-        in (printed.notes(measures("ece", "nll", "test_top1_last"), TABLE)[1])
-    )
-
-
-def test_notes_say_what_the_best_epoch_is_chosen_by():
-    """Accuracy or AP, whatever else the table measures, and however it is ordered."""
-    for names, chosen in (("train_cross_entropy test_top1_last", "top-1"), ("test_ap_s_last test_ap_last", "AP")):
-        assert f"with the highest {chosen} on the test set" in printed.notes(measures(*names.split()), TABLE)[0]
-    assert "best epoch" not in printed.notes(measures("ece", "test_top5_last"), TABLE)[0]
-
-
-def test_notes_speak_of_verdicts_where_there_are_some():
-    assert any("Verdicts follow a rule" in note for note in printed.notes(measures("ece"), TABLE))
-    without = printed.notes(measures("ece", paper_delta=float("nan")), TABLE)
-    assert not any("Verdict" in note for note in without)
-
-
 def test_a_table_with_other_columns_is_refused(store):
-    paths = report.write_table(report.tidy(TABLE, "mini", SEEDS, store), TABLE, store.root)
+    paths = write_table(tidy(results(TABLE, "mini", SEEDS, store)), TABLE, store.root)
     paths["csv"].write_text(pd.read_csv(paths["csv"]).drop(columns="runs").to_csv(index=False))
     with pytest.raises(RunError, match="it has other columns, or no rows"):
-        report.read_table("table_x", store.root)
+        read_table("table_x", store.root)

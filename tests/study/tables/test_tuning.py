@@ -7,7 +7,7 @@ import pytest
 
 from cds_lib.study import naming, protocols
 from cds_lib.study.engines.split import training_split
-from cds_lib.study.report import report
+from cds_lib.study.report.table_files import read_table
 from cds_lib.study.tables import TABLES, tuning
 
 TABLE = TABLES["tuning"]
@@ -53,7 +53,7 @@ def test_candidates_are_called_by_their_method_and_value():
 
 
 def test_the_miniature_trains_with_what_its_search_chose():
-    accuracy = report.read_table("tuning", MINI).set_index("method")["mean"]
+    accuracy = read_table("tuning", MINI).set_index("method")["mean"]
     for method, (option, values) in tuning.SEARCHED.items():
         best = max(values, key=lambda value, m=method: accuracy[f"{m}_{tuning.SEARCHED[m][0]}_{value:g}"])
         run = tuning.default_run("mini", method, 0)
