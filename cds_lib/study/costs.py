@@ -60,15 +60,15 @@ class Cost:
         return self.flops / (TERAFLOPS * 1e12) / 3600
 
 
-def run_cost(spec: RunSpec, data: tuple[int, int] | None = None) -> Cost:
+def run_cost(spec: RunSpec) -> Cost:
     """The cost of one run, without those it starts from.
 
-    Images are those of the complete set (`data/registry.toml`), or as many as the budget takes of it; `data`: training
-    and test images of a subset that was imported. Of COCO all training images count; about one in a hundred has no
-    object and is left out. The last, smaller batch of an epoch counts in proportion to its images.
+    Images are those of the complete set (`data/registry.toml`), or as many as the budget takes of it. Of COCO all
+    training images count; about one in a hundred has no object and is left out. The last, smaller batch of an epoch
+    counts in proportion to its images.
     """
     budget, step = spec.budget, step_cost(spec)
-    images, evaluated = image_counts(spec, data)
+    images, evaluated = image_counts(spec)
     # As the loop: every `eval_every` epochs, and after the last.
     evaluations = budget.epochs // budget.eval_every + (budget.epochs % budget.eval_every > 0)
     trained = step.train_flops / budget.batch_size * images * budget.epochs
@@ -88,14 +88,11 @@ def total(specs: Iterable[RunSpec]) -> Cost:
 _entry = cache(registry.entry)  # it reads a file, and there are hundreds of runs
 
 
-def image_counts(spec: RunSpec, data: tuple[int, int] | None = None) -> tuple[int, int]:
-    """Images of a training epoch, and images of an evaluation (test and validation).
-
-    `data`: training and test images of the set that is at hand; None: the complete set, as its registry entry has it.
-    """
+def image_counts(spec: RunSpec) -> tuple[int, int]:
+    """Images of a training epoch, and images of an evaluation (test and validation)."""
     budget, known = spec.budget, _entry(spec.dataset)
     if budget.source == "real":
-        train, test = data or (known.train, known.test)
+        train, test = known.train, known.test
     elif spec.detects:
         train, test = coco_standin.TRAIN, coco_standin.VAL
     else:

@@ -13,6 +13,8 @@ import urllib.request
 from pathlib import Path
 from typing import TextIO
 
+from tqdm import tqdm
+
 from cds_lib.errors import UsageError
 from cds_lib.study.data.registry import Archive, DataSet
 from cds_lib.study.data.unpack import unpack
@@ -191,41 +193,13 @@ def _transfer(url: str, part: Path, have: int, out: TextIO) -> bool:
         if length and not (length.isascii() and length.isdigit() and len(length) < 16):
             raise _MirrorFailed(f"it states a length of {length[:20]!r} bytes")
         total = have + int(length) if length else None
-        line = _ProgressLine(part.stem, have, total, out)
-        with open(part, "ab" if have else "wb") as handle:
-            try:
-                while block := response.read(BLOCK):
-                    handle.write(block)
-                    have += len(block)
-                    line.update(have)
-            finally:
-                line.close(have)
+        shown = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "mininterval": 0.2 if out.isatty() else 30.0}
+        with (
+            open(part, "ab" if have else "wb") as handle,
+            tqdm(desc=f"  {part.stem}", initial=have, total=total, file=out, **shown) as bar,
+        ):
+            while block := response.read(BLOCK):
+                handle.write(block)
+                have += len(block)
+                bar.update(len(block))
     return total is None or have >= total
-
-
-class _ProgressLine:
-    """One line that is rewritten on a terminal, one line every 30 seconds elsewhere."""
-
-    def __init__(self, name: str, start: int, total: int | None, out: TextIO) -> None:
-        self.name, self.start, self.total, self.out = name, start, total, out
-        self.live = out.isatty()
-        self.began = self.shown = time.monotonic()
-
-    def update(self, have: int) -> None:
-        now = time.monotonic()
-        if now - self.shown >= (0.2 if self.live else 30.0):
-            self.shown = now
-            self._show(have, "\r" if self.live else "", "" if self.live else "\n")
-
-    def close(self, have: int) -> None:
-        self._show(have, "\r" if self.live else "", "\n")
-
-    def _show(self, have: int, before: str, after: str) -> None:
-        rate = (have - self.start) / max(time.monotonic() - self.began, 1e-3)
-        text = f"  {self.name}: {have / 2**20:.1f}"
-        if self.total:
-            left = max(self.total - have, 0) / rate / 60 if rate else float("inf")
-            text += f" of {self.total / 2**20:.1f} MiB ({100 * have / self.total:.0f} %), about {left:.0f} min left"
-        else:
-            text += " MiB"
-        print(f"{before}{text}, {rate / 1024:.0f} KiB/s   ", end=after, file=self.out, flush=True)

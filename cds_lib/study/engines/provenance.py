@@ -28,7 +28,7 @@ def code_version() -> str:
     """The commit of the checkout, with "+dirty" if library files differ from it; the release where there is no `.git`;
     "unknown" where git is missing or cannot read it.
 
-    A copy (`engines.snapshot`) has the version of the checkout that it was made of.
+    A copy (`slurm_jobs.snapshot`) has the version of the checkout that it was made of.
     """
     if (CHECKOUT / VERSION_FILE).exists():
         return (CHECKOUT / VERSION_FILE).read_text(encoding="utf-8").strip()

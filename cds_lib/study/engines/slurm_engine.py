@@ -23,7 +23,7 @@ from typing import Any
 import submitit
 
 from cds_lib.errors import UsageError
-from cds_lib.study.engines import gpus, slurm_jobs, snapshot
+from cds_lib.study.engines import gpus, slurm_jobs
 from cds_lib.study.engines.launch import Resources
 from cds_lib.study.engines.local_engine import headline, lacks_parent
 from cds_lib.study.engines.progress import Progress
@@ -195,7 +195,7 @@ class SlurmEngine:
     ) -> None:
         """Submit the waves, each as one array job or more, after `job_ids`, the jobs of runs that Slurm has already."""
         job_ids = dict(job_ids)
-        code = snapshot.take(slurm_jobs.folder(store) / "code")
+        code = slurm_jobs.snapshot(store)
         for wave in planned:
             for start in range(0, len(wave), _ARRAY_SIZE):
                 runs = wave[start : start + _ARRAY_SIZE]

@@ -11,6 +11,8 @@ States come from `squeue`, which every cluster has, and not from `sacct`, which 
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -18,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cds_lib
+from cds_lib.study.engines import provenance
 from cds_lib.study.errors import RunError
 from cds_lib.study.files import read_json, write_json
 from cds_lib.study.store import Store
@@ -56,6 +60,41 @@ class Job:
 def folder(store: Store) -> Path:
     """All that concerns Slurm in a results folder."""
     return store.root.absolute() / "slurm"
+
+
+def snapshot(store: Store) -> Path:
+    """Copy the package into slurm/code/<hash>/cds_lib, unless it is there already, and return slurm/code/<hash>.
+
+    The jobs import it, so that what is edited after their submission changes nothing for them.
+
+    The hash is of the files' names and contents and of the code version, which is written beside the package, where
+    `provenance.code_version` finds it. All files of the package belong to it, also those that git does not track yet.
+    """
+    code = folder(store) / "code"
+    package = Path(cds_lib.__file__).resolve().parent
+    version = provenance.code_version()
+    files = {
+        path.relative_to(package.parent): path.read_bytes()
+        for path in sorted(package.rglob("*"))
+        if path.is_file() and path.parent.name != "__pycache__"
+    }
+    digest = hashlib.sha256(version.encode())
+    for name, content in files.items():
+        digest.update(f"\n{name.as_posix()} {len(content)}\n".encode() + content)
+    target = code / digest.hexdigest()[:12]
+    if target.exists():
+        return target
+    code.mkdir(parents=True, exist_ok=True)
+    part = code / f".{target.name}.{os.getpid()}.part"
+    try:
+        for name, content in files.items():
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            (part / name).write_bytes(content)
+        (part / provenance.VERSION_FILE).write_text(version + "\n", encoding="utf-8")
+        os.rename(part, target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return target
 
 
 def record_wave(store: Store, name: str, run_ids: list[str], **more: Any) -> None:

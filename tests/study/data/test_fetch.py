@@ -1,7 +1,6 @@
 import dataclasses
 import fcntl
 import io
-import os
 import socket
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import pytest
 
 from cds_lib.errors import UsageError
 from cds_lib.study.data import cifar
-from cds_lib.study.data.fetch import _ProgressLine, fetch, md5_of
+from cds_lib.study.data.fetch import fetch, md5_of
 from cds_lib.study.data.writing import single_writer
 
 PATH = "/cifar-100-python.tar.gz"
@@ -44,7 +43,7 @@ def test_fetch_unpacks_the_official_files(served, tiny100, tmp_path):
     arrays, unpublished = cifar.read(entry, folder)
     assert len(arrays.train_labels) == 200 and unpublished == ()
     text = out.getvalue()
-    assert mirror.url(PATH) in text and "100 %" in text and entry.terms in text
+    assert mirror.url(PATH) in text and "100%" in text and entry.terms in text
 
 
 def test_fetch_again_does_nothing(served, tmp_path):
@@ -308,27 +307,3 @@ def test_several_archives_unpack_together(served, tools, tmp_path, tiny100):
         archives.append(dataclasses.replace(archive, file=f"{number}.tar.gz"))
     folder = fetch(dataclasses.replace(entry, archives=tuple(archives)), tmp_path, out=io.StringIO())
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == tiny100.files
-
-
-def test_progress_is_one_line_on_a_terminal():
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    out = Terminal()
-    line = _ProgressLine("file", 0, 4 << 20, out)
-    line.shown -= 60
-    line.update(1 << 20)
-    line.close(4 << 20)
-    assert out.getvalue().count("\n") == 1 and out.getvalue().count("\r") == 2
-    assert "1.0 of 4.0 MiB (25 %)" in out.getvalue()
-
-
-def test_progress_in_a_log_is_rare():
-    out = io.StringIO()
-    line = _ProgressLine("file", 0, None, out)
-    for have in range(1000):
-        line.update(have)
-    assert out.getvalue() == "" and os.linesep not in out.getvalue()
-    line.close(5 << 20)
-    assert "file: 5.0 MiB" in out.getvalue() and "\r" not in out.getvalue()

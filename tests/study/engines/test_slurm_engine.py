@@ -13,7 +13,7 @@ import submitit
 from cds_lib.errors import UsageError
 from cds_lib.study import settings
 from cds_lib.study.commands import study
-from cds_lib.study.engines import provenance, runner, slurm_engine, slurm_jobs, snapshot
+from cds_lib.study.engines import provenance, runner, slurm_engine, slurm_jobs
 from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.engines.slurm_engine import SlurmEngine
@@ -135,9 +135,9 @@ SAY = "import cds_lib; from cds_lib.study.engines import provenance; print(cds_l
 
 
 def test_a_snapshot_is_the_whole_package_and_says_which_version_it_is(tmp_path):
-    taken = snapshot.take(tmp_path / "code")
-    assert snapshot.take(tmp_path / "code") == taken  # the same code is copied once
-    assert os.listdir(tmp_path / "code") == [taken.name]
+    taken = slurm_jobs.snapshot(Store(tmp_path))
+    assert slurm_jobs.snapshot(Store(tmp_path)) == taken  # the same code is copied once
+    assert os.listdir(tmp_path / "slurm" / "code") == [taken.name]
     originals = {p.relative_to(ROOT) for p in (ROOT / "cds_lib").rglob("*") if p.is_file() and p.suffix != ".pyc"}
     copies = {p.relative_to(taken) for p in taken.rglob("*") if p.is_file()}
     assert copies == originals | {Path(provenance.VERSION_FILE)}
@@ -154,13 +154,13 @@ def test_a_snapshot_is_the_whole_package_and_says_which_version_it_is(tmp_path):
 
 
 def test_other_code_and_other_versions_are_other_snapshots(tmp_path, monkeypatch):
-    taken = snapshot.take(tmp_path / "code")
-    monkeypatch.setattr(snapshot.provenance, "code_version", lambda: "abc+dirty")
-    other = snapshot.take(tmp_path / "code")
+    taken = slurm_jobs.snapshot(Store(tmp_path))
+    monkeypatch.setattr(slurm_jobs.provenance, "code_version", lambda: "abc+dirty")
+    other = slurm_jobs.snapshot(Store(tmp_path))
     assert other != taken
     (other / "cds_lib" / "new.py").write_text("")
-    monkeypatch.setattr(snapshot.cds_lib, "__file__", str(other / "cds_lib" / "__init__.py"))
-    assert snapshot.take(tmp_path / "code") not in (taken, other)
+    monkeypatch.setattr(slurm_jobs.cds_lib, "__file__", str(other / "cds_lib" / "__init__.py"))
+    assert slurm_jobs.snapshot(Store(tmp_path)) not in (taken, other)
 
 
 # -- the queue ---------------------------------------------------------------------------------------------------------
