@@ -169,10 +169,11 @@ def test_sizes_of_sets_and_labels_and_evaluations():
     assert costs.image_counts(settings.supervised("mini", "cifar10", "resnet18", "cds", 0)) == (5_000, 12_000)
     fine = finetuned("mini", "cub200", "resnet50", "cds", "finetune", 0)
     assert costs.image_counts(fine) == (5_994, 5_794)
-    assert costs.image_counts(fine, (33, 10)) == (32, 10)  # a last batch of one image is left out
-    small = settings.supervised("mini", "imagenet", "resnet18", "cds", 0)
-    with pytest.raises(UsageError, match="imagenet resnet18 cds seed 0 has no image to train on: 1,000 are held back"):
-        costs.image_counts(small, (80, 20))
+    few = replace(fine, budget=replace(fine.budget, train_size=33))
+    assert costs.image_counts(few) == (32, 5_794)  # a last batch of one image is left out
+    none = replace(fine, budget=replace(fine.budget, val_size=6_000))
+    with pytest.raises(UsageError, match="has no image to train on: 6,000 are held back to validate"):
+        costs.image_counts(none)
     budget = replace(spec.budget, epochs=7, eval_every=3)  # evaluated after epochs 3, 6 and 7
     step = costs.step_cost(spec)
     trained = step.train_flops / budget.batch_size * 5_000 * 7

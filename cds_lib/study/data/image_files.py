@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +19,14 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from cds_lib.errors import UsageError
 from cds_lib.study.data.writing import new_folder, single_writer
 
 THREADS = 4  # decoding small files waits for the disk more than it computes
 NARROW = 100  # an image that is more times as long as wide would take gigabytes once its short side is resized
-_CHUNK, _SECONDS_BETWEEN_LINES = 1024, 30.0
+_CHUNK = 1024
 SHOWN = 5  # files named in an error; the rest is counted
 # What Pillow may open, whatever a file is called: for an EPS that is named .jpg it would start Ghostscript.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
@@ -234,16 +234,13 @@ def undecodable(error: Exception) -> str:
 def mapped(paths: Sequence[Path], function: Callable[[Path], Any]) -> Iterator[Any]:
     """The function of every path, in order, by a few threads and a part of the paths at a time.
 
-    Of many images it takes hours: a line on standard error says every half minute how many are done.
+    Of many images it takes hours, and says from half a minute on how many are done.
     """
-    pending, done, said = iter(paths), 0, time.monotonic()
-    with ThreadPoolExecutor(THREADS) as pool:
+    pending, quiet = iter(paths), {"delay": 30, "mininterval": 0.5 if sys.stderr.isatty() else 30}
+    with ThreadPoolExecutor(THREADS) as pool, tqdm(total=len(paths), desc="  images decoded", **quiet) as bar:
         while chunk := list(islice(pending, _CHUNK)):  # map() alone would hold every result at once
             yield from pool.map(function, chunk)
-            done += len(chunk)
-            if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
-                said = time.monotonic()
-                print(f"  {done:,} of {len(paths):,} images decoded", file=sys.stderr, flush=True)
+            bar.update(len(chunk))
 
 
 def some(words: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def load(name: str, data_root: Path | None, source: str, image_size: int | None 
         size = STANDIN_SIZE if image_size is None else image_size
         arrays = standin.make(known.classes, size, max(standin.TRAIN, known.classes), max(standin.TEST, known.classes))
         note = "stand-in images made from scikit-learn's digits and photographs: accuracies on them mean nothing"
-        return _array_data(known, arrays, "standin", complete=False, verified=False, note=note)
+        return _array_data(known, arrays, "standin", False, note)
     if source != "real":
         raise UsageError(f"unknown data source {source!r}; choose standin or real.")
     root = default_data_root() if data_root is None else Path(data_root)
@@ -94,19 +95,8 @@ def _listing(known: DataSet, root: Path) -> tuple[Listing, dict]:
         how = "no published checksum to compare with"
     else:
         raise UsageError(missing(known, root))
-    train, test, classes = len(listing.train), len(listing.test), len(listing.class_names)
-    complete = (train, test, classes) == (known.train, known.test, known.classes)
-    layout = "official layout" if kind == "official" else "imported from image folders"
-    provenance = {
-        "kind": kind,
-        "complete": complete,
-        "verified": verified,
-        "train": train,
-        "test": test,
-        "sha256": sha256,
-        "note": f"{layout}, {_extent(known, classes, train, test, complete)}, {how}",
-    }
-    return listing, provenance
+    counts = len(listing.class_names), len(listing.train), len(listing.test)
+    return listing, _provenance(known, kind, counts, verified, sha256, how)
 
 
 def load_real(known: DataSet, root: Path) -> ArrayData:
@@ -114,18 +104,12 @@ def load_real(known: DataSet, root: Path) -> ArrayData:
     official = root / known.folder
     if known.layout and official.is_dir():
         arrays, unpublished = cifar.read(known, official)
-        complete = (len(arrays.train_labels), len(arrays.test_labels)) == (known.train, known.test)
-        note = f"official layout, {_extent_of(known, arrays, complete)}, " + (
-            f"checksum not the published one: {', '.join(unpublished)}"
-            if unpublished
-            else "every checksum the published one"
-        )
-        return _array_data(known, arrays, "official", complete=complete, verified=not unpublished, note=note)
+        wrong = f"checksum not the published one: {', '.join(unpublished)}"
+        how = wrong if unpublished else "every checksum the published one"
+        return _array_data(known, arrays, "official", not unpublished, how)
     if folders.imported_folder(known, root).is_dir():
         arrays, info = folders.read_imported(known, root)
-        extent = _extent_of(known, arrays, info["complete"])
-        note = f"imported from image folders, {extent}, no published checksum to compare with"
-        data = _array_data(known, arrays, "imported", complete=info["complete"], verified=False, note=note)
+        data = _array_data(known, arrays, "imported", False, "no published checksum to compare with")
         if data.provenance["sha256"] != info["sha256"]:
             folder = folders.imported_folder(known, root)
             raise UsageError(
@@ -150,28 +134,26 @@ def missing(known: DataSet, root: Path) -> str:
     )
 
 
-def _extent_of(known: DataSet, arrays: Arrays, complete: bool) -> str:
+def _array_data(known: DataSet, arrays: Arrays, kind: str, verified: bool, how: str) -> ArrayData:
     counts = len(arrays.class_names), len(arrays.train_labels), len(arrays.test_labels)
-    return _extent(known, *counts, complete)
+    return ArrayData(known.name, *arrays, _provenance(known, kind, counts, verified, fingerprint(arrays), how))
 
 
-def _extent(known: DataSet, classes: int, train: int, test: int, complete: bool) -> str:
-    if complete:
-        return "complete"
-    return (
-        f"a subset ({classes} of {known.classes} classes, "
-        f"{train} of {known.train} training, {test} of {known.test} test images)"
-    )
-
-
-def _array_data(known: DataSet, arrays: Arrays, kind: str, *, complete: bool, verified: bool, note: str) -> ArrayData:
-    provenance = {
+def _provenance(
+    known: DataSet, kind: str, counts: tuple[int, int, int], verified: bool, sha256: str, how: str
+) -> dict[str, Any]:
+    """As `ArrayData` has it; counts: classes, training and test images; how: it was verified, in words."""
+    classes, train, test = counts
+    complete = counts == (known.classes, known.train, known.test)
+    images = f"{train} of {known.train} training, {test} of {known.test} test images"
+    extent = "complete" if complete else f"a subset ({classes} of {known.classes} classes, {images})"
+    layout = {"official": "official layout", "imported": "imported from image folders"}
+    return {
         "kind": kind,
         "complete": complete,
         "verified": verified,
-        "train": len(arrays.train_labels),
-        "test": len(arrays.test_labels),
-        "sha256": fingerprint(arrays),
-        "note": note,
+        "train": train,
+        "test": test,
+        "sha256": sha256,
+        "note": how if kind == "standin" else f"{layout[kind]}, {extent}, {how}",
     }
-    return ArrayData(known.name, *arrays, provenance)
