@@ -9,7 +9,7 @@ import sys
 from cds_lib import __version__
 from cds_lib.errors import TrainingError, UsageError
 from cds_lib.study import protocols
-from cds_lib.study.commands import compare, export, needs, reproduce, study, train
+from cds_lib.study.commands import compare, dry_run, export, reproduce, study, train
 from cds_lib.study.data import cli as data_cli
 from cds_lib.study.errors import system_error
 from cds_lib.study.processes import begin
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_parser(subparsers)
     reproduce.add_parser(subparsers)
     compare.add_parser(subparsers)
-    data_cli.add_parser(subparsers, needs.say)
+    data_cli.add_parser(subparsers, dry_run.say_what_lacks)
     bench = subparsers.add_parser("bench")  # of version 0.1; without a help it is not listed
     bench.add_argument("names", nargs="*")
     bench.set_defaults(handler=_no_bench)

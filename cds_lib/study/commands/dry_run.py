@@ -12,10 +12,11 @@ from cds_lib.study.data import registry
 from cds_lib.study.data.cli import held_at
 from cds_lib.study.engines.runner import Plan
 from cds_lib.study.places import results_dir
-from cds_lib.study.protocols import Seeds
+from cds_lib.study.protocols import PROFILES, Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.table import Table
+from cds_lib.study.tables import TABLES
 from cds_lib.study.text import counted, duration
 
 
@@ -54,6 +55,15 @@ def _too_small(known: registry.DataSet, specs: Sequence[RunSpec], data_root: Pat
     except UsageError as error:
         return Counter({str(error): len(specs)})
     return Counter() if labels is None else Counter(split.too_small(specs, labels, known.title).values())
+
+
+def say_what_lacks(known: registry.DataSet, data_root: Path) -> None:
+    """Of a set that was just imported: a line for each kind of run of a profile that cannot be trained on it."""
+    for profile in PROFILES if known.layout != "coco" else ():
+        specs = {spec.id: spec for table in TABLES.values() for spec in table.runs(profile, None)}
+        specs = [spec for spec in specs.values() if spec.dataset == known.name and spec.budget.source == "real"]
+        for reason, runs in _too_small(known, specs, data_root).items():
+            print(f"Profile {profile}: {runs} of {counted(len(specs), 'run')} cannot be trained: {reason}")
 
 
 def _table(plan: Plan, tables: Sequence[Table], profile: str, seeds: Seeds) -> Iterator[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -26,21 +24,11 @@ from cds_lib.study.engines import gpus, provenance
 from cds_lib.study.engines.feature_cache import FeatureCache
 from cds_lib.study.errors import RunError
 from cds_lib.study.files import write_json
-from cds_lib.study.processes import begin_as_child, send_output_to
+from cds_lib.study.processes import send_output_to
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
 Result = tuple[dict[str, float], dict[str, Any]]  # metric -> number, and what the pictures need besides
-
-
-def begin(gpu: str | None, threads: int) -> None:
-    """Make this process a worker: its GPU, its threads, its end when the parent ends."""
-    begin_as_child()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing of an analysis is kept, and nobody waits for its traceback
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    torch.set_num_threads(threads)
 
 
 def analyse(spec: RunSpec, names: Iterable[str], store: Store, data_root: Path) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -12,7 +14,7 @@ from typing import Any
 from cds_lib.study.analyses import ANALYSES, Task, missing
 from cds_lib.study.engines import gpus, local_engine
 from cds_lib.study.engines.progress import Progress
-from cds_lib.study.processes import fork_server
+from cds_lib.study.processes import begin_as_child, fork_server
 from cds_lib.study.protocols import Seeds
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
@@ -101,12 +103,17 @@ def _compute(
 
 def _begin(counter: Any, gpus: list[str], threads: int) -> None:
     """Runs first in every worker process: it gets its GPU, if there are any, and its number of threads."""
-    from cds_lib.study.engines.analyse import begin
-
+    begin_as_child()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing of an analysis is kept, and nobody waits for its traceback
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     with counter.get_lock():
         number = counter.value
         counter.value += 1
-    begin(gpus[number % len(gpus)] if gpus else None, threads)
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+    import torch  # by the server that this process is forked from
+
+    torch.set_num_threads(threads)
 
 
 def _work(spec: dict[str, Any], names: tuple[str, ...], results: str, data_root: str) -> tuple[float, dict[str, str]]:
