@@ -79,13 +79,11 @@ def changed(spec: RunSpec, changes: Mapping[str, Any]) -> RunSpec:
         UsageError: neither has such an option, or it is of another type.
     """
     entry = catalogue.method(spec.method)
-    own = {
-        name: str(parameter.annotation)
-        for name, parameter in inspect.signature(entry.load()).parameters.items()
-        if name not in ("backbone", "num_classes", "teacher", *entry.fixed)
-    }
-    own |= {name: type(value).__name__ for name, value in spec.options.items() if name not in own}
     budget = {field.name: str(field.type) for field in fields(Budget)}
+    own = {name: str(parameter.annotation) for name, parameter in inspect.signature(entry.load()).parameters.items()}
+    own |= {name: type(value).__name__ for name, value in spec.options.items() if name not in own}
+    taken = {"backbone", "num_classes", "teacher", *entry.fixed, *budget}
+    own = {name: kind for name, kind in own.items() if name not in taken and any(word in kind for word in _TYPES)}
     options, more = dict(spec.options), {}
     for name, value in changes.items():
         if name not in own and name not in budget:
