@@ -9,5 +9,5 @@ while [ -L "$self" ]; do  # one at a time, which every readlink can
 done
 # shellcheck source=scripts/environment.sh
 source "$(dirname -- "$self")/scripts/environment.sh"
-use_environment
+use_environment study
 exec "$cds_python" -m cds_lib run-all "$@"

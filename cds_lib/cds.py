@@ -118,9 +118,10 @@ class ContrastiveDeepSupervision(Method):
         what the logits are compared with in place of the labels, which may then be left out: without any, the only
         positive of every image is its other view.
         """
-        if view1.shape != view2.shape or (
-            labels is not None and (labels.shape != view1.shape[:1] or labels.dtype != torch.int64)
-        ):
+        known = (
+            targets is not None if labels is None else (labels.shape, labels.dtype) == (view1.shape[:1], torch.int64)
+        )
+        if view1.shape != view2.shape or not known:
             given = "no labels" if labels is None else f"{tuple(labels.shape)} {labels.dtype}"
             raise ValueError(
                 "Two views (B, 3, S, S) of the same images and labels (B,) int64 are needed, not "
@@ -145,7 +146,7 @@ class ContrastiveDeepSupervision(Method):
             z, classes = self.group.gather(z, 2), None if classes is None else self.group.gather(classes)
         contrastive = supcon_loss(z, None if classes is None else apart(classes), self.temperature)
         return {
-            "cross_entropy": self._cross_entropy(logits, labels if targets is None else targets),
+            "cross_entropy": self._cross_entropy(logits, labels if targets is None else targets),  # type: ignore[arg-type]
             **{f"contrastive_{tap}": self.weight * loss for tap, loss in zip(self.taps, contrastive, strict=True)},
         }
 

@@ -34,9 +34,10 @@ def export_backbone(model: nn.Module, path: Path | str) -> None:
     from timm.utils import unwrap_model  # not at the top: see `models.backbones`, which imports timm without a warning
 
     model = unwrap_model(model)
-    if not isinstance(getattr(model, "backbone", None), nn.Module):
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, nn.Module):
         raise UsageError(f"{type(model).__name__} has no backbone to export: give the model that was trained.")
-    write_weights(model.backbone.state_dict(), path)
+    write_weights(backbone.state_dict(), path)
 
 
 def write_weights(weights: dict, path: Path | str) -> None:

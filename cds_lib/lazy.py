@@ -17,8 +17,8 @@ def on_first_use(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
     So the names are written once, and editors and type checkers read where each is from the same lines.
     """
     stub = ast.parse(Path(file).with_suffix(".pyi").read_text(encoding="utf-8"))
-    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
-    homes = {alias.name: node.module for node in imports for alias in node.names}
+    imports = (node for node in stub.body if isinstance(node, ast.ImportFrom))
+    homes = {alias.name: str(node.module) for node in imports for alias in node.names}
 
     def __getattr__(name: str) -> Any:
         if name not in homes:

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Sourced by run_all.sh, run_tests.sh and .ci/run. `use_environment [test]` sets cds_python, an interpreter that has what
-# pyproject.toml asks for (and its test extra), and puts the repository on PYTHONPATH:
+# Sourced by run_all.sh, run_tests.sh and .ci/run. `use_environment EXTRA` sets cds_python, an interpreter that has what
+# pyproject.toml asks for with that extra (study or test), and puts the repository on PYTHONPATH:
 #   1. the active virtual or conda environment, as it is, when it has everything;
 #   2. else .venv in the repository, made from requirements.lock with uv, or with venv and pip where there is no uv.
 # Two files in .venv tell how far it is. installing.lock: someone is, or was, installing what it lists. installed.lock:

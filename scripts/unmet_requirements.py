@@ -26,6 +26,10 @@ def unmet(extras: list) -> list:
         wanted += project["optional-dependencies"][extra]
     missing = []
     for requirement in wanted:
+        own = re.match(re.escape(project["name"]) + r"\[(.+)\]", requirement)
+        if own:  # an extra that includes another
+            wanted += project["optional-dependencies"][own.group(1)]
+            continue
         name, floor = requirement.split(">=")
         try:
             met = release(version(name)) >= release(floor)

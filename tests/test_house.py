@@ -41,9 +41,14 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
-def requirements() -> list[Requirement]:
-    extras = project()["optional-dependencies"].values()
-    return [Requirement(text) for text in [*project()["dependencies"], *(text for extra in extras for text in extra)]]
+def requirements(*extras: str) -> list[Requirement]:
+    """What pyproject.toml asks for with these extras, what they include too; without any, the library's own."""
+    found = [Requirement(text) for text in project()["dependencies"]]
+    for extra in extras:
+        asked = [Requirement(text) for text in project()["optional-dependencies"][extra]]
+        found += [requirement for requirement in asked if requirement.name != project()["name"]]
+        found += [r for included in asked if included.name == project()["name"] for r in requirements(*included.extras)]
+    return found
 
 
 def locked() -> dict[str, set[str]]:
@@ -60,6 +65,7 @@ def source_files() -> list[Path]:
         ".venv",
         ".git",
         "data",
+        "build",
         "__pycache__",
         ".pytest_cache",
         ".ruff_cache",
@@ -74,14 +80,15 @@ def source_files() -> list[Path]:
 
 
 def test_every_requirement_has_one_plain_floor():
-    for requirement in requirements():
+    assert requirements() and {*requirements("analysis")} < {*requirements("study")} < {*requirements("test")}
+    for requirement in requirements("test"):
         assert [spec.operator for spec in requirement.specifier] == [">="], requirement
         assert not requirement.marker and not requirement.extras and not requirement.url, requirement
 
 
 def test_every_locked_version_satisfies_its_floor():
     versions = locked()
-    for requirement in requirements():
+    for requirement in requirements("test"):
         assert requirement.name in versions, f"{requirement.name} is not in requirements.lock: regenerate it"
         for version in versions[requirement.name]:
             assert requirement.specifier.contains(Version(version)), (requirement, version)
@@ -118,29 +125,28 @@ def test_conda_environment_is_the_lock_and_the_projects_python():
     assert "defaults" not in environment["channels"]
 
 
-def test_package_data_reaches_every_data_file():
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    data = {p for p in LIBRARY.rglob("*") if p.is_file() and p.suffix != ".py" and p.parent.name != "__pycache__"}
-    covered = {p for pattern in settings["package-data"]["cds_lib"] for p in LIBRARY.glob(pattern)}
-    covered |= {p for folder in LIBRARY.rglob("templates") for p in folder.rglob("*")}
-    assert data and data <= covered, data - covered
-
-
 def test_every_imported_package_is_required():
-    """What the library imports is asked for by pyproject.toml, so that nothing works only by luck."""
+    """What is imported, at the top of a file or in a function, is asked for where it is needed, the study included."""
     names = {
         "sklearn": "scikit-learn",
         "PIL": "pillow",
         "yaml": "pyyaml",
         "IPython": "ipython",
         "bs4": "beautifulsoup4",
+        "faster_coco_eval": "faster-coco-eval",
     }
-    core = {Requirement(text).name for text in project()["dependencies"]}
+    library = {Requirement(text).name for text in project()["dependencies"]}
+    analysis, study = ({r.name for r in requirements(extra)} for extra in ("analysis", "study"))
+    imported = set()
     for path in LIBRARY.rglob("*.py"):
+        room = path.relative_to(LIBRARY).parts[0]
+        allowed = study if room == "study" else analysis if room in ("analysis", "evaluation") else library
         for module in imported_modules(path):
             top = module.split(".")[0]
             if top not in sys.stdlib_module_names and top != "cds_lib":
-                assert names.get(top, top) in core, f"{path.relative_to(ROOT)} imports {top}"
+                assert names.get(top, top) in library | allowed, f"{path.relative_to(ROOT)} imports {top}"
+                imported |= {top} if room == "study" and names.get(top, top) not in library else set()
+    assert imported == {*importlib.import_module("cds_lib.study").PACKAGES}
 
 
 def test_citation_names_the_software_and_the_paper():

@@ -1,7 +1,6 @@
 """What run_all.sh and run_tests.sh decide about the environment, with stand-ins for python, uv and pip: no network.
 
-Each test has a repository of its own in a folder whose name has spaces, and a PATH that holds only the stand-ins and
-the few system tools that the scripts may use.
+Each test has a repository in a folder whose name has spaces, and a PATH of stand-ins and what the scripts may use.
 """
 
 from __future__ import annotations
@@ -168,9 +167,10 @@ def test_active_environment_without_a_python(house):
     assert used(house.run(VIRTUAL_ENV=house.folder / "gone")) == house.venv / "bin/python"
 
 
-def test_tests_ask_for_the_test_extra_too(house):
-    house.run(VIRTUAL_ENV=house.environment("env"), script="run_tests.sh")
-    assert house.calls()[0] == f"python {house.repo}/scripts/unmet_requirements.py test"
+@pytest.mark.parametrize(("script", "extra"), [("run_all.sh", "study"), ("run_tests.sh", "test")])
+def test_each_script_asks_for_its_extra(house, script, extra):
+    house.run(VIRTUAL_ENV=house.environment("env"), script=script)
+    assert house.calls()[0] == f"python {house.repo}/scripts/unmet_requirements.py {extra}"
 
 
 # -- our own .venv -----------------------------------------------------------------------------------------------------

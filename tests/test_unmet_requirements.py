@@ -15,7 +15,8 @@ def unmet(tmp_path, dependencies, *extras):
     script = tmp_path / "scripts/unmet_requirements.py"
     script.parent.mkdir()
     shutil.copy(ROOT / "scripts/unmet_requirements.py", script)
-    text = f"[project]\ndependencies = {dependencies!r}\noptional-dependencies.test = ['nothing-like-it>=1']\n"
+    text = f"[project]\nname = 'a-name'\ndependencies = {dependencies!r}\n[project.optional-dependencies]\n"
+    text += "part = ['nothing-like-it>=1']\nwhole = ['a-name[part]', 'nor-this>=2']\n"
     (tmp_path / "pyproject.toml").write_text(text)
     done = subprocess.run([sys.executable, script, *extras], capture_output=True, text=True)
     return done.returncode, done.stderr.strip()
@@ -31,4 +32,8 @@ def test_missing_and_old_packages_are_listed(tmp_path):
 
 
 def test_extras_are_asked_for_only_when_named(tmp_path):
-    assert unmet(tmp_path, ["numpy>=1.0"], "test") == (1, "it lacks nothing-like-it>=1")
+    assert unmet(tmp_path, ["numpy>=1.0"], "part") == (1, "it lacks nothing-like-it>=1")
+
+
+def test_an_extra_that_includes_another_asks_for_both(tmp_path):
+    assert unmet(tmp_path, ["numpy>=1.0"], "whole") == (1, "it lacks nor-this>=2, nothing-like-it>=1")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.manifold import TSNE
-from sklearn.metrics import silhouette_score
-from sklearn.neighbors import NearestNeighbors
+
+from cds_lib.extras import extra
+
+with extra("analysis"):
+    from sklearn.manifold import TSNE
+    from sklearn.metrics import silhouette_score
+    from sklearn.neighbors import NearestNeighbors
 
 
 def standardised(features: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ def extract(backbone: nn.Module, batches: Iterable[Tensor]) -> tuple[dict[str, T
     """
     found: dict[str, list[Tensor]] = {}
 
-    def keep(name: str) -> object:
+    def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         # The mean is taken here: a later block may work in place on the map.
         return lambda module, inputs, output: found[name].append(_pooled(output.float(), channels_last))
 

@@ -49,17 +49,17 @@ def probe(
         for part in (train, val, test)
     ]
     weight, bias = None, None
-    best: list[Probe | None] = [None] * len(train)
+    best: dict[str, Probe] = {}
     for penalty in penalties:
         weight, bias = fit(parts[0], train_labels, classes, penalty, iterations, weight, bias)
         val_top1, test_top1 = (
             (torch.baddbmm(bias, part, weight).argmax(2) == labels).double().mean(1).mul(100).tolist()
             for part, labels in ((parts[1], val_labels), (parts[2], test_labels))
         )
-        for number, found in enumerate(best):
-            if found is None or val_top1[number] > found.val_top1:
-                best[number] = Probe(test_top1[number], val_top1[number], penalty)
-    return dict(zip(train, best, strict=True))
+        for number, name in enumerate(train):
+            if name not in best or val_top1[number] > best[name].val_top1:
+                best[name] = Probe(test_top1[number], val_top1[number], penalty)
+    return best
 
 
 def fit(

@@ -72,7 +72,7 @@ class Batches:
             raise UsageError(f"there are 1 or 2 views of an image, not {views}.")
         if seed < 0:
             raise UsageError(f"a seed is a non-negative integer, not {seed}.")
-        pipeline = views_of(augmentation) if isinstance(augmentation, str) else augmentation
+        pipeline: Sequence[Any] = views_of(augmentation) if isinstance(augmentation, str) else augmentation
         if augmentation == "cifar":
             pipeline = (replace(pipeline[0], cutout=cutout), pipeline[1])
         self.pipeline = pipeline[:views]

@@ -6,7 +6,7 @@ Images hold whole numbers from 0 to 255 after every operation, as Pillow's do, i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +37,7 @@ class ColourParams(NamedTuple):
     solarised: Tensor | None = None
 
 
-NO_COLOUR = (None,) * len(ColourParams._fields)
+NO_COLOUR: tuple[Any, ...] = (None,) * len(ColourParams._fields)
 
 
 class Arrangement(NamedTuple):
@@ -112,7 +112,7 @@ class Colour:
         _jitter(x.flatten(2), colour.factors[arrangement.rows], arrangement, turn=self.strength[HUE] > 0)
         grey = arrangement.grey
         x[grey] = _luma(x.index_select(0, grey))[:, None]
-        if arrangement.blurred is not None:
+        if arrangement.blurred is not None and arrangement.sigma is not None:
             x[arrangement.blurred] = _blurred(x.index_select(0, arrangement.blurred), arrangement.sigma)
         if arrangement.solarised is not None:
             part = x.index_select(0, arrangement.solarised)
@@ -124,7 +124,8 @@ def arrange(colour: ColourParams) -> Arrangement:
     hue_position = (colour.order == HUE).int().argmax(1)
     group = torch.where(colour.jitter, 3 - hue_position, 4)
     rows = group.argsort()
-    parts = [rows, colour.order[rows], hue_position[rows], colour.grey[rows].nonzero().squeeze(1), None, None, None]
+    grey = colour.grey[rows].nonzero().squeeze(1)
+    parts: list[Any] = [rows, colour.order[rows], hue_position[rows], grey, None, None, None]
     if colour.sigma is not None:
         parts[4] = colour.sigma[rows].nonzero().squeeze(1)
         parts[5] = colour.sigma[rows][parts[4]]
@@ -132,7 +133,8 @@ def arrange(colour: ColourParams) -> Arrangement:
         parts[6] = colour.solarised[rows].nonzero().squeeze(1)
     ends = torch.bincount(group, minlength=5).cumsum(0).tolist()
     device = colour.factors.device
-    return Arrangement(*(None if part is None else part.to(device, non_blocking=True) for part in parts), ends)
+    parts = [None if part is None else part.to(device, non_blocking=True) for part in parts]
+    return Arrangement._make([*parts, ends])
 
 
 def _jitter(x: Tensor, factors: Tensor, arrangement: Arrangement, turn: bool) -> None:
@@ -142,14 +144,14 @@ def _jitter(x: Tensor, factors: Tensor, arrangement: Arrangement, turn: bool) ->
     j = torch.arange(3, device=x.device)
     blends = order.gather(1, j + (j >= hue_position[:, None]))  # (B, 3): the order without the hue shift
     strengths = factors.gather(1, blends)
-    for j, cut in enumerate((ends[2], ends[1], ends[0])):
-        _blend_(x[:cut], blends[:cut, j], strengths[:cut, j])
+    for blend, cut in enumerate((ends[2], ends[1], ends[0])):
+        _blend_(x[:cut], blends[:cut, blend], strengths[:cut, blend])
     together = max(1, _CACHED // x.shape[2]) if x.device.type == "cpu" else len(x)
     for part, fraction in zip(x[:jittered].split(together), factors[:jittered, HUE].split(together), strict=True):
         if turn:  # by nothing, it would still be rounded to 8-bit HSV
             _shift_hue_(part, fraction)
-    for j, cut in enumerate((ends[2], ends[1], ends[0])):
-        _blend_(x[cut:jittered], blends[cut:jittered, j], strengths[cut:jittered, j])
+    for blend, cut in enumerate((ends[2], ends[1], ends[0])):
+        _blend_(x[cut:jittered], blends[cut:jittered, blend], strengths[cut:jittered, blend])
 
 
 def _blend_(x: Tensor, operation: Tensor, factor: Tensor) -> None:

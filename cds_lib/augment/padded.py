@@ -67,18 +67,19 @@ class PaddedView:
         top, left = torch.randint(places, (2, n), generator=generator, device=device)
         flip = torch.rand(n, generator=generator, device=device) < FLIP_P
         hole = torch.randint(size, (n, 2), generator=generator, device=device) if self.cutout else None
-        return PaddedParams(top, left, flip, hole, *(self.colour.draw(n, generator) if self.colour else NO_COLOUR))
+        colour = self.colour.draw(n, generator) if isinstance(self.colour, Colour) else NO_COLOUR
+        return PaddedParams(top, left, flip, hole, *colour)
 
     def apply(self, images: Tensor, params: PaddedParams, size: int) -> Tensor:
         """Images (B, 3, S, S) uint8 -> (B, 3, size, size) float32, normalised, channels_last; parameters on the same
         device."""
-        if not self.colour:
+        if not isinstance(self.colour, Colour):
             rows = torch.arange(len(images), device=images.device)
             x = self._crop_flip(images, params, size, rows)
             if params.hole is not None:
                 x.mul_(_outside_hole(params.hole, size))
             return normalise(x, self.mean, self.std)
-        colour = ColourParams(*params[4:])
+        colour = ColourParams(*params[4:])  # type: ignore[arg-type]  # of a view with a colour, all are there
         arrangement = arrange(colour)
         x = self._crop_flip(images, params, size, arrangement.rows).float()
         self.colour.apply_(x, colour, arrangement)

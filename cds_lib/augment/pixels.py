@@ -44,4 +44,5 @@ def _scale_and_shift(
 ) -> tuple[Tensor, Tensor]:
     """Of a row of `width` pixels, each (3 width,)."""
     m, s = (torch.tensor(v, dtype=torch.float64) for v in (mean, std))
-    return tuple(values.float().repeat(width).to(device) for values in (1 / (255 * s), -m / s))
+    scale, shift = (values.float().repeat(width).to(device) for values in (1 / (255 * s), -m / s))
+    return scale, shift

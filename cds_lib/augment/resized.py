@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -70,9 +70,9 @@ class View:
         sides = torch.full((n,), side, device=generator.device)
         return ViewParams(self.boxes(uniform, sides, sides, size), flip, seed, *self.draw_colour(n, generator))
 
-    def draw_colour(self, n: int, generator: torch.Generator) -> tuple[Tensor | None, ...]:
+    def draw_colour(self, n: int, generator: torch.Generator) -> tuple[Any, ...]:
         """The fields of `ColourParams`, or as many None."""
-        return tuple(self.colour.draw(n, generator)) if self.colour else NO_COLOUR
+        return tuple(self.colour.draw(n, generator)) if isinstance(self.colour, Colour) else NO_COLOUR
 
     def boxes(self, uniform: Tensor, heights: Tensor, widths: Tensor, size: int) -> Tensor:
         """Crops (n, 4) int64 (top, left, height, width) of images of these sizes, each (n,) int64."""
@@ -91,11 +91,11 @@ class View:
         if self.autoaugment:  # on the CPU: a GPU would be waited for many times an image
             pairs = zip(crops.cpu(), params.seed.tolist(), strict=True)
             crops = torch.stack([autoaugment(crop, seed) for crop, seed in pairs]).to(crops.device)
-        return self.finish(crops, ColourParams(*params[3:]))
+        return self.finish(crops, ColourParams(*params[3:]))  # type: ignore[arg-type]  # all None where none is
 
     def finish(self, crops: Tensor, colour: ColourParams) -> Tensor:
         """What follows the crop: (B, 3, s, s) uint8 -> float32, with its colour, normalised, channels_last."""
-        if not self.colour:
+        if not isinstance(self.colour, Colour):
             return normalise(crops, self.mean, self.std)
         arrangement = arrange(colour)
         x = chosen(crops, arrangement.rows).to(torch.float32, memory_format=torch.contiguous_format)

@@ -10,6 +10,7 @@ not known.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,5 +78,5 @@ def two_views(
     size = side if size is None else size
     if generator is None:
         generator = torch.Generator(images.device).manual_seed(int(torch.randint(2**62, ())))
-    views = views_of(views) if isinstance(views, str) else views
-    return tuple(view.apply(images, view.draw(len(images), side, size, generator), size) for view in views)
+    chosen: Sequence[Any] = views_of(views) if isinstance(views, str) else views
+    return tuple(view.apply(images, view.draw(len(images), side, size, generator), size) for view in chosen)

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
+
+from cds_lib.extras import extra
+
+with extra("analysis"):
+    from torchmetrics.functional.classification import multiclass_calibration_error
 
 # torchmetrics gives a confidence of exactly 1 a bin of its own; it belongs to the last one.
 _BELOW_ONE = 1 - 2**-24

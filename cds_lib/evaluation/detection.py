@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchmetrics.detection import MeanAveragePrecision
 
 from cds_lib.evaluation.mode import evaluating
+from cds_lib.extras import extra
+
+with extra("analysis"):
+    import faster_coco_eval  # noqa: F401 (what torchmetrics computes with)
+    from torchmetrics.detection import MeanAveragePrecision
 
 MEASURES = {"ap": "map", "ap_s": "map_small", "ap_m": "map_medium", "ap_l": "map_large"}
 

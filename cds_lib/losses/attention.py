@@ -23,9 +23,9 @@ def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
         A scalar >= 0, float32 (float64 for float64 input).
     """
     if student.shape[2] > teacher.shape[2]:
-        student = F.adaptive_avg_pool2d(student, teacher.shape[2:])
+        student = F.adaptive_avg_pool2d(student, (teacher.shape[2], teacher.shape[3]))
     elif student.shape[2] < teacher.shape[2]:
-        teacher = F.adaptive_avg_pool2d(teacher, student.shape[2:])
+        teacher = F.adaptive_avg_pool2d(teacher, (student.shape[2], student.shape[3]))
     return F.mse_loss(_attention(student), _attention(teacher))
 
 

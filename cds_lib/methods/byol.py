@@ -35,6 +35,7 @@ class BYOL(Method):
 
     views = 2
     classifies = False
+    images_seen: Tensor
 
     def __init__(
         self, backbone: nn.Module, epochs: int, momentum: float = 0.996, hidden: int = 4096, dimensions: int = 256
@@ -57,8 +58,10 @@ class BYOL(Method):
         self.images_seen += self.group.total(len(labels))
         predictions = [self.predictor(_project(self.backbone, self.projector, view)) for view in (view1, view2)]
         with torch.no_grad():
-            targets = [_project(*self.target, view) for view in (view2, view1)]
-        return {"regression": sum(map(regression_loss, predictions, targets))}
+            backbone, projector = self.target
+            targets = [_project(backbone, projector, view) for view in (view2, view1)]
+        one, other = map(regression_loss, predictions, targets)
+        return {"regression": one + other}
 
     @torch.no_grad()
     def _move_target(self) -> None:
@@ -66,10 +69,10 @@ class BYOL(Method):
         target is a copy of the online network, and moving it changes nothing."""
         done = self.images_seen / (self.epochs * self.num_images)
         momentum = 1 - (1 - self.momentum) * (torch.cos(math.pi * done) + 1) / 2
-        online = [*self.backbone.parameters(), *self.projector.parameters()]
-        target = list(self.target.parameters())
+        online: list[Tensor] = [*self.backbone.parameters(), *self.projector.parameters()]
+        target: list[Tensor] = [*self.target.parameters()]
         torch._foreach_mul_(target, momentum)
-        torch._foreach_add_(target, torch._foreach_mul(online, 1 - momentum))
+        torch._foreach_add_(target, list(torch._foreach_mul(online, 1 - momentum)))
 
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

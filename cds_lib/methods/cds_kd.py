@@ -70,7 +70,9 @@ class DistilledCDS(WithTeacher, ContrastiveDeepSupervision):
         )
         self.hold_teacher(teacher)
 
-    def losses(self, view1: Tensor, view2: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def losses(  # type: ignore[override]  # without the targets of mixed images
+        self, view1: Tensor, view2: Tensor, labels: Tensor
+    ) -> dict[str, Tensor]:
         """As `ContrastiveDeepSupervision.losses`, with "feature_<tap>", ... and "soft_cross_entropy" added."""
         images = torch.cat([view1, view2])
         z, logits = self.embed(images)

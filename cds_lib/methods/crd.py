@@ -36,6 +36,12 @@ class ContrastiveRepresentationDistillation(WithTeacher):
     """
 
     needs_index = True
+    partition: Tensor
+    memory_student: Tensor
+    memory_teacher: Tensor
+    by_class: Tensor
+    class_start: Tensor
+    class_size: Tensor
 
     def __init__(
         self,
@@ -123,10 +129,11 @@ class ContrastiveRepresentationDistillation(WithTeacher):
             self.memory_student = updated_memory(self.memory_student, index, z_student, self.momentum)
             self.memory_teacher = updated_memory(self.memory_teacher, index, z_teacher, self.momentum)
         log_partition = self.partition.log()
-        return sum(nce_loss(side, log_z, num_images) for side, log_z in zip(logits, log_partition, strict=True))
+        one, other = (nce_loss(side, log_z, num_images) for side, log_z in zip(logits, log_partition, strict=True))
+        return one + other
 
 
-def _take_banks(method: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+def _take_banks(method: Any, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
     """Before weights are loaded: make room for their banks where `prepare` has not."""
     for name in _BANKS:
         if not hasattr(method, name) and prefix + name in state:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from timm.models.resnet import ResNet
@@ -13,6 +14,7 @@ from cds_lib.errors import UsageError
 from cds_lib.losses import at_least_float32, cross_entropy, mimicry_loss
 from cds_lib.methods.method import Method
 from cds_lib.models import forward_stages, pooled_and_logits, reinitialise, stage_taps
+from cds_lib.models.backbones import stage_module
 
 
 class MimickingBranches(Method):
@@ -64,10 +66,10 @@ class MimickingBranches(Method):
     def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "cross_entropy_1", "cross_entropy_2", "mimicry"}."""
         maps, features = forward_stages(self.backbone, view, self.indices)
-        logits = [pooled_and_logits(self.backbone, features)[1]]
+        outputs = [pooled_and_logits(self.backbone, features)[1]]
         for stage, branch, classifier in zip(maps, self.branches, self.classifiers, strict=True):
-            logits.append(classifier(branch(stage)))
-        logits = at_least_float32(torch.stack(logits))  # (3, B, num_classes)
+            outputs.append(classifier(branch(stage)))
+        logits = at_least_float32(torch.stack(outputs))  # (3, B, num_classes)
         cross_entropies = [cross_entropy(one, labels) for one in logits]
         return {
             "cross_entropy": cross_entropies[0],
@@ -90,11 +92,11 @@ def _residual_branches(backbone: nn.Module, indices: tuple[int, ...], layout: st
 
 
 def _blocks(backbone: nn.Module, index: int) -> list[nn.Module]:
-    stage = backbone.get_submodule(backbone.feature_info[index]["module"])
+    stage: Any = stage_module(backbone, index)
     return list(stage.blocks if isinstance(backbone, ResNetV2) else stage)
 
 
-def _double_width(branch: nn.Sequential) -> None:
+def _double_width(branch: nn.Module) -> None:
     """Double in place all channels of a branch of one stage, but for those it is given. Groups stay: they widen."""
     for block_name, block in branch.named_children():
         for name, layer in block.named_modules():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -52,7 +52,7 @@ class Method(nn.Module):
             raise ValueError(f"In training mode the method needs {needed} and labels; call .eval() for logits.")
         return self.losses(*batch, **named)
 
-    def losses(self, *batch: Tensor, **named: Tensor) -> dict[str, Tensor]:
+    def losses(self, *batch: Any, **named: Any) -> dict[str, Tensor]:
         """Views (B, 3, S, S), as many as `views`, labels (B,) and, for those that need it, index (B,) -> the loss terms
         by name, already weighted, whose sum is to be minimised."""
         raise NotImplementedError
@@ -63,7 +63,7 @@ class Method(nn.Module):
     # -- timm's conventions: what it asks a network, with the names that the network's parameters have here ----------
     @property
     def num_classes(self) -> int:
-        return self.backbone.num_classes
+        return cast(int, self.backbone.num_classes)
 
     @property
     def pretrained_cfg(self) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class Method(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that are not decayed, besides the vectors."""
-        return set(map(_within, getattr(self.backbone, "no_weight_decay", set)()))
+        return {_PREFIX + name for name in getattr(self.backbone, "no_weight_decay", set)()}
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
         """From a parameter's name to its layer; the last one for the classifier and what supervises the network."""

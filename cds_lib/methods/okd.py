@@ -14,6 +14,7 @@ from cds_lib.errors import UsageError
 from cds_lib.losses import at_least_float32, cross_entropy, kd_loss
 from cds_lib.methods.method import Method
 from cds_lib.models import forward_stages, pooled_and_logits, reinitialise, stage_taps
+from cds_lib.models.backbones import stage_module
 
 
 class OnlineDistillation(Method):
@@ -38,6 +39,8 @@ class OnlineDistillation(Method):
         UsageError: the backbone is no timm ResNet or ResNetV2, or fewer than two branches.
     """
 
+    images_seen: Tensor
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -55,7 +58,7 @@ class OnlineDistillation(Method):
         self.temperature, self.rampup_epochs = temperature, rampup_epochs
         taps = stage_taps(backbone)
         self.shared = taps.indices[-2:-1]
-        last_stage = backbone.get_submodule(backbone.feature_info[taps.indices[-1]]["module"])
+        last_stage = stage_module(backbone, taps.indices[-1])
         norm = backbone.norm if isinstance(backbone, ResNetV2) else nn.Identity()
         self.stages = nn.ModuleList(copy.deepcopy(nn.Sequential(last_stage, norm)) for _ in range(branches - 1))
         reinitialise(self.stages)
@@ -72,10 +75,10 @@ class OnlineDistillation(Method):
     def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "cross_entropy_2", ..., "ensemble", "kd"}."""
         (shared,), features = forward_stages(self.backbone, view, self.shared)
-        logits = [pooled_and_logits(self.backbone, features)[1]]
+        outputs = [pooled_and_logits(self.backbone, features)[1]]
         for stage, classifier in zip(self.stages, self.classifiers, strict=True):
-            logits.append(classifier(F.adaptive_avg_pool2d(stage(shared), 1).flatten(1)))
-        logits = at_least_float32(torch.stack(logits))  # (branches, B, num_classes)
+            outputs.append(classifier(F.adaptive_avg_pool2d(stage(shared), 1).flatten(1)))
+        logits = at_least_float32(torch.stack(outputs))  # (branches, B, num_classes)
         weights = at_least_float32(self.gate(F.adaptive_avg_pool2d(shared, 1).flatten(1)))  # (B, branches)
         ensemble = (weights.T[..., None] * logits).sum(0)
         kd = sum(kd_loss(one, ensemble.detach(), self.temperature) for one in logits)

@@ -103,7 +103,10 @@ class SSKD(WithTeacher):
         student = _logits_and_embeddings(self, images)
         with torch.no_grad():
             target = _logits_and_embeddings(self.teacher, images)
-        return self.terms(*(_gathered(self.group, x) for x in (*student, *target)), self.group.gather(labels))
+        logits, embeddings, target_logits, target_embeddings = (
+            _gathered(self.group, rows) for rows in (*student, *target)
+        )
+        return self.terms(logits, embeddings, target_logits, target_embeddings, self.group.gather(labels))
 
     def terms(
         self, logits: Tensor, embeddings: Tensor, target_logits: Tensor, target_embeddings: Tensor, labels: Tensor
@@ -153,6 +156,6 @@ def _head(backbone: nn.Module) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, width))
 
 
-def _logits_and_embeddings(method: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+def _logits_and_embeddings(method: Method, images: Tensor) -> tuple[Tensor, Tensor]:
     vector, logits = pooled_and_logits(method.backbone, method.backbone.forward_features(images))
     return logits, method.head(vector)

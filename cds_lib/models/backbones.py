@@ -13,6 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 with warnings.catch_warnings():  # in a notebook; nothing of this needs widgets
     warnings.filterwarnings("ignore", message="IProgress not found")
@@ -208,13 +209,19 @@ def stage_taps(backbone: nn.Module) -> Taps:
     if not info or not all(hasattr(backbone, name) for name in ("forward_intermediates", "head_hidden_size")):
         raise UsageError(
             f"{type(backbone).__name__} does not report stage features; use a timm network that has feature_info, "
-            "forward_intermediates and head_hidden_size, or take the method's parts (README, The method as a library)."
+            "forward_intermediates and head_hidden_size, or take the method's parts (docs/library.md)."
         )
     count = len(info)
     indices = tuple(range(max(0, count - 4), count))
     if count > 4 and len({stage["reduction"] for stage in info}) == 1:
         indices = tuple(count * quarter // 4 - 1 for quarter in (1, 2, 3, 4))
-    return Taps(indices, tuple(info[index]["num_chs"] for index in indices), backbone.head_hidden_size)
+    channels = tuple(info[index]["num_chs"] for index in indices)
+    return Taps(indices, channels, cast(int, backbone.head_hidden_size))
+
+
+def stage_module(backbone: Any, index: int) -> nn.Module:
+    """A stage of a timm network, by its place in `feature_info`."""
+    return backbone.get_submodule(backbone.feature_info[index]["module"])
 
 
 def block_modules(backbone: nn.Module) -> dict[str, nn.Module]:
@@ -222,9 +229,9 @@ def block_modules(backbone: nn.Module) -> dict[str, nn.Module]:
 
     A stage that has no blocks of its own (as of a ViT, whose stages are blocks) is one block.
     """
-    found = {}
+    found: dict[str, nn.Module] = {}
     for number, index in enumerate(stage_taps(backbone).indices, 1):
-        stage = backbone.get_submodule(backbone.feature_info[index]["module"])
+        stage = stage_module(backbone, index)
         blocks = getattr(stage, "blocks", stage)
         children = list(blocks.children()) if isinstance(blocks, nn.Sequential | nn.ModuleList) else [stage]
         found |= {f"{number}.{place}": block for place, block in enumerate(children, 1)}

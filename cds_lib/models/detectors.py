@@ -74,7 +74,7 @@ def create_detector(
     if name == "faster_rcnn":
         layers = {f"layer{stage}": str(stage) for stage in (1, 2, 3, 4)}
         body = BackboneWithFPN(backbone, layers, list(widths), channels, LastLevelMaxPool())
-        sizes = tuple((size * scale,) for size in (32, 64, 128, 256, 512))
+        sizes: tuple[tuple[float, ...], ...] = tuple((size * scale,) for size in (32, 64, 128, 256, 512))
         detector = FasterRCNN(
             body,
             num_classes=None,

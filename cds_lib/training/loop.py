@@ -66,7 +66,7 @@ def fit(
             checkpoint is damaged, of another spec, or of more epochs than the budget has.
         UsageError: batch norms are to be synchronised where they cannot.
     """
-    method.to(device=device, memory_format=torch.channels_last)
+    method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it
     method.train()
     group = group or Group()
     group.join(method, budget, device)
@@ -77,7 +77,7 @@ def fit(
         rows = _restore(checkpoint_path, method, optimizer, precision.scaler, device, budget.epochs, spec)
         on_epoch(rows)  # it may have been stopped between the checkpoint and this
     # Static shapes: the smaller last batch of an epoch gets a graph of its own instead of slowing all others down.
-    step_method = torch.compile(method, dynamic=False) if compile_method else method
+    step_method: Any = torch.compile(method, dynamic=False) if compile_method else method
     step_method = group.parallel(step_method, method.classifies)
 
     steps = len(batches)
@@ -162,8 +162,8 @@ class _TermLog:
         """The images of the epoch, and the means over them, of all processes."""
         sizes = torch.tensor(self.sizes, device=self.device, dtype=torch.float64)
         sums = (self.values[: len(self.sizes)].double() * sizes[:, None]).sum(0)
-        *sums, images = group.sum(torch.cat([sums, sizes.sum()[None]])).tolist()
-        named = {f"train_{name}": total / images for name, total in zip(self.names, sums, strict=True)}
+        *totals, images = group.sum(torch.cat([sums, sizes.sum()[None]])).tolist()
+        named = {f"train_{name}": total / images for name, total in zip(self.names, totals, strict=True)}
         return int(images), {"train_loss": sum(named.values()), **named}
 
 
@@ -193,9 +193,9 @@ def _restore(
     try:
         rows = state["rows"]
         if None not in (spec, state.get("spec")) and state["spec"] != spec:  # version 0.1.0 wrote none
-            raise ValueError("it is of another run")
+            raise ValueError("it is of another training")
         if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)) or len(rows) > epochs:
-            raise ValueError("its epochs are not those of the run")
+            raise ValueError("its epochs are not those of this training")
         method.load_state_dict(state["method"])
         optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:  # empty where nothing was scaled: it may have begun on a device that computes in bfloat16
@@ -207,4 +207,4 @@ def _restore(
     except torch.cuda.OutOfMemoryError:
         raise
     except Exception as error:  # names or shapes that do not fit, a part that is missing: no common class
-        raise TrainingError(f"{path} is not of this run: delete it and run again.") from error
+        raise TrainingError(f"{path} is of another training: delete it and run again.") from error

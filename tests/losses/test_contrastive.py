@@ -201,6 +201,15 @@ def test_the_functions_of_torch_func():
     assert torch.isfinite(hessian).all() and hessian.abs().sum() > 0
 
 
+def test_no_device_is_waited_for():
+    """On a device without values, what asks for one fails."""
+    z, labels = torch.zeros(3, 2, 8, 6, device="meta", requires_grad=True), torch.zeros(8, dtype=int, device="meta")
+    for loss in (supcon_loss, SupConLoss()):
+        for given in (None, labels):
+            loss(z, given).sum().backward()
+            assert z.grad.device.type == "meta"
+
+
 # -- the module --------------------------------------------------------------------------------------------------------
 
 

@@ -152,3 +152,9 @@ def test_views_and_labels_of_other_images_are_named(other, labels, kind):
     said = rf"not \(4, 3, 32, 32\), \({other}, 3, 32, 32\) and \({labels},\) {kind}\."
     with pytest.raises(ValueError, match=said):
         model(torch.zeros(4, 3, 32, 32), torch.zeros(other, 3, 32, 32), torch.zeros(labels, dtype=kind))
+
+
+def test_neither_labels_nor_targets_are_named():
+    model = ContrastiveDeepSupervision("test_byobnet", num_classes=3)
+    with pytest.raises(ValueError, match="labels .* are needed, not .* and no labels"):
+        model.losses(*torch.zeros(2, 4, 3, 32, 32))

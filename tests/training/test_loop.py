@@ -189,7 +189,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 def test_a_checkpoint_of_another_run_or_of_more_epochs_is_refused(tmp_path, written, changes):
     _, rows = train(tmp_path, spec=written)
     if written or "epochs" in changes:
-        with pytest.raises(TrainingError, match=r"c\.pt is not of this run: delete it"):
+        with pytest.raises(TrainingError, match=r"c\.pt is of another training: delete it"):
             train(tmp_path, **changes)
     assert train(tmp_path, spec="this run")[1] == rows
 

@@ -126,7 +126,7 @@ def test_a_checkpoint_of_another_seed_is_refused_and_one_without_a_spec_is_gone_
     other = BASELINE.with_seed(1)
     store.run_dir(other.id).mkdir()
     store.checkpoint(other.id).write_bytes(store.checkpoint(BASELINE.id).read_bytes())
-    with pytest.raises(TrainingError, match=f"{other.id}/checkpoint.pt is not of this run: delete it and run again"):
+    with pytest.raises(TrainingError, match=f"{other.id}/checkpoint.pt is of another training: delete it"):
         execute(other, store, Path("none"))
     state = checkpoint.load(store.checkpoint(BASELINE.id), CPU)
     del state["spec"]  # as version 0.1.0 wrote it
