@@ -82,7 +82,6 @@ class Table:
     average: the method whose average difference over the rows the poster states; margin: the two methods whose
     difference it states.
     names: its rows and settings that are not the catalogue's, for people; looks: colour and marker of such rows.
-    reference: what its differences are taken to, in words.
     protocol: what is run, in words, where that is the same in every profile.
     own_seeds: its seeds are its own, whichever are asked for.
     official: False of a table that is not the paper's: it enters no claim, count or cost.
@@ -99,7 +98,6 @@ class Table:
     margin: tuple[str, str] | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     looks: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    reference: str = "baseline"
     protocol: str = ""
     own_seeds: bool = False
     official: bool = True

@@ -125,5 +125,4 @@ TABLE = Table(
     unpublished="no such ablation is on the poster",
     build=cells,
     names={switch.row: switch.title for switch in SWITCHES},
-    reference="the default",
 )

@@ -52,7 +52,6 @@ TABLE = Table(
         for name, (words, _) in variants.items()
     }
     | {"heads": "heads", "taps": "taps"},
-    reference="control",
     own_seeds=True,
     official=False,
 )

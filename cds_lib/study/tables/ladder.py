@@ -40,7 +40,6 @@ TABLE = Table(
     build=cells,
     names={rung.setting: rung.title for rung in RUNGS}
     | {row: f"{ARMS[CDS_BOTH].title}, {words} the weight" for row, (_, words) in _WEIGHTS.items()},
-    reference="control",
     own_seeds=True,
     official=False,
 )

@@ -77,7 +77,6 @@ TABLE = Table(
         "rematch_exploratory": "exploratory",
         "rematch_as_released": "released schedule",
     },
-    reference="control",
     own_seeds=True,
     official=False,
 )
