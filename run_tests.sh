@@ -11,7 +11,8 @@ done
 source "$(dirname -- "$self")/scripts/environment.sh"
 use_environment test
 cd "$cds_root"
-# Two single-threaded processes beat one with two threads; "-n 0" among the arguments turns them off.
+# Single-threaded processes beat one with threads, and three keep two cores busy, since some tests wait; "-n 0" among the
+# arguments turns them off.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 # Tests of a group share what is costly to make: they run in the same process.
-exec "$cds_python" -m pytest -n 2 --dist loadgroup "$@"
+exec "$cds_python" -m pytest -n 3 --dist loadgroup "$@"

@@ -23,7 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
         for stream in (sys.stdout, sys.stderr):  # a path may hold what the terminal's encoding does not
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
-        return options.handler(options)
+        code = options.handler(options)
+        sys.stdout.flush()  # what is left in it may have no reader
+        return code
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

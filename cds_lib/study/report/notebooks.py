@@ -285,6 +285,8 @@ def _end_with_the_parent(job: Path) -> None:
 def main(folder: str) -> None:
     """What the notebook's own process does."""
     job = Path(folder)
+    # Ctrl-C ends it at once and the kernel with it, whatever papermill would make of an exception.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_the_parent, args=[job], daemon=True).start()
     result = _execute_here(json.loads((job / "job.json").read_text()))
     write_text(job / "result.json", json.dumps(result))
