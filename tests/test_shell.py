@@ -411,7 +411,7 @@ def test_run_tests_passes_its_arguments_after_its_own(house):
         "OMP=1",
         *(
             f"ARG={argument}"
-            for argument in ["-m", "pytest", "-n", "2", "--dist", "loadgroup", "-k", "two words", "-n", "0"]
+            for argument in ["-m", "pytest", "-n", "3", "--dist", "loadgroup", "-k", "two words", "-n", "0"]
         ),
     ]
 
