@@ -12,6 +12,7 @@ from cds_lib.study import statistics
 from cds_lib.study.ladder import CONFIRMATORY, RUNGS, SEEDS
 from cds_lib.study.rematch import CDS_BOTH, CONTROL, LOSS, OUTCOME, PRIMARY, SECONDARY, decide
 from cds_lib.study.report.frame import by_seed
+from cds_lib.study.table import TOP1
 
 _TEST = ["n", "difference", "low", "high", "low_90", "high_90", "p", "p_sign_flip"]
 
@@ -26,7 +27,7 @@ def decisions(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for ours, reference in (PRIMARY, *SECONDARY):
-        points, losses = (_differences(frame, ours, reference, metric) for metric in (OUTCOME, LOSS))
+        points, losses = ([*_gain(frame, "rematch", metric, ours, reference).values()] for metric in (OUTCOME, LOSS))
         decided = {"accuracy": decide(points), "loss": decide([-loss for loss in losses], margin=None)}
         said = {what: ", ".join(words) for what, words in decided.items()}
         rows.append({"ours": ours, "reference": reference, **_tested(points), **said})
@@ -47,7 +48,7 @@ def slopes(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for factor in CONFIRMATORY:
         rungs = [rung for rung in RUNGS if rung.factor == factor and rung.seeds == SEEDS]
-        gains = [_gain(frame, rung.setting) for rung in rungs]
+        gains = [_gain(frame, rung.setting, TOP1, CDS_BOTH, CONTROL) for rung in rungs]
         seeds = sorted(set.intersection(*map(set, gains)))
         doublings = np.log2([rung.value for rung in rungs])
         each = [float(np.polyfit(doublings, [gain[seed] for gain in gains], 1)[0]) for seed in seeds]
@@ -60,18 +61,11 @@ def _direction(values: Sequence[float]) -> str:
     return "not run" if len(values) < 2 else "grows" if low > 0 else "shrinks" if high < 0 else "undecided"
 
 
-def _gain(frame: pd.DataFrame, setting: str) -> dict[int, float]:
-    """Seed -> CDS minus the control at a rung."""
-    rows = frame[frame["setting"] == setting]
-    ours, control = (by_seed(rows[rows["method"] == arm]) for arm in (CDS_BOTH, CONTROL))
-    return {seed: ours[seed] - control[seed] for seed in ours.keys() & control.keys()}
-
-
-def _differences(frame: pd.DataFrame, ours: str, reference: str, metric: str) -> list[float]:
-    """`ours - reference` of the seeds that both have, in the order of the seeds."""
-    rows = frame[(frame["setting"] == "rematch") & (frame["metric"] == metric)]
+def _gain(frame: pd.DataFrame, setting: str, metric: str, ours: str, reference: str) -> dict[int, float]:
+    """Seed -> `ours - reference`, of the seeds that both have, in their order."""
+    rows = frame[(frame["setting"] == setting) & (frame["metric"] == metric)]
     one, other = (by_seed(rows[rows["method"] == arm]) for arm in (ours, reference))
-    return [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
+    return {seed: one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())}
 
 
 def _tested(values: Sequence[float]) -> dict[str, float]:

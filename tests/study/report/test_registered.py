@@ -12,6 +12,7 @@ from cds_lib.study.rematch import CDS_BOTH, CONTROL, LOSS, OUTCOME, PRIMARY, SEC
 from cds_lib.study.report.frame import results, tidy
 from cds_lib.study.report.registered import decisions, slopes
 from cds_lib.study.store import Store
+from cds_lib.study.table import TOP1
 from cds_lib.study.tables import TABLES
 
 
@@ -54,8 +55,8 @@ def test_a_slope_is_that_of_the_gain_by_doubling():
         doublings = np.log2(rung.value / 30)
         control = {seed: 20 + seed for seed in rung.seeds}
         gain = {seed: (0.4 + 0.01 * seed) * doublings - 1 for seed in rung.seeds}
-        frame += rows(CONTROL, rung.setting, "m", control)
-        frame += rows(CDS_BOTH, rung.setting, "m", {seed: control[seed] + gain[seed] for seed in control})
+        frame += rows(CONTROL, rung.setting, TOP1, control)
+        frame += rows(CDS_BOTH, rung.setting, TOP1, {seed: control[seed] + gain[seed] for seed in control})
     found = slopes(pd.DataFrame(frame)).set_index("factor")
     assert found.loc["epochs", "difference"] == pytest.approx(0.47) and found.loc["epochs", "n"] == 3
     assert found.loc["epochs", "decision"] == "grows" and found.loc["images", "decision"] == "not run"
