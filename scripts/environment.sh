@@ -6,6 +6,8 @@
 # Two files in .venv tell how far it is. installing.lock: someone is, or was, installing what it lists. installed.lock:
 # the same file, renamed when all of it was there and worked. So an install that was killed is seen, and so is a changed
 # lock. Where packages come from (indexes, proxies, certificates) is the user's to set; where they go is not.
+# CDS_CPU_INDEX, an index such as https://download.pytorch.org/whl/cpu, asks for PyTorch without CUDA from there, without
+# hashes: the lock does not know those files. A .venv that has it keeps it.
 # Written for bash 3.2, which macOS still ships.
 # shellcheck disable=SC2034  # cds_python is for the script that sources this
 
@@ -65,7 +67,33 @@ use_own_environment() {
 
 lock_for_here() {  # the lock, after a line that says which place it was installed for: a moved .venv does not work
     printf '# installed for %s\n' "$cds_root"
-    cat "$cds_root/requirements.lock"
+    if cpu_only; then lock_without_cuda <"$cds_root/requirements.lock"; else cat "$cds_root/requirements.lock"; fi
+}
+
+cpu_only() {
+    [ -n "${CDS_CPU_INDEX:-}" ] || [ -n "$(cpu_packages installed)" ] || [ -n "$(cpu_packages installing)" ]
+}
+
+cpu_packages() {  # cpu_packages installed|installing: what lock_without_cuda named in that file, if it made it
+    local last
+    last=$(tail -n 1 "$cds_venv/$1.lock" 2>/dev/null) || true
+    case $last in "# without hashes: "*) printf '%s\n' "${last#*: }" ;; esac
+}
+
+lock_without_cuda() {  # the lock without what PyTorch needs for CUDA; PyTorch itself in the last line
+    local line name apart='' keep=yes
+    while IFS= read -r line; do
+        case $line in
+            [a-z]*)
+                name=${line%%==*} keep=yes
+                case $name in
+                    torch | torchvision) apart="$apart ${line%% *}+cpu" keep='' ;;
+                    cuda-* | nvidia-* | triton) keep='' ;;
+                esac ;;
+        esac
+        [ -z "$keep" ] || printf '%s\n' "$line"
+    done
+    printf '# without hashes:%s\n' "$apart"
 }
 
 own_state() {
@@ -92,30 +120,40 @@ own_unmet() {  # print what .venv lacks, and fail then; PYTHONPATH is hidden, or
 }
 
 make_own_environment() {  # make_own_environment STATE
-    local log=$cds_venv/install.log base='' with=pip site fault
-    if command -v uv >/dev/null 2>&1; then with=uv; fi
+    local log=$cds_venv/install.log base='' with=pip index=--index-url size='6 GB' apart site fault
+    if command -v uv >/dev/null 2>&1; then with=uv index=--default-index; fi
     if [ "$1" != outdated ]; then
         base=$(find_python) || [ "$with" = uv ] ||
             stop 2 "No Python 3.11 or newer was found: install one (or uv), or activate an environment that has the packages."
     fi
+    lock_for_here >"$cds_venv/next.lock"  # before the last install is removed: it tells whether that was without CUDA
+    cpu_only && size='2 GB'
     case $1 in
-        absent) say "making the environment in .venv with $with: about 6 GB on Linux, some minutes (log: .venv/install.log)" ;;
+        absent) say "making the environment in .venv with $with: about $size on Linux, some minutes (log: .venv/install.log)" ;;
         outdated) say "bringing .venv in line with requirements.lock (log: .venv/install.log)" ;;
         *) say "making .venv again, the last install was $1: some minutes (log: .venv/install.log)"
-           find "$cds_venv/" -mindepth 1 -maxdepth 1 ! -name 'making.*' -exec rm -rf {} + ;;
+           find "$cds_venv/" -mindepth 1 -maxdepth 1 ! -name 'making.*' ! -name next.lock -exec rm -rf {} + ;;
     esac
     : >"$log"
-    lock_for_here >"$cds_venv/installing.lock"
+    mv "$cds_venv/next.lock" "$cds_venv/installing.lock"
     if [ "$with" = uv ]; then
         # Where no Python is new enough, uv fetches one.
         [ "$1" = outdated ] || logged uv venv --allow-existing --python "${base:-3.11}" "$cds_venv"
-        logged env -u UV_TORCH_BACKEND uv --directory "$cds_root" pip install --python "$cds_venv/bin/python" \
-            --prefix "$cds_venv" --require-hashes -r "$cds_venv/installing.lock"
+        add() {
+            logged env -u UV_TORCH_BACKEND uv --directory "$cds_root" pip install --python "$cds_venv/bin/python" \
+                --prefix "$cds_venv" "$@"
+        }
     else
         [ "$1" = outdated ] || logged "$base" -m venv "$cds_venv"
-        logged env -u PIP_DRY_RUN "$cds_venv/bin/python" -m pip --python= install --no-input --no-user --target= --root=/ \
-            --prefix="$cds_venv" --require-hashes -r "$cds_venv/installing.lock"
+        add() {
+            logged env -u PIP_DRY_RUN "$cds_venv/bin/python" -m pip --python= install --no-input --no-user --target= \
+                --root=/ --prefix="$cds_venv" "$@"
+        }
     fi
+    apart=$(cpu_packages installing)
+    add --require-hashes ${apart:+--no-deps} -r "$cds_venv/installing.lock"
+    # shellcheck disable=SC2086  # several words
+    [ -z "$apart" ] || add --no-deps ${CDS_CPU_INDEX:+"$index" "$CDS_CPU_INDEX"} $apart
     # An exit code does not tell whether the packages went where they belong.
     fault=$(own_unmet) || stop 1 "$with ended well, but in .venv $fault: look for a target or a dry run in the settings of $with."
     logged "$cds_venv/bin/python" -c 'import torch, torchvision'

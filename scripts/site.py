@@ -1,7 +1,8 @@
 """The repository as a static site: `python scripts/site.py OUT`.
 
 README, docs and what they link to become pages at the places that they have in the repository, beside `results/mini`,
-so every link between them stays as it is. Any web server can serve the folder, GitHub Pages among them.
+so every link between them stays as it is, and `api/` has the library's public names. Any web server can serve the
+folder, GitHub Pages among them. Needs the library and pdoc; no network.
 """
 
 from __future__ import annotations
@@ -9,20 +10,23 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from importlib import import_module
 from pathlib import Path
 from posixpath import normpath
 
+import pdoc
 from nbconvert.filters import markdown2html
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = "results/mini"
+PACKAGES = ["cds_lib", "cds_lib.augment", "cds_lib.losses", "cds_lib.methods", "cds_lib.models"]
 STYLE = ROOT / "cds_lib" / "study" / "report" / "templates" / "style.css"
 SOURCES = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "benchmarks/bench.md"]
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>{style} main img {{ max-width: 100%; height: auto; background: #ffffff; }}</style></head>
 <body><header class="bar"><nav aria-label="site"><a href="{up}index.html">Home</a>
-<a href="{up}results/mini/index.html">Results</a>
+<a href="{up}results/mini/index.html">Results</a> <a href="{up}api/cds_lib.html">API</a>
 {docs}</nav></header><div class="layout"><main>{body}</main></div></body></html>
 """
 
@@ -80,6 +84,15 @@ def copy(target: str, out: Path) -> None:
     (out / target / "index.html").write_text(page, encoding="utf-8")
 
 
+def write_api(out: Path) -> None:
+    """A page of each package, from the docstrings of its public names."""
+    for package in map(import_module, PACKAGES):
+        for name in package.__all__:
+            getattr(package, name)  # pdoc sees what is loaded, and these names are loaded on first use
+    pdoc.render.configure(docformat="google", show_source=False)
+    pdoc.pdoc(PACKAGES[0], output_directory=out)
+
+
 def main(out: Path) -> None:
     sources = [*SOURCES, *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))]
     pages = {source: place_of(source) for source in sources}
@@ -88,6 +101,7 @@ def main(out: Path) -> None:
     for target in sorted(linked):
         if not (out / target).is_file():
             copy(target, out)
+    write_api(out / "api")
     (out / ".nojekyll").touch()  # GitHub Pages would leave out names with an underscore
 
 

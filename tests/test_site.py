@@ -1,5 +1,6 @@
 """The static site: every link between its pages leads somewhere, and pages are what the Markdown says."""
 
+import importlib
 import importlib.util
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -30,6 +31,24 @@ def test_every_link_of_every_page_leads_to_a_file(out):
                 continue
             target = page.parent / unquote(address.path)
             assert target.is_file() and target.suffix != ".md", (page, link)
+
+
+@pytest.mark.parametrize("package", site.PACKAGES)
+def test_every_public_name_is_on_a_page_that_loads_nothing_from_elsewhere(out, package):
+    text = (out / "api" / f"{package.replace('.', '/')}.html").read_text(encoding="utf-8")
+    page = BeautifulSoup(text, "html.parser")
+    public = importlib.import_module(package).__all__
+    here = [name for name in public if f"{package}.{name}" not in site.PACKAGES]
+    assert {*here} <= {section["id"] for section in page.find_all("section") if section.get("id")}
+    for element in page.find_all(["script", "img", "link", "iframe"]):
+        assert not urlsplit(element.get("src") or element.get("href") or "").netloc, element
+
+
+def test_the_study_is_not_on_the_librarys_pages(out):
+    assert {path.stem for path in (out / "api").rglob("*.html")} == {
+        "index",
+        *(package.split(".")[-1] for package in site.PACKAGES),
+    }
 
 
 def test_tables_are_tables(out):
