@@ -301,3 +301,11 @@ def test_the_costs_of_the_paper_profile():
     baseline = settings.supervised("paper", "imagenet", "resnet18", "baseline", 0)
     operations = costs.step_cost(baseline).train_flops / baseline.budget.batch_size
     assert f"about {round(costs.TERAFLOPS * 1e12 / operations, -2):,.0f} images" in page
+
+
+def test_terms_of_every_set_are_those_that_data_fetch_shows():
+    table = (ROOT / "docs" / "data.md").read_text(encoding="utf-8").split("| --- | --- |\n")[1].splitlines()
+    entries = list(registry.entries().values())
+    assert [line.split("](")[0].removeprefix("| [") for line in table] == [entry.title for entry in entries]
+    for line, entry in zip(table, entries, strict=True):
+        assert f"]({entry.page})" in line and entry.terms.startswith(line.rsplit(" | ", 1)[1].removesuffix(" |"))

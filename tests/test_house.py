@@ -154,6 +154,9 @@ def test_citation_names_the_software_and_the_paper():
     assert citation["cff-version"] == "1.2.0"
     assert citation["version"] == project()["version"]
     assert citation["license"] == project()["license"] == "MIT"
+    (run,) = {*re.findall(r"\b[0-9a-f]{12}\b", citation["message"])}  # how to cite one result
+    assert (ROOT / "results/mini/runs" / run / "metrics.json").is_file()
+    assert f"run {run} of {project()['name']} {project()['version']}" in citation["message"]
     paper = citation["preferred-citation"]
     assert paper["title"] == "Contrastive Deep Supervision" and paper["year"] == 2022
     names = " and ".join(f"{author['family-names']}, {author['given-names']}" for author in paper["authors"])

@@ -63,6 +63,22 @@ def test_other_images_and_another_spec_are_seen(theirs, capsys):
     assert cli.main(["compare", str(theirs.root)]) == 1 and RUNS[1] in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("code", ["b4d19b9bb960+dirty", "unknown"])
+def test_code_of_no_commit_is_named(theirs, capsys, code):
+    change(theirs.run_dir(RUNS[1]) / "status.json", lambda status: status.update(code=code))
+    assert cli.main(["compare", str(theirs.root), "--only", "table1_cifar100"]) == 1
+    said = capsys.readouterr().out
+    assert f"no commit: {RUNS[1]}\n" in said and "other images" not in said
+
+
+@pytest.mark.parametrize("name", ["spec.json", "status.json", "history.csv"])
+def test_a_folder_that_is_not_whole_is_refused(theirs, capsys, name):
+    path = theirs.run_dir(RUNS[0]) / name
+    path.unlink()
+    assert cli.main(["compare", str(theirs.root), "--only", "table1_cifar100"]) == 1
+    assert str(path) in capsys.readouterr().err
+
+
 def test_a_folder_without_such_runs_is_one_sentence(tmp_path, capsys):
     assert cli.main(["compare", str(tmp_path)]) == 2
     assert "has no finished run of these tables" in capsys.readouterr().err

@@ -26,7 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """`compare DIR`: 0 every run of the cells is whole, on the same images as ours; 1 some are on other images.
+    """`compare DIR`: 0 every run of the cells is whole, on the same images as ours and of a commit; 1 some are not.
 
     Raises:
         UsageError: an unknown name, no results. RunError: a run is damaged, or its numbers contradict one another.
@@ -37,7 +37,7 @@ def compare(options: argparse.Namespace) -> int:
     ours = Store(results_dir(options.profile, options.results))
     theirs = Store(Path(options.folder).expanduser())
     found = compared(tables, options.profile, protocols.parse_seeds(options.seeds), ours, theirs)
-    shown = found.drop(columns="images")
+    shown = found.drop(columns=["images", "uncommitted"])
     print(shown.to_string(index=False, float_format="{:.2f}".format, na_rep="–"))
     print(
         f"inside: {(found['inside'] == 'yes').sum()}, outside: {(found['inside'] == 'no').sum()}, not tested: "
@@ -45,5 +45,6 @@ def compare(options: argparse.Namespace) -> int:
     )
     if (other := found.loc[found["images"] == "other", ["dataset"]].drop_duplicates()).size:
         print(f"other images than ours: {', '.join(other['dataset'])}")
-        return 1
-    return 0
+    if uncommitted := sorted({run for runs in found["uncommitted"] for run in runs}):
+        print(f"trained with code of no commit: {', '.join(uncommitted)}")
+    return 1 if other.size or uncommitted else 0

@@ -20,10 +20,11 @@ def compared(tables: Iterable[Table], profile: str, seeds: Seeds, ours: Store, t
     Returns:
         table, dataset, model, method, setting, metric; mean, n: ours; theirs, n_theirs; low, high: the 95 % prediction
         interval of the mean of so many new seeds, from ours; inside: "yes", "no", or "" where we have fewer than two
-        seeds; images: "same" if all of theirs were trained on the images that ours were, "other", or "" without ours.
+        seeds; images: "same" if all of theirs were trained on the images that ours were, "other", or "" without ours;
+        uncommitted: ids of theirs whose record names no commit or release, or one with changes.
 
     Raises:
-        UsageError: none of their runs is of these tables. RunError: a run is damaged or contradicts itself.
+        UsageError: none of their runs is of these tables. RunError: a run is damaged, not whole or contradicts itself.
     """
     rows = []
     for table in tables:
@@ -45,7 +46,9 @@ def compared(tables: Iterable[Table], profile: str, seeds: Seeds, ours: Store, t
                 "low": low,
                 "high": high,
             }
-            rows.append({**place, **row, "inside": inside, "images": _images(our, their, ours, theirs)})
+            row |= {"inside": inside, "images": _images(our, their, ours, theirs)}
+            row["uncommitted"] = [run for run in their["run"] if not _committed(theirs, run)]
+            rows.append({**place, **row})
     if not rows:
         raise UsageError(f"{theirs.root} has no finished run of these tables under the profile {profile}.")
     return pd.DataFrame(rows).astype(dict.fromkeys(("mean", "theirs", "low", "high"), "float64"))
@@ -54,6 +57,15 @@ def compared(tables: Iterable[Table], profile: str, seeds: Seeds, ours: Store, t
 def _images(our: pd.DataFrame, their: pd.DataFrame, ours: Store, theirs: Store) -> str:
     known, used = ({_hash(store, run) for run in rows["run"]} for rows, store in ((our, ours), (their, theirs)))
     return "" if not known else "same" if used <= known else "other"
+
+
+def _committed(store: Store, run: str) -> bool:
+    """Whether the run's code is known; RunError if what says where its numbers come from is not there."""
+    if not store.epochs(run):
+        raise store.damaged(run, "history.csv", "it is not there")
+    if not (code := store.status(run).get("code")):
+        raise store.damaged(run, "status.json", "it does not say which code the run was trained with")
+    return code != "unknown" and not code.endswith("+dirty")
 
 
 def _hash(store: Store, run: str) -> str:

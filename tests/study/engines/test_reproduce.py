@@ -80,6 +80,17 @@ def test_a_changed_history_is_told_by_column_and_epoch(store, capsys):
     assert line.startswith("  train_cross_entropy from epoch 2 on: 4.5 kept, ")
 
 
+def test_numbers_made_up_consistently_are_found(store, capsys):
+    """What `compare` cannot see: the history and the metrics agree, and no training gives them."""
+    teacher = STUDENT.parent
+    metrics = store.metrics(teacher.id) | {"test_top1_last": 99.0, "test_top1_best": 99.0}
+    change_history(store, teacher, "test_top1", 2, 99.0)
+    (store.run_dir(teacher.id) / "metrics.json").write_text(json.dumps(metrics))
+    assert store.metrics(teacher.id)["test_top1_last"] == 99
+    assert reproduce(store, teacher.id, "--epochs", "all") == 1
+    assert "  test_top1 from epoch 2 on: 99" in capsys.readouterr().out
+
+
 def test_differences_are_the_first_of_each_column_in_the_epochs_at_hand(tmp_path):
     kept, found = tmp_path / "kept.csv", tmp_path / "found.csv"
     kept.write_text("epoch,lr,train_loss,seconds,test_top1\n1,0.1,2.0,9,\n2,0.1,1.5,9,10.0\n3,0.1,1.0,9,\n")
