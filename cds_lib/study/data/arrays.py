@@ -47,17 +47,10 @@ def area_average(images: np.ndarray, size: int) -> np.ndarray:
     # Where k is no whole number every pixel is first repeated: 32 -> 24 is 96 -> 24.
     copies = size // math.gcd(height, size)
     k = height * copies // size
-    wide = np.min_scalar_type(255 * k * k + k * k // 2)  # the smallest integer type that holds the sum of one block
+    wide = np.min_scalar_type(255 * k * k + k * k // 2)  # the smallest integer type that holds the sum of one square
     result = np.empty((count, channels, size, size), np.uint8)
     for start in range(0, count, CHUNK):
-        block = images[start : start + CHUNK].repeat(copies, 2).repeat(copies, 3)
-        rows = block[:, :, 0::k].astype(wide)
-        for offset in range(1, k):
-            rows += block[:, :, offset::k]
-        total = rows[..., 0::k].copy()
-        for offset in range(1, k):
-            total += rows[..., offset::k]
-        total += wide.type(k * k // 2)
-        total //= wide.type(k * k)
-        result[start : start + CHUNK] = total
+        chunk = images[start : start + CHUNK].repeat(copies, 2).repeat(copies, 3)
+        total = sum(chunk[..., i::k, j::k].astype(wide) for i in range(k) for j in range(k))
+        result[start : start + CHUNK] = (total + wide.type(k * k // 2)) // wide.type(k * k)
     return result

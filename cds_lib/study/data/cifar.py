@@ -73,6 +73,7 @@ def _unpickle(entry: DataSet, path: Path) -> dict[str, object]:
     try:
         with open(path, "rb") as handle:
             content = RestrictedUnpickler(handle, encoding="bytes").load()
+        return {str(_text(key)): value for key, value in content.items()}
     except FileNotFoundError:
         raise UsageError(f"{path} is missing; {_cure(entry)}.") from None
     except Exception as error:  # a broken pickle can raise nearly anything
@@ -80,9 +81,6 @@ def _unpickle(entry: DataSet, path: Path) -> dict[str, object]:
         raise UsageError(
             f"{path} cannot be read ({reason}): it is truncated or not a CIFAR file; {_cure(entry)}."
         ) from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{path} is not a CIFAR file (it holds no dict); {_cure(entry)}.")
-    return {str(_text(key)): value for key, value in content.items()}
 
 
 def read_batch(entry: DataSet, path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -91,40 +89,30 @@ def read_batch(entry: DataSet, path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises UsageError, naming the file, for anything that is not `data` rows of 3 S S bytes with one label each in
     0..classes-1.
     """
-    content = _unpickle(entry, path)
+    content, side, last = _unpickle(entry, path), entry.image_size, entry.classes - 1
     key = "fine_labels" if entry.name == "cifar100" else "labels"
-    if missing := [k for k in ("data", key) if k not in content]:
-        raise UsageError(f"{path} has no {' and no '.join(missing)}: not a {entry.title} batch; {_cure(entry)}.")
-    data, side = content["data"], entry.image_size
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3 * side * side:
-        found = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
-        raise UsageError(f"{path}: data must be uint8 rows of {3 * side * side} bytes but is {found}; {_cure(entry)}.")
-    if not len(data):
-        raise UsageError(f"{path} holds no images; {_cure(entry)}.")
+    data = content.get("data")
     try:
-        labels = np.asarray(content[key])
+        labels = np.asarray(content.get(key))
     except ValueError:  # ragged lists
-        labels = np.empty((), object)
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(data):
-        count = len(labels) if labels.ndim else "no"
+        labels = np.empty(())
+    is_data = isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape[1:] == (3 * side * side,)
+    are_labels = (
+        labels.dtype.kind in "iu" and labels.ndim == 1 and labels.size and 0 <= labels.min() <= labels.max() <= last
+    )
+    if not (is_data and are_labels and len(data) == len(labels)):
         raise UsageError(
-            f"{path}: there must be one integer label for each of its {len(data)} images, found {count} "
-            f"labels of type {labels.dtype}; {_cure(entry)}."
-        )
-    if not 0 <= labels.min() <= labels.max() < entry.classes:
-        raise UsageError(
-            f"{path}: labels run from {labels.min()} to {labels.max()}, outside 0..{entry.classes - 1}; {_cure(entry)}."
+            f"{path} is no batch of {entry.title}: `data` must be uint8 rows of {3 * side * side} bytes, and `{key}` "
+            f"an integer in 0..{last} for each; {_cure(entry)}."
         )
     return data.reshape(-1, 3, side, side), labels.astype(np.int64)
 
 
 def read_names(entry: DataSet, path: Path) -> tuple[str, ...]:
     """The class names of a meta file, in label order. Raises UsageError if there is not one name per class."""
-    content = _unpickle(entry, path)
-    names = content.get("fine_label_names" if entry.name == "cifar100" else "label_names")
+    names = _unpickle(entry, path).get("fine_label_names" if entry.name == "cifar100" else "label_names")
     if not isinstance(names, list) or len(names) != entry.classes:
-        found = f"{len(names)}" if isinstance(names, list) else "none"
-        raise UsageError(f"{path} must name {entry.classes} classes but names {found}; {_cure(entry)}.")
+        raise UsageError(f"{path} must name {entry.classes} classes; {_cure(entry)}.")
     return tuple(str(_text(name)) for name in names)
 
 
@@ -139,14 +127,12 @@ def faults(entry: DataSet, folder: Path) -> list[str]:
     found = []
     for file in entry.files:
         path = folder / file.path
-        if is_published(folder, file):
-            continue
         try:
-            read_names(entry, path) if file.part == "meta" else read_batch(entry, path)
+            if not is_published(folder, file):
+                read_names(entry, path) if file.part == "meta" else read_batch(entry, path)
+                found.append(f"{path}: checksum not the published one (md5 {md5_of(path)}, published {file.md5})")
         except UsageError as error:
             found.append(str(error))
-        else:
-            found.append(f"{path}: checksum not the published one (md5 {md5_of(path)}, published {file.md5})")
     return found
 
 
@@ -157,18 +143,12 @@ def read(entry: DataSet, folder: Path) -> tuple[Arrays, tuple[str, ...]]:
     reported; so is another number of images than the official one. Raises UsageError as `read_batch` and `read_names`
     do, and for a class without training or test images.
     """
-    for file in entry.files:  # say what is missing before spending time on checksums
-        if not (folder / file.path).is_file():
-            raise UsageError(f"{folder / file.path} is missing; {_cure(entry)}.")
     unpublished = tuple(file.path for file in entry.files if not is_published(folder, file))
     names = read_names(entry, folder / entry.part("meta")[0].path)
     parts = []
     for part in ("train", "test"):
-        batches = [read_batch(entry, folder / file.path) for file in entry.part(part)]
-        # a single batch is copied only if it is read-only, as unpickled arrays may be: torch warns about those
-        images = batches[0][0] if len(batches) == 1 else np.concatenate([images for images, _ in batches])
-        parts += [np.require(images, requirements=["C", "W"]), np.concatenate([labels for _, labels in batches])]
+        images, labels = zip(*(read_batch(entry, folder / file.path) for file in entry.part(part)), strict=True)
+        parts += [np.concatenate(images), np.concatenate(labels)]
         if empty := sorted(set(range(entry.classes)).difference(parts[-1].tolist())):
             raise UsageError(f"{folder} has no {part} images of {some([names[k] for k in empty])}; {_cure(entry)}.")
-        del batches, images
     return Arrays(*parts, names), unpublished

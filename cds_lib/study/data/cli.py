@@ -14,7 +14,6 @@ from cds_lib.study.data.registry import DataSet, data_root, entries, entry
 
 if TYPE_CHECKING:
     from cds_lib.study.data.coco import DetectionData
-    from cds_lib.study.data.image_files import FileData
     from cds_lib.study.data.sets import ArrayData
 
 # NumPy, Pillow and the readers are imported by the commands that need them: `--help` answers at once.
@@ -29,29 +28,22 @@ def add_parser(
     """
     parser = subparsers.add_parser("data", help="list, fetch, verify and import data sets")
     commands = parser.add_subparsers(dest="data_command", required=True, metavar="list|fetch|verify|import")
-    root = argparse.ArgumentParser(add_help=False)
-    add_data_root(root)
 
-    listing = commands.add_parser("list", parents=[root], help="what is known and what is there")
-    listing.set_defaults(handler=list_sets)
+    def command(name: str, handler: Callable[[argparse.Namespace], int], what: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=what)
+        added.set_defaults(handler=handler)
+        if name != "list":
+            added.add_argument("name", metavar="NAME")
+        add_data_root(added)
+        return added
 
-    fetching = commands.add_parser("fetch", parents=[root], help="download, check and unpack a data set (resumes)")
-    fetching.add_argument("name", metavar="NAME")
+    command("list", list_sets, "what is known and what is there")
+    fetching = command("fetch", fetch_set, "download, check and unpack a data set (resumes)")
     fetching.add_argument("--offline", action="store_true", help="never use the network (as CDS_OFFLINE=1)")
-    fetching.set_defaults(handler=fetch_set)
-
-    verifying = commands.add_parser(
-        "verify", parents=[root], help="check a data set; exit code 1 if anything is not as published"
-    )
-    verifying.add_argument("name", metavar="NAME")
-    verifying.set_defaults(handler=verify_set)
-
-    importing = commands.add_parser("import", parents=[root], help="take in images you hold as folders")
-    importing.add_argument("name", metavar="NAME")
-    importing.add_argument(
-        "--folder", metavar="DIR", required=True, help="holds train/<class>/ and test/<class>/ (or val/<class>/)"
-    )
-    importing.set_defaults(handler=partial(import_set, imported))
+    command("verify", verify_set, "check a data set; exit code 1 if anything is not as published")
+    importing = command("import", partial(import_set, imported), "take in images you hold as folders")
+    where = "holds train/<class>/ and test/<class>/ (or val/<class>/)"
+    importing.add_argument("--folder", metavar="DIR", required=True, help=where)
 
 
 def add_data_root(parser: argparse.ArgumentParser) -> None:
@@ -140,7 +132,7 @@ def held_at(known: DataSet, root: Path) -> list[Path]:
     return [official] * known.is_official(root) + [imported] * imported.is_dir()
 
 
-def _load(known: DataSet, root: Path) -> DetectionData | ArrayData | FileData:
+def _load(known: DataSet, root: Path) -> DetectionData | ArrayData:
     from cds_lib.study.data import coco, sets
 
     if known.layout == "coco":
@@ -161,7 +153,7 @@ def _faults(known: DataSet, root: Path) -> tuple[list[str], str]:
     if known.layout == "coco":
         faults += coco.broken_images(data)
     elif known.image_size is None:
-        faults += image_files.broken_images([*data.train_files, *data.test_files])
+        faults += image_files.broken_images([*data.train_images, *data.test_images])
     provenance = data.provenance
     if not provenance["complete"]:
         faults.append(

@@ -14,12 +14,13 @@ import numpy as np
 
 from cds_lib.errors import UsageError
 from cds_lib.study.data import coco_standin
-from cds_lib.study.data.image_files import mapped, read_rgb, refuse, some, undecodable
+from cds_lib.study.data.image_files import decoded, refuse, some
 from cds_lib.study.data.registry import entry
 from cds_lib.study.data.writing import single_writer
 from cds_lib.study.files import write_json
 
 OVERHANG = 1.0  # pixels: published boxes stick out of their images by fractions of one, and are taken as they are
+_CURE = "get COCO's annotations again"
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,10 @@ def load(data_root: Path, source: str) -> DetectionData:
     Raises UsageError: not there (says what to run), images missing, annotations that cannot be read.
     """
     if source == "standin":
-        train, val = (_images(content, Path("stand-in"), None, pixels) for content, pixels in coco_standin.make())
+        made = coco_standin.make()
+        train, val = (_images(content, Path("stand-in"), None, pixels) for content, pixels in made)
         note = "stand-in images made from scikit-learn's digits and photographs: AP on them means nothing"
-        return _data(train, val, _names(coco_standin.make()[0][0], Path("stand-in")), "standin", note)
+        return _data(train, val, _names(made[0][0]), "standin", note)
     known, root = entry("coco"), Path(data_root)
     if known.is_official(root):
         return read(root / known.folder)
@@ -81,22 +83,23 @@ def load(data_root: Path, source: str) -> DetectionData:
 
 def read(folder: Path, kind: str = "official") -> DetectionData:
     """The set, or a subset, in a folder of the published layout; `kind` as in `sets.ArrayData`. Raises as `load`."""
-    files = {split: folder / "annotations" / f"instances_{split}2017.json" for split in ("train", "val")}
-    contents = {split: _json(file) for split, file in files.items()}
-    train, val = (_images(contents[split], file, folder / f"{split}2017", {}) for split, file in files.items())
-    names, others = (_names(content, folder) for content in contents.values())
-    if names != others or not names:
-        raise UsageError(f"{folder}: train and val do not name the same categories; get COCO's annotations again.")
-    missing = [str(image.path) for image in (*train, *val) if not image.path.is_file()]
-    if missing:
+    read_parts, all_names = [], []
+    for split in ("train", "val"):
+        file = folder / "annotations" / f"instances_{split}2017.json"
+        content = _json(file)
+        read_parts.append(_images(content, file, folder / f"{split}2017", {}))
+        all_names.append(_names(content))
+        if not any((~image.crowd).any() for image in read_parts[-1]):
+            raise UsageError(f"{file} has no object that is no crowd; {_CURE}.")
+    if all_names[0] != all_names[1]:
+        raise UsageError(f"{folder}: train and val do not name the same categories; {_CURE}.")
+    train, val = read_parts
+    if missing := [str(image.path) for image in (*train, *val) if not image.path.is_file()]:
         raise UsageError(
             f"{len(missing)} of {len(train) + len(val)} images are missing ({some(missing)}); put them back, or fetch "
             "or import the set again."
         )
-    for images, file in zip((train, val), files.values(), strict=True):
-        if not any((~image.crowd).any() for image in images):
-            raise UsageError(f"{file} has no object that is no crowd; get COCO's annotations again.")
-    return _data(train, val, names, kind, "")
+    return _data(train, val, all_names[0], kind)
 
 
 def import_coco(folder: Path, root: Path) -> dict:
@@ -112,16 +115,9 @@ def import_coco(folder: Path, root: Path) -> dict:
 def broken_images(data: DetectionData) -> list[str]:
     """Decode every image; for each that cannot be, or that its annotations do not fit, its path and what is wrong."""
     images = (*data.train, *data.val)
-    found = mapped(images, _fault)
-    return [f"{image.path}: {fault}" for image, fault in zip(images, found, strict=True) if fault]
-
-
-def _fault(image: CocoImage) -> str:
-    try:
-        size = read_rgb(image.path).size
-    except Exception as error:  # Pillow's decoders raise many kinds
-        return undecodable(error)
-    return misfit(size, (image.width, image.height))
+    found = zip(images, decoded([image.path for image in images], lambda image: image.size), strict=True)
+    faults = ((one, size if isinstance(size, str) else misfit(size, (one.width, one.height))) for one, size in found)
+    return [f"{image.path}: {fault}" for image, fault in faults if fault]
 
 
 def misfit(size: tuple[int, int], annotated: tuple[int, int]) -> str:
@@ -133,11 +129,9 @@ def misfit(size: tuple[int, int], annotated: tuple[int, int]) -> str:
 def _json(path: Path) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"), object_hook=_without_outline)
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read ({error}); get COCO's annotations again.") from error
-    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in _KEYS):
-        raise UsageError(f"{path} lacks {', '.join(_KEYS)}; get COCO's annotations again.")
-    return content
+        return {key: content[key] for key in ("images", "annotations", "categories")}
+    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} cannot be read ({error!r}); {_CURE}.") from error
 
 
 def _without_outline(one: dict) -> dict:
@@ -146,46 +140,36 @@ def _without_outline(one: dict) -> dict:
     return one
 
 
-_KEYS = ("images", "annotations", "categories")
-
-
-def _names(content: dict, path: Path) -> tuple[str, ...]:
-    try:
-        return tuple(str(one["name"]) for one in sorted(content["categories"], key=lambda one: one["id"]))
-    except (KeyError, TypeError) as error:
-        raise UsageError(f"{path}: a category lacks {error}; get COCO's annotations again.") from error
+def _names(content: dict) -> tuple[str, ...]:
+    return tuple(str(one["name"]) for one in sorted(content["categories"], key=lambda one: one["id"]))
 
 
 def _images(content: dict, source: Path, folder: Path | None, pixels: dict[int, np.ndarray]) -> tuple[CocoImage, ...]:
     """All images of the file `source`, in the order of their ids; boxes without area, which are published
     as well, are left out."""
-    where = "its categories or images"
+    last: object = "the whole"  # what was looked at when it went wrong
     try:
-        label = {number: k for k, number in enumerate(sorted(_ids(content, "categories")), 1)}
-        objects: dict[int, list[tuple]] = {number: [] for number in _ids(content, "images")}
-        sizes = {one["id"]: (_side(one["width"]), _side(one["height"])) for one in content["images"]}
-        for number, one in enumerate(content["annotations"]):
-            where = f"the annotation in place {number}"
-            if type(one.get("id")) is int:
-                where = f"annotation {one['id']}"
-            width, height = sizes[one["image_id"]]
-            corners = _corners(one["bbox"], width, height)
-            area = _area(one, width, height)
-            objects[one["image_id"]].append((corners, label[one["category_id"]], area, _crowd(one)))
-        where = "an image"
+        label = {number: k for k, number in enumerate(sorted(_ids(content["categories"])), 1)}
+        images = dict(sorted(zip(_ids(content["images"]), content["images"], strict=True)))
+        objects: dict[int, list[tuple]] = {number: [] for number in images}
+        _names(content)
+        for last in content["annotations"]:
+            image = images[last["image_id"]]
+            found = _object(last, _side(image["width"]), _side(image["height"]))
+            objects[last["image_id"]].append((*found, label[last["category_id"]]))
         found = []
-        for one in sorted(content["images"], key=lambda one: one["id"]):
-            width, height = sizes[one["id"]]
-            boxes, labels, areas, crowds = zip(*objects[one["id"]], strict=True) if objects[one["id"]] else ((),) * 4
+        for number, last in images.items():
+            width, height = _side(last["width"]), _side(last["height"])
+            boxes, areas, crowds, labels = zip(*objects[number], strict=True) if objects[number] else ((),) * 4
             boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
             # What single precision still tells apart after a box was mirrored and scaled to any size.
             resolved = 4 * np.finfo(np.float32).eps * max(width, height)
             kept = (boxes[:, 2:] - boxes[:, :2] > resolved).all(1)
             found.append(
                 CocoImage(
-                    image_id=one["id"],
-                    path=folder and folder / _inside(one["file_name"]),
-                    pixels=pixels.get(one["id"]),
+                    image_id=number,
+                    path=folder and folder / _inside(last["file_name"]),
+                    pixels=pixels.get(number),
                     height=height,
                     width=width,
                     boxes=boxes[kept],
@@ -195,39 +179,32 @@ def _images(content: dict, source: Path, folder: Path | None, pixels: dict[int, 
                 )
             )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"{source}: {where} is malformed ({error}); get COCO's annotations again.") from error
+        raise UsageError(f"{source} is malformed ({error!r} in {last!r:.200}); {_CURE}.") from error
     return tuple(found)
 
 
-def _corners(box: list, width: int, height: int) -> tuple[float, ...]:
-    """x1, y1, x2, y2 in pixels of [x, y, width, height] in an image of this size."""
-    x, y, across, down = (_number(value) for value in box)
+def _object(one: dict, width: int, height: int) -> tuple[tuple[float, ...], float, bool]:
+    """Corners x1, y1, x2, y2 in pixels, area and crowd flag of an annotation in an image of this size.
+
+    The area is of the object, in square pixels; where it is not stated, that of its box."""
+    x, y, across, down = (_number(value) for value in one["bbox"])
     if across < 0 or down < 0:
         raise ValueError(f"its box is {across} x {down}")
     if min(x, y) < -OVERHANG or x + across > width + OVERHANG or y + down > height + OVERHANG:
-        raise ValueError(f"its box {[x, y, across, down]} is not inside of its image, {width} x {height}")
-    return (x, y, x + across, y + down)
-
-
-def _area(one: dict, width: int, height: int) -> float:
-    """Of the object, in square pixels; where it is not stated, that of its box."""
-    area = _number(one["area"] if "area" in one else one["bbox"][2] * one["bbox"][3])
+        raise ValueError(f"its box is not inside of its image, {width} x {height}")
+    area = _number(one.get("area", across * down))
     if not 0 <= area <= (width + 2 * OVERHANG) * (height + 2 * OVERHANG):
         raise ValueError(f"its area is {area} square pixels of an image of {width} x {height}")
-    return area
-
-
-def _crowd(one: dict) -> bool:
     if one.get("iscrowd") not in (None, 0, 1):
         raise ValueError(f"iscrowd is {one['iscrowd']!r}, not 0 or 1")
-    return bool(one.get("iscrowd"))
+    return (x, y, x + across, y + down), area, bool(one.get("iscrowd"))
 
 
-def _ids(content: dict, kind: str) -> list[int]:
+def _ids(rows: list[dict]) -> list[int]:
     """The ids of the images or categories; ValueError if one is no whole number, or there twice."""
-    found = [one["id"] for one in content[kind]]
+    found = [one["id"] for one in rows]
     if not all(type(number) is int for number in found) or len(set(found)) < len(found):
-        raise ValueError(f"the ids of the {kind} are not different whole numbers")
+        raise ValueError("its ids are not different whole numbers")
     return found
 
 
@@ -252,7 +229,7 @@ def _inside(name: object) -> str:
 
 
 def _data(
-    train: tuple[CocoImage, ...], val: tuple[CocoImage, ...], names: tuple[str, ...], kind: str, note: str
+    train: tuple[CocoImage, ...], val: tuple[CocoImage, ...], names: tuple[str, ...], kind: str, note: str = ""
 ) -> DetectionData:
     known = entry("coco")
     complete = (len(train), len(val)) == (known.train, known.test) and kind != "standin"

@@ -159,7 +159,7 @@ def _download(url: str, part: Path, out: TextIO) -> None:
                 return
         except urllib.error.HTTPError as error:
             raise _MirrorFailed(f"it answered {error.code} {_one_line(error.reason)}") from error
-        except ValueError as error:  # its address, or the one it sends on to, is none
+        except ValueError as error:  # its address, the one it sends on to, or a length is none
             raise _MirrorFailed(_one_line(error)) from error
         except (OSError, http.client.HTTPException) as error:  # refused, reset, timed out, disk full, ...
             reason = _one_line(getattr(error, "reason", None) or error) or type(error).__name__
@@ -190,8 +190,8 @@ def _transfer(url: str, part: Path, have: int, out: TextIO) -> bool:
         else:  # no Range support: from the start
             have = 0
         length = response.headers.get("Content-Length")
-        if length and not (length.isascii() and length.isdigit() and len(length) < 16):
-            raise _MirrorFailed(f"it states a length of {length[:20]!r} bytes")
+        if length and len(length) > 15:  # tqdm would fail, and keep its lock
+            raise ValueError(f"it states a length of {length[:20]} ... bytes")
         total = have + int(length) if length else None
         shown = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "mininterval": 0.2 if out.isatty() else 30.0}
         with (

@@ -7,10 +7,10 @@ they are, and are read from there.
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from cds_lib.errors import UsageError
 from cds_lib.study.data import image_files
@@ -20,6 +20,7 @@ from cds_lib.study.data.registry import DataSet
 from cds_lib.study.data.writing import new_folder, single_writer
 
 ARRAYS = Arrays._fields[:4]  # one .npy file each; the class names are in info.json
+_BROKEN = (UsageError, OSError, ValueError, KeyError, TypeError, EOFError, RecursionError)
 _CURE = "repair or remove them, then import again"
 
 
@@ -36,33 +37,39 @@ def import_folder(entry: DataSet, folder: Path, root: Path) -> dict:
     images than the set has, any image that cannot be decoded or has another size than the set's (if all have one),
     imported before, another writer.
     """
-    splits = {"train": _split_folder(folder, ("train",)), "test": _split_folder(folder, ("test", "val"))}
-    names = {
-        split: sorted(d.name for d in path.iterdir() if d.is_dir() and not hidden(d.name))
-        for split, path in splits.items()
-    }
-    if differing := sorted(set(names["train"]) ^ set(names["test"])):
+    parts = {"train": _split_folder(folder, "train"), "test": _split_folder(folder, "test", "val")}
+    names, others = (
+        sorted(d.name for d in path.iterdir() if d.is_dir() and not hidden(d.name)) for path in parts.values()
+    )
+    if differing := sorted(set(names) ^ set(others)):
         raise UsageError(
             f"{folder}: training and test classes differ ({some(differing)}); both need the same class folders."
         )
-    if not 1 < len(names["train"]) <= entry.classes:
+    if not 1 < len(names) <= entry.classes:
         raise UsageError(
-            f"{folder}/train has {len(names['train'])} class folders, but {entry.title} has {entry.classes} classes; "
+            f"{folder}/train has {len(names)} class folders, but {entry.title} has {entry.classes} classes; "
             "give the folder that holds train/<class>/ and test/<class>/."
         )
-    files = {split: _image_files(path, names[split]) for split, path in splits.items()}
-    for split, official in (("train", entry.train), ("test", entry.test)):
-        if len(files[split]) > official:
-            raise UsageError(
-                f"{splits[split]} holds {len(files[split])} files, more than the {official} images of {entry.title}."
-            )
+    above = folder.absolute()
+    listing = Listing(above, *(_listed(above, path.name, names) for path in parts.values()), tuple(names))
+    counts = {"train": len(listing.train), "test": len(listing.test)}
+    official = {"train": entry.train, "test": entry.test}
+    for part, count in counts.items():
+        if count > official[part]:
+            raise UsageError(f"{parts[part]} holds {count} files, more than the {official[part]} of {entry.title}.")
     target = imported_folder(entry, root)
     with single_writer(root, entry.name):
         if target.exists():
             raise UsageError(f"{entry.name} was imported before; delete {target} to import it again.")
-        write = _write_listing if entry.image_size is None else _write
         with new_folder(target, root) as building:
-            info = write(entry, files, tuple(names["train"]), building)
+            info = {
+                "name": entry.name,
+                **counts,
+                "complete": (len(names), counts) == (entry.classes, official),
+                **(_keep_listing(listing, building) if entry.image_size is None else _keep(entry, listing, building)),
+                "class_names": names,
+            }
+            (building / "info.json").write_text(json.dumps(info, indent=1) + "\n")
     return info
 
 
@@ -71,18 +78,16 @@ def read_imported(entry: DataSet, root: Path) -> tuple[Arrays, dict]:
 
     The caller compares `fingerprint` of the arrays with info["sha256"].
     """
-    folder = imported_folder(entry, root)
+    folder, side = imported_folder(entry, root), entry.image_size
     try:
         info = json.loads((folder / "info.json").read_text())
-        loaded = [np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS]
-        arrays = Arrays(*loaded, tuple(info["class_names"]))
-        side = entry.image_size
+        arrays = Arrays(*(np.load(folder / f"{name}.npy") for name in ARRAYS), tuple(info["class_names"]))
         for part, images, labels in (("train", *arrays[:2]), ("test", *arrays[2:4])):
             if images.shape != (info[part], 3, side, side) or labels.shape != (info[part],):
                 raise ValueError(f"{part} arrays of shape {images.shape} and {labels.shape}")
             if images.dtype != np.uint8 or labels.dtype != np.int64:
                 raise ValueError(f"{part} arrays of type {images.dtype} and {labels.dtype}")
-    except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
+    except _BROKEN as error:
         raise UsageError(
             f"the imported arrays in {folder} are broken ({error}); delete that folder and import again."
         ) from error
@@ -98,71 +103,40 @@ def read_listing(entry: DataSet, root: Path) -> tuple[Listing, dict]:
         splits = [tuple((str(name), int(label)) for name, label in listed[part]) for part in ("train", "test")]
         listing = Listing(Path(info["folder"]), *splits, tuple(info["class_names"]))
         image_files.check(listing)
-        return listing, info
-    except (UsageError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except _BROKEN as error:
         raise UsageError(
             f"the imported listing in {folder} is broken ({error}); delete that folder and import again."
         ) from error
+    return listing, info
 
 
-def _write_listing(
-    entry: DataSet, files: dict[str, list[tuple[Path, int]]], names: tuple[str, ...], folder: Path
-) -> dict:
-    """Decode every image to check it, and keep the listing."""
-    paths = [path for listed in files.values() for path, _ in listed]
+def _keep_listing(listing: Listing, folder: Path) -> dict:
+    """Decode every image to check it, and keep the listing; what info.json says of it."""
+    paths = listing.paths("train") + listing.paths("test")
     image_files.refuse(image_files.broken_images(paths), len(paths), _CURE)
-    above = files["train"][0][0].parents[2].absolute()
-    splits = {
-        split: tuple((str(path.absolute().relative_to(above)), label) for path, label in listed)
-        for split, listed in files.items()
-    }
-    listing = Listing(above, splits["train"], splits["test"], names)
-    info = _info(entry, files, names, image_files.fingerprint(listing)) | {"folder": str(above)}
-    (folder / "listing.json").write_text(json.dumps(splits))
-    (folder / "info.json").write_text(json.dumps(info, indent=1) + "\n")
-    return info
+    (folder / "listing.json").write_text(json.dumps({"train": listing.train, "test": listing.test}))
+    return {"sha256": image_files.fingerprint(listing), "folder": str(listing.folder)}
 
 
-def _info(entry: DataSet, files: dict[str, list], names: tuple[str, ...], sha256: str) -> dict:
-    counts = {split: len(listed) for split, listed in files.items()}
-    return {
-        "name": entry.name,
-        **counts,
-        "complete": (len(names), counts["train"], counts["test"]) == (entry.classes, entry.train, entry.test),
-        "sha256": sha256,
-        "class_names": list(names),
-    }
+def _keep(entry: DataSet, listing: Listing, folder: Path) -> dict:
+    """Decode every image into an array; what info.json says of them."""
+    side = entry.image_size
 
+    def use(image: Image.Image) -> np.ndarray | str:
+        fits = image.size == (side, side)
+        return np.asarray(image) if fits else f"is {image.width} x {image.height}, not {side} x {side}"
 
-def _write(entry: DataSet, files: dict[str, list[tuple[Path, int]]], names: tuple[str, ...], folder: Path) -> dict:
-    """Decode every image into an array."""
-    decode = partial(_decode, side=entry.image_size)
     broken, arrays = [], []
-    for split, listed in files.items():
-        paths = [path for path, _ in listed]
-        images, wrong = image_files.decode_into(folder / f"{split}_images.npy", paths, entry.image_size, decode)
+    for split in ("train", "test"):
+        images, wrong = image_files.decode_into(folder / f"{split}_images.npy", listing.paths(split), side, use)
         broken += wrong
-        labels = np.array([label for _, label in listed], np.int64)
-        np.save(folder / f"{split}_labels.npy", labels)
-        arrays += [images, labels]
-    image_files.refuse(broken, sum(len(listed) for listed in files.values()), _CURE)
-    info = _info(entry, files, names, fingerprint(Arrays(*arrays, names)))
-    (folder / "info.json").write_text(json.dumps(info, indent=1) + "\n")
-    return info
+        arrays += [images, listing.labels(split)]
+        np.save(folder / f"{split}_labels.npy", arrays[-1])
+    image_files.refuse(broken, len(listing.train) + len(listing.test), _CURE)
+    return {"sha256": fingerprint(Arrays(*arrays, listing.class_names))}
 
 
-def _decode(path: Path, side: int) -> np.ndarray | str:
-    """An image (3, side, side) uint8, or one phrase that says what is wrong with the file."""
-    try:
-        pixels = np.asarray(image_files.read_rgb(path))
-    except Exception as error:  # Pillow's decoders raise many kinds
-        return image_files.undecodable(error)
-    if pixels.shape != (side, side, 3):
-        return f"is {pixels.shape[1]} x {pixels.shape[0]}, not {side} x {side}"
-    return pixels.transpose(2, 0, 1)
-
-
-def _split_folder(folder: Path, names: tuple[str, ...]) -> Path:
+def _split_folder(folder: Path, *names: str) -> Path:
     there = [folder / name for name in names if (folder / name).is_dir()]
     if not there:
         raise UsageError(
@@ -174,14 +148,10 @@ def _split_folder(folder: Path, names: tuple[str, ...]) -> Path:
     return there[0]
 
 
-def _image_files(split: Path, names: list[str]) -> list[tuple[Path, int]]:
+def _listed(folder: Path, part: str, names: list[str]) -> tuple[tuple[str, int], ...]:
     """The images of the class folders with labels, sorted by class, then file name. UsageError as `image_names`."""
-    listed = []
-    for label, name in enumerate(names):
-        try:
-            listed += [(split / name / file, label) for file in image_names(split / name)]
-        except UsageError as error:
-            raise UsageError(
-                f"{error}; every class needs images in train and in test, and holds nothing else."
-            ) from None
-    return listed
+    try:
+        listed = [(name, label, image_names(folder / part / name)) for label, name in enumerate(names)]
+    except UsageError as error:
+        raise UsageError(f"{error}; every class needs images in train and in test, and holds nothing else.") from None
+    return tuple((f"{part}/{name}/{file}", label) for name, label, files in listed for file in files)

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -53,19 +52,6 @@ class Listing:
         return np.array([label for _, label in getattr(self, split)], dtype=np.int64)
 
 
-@dataclass(frozen=True)
-class FileData:
-    """A data set as files; `provenance` as in `sets.ArrayData`, its sha256 that of `fingerprint`."""
-
-    name: str
-    train_files: tuple[Path, ...]
-    train_labels: np.ndarray
-    test_files: tuple[Path, ...]
-    test_labels: np.ndarray
-    class_names: tuple[str, ...]
-    provenance: dict
-
-
 def hidden(name: str) -> bool:
     """Whether a file or folder is what file managers leave behind, never a part of a set."""
     return name.startswith(".") or name in ("Thumbs.db", "desktop.ini")
@@ -87,20 +73,17 @@ def image_names(folder: Path) -> list[str]:
 def check(listing: Listing) -> None:
     """UsageError, without a full stop: a label that is none, a class without images in train or in test, an image that
     is listed twice or lies outside of the folder."""
-    names = [name for split in (listing.train, listing.test) for name, _ in split]
-    if len(set(names)) < len(names):
-        twice = [name for name, count in Counter(names).items() if count > 1]
+    count = Counter(name for name, _ in listing.train + listing.test)
+    if twice := [name for name in count if count[name] > 1]:
         raise UsageError(f"{listing.folder} lists images twice ({some(twice)})")
-    if outside := [name for name in names if name.startswith("/") or ".." in name.split("/")]:
+    if outside := [name for name in count if name.startswith("/") or ".." in name.split("/")]:
         raise UsageError(f"{listing.folder} lists images outside of it ({some(outside)})")
-    classes = len(listing.class_names)
+    classes = range(len(listing.class_names))
     for split in ("train", "test"):
-        labels = listing.labels(split)
-        if not len(labels):
-            raise UsageError(f"{listing.folder} lists no {split} images")
-        if not 0 <= labels.min() <= labels.max() < classes:
-            raise UsageError(f"{listing.folder}: {split} labels are outside 1..{classes}")
-        if empty := [listing.class_names[k] for k in np.flatnonzero(np.bincount(labels, minlength=classes) == 0)]:
+        labels = set(listing.labels(split).tolist())
+        if not labels <= set(classes):
+            raise UsageError(f"{listing.folder}: {split} labels are outside 1..{len(classes)}")
+        if empty := [listing.class_names[label] for label in classes if label not in labels]:
             raise UsageError(f"{listing.folder} lists no {split} images of {some(empty)}")
 
 
@@ -110,14 +93,13 @@ def fingerprint(listing: Listing) -> str:
     Contents are not read: of ImageNet that would take hours. UsageError names and counts files that are missing.
     """
     digest, missing = hashlib.sha256(), []
-    for split in ("train", "test"):
-        for name, label in getattr(listing, split):
+    for split, listed in (("train", listing.train), ("test", listing.test)):
+        for name, label in listed:
             try:
                 size = os.stat(listing.folder / name).st_size
+                digest.update(os.fsencode(f"{split} {name} {size} {label}\n"))  # a name need not be valid UTF-8
             except OSError:
                 missing.append(name)
-                continue
-            digest.update(os.fsencode(f"{split} {name} {size} {label}\n"))  # a name need not be valid UTF-8
     if missing:
         total = len(listing.train) + len(listing.test)
         raise UsageError(
@@ -129,7 +111,7 @@ def fingerprint(listing: Listing) -> str:
 
 def broken_images(paths: Sequence[Path]) -> list[str]:
     """Decode every image; for each that cannot be, its path and what is wrong."""
-    found = mapped(paths, _fault)
+    found = decoded(paths, lambda image: None)
     return [f"{path}: {fault}" for path, fault in zip(paths, found, strict=True) if fault]
 
 
@@ -156,59 +138,43 @@ def arrays(listing: Listing, name: str, root: Path, side: int) -> tuple[np.ndarr
 
 
 def decode_into(
-    file: Path, paths: Sequence[Path], side: int, decode: Callable[[Path], np.ndarray | str]
+    file: Path, paths: Sequence[Path], side: int, use: Callable[[Image.Image], np.ndarray | str]
 ) -> tuple[np.ndarray, list[str]]:
     """Decode images into a new .npy file (N, 3, side, side) uint8 that is mapped, so that memory stays small.
 
-    `decode` gives the image of a file (3, side, side), or one phrase that says what is wrong with it. Returns the map
-    and, of each file that was wrong, path and phrase. OSError: the disk is full.
+    `use` makes of an image its array (side, side, 3), or one phrase that says what is wrong. Returns the map and, of
+    each file that was wrong, path and phrase. OSError: the disk is full.
     """
     images = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(len(paths), 3, side, side))
-    _allocate(file)
+    if hasattr(os, "posix_fallocate"):  # not on macOS; of a sparse file a full disk kills who writes into the map
+        with open(file, "r+b") as whole:
+            os.posix_fallocate(whole.fileno(), 0, file.stat().st_size)
     broken = []
-    for row, decoded in enumerate(mapped(paths, decode)):
-        if isinstance(decoded, str):
-            broken.append(f"{paths[row]}: {decoded}")
+    for row, made in enumerate(decoded(paths, use)):
+        if isinstance(made, str):
+            broken.append(f"{paths[row]}: {made}")
         else:
-            images[row] = decoded
+            images[row] = made.transpose(2, 0, 1)
     images.flush()
     return images, broken
-
-
-def _allocate(path: Path) -> None:
-    """Take the space of a sparse file now: a full disk is an OSError here, and kills who writes into the map."""
-    if hasattr(os, "posix_fallocate"):  # not on macOS
-        with open(path, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _decode_all(listing: Listing, folder: Path, side: int) -> None:
     broken = []
     with new_folder(folder, folder.parent) as building:
         for split in ("train", "test"):
-            paths = listing.paths(split)
-            broken += decode_into(building / f"{split}.npy", paths, side, lambda path: _square(path, side))[1]
+            file = building / f"{split}.npy"
+            broken += decode_into(file, listing.paths(split), side, lambda image: square(image, side))[1]
         refuse(broken, len(listing.train) + len(listing.test), "repair them, or import the set again")
 
 
-def _square(path: Path, side: int) -> np.ndarray | str:
-    try:
-        image = read_rgb(path)
-    except Exception as error:  # Pillow's decoders raise many kinds
-        return undecodable(error)
+def square(image: Image.Image, side: int) -> np.ndarray:
+    """The centre (side, side, 3) uint8 of the image, whose short side is resized to `side`."""
     factor = side / min(image.size)
     width, height = (max(side, round(length * factor)) for length in image.size)
-    image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = (width - side) // 2, (height - side) // 2
-    return np.asarray(image.crop((left, top, left + side, top + side))).transpose(2, 0, 1)
-
-
-def _fault(path: Path) -> str | None:
-    try:
-        read_rgb(path)
-    except Exception as error:
-        return undecodable(error)
-    return None
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(resized.crop((left, top, left + side, top + side)))
 
 
 def read_rgb(path: Path) -> Image.Image:
@@ -226,21 +192,26 @@ def read_rgb(path: Path) -> Image.Image:
         return image.convert("RGB")
 
 
-def undecodable(error: Exception) -> str:
-    """What is wrong with a file that Pillow cannot decode, in one phrase."""
-    return f"cannot be decoded ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+def decoded(paths: Sequence[Path], use: Callable[[Image.Image], Any]) -> Iterator[Any]:
+    """What `use` makes of every image, in order; of one that cannot be decoded, a phrase that says why.
 
-
-def mapped(paths: Sequence[Path], function: Callable[[Path], Any]) -> Iterator[Any]:
-    """The function of every path, in order, by a few threads and a part of the paths at a time.
-
-    Of many images it takes hours, and says from half a minute on how many are done.
+    A few threads decode a part of the images at a time. Of many it takes hours, and says from half a minute on how
+    many are done.
     """
-    pending, quiet = iter(paths), {"delay": 30, "mininterval": 0.5 if sys.stderr.isatty() else 30}
+
+    def one(path: Path) -> Any:
+        try:
+            image = read_rgb(path)
+        except Exception as error:  # Pillow's decoders raise many kinds
+            return f"cannot be decoded ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        return use(image)
+
+    quiet = {"delay": 30, "mininterval": 0.5 if sys.stderr.isatty() else 30}
     with ThreadPoolExecutor(THREADS) as pool, tqdm(total=len(paths), desc="  images decoded", **quiet) as bar:
-        while chunk := list(islice(pending, _CHUNK)):  # map() alone would hold every result at once
-            yield from pool.map(function, chunk)
-            bar.update(len(chunk))
+        for start in range(0, len(paths), _CHUNK):  # map() alone would hold every result at once
+            for made in pool.map(one, paths[start : start + _CHUNK]):
+                yield made
+                bar.update()
 
 
 def some(words: Sequence[str]) -> str:

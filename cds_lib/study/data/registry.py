@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tomllib
 from dataclasses import dataclass
@@ -11,9 +12,6 @@ from cds_lib.errors import UsageError
 from cds_lib.study.checkout import CHECKOUT
 
 REGISTRY = Path(__file__).with_name("registry.toml")
-_BATCHES = "cifar-batches"  # the one layout of small images, which are kept as arrays
-_REQUIRED = ("title", "page", "terms", "manual", "classes", "train", "test")
-_IMPORTED_ONLY = {"layout": "", "folder": "", "marker": ""}
 
 
 @dataclass(frozen=True)
@@ -22,8 +20,8 @@ class Archive:
     the order they are tried (none: only by hand), and the folder below the data folder that it is unpacked into."""
 
     file: str
-    md5: str | None
-    urls: tuple[str, ...]
+    md5: str | None = None
+    urls: tuple[str, ...] = ()
     into: str = ""
 
 
@@ -48,11 +46,11 @@ class DataSet:
     classes: int
     train: int
     test: int
-    layout: str
-    folder: str
-    marker: str
-    archives: tuple[Archive, ...]
-    files: tuple[PublishedFile, ...]
+    layout: str = ""
+    folder: str = ""
+    marker: str = ""
+    archives: tuple[Archive, ...] = ()
+    files: tuple[PublishedFile, ...] = ()
     image_size: int | None = None
 
     def is_official(self, root: Path) -> bool:
@@ -69,19 +67,21 @@ def entries() -> dict[str, DataSet]:
     with open(REGISTRY, "rb") as handle:
         tables = tomllib.load(handle)
     sets = {}
+    required = [
+        field.name
+        for field in dataclasses.fields(DataSet)
+        if field.default is dataclasses.MISSING and field.name != "name"
+    ]
     for name, table in tables.items():
-        if lacking := [key for key in _REQUIRED if key not in table]:
+        if lacking := [key for key in required if key not in table]:
             raise UsageError(f"{REGISTRY.name}: the entry of {name!r} lacks {', '.join(lacking)}.")
-        if "image_size" in table and table.get("layout", _BATCHES) != _BATCHES:
-            raise UsageError(
-                f"{REGISTRY.name}: {name!r} has an image_size, so its layout must be {_BATCHES!r} or none."
-            )
-        archives = tuple(
-            Archive(a["file"], a.get("md5"), tuple(a.get("urls", ())), a.get("into", ""))
-            for a in table.pop("archives", ())
-        )
+        archives = tuple(Archive(**{**one, "urls": tuple(one.get("urls", ()))}) for one in table.pop("archives", ()))
         files = tuple(PublishedFile(**file) for file in table.pop("files", ()))
-        sets[name] = DataSet(name=name, archives=archives, files=files, **{**_IMPORTED_ONLY, **table})
+        sets[name] = DataSet(name, archives=archives, files=files, **table)
+        if sets[name].image_size and sets[name].layout not in ("", "cifar-batches"):
+            raise UsageError(
+                f"{REGISTRY.name}: {name!r} has an image_size, so its layout must be 'cifar-batches' or none."
+            )
     return sets
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import lzma
 import os
 import shutil
-import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,11 +14,8 @@ from cds_lib.errors import UsageError
 from cds_lib.study.data.image_files import hidden, image_names
 from cds_lib.study.data.registry import Archive, DataSet
 
-# What a damaged archive, or one that was made to do harm, can raise; a file that is a folder too is one.
-_BROKEN = (
-    *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, struct.error, EOFError),
-    *(FileExistsError, NotADirectoryError, IsADirectoryError, RuntimeError, ValueError, OverflowError),
-)
+# Of the errors of the system those that an archive causes: a file of it is a folder too.
+_OF_THE_ARCHIVE = (FileExistsError, NotADirectoryError, IsADirectoryError, gzip.BadGzipFile)
 
 
 def unpack(
@@ -44,7 +38,9 @@ def unpack(
             into.mkdir(parents=True, exist_ok=True)
             try:
                 _extract(path, into)
-            except _BROKEN as error:
+            except Exception as error:  # a damaged archive, or one that was made to do harm, can raise nearly anything
+                if isinstance(error, OSError) and not isinstance(error, _OF_THE_ARCHIVE):
+                    raise
                 raise UsageError(f"{path} cannot be unpacked ({error}); delete it and fetch again.") from error
         if entry.layout == "ilsvrc":
             _into_class_folders(scratch / entry.folder)
@@ -66,10 +62,7 @@ def _extract(path: Path, into: Path) -> None:
         shutil.copy2(path, into / path.name)
     elif path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                if not (into / member).resolve().is_relative_to(into.resolve()):
-                    raise zipfile.BadZipFile(f"{member!r} would leave the folder")
-            archive.extractall(into)
+            archive.extractall(into)  # keeps every member inside, and makes no links
     else:
         with tarfile.open(path) as archive:
             for member in archive:
@@ -99,19 +92,16 @@ def _into_class_folders(folder: Path) -> None:
     for archive in sorted(path for path in (folder / "train").glob("*.tar") if not hidden(path.name)):
         _extract(archive, folder / "train" / archive.stem)
         archive.unlink()
-    kit = folder / "ILSVRC2012_devkit_t12" / "data"
+    kit, val = folder / "ILSVRC2012_devkit_t12" / "data", folder / "val"
     try:
         synsets = loadmat(kit / "meta.mat", squeeze_me=True)["synsets"]
         wnids = {int(one["ILSVRC2012_ID"]): str(one["WNID"]) for one in synsets if not int(one["num_children"])}
         truth = [wnids[int(line)] for line in (kit / "ILSVRC2012_validation_ground_truth.txt").read_text().split()]
+        sorted_into = list(zip(image_names(val), truth, strict=True))
     except Exception as error:  # a broken file can raise nearly anything
-        raise UsageError(f"the ILSVRC-2012 development kit cannot be read ({error}); get its archive again.") from error
-    try:
-        images = image_names(folder / "val")
-    except (OSError, UsageError) as error:
-        raise UsageError(f"the validation images cannot be told ({error}); get the archives again.") from error
-    if len(images) != len(truth):
-        raise UsageError(f"there are {len(images)} validation images for {len(truth)} labels; get the archives again.")
-    for image, wnid in zip(images, truth, strict=True):
-        (folder / "val" / wnid).mkdir(exist_ok=True)
-        os.rename(folder / "val" / image, folder / "val" / wnid / image)
+        raise UsageError(
+            f"the ILSVRC-2012 development kit cannot be read, or is of other images ({error}); get the archives again."
+        ) from error
+    for image, wnid in sorted_into:
+        (val / wnid).mkdir(exist_ok=True)
+        os.rename(val / image, val / wnid / image)

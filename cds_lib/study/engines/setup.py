@@ -81,10 +81,8 @@ def _classification(
     budget = spec.budget
     if budget.streamed:
         data = sets.load_files(spec.dataset, data_root)
-        train_images, test_images = (np.array(files, dtype=object) for files in (data.train_files, data.test_files))
     else:
         data = sets.load(spec.dataset, data_root, budget.source, budget.stored_size)
-        train_images, test_images = data.train_images, data.test_images
     classes = len(data.class_names)
     _, weight_seed, order_seed = streams(spec.seed)
     train_index, val_index = training_split(spec, data.train_labels)
@@ -108,9 +106,9 @@ def _classification(
     order = {"batch_size": budget.batch_size, "seed": order_seed, "views": method.views, "share": group.share}
     decoding = {"device": device, "workers": workers}
     if budget.streamed:
-        batches = StreamedBatches(list(train_images[train_index]), labels, **order, **views, **decoding)
+        batches = StreamedBatches(list(data.train_images[train_index]), labels, **order, **views, **decoding)
     else:
-        images = torch.from_numpy(train_images[train_index]).to(device)
+        images = torch.from_numpy(data.train_images[train_index]).to(device)
         drawn = views | ({"augmentation": (replace(CIFAR[0], cutout=budget.cutout),) * 2} if budget.view1_twice else {})
         batches = Batches(images, labels, **order, **drawn, cutout=budget.cutout)
 
@@ -124,9 +122,9 @@ def _classification(
         tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device)
         return lambda: evaluation_batches(tensor, on_device, _EVALUATION_BATCH, **views)
 
-    parts = {"test": part(test_images, data.test_labels)}
+    parts = {"test": part(data.test_images, data.test_labels)}
     if len(val_index):
-        parts["val"] = part(train_images[val_index], data.train_labels[val_index])
+        parts["val"] = part(data.train_images[val_index], data.train_labels[val_index])
 
     def measure(backbone: nn.Module) -> dict[str, float]:
         if not method.classifies:
@@ -138,12 +136,12 @@ def _classification(
         }
 
     def score(backbone: nn.Module) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        unused = np.setdiff1d(np.arange(len(train_images)), np.concatenate([split["train"], split["val"]]))
+        unused = np.setdiff1d(np.arange(len(data.train_images)), np.concatenate([split["train"], split["val"]]))
         trained = split.get("labelled", split["train"])
         parts = {
-            "test": (test_images, data.test_labels),
-            "unused": (train_images[unused], data.train_labels[unused]),
-            "trained": (train_images[trained], data.train_labels[trained]),
+            "test": (data.test_images, data.test_labels),
+            "unused": (data.train_images[unused], data.train_labels[unused]),
+            "trained": (data.train_images[trained], data.train_labels[trained]),
         }
 
         def in_batches(images: np.ndarray, labels: np.ndarray) -> Any:

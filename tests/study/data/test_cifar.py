@@ -128,8 +128,30 @@ def test_a_class_without_images_is_refused(tiny100, tmp_path, part):
         cifar.read(tiny100.entry, folder)
 
 
-def broken(tiny100, tmp_path, **changes):
-    """The message for a training file with the given entries changed (None: removed)."""
+GOOD = [0] * 200
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": None},
+        {"fine_labels": None},
+        {"data": np.zeros((200, 3071), np.uint8)},
+        {"data": np.zeros((200, 3072), np.float32)},
+        {"data": np.zeros((200, 3, 32, 32), np.uint8)},
+        {"data": [1, 2]},
+        {"data": np.zeros((0, 3072), np.uint8), "fine_labels": []},
+        {"fine_labels": GOOD[:-1]},
+        {"fine_labels": [*GOOD, 0]},
+        {"fine_labels": 7},
+        {"fine_labels": [0.5] * 200},
+        {"fine_labels": ["a"] * 200},
+        {"fine_labels": [[0], [1, 2]] * 100},
+        {"fine_labels": [*GOOD[:-1], 100]},
+        {"fine_labels": [*GOOD[:-1], -1]},
+    ],
+)
+def test_wrong_content(tiny100, tmp_path, changes):
     folder = tiny100.write(tmp_path)
     content = {k: v for k, v in (tiny100.contents["train"] | changes).items() if v is not None}
     (folder / "train").write_bytes(pickle.dumps(content))
@@ -138,48 +160,20 @@ def broken(tiny100, tmp_path, **changes):
     text = str(caught.value)
     assert text.startswith(str(folder / "train")) and "python -m cds_lib data fetch cifar100" in text
     assert text.endswith(".") and "\n" not in text
-    return text
-
-
-GOOD = [0] * 200
-
-
-@pytest.mark.parametrize(
-    "changes, words",
-    [
-        ({"data": None}, "has no data"),
-        ({"fine_labels": None}, "has no fine_labels"),
-        ({"data": np.zeros((200, 3071), np.uint8)}, "rows of 3072 bytes but is uint8 (200, 3071)"),
-        ({"data": np.zeros((200, 3072), np.float32)}, "but is float32 (200, 3072)"),
-        ({"data": np.zeros((200, 3, 32, 32), np.uint8)}, "but is uint8 (200, 3, 32, 32)"),
-        ({"data": [1, 2]}, "but is list"),
-        ({"data": np.zeros((0, 3072), np.uint8), "fine_labels": []}, "holds no images"),
-        ({"fine_labels": GOOD[:-1]}, "one integer label for each of its 200 images, found 199"),
-        ({"fine_labels": [*GOOD, 0]}, "found 201"),
-        ({"fine_labels": 7}, "found no"),
-        ({"fine_labels": [0.5] * 200}, "type float64"),
-        ({"fine_labels": ["a"] * 200}, "type <U1"),
-        ({"fine_labels": [[0], [1, 2]] * 100}, "found no"),
-        ({"fine_labels": [*GOOD[:-1], 100]}, "labels run from 0 to 100, outside 0..99"),
-        ({"fine_labels": [*GOOD[:-1], -1]}, "labels run from -1 to 0, outside 0..99"),
-    ],
-)
-def test_wrong_content(tiny100, tmp_path, changes, words):
-    assert words in broken(tiny100, tmp_path, **changes)
 
 
 @pytest.mark.parametrize("name", ["train", "test", "meta"])
 @pytest.mark.parametrize(
-    "damage, words",
+    "damage",
     [
-        (lambda data: data[: len(data) // 2], "truncated"),
-        (lambda data: b"", "truncated"),
-        (lambda data: b"<html>not found</html>", "truncated or not a CIFAR file"),
-        (lambda data: pickle.dumps([1, 2]), "holds no dict"),
-        (None, "is missing"),
+        lambda data: data[: len(data) // 2],
+        lambda data: b"",
+        lambda data: b"<html>not found</html>",
+        lambda data: pickle.dumps([1, 2]),
+        None,
     ],
 )
-def test_damaged_files(tiny100, tmp_path, name, damage, words):
+def test_damaged_files(tiny100, tmp_path, name, damage):
     folder = tiny100.write(tmp_path)
     if damage:
         (folder / name).write_bytes(damage(tiny100.files[name]))
@@ -188,23 +182,14 @@ def test_damaged_files(tiny100, tmp_path, name, damage, words):
     with pytest.raises(UsageError) as caught:
         cifar.read(tiny100.entry, folder)
     text = str(caught.value)
-    assert text.startswith(str(folder / name)) and words in text and "run `python -m cds_lib data fetch" in text
+    assert text.startswith(str(folder / name)) and "run `python -m cds_lib data fetch" in text
 
 
-def test_one_of_five_batches_missing(tiny10, tmp_path):
-    folder = tiny10.write(tmp_path)
-    (folder / "data_batch_3").unlink()
-    with pytest.raises(UsageError, match="data_batch_3 is missing"):
-        cifar.read(tiny10.entry, folder)
-
-
-def test_meta_of_another_set(tiny100, tmp_path, tools):
+@pytest.mark.parametrize("content", [{"fine_label_names": ["a"] * 99}, {"label_names": ["a"] * 100}])
+def test_meta_of_another_set(tiny100, tmp_path, tools, content):
     folder = tiny100.write(tmp_path)
-    (folder / "meta").write_bytes(tools.python2_pickle({"fine_label_names": ["a"] * 99}))
-    with pytest.raises(UsageError, match="meta must name 100 classes but names 99"):
-        cifar.read(tiny100.entry, folder)
-    (folder / "meta").write_bytes(tools.python2_pickle({"label_names": ["a"] * 100}))
-    with pytest.raises(UsageError, match="meta must name 100 classes but names none"):
+    (folder / "meta").write_bytes(tools.python2_pickle(content))
+    with pytest.raises(UsageError, match="meta must name 100 classes"):
         cifar.read(tiny100.entry, folder)
 
 

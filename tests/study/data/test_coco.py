@@ -98,27 +98,24 @@ def test_missing_and_damaged_images_are_named_and_counted(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    "change",
     [
-        (lambda content: "{", "cannot be read"),
-        (lambda content: "[]", "lacks images, annotations, categories"),
-        (lambda content: {**content, "annotations": None}, "lacks images"),
-        (lambda content: {**content, "annotations": [{"id": 1, "image_id": 1}]}, "annotation 1 is malformed"),
-        (lambda content: {**content, "annotations": [7]}, "the annotation in place 0 is malformed"),
-        (lambda content: {**content, "annotations": [{**TRAIN["annotations"][0], "image_id": 4}]}, "malformed"),
-        (lambda content: {**content, "annotations": [{**TRAIN["annotations"][0], "category_id": 4}]}, "malformed"),
-        (lambda content: {**content, "annotations": [{**TRAIN["annotations"][0], "bbox": "no"}]}, "malformed"),
-        (lambda content: {**content, "annotations": [{**TRAIN["annotations"][0], "bbox": [1, 2]}]}, "malformed"),
-        (lambda content: {**content, "categories": [{"name": "car"}]}, "malformed|lacks"),
+        lambda content: [],
+        lambda content: {**content, "annotations": None},
+        lambda content: {**content, "annotations": [{"id": 1, "image_id": 1}]},
+        lambda content: {**content, "annotations": [7]},
+        lambda content: {**content, "annotations": [{**TRAIN["annotations"][0], "image_id": 4}]},
+        lambda content: {**content, "annotations": [{**TRAIN["annotations"][0], "category_id": 4}]},
+        lambda content: {**content, "annotations": [{**TRAIN["annotations"][0], "bbox": "no"}]},
+        lambda content: {**content, "annotations": [{**TRAIN["annotations"][0], "bbox": [1, 2]}]},
+        lambda content: {**content, "categories": [{"name": "car"}]},
     ],
 )
-def test_malformed_annotations_are_one_sentence(folder, change, says):
-    changed = change(TRAIN)
-    text = changed if isinstance(changed, str) else json.dumps(changed)
-    (folder / "annotations" / "instances_train2017.json").write_text(text)
-    with pytest.raises(UsageError, match=says) as raised:
+def test_malformed_annotations_are_one_sentence(folder, change):
+    (folder / "annotations" / "instances_train2017.json").write_text(json.dumps(change(TRAIN)))
+    with pytest.raises(UsageError, match=r"instances_train2017\.json .*annotations again\.$") as raised:
         coco.read(folder)
-    assert "annotations again" in str(raised.value) and "\n" not in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 def with_annotation(folder, split="train", place=0, **changed):
@@ -148,7 +145,7 @@ def with_annotation(folder, split="train", place=0, **changed):
 )
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_an_object_that_its_image_cannot_have_is_refused_by_file_and_number(folder, split, changed):
-    with pytest.raises(UsageError, match=rf"instances_{split}2017.json: annotation 1 is malformed \("):
+    with pytest.raises(UsageError, match=rf"instances_{split}2017.json is malformed \(.*'id': 1,"):
         coco.read(with_annotation(folder, split, **changed))
 
 

@@ -76,7 +76,7 @@ def test_other_modes_become_rgb(entry, tmp_path):
     assert len(np.unique(arrays.train_images[1].reshape(3, -1), axis=1).T) <= 4
 
 
-def test_files_of_file_managers_are_passed_over(entry, tmp_path):
+def test_images_of_file_managers_are_passed_over(entry, tmp_path):
     held = write_folder(tmp_path / "held")
     for name in (".DS_Store", "train/.hidden", "train/cat/.DS_Store", "train/cat/Thumbs.db", "train/README.txt"):
         (held / name).write_bytes(b"x")
@@ -131,7 +131,7 @@ def test_more_than_the_set_has(entry, tmp_path):
     held = write_folder(tmp_path / "held")
     with pytest.raises(UsageError, match="has 3 class folders, but CIFAR-10 has 2 classes"):
         import_folder(dataclasses.replace(entry, classes=2), held, tmp_path)
-    with pytest.raises(UsageError, match="holds 9 files, more than the 8 images"):
+    with pytest.raises(UsageError, match="holds 9 files, more than the 8"):
         import_folder(dataclasses.replace(entry, train=8), held, tmp_path)
 
 
@@ -233,7 +233,7 @@ def test_larger_images_are_listed_where_they_lie(photographs, tmp_path):
     assert data.train_images[:, 0, 0, 0].tolist() == [50, 50, 150, 150]
     assert data.provenance["kind"] == "imported" and "a subset (2 of 200 classes" in data.provenance["note"]
     files = sets.load_files("cub200", root)
-    assert files.train_files[0] == photographs / "train" / "001.Albatross" / "0.png"
+    assert files.train_images[0] == photographs / "train" / "001.Albatross" / "0.png"
     assert files.class_names == ("001.Albatross", "002.Auklet") and files.test_labels.tolist() == [0, 1]
 
 

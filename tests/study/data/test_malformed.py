@@ -173,7 +173,7 @@ WHOLE = {form: encoded(*form) for form in FORMS}
 
 def read_in_every_way(path):
     """The square, or None; every reader of the library must be of one opinion."""
-    square = image_files._square(path, 16)
+    (square,) = image_files.decoded([path], lambda image: image_files.square(image, 16))
     refused = isinstance(square, str)
     assert bool(image_files.broken_images([path])) == refused
     if refused:
@@ -181,7 +181,7 @@ def read_in_every_way(path):
         with pytest.raises(RunError, match="cannot be decoded"):
             stream.decode(path)
         return None
-    assert square.shape == (3, 16, 16) and square.dtype == np.uint8
+    assert square.shape == (16, 16, 3) and square.dtype == np.uint8
     assert stream.decode(path).mode == "RGB"
     return square
 

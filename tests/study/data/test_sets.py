@@ -106,7 +106,7 @@ def test_imported_arrays_that_changed_are_refused(tiny_registry, tiny100, tmp_pa
     import_folder(tiny100.entry, hold_as_folders(tiny100, tmp_path / "held"), tmp_path)
     path = tmp_path / "imported" / "cifar100" / "test_labels.npy"
     np.save(path, np.load(path)[::-1])
-    with pytest.raises(UsageError, match="have changed since they were imported; delete that folder"):
+    with pytest.raises(UsageError, match="have changed since they were imported; delete"):
         load("cifar100", tmp_path, "real")
 
 
