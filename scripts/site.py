@@ -14,21 +14,18 @@ from importlib import import_module
 from pathlib import Path
 from posixpath import normpath
 
+import jinja2
 import pdoc
+from bs4 import BeautifulSoup
+from markupsafe import Markup
 from nbconvert.filters import markdown2html
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = "results/mini"
 PACKAGES = ["cds_lib", "cds_lib.augment", "cds_lib.losses", "cds_lib.methods", "cds_lib.models"]
-STYLE = ROOT / "cds_lib" / "study" / "report" / "templates" / "style.css"
+TEMPLATES = ROOT / "cds_lib" / "study" / "report" / "templates"  # those of the results' pages
 SOURCES = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "benchmarks/bench.md"]
-PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title><style>{style} main img {{ max-width: 100%; height: auto; background: #ffffff; }}</style></head>
-<body><header class="bar"><nav aria-label="site"><a href="{up}index.html">Home</a>
-<a href="{up}results/mini/index.html">Results</a> <a href="{up}api/cds_lib.html">API</a>
-{docs}</nav></header><div class="layout"><main>{body}</main></div></body></html>
-"""
+SCROLLING = {"role": "region", "tabindex": "0"}
 
 
 def place_of(source: str) -> str:
@@ -39,37 +36,51 @@ def place_of(source: str) -> str:
 def write_page(source: str, pages: dict[str, str], out: Path) -> set[str]:
     """Write the page of a Markdown file; returns the other files of the repository that it links to."""
     folder, linked = Path(source).parent, set()
-
-    def follow(found: re.Match) -> str:
-        path, mark, fragment = found[2].partition("#")
+    body = BeautifulSoup(markdown2html((ROOT / source).read_text(encoding="utf-8")), "html.parser")
+    for pilcrow in body.find_all("a", class_="anchor-link"):
+        pilcrow.decompose()
+    for link in body.find_all(["a", "img"]):
+        name = "href" if link.name == "a" else "src"
+        path, mark, fragment = link[name].partition("#")
         target = normpath((folder / path).as_posix())
         if not path or "://" in path or path.startswith("mailto:"):
-            return found[0]
+            continue
         if target in pages:
             path = path.removesuffix(Path(path).name) + Path(pages[target]).name
-        elif (ROOT / target).is_dir():
-            path = f"{path.rstrip('/')}/index.html"
-            linked.add(target)
         else:
+            path = f"{path.rstrip('/')}/index.html" if (ROOT / target).is_dir() else path
             linked.add(target)
-        return f'{found[1]}="{path}{mark}{fragment}"'
-
-    text = (ROOT / source).read_text(encoding="utf-8")
-    up = "../" * (len(Path(source).parts) - 1)
-    docs = [
-        f'<a href="{up}{place}">{Path(place).stem}</a>' for name, place in pages.items() if name.startswith("docs/")
-    ]
-    html = re.sub(r'<a class="anchor-link".*?</a>', "", markdown2html(text))
-    body = re.sub(r'\b(href|src)="([^"]*)"', follow, html)
-    title = next((line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")), Path(source).stem)
-    path = out / pages[source]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    style = STYLE.read_text(encoding="utf-8")
-    path.write_text(PAGE.format(title=title, style=style, up=up, docs="\n".join(docs), body=body), encoding="utf-8")
+        link[name] = f"{path}{mark}{fragment}"
+    title = body.h1.get_text() if body.h1 else Path(source).stem
+    (out / pages[source]).parent.mkdir(parents=True, exist_ok=True)
+    (out / pages[source]).write_text(whole_page(title, body, pages[source], pages), encoding="utf-8")
     return linked
 
 
-def copy(target: str, out: Path) -> None:
+def whole_page(title: str, body: BeautifulSoup, place: str, pages: dict[str, str]) -> str:
+    """The body with links to all other pages; what is wide scrolls by itself, for the keyboard as well."""
+    for number, wide in enumerate(body.find_all(["table", "pre"]), 1):
+        kind = "code" if wide.name == "pre" else "scroll"
+        if any(len(cell.get_text()) > 60 for cell in wide.find_all("td")):
+            kind = "scroll text"
+        wide.wrap(body.new_tag("div", attrs={"class": kind, "aria-label": f"{wide.name} {number}", **SCROLLING}))
+    up = "../" * place.count("/")
+    links = {"Home": "index.html", "Results": f"{RESULTS}/index.html", "API": "api/cds_lib.html"}
+    links |= {
+        Path(page).stem.replace("_", " ").capitalize(): page for name, page in pages.items() if name.startswith("docs/")
+    }
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True)
+    return environment.get_template("page.html.j2").render(
+        style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
+        title=title,
+        body=Markup(body),
+        toc=[{"level": 2, "id": heading["id"], "text": heading.get_text()} for heading in body.find_all("h2")],
+        links=[{"href": up + page, "text": text, "current": page == place} for text, page in links.items()],
+        deviations=f"{up}docs/deviations.html",
+    )
+
+
+def copy(target: str, out: Path, pages: dict[str, str]) -> None:
     """A linked file, or a folder with a list of what it holds."""
     if (ROOT / target).is_file():
         (out / target).parent.mkdir(parents=True, exist_ok=True)
@@ -78,10 +89,9 @@ def copy(target: str, out: Path) -> None:
     shutil.copytree(ROOT / target, out / target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     names = sorted(path.name for path in (out / target).iterdir() if path.name != "index.html")
     lines = "\n".join(f'<li><a href="{name}">{name}</a></li>' for name in names)
-    up = "../" * len(Path(target).parts)
-    body = f"<h1>{target}</h1><ul>{lines}</ul>"
-    page = PAGE.format(title=target, style=STYLE.read_text(encoding="utf-8"), up=up, docs="", body=body)
-    (out / target / "index.html").write_text(page, encoding="utf-8")
+    body = BeautifulSoup(f"<h1>{target}</h1><ul>{lines}</ul>", "html.parser")
+    place = f"{target}/index.html"
+    (out / place).write_text(whole_page(target, body, place, pages), encoding="utf-8")
 
 
 def write_api(out: Path) -> None:
@@ -100,7 +110,7 @@ def main(out: Path) -> None:
     linked = set().union(*(write_page(source, pages, out) for source in sources))
     for target in sorted(linked):
         if not (out / target).is_file():
-            copy(target, out)
+            copy(target, out, pages)
     write_api(out / "api")
     (out / ".nojekyll").touch()  # GitHub Pages would leave out names with an underscore
 

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 def _names() -> dict[str, str]:
     """Short name -> name for people: what tables call their rows and settings, and the catalogue."""
     own = {short: name for table in TABLES.values() for short, name in table.names.items()}
+    own |= {short: table.title for short, table in TABLES.items()}
     return own | SETTINGS | {short: entry.title for short, entry in (DATASETS | NETWORKS | METHODS).items()}
 
 
 def name_of(name: str) -> str:
-    """Of a row, a data set, a network or a setting: `CIFAR-100`, `ResNet-18`, `10 % labelled`; another is its own."""
+    """Of a row, data set, network, setting or table: `CIFAR-100`, `ResNet-18`, `10 % labelled`; another is its own."""
     return _names().get(name, name)
 
 

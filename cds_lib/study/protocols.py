@@ -187,7 +187,7 @@ DESCRIPTIONS = {
     "mini": "Miniature profile, not the paper's scale: small parts of the real data sets, small images, the same "
     "network topologies with at most a quarter of their channels, short trainings (docs/miniature.md). Compare "
     "differences between methods, in direction; not accuracies with published ones, nor networks with one another.",
-    "paper": "Paper profile: the released protocols at full scale, and ours where none is known (docs/deviations.md), "
+    "paper": "Paper profile: the released protocols at full scale, and ours where none is known (docs/choices.md), "
     "with mixed precision added.",
 }
 

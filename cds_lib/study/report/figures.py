@@ -33,6 +33,12 @@ _OTHERS = (
 _DIAMOND = {"marker": "D", "s": 55, "fc": "none", "ec": "#c05000", "linewidth": 1.6, "legend": False, "zorder": 3}
 _SEED = {"color": "#9db7d5", "size": 5, "edgecolor": "white", "linewidth": 0.6, "zorder": 4}
 OURS, PAPER = "#1f4e8c", "#c05000"  # where these two are set against each other
+# White becomes nearly black and hues stay; images within are turned back. Of the figure alone, wherever it is put.
+_DARK = """<style>@media (prefers-color-scheme: dark) {
+  #figure_1 { filter: invert(0.9) hue-rotate(180deg); }
+  #figure_1 image { filter: invert(1) hue-rotate(180deg); }
+}</style>
+"""
 WIDTH = 5.6  # inches, so that its letters can still be read on a telephone
 _STYLE = {
     "figure.figsize": (WIDTH, 3.6),
@@ -113,12 +119,12 @@ def save(figure: Figure, path: Path | None, description: str) -> SVG:
 
 
 def svg(figure: Figure, description: str) -> str:
-    """The figure as a document that is the same, byte for byte, every time."""
+    """The figure as a document that is the same, byte for byte, every time; dark where the reader's pages are."""
     text = io.StringIO()
     figure.set_layout_engine("constrained")
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cds_lib"}):
-        figure.savefig(text, format="svg", metadata={"Date": None, "Title": description})
-    return text.getvalue()
+        figure.savefig(text, format="svg", dpi=120, metadata={"Date": None, "Title": description})
+    return text.getvalue().replace('<g id="figure_1">', _DARK + ' <g id="figure_1">', 1)
 
 
 @cache

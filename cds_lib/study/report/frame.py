@@ -206,15 +206,22 @@ def compare(frame: pd.DataFrame, method: str, reference: str, metric: str | None
     Returns:
         One row a place and metric: dataset, model, setting, metric; difference, low, high (95 % t interval), p
         (sign-flip test), n (pairs); published (the difference of the published numbers); verdict; size (of
-        `statistics`).
+        `statistics`); runs (ids, those of the method first).
     """
     column, rows = metric or "value", []
     for _, ours in frame[frame["method"] == method].groupby(CELL, sort=False):
         theirs = _against(frame, ours, reference)
         if theirs.empty:
             continue
-        found = statistics.paired_difference(by_seed(ours, column), by_seed(theirs, column))
+        values = by_seed(ours, column), by_seed(theirs, column)
+        found = statistics.paired_difference(*values)
         published = None if metric else _published(ours, theirs)
+        runs = [
+            run
+            for side in (ours, theirs)
+            for seed, run in zip(side["seed"], side["run"], strict=True)
+            if all(seed in of for of in values)
+        ]
         rows.append(
             {
                 **ours.iloc[0][[*PLACE, "metric"]],
@@ -223,8 +230,9 @@ def compare(frame: pd.DataFrame, method: str, reference: str, metric: str | None
                 **{"n": found.n, "published": published},
                 "verdict": statistics.verdict(found, published, ours["profile"].iloc[0]),
                 "size": statistics.size(found, published),
+                "runs": " ".join(runs),
             }
         )
-    columns = [*PLACE, "metric", "difference", "low", "high", "p", "n", "published", "verdict", "size"]
+    columns = [*PLACE, "metric", "difference", "low", "high", "p", "n", "published", "verdict", "size", "runs"]
     numeric = dict.fromkeys(["difference", "low", "high", "p", "published"], "float64")
     return pd.DataFrame(rows, columns=columns).astype(numeric)

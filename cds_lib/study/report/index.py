@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from html import unescape
 from pathlib import Path
 
 import pandas as pd
+import yaml
 from markupsafe import Markup
 
 from cds_lib.study import formats, protocols, statistics
@@ -43,7 +43,10 @@ def write_index(results: Path, profile: str, executed_now: Sequence[NotebookResu
     """
     results = Path(results)
     store = Store(results)
-    runs = [_run(store, run_id) for run_id in store.ids()]
+    # Runs that differ in nothing but their seed lie beside each other.
+    runs = sorted(
+        (_run(store, run_id) for run_id in store.ids()), key=lambda run: (run["place"], run["spec"], run["seed"])
+    )
     ids = [run["id"] for run in runs if run["state"] != DAMAGED]
     compared = _comparisons(results)
     answered = _cards(compared, results) if profile != "smoke" else []
@@ -75,8 +78,7 @@ def borne_out(results: Path, profile: str) -> bool:
 
 def _write_page(results: Path, name: str, title: str, content: dict, profile: str, ids: Sequence[str]) -> None:
     body, toc = pages.environment().get_template(f"{name}.html.j2").render(content), []
-    if name == "index":
-        body, toc = pages.with_contents(body)
+    body, toc = pages.with_contents(body)
     deviations = f"html/{pages.DEVIATIONS}.html"
     ways = {"index": "All results", "runs": "Every run"}
     text = pages.whole_page(
@@ -147,6 +149,7 @@ def _claim(row: dict, compared: pd.DataFrame | None) -> dict[str, str]:
         "ours": formats.difference(row["baseline_delta"], low, high, measure(row["metric"]).decimals),
         "verdict": f"{_SIGNS[row['verdict']]} {row['verdict']}",
         "kind": row["verdict"].replace(" ", "-"),
+        "run": row["runs"].split()[0],
         "size": statistics.size(found, row["paper_delta"]),
         "control": control,
     }
@@ -194,8 +197,8 @@ def _run(store: Store, run_id: str) -> dict[str, object]:
     try:
         return _sound_run(store, run_id)
     except RunError as error:
-        texts = dict.fromkeys(("label", "result", "curve", "spec", "code", "data", "finished", "versions", "files"), "")
-        return {"id": run_id, **texts, "state": DAMAGED, "error": str(error)}
+        names = ("place", "label", "seed", "result", "curve", "spec", "code", "data", "finished", "versions", "files")
+        return {"id": run_id, **dict.fromkeys(names, ""), "state": DAMAGED, "error": str(error)}
 
 
 def _sound_run(store: Store, run_id: str) -> dict[str, object]:
@@ -204,15 +207,19 @@ def _sound_run(store: Store, run_id: str) -> dict[str, object]:
     done = store.is_done(run_id)
     metrics, epochs = (store.metrics(run_id), store.epochs(run_id)) if done else ({}, [])
     data = status.get("data") or {}
+    said = {name: value for name, value in spec.to_dict().items() if value is not None and name != "seed"}
+    said["budget"] = {name: value for name, value in said["budget"].items() if value is not None}
     return {
         "id": run_id,
+        "place": group_title([spec.dataset, spec.model]),
         "label": spec.label,
+        "seed": str(spec.seed),
         "files": [name for name in _FILES if (store.run_dir(run_id) / name).exists()],
         "state": status.get("state", "unknown"),
         "error": (status.get("error") or "no message").splitlines()[0],
         "result": next((formats.number(metrics[name]) for name in HEADLINES if name in metrics), ""),
         "curve": _curve([epoch["train_loss"] for epoch in epochs if "train_loss" in epoch]),
-        "spec": json.dumps({name: value for name, value in spec.to_dict().items() if value is not None}, indent=1),
+        "spec": yaml.safe_dump(said, sort_keys=False, default_flow_style=None, width=100),
         "code": status.get("code", ""),
         "data": (data.get("sha256") or "")[:12],
         "finished": (status.get("finished") or "")[:10],

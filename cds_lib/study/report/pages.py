@@ -151,6 +151,9 @@ def with_contents(body: str, others: Sequence[str] = ()) -> tuple[str, list[dict
     for pilcrow in soup.find_all("a", class_="anchor-link"):  # nbconvert's; the contents do its work
         pilcrow.decompose()
     _let_tables_scroll(soup)
+    for number in soup.find_all("td", title=True):  # of `show`: the runs behind it, which lie beside each other
+        first = number["title"].removeprefix("runs ").split()[0]
+        number.string.wrap(soup.new_tag("a", attrs={"href": f"../runs.html#{first}"}))
     for named in soup.find_all("code"):
         if named.get_text() in others and not named.find_parent(["a", "pre"]):
             named.wrap(soup.new_tag("a", attrs={"href": f"{quote(named.get_text())}.html"}))

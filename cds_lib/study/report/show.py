@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from markupsafe import Markup
 
 from cds_lib.study import formats
-from cds_lib.study.naming import label, named
+from cds_lib.study.naming import label, name_of, named
 
 if TYPE_CHECKING:
     from IPython.display import HTML
 
 # Columns of `compare`, whose numbers have a sign; a p value has three decimals. Other floating-point numbers have two.
 _FORMATS = dict.fromkeys(("difference", "low", "high", "published"), "{:+.2f}") | {"p": "{:.3f}"}
-# The alignment is said here, since JupyterLab has labels at the right.
-_CELL = Markup('<{tag} style="text-align:{side}">{text}</{end}>')
+_OF_OTHERS = ("p", "published")  # numbers that no run has
+# The alignment is said here, since JupyterLab has labels at the right. The title is seen under a pointer, and a page
+# makes a link of it (pages.py).
+_CELL = Markup('<{tag} style="text-align:{side}"{title}>{text}</{end}>')
+_TITLE = Markup(' title="runs {}"')
 _PAGE = Markup(
     '<figure class="table"><div class="scroll" role="region" aria-label="{caption}" tabindex="0" '
     'style="overflow-x:auto"><table>\n<caption style="text-align:left"><span>{caption}</span></caption>\n'
@@ -25,11 +28,14 @@ _PAGE = Markup(
 )
 
 
-def show(frame: pd.DataFrame, caption: str, form: Mapping[Any, str] | str = "{:.2f}") -> HTML:
+def show(
+    frame: pd.DataFrame, caption: str, form: Mapping[Any, str] | str = "{:.2f}", runs: pd.DataFrame | None = None
+) -> HTML:
     """The frame as a table with a caption: names for people, labels to the left, numbers to the right.
 
     The first column heads the rows, or the index where it says more than a count. form: how floating-point numbers are
-    written, for all or by column.
+    written, for all or by column. A column `runs`, ids, is not shown: its runs stand behind the numbers of the row.
+    runs: where a number stands for the rows of `results` that have what its row and its column name.
     """
     from IPython.display import HTML
 
@@ -39,17 +45,40 @@ def show(frame: pd.DataFrame, caption: str, form: Mapping[Any, str] | str = "{:.
     frame = frame.reset_index(drop=True) if counts else frame
     if labels == 1 and frame.index.name is None:
         frame = frame.rename(index=lambda name: label(name) if isinstance(name, str) else name)
+    own = next((list(frame[name]) for name in ("runs", "run") if name in frame), None)
+    frame = frame.drop(columns="runs", errors="ignore")
     flat = named(frame.reset_index().rename(columns={"index": ""}) if labels else frame)
     sides = ["right" if pd.api.types.is_numeric_dtype(kind) else "left" for kind in flat.dtypes]
     forms = [by_column.get(column, _FORMATS.get(column, usual)) for column in flat]
     tags = ['th scope="row"'] * max(labels, 1) + ["td"] * len(flat.columns)
+    behind = [[ids] * len(flat.columns) for ids in own or [""] * len(flat)]
+    if runs is not None:
+        behind = _behind(flat, sides[labels:], frame.columns.names, runs)
     rows = [
-        Markup("").join(_cell(tag, *cell) for tag, *cell in zip(tags, sides, line, forms, strict=False))
-        for line in flat.astype(object).itertuples(index=False, name=None)
+        Markup("").join(_cell(tag, *cell) for tag, *cell in zip(tags, sides, flat, line, forms, ids, strict=False))
+        for line, ids in zip(flat.astype(object).itertuples(index=False, name=None), behind, strict=True)
     ]
-    head = [_cell('th scope="col"', side, _heading(column)) for side, column in zip(sides, flat.columns, strict=True)]
+    head = [_cell('th scope="col"', side, "", _heading(column)) for side, column in zip(sides, flat, strict=True)]
     rows = Markup("\n").join(Markup("<tr>{}</tr>").format(row) for row in rows)
     return HTML(_PAGE.format(caption=caption, head=Markup("").join(head), rows=rows))
+
+
+def _behind(flat: pd.DataFrame, sides: Sequence[str], levels: Sequence[Any], runs: pd.DataFrame) -> list[list[str]]:
+    """The ids of the runs behind each cell. sides: of the columns after the index; levels: what their headings name."""
+    runs = named(runs[runs["value"].notna()]).astype(str)
+    keys = [column if isinstance(column, tuple) else (column,) for column in flat]
+    texts = [True] * (len(keys) - len(sides)) + [side == "left" for side in sides]
+
+    def ids(names: dict[Any, Any]) -> str:
+        shared = {name: name_of(str(value)) for name, value in names.items() if name in runs}
+        rows = runs[(runs[[*shared]] == pd.Series(shared)).all(axis=1)] if shared else runs.iloc[:0]
+        return " ".join(rows["run"].unique())
+
+    found = []
+    for line in flat.astype(object).itertuples(index=False, name=None):
+        row = {key[0]: value for key, value, text in zip(keys, line, texts, strict=True) if text}
+        found.append([ids(row | dict(zip(levels, key, strict=True))) for key in keys])
+    return found
 
 
 def _heading(column: Any) -> str:
@@ -57,8 +86,10 @@ def _heading(column: Any) -> str:
     return ", ".join(label(str(part)) for part in parts if part != "")
 
 
-def _cell(tag: str, side: str, value: Any, form: str = "") -> Markup:
+def _cell(tag: str, side: str, column: Any, value: Any, form: str = "", ids: str = "") -> Markup:
     text = formats.text(value, form)
     # A corner that says nothing is no heading.
     tag = tag if text else "td"
-    return _CELL.format(tag=Markup(tag), side=side, text=text, end=tag.split()[0])
+    of_runs = ids and isinstance(value, float) and not pd.isna(value) and column not in _OF_OTHERS
+    title = _TITLE.format(ids) if of_runs else ""
+    return _CELL.format(tag=Markup(tag), side=side, title=title, text=text, end=tag.split()[0])

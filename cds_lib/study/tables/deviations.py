@@ -24,7 +24,7 @@ class Switch:
     """One change of a default run.
 
     row and title: its name in the table, and for people; default: the method whose run is changed; deviation: the id in
-    docs/deviations.md; change: the default run -> the switched one.
+    the tables of docs/deviations.md; change: the default run -> the switched one.
     """
 
     row: str

@@ -73,8 +73,8 @@ def test_pages_hold_no_script_whoever_wrote_it(tmp_path):
     assert EVIL in soup.footer.get_text()
     assert not soup.find_all(onerror=True)  # nothing of a notebook's own HTML is here
     assert f"{failed.id} {failed.label}: {EVIL}" in soup.find(class_="failed-runs").get_text()
-    assert EVIL in soup.find(class_="list").get_text()
-    for link in soup.find(class_="list").find_all("a"):  # they lead to the files that are there
+    assert EVIL in soup.find(class_="reports").get_text()
+    for link in soup.find(class_="reports").find_all("a"):  # they lead to the files that are there
         assert "#" not in link["href"] and "?" not in link["href"]
     assert any(NAME in caption.get_text() for caption in soup.find_all("figcaption"))
 

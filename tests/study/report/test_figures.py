@@ -92,6 +92,41 @@ def test_an_index_heads_the_rows_and_a_pivot_keeps_its_order():
     assert [cell.get_text() for cell in soup.tbody.find_all(["th", "td"])] == ["top-1, ResNet-18", "1.25", "2.5"]
 
 
+def runs_behind(soup) -> dict[str, str]:
+    return {cell.get_text(): cell.get("title", "") for cell in soup.tbody.find_all("td")}
+
+
+def test_the_runs_behind_a_number_are_those_its_row_and_column_name():
+    runs = pd.DataFrame(
+        {
+            "model": ["resnet18", "resnet18", "resnet18", "resnet50"],
+            "method": ["cds", "cds", "dsn", "cds"],
+            "value": [1.0, 2.0, 3.0, None],
+            "run": ["a", "b", "c", "d"],
+        }
+    )
+    means = runs.pivot_table(index="model", columns="method", values="value", dropna=False)
+    means["seeds"] = [9, 9]
+    found = runs_behind(BeautifulSoup(show(means, "c", runs=runs).data, "html.parser"))
+    assert found == {"1.50": "runs a b", "3.00": "runs c", "9": "", "–": ""}
+
+
+def test_a_column_of_runs_is_behind_the_numbers_of_its_row_and_not_shown():
+    rows = pd.DataFrame({"method": ["cds"], "difference": [1.0], "p": [0.5], "published": [2.0], "runs": ["a b"]})
+    soup = BeautifulSoup(show(rows, "c").data, "html.parser")
+    assert runs_behind(soup) == {"+1.00": "runs a b", "0.500": "", "+2.00": ""}
+    assert "runs" not in soup.thead.get_text()
+
+
+def test_a_figure_is_dark_where_pages_are_and_images_in_it_are_not_negatives():
+    figure, axes = pyplot.subplots()
+    axes.imshow([[0.0, 1.0]])
+    text = figures.svg(figure, "d")
+    dark = text.partition("prefers-color-scheme: dark")[2].partition("</style>")[0]
+    assert "#figure_1 {" in dark and "#figure_1 image {" in dark
+    assert text.count('id="figure_1"') == 1 and "<image " in text
+
+
 def test_an_index_that_only_counts_is_not_shown():
     parts = pd.concat([pd.DataFrame({"n": [1]}), pd.DataFrame({"n": [2]})])  # indices 0 and 0
     soup = BeautifulSoup(show(parts, "c").data, "html.parser")

@@ -24,8 +24,9 @@ def test_committed_tables_follow_from_committed_runs_to_the_last_digit(name):
 
 def frame_of(values, **more):
     """`values`: method -> one value a seed."""
+    same = {"dataset": "d", "model": "m", "setting": "s", "metric": "top1"}
     rows = [
-        {"dataset": "d", "model": "m", "setting": "s", "metric": "top1", "method": method, "seed": seed, "value": value}
+        {**same, "method": method, "seed": seed, "value": value, "run": f"{method}{seed}"}
         for method, numbers in values.items()
         for seed, value in enumerate(numbers)
     ]
@@ -38,6 +39,7 @@ def test_compare_pairs_by_seed_and_leaves_out_what_only_one_has():
     found = statistics.paired_difference({0: 3.0, 1: 5.0, 2: 4.0}, {0: 1.0, 1: 2.0, 2: 3.0})
     assert (row["difference"], row["low"], row["high"], row["n"]) == (found.delta, found.ci_low, found.ci_high, 3)
     assert row["difference"] == 2.0 and row["verdict"] == statistics.NO_CLAIM
+    assert row["runs"] == "a0 a1 a2 b0 b1 b2"
 
 
 def test_compare_takes_another_number_by_its_name():
