@@ -7,6 +7,9 @@ from cds_lib.study.report.figures import save as save
 from cds_lib.study.report.figures import theme as theme
 from cds_lib.study.report.frame import compare as compare
 from cds_lib.study.report.frame import paired as paired
+from cds_lib.study.report.registered import decisions as decisions
+from cds_lib.study.report.registered import image_sampling as image_sampling
+from cds_lib.study.report.registered import slopes as slopes
 from cds_lib.study.report.show import show as show
 from cds_lib.study.session import open_study as open_study
 from cds_lib.study.statistics import t_interval as t_interval

@@ -46,6 +46,10 @@ ANALYSES = {
     "transfer": Analysis(1, {**_PROBE, "dataset": "cifar10"}),
     # Invariance at every block (test images, their two views), and linear CKA (all test images).
     "similarity": Analysis(1, {"images": 1000, "seed": 0}, compares=True),
+    # The first two of these, of a run whose baseline was tuned by itself.
+    "invariance": Analysis(1, {"images": 1000, "seed": 0}),
+    # The contrastive losses against the cross-entropy, before and after training, on the batches of an epoch to come.
+    "gradients": Analysis(1, {"batches": 8}),
     "calibration": Analysis(
         1, {"bins": 15}, pictures={"diagram": {"counts": [int], "confidence": _BINS, "accuracy": _BINS}}
     ),

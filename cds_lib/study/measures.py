@@ -17,6 +17,10 @@ class Measure:
 _MEASURES = {
     "val_top1_last": Measure("validation top-1"),
     "unseen_top1_last": Measure("top-1, all unseen images"),
+    "unseen_loss_last": Measure("loss, all unseen images", 3),
+    "gradient_ratio_first": Measure("gradient ratio before training", 3),
+    "gradient_ratio_last": Measure("gradient ratio after training", 3),
+    "gradient_cosine_last": Measure("gradient cosine after training", 3),
     "test_top1_last": Measure("top-1"),
     "test_top5_last": Measure("top-5"),
     "test_ap_last": Measure("AP"),

@@ -34,18 +34,22 @@ MARGIN = 0.8  # points: a quarter of the published +3.39, rounded
 @dataclass(frozen=True)
 class Arm:
     """method and options: of every run of the arm; searched: the values of its two searched settings, which are "lr",
-    "weight_decay" or an option of the method. 4 x 3 values: twelve trials, as long as no edge has won."""
+    "weight_decay" or an option of the method. 4 x 3 values: twelve trials, as long as no edge has won; beyond: values
+    that were tried then, each with all values of the other setting; finalists: places of the trials that got more
+    seeds, once all have run."""
 
     title: str
     method: str
     searched: Mapping[str, Sequence[float]]
     options: Mapping[str, Any] = field(default_factory=dict)
+    beyond: Sequence[tuple[str, float]] = ()
+    finalists: Sequence[int] = ()
 
 
 _PLAIN = {"lr": (0.025, 0.05, 0.1, 0.2), "weight_decay": (5e-4, 1e-3, 2e-3)}
 
 ARMS = {
-    CONTROL: Arm("control: cross-entropy of both views", "baseline", _PLAIN, {"views": 2}),
+    CONTROL: Arm("control: cross-entropy of both views", "baseline", _PLAIN, {"views": 2}, (("weight_decay", 4e-3),)),
     CDS_BOTH: Arm(
         "CDS, cross-entropy of both views",
         "cds",
@@ -115,11 +119,17 @@ def as_released(profile: str, arm: str) -> RunSpec:
 
 
 def trials(arm: str) -> list[dict[str, float]]:
-    """The combinations of the searched values of an arm, the first setting outermost."""
-    (first, outer), (second, inner) = ARMS[arm].searched.items()
+    """The combinations of the searched values of an arm, the first setting outermost; then what lies beyond."""
+    tried = {name: list(values) for name, values in ARMS[arm].searched.items()}
+    first, second = tried
+    found = [{first: one, second: other} for one in tried[first] for other in tried[second]]
+    for name, value in ARMS[arm].beyond:
+        other = second if name == first else first
+        found += [{name: value, other: each} for each in tried[other]]
+        tried[name].append(value)
     decay = CHOSEN.get(CONTROL, {}).get("weight_decay")
     fixed = {} if "weight_decay" in ARMS[arm].searched else {"weight_decay": decay}
-    return [{first: one, second: other, **fixed} for one in outer for other in inner]
+    return [trial | fixed for trial in found]
 
 
 def finalists(scores: Sequence[float]) -> list[int]:
@@ -130,8 +140,8 @@ def finalists(scores: Sequence[float]) -> list[int]:
 
 def on_edge(arm: str, trial: Mapping[str, float]) -> list[str]:
     """The searched settings of which a trial has the smallest or the largest value that was tried."""
-    searched = ARMS[arm].searched
-    return [name for name, values in searched.items() if trial[name] in (min(values), max(values))]
+    tried = {name: {each[name] for each in trials(arm)} for name in ARMS[arm].searched}
+    return [name for name, values in tried.items() if trial[name] in (min(values), max(values))]
 
 
 def seeds_needed(differences: Sequence[float]) -> int:

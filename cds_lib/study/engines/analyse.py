@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from cds_lib.analysis import embedding, similarity
+from cds_lib.analysis.gradients import compare_gradients
 from cds_lib.analysis.probe import probe
 from cds_lib.errors import TrainingError, UsageError
 from cds_lib.evaluation.calibration import calibration
@@ -22,6 +24,7 @@ from cds_lib.study import analyses
 from cds_lib.study.data import splits
 from cds_lib.study.engines import gpus, provenance
 from cds_lib.study.engines.feature_cache import FeatureCache
+from cds_lib.study.engines.setup import prepare, trained_weights
 from cds_lib.study.errors import RunError
 from cds_lib.study.files import write_json
 from cds_lib.study.processes import send_output_to
@@ -109,25 +112,56 @@ def _probes(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any], data
     return values, {"blocks": {block: asdict(result) for block, result in found.items()}}
 
 
-def _similarity(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
-    """At every block: invariance to augmentation, and linear CKA with the last block and with the baseline's."""
+def _invariance(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
+    """At every block: invariance to augmentation, and linear CKA with the last block."""
     view1, view2 = cache.views(spec, parameters["images"], parameters["seed"])
     test = cache.features(spec).blocks["test"]
-    theirs = cache.features(analyses.baseline_of(spec)).blocks["test"]
     last = test[list(test)[-1]]
     values, cosines = {}, {}
     for block, ours in test.items():
         same, different = similarity.view_similarity(view1[block], view2[block])
         values[f"invariance_{block}"] = same
-        values[f"cka_last_{block}"] = similarity.linear_cka(ours, last)
-        values[f"cka_baseline_{block}"] = similarity.linear_cka(ours, theirs[block])
-        if any(math.isnan(values[f"cka_{other}_{block}"]) for other in ("last", "baseline")):
-            raise RunError(
-                f"Linear CKA has no value at block {block}: the features of this block, of the last one or of the "
-                "baseline's block are the same for all test images, so that network has collapsed: see its history.csv."
-            )
+        values[f"cka_last_{block}"] = _cka(block, ours, last)
         cosines[block] = {"same_image": same, "different_images": different}
     return values, {"blocks": cosines}
+
+
+def _similarity(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
+    """The same, and linear CKA with the baseline's block."""
+    values, pictures = _invariance(spec, cache, parameters)
+    theirs = cache.features(analyses.baseline_of(spec)).blocks["test"]
+    for block, ours in cache.features(spec).blocks["test"].items():
+        values[f"cka_baseline_{block}"] = _cka(block, ours, theirs[block])
+    return values, pictures
+
+
+def _cka(block: str, ours: Tensor, other: Tensor) -> float:
+    if math.isnan(found := similarity.linear_cka(ours, other)):
+        raise RunError(
+            f"Linear CKA has no value at block {block}: the features of this block, of the last one or of the "
+            "baseline's block are the same for all test images, so that network has collapsed: see its history.csv."
+        )
+    return found
+
+
+def _gradients(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
+    """On the weights that all losses share, those of the backbone before its classifier: means over the batches."""
+    setup = prepare(spec, cache.store, cache.data_root, cache.device)
+    method = setup.method.to(cache.device).train()
+    classifier = {id(parameter) for parameter in method.backbone.get_classifier().parameters()}
+    shared = [parameter for parameter in method.backbone.parameters() if id(parameter) not in classifier]
+    values = {}
+    for when in ("first", "last"):
+        if when == "last":
+            method.load_state_dict(trained_weights(spec, cache.store))
+        found = []
+        for views, labels, _ in islice(setup.batches.epoch(spec.budget.epochs), parameters["batches"]):
+            losses = method(*views, labels=labels)
+            main = losses.pop("cross_entropy")
+            found.append(compare_gradients(main, sum(losses.values()), shared))
+        ratio, cosine = np.mean(found, axis=0).tolist()
+        values |= {f"gradient_ratio_{when}": ratio, f"gradient_cosine_{when}": cosine}
+    return values, {}
 
 
 def _calibration(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
@@ -171,6 +205,8 @@ _COMPUTE: dict[str, Callable[[RunSpec, FeatureCache, dict[str, Any]], Result]] =
     "probe": _probe,
     "transfer": _transfer,
     "similarity": _similarity,
+    "invariance": _invariance,
+    "gradients": _gradients,
     "calibration": _calibration,
     "tsne": _tsne,
 }

@@ -12,6 +12,7 @@ from cds_lib.study import statistics
 from cds_lib.study.ladder import CONFIRMATORY, RUNGS, SEEDS
 from cds_lib.study.rematch import CDS_BOTH, CONTROL, LOSS, OUTCOME, PRIMARY, SECONDARY, decide
 from cds_lib.study.report.frame import by_seed
+from cds_lib.study.store import Store
 from cds_lib.study.table import TOP1
 
 _TEST = ["n", "difference", "low", "high", "low_90", "high_90", "p", "p_sign_flip"]
@@ -35,6 +36,58 @@ def decisions(frame: pd.DataFrame) -> pd.DataFrame:
     secondary = (found.index > 0) & found["p"].notna()
     found.loc[secondary, "p_holm"] = statistics.holm(list(found.loc[secondary, "p"]))
     return found[["ours", "reference", *_TEST[:-1], "p_holm", "p_sign_flip", "accuracy", "loss"]]
+
+
+def image_sampling(frame: pd.DataFrame, store: Store) -> pd.DataFrame:
+    """The registered comparisons of the `results` of the table `rematch`, where the images are a sample as well.
+
+    What the unseen images of all seeds add is their standard error by the infinitesimal jackknife, which is what a
+    bootstrap of the images estimates (Efron 1982).
+
+    Returns:
+        ours, reference; n (pairs of seeds); difference, points; low, high: 95 % t interval of both samples together;
+        se_seeds, se_images; only_ours, only_reference: images that one of the two alone has right, mean over seeds;
+        mcnemar: seeds in which McNemar's exact test finds them different at 5 %.
+    """
+    rows = []
+    for ours, reference in (PRIMARY, *SECONDARY):
+        pairs = _runs(frame, ours, reference)
+        rows.append({"ours": ours, "reference": reference, "n": len(pairs), **_of_images(pairs, store)})
+    columns = ["ours", "reference", "n", "difference", "low", "high", "se_seeds", "se_images"]
+    return pd.DataFrame(rows, columns=[*columns, "only_ours", "only_reference", "mcnemar"])
+
+
+def _runs(frame: pd.DataFrame, ours: str, reference: str) -> list[tuple[str, str]]:
+    """The ids of the finished runs of each seed that both have."""
+    rows = frame[(frame["setting"] == "rematch") & (frame["metric"] == OUTCOME) & frame["finished"]]
+    one, other = (by_seed(rows[rows["method"] == arm], "run") for arm in (ours, reference))
+    return [(one[seed], other[seed]) for seed in sorted(one.keys() & other.keys())]
+
+
+def _of_images(pairs: Sequence[tuple[str, str]], store: Store) -> dict[str, float]:
+    found = [_contrast(store.correct(ours), store.correct(reference)) for ours, reference in pairs]
+    if len(found) < 2:
+        return {}
+    n = len(found)
+    each = np.array([np.mean(contrast) for _, contrast in found])
+    pull = np.zeros(max(images.max() for images, _ in found) + 1)  # of each image on the mean over seeds
+    for (images, contrast), mean in zip(found, each, strict=True):
+        pull[images] += (contrast - mean) / len(images) / n
+    se_seeds, se_images = each.std(ddof=1) / np.sqrt(n), np.sqrt(np.sum(pull**2))
+    half = stats.t.ppf(0.975, n - 1) * np.hypot(se_seeds, se_images)
+    alone = np.array([[(contrast > 0).sum(), (contrast < 0).sum()] for _, contrast in found])
+    told = [stats.binomtest(int(a), int(a + b)).pvalue < 0.05 if a + b else False for a, b in alone]
+    ends = {"difference": each.mean(), "low": each.mean() - half, "high": each.mean() + half}
+    points = {name: 100 * value for name, value in (ends | {"se_seeds": se_seeds, "se_images": se_images}).items()}
+    return points | dict(zip(("only_ours", "only_reference"), alone.mean(0), strict=True)) | {"mcnemar": sum(told)}
+
+
+def _contrast(ours: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the images that both were scored on, test images first, and +1, 0 or -1: which of the two is right."""
+    assert np.array_equal(ours["unused_index"], reference["unused_index"])  # a seed has one split
+    images = np.concatenate([np.arange(len(ours["test"])), len(ours["test"]) + ours["unused_index"]])
+    one, other = (np.concatenate([arm["test"], arm["unused"]]).astype(int) for arm in (ours, reference))
+    return images, one - other
 
 
 def slopes(frame: pd.DataFrame) -> pd.DataFrame:

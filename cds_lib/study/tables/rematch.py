@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cds_lib.study.rematch import (
     ARMS,
     CDS_BOTH,
@@ -19,6 +21,7 @@ from cds_lib.study.spec import RunSpec
 from cds_lib.study.table import TOP1, Cell, Table
 
 DOSES = (0.03, 0.1, 0.3, 1.0, 3.0)  # weights of CDS; 0 is the control
+PULLS = ("gradient_ratio_first", "gradient_ratio_last", "gradient_cosine_last")
 _SIX, _THREE = SEEDS[:6], SEEDS[:3]
 _EXPLORATORY = {
     "cds_released_weight_0": "CDS as released, weight 0: both views pass batch norm, one is classified",
@@ -48,7 +51,9 @@ def cells(profile: str) -> list[Cell]:
     found.append(row(control, _SIX, CONTROL, "rematch_dose"))
     for weight in DOSES:
         run = final(profile, CDS_BOTH, **at_lr, weight=weight) if control else None
-        found.append(row(run, _SIX, f"{CDS_BOTH}_weight_{weight:g}", "rematch_dose"))
+        dosed = row(run, _SIX, f"{CDS_BOTH}_weight_{weight:g}", "rematch_dose")
+        found.append(dosed)
+        found += [replace(dosed, metric=metric, source="gradients", reference=None) for metric in PULLS]
     exploratory = (
         final(profile, "cds_released", weight=0.0),
         final(profile, CONTROL, view1_twice=True),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cds_lib.study.rematch import ARMS, GRID_SEED, VALIDATION, run, trials
+from cds_lib.study.rematch import ARMS, GRID_SEED, MORE_SEEDS, VALIDATION, run, trials
 from cds_lib.study.table import Cell, Table, cell
 
 _WORDS = {"lr": "learning rate", "weight_decay": "weight decay", "weight": "weight"}
@@ -21,11 +21,11 @@ TRIALS = [(arm, trial) for arm in ARMS for trial in trials(arm) if None not in t
 
 
 def cells(profile: str) -> list[Cell]:
-    """One group an arm, one row a trial; in smoke the first trial of each."""
+    """One group an arm, one row a trial; in smoke the first trial of each. Finalists have more seeds."""
     return [
         cell(
             run(profile, arm, GRID_SEED, **trial),
-            (GRID_SEED,),
+            (GRID_SEED, *(MORE_SEEDS if trials(arm).index(trial) in ARMS[arm].finalists else ())),
             method=_row(arm, trial),
             setting=f"rematch_{arm}",
             metric=VALIDATION,

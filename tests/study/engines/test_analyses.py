@@ -45,6 +45,8 @@ def trained(tmp_path_factory):
     cache = FeatureCache(store, None, CPU)
     for method in ("baseline", "cds"):
         for name in analyses.ANALYSES:
+            if (method, name) == ("baseline", "gradients"):  # it has one loss
+                continue
             result = compute(run(method), name, cache)
             path = analyses.path(store, run(method).id, name)
             path.parent.mkdir(exist_ok=True)
@@ -251,9 +253,22 @@ def test_a_result_that_its_picture_cannot_be_made_of_is_named(store, name):
 @pytest.mark.parametrize("name", analyses.ANALYSES)
 def test_a_result_of_another_run_is_named(store, name):
     path = analyses.path(store, run("cds").id, name)
-    shutil.copy(analyses.path(store, run("baseline").id, name), path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "run": run("baseline").id}))
     with pytest.raises(RunError, match=f"{path} cannot be read .its run is {run('baseline').id}.: delete it"):
-        analyses.missing([TABLES["layerwise_accuracy"], TABLES["calibration"], TABLES["tsne"]], "smoke", (0,), store)
+        analyses.read(store, run("cds").id, name)
+
+
+def test_gradients_are_those_of_the_losses_before_and_after_training(store):
+    """Before training CDS with a hundredth of the weight pulls a hundredth as hard, in the same direction."""
+    values = analyses.read(store, run("cds").id, "gradients")["values"]
+    assert set(values) == {f"gradient_{what}_{when}" for what in ("ratio", "cosine") for when in ("first", "last")}
+    assert values["gradient_ratio_first"] != values["gradient_ratio_last"]
+    weight = run("cds").options["weight"]
+    weaker = replace(run("cds"), options={**run("cds").options, "weight": weight / 100})
+    execute(weaker, store, None, device="cpu")
+    found = compute(weaker, "gradients", FeatureCache(store, None, CPU))["values"]
+    assert found["gradient_ratio_first"] == pytest.approx(values["gradient_ratio_first"] / 100, rel=1e-4)
+    assert found["gradient_cosine_first"] == pytest.approx(values["gradient_cosine_first"], rel=1e-4)
 
 
 def clone(store):

@@ -10,7 +10,7 @@ from scipy import stats
 from cds_lib.study.ladder import RUNGS
 from cds_lib.study.rematch import CDS_BOTH, CONTROL, LOSS, OUTCOME, PRIMARY, SECONDARY
 from cds_lib.study.report.frame import results, tidy
-from cds_lib.study.report.registered import decisions, slopes
+from cds_lib.study.report.registered import decisions, image_sampling, slopes
 from cds_lib.study.store import Store
 from cds_lib.study.table import TOP1
 from cds_lib.study.tables import TABLES
@@ -49,6 +49,62 @@ def test_every_registered_comparison_is_decided_from_pairs_of_seeds():
     assert secondary["p_holm"].min() == pytest.approx(4 * secondary["p"].min())
 
 
+class Scored:
+    """A store of runs of which only the images that they have right are known."""
+
+    def __init__(self, runs):
+        self.runs = runs
+
+    def correct(self, run_id):
+        return self.runs[run_id]
+
+
+def scored(seeds, test=400, train=1000, unused=300):
+    """Runs of an arm that is right on 40 % of the images and of one that is right on some more, alike in most."""
+    drawn, runs, frame = np.random.default_rng(1), {}, []
+    hard = drawn.random(test + train)
+    for seed in seeds:
+        index = np.sort(drawn.choice(train, unused, replace=False))
+        images = np.concatenate([np.arange(test), test + index])
+        for arm, ease in ((CONTROL, 0.4), (CDS_BOTH, 0.45)):
+            right = hard[images] + drawn.normal(0, 0.1, len(images)) < ease
+            runs[f"{arm}{seed}"] = {"test": right[:test], "unused": right[test:], "unused_index": index}
+            row = {"method": arm, "setting": "rematch", "metric": OUTCOME, "seed": seed, "finished": True}
+            frame.append({**row, "run": f"{arm}{seed}", "value": 100 * right.mean()})
+    return pd.DataFrame(frame), Scored(runs)
+
+
+def test_images_that_are_a_sample_widen_the_interval_by_what_a_bootstrap_of_them_finds():
+    frame, store = scored(range(6, 12))
+    row = image_sampling(frame, store).set_index(["ours", "reference"]).loc[PRIMARY]
+    values = frame.pivot(index="seed", columns="method", values="value")
+    gain = values[CDS_BOTH] - values[CONTROL]
+    assert row["n"] == 6 and row["difference"] == pytest.approx(gain.mean())
+    assert row["se_seeds"] == pytest.approx(gain.sem())
+    drawn, means = np.random.default_rng(2), []
+    for _ in range(400):
+        weights, each = np.bincount(drawn.integers(1400, size=1400), minlength=1400), []
+        for seed in values.index:
+            ours, theirs = (store.correct(f"{arm}{seed}") for arm in PRIMARY)
+            images = np.concatenate([np.arange(400), 400 + ours["unused_index"]])
+            contrast = np.concatenate([ours[part].astype(int) - theirs[part] for part in ("test", "unused")])
+            each.append(100 * np.average(contrast, weights=weights[images]))
+        means.append(np.mean(each))
+    assert row["se_images"] == pytest.approx(np.std(means), rel=0.12)
+    half = stats.t.ppf(0.975, 5) * np.hypot(row["se_seeds"], row["se_images"])
+    assert (row["low"], row["high"]) == pytest.approx((gain.mean() - half, gain.mean() + half))
+    assert row["only_ours"] - row["only_reference"] == pytest.approx(gain.mean() / 100 * 700)
+
+
+def test_mcnemar_counts_the_seeds_that_differ_by_more_than_chance():
+    frame, store = scored((6, 7))
+    same = {"test": np.arange(400) < 200, "unused": np.arange(300) < 100, "unused_index": np.arange(300)}
+    more = {**same, "unused": np.arange(300) < 120}  # 20 against 0: p = 2e-6
+    store.runs = {f"{CONTROL}6": same, f"{CDS_BOTH}6": more, f"{CONTROL}7": same, f"{CDS_BOTH}7": same}
+    row = image_sampling(frame, store).iloc[0]
+    assert (row["mcnemar"], row["only_ours"], row["only_reference"]) == (1, 10, 0)
+
+
 def test_a_slope_is_that_of_the_gain_by_doubling():
     frame = []
     for rung in (rung for rung in RUNGS if rung.factor == "epochs"):
@@ -62,7 +118,7 @@ def test_a_slope_is_that_of_the_gain_by_doubling():
     assert found.loc["epochs", "decision"] == "grows" and found.loc["images", "decision"] == "not run"
 
 
-@pytest.mark.parametrize("name", ["rematch", "ladder", "heads"])
+@pytest.mark.parametrize("name", ["rematch", "rematch_layers", "ladder", "heads"])
 def test_what_is_planned_and_not_run_is_a_row(name, tmp_path):
     table = TABLES[name]
     frame = tidy(results(table, "mini", None, Store(tmp_path)))

@@ -1,0 +1,49 @@
+"""The analyses of the rematch's arms: what the networks have learned, with the control that sees both views."""
+
+from __future__ import annotations
+
+from cds_lib.study.rematch import ARMS, CONTROL, DATASET, MODEL, SEEDS, final
+from cds_lib.study.table import Cell, Table
+
+BLOCKS = ("1.2", "2.2", "3.2", "4.2")  # the last of each stage
+# Analysis -> its measures.
+MEASURES = {
+    "probe": [f"probe_top1_{block}" for block in BLOCKS],
+    "transfer": [f"transfer_top1_{block}" for block in BLOCKS],
+    "invariance": [f"invariance_{block}" for block in BLOCKS] + [f"cka_last_{block}" for block in BLOCKS[:-1]],
+    "calibration": ["ece", "nll"],
+    "tsne": [f"knn_stage{stage}" for stage in (1, 2, 3, 4)],
+}
+
+
+def cells(profile: str) -> list[Cell]:
+    """Measure by measure the five arms, each against the control, six seeds."""
+    seeds = SEEDS[:6] if profile != "smoke" else (0,)
+    return [
+        Cell(
+            DATASET,
+            MODEL,
+            arm,
+            "rematch",
+            metric,
+            final(profile, arm),
+            seeds,
+            reference=(DATASET, MODEL, CONTROL, "rematch") if arm != CONTROL else None,
+            source=source,
+        )
+        for source, metrics in MEASURES.items()
+        for metric in metrics
+        for arm in ARMS
+    ]
+
+
+TABLE = Table(
+    title="Rematch, layer by layer",
+    topic="probes, transfer, invariance, calibration and neighbours of the five arms",
+    question="Do early layers learn something else from contrastive losses than from a second view?",
+    note="nothing: registered in docs/registration.md",
+    build=cells,
+    names={name: arm.title for name, arm in ARMS.items()} | {"rematch": "registered arms"},
+    own_seeds=True,
+    official=False,
+)
