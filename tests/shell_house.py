@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ["run_all.sh", "run_tests.sh", ".ci/run", ".ci/floors", "scripts/environment.sh"]
+SCRIPTS += ["scripts/wheelhouse.sh", ".binder/postBuild"]
 # All that the scripts may rely on beside bash, git (in .ci/run) and an interpreter.
 TOOLS = "bash cat cmp dirname env find head mkdir mv readlink rm sleep tail".split()
 STAND_IN_TOOLS = ["chmod"]

@@ -125,6 +125,14 @@ def test_conda_environment_is_the_lock_and_the_projects_python():
     assert "defaults" not in environment["channels"]
 
 
+@pytest.mark.parametrize("recipe", ["Dockerfile", "apptainer.def"])
+def test_images_have_the_lock_and_record_the_commit(recipe):
+    text = (ROOT / recipe).read_text()
+    version = re.search(r"^VERSION_FILE = \"(.+)\"", (LIBRARY / "study/engines/provenance.py").read_text(), re.M)[1]
+    assert "python:3.11-slim" in text and "--require-hashes -r" in text and "requirements.lock" in text
+    assert re.search(rf"CODE_VERSION.* > \S+/{version}$", text, re.M)
+
+
 def test_every_imported_package_is_required():
     """What is imported, at the top of a file or in a function, is asked for where it is needed, the study included."""
     names = {

@@ -160,6 +160,23 @@ def test_an_environment_without_cuda_stays_so_and_is_never_made_unasked(house):
     assert house.installs() == 1 and not any("+cpu" in call for call in house.calls())
 
 
+def test_binder_gets_an_environment_without_cuda_as_the_kernel_of_its_notebooks(house):
+    done = house.start(script=".binder/postBuild", cwd=house.repo, NB_PYTHON_PREFIX="a prefix")
+    out, err = done.communicate(timeout=30)
+    assert done.returncode == 0 and "ARG=--list" in out, err
+    calls = house.calls()
+    assert any("--index-url https://download.pytorch.org/whl/cpu" in call for call in calls)
+    assert calls[-1] == "python -m ipykernel install --prefix a prefix"
+
+
+def test_an_environment_elsewhere_behind_a_link(house):
+    (house.folder / "scratch").mkdir()
+    house.venv.symlink_to(house.folder / "scratch")
+    assert used(house.run()) == house.venv / "bin/python" and (house.folder / "scratch/bin/python").exists()
+    house.calls()
+    assert house.run().stderr == f"environment: {house.venv}\n" and house.installs() == 0
+
+
 def test_changed_lock_is_installed_into_the_environment_there_is(house):
     house.run()
     (house.venv / "own.txt").write_text("the user's")
@@ -381,7 +398,7 @@ def test_scripts_stay_within_the_bash_of_macos(name):
         assert newer not in text
 
 
-@pytest.mark.parametrize("name", ["run_all.sh", "run_tests.sh", ".ci/run", ".ci/floors"])
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "scripts/environment.sh"])
 def test_scripts_are_executable_and_strict(name):
     assert os.access(ROOT / name, os.X_OK)
     assert "set -euo pipefail" in (ROOT / name).read_text()
