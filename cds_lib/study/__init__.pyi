@@ -8,6 +8,7 @@ from cds_lib.study.report.figures import theme as theme
 from cds_lib.study.report.frame import compare as compare
 from cds_lib.study.report.frame import paired as paired
 from cds_lib.study.report.registered import decisions as decisions
+from cds_lib.study.report.registered import few_labels as few_labels
 from cds_lib.study.report.registered import image_sampling as image_sampling
 from cds_lib.study.report.registered import slopes as slopes
 from cds_lib.study.report.show import show as show

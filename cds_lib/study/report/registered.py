@@ -14,6 +14,7 @@ from cds_lib.study.rematch import CDS_BOTH, CONTROL, LOSS, OUTCOME, PRIMARY, SEC
 from cds_lib.study.report.frame import by_seed
 from cds_lib.study.store import Store
 from cds_lib.study.table import TOP1
+from cds_lib.study.tables.few_labels import PERCENTS
 
 _TEST = ["n", "difference", "low", "high", "low_90", "high_90", "p", "p_sign_flip"]
 
@@ -107,6 +108,19 @@ def slopes(frame: pd.DataFrame) -> pd.DataFrame:
         each = [float(np.polyfit(doublings, [gain[seed] for gain in gains], 1)[0]) for seed in seeds]
         rows.append({"factor": factor, **_tested(each), "decision": _direction(each)})
     return pd.DataFrame(rows)
+
+
+def few_labels(frame: pd.DataFrame) -> pd.DataFrame:
+    """CDS without labels minus the baseline of as many steps, all shares of labels together: of each seed the mean over
+    the shares, of the `results` of the table `few_labels`.
+
+    Returns:
+        One row: n (seeds with every share); difference, low, high, low_90, high_90, p, p_sign_flip, decision.
+    """
+    gains = [_gain(frame, f"semi_{percent}", TOP1, "cds_simclr_smaller", "baseline_matched") for percent in PERCENTS]
+    seeds = sorted(set.intersection(*map(set, gains)))
+    each = [float(np.mean([gain[seed] for gain in gains])) for seed in seeds]
+    return pd.DataFrame([{**_tested(each), "decision": ", ".join(decide(each, margin=None))}])
 
 
 def _direction(values: Sequence[float]) -> str:

@@ -10,7 +10,7 @@ from scipy import stats
 from cds_lib.study.ladder import RUNGS
 from cds_lib.study.rematch import CDS_BOTH, CONTROL, LOSS, OUTCOME, PRIMARY, SECONDARY
 from cds_lib.study.report.frame import results, tidy
-from cds_lib.study.report.registered import decisions, image_sampling, slopes
+from cds_lib.study.report.registered import decisions, few_labels, image_sampling, slopes
 from cds_lib.study.store import Store
 from cds_lib.study.table import TOP1
 from cds_lib.study.tables import TABLES
@@ -116,6 +116,22 @@ def test_a_slope_is_that_of_the_gain_by_doubling():
     found = slopes(pd.DataFrame(frame)).set_index("factor")
     assert found.loc["epochs", "difference"] == pytest.approx(0.47) and found.loc["epochs", "n"] == 3
     assert found.loc["epochs", "decision"] == "grows" and found.loc["images", "decision"] == "not run"
+
+
+def test_shares_of_labels_are_pooled_seed_by_seed():
+    gains = {10: [1.0, 2.0, 3.0], 20: [0.0, 0.0, 1.0], 30: [1.0, 1.0, 1.0], 40: [2.0, 1.0, 2.0]}
+    frame = []
+    for percent, each in gains.items():
+        control = {seed: 10.0 + seed for seed in range(3)}
+        frame += rows("baseline_matched", f"semi_{percent}", TOP1, control)
+        frame += rows("cds_simclr_smaller", f"semi_{percent}", TOP1, {s: control[s] + each[s] for s in control})
+    pooled = np.mean([*gains.values()], axis=0)  # 1, 1, 1.75
+    (found,) = few_labels(pd.DataFrame(frame)).to_dict("records")
+    low, high = stats.ttest_1samp(pooled, 0).confidence_interval(0.95)
+    assert (found["n"], found["difference"], found["low"]) == (3, pytest.approx(1.25), pytest.approx(low))
+    assert found["decision"] == "adds" and found["high"] == pytest.approx(high)
+    (found,) = few_labels(pd.DataFrame(frame[:-3])).to_dict("records")  # a share is missing
+    assert (found["n"], found["decision"]) == (0, "not run")
 
 
 @pytest.mark.parametrize("name", ["rematch", "rematch_layers", "ladder", "heads"])

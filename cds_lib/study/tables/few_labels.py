@@ -1,0 +1,58 @@
+"""CDS without labels with smaller weights (docs/registration.md): the search had ended at its lower edge."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cds_lib.study import catalogue, settings
+from cds_lib.study.protocols import HEADLINE_SEEDS
+from cds_lib.study.spec import RunSpec
+from cds_lib.study.table import TOP1, Cell, Table, cell
+from cds_lib.study.tables.tuning import DATASET, SEED, VALIDATION, candidate
+
+METHOD, CONTROL = "cds_simclr", "baseline_matched"
+WEIGHTS = (0.03, 0.1, 0.3, 1.0, 3.0)  # the last three are those of the table `tuning`
+PERCENTS = (10, 20, 30, 40)
+CHOSEN: float | None = None  # the best on validation images
+
+
+def smaller(profile: str, percent: int) -> RunSpec | None:
+    """CDS without labels with the chosen weight; None before it has been chosen. Smoke runs take the smallest."""
+    weight = WEIGHTS[0] if profile == "smoke" else CHOSEN if profile == "mini" else None
+    spec = settings.semi_supervised(profile, DATASET, METHOD, percent)
+    return weight and replace(spec, options={**spec.options, "weight": weight})
+
+
+def cells(profile: str) -> list[Cell]:
+    """A row a weight on validation images; then per share of labels the control, and CDS with the chosen weight."""
+    found = [
+        cell(
+            candidate(profile, METHOD, weight),
+            (SEED,),
+            method=f"{METHOD}_weight_{weight:g}",
+            setting="few_labels_tuning",
+            metric=VALIDATION,
+            reference=None,
+        )
+        for weight in WEIGHTS
+    ]
+    for percent in PERCENTS:
+        control = settings.semi_supervised(profile, DATASET, CONTROL, percent)
+        seeds, place = HEADLINE_SEEDS[profile], (control.dataset, control.model)
+        found.append(cell(control, seeds, method=CONTROL, reference=None))
+        run, reference = smaller(profile, percent), (*place, CONTROL, control.setting)
+        found.append(Cell(*place, "cds_simclr_smaller", control.setting, TOP1, run, seeds, reference=reference))
+    return found
+
+
+TABLE = Table(
+    title="Few labels, smaller weights",
+    topic="CDS without labels, ResNet-18 on CIFAR-100",
+    question="With a smaller weight, does CDS without labels beat a baseline of as many steps?",
+    note="nothing: registered in docs/registration.md",
+    build=cells,
+    names={f"{METHOD}_weight_{weight:g}": f"{catalogue.METHODS[METHOD].title}, weight {weight:g}" for weight in WEIGHTS}
+    | {"few_labels_tuning": "validation", "cds_simclr_smaller": "CDS (SimCLR loss), chosen weight"},
+    own_seeds=True,
+    official=False,
+)
