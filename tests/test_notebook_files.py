@@ -3,13 +3,16 @@
 import ast
 import inspect
 import json
+import os
 import re
+import resource
 from pathlib import Path
 
 import nbformat
 import pytest
 
 from cds_lib.study.protocols import PROFILES
+from cds_lib.study.report import notebooks
 from cds_lib.study.report.notebooks import READING
 from cds_lib.study.session import open_study
 from cds_lib.study.tables import TABLES, official
@@ -160,3 +163,24 @@ def test_a_notebook_that_trains_in_its_own_process_uses_one_thread(path):
     sources = [cell.source for cell in code_of(path)]
     if any("backward()" in source for source in sources):
         assert any(line.startswith("torch.set_num_threads(1)") for line in "\n".join(sources).splitlines())
+
+
+def read_by_default():
+    """The two with the most runs; all with CDS_TEST_ALL_NOTEBOOKS=1."""
+    rest = pytest.mark.skipif(not os.environ.get("CDS_TEST_ALL_NOTEBOOKS"), reason="CDS_TEST_ALL_NOTEBOOKS=1 reads it")
+    long = ("summary", "table1_cifar100")
+    return [pytest.param(path, id=path.stem, marks=() if path.stem in long else rest) for path in NOTEBOOKS]
+
+
+def seconds_of_children():
+    """Of the processor, not of the clock: the machine may be busy."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@pytest.mark.parametrize("path", read_by_default())
+def test_as_it_is_a_notebook_reads_the_miniature_in_fifteen_seconds(path, tmp_path):
+    before = seconds_of_children()
+    result = notebooks.execute(path, tmp_path / "notebooks" / path.name, {})
+    assert result.error is None
+    assert seconds_of_children() - before < 15

@@ -176,6 +176,8 @@ def _let_tables_scroll(soup: BeautifulSoup) -> None:
             label = f"table {number}" + (f": {above.get_text(strip=True)}" if above else "")
             table.wrap(soup.new_tag("div", attrs={"class": "scroll", "role": "region", "aria-label": label}))
             table.parent["tabindex"] = "0"
+        if any(len(cell.get_text()) > 60 for cell in table.find_all("td")):
+            table.parent["class"] = "scroll text"
 
 
 def whole_page(*, code: bool, **content: object) -> str:

@@ -1,6 +1,7 @@
 """HTML pages: need nothing from elsewhere, escape what users name, show failures, with and without code."""
 
 import nbformat
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -159,6 +160,14 @@ def test_every_table_scrolls_by_itself_once(results):
     assert [region["aria-label"] for region in regions] == ["table 1: Result", TABLE.heading]
     assert [region["tabindex"] for region in regions] == ["0", "0"]
     assert [len(table.find_parents(class_="scroll")) for table in page.find_all("table")] == [1, 1]
+
+
+def test_a_number_leads_to_its_runs(results):
+    html = show(pd.DataFrame({"method": ["cds"], "difference": [1.0], "runs": ["abc def"]}), "c").data
+    path = executed(results, outputs=[new_output("display_data", data={"text/html": html})])
+    page = soup_of(pages.render_notebook(path, results / "html")["html"])
+    (number,) = (link for link in page.main.find_all("a") if link.get_text() == "+1.00")
+    assert number["href"] == "../runs.html#abc"
 
 
 def test_a_failed_notebook_has_a_banner_that_leads_to_the_cell(results):
