@@ -7,7 +7,7 @@ is decided in `cds_lib.study`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,15 @@ from cds_lib.errors import TrainingError
 from cds_lib.methods.method import Method
 from cds_lib.training import checkpoint
 from cds_lib.training.budget import TrainingBudget
+from cds_lib.training.compiled import Compiled
 from cds_lib.training.distributed import Group
 from cds_lib.training.optimizer import make_optimizer
 from cds_lib.training.precision import Precision
 from cds_lib.training.schedule import learning_rate
 
 _SECONDS_BETWEEN_CHECKS = 1.0
+# On a GPU small networks need seconds for an epoch, and writing a checkpoint takes a tenth of that.
+_SECONDS_BETWEEN_CHECKPOINTS = {"cuda": 30.0}
 
 
 def fit(
@@ -37,6 +40,7 @@ def fit(
     on_epoch: Callable[[list[dict[str, float]]], None],
     on_progress: Callable[[float], None] = lambda epochs: None,
     compile_method: bool = False,
+    on_compiled: Callable[[str], None] = lambda how: None,
     pretrained: Set[str] | None = None,
     group: Group | None = None,
     spec: str | None = None,
@@ -49,8 +53,11 @@ def fit(
         batches: `len(batches)` steps an epoch, `batches.epoch(e)` yields (views, labels, index) that depend on e alone;
             views and labels of this process's share of a batch, index of the whole batch.
         evaluate: called with the backbone every `eval_every` epochs and after the last; the numbers join the row.
-        on_epoch: called with all rows so far, after the checkpoint of the epoch is safe.
+        on_epoch: called with all rows so far, after the checkpoint of the epoch is safe. On a GPU there is one after
+            the first epoch that ends half a minute after the last one, and at the end.
         on_progress: called about once a second with the epochs done so far (a fraction).
+        compile_method: compute the losses by a compiled graph where that works (`Compiled`); of one process.
+        on_compiled: called with how they are computed then, or why not.
         pretrained: names of the parameters that were trained before; all others learn `budget.new_lr_factor` times as
             fast. None: all learn alike.
         group: the processes that train this run together, which all call this; the first one writes. None: this alone.
@@ -66,28 +73,25 @@ def fit(
             checkpoint is damaged, of another spec, or of more epochs than the budget has.
         UsageError: batch norms are to be synchronised where they cannot.
     """
-    method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it
-    method.train()
-    group = group or Group()
-    group.join(method, budget, device)
-    precision = Precision(budget.precision, device)
-    optimizer = make_optimizer(method, budget, pretrained)
+    step = Step(method, budget, device=device, pretrained=pretrained, group=group)
+    group = step.group
     rows: list[dict[str, float]] = []
     if checkpoint_path.exists():
-        rows = _restore(checkpoint_path, method, optimizer, precision.scaler, device, budget.epochs, spec)
+        rows = _restore(checkpoint_path, method, step.optimizer, step.precision.scaler, device, budget.epochs, spec)
         on_epoch(rows)  # it may have been stopped between the checkpoint and this
-    # Static shapes: the smaller last batch of an epoch gets a graph of its own instead of slowing all others down.
-    step_method: Any = torch.compile(method, dynamic=False) if compile_method else method
-    step_method = group.parallel(step_method, method.classifies)
+    if compile_method and group.world == 1:
+        step.losses = Compiled(method, device, on_compiled)
 
     steps = len(batches)
-    for epoch in range(len(rows), budget.epochs if stop_after is None else min(stop_after, budget.epochs)):
+    until = budget.epochs if stop_after is None else min(stop_after, budget.epochs)
+    saved, apart = time.perf_counter(), _SECONDS_BETWEEN_CHECKPOINTS.get(device.type, 0.0)
+    for epoch in range(len(rows), until):
         began = time.perf_counter()
         terms = _TermLog(steps, device)
         last_check = began
-        for step, (views, labels, index) in enumerate(batches.epoch(epoch)):
+        for number, (views, labels, index) in enumerate(batches.epoch(epoch)):
             lr = learning_rate(
-                epoch * steps + step,
+                epoch * steps + number,
                 steps,
                 lr=budget.lr,
                 epochs=budget.epochs,
@@ -95,23 +99,12 @@ def fit(
                 milestones=budget.milestones,
                 warmup=budget.warmup_epochs * steps if budget.warmup_steps is None else budget.warmup_steps,
             )
-            for parameters in optimizer.param_groups:
-                parameters["lr"] = lr * parameters["lr_factor"]
-            own = group.begin_step(len(index))
-            with precision.autocast():
-                losses = step_method(*views, labels=labels, **({"index": index} if method.needs_index else {}))
-            precision.scaler.scale(group.weighed(sum(losses.values()))).backward()
-            if budget.clip_norm is not None:
-                precision.scaler.unscale_(optimizer)
-                nn.utils.clip_grad_norm_(method.parameters(), budget.clip_norm)
-            precision.scaler.step(optimizer)
-            precision.scaler.update()
-            optimizer.zero_grad(set_to_none=True)
+            losses, own = step(views, labels, index, lr)
             terms.add(losses, own)
             # Reading a loss waits for the device, so it is done once in a while, never every step.
             if time.perf_counter() - last_check > _SECONDS_BETWEEN_CHECKS:
                 terms.check(epoch)
-                on_progress(epoch + (step + 1) / steps)
+                on_progress(epoch + (number + 1) / steps)
                 last_check = time.perf_counter()
         terms.check(epoch)
         images, means = terms.means(group)
@@ -122,12 +115,56 @@ def fit(
             row |= evaluate(method.backbone)
         row["seconds"] = time.perf_counter() - began
         rows = [*rows, row]
-        if group.first:
-            state = _state(rows, method, optimizer, precision.scaler, device)
+        if group.first and (time.perf_counter() - saved >= apart or epoch + 1 == until):
+            state = _state(rows, method, step.optimizer, step.precision.scaler, device)
             checkpoint.save(checkpoint_path, {**state, "spec": spec})
+            saved = time.perf_counter()
         on_epoch(rows)
         on_progress(epoch + 1)
     return rows
+
+
+class Step:
+    """One step of a training: losses, gradients, weights. It puts the method on the device, in training mode.
+
+    Called with views, labels and index as batches yield them, and the learning rate; returns the losses by name, and
+    how many images they are means over, those of this process. No device is waited for.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        budget: TrainingBudget,
+        *,
+        device: torch.device,
+        pretrained: Set[str] | None = None,
+        group: Group | None = None,
+    ):
+        method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it
+        method.train()
+        self.method, self.budget, self.group = method, budget, group or Group()
+        self.group.join(method, budget, device)
+        self.precision = Precision(budget.precision, device)
+        self.optimizer = make_optimizer(method, budget, pretrained)
+        self.losses: Callable[..., dict[str, Tensor]] = self.group.parallel(method, method.classifies)
+
+    def __call__(
+        self, views: Sequence[Tensor], labels: Tensor, index: Tensor, lr: float
+    ) -> tuple[dict[str, Tensor], int]:
+        """As above."""
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = lr * parameters["lr_factor"]
+        scaler, own = self.precision.scaler, self.group.begin_step(len(index))
+        with self.precision.autocast():
+            losses = self.losses(*views, labels=labels, **({"index": index} if self.method.needs_index else {}))
+        scaler.scale(self.group.weighed(sum(losses.values()))).backward()  # type: ignore[arg-type]
+        if self.budget.clip_norm is not None:
+            scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.method.parameters(), self.budget.clip_norm)
+        scaler.step(self.optimizer)
+        scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return losses, own
 
 
 class _TermLog:
@@ -154,7 +191,7 @@ class _TermLog:
             raise TrainingError(
                 f"The loss term {self.names[term]!r} became {new[step, term].item()} in epoch {epoch + 1}, step "
                 f"{self.checked + step + 1} of {self.steps}: lower the learning rate or the term's weight. "
-                "The checkpoint of the last whole epoch is kept."
+                "The last checkpoint is kept."
             )
         self.checked = len(self.sizes)
 

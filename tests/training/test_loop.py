@@ -1,5 +1,6 @@
 """The training loop: what it optimises, exact resume, honest failure, precision, compilation."""
 
+import math
 import random
 
 import pytest
@@ -103,6 +104,19 @@ def test_killed_at_a_random_epoch_equals_never_killed(tmp_path):
     assert rows == whole_rows, f"killed after {killed_after}"
     for key, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[key], value), (key, killed_after)
+
+
+def test_where_checkpoints_are_apart_one_is_written_at_the_end_and_resuming_is_exact(tmp_path, monkeypatch):
+    monkeypatch.setitem(loop._SECONDS_BETWEEN_CHECKPOINTS, "cpu", math.inf)
+    saved, save = [], loop.checkpoint.save
+    monkeypatch.setattr(
+        loop.checkpoint, "save", lambda path, state: (saved.append(len(state["rows"])), save(path, state))
+    )
+    (tmp_path / "whole").mkdir()
+    _, whole = train(tmp_path / "whole")
+    train(tmp_path, stop_after=3)
+    _, rows = train(tmp_path)
+    assert saved == [4, 3, 4] and rows == whole
 
 
 def test_minimises_the_sum_of_the_terms_as_torch_sgd_does(tmp_path):
@@ -234,23 +248,36 @@ def test_a_run_goes_on_where_the_device_computes_in_another_precision(tmp_path, 
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
 
 
-def test_the_compiled_step_is_the_same_step(tmp_path, monkeypatch):
-    """The graph is captured as for a GPU and run by torch's own kernels: compiling takes too long for a test."""
-    real_compile, compiled = torch.compile, []
-
-    def capture(module, **options):
-        compiled.append(module)
-        return real_compile(module, backend="eager", **options)
-
-    monkeypatch.setattr(torch, "compile", capture)
+def compiled(path, monkeypatch, backend, **changes):
+    """Method and rows of a training whose graphs go to this backend, and what is said of them."""
+    real_compile, said = torch.compile, []
+    monkeypatch.setattr(torch, "compile", lambda module, **options: real_compile(module, backend=backend, **options))
     method = Dropped()
     torch.manual_seed(11)
     rows = fit(
-        method, OneBatch(), checksum, budget(epochs=1, precision="amp"), device=CPU, checkpoint_path=tmp_path / "c.pt",
-        on_epoch=lambda rows: None, compile_method=True,
+        method, Noise(), checksum, budget(epochs=1, **changes), device=CPU, checkpoint_path=path / "c.pt",
+        on_epoch=lambda rows: None, compile_method=True, on_compiled=said.append,
     )  # fmt: skip
-    assert compiled == [method]
+    return method, rows, said
+
+
+def test_the_compiled_step_is_the_same_step(tmp_path, monkeypatch):
+    """The graphs are captured as for a GPU and run by torch's own kernels: compiling takes too long for a test."""
+    _, rows, said = compiled(tmp_path, monkeypatch, "eager", precision="amp")
+    assert said == ["batches of 8: compiled", "batches of 8: compiled; batches of 4: compiled"]
     (tmp_path / "eager").mkdir()
-    _, eager = train(tmp_path / "eager", batches=OneBatch(), epochs=1, precision="amp")
+    _, eager = train(tmp_path / "eager", epochs=1, precision="amp")
     assert rows[0]["train_loss"] == pytest.approx(eager[0]["train_loss"], rel=1e-3)
     assert not any(key.startswith("_orig_mod") for key in torch.load(tmp_path / "c.pt", weights_only=True)["method"])
+
+
+def test_a_step_that_cannot_be_compiled_is_computed_as_it_is_and_it_is_said_why(tmp_path, monkeypatch):
+    def broken(graph, inputs):
+        raise RuntimeError("no compiler here\nand a traceback")
+
+    method, _, said = compiled(tmp_path, monkeypatch, broken)
+    assert "no compiler here)" in said[-1] and "traceback" not in said[-1]
+    (tmp_path / "eager").mkdir()
+    plain, _ = train(tmp_path / "eager", epochs=1)
+    for key, value in plain.state_dict().items():
+        assert torch.equal(method.state_dict()[key], value), key

@@ -27,6 +27,7 @@ from cds_lib.study.store import Store
 from cds_lib.training import checkpoint
 from cds_lib.training.distributed import Group
 from cds_lib.training.loop import fit
+from cds_lib.training.precision import Precision
 
 provenance.code_version()  # that of the code which is being imported: a checkout may change while the runs are trained
 
@@ -73,6 +74,8 @@ def execute(
     history = run_dir / ("history.part.csv" if store.is_done(spec.id) else "history.csv")
     group = group or Group()
     target = torch.device(device or gpus.device())
+    # On a GPU the fastest kernel for the shapes at hand is searched for, unless these change with every batch.
+    torch.backends.cudnn.benchmark = target.type == "cuda" and not spec.detects
 
     def write_history(rows: list[dict[str, float]]) -> None:
         if group.first:
@@ -94,6 +97,7 @@ def execute(
             on_progress=on_progress,
             # Of a detector each size of image and number of boxes would be compiled anew.
             compile_method=resources.compile_method and not spec.detects,
+            on_compiled=lambda how: store.write_status(spec.id, compiled=how),
             pretrained=setup.pretrained,
             group=group,
             spec=spec.canonical,
@@ -251,10 +255,16 @@ def _refuse_other_images(spec: RunSpec, store: Store, setup: Setup) -> None:
 
 
 def _write_setup(spec: RunSpec, store: Store, setup: Setup, device: torch.device, group: Group) -> None:
-    threads = torch.get_num_threads()
-    store.write_status(
-        spec.id, data=setup.provenance, device=_device_name(device), threads=threads, processes=group.world
-    )
+    where = {"device": _device_name(device), "threads": torch.get_num_threads(), "processes": group.world}
+    if device.type == "cuda":
+        where["kernels"] = {
+            "cudnn": str(torch.backends.cudnn.version()),
+            "searched": torch.backends.cudnn.benchmark,
+            "tf32_convolutions": torch.backends.cudnn.allow_tf32,
+            "tf32_products": torch.backends.cuda.matmul.allow_tf32,
+            "autocast": str(Precision(spec.budget.precision, device).dtype).removeprefix("torch."),
+        }
+    store.write_status(spec.id, data=setup.provenance, **where)
     with replacing(store.run_dir(spec.id) / "split.npz") as file:
         np.savez_compressed(file, **{name: index.astype(np.int32) for name, index in setup.split.items()})
 
