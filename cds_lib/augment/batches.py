@@ -25,6 +25,9 @@ from cds_lib.augment.views import check_augmentation, statistics, views_of
 from cds_lib.errors import UsageError
 
 ORDER, VIEW1, VIEW2 = range(3)  # the random streams of an epoch
+# Of a GPU, whose small kernels take longer to launch than to run, and are as many for one batch as for several. A CPU
+# is fastest with what stays in its cache.
+_PIXELS_AT_ONCE = 2**20
 
 
 class Batches:
@@ -84,6 +87,9 @@ class Batches:
         if self.size > images.shape[-1] or (augmentation == "cifar" and self.size != images.shape[-1]):
             raise UsageError(f"{augmentation} views of side {size} cannot be cut from images of {images.shape[-1]}.")
         self.used, self.share = images_an_epoch(len(images), batch_size, share), share
+        # Batches whose views are made at once, which changes none of them.
+        several = images.device.type == "cuda" and share.world == 1
+        self.at_once = max(1, _PIXELS_AT_ONCE // (batch_size * self.size**2)) if several else 1
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -101,16 +107,17 @@ class Batches:
             view.draw(count, self.images.shape[-1], self.size, generator)
             for view, generator in zip(self.pipeline, generators, strict=True)
         ]
-        for start in range(0, self.used, self.batch_size):
-            index = order[start : min(start + self.batch_size, self.used)]
+        for start in range(0, self.used, self.at_once * self.batch_size):
+            index = order[start : min(start + self.at_once * self.batch_size, self.used)]
             own = self.share.of(len(index))
             part = slice(start + own.start, start + own.stop)
             images = chosen(self.images, index[own])
-            views = tuple(
-                view.apply(images, part_of(params, part), self.size)
+            views = [
+                view.apply(images, part_of(params, part), self.size).split(self.batch_size)
                 for view, params in zip(self.pipeline, draws, strict=True)
-            )
-            yield views, self.labels.index_select(0, index[own]), index
+            ]
+            labels = self.labels.index_select(0, index[own])
+            yield from zip(zip(*views, strict=True), *(t.split(self.batch_size) for t in (labels, index)), strict=True)
 
 
 def epoch_generator(seed: int, epoch: int, stream: int, device: torch.device | str) -> torch.Generator:

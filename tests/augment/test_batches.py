@@ -86,6 +86,17 @@ def test_the_batch_size_only_cuts_the_epoch_differently():
     assert torch.equal(labels, other) and torch.equal(a, c) and torch.equal(b, d)
 
 
+@pytest.mark.parametrize("augmentation", ["cifar", "imagenet"])
+@pytest.mark.parametrize("at_once", [2, 9])
+def test_views_of_several_batches_at_once_are_those_of_each_one(augmentation, at_once):
+    one, several = (make(augmentation=augmentation) for _ in range(2))
+    several.at_once = at_once
+    for batch, expected in zip(several.epoch(0), one.epoch(0), strict=True):
+        assert len(batch[0]) == 2
+        for found, tensor in zip((*batch[0], *batch[1:]), (*expected[0], *expected[1:]), strict=True):
+            assert torch.equal(found, tensor) and found.stride() == tensor.stride()
+
+
 def test_no_two_of_many_epochs_or_seeds_share_a_stream():
     states = {epoch_generator(s, e, k, "cpu").initial_seed() for s in range(12) for e in range(12) for k in range(3)}
     assert len(states) == 12 * 12 * 3
