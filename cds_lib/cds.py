@@ -61,6 +61,7 @@ class ContrastiveDeepSupervision(Method):
     """
 
     views = 2
+    all_labelled = False  # of the training set, as far as is known
 
     def __init__(
         self,
@@ -107,6 +108,10 @@ class ContrastiveDeepSupervision(Method):
             varied = {tap: VariedHead(stages.channels[tap - 1], stages.pooled, units[tap], head_mlp) for tap in units}
             self.heads = nn.ModuleDict({str(tap): head for tap, head in varied.items()})
         initialise(self.heads)  # once more than needed: committed runs began with these weights, not the first ones
+
+    def prepare(self, labels: Tensor) -> None:
+        """Look whether all images of the training set, labels (N,), have one: no batch needs to be asked then."""
+        self.all_labelled = bool((labels >= 0).all())
 
     def losses(
         self, view1: Tensor, view2: Tensor, labels: Tensor | None = None, targets: Tensor | None = None
@@ -160,8 +165,9 @@ class ContrastiveDeepSupervision(Method):
             return cross_entropy(logits, repeated)
         total = cross_entropy(logits, repeated, ignore_index=-1, reduction="sum")
         # The mean over the labelled images of the whole batch: they may lie unevenly among the processes.
-        everywhere = self.group.gather(targets)
-        return total / (everywhere >= 0).sum().clamp(min=1) * (len(everywhere) / len(repeated))
+        images = self.group.total(len(targets))
+        labelled = images if self.all_labelled else (self.group.gather(targets) >= 0).sum().clamp(min=1)
+        return total / labelled * (images / len(repeated))
 
 
 CDS = ContrastiveDeepSupervision

@@ -119,7 +119,11 @@ class Group(SingleProcess):
                 "ignore", FutureWarning
             )  # its new name, forward_sync_buffers, is not in older PyTorch
             return DistributedDataParallel(
-                method, device_ids=devices, broadcast_buffers=False, find_unused_parameters=not classifies
+                method,
+                device_ids=devices,
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+                find_unused_parameters=not classifies,
             )
 
     def equalise(self, method: nn.Module) -> None:
