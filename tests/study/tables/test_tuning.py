@@ -8,7 +8,7 @@ import pytest
 from cds_lib.study import naming, protocols
 from cds_lib.study.engines.split import training_split
 from cds_lib.study.report.table_files import read_table
-from cds_lib.study.tables import TABLES, tuning
+from cds_lib.study.tables import TABLES, official, tuning
 
 TABLE = TABLES["tuning"]
 MINI = Path(__file__).parents[3] / "results" / "mini"
@@ -35,7 +35,7 @@ def test_candidates_differ_in_what_is_searched_alone_and_share_no_run_with_a_tab
             assert spec.budget.epochs == default.budget.epochs and spec.budget.batch_size == default.budget.batch_size
             assert option == "lr" or spec.budget.lr == default.budget.lr
             assert spec.labelled == default.labelled
-    others = {run.id for name, table in TABLES.items() if name != "tuning" for run in table.runs(profile, None)}
+    others = {run.id for table in official() if table.name != "tuning" for run in table.runs(profile, None)}
     assert not others & {run.id for run in TABLE.runs(profile, None)}
 
 
