@@ -32,11 +32,16 @@ class Compiled:
     def __call__(self, *views: Tensor, **named: Tensor) -> dict[str, Tensor]:
         size = len(views[0])
         if size not in self.steps:
+            self._begin()
             self.steps[size], self.how[size] = self._tried(views, named)
             self.say("; ".join(f"batches of {size}: {how}" for size, how in self.how.items()))
+        self._begin()
+        return self.steps[size](*views, **named)
+
+    def _begin(self) -> None:
+        """What an earlier call returned may be written over from now on."""
         if self.device.type == "cuda":
             torch.compiler.cudagraph_mark_step_begin()
-        return self.steps[size](*views, **named)
 
     def _tried(self, views: tuple[Tensor, ...], named: dict[str, Tensor]) -> tuple[Callable[..., Any], str]:
         from torch._dynamo.utils import counters  # slow to import
