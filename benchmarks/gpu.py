@@ -1,6 +1,6 @@
 """A first visit to a GPU: is what the study computes there right, and how fast is it? About ten minutes on one H100.
 
-    python benchmarks/gpu.py --data FOLDER | tee gpu.txt
+    python benchmarks/gpu.py --data FOLDER > gpu.txt
 
 One line of JSON a result, as it comes, and a Markdown table of all of them at the end. Exit code 1: a result misses the
 range that it must lie in, or a check broke. Speeds are reported only; what is expected of them was reasoned from
