@@ -123,7 +123,7 @@ def svg(figure: Figure, description: str) -> str:
     text = io.StringIO()
     figure.set_layout_engine("constrained")
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cds_lib"}):
-        figure.savefig(text, format="svg", dpi=120, metadata={"Date": None, "Title": description})
+        figure.savefig(text, format="svg", dpi=100, metadata={"Date": None, "Title": description})
     return text.getvalue().replace('<g id="figure_1">', _DARK + ' <g id="figure_1">', 1)
 
 
