@@ -115,7 +115,12 @@ def save(figure: Figure, path: Path | None, description: str) -> SVG:
     pyplot.close(figure)  # or the notebook shows it a second time
     if path is not None:
         write_text(Path(path), text)
-    return SVG(text, metadata={"alt": description})
+
+    class Shown(SVG):
+        def __repr__(self) -> str:  # JupyterLab shows no figure of a notebook that it does not trust
+            return f"Figure: {description} JupyterLab shows it once the notebook is trusted or has been run."
+
+    return Shown(text, metadata={"alt": description})
 
 
 def svg(figure: Figure, description: str) -> str:

@@ -44,6 +44,7 @@ def test_what_is_saved_is_what_is_shown_and_nothing_is_shown_twice(tmp_path):
     figure, _ = pyplot.subplots()
     shown = figures.save(figure, tmp_path / "figures" / "a.svg", "A plot.")
     assert all("<title>A plot.</title>" in text for text in (shown.data, (tmp_path / "figures" / "a.svg").read_text()))
+    assert "A plot." in repr(shown)  # where a notebook is not trusted
     assert shown.metadata == {"alt": "A plot."} and not pyplot.fignum_exists(figure.number)
     figures.save(pyplot.figure(), None, "Only shown.")
     assert len([*tmp_path.rglob("*")]) == 2
