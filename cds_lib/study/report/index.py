@@ -66,7 +66,7 @@ def write_index(results: Path, profile: str, executed_now: Sequence[NotebookResu
         "failed": [run for run in runs if run["state"] in ("failed", DAMAGED)],
     }
     _write_page(results, "index", "Contrastive Deep Supervision: results", content, profile, ids)
-    _write_page(results, "runs", "Every run", {"runs": runs}, profile, ids)
+    _write_page(results, "runs", "Every run", {"runs": runs, "rows": _rows(tables, results)}, profile, ids)
     return results / "index.html"
 
 
@@ -225,6 +225,17 @@ def _sound_run(store: Store, run_id: str) -> dict[str, object]:
         "finished": (status.get("finished") or "")[:10],
         "versions": ", ".join(f"{name} {version}" for name, version in (status.get("versions") or {}).items()),
     }
+
+
+def _rows(tables: dict[str, pd.DataFrame], results: Path) -> dict[str, dict[str, str]]:
+    """Run -> report -> the row of its table that the run stands behind; of the reports that have a page."""
+    found: dict[str, dict[str, str]] = {}
+    for name, frame in tables.items():
+        if name != SUMMARY and (results / "html" / f"{name}.html").exists():
+            for row in frame.to_dict("records"):
+                for run in row["runs"].split():
+                    found.setdefault(run, {})[name] = f"{TABLES[name].title}, {name_of(row['method'])}"
+    return found
 
 
 def _curve(losses: Sequence[float]) -> str:

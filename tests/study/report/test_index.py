@@ -105,6 +105,12 @@ def test_every_run_is_on_its_page_and_every_cell_leads_to_its_runs(results):
     runs = BeautifulSoup((results / "runs.html").read_text(encoding="utf-8"), "html.parser")
     assert {run["id"] for run in runs.find_all(class_="run")} == set(Store(results).ids())
     assert runs.find("polyline")["points"] == "0,1 120,23"
+    (results / "html").mkdir(exist_ok=True)
+    (results / "html" / f"{TABLE.name}.html").touch()
+    index(results)
+    runs = BeautifulSoup((results / "runs.html").read_text(encoding="utf-8"), "html.parser")
+    back = {link.get_text() for link in runs.find_all("a", href=f"html/{TABLE.name}.html")}
+    assert f"{TABLE.title}, CDS" in back
     found = pd.read_json(results / "provenance.json", typ="series")[TABLE.name]
     cell = next(cell for cell in TABLE.cells("mini", (0, 1, 2)) if (cell.model, cell.method) == ("resnet18", "cds"))
     assert found["cifar100/resnet18/cds/supervised/test_top1_last"] == [spec.id for spec in cell.specs]
