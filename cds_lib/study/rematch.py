@@ -56,7 +56,7 @@ ARMS = {
         {"weight": (0.03, 0.1, 0.3, 1.0), "lr": (0.025, 0.05, 0.1)},
         {"cross_entropy_views": 2},
     ),
-    "baseline": Arm("baseline: one view", "baseline", _PLAIN),
+    "baseline": Arm("baseline: one view", "baseline", _PLAIN, beyond=(("weight_decay", 4e-3),)),
     "cds_released": Arm(
         "CDS, cross-entropy of view 1, as released", "cds", {"weight": (0.3, 1.0, 3.0, 10.0), "lr": (0.025, 0.05, 0.1)}
     ),
