@@ -1,4 +1,4 @@
-"""What the library raises. Each says in one sentence what is wrong and what to do."""
+"""The errors of the library. Each says in one sentence what is wrong and what to do."""
 
 from cds_lib.lazy import moved
 

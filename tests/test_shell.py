@@ -35,9 +35,12 @@ xarray==1.0 \\
 """
 
 
-@pytest.fixture(params=[True, False], ids=["flock", "no-flock"])
+@pytest.fixture
 def house(tmp_path, request):
-    return House(tmp_path, flock=request.param)
+    return House(tmp_path, flock=getattr(request, "param", True))
+
+
+with_and_without_flock = pytest.mark.parametrize("house", [True, False], ids=["flock", "no-flock"], indirect=True)
 
 
 def used(done: subprocess.CompletedProcess) -> Path:
@@ -84,6 +87,7 @@ def test_each_script_asks_for_its_extra(house, script, extra):
 # -- our own .venv -----------------------------------------------------------------------------------------------------
 
 
+@with_and_without_flock
 def test_first_run_makes_the_environment_from_the_hashed_lock(house):
     done = house.run(PIP_INDEX_URL="an index", PIP_DRY_RUN="1", PYTHONPATH="/theirs")
     assert used(done) == house.venv / "bin/python"
@@ -216,6 +220,7 @@ def test_install_that_ends_well_and_does_not_work_is_no_environment(house, pip, 
     assert used(house.run()) == house.venv / "bin/python" and house.installs() == 2
 
 
+@with_and_without_flock
 def test_killed_install_is_made_again_from_nothing(house):
     killed = house.run(TEST_PIP="killed")
     assert killed.returncode == -9
@@ -227,6 +232,7 @@ def test_killed_install_is_made_again_from_nothing(house):
     assert house.installs() == 1 and not (house.venv / "half").exists()
 
 
+@with_and_without_flock
 def test_failed_install_shows_its_end_and_its_log_and_can_be_retried(house):
     failed = house.run(TEST_PIP="fail")
     assert failed.returncode == 1 and failed.stdout == ""
@@ -235,6 +241,7 @@ def test_failed_install_shows_its_end_and_its_log_and_can_be_retried(house):
     assert used(house.run()) == house.venv / "bin/python"
 
 
+@with_and_without_flock
 def test_moved_repository_gets_a_new_environment(house):
     house.run()
     house.repo = house.repo.rename(house.folder / "elsewhere")
@@ -294,6 +301,7 @@ def test_venv_that_is_a_file_is_one_line_and_exit_2(house):
     assert done.stderr.startswith(f"Cannot write {house.venv}:") and len(done.stderr.splitlines()) == 1
 
 
+@with_and_without_flock
 def test_two_at_once_install_once(house):
     first = house.start(TEST_PIP="slow")
     deadline = time.monotonic() + 20

@@ -1,1 +1,1 @@
-"""What a trained network has learned: measures on its features, as pure functions of networks, tensors and arrays."""
+"""Analyses of a trained network: measures on its features, as pure functions of networks, tensors and arrays."""

@@ -61,7 +61,7 @@ class Arrangement(NamedTuple):
 
 @dataclass(frozen=True)
 class Colour:
-    """What happens to the colours of a view: jitter, greyscale, blur, solarisation, in this order. The defaults are the
+    """The colour operations of a view: jitter, greyscale, blur, solarisation, in this order. The defaults are the
     released code's; each equals torchvision's operation of the same parameters.
 
     Attributes:

@@ -54,7 +54,7 @@ def evaluate_detection(
 
 
 def average_precision(metric: MeanAveragePrecision) -> dict[str, float]:
-    """What `evaluate_detection` returns, of a metric that has seen all images."""
+    """The results of `evaluate_detection`, of a metric that has seen all images."""
     found = metric.compute()
     values = {name: 100 * found[key].item() for name, key in MEASURES.items()}
     return {name: value for name, value in values.items() if value >= 0}  # -1: there is no such object

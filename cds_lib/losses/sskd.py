@@ -1,4 +1,4 @@
-"""What self-supervised knowledge distillation (Xu et al.) adds: rotated copies, and targets ranked by the teacher."""
+"""Self-supervised knowledge distillation (Xu et al.): rotated copies, and targets ranked by the teacher."""
 
 from __future__ import annotations
 

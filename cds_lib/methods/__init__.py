@@ -1,4 +1,4 @@
-"""What supervises a network: one small class a method, which owns the backbone, its extra heads and the loss.
+"""The methods, which supervise a network: one small class each, which owns the backbone, its extra heads and the loss.
 
 What they have in common is in `method.py`. One run may be trained by several processes, each with its share of every
 batch: what a method then computes is what one process would, but for CDS, which contrasts a process's own images, as

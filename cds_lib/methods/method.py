@@ -1,4 +1,4 @@
-"""What all methods are: a backbone, what supervises it, and what the training has to know about that."""
+"""The base of all methods: a backbone, what supervises it, and what the training has to know about that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a method asks about the processes that train it together, each on its share of every batch."""
+"""The processes that train a method together, each on its share of every batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all methods with a teacher share: a trained network that teaches and is not changed by it."""
+"""The base of methods with a teacher: a trained network that teaches and is not changed by it."""
 
 from __future__ import annotations
 

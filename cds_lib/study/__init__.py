@@ -1,4 +1,4 @@
-"""What is run and where it is kept: specs, tables, published numbers, claims, costs, the store. Needs no torch.
+"""Runs and their results: specs, tables, published numbers, claims, costs, the store. Needs no torch.
 
 For a notebook: `from cds_lib.study import compare, open_study, paired, save, show, theme` (loaded on first use).
 """

@@ -129,7 +129,7 @@ def baseline_of(spec: RunSpec) -> RunSpec:
 
 
 def missing(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store) -> tuple[list[Task], list[Task]]:
-    """What the tables' finished runs lack: tasks that can be computed, and tasks whose weights are not there."""
+    """Missing analyses of the tables' runs: tasks that can be computed, and tasks whose weights are not there."""
     wanted: dict[str, tuple[RunSpec, list[str]]] = {}
     for table in tables:
         for cell in table.cells(profile, seeds):

@@ -1,4 +1,4 @@
-"""What was published, claim by claim: the rows of the table `summary`, before any run.
+"""The published claims, one by one: the rows of the table `summary`, before any run.
 
 A claim is one published difference: "method M beats (or trails) its reference on data set D, network A, by so much".
 Three kinds are kept apart:

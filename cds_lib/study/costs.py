@@ -1,4 +1,4 @@
-"""What a run costs, counted when it is asked for: floating-point operations, parameters, bytes. Trains nothing.
+"""The cost of a run, counted when it is asked for: floating-point operations, parameters, bytes. Trains nothing.
 
 A step is built and run on meta tensors, which have shapes and no memory, and PyTorch's own counter adds up convolutions
 and matrix products, two operations a multiply-accumulate, of all networks of the step. Batch norms, activations,

@@ -1,4 +1,4 @@
-"""What a user meets when a run or a page fails: one sentence that says what is wrong and what to do."""
+"""Errors of runs and pages: one sentence that says what is wrong and what to do."""
 
 import errno
 
@@ -27,10 +27,10 @@ class NothingRun(RunError):
 
 
 def cure(error: OSError) -> str:
-    """What to do about something that the system refused; it follows from the error's number."""
+    """The remedy for an error of the system; it follows from the error's number."""
     return _CURES.get(error.errno, "put that right")
 
 
 def system_error(error: OSError) -> str:
-    """What the system refused, and what to do about it."""
+    """The error of the system, and its remedy."""
     return f"{error}: {cure(error)}, then run the same command again."

@@ -49,7 +49,7 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """What a file holds; OSError where there is none, or something else."""
+    """The content of a file; OSError where there is none, or something else."""
     refuse_no_file(path)
     return path.read_bytes()
 

@@ -1,4 +1,4 @@
-"""What the metrics of the tables are called, and how many decimals they are printed with."""
+"""Names and printed decimals of the tables' metrics."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def at_a_layer(metric: str) -> tuple[str, str]:
 
 
 def measure(metric: str) -> Measure:
-    """What a metric is, the same for every layer it is taken at; one that is not named here has its own name."""
+    """Name and decimals of a metric, the same for every layer that it is taken at; its own name if none is here."""
     name, layer = at_a_layer(metric)
     return _AT_A_LAYER[name] if layer else _MEASURES.get(metric, Measure(metric))
 
@@ -68,5 +68,5 @@ def measure(metric: str) -> Measure:
 def short_name(metric: str) -> str:
     """`top-1`, `linear probe, stage 3`, `invariance, block 3.2`."""
     layer = at_a_layer(metric)[1]
-    place = "" if not layer else f", stage {layer[5:]}" if layer.startswith("stage") else f", block {layer}"
-    return measure(metric).short + place
+    kind = "block" if "." in layer else "stage"
+    return measure(metric).short + (f", {kind} {layer.removeprefix('stage')}" if layer else "")

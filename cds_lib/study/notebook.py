@@ -1,4 +1,4 @@
-"""What the study changes about the notebook that it is used in."""
+"""Changes that the study makes to the notebook that it is used in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a notebook opens: one table of the study under one profile, ready to train, to read and to show."""
+"""The session of a notebook: one table of the study under one profile, ready to train, to read and to show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one run is: everything that decides its result, and the id that names its folder.
+"""The spec of a run: everything that decides its result, and the id that names its folder.
 
 A run's id is a hash of the canonical form of its spec. Fields that are None are left out of that form, so that a
 field added later (with None meaning "as before") leaves the ids of finished runs as they are.
@@ -144,7 +144,7 @@ class RunSpec:
     @property
     def finetunes(self) -> bool:
         """Whether all of a network is trained on that its parent has trained before."""
-        return self.setting.startswith("finetune")
+        return self.setting in ("finetune", "finetune_pretraining_only", "finetune_only")
 
     @property
     def teacher(self) -> RunSpec | None:

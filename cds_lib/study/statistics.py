@@ -1,4 +1,4 @@
-"""What the numbers say: mean and deviation over seeds, paired differences, and the verdict on one published claim.
+"""Statistics: mean and deviation over seeds, paired differences, and the verdict on one published claim.
 
 Runs that share a seed share the data split, the order of the images and, where shapes agree, the initial weights.
 Differences are therefore taken seed by seed, which removes most of the spread between seeds. The rule that turns a

@@ -1,4 +1,4 @@
-"""What a table of the study is: cells with a title, a question and the source of its published numbers."""
+"""A table of the study: cells with a title, a question and the source of its published numbers."""
 
 from __future__ import annotations
 

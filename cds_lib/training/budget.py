@@ -1,4 +1,4 @@
-"""What training reads of a run's budget."""
+"""The part of a run's budget that training reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Three steps and an evaluation of every kind of run, and all analyses, on the CPU and on the stand-in of a GPU.
+"""Two steps and an evaluation of every kind of run, and all analyses, on the CPU and on the stand-in of a GPU.
 
 Run by `test_rehearsal.py`, as `python rehearsal.py FILE`; writes to FILE, by the name of the kind, what both computed
 and what would have made the CPU wait for the GPU between two steps.
@@ -6,6 +6,7 @@ and what would have made the CPU wait for the GPU between two steps.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import sys
@@ -18,12 +19,13 @@ import torch
 
 from cds_lib.evaluation import detection
 from cds_lib.study import analyses, build, settings
+from cds_lib.study.data import sets
 from cds_lib.study.engines import analyse, feature_cache, setup
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from cds_lib.training import checkpoint, loop
 
-STEPS = 3
+STEPS = 2
 NOWHERE = Path("nowhere")
 
 
@@ -94,6 +96,7 @@ def analysed(device):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    sets.load = functools.cache(sets.load)
     loop._SECONDS_BETWEEN_CHECKS = math.inf  # a check waits, once a second
     checkpoint.save = lambda path, state: None
     setup.load_trained = lambda spec, classes, store: build.classifier(spec, classes)  # the parents are untrained

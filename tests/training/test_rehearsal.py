@@ -12,7 +12,7 @@ from torch.utils import backend_registration
 from cds_lib.study.catalogue import METHODS
 
 HERE = Path(__file__).parent
-# Cut on a GPU by another kernel than on a CPU, which rounds otherwise now and then; three steps enlarge it.
+# Cut on a GPU by another kernel than on a CPU, which rounds otherwise now and then; further steps enlarge it.
 RESIZED = ("imagenet", "contrastive")
 
 pytestmark = pytest.mark.xdist_group("rehearsal")  # the fixture is costly: once, in one process

@@ -1,4 +1,4 @@
-"""What `--dry-run` prints: the runs that would be trained, and what they would cost, table by table."""
+"""The output of `--dry-run`: the runs that would be trained, and what they would cost, table by table."""
 
 from __future__ import annotations
 

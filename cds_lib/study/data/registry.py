@@ -1,4 +1,4 @@
-"""What is known about each data set (registry.toml), and where data sets lie. Imports neither torch nor NumPy."""
+"""Facts about each data set (registry.toml), and where data sets lie. Imports neither torch nor NumPy."""
 
 from __future__ import annotations
 

@@ -93,20 +93,18 @@ def _transfer(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) ->
 
 
 def _probes(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any], dataset: str | None, metric: str) -> Result:
-    features = cache.features(spec, dataset)
-    train, labels = features.blocks["train"], features.labels["train"]
-    if "val" in features.blocks:
-        val, val_labels = features.blocks["val"], features.labels["val"]
+    train, val, test = (cache.features(spec, part, dataset) for part in ("train", "val", "test"))
+    fitted = train.blocks, train.labels
+    if val:
+        chosen = val.blocks, val.labels
     else:
-        count = max(round(parameters["held_back"] * len(labels)), len(features.class_names))
-        kept, held = (
-            torch.from_numpy(index).to(labels.device)
-            for index in splits.train_val_split(labels.cpu().numpy(), count, spec.seed)
+        count = max(round(parameters["held_back"] * len(train.labels)), len(train.class_names))
+        parts = splits.train_val_split(train.labels.cpu().numpy(), count, spec.seed)
+        fitted, chosen = (
+            ({name: values[index] for name, values in train.blocks.items()}, train.labels[index])
+            for index in (torch.from_numpy(part).to(train.labels.device) for part in parts)
         )
-        val, val_labels = {name: values[held] for name, values in train.items()}, labels[held]
-        train, labels = {name: values[kept] for name, values in train.items()}, labels[kept]
-    test = features.blocks["test"], features.labels["test"]
-    found = probe(train, labels, val, val_labels, *test, parameters["penalties"], parameters["iterations"])
+    found = probe(*fitted, *chosen, test.blocks, test.labels, parameters["penalties"], parameters["iterations"])
     values = {f"{metric}_{block}": result.test_top1 for block, result in found.items()}
     values |= {f"{metric}_stage{stage}": found[block].test_top1 for stage, block in last_blocks(found).items()}
     return values, {"blocks": {block: asdict(result) for block, result in found.items()}}
@@ -115,7 +113,7 @@ def _probes(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any], data
 def _invariance(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
     """At every block: invariance to augmentation, and linear CKA with the last block."""
     view1, view2 = cache.views(spec, parameters["images"], parameters["seed"])
-    test = cache.features(spec).blocks["test"]
+    test = cache.features(spec, "test").blocks
     last = test[list(test)[-1]]
     values, cosines = {}, {}
     for block, ours in test.items():
@@ -129,8 +127,8 @@ def _invariance(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) 
 def _similarity(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
     """The same, and linear CKA with the baseline's block."""
     values, pictures = _invariance(spec, cache, parameters)
-    theirs = cache.features(analyses.baseline_of(spec)).blocks["test"]
-    for block, ours in cache.features(spec).blocks["test"].items():
+    theirs = cache.features(analyses.baseline_of(spec), "test").blocks
+    for block, ours in cache.features(spec, "test").blocks.items():
         values[f"cka_baseline_{block}"] = _cka(block, ours, theirs[block])
     return values, pictures
 
@@ -166,15 +164,15 @@ def _gradients(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -
 
 def _calibration(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
     """Calibration on the test images, with the reliability diagram."""
-    features = cache.features(spec)
-    found = asdict(calibration(features.logits, features.labels["test"], parameters["bins"]))
+    features = cache.features(spec, "test")
+    found = asdict(calibration(features.logits, features.labels, parameters["bins"]))
     return {name: found.pop(name) for name in ("ece", "nll")}, {"diagram": found}
 
 
 def _tsne(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
     """The pooled stages on test images of the first classes: a picture of each, and what holds in the space itself."""
-    features = cache.features(spec)
-    labels = features.labels["test"].cpu().numpy()
+    features = cache.features(spec, "test")
+    labels = features.labels.cpu().numpy()
     members = np.flatnonzero(labels < parameters["classes"])
     chosen = members[
         splits.balanced_subset(labels[members], min(parameters["images"], len(members)), parameters["seed"])
@@ -182,8 +180,8 @@ def _tsne(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Res
     neighbours = min(parameters["neighbours"], len(chosen) - 1)
     perplexity = min(parameters["perplexity"], (len(chosen) - 1) / 3)
     values, points = {}, {}
-    for stage, block in last_blocks(features.blocks["test"]).items():
-        space = embedding.standardised(_numpy(features.blocks["test"][block])[chosen])
+    for stage, block in last_blocks(features.blocks).items():
+        space = embedding.standardised(features.blocks[block].cpu().numpy()[chosen])
         values[f"knn_stage{stage}"] = embedding.neighbour_accuracy(space, labels[chosen], neighbours)
         values[f"silhouette_stage{stage}"] = embedding.silhouette(space, labels[chosen])
         points[stage] = embedding.tsne(space, perplexity, parameters["seed"]).astype(float).round(2).tolist()
@@ -195,10 +193,6 @@ def _tsne(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Res
         "points": points,
     }
     return values, {"picture": picture}
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.cpu().numpy()
 
 
 _COMPUTE: dict[str, Callable[[RunSpec, FeatureCache, dict[str, Any]], Result]] = {

@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from cds_lib.study.analyses import ANALYSES, Task, missing
+from cds_lib.study.analyses import Task, missing
 from cds_lib.study.engines import gpus, local_engine
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.processes import begin_as_child, fork_server
@@ -46,16 +46,7 @@ def compute_missing(
         if not tasks:
             return {}
         jobs = min(jobs or local_engine.default_jobs(), len(tasks))
-        # First what stands alone; a comparison then finds the features of both its runs.
-        rounds = [
-            [
-                Task(task.spec, names)
-                for task in tasks
-                if (names := tuple(n for n in task.names if ANALYSES[n].compares is c))
-            ]
-            for c in (False, True)
-        ]
-        progress = Progress(sum(map(len, rounds)), 0, jobs, store.root / "log.txt")
+        progress = Progress(len(tasks), 0, jobs, store.root / "log.txt")
         progress.say(f"{_count(tasks)} to compute, {jobs} at a time")
         context = fork_server(["cds_lib.study.engines.analyse"])
         devices = gpus.visible()
@@ -63,8 +54,7 @@ def compute_missing(
         failed: dict[str, str] = {}
         with ProcessPoolExecutor(jobs, context, _begin, (context.Value("i", 0), devices, threads)) as pool:
             try:
-                for part in rounds:
-                    failed |= _compute(pool, part, store, data_root, progress)
+                failed |= _compute(pool, tasks, store, data_root, progress)
             except BrokenProcessPool:
                 why = "A process died, perhaps for want of memory: try fewer jobs (--jobs)."
                 progress.say(f"The analyses stopped: {why} Those that are done are kept; the same command goes on.")

@@ -111,7 +111,7 @@ def execute(
             write_history(rows)
         metrics = _metrics(rows, target)
         if group.first:
-            for stale in [*run_dir.glob("features*.npz"), *run_dir.glob("analysis/*.json")]:  # of other weights
+            for stale in run_dir.glob("analysis/*.json"):  # of other weights
                 stale.unlink()
             weights = run_dir / ".model.pt.part"
             checkpoint.save(weights, {"method": setup.method.state_dict(), "spec": spec.canonical})

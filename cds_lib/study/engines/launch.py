@@ -38,7 +38,7 @@ _BAD_ENDS = ("failed", "died", "lost")
 
 @dataclass(frozen=True)
 class Resources:
-    """What one run is trained with, on any engine. It decides speed, and no result is looked up by it.
+    """The resources of one run, on any engine. It decides speed, and no result is looked up by it.
 
     processes: that the run is spread over, a GPU each where there are GPUs; threads: that each of them computes on, 0
     for as many as they have; workers: processes that decode images, for each of them; gpus: names for

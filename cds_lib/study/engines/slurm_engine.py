@@ -48,7 +48,7 @@ _SETTLE_SECONDS = 60.0  # until files that another node wrote are seen here
 
 
 class Training(submitit.helpers.Checkpointable):
-    """What a job does: it trains one run. submitit queues it again, as it is, when it is preempted or out of time."""
+    """The work of a job: to train one run. submitit queues it again, as it is, when it is preempted or out of time."""
 
     def __init__(self, spec: RunSpec, store: Store, data_root: Path, processes: int, compile_method: bool):
         self.spec, self.results, self.data_root = spec.to_dict(), str(store.root.absolute()), str(data_root.absolute())

@@ -1,4 +1,4 @@
-"""What the analyses look at: ResNet-18 on CIFAR-100 under the baseline, DSN and CDS, the runs of Table 1."""
+"""The runs of the analyses: ResNet-18 on CIFAR-100 under the baseline, DSN and CDS, the runs of Table 1."""
 
 from __future__ import annotations
 

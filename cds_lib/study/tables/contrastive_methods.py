@@ -60,7 +60,7 @@ def contrastive(profile: str, row: str, seed: int = 0) -> RunSpec:
     if name == "baseline_autoaugment":
         lr = 0.1 * budget.batch_size / 256 if profile == "paper" else budget.lr
         return replace(spec, budget=replace(autoaugment, lr=lr, **cosine))
-    if name.startswith("supcon"):
+    if spec.method == "supcon":
         lr = 0.5 * budget.batch_size / 1024
         # With AutoAugment so short a training of so small images does not leave its start: the loss stayed at that of
         # equal embeddings.

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cds_lib.study import settings
-from cds_lib.study.engines import slurm_jobs
+from cds_lib.study.engines import slurm_engine, slurm_jobs
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.engines.slurm_engine import SlurmEngine
 from cds_lib.study.files import write_json
@@ -24,6 +24,12 @@ ROOT = Path(__file__).resolve().parents[3]
 TIMINGS = ["seconds", "images_per_second", "peak_memory_mib"]
 
 pytestmark = [pytest.mark.usefixtures("slurm"), pytest.mark.xdist_group("slurm")]
+
+
+@pytest.fixture(autouse=True)
+def looks(monkeypatch):
+    """The engine looks at the queue every half second, however long it waits."""
+    monkeypatch.setattr(slurm_engine, "_LONGEST_PAUSE", 0.5)
 
 
 EPOCHS = 300  # some seconds: long enough to be cancelled in between
