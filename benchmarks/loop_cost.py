@@ -20,6 +20,7 @@ from cds_lib.models import create_backbone, forward_stages, pooled_and_logits
 from cds_lib.study import settings
 from cds_lib.study.build import create_method
 from cds_lib.study.data import sets
+from cds_lib.study.spec import Budget
 from cds_lib.training.loop import fit
 from timing import Row, interleaved, show
 
@@ -37,6 +38,21 @@ def bare_step(method: nn.Module, images: Tensor) -> None:
         outputs = [logits, pooled, *(head(map_) for head, map_ in zip(heads, maps, strict=False))]
     torch.autograd.backward(outputs, [torch.full_like(output, 1e-6) for output in outputs])
     method.zero_grad(set_to_none=True)
+
+
+def epoch(method: nn.Module, batches: Batches, budget: Budget, checkpoint: Path) -> dict[str, float]:
+    """An epoch of the training loop on the CPU, without evaluation; its row of the history."""
+    (row,) = fit(
+        method,
+        batches,
+        lambda backbone: {},
+        budget,
+        device=torch.device("cpu"),
+        checkpoint_path=checkpoint,
+        on_epoch=lambda rows: None,
+    )
+    checkpoint.unlink()
+    return row
 
 
 def rows(rounds: int) -> Iterator[Row]:
@@ -61,16 +77,7 @@ def _epochs(name: str, checkpoint: Path) -> tuple[Callable[[], None], Callable[[
     ready = torch.cat(next(iter(batches.epoch(0)))[0]).contiguous(memory_format=torch.channels_last)
 
     def loop() -> None:
-        fit(
-            method,
-            batches,
-            lambda backbone: {},
-            budget,
-            device=torch.device("cpu"),
-            checkpoint_path=checkpoint,
-            on_epoch=lambda rows: None,
-        )
-        checkpoint.unlink()
+        epoch(method, batches, budget, checkpoint)
 
     def bare() -> None:
         for _ in range(STEPS):

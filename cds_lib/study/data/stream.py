@@ -6,7 +6,6 @@ from (seed, epoch, image), never from the number of workers.
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -30,7 +29,6 @@ from cds_lib.study.data.image_files import read_rgb
 from cds_lib.study.errors import RunError
 from cds_lib.study.processes import allow_many_files, begin_as_child, fork_server
 
-_NAME = f"{RunError.__module__}.{RunError.__qualname__}"
 STORED = 8 / 7  # the short side an image is resized to, of the side of a plain crop: 256 of 224
 
 
@@ -176,25 +174,6 @@ def _unpacked(file: bytes) -> Path:
     return Path(os.fsdecode(file))
 
 
-def one_sentence(load: Callable[..., Iterator]) -> Callable[..., Iterator]:
-    """An error from a worker process comes with its traceback wrapped round the sentence: give the sentence alone."""
-
-    @functools.wraps(load)
-    def loading(*arguments: Any) -> Iterator:
-        try:
-            yield from load(*arguments)
-        except Exception as error:
-            if not isinstance(error, RunError) and "in DataLoader worker process" not in str(error):
-                raise
-            last = str(error).strip().splitlines()[-1]
-            if "/torch_" in last:  # the file by which a worker hands its batch over
-                last += ": free space in /dev/shm (--shm-size of a container), then run the same command again."
-            raise RunError(last.removeprefix(f"{_NAME}: ")) from error
-
-    return loading
-
-
-@one_sentence
 def decoded_batches(
     dataset: Dataset,
     batches: list[list[int]],
@@ -204,15 +183,23 @@ def decoded_batches(
 ) -> Iterator[list[Tensor]]:
     """Yield the batches, decoded by `workers` processes, on the CPU, from where a GPU can fetch them meanwhile;
     collate: how items become a batch (None: stacked)."""
-    yield from DataLoader(
-        dataset,
-        batch_sampler=batches,
-        collate_fn=collate,
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),  # else the loader would draw from the process's own, and shift what follows
-        **worker_options(workers),
-    )
+    try:
+        yield from DataLoader(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=collate,
+            num_workers=workers,
+            pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # else the loader would draw from the process's own, and shift what follows
+            **worker_options(workers),
+        )
+    except Exception as error:  # a worker's comes with its traceback wrapped round the sentence
+        if not isinstance(error, RunError) and "in DataLoader worker process" not in str(error):
+            raise
+        last = str(error).strip().splitlines()[-1]
+        if "/torch_" in last:  # the file by which a worker hands its batch over
+            last += ": free space in /dev/shm (--shm-size of a container), then run the same command again."
+        raise RunError(last.removeprefix(f"{RunError.__module__}.{RunError.__qualname__}: ")) from error
 
 
 def _short_side(image: Image.Image, size: int) -> Image.Image:
