@@ -192,6 +192,11 @@ def decoded_batches(
             **worker_options(workers),
         )
     except Exception as error:  # a worker's comes with its traceback wrapped round the sentence
+        if "DataLoader worker (pid" in str(error):
+            raise RunError(
+                "A process that decodes images died, for want of memory or of space in /dev/shm (--shm-size of a "
+                "container): free some, or try fewer jobs (--jobs), then run the same command again."
+            ) from error
         if not isinstance(error, RunError) and "in DataLoader worker process" not in str(error):
             raise
         last = str(error).strip().splitlines()[-1]

@@ -235,4 +235,5 @@ except RunError as error:
     environment = {**os.environ, "PYTHONPATH": root}
     command = [*alone, sys.executable, "-c", program]
     said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
-    assert "No space left on device" in said and "free space in /dev/shm" in said and len(said.splitlines()) == 1
+    assert "/dev/shm (--shm-size of a container)" in said and "run the same command again" in said
+    assert len(said.splitlines()) == 1  # PyTorch 2.9 dies where later ones say that no space is left
