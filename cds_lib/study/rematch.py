@@ -49,14 +49,20 @@ class Arm:
 _PLAIN = {"lr": (0.025, 0.05, 0.1, 0.2), "weight_decay": (5e-4, 1e-3, 2e-3)}
 
 ARMS = {
-    CONTROL: Arm("control: cross-entropy of both views", "baseline", _PLAIN, {"views": 2}, (("weight_decay", 4e-3),)),
+    CONTROL: Arm(
+        "control: cross-entropy of both views",
+        "baseline",
+        _PLAIN,
+        {"views": 2},
+        (("weight_decay", 4e-3), ("weight_decay", 8e-3)),
+    ),
     CDS_BOTH: Arm(
         "CDS, cross-entropy of both views",
         "cds",
         {"weight": (0.03, 0.1, 0.3, 1.0), "lr": (0.025, 0.05, 0.1)},
         {"cross_entropy_views": 2},
     ),
-    "baseline": Arm("baseline: one view", "baseline", _PLAIN, beyond=(("weight_decay", 4e-3),)),
+    "baseline": Arm("baseline: one view", "baseline", _PLAIN, beyond=(("weight_decay", 4e-3), ("weight_decay", 8e-3))),
     "cds_released": Arm(
         "CDS, cross-entropy of view 1, as released", "cds", {"weight": (0.3, 1.0, 3.0, 10.0), "lr": (0.025, 0.05, 0.1)}
     ),
