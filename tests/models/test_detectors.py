@@ -14,7 +14,7 @@ from cds_lib.methods.detection import Detection
 from cds_lib.models import create_backbone, create_detector
 from cds_lib.models.detectors import DETECTOR_NAMES
 from cds_lib.study.data import coco
-from cds_lib.study.data.detection_batches import DetectionBatches, detection_evaluation
+from cds_lib.study.data.detection_batches import DetectionBatches, DetectionEvaluation
 
 CPU = torch.device("cpu")
 
@@ -165,7 +165,7 @@ def test_training_on_a_few_images_finds_their_objects(name):
             optimizer.step()
             losses.append(terms["classification" if name == "retinanet" else "loss_classifier"].item())
     assert np.isfinite(losses).all() and np.mean(losses[-4:]) < 0.5 * np.mean(losses[:4])
-    measured = evaluate_detection(detector, detection_evaluation(images, batch_size=3, device=CPU, workers=0))
+    measured = evaluate_detection(detector, DetectionEvaluation(images, batch_size=3, device=CPU, workers=0))
     assert detector.training and 0 <= measured["ap"] < 100
 
 

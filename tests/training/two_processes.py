@@ -20,7 +20,7 @@ from cds_lib.methods import ContrastiveDeepSupervision
 from cds_lib.models import create_backbone, create_detector
 from cds_lib.study.build import create_method
 from cds_lib.study.data.coco import CocoImage
-from cds_lib.study.data.detection_batches import DetectionBatches, detection_evaluation
+from cds_lib.study.data.detection_batches import DetectionBatches, DetectionEvaluation
 from cds_lib.study.spec import Budget
 from cds_lib.training.distributed import Group, joined
 from cds_lib.training.loop import fit
@@ -191,7 +191,7 @@ def detection(group, name, folder):
         create_method("detection", detector, 2, {}),
         DetectionBatches(images, batch_size=4, seed=0, device=CPU, workers=0, share=group.share),
         lambda network: evaluate_detection(
-            network, detection_evaluation(tested, batch_size=2, device=CPU, workers=0), group.collect
+            network, DetectionEvaluation(tested, batch_size=2, device=CPU, workers=0), group.collect
         ),
         budget(epochs=1, lr=0.01, batch_size=4),
         device=CPU,

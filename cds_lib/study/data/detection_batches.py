@@ -14,7 +14,7 @@ from cds_lib.augment.batches import ORDER, VIEW1, epoch_generator
 from cds_lib.augment.share import WHOLE, Share
 from cds_lib.errors import UsageError
 from cds_lib.study.data.coco import CocoImage, misfit
-from cds_lib.study.data.stream import decode, decoded_batches
+from cds_lib.study.data.stream import Decoder, decode, in_order
 from cds_lib.study.errors import RunError
 
 FLIP_P = 0.5
@@ -53,7 +53,7 @@ class DetectionBatches:
             raise UsageError("There is no image with an object to train on; import COCO with its annotations.")
         self.images = list(images)
         self.batch_size, self.seed, self.share = batch_size, seed, share
-        self.device, self.workers = device, workers
+        self.device, self.decoder = device, Decoder(_Pixels(self.images), device, workers, list)
         tall = np.array([image.height > image.width for image in self.images])
         self.shapes = [np.flatnonzero(tall), np.flatnonzero(~tall)]
 
@@ -72,8 +72,7 @@ class DetectionBatches:
             batches += [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         batches = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
         owned = [batch[self.share.of(len(batch))] or batch[:1] for batch in batches]
-        loaded = decoded_batches(_Pixels(self.images), owned, self.device, self.workers, list)
-        for index, own, images in zip(batches, owned, loaded, strict=True):
+        for index, own, images in zip(batches, owned, self.decoder.batches(owned), strict=True):
             targets = [_target(self.images[i]) for i in own]
             for position, i in enumerate(own):
                 if flip[i]:
@@ -83,14 +82,16 @@ class DetectionBatches:
             yield (_floats(images, self.device),), _moved(kept, self.device), torch.tensor(index)
 
 
-def detection_evaluation(
-    images: Sequence[CocoImage], *, batch_size: int, device: torch.device, workers: int
-) -> Iterator[tuple[list[Tensor], list[Target]]]:
-    """Yield every image once, in order, with all its objects, crowds included."""
-    batches = [list(range(i, min(i + batch_size, len(images)))) for i in range(0, len(images), batch_size)]
-    loaded = decoded_batches(_Pixels(images), batches, device, workers, list)
-    for index, pixels in zip(batches, loaded, strict=True):
-        yield _floats(pixels, device), _moved([_target(images[i]) for i in index], device)
+class DetectionEvaluation:
+    """Every image once, in order, with all its objects, crowds included."""
+
+    def __init__(self, images: Sequence[CocoImage], *, batch_size: int, device: torch.device, workers: int):
+        self.images, self.device, self.order = images, device, in_order(len(images), batch_size)
+        self.decoder = Decoder(_Pixels(images), device, workers, list)
+
+    def __iter__(self) -> Iterator[tuple[list[Tensor], list[Target]]]:
+        for index, pixels in zip(self.order, self.decoder.batches(self.order), strict=True):
+            yield _floats(pixels, self.device), _moved([_target(self.images[i]) for i in index], self.device)
 
 
 class _Pixels(Dataset):

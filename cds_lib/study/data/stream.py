@@ -67,9 +67,10 @@ class StreamedBatches:
         if not 2 <= batch_size <= len(files):
             raise UsageError(f"a batch cannot be {batch_size} of {len(files)} images; choose 2 to {len(files)}.")
         self.files, self.labels = _packed(files), labels
-        self.batch_size, self.seed, self.size, self.device, self.workers = batch_size, seed, size, device, workers
+        self.batch_size, self.seed, self.device = batch_size, seed, device
         self.pipeline = AUGMENTATIONS[augmentation][:views]
         self.used, self.share = images_an_epoch(len(self.files), batch_size, share), share
+        self.decoder = Decoder(_Crops(self.files, self.pipeline, size, seed), device, workers)
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -79,7 +80,6 @@ class StreamedBatches:
         """Yield (views, labels, index) of epoch 0, 1, ..., as `Batches.epoch`."""
         count = len(self.files)
         order = torch.randperm(count, generator=epoch_generator(self.seed, epoch, ORDER, "cpu"))[: self.used]
-        crops = _Crops(self.files, self.pipeline, self.size, self.seed, epoch)
         generators = [epoch_generator(self.seed, epoch, stream, self.device) for stream in (VIEW1, VIEW2)]
         colours = [
             ColourParams(*view.draw_colour(count, generator))
@@ -87,8 +87,8 @@ class StreamedBatches:
         ]
         batches = order.split(self.batch_size)
         owned = [self.share.of(len(index)) for index in batches]
-        loaded = decoded_batches(
-            crops, [index[own].tolist() for index, own in zip(batches, owned, strict=True)], self.device, self.workers
+        loaded = self.decoder.batches(
+            [[(epoch, i) for i in index[own].tolist()] for index, own in zip(batches, owned, strict=True)]
         )
         batches = order.to(self.device).split(self.batch_size)  # copied once: a copy a step waits for the step before
         for number, (index, own, parts) in enumerate(zip(batches, owned, loaded, strict=True)):
@@ -100,32 +100,44 @@ class StreamedBatches:
             yield views, self.labels.index_select(0, index[own]), index
 
 
-def streamed_evaluation(
-    files: Sequence[Path],
-    labels: Tensor,
-    batch_size: int,
-    augmentation: str,
-    size: int,
-    device: torch.device,
-    workers: int,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield every image once, in order: short side resized to 8/7 of `size`, centre crop, normalised; and its label."""
-    batches = [list(range(i, min(i + batch_size, len(files)))) for i in range(0, len(files), batch_size)]
-    loaded = decoded_batches(_Centres(_packed(files), size), batches, device, workers)
-    for (crops,), index in zip(loaded, batches, strict=True):
-        part_labels = labels[index[0] : index[-1] + 1]
-        yield normalise(crops.to(device, non_blocking=True), *statistics(augmentation)), part_labels
+class StreamedEvaluation:
+    """Every image once, in order: short side resized to 8/7 of `size`, centre crop, normalised; and its label."""
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        labels: Tensor,
+        batch_size: int,
+        augmentation: str,
+        size: int,
+        device: torch.device,
+        workers: int,
+    ):
+        self.labels, self.device, self.statistics = labels, device, statistics(augmentation)
+        self.order = in_order(len(files), batch_size)
+        self.decoder = Decoder(_Centres(_packed(files), size), device, workers)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for (crops,), index in zip(self.decoder.batches(self.order), self.order, strict=True):
+            part_labels = self.labels[index[0] : index[-1] + 1]
+            yield normalise(crops.to(self.device, non_blocking=True), *self.statistics), part_labels
+
+
+def in_order(count: int, batch_size: int) -> list[list[int]]:
+    """Batches of the numbers below `count`, the last one smaller."""
+    return [list(range(i, min(i + batch_size, count))) for i in range(0, count, batch_size)]
 
 
 class _Crops(Dataset):
-    """Image i as one uint8 crop (3, S, S) a view."""
+    """Image i in an epoch, as one uint8 crop (3, S, S) a view."""
 
-    def __init__(self, files: np.ndarray, pipeline: tuple[View, ...], size: int, seed: int, epoch: int):
-        self.files, self.pipeline, self.size, self.seed, self.epoch = files, pipeline, size, seed, epoch
+    def __init__(self, files: np.ndarray, pipeline: tuple[View, ...], size: int, seed: int):
+        self.files, self.pipeline, self.size, self.seed = files, pipeline, size, seed
 
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
+        epoch, index = key
         image = _pixels(self.files[index])
-        return tuple(self._crop(view, image, (self.epoch, number, index)) for number, view in enumerate(self.pipeline))
+        return tuple(self._crop(view, image, (epoch, number, index)) for number, view in enumerate(self.pipeline))
 
     def _crop(self, view: View, image: Tensor, key: tuple[int, ...]) -> Tensor:
         state = np.random.SeedSequence(self.seed, spawn_key=key).generate_state(1, np.uint64)
@@ -161,7 +173,7 @@ def worker_options(workers: int) -> dict[str, Any]:
 
 
 def _packed(files: Sequence[Path]) -> np.ndarray:
-    """The paths as one array of bytes: every worker of every epoch is sent them, and of a million paths a list takes
+    """The paths as one array of bytes: every worker is sent them, and of a million paths a list takes
     seconds and half a gigabyte in each."""
     return np.array([os.fsencode(file) for file in files])
 
@@ -172,37 +184,50 @@ def _pixels(file: bytes) -> Tensor:
     return TF.pil_to_tensor(decode(Path(os.fsdecode(file))))
 
 
-def decoded_batches(
-    dataset: Dataset,
-    batches: list[list[int]],
-    device: torch.device,
-    workers: int,
-    collate: Callable[[list[Tensor]], Any] | None = None,
-) -> Iterator[list[Tensor]]:
-    """Yield the batches, decoded by `workers` processes, on the CPU, from where a GPU can fetch them meanwhile;
-    collate: how items become a batch (None: stacked)."""
-    try:
-        yield from DataLoader(
+class Decoder:
+    """Batches of a data set, decoded by `workers` processes on the CPU, from where a GPU can fetch them meanwhile. The
+    processes are started by the first batch and kept: starting them would be a good part of an epoch of a small set.
+
+    Args:
+        collate: how items become a batch (None: stacked).
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        device: torch.device,
+        workers: int,
+        collate: Callable[[list[Tensor]], Any] | None = None,
+    ):
+        self.keys: list[list[Any]] = []  # of the items of each batch; the loader asks for these whenever it begins
+        self.loader = DataLoader(
             dataset,
-            batch_sampler=batches,
+            batch_sampler=self.keys,
             collate_fn=collate,
             num_workers=workers,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # else the loader would draw from the process's own, and shift what follows
+            persistent_workers=workers > 0,
             **worker_options(workers),
         )
-    except Exception as error:  # a worker's comes with its traceback wrapped round the sentence
-        if "DataLoader worker (pid" in str(error):
-            raise RunError(
-                "A process that decodes images died, for want of memory or of space in /dev/shm (--shm-size of a "
-                "container): free some, or try fewer jobs (--jobs), then run the same command again."
-            ) from error
-        if not isinstance(error, RunError) and "in DataLoader worker process" not in str(error):
-            raise
-        last = str(error).strip().splitlines()[-1]
-        if "/torch_" in last:  # the file by which a worker hands its batch over
-            last += ": free space in /dev/shm (--shm-size of a container), then run the same command again."
-        raise RunError(last.removeprefix(f"{RunError.__module__}.{RunError.__qualname__}: ")) from error
+
+    def batches(self, keys: list[list[Any]]) -> Iterator[list[Tensor]]:
+        """Yield the batches of the items that have these keys."""
+        self.keys[:] = keys
+        try:
+            yield from self.loader
+        except Exception as error:  # a worker's comes with its traceback wrapped round the sentence
+            if "DataLoader worker (pid" in str(error):
+                raise RunError(
+                    "A process that decodes images died, for want of memory or of space in /dev/shm (--shm-size of a "
+                    "container): free some, or try fewer jobs (--jobs), then run the same command again."
+                ) from error
+            if not isinstance(error, RunError) and "in DataLoader worker process" not in str(error):
+                raise
+            last = str(error).strip().splitlines()[-1]
+            if "/torch_" in last:  # the file by which a worker hands its batch over
+                last += ": free space in /dev/shm (--shm-size of a container), then run the same command again."
+            raise RunError(last.removeprefix(f"{RunError.__module__}.{RunError.__qualname__}: ")) from error
 
 
 def _short_side(image: Tensor, size: int) -> Tensor:

@@ -18,7 +18,7 @@ from cds_lib.methods.method import Method
 from cds_lib.study import build
 from cds_lib.study.build import create_method
 from cds_lib.study.data import sets
-from cds_lib.study.data.stream import StreamedBatches, streamed_evaluation
+from cds_lib.study.data.stream import StreamedBatches, StreamedEvaluation
 from cds_lib.study.engines.split import labelled_part, streams, training_split
 from cds_lib.study.errors import RunError
 from cds_lib.study.files import sha256_of
@@ -118,7 +118,8 @@ def _classification(
         images, labels = images[own], labels[own]
         on_device = torch.from_numpy(labels).to(device)
         if budget.streamed:
-            return lambda: streamed_evaluation(list(images), on_device, _STREAMED_EVALUATION_BATCH, **views, **decoding)
+            streamed = StreamedEvaluation(list(images), on_device, _STREAMED_EVALUATION_BATCH, **views, **decoding)
+            return lambda: streamed
         tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device)
         return lambda: evaluation_batches(tensor, on_device, _EVALUATION_BATCH, **views)
 
@@ -160,7 +161,7 @@ def _classification(
 def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.device, workers: int, group: Group) -> Setup:
     from cds_lib.evaluation.detection import evaluate_detection
     from cds_lib.study.data import coco  # torchmetrics and its friends are slow to import
-    from cds_lib.study.data.detection_batches import DetectionBatches, detection_evaluation
+    from cds_lib.study.data.detection_batches import DetectionBatches, DetectionEvaluation
 
     budget = spec.budget
     data = coco.load(data_root, budget.source)
@@ -174,10 +175,10 @@ def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.devic
     method = build.detector(spec, backbone, len(data.names))
     decoding = {"batch_size": budget.batch_size, "device": device, "workers": workers}
     batches = DetectionBatches([data.train[i] for i in chosen], seed=order_seed, share=group.share, **decoding)
-    val = data.val[group.share.of(len(data.val))]
+    val = DetectionEvaluation(data.val[group.share.of(len(data.val))], **decoding)
 
     def measure(detector: nn.Module) -> dict[str, float]:
-        found = evaluate_detection(detector, detection_evaluation(val, **decoding), group.collect)
+        found = evaluate_detection(detector, val, group.collect)
         return {f"test_{key}": value for key, value in found.items()}
 
     return Setup(method, batches, measure, data.provenance, {"train": chosen})

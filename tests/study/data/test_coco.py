@@ -12,7 +12,7 @@ from cds_lib.augment.share import Share
 from cds_lib.errors import UsageError
 from cds_lib.study.cli import main
 from cds_lib.study.data import coco, coco_standin
-from cds_lib.study.data.detection_batches import DetectionBatches, _mirrored, detection_evaluation
+from cds_lib.study.data.detection_batches import DetectionBatches, DetectionEvaluation, _mirrored
 from cds_lib.study.errors import RunError
 
 CPU = torch.device("cpu")
@@ -187,7 +187,7 @@ def test_images_that_are_not_those_of_the_annotations_are_named_wherever_they_ar
     with pytest.raises(RunError, match=fault):
         list(batches(data).epoch(0))
     with pytest.raises(RunError, match=fault):
-        list(detection_evaluation(data.train, batch_size=4, device=CPU, workers=0))
+        list(DetectionEvaluation(data.train, batch_size=4, device=CPU, workers=0))
 
 
 def batches(data, **options):
@@ -227,7 +227,7 @@ def test_the_number_of_workers_and_the_process_s_own_randomness_change_nothing(f
 
 def test_evaluation_has_every_object_crowds_included(folder):
     data = coco.read(folder)
-    ((images, targets),) = detection_evaluation(data.val, batch_size=4, device=CPU, workers=0)
+    ((images, targets),) = DetectionEvaluation(data.val, batch_size=4, device=CPU, workers=0)
     assert len(images) == 1 and targets[0]["iscrowd"].tolist() == [False, True]
     assert targets[0]["area"].tolist() == [150.5, 99] and targets[0]["boxes"].shape == (2, 4)
 
