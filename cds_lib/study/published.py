@@ -6,7 +6,6 @@ never found is None: an empty cell, not a guess.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -30,20 +29,6 @@ PREFIXES = ("top1_", "top5_", "faster_rcnn_", "retinanet_")
 EXCEPTIONS = {"table_7": {"Ours": "cds_kd"}, "contrastive_comparison": {"Baseline": "Baseline", "Ours": "Ours"}}
 
 
-@dataclass(frozen=True)
-class PaperValue:
-    """One published number.
-
-    value: as printed, in the table's unit (percent for accuracies).
-    precision: "exact" for printed digits, "approximate" for a number measured from a plot.
-    source: where it was read.
-    """
-
-    value: float
-    precision: str
-    source: str
-
-
 @cache
 def _tables() -> dict[str, dict]:
     content = yaml.safe_load(PAPER_TABLES.read_text(encoding="utf-8"))
@@ -56,7 +41,7 @@ def _table(table_id: str) -> dict:
     return _tables()[table_id]
 
 
-def project_name(table_id: str, poster_name: str) -> str:
+def _project_name(table_id: str, poster_name: str) -> str:
     """The project's name for a row or column heading of the poster; a heading without one stays as it is."""
     names = HEADINGS | EXCEPTIONS.get(table_id, {})
     prefix = next((p for p in PREFIXES if poster_name.startswith(p)), "")
@@ -64,62 +49,27 @@ def project_name(table_id: str, poster_name: str) -> str:
     return prefix + names.get(rest, rest)
 
 
-def rows(table_id: str) -> tuple[str, ...]:
-    """Row names of a published table, in its order and in the project's vocabulary."""
-    return tuple(project_name(table_id, name) for name in _table(table_id)["rows"])
-
-
-def columns(table_id: str) -> tuple[str, ...]:
-    """Column names of a published table, in its order and in the project's vocabulary."""
-    return tuple(project_name(table_id, name) for name in _table(table_id)["columns"])
+def frame(table_id: str) -> pd.DataFrame:
+    """A published table as it is printed, in the project's names; a number that was never found is missing."""
+    table = _table(table_id)
+    rows, columns = ([_project_name(table_id, name) for name in table[side]] for side in ("rows", "columns"))
+    return pd.DataFrame([table["values"][row] for row in table["rows"]], index=rows, columns=columns)
 
 
 @cache
-def _values(table_id: str) -> dict[tuple[str, str], PaperValue]:
-    table = _table(table_id)
-    found = {}
-    for poster_row, cells in table["values"].items():
-        for column, cell in zip(columns(table_id), cells, strict=True):
-            if isinstance(cell, int | float) and not isinstance(cell, bool):
-                value = PaperValue(float(cell), table["precision"], table["source"])
-                found[project_name(table_id, poster_row), column] = value
-    return found
+def _numbers(table_id: str) -> dict[tuple[str, str], float]:
+    cells = frame(table_id).select_dtypes("number").stack()  # a column of yes and no has none
+    return cells.dropna().astype(float).to_dict()
 
 
-def paper_value(table_id: str, row: str, column: str) -> PaperValue | None:
-    """The published number with its precision and source, or None where the paper's table has no such cell.
+def published(table_id: str, row: str, column: str) -> float | None:
+    """The published number, None where the paper's table has no such cell.
 
     `table_id` is an id of `paper_tables.yaml` (`table_1`); `row` and `column` use the project's names (`cds`,
     `resnet18`; with the poster's prefix where it has one: `top1_resnet18`, `faster_rcnn_cds`).
     Raises UsageError for an unknown table, so that a misspelt id cannot pass for an unpublished number.
     """
-    return _values(table_id).get((row, column))
-
-
-def published(table_id: str, row: str, column: str) -> float | None:
-    """The published number alone; see `paper_value`."""
-    found = paper_value(table_id, row, column)
-    return None if found is None else found.value
-
-
-def printed(table_id: str, row: str, column: str) -> str | None:
-    """The cell as text with the table's decimals: `75.30`, a batch size as `256`, `yes` or `no`; None without one."""
-    table = _table(table_id)
-    poster_row = dict(zip(rows(table_id), table["rows"], strict=True)).get(row)
-    cell = dict(zip(columns(table_id), table["values"].get(poster_row, ()), strict=False)).get(column)
-    if isinstance(cell, bool):
-        return "yes" if cell else "no"
-    if not isinstance(cell, float):
-        return None if cell is None else str(cell)
-    decimals = max(len(str(v).split(".")[1]) for line in table["values"].values() for v in line if type(v) is float)
-    return f"{cell:.{decimals}f}"
-
-
-def frame(table_id: str) -> pd.DataFrame:
-    """A published table as it is printed, in the project's names; a number that was never found is missing."""
-    table = _table(table_id)
-    values = [table["values"].get(row, [None] * len(table["columns"])) for row in table["rows"]]
-    return pd.DataFrame(values, index=list(rows(table_id)), columns=list(columns(table_id)))
+    return _numbers(table_id).get((row, column))
 
 
 def is_approximate(table_id: str) -> bool:

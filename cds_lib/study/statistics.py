@@ -75,22 +75,18 @@ def paired_difference(ours: Mapping[int, float], reference: Mapping[int, float])
 
     `ours` and `reference` map a seed to its value. Equal differences at every seed give an interval of width 0.
     """
-    seeds = sorted(ours.keys() & reference.keys())
-    differences = np.array([ours[seed] - reference[seed] for seed in seeds], dtype=np.float64)
-    n = len(seeds)
-    if n == 0:
-        return Difference(None, None, None, None, 0)
-    delta = float(differences.mean())
-    if n == 1:
-        return Difference(delta, None, None, None, 1)
+    return mean_difference([ours[seed] - reference[seed] for seed in sorted(ours.keys() & reference.keys())])
+
+
+def mean_difference(differences: Sequence[float]) -> Difference:
+    """The mean of one difference a seed, with its interval and test."""
+    n = len(differences)
+    delta = float(np.mean(differences)) if n else None
+    if n < 2:
+        return Difference(delta, None, None, None, n)
     low, high = t_interval(differences)
     flips = stats.permutation_test(
-        (differences,),
-        lambda sample, axis: np.mean(sample, axis=axis),
-        permutation_type="samples",
-        n_resamples=SIGN_FLIPS,
-        vectorized=True,
-        rng=0,
+        (differences,), np.mean, permutation_type="samples", n_resamples=SIGN_FLIPS, vectorized=True, rng=0
     )
     return Difference(delta, low, high, float(flips.pvalue), n)
 

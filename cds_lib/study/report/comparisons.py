@@ -12,38 +12,28 @@ from itertools import product
 import pandas as pd
 
 from cds_lib.study import statistics
-from cds_lib.study.report.frame import CELL, PLACE, compare
+from cds_lib.study.report.frame import CELL, PLACE, compare, difference_columns
 
 CONTROL = "baseline_two_views"
 DEEP = ("dsn", "dks", "dhm")
 VALIDATION, TRAINING_LOSS = "val_top1_last", "train_cross_entropy"
 
 Pairs = Iterable[tuple[str, str]]
+BEATS = [*product(("cds", *DEEP), ("baseline",)), *product(("cds",), DEEP)]
+LAYERS = [("dsn", "baseline"), ("cds", "baseline"), ("cds", "dsn")]
 
 # Question -> the tables that answer it, pairs (method, reference), and the numbers compared (None: the table's own).
 QUESTIONS: dict[str, tuple[tuple[str, ...], Pairs, tuple[str | None, ...]]] = {
-    "accuracy": (
-        ("table1_cifar100",),
-        [*product(("cds", *DEEP), ("baseline",)), *product(("cds",), DEEP)],
-        (None, VALIDATION),
-    ),
+    "accuracy": (("table1_cifar100",), BEATS, (None, VALIDATION)),
     "control": (
         ("table1_cifar100", "deviations"),
         [*product(("cds", "cds_two_ce_views", "cds_two_ce_views_weight_tenth", "baseline", *DEEP), (CONTROL,))],
         (None, VALIDATION, TRAINING_LOSS),
     ),
     "few_labels": (("semi_supervised",), [*product(("cds_simclr",), ("baseline", "baseline_matched"))], (None,)),
-    "early_layers": (
-        ("layerwise_accuracy",),
-        [("dsn", "baseline"), ("cds", "baseline"), ("cds", "dsn")],
-        (None,),
-    ),
-    "calibration": (("calibration",), [("dsn", "baseline"), ("cds", "baseline"), ("cds", "dsn")], (None,)),
-    "regularisation": (
-        ("table1_cifar100",),
-        [*product(("cds", *DEEP), ("baseline",)), *product(("cds",), DEEP)],
-        (TRAINING_LOSS,),
-    ),
+    "early_layers": (("layerwise_accuracy",), LAYERS, (None,)),
+    "calibration": (("calibration",), LAYERS, (None,)),
+    "regularisation": (("table1_cifar100",), BEATS, (TRAINING_LOSS,)),
     "distillation": (
         ("distillation_cifar100",),
         [*product(("cds_kd",), ("baseline", "cds", "kd", "at", "rkd", "sp", "cc", "crd", "okd", "sskd"))],
@@ -72,36 +62,25 @@ def comparisons(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         for (method, reference), metric in product(pairs, metrics):
             found = compare(frame, method, reference, metric)
             rows.append(found.assign(question=question, method=method, reference=reference))
-    rows.append(across(frames["table1_cifar100"], [*product(("cds", *DEEP), ("baseline",)), *product(("cds",), DEEP)]))
+    rows.append(across(frames["table1_cifar100"]))
     found = pd.concat(rows, ignore_index=True).assign(side=lambda frame: frame.apply(_side, axis=1))
     return found.astype({"above": "Int64"})[list(COLUMNS)]
 
 
-def across(frame: pd.DataFrame, pairs: Pairs) -> pd.DataFrame:
+def across(frame: pd.DataFrame) -> pd.DataFrame:
     """The differences over networks: each counts once, with the mean of its seed-by-seed differences, and the interval
     is over networks. They share their training images, so no verdict rests on it.
     """
     rows = []
-    for method, reference in pairs:
+    for method, reference in BEATS:
         each = compare(frame, method, reference).dropna(subset=["difference"])
-        found = statistics.paired_difference(dict(enumerate(each["difference"])), dict.fromkeys(range(len(each)), 0.0))
+        place = {"dataset": "cifar100", "model": f"{len(each)} networks", "setting": "supervised"}
         rows.append(
             {
-                "question": "networks",
-                "method": method,
-                "reference": reference,
-                "dataset": "cifar100",
-                "model": f"{len(each)} networks",
-                "setting": "supervised",
+                **{"question": "networks", "method": method, "reference": reference, **place},
                 "metric": frame["metric"].iloc[0],
-                "difference": found.delta,
-                "low": found.ci_low,
-                "high": found.ci_high,
-                "p": found.p_sign_flip,
-                "n": found.n,
-                "published": each["published"].mean(),
-                "verdict": "",
-                "size": "",
+                **difference_columns(statistics.mean_difference(each["difference"].to_numpy())),
+                **{"published": each["published"].mean(), "verdict": "", "size": ""},
                 "above": (each["difference"] > 0).sum(),
             }
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -69,11 +69,7 @@ def results(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFr
                     **(found or {}),
                     "table": table.name,
                     "profile": profile,
-                    "dataset": cell.dataset,
-                    "model": cell.model,
-                    "method": cell.method,
-                    "setting": cell.setting,
-                    "metric": cell.metric,
+                    **{name: getattr(cell, name) for name in CELL},
                     "seed": seed,
                     "run": run,
                     "value": None if found is None else _value(cell, store.run_dir(run), found, reason),
@@ -166,13 +162,15 @@ def compared(
     }
 
 
-def _against(frame: pd.DataFrame, ours: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """The rows of `reference` that the rows of one cell are compared with: those of the same setting or, where the
-    reference has only another one (distillation against a training from scratch), those of the other."""
-    place = {name: ours[name].iloc[0] for name in ("dataset", "model", "metric")} | {"method": reference}
-    theirs = np.logical_and.reduce([frame[name] == value for name, value in place.items()])
-    in_setting = theirs & (frame["setting"] == ours["setting"].iloc[0])
-    return frame[in_setting if in_setting.any() else theirs]
+def _places(frame: pd.DataFrame, reference: str) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """The rows of each cell and those of `reference` that they are compared with: of the same setting or, where the
+    reference has only another one (distillation against a training from scratch), of the other."""
+    for _, ours in frame[frame["method"] != reference].groupby(CELL, sort=False):
+        place = {name: ours[name].iloc[0] for name in ("dataset", "model", "metric")} | {"method": reference}
+        theirs = np.logical_and.reduce([frame[name] == value for name, value in place.items()])
+        in_setting = theirs & (frame["setting"] == ours["setting"].iloc[0])
+        if theirs.any():
+            yield ours, frame[in_setting if in_setting.any() else theirs]
 
 
 def _published(ours: pd.DataFrame, theirs: pd.DataFrame) -> float | None:
@@ -187,13 +185,11 @@ def paired(frame: pd.DataFrame, reference: str, metric: str | None = None) -> pd
 
     metric: another number than the cell's, by its column; nothing is published of it.
     """
-    column, parts = metric or "value", []
-    for _, ours in frame[frame["method"] != reference].groupby(CELL, sort=False):
-        if len(theirs := _against(frame, ours, reference)):
-            difference = ours[column] - ours["seed"].map(by_seed(theirs, column))
-            parts.append(ours.assign(difference=difference, published=None if metric else _published(ours, theirs)))
-    empty = frame.iloc[:0].assign(difference=None, published=None)
-    found = pd.concat(parts, ignore_index=True) if parts else empty
+    column, parts = metric or "value", [frame.iloc[:0].assign(difference=None, published=None)]
+    for ours, theirs in _places(frame, reference):
+        difference = ours[column] - ours["seed"].map(by_seed(theirs, column))
+        parts.append(ours.assign(difference=difference, published=None if metric else _published(ours, theirs)))
+    found = pd.concat(parts[1:] or parts, ignore_index=True)
     return found.astype({"difference": "float64", "published": "float64"}).dropna(subset=["difference"])
 
 
@@ -209,30 +205,27 @@ def compare(frame: pd.DataFrame, method: str, reference: str, metric: str | None
         `statistics`); runs (ids, those of the method first).
     """
     column, rows = metric or "value", []
-    for _, ours in frame[frame["method"] == method].groupby(CELL, sort=False):
-        theirs = _against(frame, ours, reference)
-        if theirs.empty:
-            continue
+    for ours, theirs in _places(frame[frame["method"].isin([method, reference])], reference):
         values = by_seed(ours, column), by_seed(theirs, column)
         found = statistics.paired_difference(*values)
         published = None if metric else _published(ours, theirs)
-        runs = [
-            run
-            for side in (ours, theirs)
-            for seed, run in zip(side["seed"], side["run"], strict=True)
-            if all(seed in of for of in values)
-        ]
+        both = pd.concat([ours, theirs])
         rows.append(
             {
                 **ours.iloc[0][[*PLACE, "metric"]],
                 **({"metric": metric} if metric else {}),
-                **{"difference": found.delta, "low": found.ci_low, "high": found.ci_high, "p": found.p_sign_flip},
-                **{"n": found.n, "published": published},
+                **difference_columns(found),
+                "published": published,
                 "verdict": statistics.verdict(found, published, ours["profile"].iloc[0]),
                 "size": statistics.size(found, published),
-                "runs": " ".join(runs),
+                "runs": " ".join(both.loc[both["seed"].isin(values[0].keys() & values[1].keys()), "run"]),
             }
         )
     columns = [*PLACE, "metric", "difference", "low", "high", "p", "n", "published", "verdict", "size", "runs"]
     numeric = dict.fromkeys(["difference", "low", "high", "p", "published"], "float64")
     return pd.DataFrame(rows, columns=columns).astype(numeric)
+
+
+def difference_columns(found: statistics.Difference) -> dict[str, float | None]:
+    """A difference as columns of `compare`."""
+    return {"difference": found.delta, "low": found.ci_low, "high": found.ci_high, "p": found.p_sign_flip, "n": found.n}

@@ -11,7 +11,6 @@ from scipy import stats
 from cds_lib.study import statistics
 from cds_lib.study.ladder import CONFIRMATORY, RUNGS, SEEDS
 from cds_lib.study.rematch import CDS_BOTH, CONTROL, LOSS, OUTCOME, PRIMARY, SECONDARY, decide
-from cds_lib.study.report.frame import by_seed
 from cds_lib.study.store import Store
 from cds_lib.study.table import TOP1
 from cds_lib.study.tables.few_labels import PERCENTS
@@ -29,8 +28,8 @@ def decisions(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for ours, reference in (PRIMARY, *SECONDARY):
-        points, losses = ([*_gain(frame, "rematch", metric, ours, reference).values()] for metric in (OUTCOME, LOSS))
-        decided = {"accuracy": decide(points), "loss": decide([-loss for loss in losses], margin=None)}
+        points, losses = (_gains(frame, ["rematch"], m, ours, reference)["rematch"].to_numpy() for m in (OUTCOME, LOSS))
+        decided = {"accuracy": decide(points), "loss": decide(-losses, margin=None)}
         said = {what: ", ".join(words) for what, words in decided.items()}
         rows.append({"ours": ours, "reference": reference, **_tested(points), **said})
     found = pd.DataFrame(rows)
@@ -50,22 +49,16 @@ def image_sampling(frame: pd.DataFrame, store: Store) -> pd.DataFrame:
         se_seeds, se_images; only_ours, only_reference: images that one of the two alone has right, mean over seeds;
         mcnemar: seeds in which McNemar's exact test finds them different at 5 %.
     """
-    rows = []
+    finished = frame[(frame["setting"] == "rematch") & (frame["metric"] == OUTCOME) & frame["finished"]]
+    runs, rows = finished.pivot(index="seed", columns="method", values="run"), []
     for ours, reference in (PRIMARY, *SECONDARY):
-        pairs = _runs(frame, ours, reference)
+        pairs = runs.reindex(columns=[ours, reference]).dropna().to_numpy()
         rows.append({"ours": ours, "reference": reference, "n": len(pairs), **_of_images(pairs, store)})
     columns = ["ours", "reference", "n", "difference", "low", "high", "se_seeds", "se_images"]
     return pd.DataFrame(rows, columns=[*columns, "only_ours", "only_reference", "mcnemar"])
 
 
-def _runs(frame: pd.DataFrame, ours: str, reference: str) -> list[tuple[str, str]]:
-    """The ids of the finished runs of each seed that both have."""
-    rows = frame[(frame["setting"] == "rematch") & (frame["metric"] == OUTCOME) & frame["finished"]]
-    one, other = (by_seed(rows[rows["method"] == arm], "run") for arm in (ours, reference))
-    return [(one[seed], other[seed]) for seed in sorted(one.keys() & other.keys())]
-
-
-def _of_images(pairs: Sequence[tuple[str, str]], store: Store) -> dict[str, float]:
+def _of_images(pairs: np.ndarray, store: Store) -> dict[str, float]:
     found = [_contrast(store.correct(ours), store.correct(reference)) for ours, reference in pairs]
     if len(found) < 2:
         return {}
@@ -102,10 +95,9 @@ def slopes(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for factor in CONFIRMATORY:
         rungs = [rung for rung in RUNGS if rung.factor == factor and rung.seeds == SEEDS]
-        gains = [_gain(frame, rung.setting, TOP1, CDS_BOTH, CONTROL) for rung in rungs]
-        seeds = sorted(set.intersection(*map(set, gains)))
+        gains = _gains(frame, [rung.setting for rung in rungs], TOP1, CDS_BOTH, CONTROL)
         doublings = np.log2([rung.value for rung in rungs])
-        each = [float(np.polyfit(doublings, [gain[seed] for gain in gains], 1)[0]) for seed in seeds]
+        each = [float(np.polyfit(doublings, gain, 1)[0]) for gain in gains.to_numpy()]
         rows.append({"factor": factor, **_tested(each), "decision": _direction(each)})
     return pd.DataFrame(rows)
 
@@ -117,9 +109,8 @@ def few_labels(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row: n (seeds with every share); difference, low, high, low_90, high_90, p, p_sign_flip, decision.
     """
-    gains = [_gain(frame, f"semi_{percent}", TOP1, "cds_simclr_smaller", "baseline_matched") for percent in PERCENTS]
-    seeds = sorted(set.intersection(*map(set, gains)))
-    each = [float(np.mean([gain[seed] for gain in gains])) for seed in seeds]
+    settings = [f"semi_{percent}" for percent in PERCENTS]
+    each = _gains(frame, settings, TOP1, "cds_simclr_smaller", "baseline_matched").mean(axis=1).to_numpy()
     return pd.DataFrame([{**_tested(each), "decision": ", ".join(decide(each, margin=None))}])
 
 
@@ -128,16 +119,17 @@ def _direction(values: Sequence[float]) -> str:
     return "not run" if len(values) < 2 else "grows" if low > 0 else "shrinks" if high < 0 else "undecided"
 
 
-def _gain(frame: pd.DataFrame, setting: str, metric: str, ours: str, reference: str) -> dict[int, float]:
-    """Seed -> `ours - reference`, of the seeds that both have, in their order."""
-    rows = frame[(frame["setting"] == setting) & (frame["metric"] == metric)]
-    one, other = (by_seed(rows[rows["method"] == arm]) for arm in (ours, reference))
-    return {seed: one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())}
+def _gains(frame: pd.DataFrame, settings: list[str], metric: str, ours: str, reference: str) -> pd.DataFrame:
+    """`ours - reference`: a row a seed that has all of it, a column a setting."""
+    rows = frame[frame["setting"].isin(settings) & (frame["metric"] == metric)]
+    values = rows.pivot(index="seed", columns=["method", "setting"], values="value")
+    one, other = (values.reindex(columns=[(arm, setting) for setting in settings]) for arm in (ours, reference))
+    return (one.set_axis(settings, axis=1) - other.set_axis(settings, axis=1)).dropna()
 
 
 def _tested(values: Sequence[float]) -> dict[str, float]:
     """The mean of one value a seed with its intervals and tests; NaN where there are too few."""
-    found = statistics.paired_difference(dict(enumerate(values)), dict.fromkeys(range(len(values)), 0.0))
+    found = statistics.mean_difference(values)
     row = dict.fromkeys(_TEST, np.nan) | {"n": found.n}
     if found.n < 2:
         return row | ({"difference": found.delta} if found.n else {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -28,8 +28,6 @@ VERDICTS = (
     *(statistics.REPRODUCED, statistics.CONFIRMED, statistics.CONTRADICTED),
     *(statistics.INCONCLUSIVE, statistics.NOT_RUN, statistics.SMOKE),
 )
-# What kept a claim from being tested: the column `cause`, "" of one that was.
-FAILED, UNTOUCHED, UNTRAINED, HALF, UNMEASURED = "failed", "no images", "not trained", "one side", "not analysed"
 
 
 def claimed(frames: Mapping[str, pd.DataFrame], profile: str, seeds: Seeds, store: Store) -> pd.DataFrame:
@@ -83,14 +81,13 @@ def _row(claim: Claim, profile: str, evidence: _Evidence) -> dict[str, object]:
 
 
 class _Evidence:
-    """The values of the frames and, beside them, which data sets were trained on, which runs had only a part of their
+    """The rows of every cell and, beside them, which data sets were trained on, which runs had only a part of their
     images at hand, and which failed."""
 
     def __init__(self, frames: Mapping[str, pd.DataFrame], store: Store, profile: str):
         self._runs = {
             (name, *key): rows for name, frame in frames.items() for key, rows in frame.groupby(CELL, sort=False)
         }
-        self._values = {key: by_seed(rows) for key, rows in self._runs.items()}
         self.trained: set[str] = set()
         self.partial: set[str] = set()  # ids of runs
         self.errors: dict[str, str] = {}
@@ -101,7 +98,8 @@ class _Evidence:
                 # Not the first notebook's lesson, which is on synthetic data in every profile.
                 if spec.budget.source == "real" or profile == "smoke":
                     self.trained.add(spec.dataset)
-                self.partial |= set() if status.get("data", {}).get("complete", True) else {run_id}
+                if not status.get("data", {}).get("complete", True):
+                    self.partial.add(run_id)
             elif status.get("error"):
                 self.errors[run_id] = status["error"].splitlines()[0]
 
@@ -109,38 +107,39 @@ class _Evidence:
         """The rows of a cell in the frame of its table."""
         return self._runs[table, cell.dataset, cell.model, cell.method, cell.setting, cell.metric]
 
-    def values(self, table: str, cell: Cell) -> dict[int, float]:
-        """Seed -> value."""
-        return self._values[table, cell.dataset, cell.model, cell.method, cell.setting, cell.metric]
-
     def mean(self, table: str, cells: Sequence[Cell]) -> dict[int, float]:
         """Seed -> mean over the cells, for the seeds that all of them have."""
-        found = [self.values(table, cell) for cell in cells]
+        found = [by_seed(self.runs(table, cell)) for cell in cells]
         seeds = set.intersection(*map(set, found))
         return {seed: float(np.mean([values[seed] for values in found])) for seed in sorted(seeds)}
 
     def explained(self, claim: Claim, row: Mapping[str, object]) -> dict[str, str]:
-        """The columns why, cause and partial."""
-        both = [(cell.run.dataset, self.runs(claim.table, cell)) for cell in (*claim.cells, *claim.references)]
-        incomplete = dict.fromkeys(dataset for dataset, runs in both if self.partial.intersection(runs["run"]))
-        filled = sum(bool(self.values(claim.table, cell)) for cell in claim.cells)
-        untrained = dict.fromkeys(cell.dataset for cell in claim.cells if cell.dataset not in self.trained)
-        untrained = listed([name_of(name) for name in untrained])
-        partial = listed([name_of(name) for name in incomplete]) if row["n"] else ""
+        """The columns why, cause (what kept the claim from being tested) and partial."""
+        both = [(cell.dataset, self.runs(claim.table, cell)) for cell in (*claim.cells, *claim.references)]
+        incomplete = [dataset for dataset, runs in both if self.partial.intersection(runs["run"])]
+        filled = sum(self.runs(claim.table, cell)["value"].notna().any() for cell in claim.cells)
+        untrained = _named(cell.dataset for cell in claim.cells if cell.dataset not in self.trained)
+        partial = _named(incomplete) if row["n"] else ""
         if row["n_pairs"]:
             cause, why = "", _of_the_interval(row["verdict"], row["n_pairs"])
         elif error := self._error(claim):
-            cause, why = FAILED, f"a run failed: {error}"
+            cause, why = "failed", f"a run failed: {error}"
         elif row["reason"]:
-            return {"why": f"trained, but not measured: {row['reason']}", "cause": UNMEASURED, "partial": partial}
+            return {"why": f"trained, but not measured: {row['reason']}", "cause": "not analysed", "partial": partial}
         elif untrained:
-            cause, why = UNTOUCHED, f"nothing was trained on {untrained}: not asked for, or the images were not at hand"
+            cause, why = (
+                "no images",
+                f"nothing was trained on {untrained}: not asked for, or the images were not at hand",
+            )
         elif not filled:
-            cause, why = UNTRAINED, "not trained yet"
+            cause, why = "not trained", "not trained yet"
         elif filled == len(claim.cells):
-            cause, why = HALF, f"{name_of(claim.rival)}, which it is compared with, was not trained with the same seed"
+            cause, why = (
+                "one side",
+                f"{name_of(claim.rival)}, which it is compared with, was not trained with the same seed",
+            )
         else:
-            cause, why = HALF, f"only {filled} of the {len(claim.cells)} cells of the average were trained"
+            cause, why = "one side", f"only {filled} of the {len(claim.cells)} cells of the average were trained"
         return {
             "why": why + (f"; only a part of {partial} was at hand" if partial else ""),
             "cause": cause,
@@ -153,6 +152,10 @@ class _Evidence:
             return ""
         specs = (spec for cell in (*claim.cells, *claim.references) for spec in cell.specs)
         return next((self.errors[s.id] for spec in specs for s in spec.lineage if s.id in self.errors), "")
+
+
+def _named(datasets: Iterable[str]) -> str:
+    return listed([name_of(name) for name in dict.fromkeys(datasets)])
 
 
 def _of_the_interval(verdict: str, pairs: int) -> str:
