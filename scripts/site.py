@@ -14,18 +14,17 @@ from importlib import import_module
 from pathlib import Path
 from posixpath import normpath
 
-import jinja2
 import pdoc
 from bs4 import BeautifulSoup
 from markupsafe import Markup
 from nbconvert.filters import markdown2html
 
+from cds_lib.study.report.pages import whole_page, with_contents
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = "results/mini"
 PACKAGES = ["cds_lib", "cds_lib.augment", "cds_lib.losses", "cds_lib.methods", "cds_lib.models"]
-TEMPLATES = ROOT / "cds_lib" / "study" / "report" / "templates"  # those of the results' pages
 SOURCES = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "benchmarks/bench.md"]
-SCROLLING = {"role": "region", "tabindex": "0"}
 
 
 def place_of(source: str) -> str:
@@ -37,8 +36,6 @@ def write_page(source: str, pages: dict[str, str], out: Path) -> set[str]:
     """Write the page of a Markdown file; returns the other files of the repository that it links to."""
     folder, linked = Path(source).parent, set()
     body = BeautifulSoup(markdown2html((ROOT / source).read_text(encoding="utf-8")), "html.parser")
-    for pilcrow in body.find_all("a", class_="anchor-link"):
-        pilcrow.decompose()
     for link in body.find_all(["a", "img"]):
         name = "href" if link.name == "a" else "src"
         path, mark, fragment = link[name].partition("#")
@@ -51,33 +48,31 @@ def write_page(source: str, pages: dict[str, str], out: Path) -> set[str]:
             path = f"{path.rstrip('/')}/index.html" if (ROOT / target).is_dir() else path
             linked.add(target)
         link[name] = f"{path}{mark}{fragment}"
-    title = body.h1.get_text() if body.h1 else Path(source).stem
-    (out / pages[source]).parent.mkdir(parents=True, exist_ok=True)
-    (out / pages[source]).write_text(whole_page(title, body, pages[source], pages), encoding="utf-8")
+    write_body(body, pages[source], pages, out)
     return linked
 
 
-def whole_page(title: str, body: BeautifulSoup, place: str, pages: dict[str, str]) -> str:
-    """The body with links to all other pages; what is wide scrolls by itself, for the keyboard as well."""
-    for number, wide in enumerate(body.find_all(["table", "pre"]), 1):
-        kind = "code" if wide.name == "pre" else "scroll"
-        if any(len(cell.get_text()) > 60 for cell in wide.find_all("td")):
-            kind = "scroll text"
-        wide.wrap(body.new_tag("div", attrs={"class": kind, "aria-label": f"{wide.name} {number}", **SCROLLING}))
+def write_body(body: BeautifulSoup, place: str, pages: dict[str, str], out: Path) -> None:
+    """Write the page, with links to all others; code scrolls by itself, for the keyboard as well."""
+    for number, code in enumerate(body.find_all("pre"), 1):
+        region = {"class": "code", "role": "region", "aria-label": f"code {number}", "tabindex": "0"}
+        code.wrap(body.new_tag("div", attrs=region))
+    title = body.h1.get_text().rstrip("¶") if body.h1 else Path(place).stem
+    html, toc = with_contents(str(body))
     up = "../" * place.count("/")
     links = {"Home": "index.html", "Results": f"{RESULTS}/index.html", "API": "api/cds_lib.html"}
     links |= {
         Path(page).stem.replace("_", " ").capitalize(): page for name, page in pages.items() if name.startswith("docs/")
     }
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True)
-    return environment.get_template("page.html.j2").render(
-        style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
+    page = whole_page(
         title=title,
-        body=Markup(body),
-        toc=[{"level": 2, "id": heading["id"], "text": heading.get_text()} for heading in body.find_all("h2")],
+        body=Markup(html),
+        toc=[entry for entry in toc if entry["level"] == "2"],
         links=[{"href": up + page, "text": text, "current": page == place} for text, page in links.items()],
         deviations=f"{up}docs/deviations.html",
     )
+    (out / place).parent.mkdir(parents=True, exist_ok=True)
+    (out / place).write_text(page, encoding="utf-8")
 
 
 def copy(target: str, out: Path, pages: dict[str, str]) -> None:
@@ -90,8 +85,7 @@ def copy(target: str, out: Path, pages: dict[str, str]) -> None:
     names = sorted(path.name for path in (out / target).iterdir() if path.name != "index.html")
     lines = "\n".join(f'<li><a href="{name}">{name}</a></li>' for name in names)
     body = BeautifulSoup(f"<h1>{target}</h1><ul>{lines}</ul>", "html.parser")
-    place = f"{target}/index.html"
-    (out / place).write_text(whole_page(target, body, place, pages), encoding="utf-8")
+    write_body(body, f"{target}/index.html", pages, out)
 
 
 def write_api(out: Path) -> None:

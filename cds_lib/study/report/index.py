@@ -20,7 +20,7 @@ from cds_lib.study.naming import group_title, name_of
 from cds_lib.study.report import cards, pages
 from cds_lib.study.report.comparisons import CONTROL
 from cds_lib.study.report.footer import provenance_rows
-from cds_lib.study.report.frame import CELL
+from cds_lib.study.report.frame import CELL, PLACE
 from cds_lib.study.report.notebooks import NotebookResult
 from cds_lib.study.report.table_files import published_difference, read_tables
 from cds_lib.study.report.verdicts import VERDICTS, with_seeds_enough
@@ -77,8 +77,7 @@ def borne_out(results: Path, profile: str) -> bool:
 
 
 def _write_page(results: Path, name: str, title: str, content: dict, profile: str, ids: Sequence[str]) -> None:
-    body, toc = pages.environment().get_template(f"{name}.html.j2").render(content), []
-    body, toc = pages.with_contents(body)
+    body, toc = pages.with_contents(pages.environment().get_template(f"{name}.html.j2").render(content))
     deviations = f"html/{pages.DEVIATIONS}.html"
     ways = {"index": "All results", "runs": "Every run"}
     text = pages.whole_page(
@@ -86,22 +85,18 @@ def _write_page(results: Path, name: str, title: str, content: dict, profile: st
         body=Markup(body),
         toc=[entry for entry in toc if entry["level"] == "2"],
         links=[{"href": f"{page}.html", "text": text, "current": page == name} for page, text in ways.items()],
-        neighbours=[],
         profile=profile,
-        error=None,
-        error_anchor=None,
         deviations=deviations if (results / deviations).exists() else None,
         provenance=provenance_rows(Store(results), ids) if name == "index" else [],
-        code=False,
     )
     write_text(results / f"{name}.html", text)
 
 
 def _comparisons(results: Path) -> pd.DataFrame | None:
     path = results / "tables" / "comparisons.csv"
-    return (
-        pd.read_csv(path, keep_default_na=False, na_values=[""]).astype({"above": "Int64"}) if path.exists() else None
-    )
+    if not path.exists():
+        return None
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"above": "Int64"})
 
 
 def _cards(compared: pd.DataFrame | None, results: Path) -> list[dict]:
@@ -162,6 +157,7 @@ def _reports(results: Path, executed_now: Sequence[NotebookResult], tables: dict
     entries = []
     for name in pages.in_order(found):
         title, result = found[name]
+        runs = tables[name].drop_duplicates([*PLACE, "method"]) if name in tables and name != SUMMARY else None
         entries.append(
             {
                 "name": name,
@@ -171,15 +167,10 @@ def _reports(results: Path, executed_now: Sequence[NotebookResult], tables: dict
                 "ok": result.ok,
                 "error": result.error,
                 "table": name in tables,
-                "runs": _progress(tables[name]) if name in tables and name != SUMMARY else "",
+                "runs": "" if runs is None else f"{runs['n'].sum()} of {runs['n_planned'].sum()}",
             }
         )
     return entries
-
-
-def _progress(frame: pd.DataFrame) -> str:
-    runs = frame.drop_duplicates(["dataset", "model", "method", "setting"])
-    return f"{runs['n'].sum()} of {runs['n_planned'].sum()}"
 
 
 def _figure(path: Path) -> dict[str, str | int]:
@@ -193,20 +184,14 @@ def _figure(path: Path) -> dict[str, str | int]:
 
 
 def _run(store: Store, run_id: str) -> dict[str, object]:
-    """What runs.html shows of a run; of a damaged one, which may be of no table that is asked for, why."""
+    """What runs.html shows of a run: what it is, what came out, its curve, where it comes from; of a damaged one, which
+    may be of no table that is asked for, why."""
     try:
-        return _sound_run(store, run_id)
+        spec, status = store.spec(run_id), store.status(run_id)
+        metrics, epochs = (store.metrics(run_id), store.epochs(run_id)) if store.is_done(run_id) else ({}, [])
     except RunError as error:
         names = ("place", "label", "seed", "result", "curve", "spec", "code", "data", "finished", "versions", "files")
         return {"id": run_id, **dict.fromkeys(names, ""), "state": DAMAGED, "error": str(error)}
-
-
-def _sound_run(store: Store, run_id: str) -> dict[str, object]:
-    """What the run is, what came out, its curve, where it comes from."""
-    spec, status = store.spec(run_id), store.status(run_id)
-    done = store.is_done(run_id)
-    metrics, epochs = (store.metrics(run_id), store.epochs(run_id)) if done else ({}, [])
-    data = status.get("data") or {}
     said = {name: value for name, value in spec.to_dict().items() if value is not None and name != "seed"}
     said["budget"] = {name: value for name, value in said["budget"].items() if value is not None}
     return {
@@ -221,9 +206,9 @@ def _sound_run(store: Store, run_id: str) -> dict[str, object]:
         "curve": _curve([epoch["train_loss"] for epoch in epochs if "train_loss" in epoch]),
         "spec": yaml.safe_dump(said, sort_keys=False, default_flow_style=None, width=100),
         "code": status.get("code", ""),
-        "data": (data.get("sha256") or "")[:12],
-        "finished": (status.get("finished") or "")[:10],
-        "versions": ", ".join(f"{name} {version}" for name, version in (status.get("versions") or {}).items()),
+        "data": status.get("data", {}).get("sha256", "")[:12],
+        "finished": status.get("finished", "")[:10],
+        "versions": ", ".join(f"{name} {version}" for name, version in status.get("versions", {}).items()),
     }
 
 

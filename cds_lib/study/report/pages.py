@@ -112,13 +112,12 @@ def _neighbours(name: str, titles: Mapping[str, str], suffix: str) -> list[dict[
     if name not in order:
         return []
     place = order.index(name)
-    found = []
-    for label, index in (("Previous", place - 1), ("Next", place + 1)):
-        if 0 <= index < len(order):
-            other = order[index]
-            href, rel = f"{quote(other)}{suffix}", label[:4].lower()
-            found.append({"label": label, "href": href, "title": titles[other], "rel": rel})
-    return found
+    found = {"Previous": order[:place][-1:], "Next": order[place + 1 :][:1]}
+    return [
+        {"label": label, "href": f"{quote(other)}{suffix}", "title": titles[other], "rel": label[:4].lower()}
+        for label, others in found.items()
+        for other in others
+    ]
 
 
 @cache
@@ -180,8 +179,10 @@ def _let_tables_scroll(soup: BeautifulSoup) -> None:
             table.parent["class"] = "scroll text"
 
 
-def whole_page(*, code: bool, **content: object) -> str:
+def whole_page(*, code: bool = False, **content: object) -> str:
+    """The page of these contents (`templates/page.html.j2`); what is not given is not on it."""
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    content = dict.fromkeys(("neighbours", "profile", "error", "error_anchor", "provenance")) | content
     if code:
         light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("default", "github-dark"))
         # The page has its own background; only the colours of the tokens are wanted.
@@ -209,4 +210,4 @@ def _run_ids(name: str, store: Store) -> list[str]:
     if name == SUMMARY:
         return store.ids()
     table = read_tables(store.root)[0].get(name, pd.DataFrame({"runs": []}))
-    return list(dict.fromkeys(run for runs in table["runs"] for run in runs.split()))
+    return list(dict.fromkeys(" ".join(table["runs"]).split()))
