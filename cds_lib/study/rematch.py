@@ -55,6 +55,7 @@ ARMS = {
         _PLAIN,
         {"views": 2},
         (("weight_decay", 4e-3), ("weight_decay", 8e-3)),
+        finalists=(14, 13, 5),
     ),
     CDS_BOTH: Arm(
         "CDS, cross-entropy of both views",
