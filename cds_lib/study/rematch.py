@@ -63,7 +63,13 @@ ARMS = {
         {"weight": (0.03, 0.1, 0.3, 1.0), "lr": (0.025, 0.05, 0.1)},
         {"cross_entropy_views": 2},
     ),
-    "baseline": Arm("baseline: one view", "baseline", _PLAIN, beyond=(("weight_decay", 4e-3), ("weight_decay", 8e-3))),
+    "baseline": Arm(
+        "baseline: one view",
+        "baseline",
+        _PLAIN,
+        beyond=(("weight_decay", 4e-3), ("weight_decay", 8e-3)),
+        finalists=(13, 8, 16),
+    ),
     "cds_released": Arm(
         "CDS, cross-entropy of view 1, as released", "cds", {"weight": (0.3, 1.0, 3.0, 10.0), "lr": (0.025, 0.05, 0.1)}
     ),
