@@ -183,44 +183,34 @@ find_python() {  # print the real interpreter of the first Python >= 3.11; a nam
     return 1
 }
 
-take_lock() {  # one process makes .venv, others wait; flock where there is one (not on macOS), else a folder
+take_lock() {  # one process makes .venv, others wait; flock where there is one (not on macOS), else a link to its number
     if command -v flock >/dev/null 2>&1; then
         exec 9>"$cds_venv/making.lock"
         flock -n 9 || { say "Another process is making .venv: waiting for it."; flock 9; }
         return 0
     fi
-    local told='' holder nameless=0
-    until mkdir "$cds_venv/making.d" 2>/dev/null; do
-        holder=$(cat "$cds_venv/making.d/pid" 2>/dev/null || true)
-        if [ -n "$holder" ]; then
-            # Its maker was killed. What is taken away may be a newer lock by now: then it is put back.
-            if ! kill -0 "$holder" 2>/dev/null && mv "$cds_venv/making.d" "$cds_venv/making.$$" 2>/dev/null; then
-                if [ "$(cat "$cds_venv/making.$$/pid" 2>/dev/null)" = "$holder" ]; then
-                    rm -rf "$cds_venv/making.$$"
-                else
-                    mv "$cds_venv/making.$$" "$cds_venv/making.d"
-                fi
-                continue
-            fi
-        elif [ $((nameless += 1)) -gt 10 ]; then
-            rmdir "$cds_venv/making.d" 2>/dev/null || true  # killed before it wrote who it is
-            nameless=0
+    local told='' holder
+    until ln -s "$$" "$cds_venv/making.pid" 2>/dev/null; do
+        holder=$(readlink "$cds_venv/making.pid" || true)
+        # Its maker was killed. What is taken away may be a newer link by now: then it is put back.
+        if [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null && mv "$cds_venv/making.pid" "$cds_venv/making.$$" 2>/dev/null; then
+            [ "$(readlink "$cds_venv/making.$$")" = "$holder" ] || mv "$cds_venv/making.$$" "$cds_venv/making.pid"
+            rm -f "$cds_venv/making.$$"
             continue
         fi
         [ -n "$told" ] || say "Another process is making .venv: waiting for it."
         told=yes
         sleep 1
     done
-    echo "$$" >"$cds_venv/making.d/pid"
     cds_exit_trap=$(trap -p EXIT)  # of the script that sources this
-    trap 'rm -rf "$cds_venv/making.d"' EXIT
+    trap 'rm -f "$cds_venv/making.pid"' EXIT
 }
 
 release_lock() {
     if command -v flock >/dev/null 2>&1; then
         exec 9>&-
     else
-        rm -rf "$cds_venv/making.d"
+        rm -f "$cds_venv/making.pid"
         trap - EXIT
         eval "$cds_exit_trap"
     fi

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ["run_all.sh", "run_tests.sh", ".ci/run", ".ci/floors", "scripts/environment.sh"]
 SCRIPTS += ["scripts/wheelhouse.sh", ".binder/postBuild"]
 # All that the scripts may rely on beside bash, git (in .ci/run) and an interpreter.
-TOOLS = "bash cat cmp dirname env find head mkdir mv readlink rm sleep tail".split()
+TOOLS = "bash cat cmp dirname env find head ln mkdir mv readlink rm sleep tail".split()
 STAND_IN_TOOLS = ["chmod"]
 
 # Stands for an interpreter: writes down how it was called and does what the scripts see of the real one. `unmet` beside

@@ -2,8 +2,7 @@
 
 A step is built and run on meta tensors, which have shapes and no memory, and PyTorch's own counter adds up convolutions
 and matrix products, two operations a multiply-accumulate, of all networks of the step. Batch norms, activations,
-augmentation and the optimizer are not counted. It takes about half a second a kind of step; runs that differ in seed,
-weights or schedule share one.
+augmentation and the optimizer are not counted. It takes about half a second a run; runs that differ in seed share it.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from cds_lib.errors import UsageError
-from cds_lib.study import build, catalogue
+from cds_lib.study import build
 from cds_lib.study.data import coco_standin, registry, standin
 from cds_lib.study.spec import RunSpec
 
@@ -102,32 +100,18 @@ def image_counts(spec: RunSpec) -> tuple[int, int]:
         train = round(spec.labelled * train)
     if not spec.detects:
         train -= train % budget.batch_size == 1  # no batch of a single image
-    if train < 1:
-        raise UsageError(f"{spec.label} has no image to train on: {budget.val_size:,} are held back to validate.")
     return train, test + budget.val_size
 
 
 def step_cost(spec: RunSpec) -> StepCost:
-    """The cost of a step of this run."""
-    key = _shape(spec)
+    """The cost of a step of this run, counted once for all its seeds."""
+    key = spec.with_seed(0).id
     if key not in _counted:
         _counted[key] = _count(spec)
     return _counted[key]
 
 
-_counted: dict[tuple, StepCost] = {}
-
-
-def _shape(spec: RunSpec) -> tuple:
-    """All that decides the cost of a step. A real number among the options is a weight or a temperature: no shape."""
-    budget, below = spec.budget, spec.parent if spec.teacher or spec.detects else None
-    options = [(name, value) for name, value in sorted(spec.options.items()) if not isinstance(value, float)]
-    needs_index = catalogue.method(spec.method).load().needs_index  # it keeps something of every training image
-    return (
-        *(spec.dataset, spec.model, spec.method, repr(options), image_counts(spec)[0] if needs_index else 0),
-        *(budget.source, budget.image_size, budget.batch_size, budget.stem, budget.width),
-        below and _shape(below),
-    )
+_counted: dict[str, StepCost] = {}
 
 
 def _count(spec: RunSpec) -> StepCost:

@@ -28,9 +28,6 @@ def name_of(name: str) -> str:
     return _names().get(name, name)
 
 
-method_name = name_of
-
-
 def group_title(names: Iterable[str]) -> str:
     """The heading of a group of rows: `CIFAR-100, ResNet-18, 10 % labelled`."""
     return ", ".join(name_of(str(name)) for name in names)

@@ -13,7 +13,6 @@ DATASET, MODEL = "cifar100", "resnet18"
 METHODS = ("baseline", "dsn", "cds")
 STAGES = tuple(f"stage{number}" for number in (1, 2, 3, 4))
 BLOCKS = tuple(f"{stage}.{block}" for stage in (1, 2, 3, 4) for block in (1, 2))
-EARLY = BLOCKS[:4]  # the blocks of stages 1 and 2, of which the paper's argument predicts something
 
 
 def measured(

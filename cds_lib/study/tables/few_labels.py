@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cds_lib.study import catalogue, settings
+from cds_lib.study import settings
 from cds_lib.study.protocols import HEADLINE_SEEDS
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.table import TOP1, Cell, Table, cell
-from cds_lib.study.tables.tuning import DATASET, SEED, VALIDATION, candidate
+from cds_lib.study.tables.tuning import DATASET, candidate_cell, row_name, words
 
 METHOD, CONTROL = "cds_simclr", "baseline_matched"
 WEIGHTS = (0.03, 0.1, 0.3, 1.0, 3.0)  # the last three are those of the table `tuning`
@@ -25,17 +25,7 @@ def smaller(profile: str, percent: int) -> RunSpec | None:
 
 def cells(profile: str) -> list[Cell]:
     """A row a weight on validation images; then per share of labels the control, and CDS with the chosen weight."""
-    found = [
-        cell(
-            candidate(profile, METHOD, weight),
-            (SEED,),
-            method=f"{METHOD}_weight_{weight:g}",
-            setting="few_labels_tuning",
-            metric=VALIDATION,
-            reference=None,
-        )
-        for weight in WEIGHTS
-    ]
+    found = [candidate_cell(profile, METHOD, weight, "few_labels_tuning") for weight in WEIGHTS]
     for percent in PERCENTS:
         control = settings.semi_supervised(profile, DATASET, CONTROL, percent)
         seeds, place = HEADLINE_SEEDS[profile], (control.dataset, control.model)
@@ -51,7 +41,7 @@ TABLE = Table(
     question="With a smaller weight, does CDS without labels beat a baseline of as many steps?",
     note="nothing: registered in docs/registration.md",
     build=cells,
-    names={f"{METHOD}_weight_{weight:g}": f"{catalogue.METHODS[METHOD].title}, weight {weight:g}" for weight in WEIGHTS}
+    names={row_name(METHOD, weight): words(METHOD, weight) for weight in WEIGHTS}
     | {"few_labels_tuning": "validation", "cds_simclr_smaller": "CDS (SimCLR loss), chosen weight"},
     own_seeds=True,
     official=False,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cds_lib.study.ladder import SEEDS
-from cds_lib.study.rematch import CDS_BOTH, CONTROL, DATASET, MODEL, final
-from cds_lib.study.table import TOP1, Cell, Table
+from cds_lib.study.rematch import CDS_BOTH, CONTROL, final
+from cds_lib.study.table import Cell, Table
+from cds_lib.study.tables._rematch import arm_cell
 
 VARIANTS = {
     "heads": {
@@ -29,14 +30,12 @@ VARIANTS = {
 
 def cells(profile: str) -> list[Cell]:
     """CDS of the rematch with other heads, then with other taps, each beside the control."""
-    seeds = SEEDS if profile != "smoke" else (0,)
     found = []
     for setting, variants in VARIANTS.items():
-        found.append(Cell(DATASET, MODEL, CONTROL, setting, TOP1, final(profile, CONTROL), seeds))
+        found.append(arm_cell(profile, final(profile, CONTROL), SEEDS, CONTROL, setting))
         for name, (_, options) in variants.items():
             run = final(profile, CDS_BOTH, **options)
-            reference = (DATASET, MODEL, CONTROL, setting)
-            found.append(Cell(DATASET, MODEL, f"{setting}_{name}", setting, TOP1, run, seeds, reference=reference))
+            found.append(arm_cell(profile, run, SEEDS, f"{setting}_{name}", setting))
     return found
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cds_lib.study.ladder import RUNGS, Rung
-from cds_lib.study.rematch import ARMS, CDS_BOTH, CONTROL, DATASET, MODEL, final
-from cds_lib.study.table import TOP1, Cell, Table
+from cds_lib.study.rematch import ARMS, CDS_BOTH, CONTROL, final
+from cds_lib.study.table import Cell, Table
+from cds_lib.study.tables._rematch import arm_cell
 
 _WEIGHTS = {f"{CDS_BOTH}_third": (1 / 3, "a third of"), f"{CDS_BOTH}_triple": (3, "three times")}
 
@@ -16,9 +17,7 @@ def _cell(profile: str, rung: Rung, row: str, factor: float = 1) -> Cell:
     run = final(profile, arm, **(rung.changes if profile != "smoke" else {}))
     if run and factor != 1:
         run = final(profile, arm, **rung.changes, weight=round(run.options["weight"] * factor, 6))
-    seeds = rung.seeds if profile != "smoke" else (0,)
-    reference = (DATASET, MODEL, CONTROL, rung.setting) if row != CONTROL else None
-    return Cell(DATASET, MODEL, row, rung.setting, TOP1, run, seeds, reference=reference)
+    return arm_cell(profile, run, rung.seeds, row, rung.setting)
 
 
 def cells(profile: str) -> list[Cell]:

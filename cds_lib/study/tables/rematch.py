@@ -3,66 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
-from cds_lib.study.rematch import (
-    ARMS,
-    CDS_BOTH,
-    CONTROL,
-    DATASET,
-    LOSS,
-    MODEL,
-    OTHER_SEEDS,
-    OUTCOME,
-    SEEDS,
-    as_released,
-    final,
-)
-from cds_lib.study.spec import RunSpec
+from cds_lib.study.rematch import ARMS, CDS_BOTH, CONTROL, LOSS, OTHER_SEEDS, OUTCOME, SEEDS, as_released, final
 from cds_lib.study.table import TOP1, Cell, Table
+from cds_lib.study.tables._rematch import arm_cell
 
 DOSES = (0.03, 0.1, 0.3, 1.0, 3.0)  # weights of CDS; 0 is the control
 PULLS = ("gradient_ratio_first", "gradient_ratio_last", "gradient_cosine_last")
-_SIX, _THREE = SEEDS[:6], SEEDS[:3]
-_EXPLORATORY = {
-    "cds_released_weight_0": "CDS as released, weight 0: both views pass batch norm, one is classified",
-    "control_view1_twice": "control, view 1 drawn twice",
-    "baseline_120_epochs": "baseline of 120 epochs: as many passes as the control",
-}
+_SIX = SEEDS[:6]
 
 
 def cells(profile: str) -> list[Cell]:
     """The five arms by three metrics, then the dose, the exploratory rows and the cell as released."""
-
-    def row(
-        run: RunSpec | None, seeds: tuple[int, ...], method: str, setting: str = "rematch", metric: str = OUTCOME
-    ) -> Cell:
-        reference = (DATASET, MODEL, CONTROL, setting) if method != CONTROL else None
-        return Cell(
-            DATASET, MODEL, method, setting, metric, run, seeds if profile != "smoke" else (0,), reference=reference
-        )
-
+    row = partial(arm_cell, profile)
     control = final(profile, CONTROL)
     at_lr = {"lr": control.budget.lr} if control else {}
     found = [
-        row(final(profile, arm), SEEDS if arm in (CONTROL, CDS_BOTH) else OTHER_SEEDS, arm, metric=metric)
+        row(final(profile, arm), SEEDS if arm in (CONTROL, CDS_BOTH) else OTHER_SEEDS, arm, "rematch", metric)
         for metric in (OUTCOME, LOSS, TOP1)
         for arm in ARMS
     ]
-    found.append(row(control, _SIX, CONTROL, "rematch_dose"))
+    found.append(row(control, _SIX, CONTROL, "rematch_dose", OUTCOME))
     for weight in DOSES:
         run = final(profile, CDS_BOTH, **at_lr, weight=weight) if control else None
-        dosed = row(run, _SIX, f"{CDS_BOTH}_weight_{weight:g}", "rematch_dose")
+        dosed = row(run, _SIX, f"{CDS_BOTH}_weight_{weight:g}", "rematch_dose", OUTCOME)
         found.append(dosed)
         found += [replace(dosed, metric=metric, source="gradients", reference=None) for metric in PULLS]
-    exploratory = (
-        final(profile, "cds_released", weight=0.0),
-        final(profile, CONTROL, view1_twice=True),
-        final(profile, "baseline", epochs=120 if profile != "smoke" else 2),
-    )
-    found.append(row(control, _SIX, CONTROL, "rematch_exploratory"))
-    found += [row(run, _SIX, name, "rematch_exploratory") for name, run in zip(_EXPLORATORY, exploratory, strict=True)]
+    exploratory = {
+        CONTROL: control,
+        "cds_released_weight_0": final(profile, "cds_released", weight=0.0),
+        "control_view1_twice": final(profile, CONTROL, view1_twice=True),
+        "baseline_120_epochs": final(profile, "baseline", epochs=120 if profile != "smoke" else 2),
+    }
+    found += [row(run, _SIX, name, "rematch_exploratory", OUTCOME) for name, run in exploratory.items()]
     return found + [
-        row(as_released(profile, arm), _THREE, arm, "rematch_as_released", TOP1)
+        row(as_released(profile, arm), SEEDS[:3], arm, "rematch_as_released")
         for arm in (CONTROL, "baseline", "cds_released")
     ]
 
@@ -75,8 +51,10 @@ TABLE = Table(
     build=cells,
     names={name: arm.title for name, arm in ARMS.items()}
     | {f"{CDS_BOTH}_weight_{weight:g}": f"CDS, both views, weight {weight:g}" for weight in DOSES}
-    | _EXPLORATORY
     | {
+        "cds_released_weight_0": "CDS as released, weight 0: both views pass batch norm, one is classified",
+        "control_view1_twice": "control, view 1 drawn twice",
+        "baseline_120_epochs": "baseline of 120 epochs: as many passes as the control",
         "rematch": "registered arms",
         "rematch_dose": "dose",
         "rematch_exploratory": "exploratory",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from cds_lib.study.rematch import ARMS, CONTROL, DATASET, MODEL, SEEDS, final
+from cds_lib.study.rematch import ARMS, SEEDS, final
 from cds_lib.study.table import Cell, Table
+from cds_lib.study.tables._rematch import arm_cell
 
 BLOCKS = ("1.2", "2.2", "3.2", "4.2")  # the last of each stage
 # Analysis -> its measures.
@@ -18,19 +19,8 @@ MEASURES = {
 
 def cells(profile: str) -> list[Cell]:
     """Measure by measure the five arms, each against the control, six seeds."""
-    seeds = SEEDS[:6] if profile != "smoke" else (0,)
     return [
-        Cell(
-            DATASET,
-            MODEL,
-            arm,
-            "rematch",
-            metric,
-            final(profile, arm),
-            seeds,
-            reference=(DATASET, MODEL, CONTROL, "rematch") if arm != CONTROL else None,
-            source=source,
-        )
+        arm_cell(profile, final(profile, arm), SEEDS[:6], arm, "rematch", metric, source)
         for source, metrics in MEASURES.items()
         for metric in metrics
         for arm in ARMS

@@ -52,25 +52,22 @@ def row_name(method: str, value: float) -> str:
     return f"{method}_{SEARCHED[method][0]}_{value:g}"
 
 
+def candidate_cell(profile: str, method: str, value: float, setting: str) -> Cell:
+    """The row of one candidate."""
+    run, name = candidate(profile, method, value), row_name(method, value)
+    return cell(run, (SEED,), method=name, setting=setting, metric=VALIDATION, reference=None)
+
+
 CANDIDATES = [(method, value) for method, (_, values) in SEARCHED.items() for value in values]
 
 
 def cells(profile: str) -> list[Cell]:
     """One group a method, one row a candidate."""
-    return [
-        cell(
-            candidate(profile, method, value),
-            (SEED,),
-            method=row_name(method, value),
-            setting=f"tuning_{method}",
-            metric=VALIDATION,
-            reference=None,
-        )
-        for method, value in CANDIDATES
-    ]
+    return [candidate_cell(profile, method, value, f"tuning_{method}") for method, value in CANDIDATES]
 
 
-def _words(method: str, value: float) -> str:
+def words(method: str, value: float) -> str:
+    """The row of a candidate for people: `CDS, weight 0.3`."""
     option = "learning rate" if SEARCHED[method][0] == "lr" else SEARCHED[method][0]
     return f"{catalogue.METHODS[method].title}, {option} {value:g}"
 
@@ -81,7 +78,7 @@ TABLE = Table(
     question="Which learning rate, and which weight of every method, does the miniature study train with?",
     note="nothing: how the paper chose its weights is not known",
     build=cells,
-    names={row_name(*candidate): _words(*candidate) for candidate in CANDIDATES}
+    names={row_name(*candidate): words(*candidate) for candidate in CANDIDATES}
     | {f"tuning_{method}": catalogue.METHODS[method].title for method in SEARCHED},
     own_seeds=True,
 )
