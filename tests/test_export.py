@@ -1,6 +1,5 @@
 """Exported networks load where they should, as themselves; what cannot be exported is one sentence."""
 
-import json
 import re
 
 import pytest
@@ -9,14 +8,13 @@ import torch
 
 import cds_lib
 from cds_lib.errors import UsageError
-from cds_lib.models import create_backbone
-from cds_lib.study import settings
-from cds_lib.study.build import create_method
+from cds_lib.study import build, settings
 from cds_lib.study.cli import main
 from cds_lib.study.store import Store
 from cds_lib.study.tables.contrastive_methods import contrastive
 from cds_lib.study.tables.table4_coco import detector
 from cds_lib.training import checkpoint
+from run_folders import write_run
 
 
 def visible(network):
@@ -59,20 +57,13 @@ def test_what_cannot_be_exported_leaves_no_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def finished(store, spec, classes, weights=True):
+def finished(store, spec, classes):
     """A run as if it had been trained."""
     torch.manual_seed(0)
-    budget = spec.budget
-    method = create_method(
-        spec.method, create_backbone(spec.model, classes, stem=budget.stem, width=budget.width), classes, spec.options
-    )
+    method = build.create_method(spec.method, build.backbone(spec, classes), classes, spec.options)
     visible(method.backbone)
-    folder = store.run_dir(spec.id)
-    folder.mkdir(parents=True)
-    (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
-    (folder / "metrics.json").write_text("{}")
-    if weights:
-        checkpoint.save(store.model(spec.id), {"method": method.state_dict(), "spec": spec.canonical})
+    write_run(store, spec, {})
+    checkpoint.save(store.model(spec.id), {"method": method.state_dict(), "spec": spec.canonical})
     return method.eval()
 
 
@@ -112,24 +103,17 @@ def test_the_network_names_of_timm(tmp_path):
     assert 'stem="imagenet_no_max_pool", width=1)' in loading(without_pool, 1000, "x.pt")[2]
 
 
-def test_the_weights_of_another_run_are_not_exported(tmp_path, capsys):
+def test_weights_are_those_of_the_run_and_not_replaced(tmp_path, capsys):
     store, out = Store(tmp_path / "results"), tmp_path / "network.pt"
     ours, other = (settings.supervised("mini", "cifar100", "resnet18", "baseline", seed) for seed in (0, 1))
-    finished(store, ours, 100)
-    finished(store, other, 100)
-    store.model(ours.id).write_bytes(store.model(other.id).read_bytes())
+    for spec in (ours, other):
+        finished(store, spec, 100)
+    weights = store.model(other.id).read_bytes()
+    assert main(["export", other.id, str(store.model(other.id)), "--results", str(store.root)]) == 2
+    assert "lies among the runs" in capsys.readouterr().err and store.model(other.id).read_bytes() == weights
+    store.model(ours.id).write_bytes(weights)
     assert main(["export", ours.id, str(out), "--results", str(store.root)]) == 1
-    assert f"does not hold the weights of run {ours.id}" in capsys.readouterr().err
-    assert not out.exists()
-
-
-def test_the_weights_of_a_run_are_not_replaced(tmp_path, capsys):
-    store = Store(tmp_path / "results")
-    run = settings.supervised("mini", "cifar100", "resnet18", "baseline", 0)
-    finished(store, run, 100)
-    before = store.model(run.id).read_bytes()
-    assert main(["export", run.id, str(store.model(run.id)), "--results", str(store.root)]) == 2
-    assert "lies among the runs" in capsys.readouterr().err and store.model(run.id).read_bytes() == before
+    assert f"does not hold the weights of run {ours.id}" in capsys.readouterr().err and not out.exists()
 
 
 def test_a_compiled_network_is_exported_under_its_own_names(tmp_path):
@@ -143,17 +127,16 @@ def test_a_compiled_network_is_exported_under_its_own_names(tmp_path):
 
 def test_runs_that_cannot_be_exported_are_one_sentence(tmp_path, capsys):
     store, out = Store(tmp_path / "results"), tmp_path / "network.pt"
-    bare = settings.supervised("mini", "cifar100", "resnet18", "baseline", 0)
-    finished(store, bare, 100, weights=False)
-    spec = detector("smoke", "retinanet", "cds", 0)
-    folder = store.run_dir(spec.id)
-    folder.mkdir(parents=True)
-    (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
-    (folder / "metrics.json").write_text("{}")
+    bare, found = (
+        settings.supervised("mini", "cifar100", "resnet18", "baseline", 0),
+        detector("smoke", "retinanet", "cds"),
+    )
+    for spec in (bare, found):
+        write_run(store, spec, {})
     for run, sentence in (
         ("0123456789ab", "There is no finished run '0123456789ab' in"),
         (bare.id, "The weights of run"),
-        (spec.id, f"is a detector: export {spec.parent.id}, the run that trained its backbone"),
+        (found.id, f"is a detector: export {found.parent.id}, the run that trained its backbone"),
     ):
         assert main(["export", run, str(out), "--results", str(store.root)]) == 2
         error = capsys.readouterr().err

@@ -19,11 +19,11 @@ from run_folders import write_run
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def command(*arguments, cwd=None, **environment):
+def command(*arguments):
     process = subprocess.run(
         [sys.executable, "-m", "cds_lib", *map(str, arguments)],
-        cwd=cwd or ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=120,
@@ -60,43 +60,17 @@ def test_wrong_usage_is_one_line_and_code_2(arguments, sentence, tmp_path):
     assert not any(tmp_path.iterdir())  # nothing was begun
 
 
-def test_missing_data_stops_before_the_first_run(tmp_path):
-    process = command(
-        "run-all",
-        "--profile",
-        "mini",
-        "--only",
-        "table1_cifar100",
-        "--data-root",
-        tmp_path / "none",
-        "--results",
-        tmp_path / "r",
-    )
-    assert process.returncode == 2
-    assert "python -m cds_lib data fetch cifar100" in process.stderr
-    assert len(process.stderr.strip().splitlines()) == 1
-    assert not list((tmp_path / "r" / "runs").iterdir())
-
-
-def test_a_truncated_data_file_is_named(tmp_path):
-    folder = tmp_path / "cifar-100-python"
-    folder.mkdir()
-    for name in ("train", "test", "meta"):
+@pytest.mark.parametrize("there", [False, True])
+def test_data_that_is_missing_or_truncated_stops_before_the_first_run(tmp_path, there):
+    folder = tmp_path / "data" / "cifar-100-python"
+    for name in ("train", "test", "meta") if there else ():
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"\x80\x04half")
-    process = command(
-        "run-all",
-        "--profile",
-        "mini",
-        "--only",
-        "table1_cifar100",
-        "--data-root",
-        tmp_path,
-        "--results",
-        tmp_path / "r",
-    )
-    assert process.returncode == 2
-    assert str(folder) in process.stderr
-    assert len(process.stderr.strip().splitlines()) == 1
+    wanted = ["run-all", "--profile", "mini", "--only", "table1_cifar100"]
+    process = command(*wanted, "--data-root", tmp_path / "data", "--results", tmp_path / "r")
+    assert process.returncode == 2 and len(process.stderr.strip().splitlines()) == 1
+    assert (str(folder) if there else "python -m cds_lib data fetch cifar100") in process.stderr
+    assert not list((tmp_path / "r" / "runs").iterdir())
 
 
 def test_a_results_folder_that_cannot_be_written(tmp_path):

@@ -19,49 +19,41 @@ TEXT = st.text(st.characters(min_codepoint=1, max_codepoint=0xDCFF), max_size=12
 NUMBERS = st.integers(-3, 10**12).map(str) | st.integers(0, 9).map(lambda n: str(n) * 5000) | st.floats().map(str)
 
 
-def exit_code(capfd, option, value):
-    """The exit code of a command that would otherwise be right; nothing but the one line is printed if it is wrong."""
-    command = ["run-all", "--list"] if option == "jobs" else ["status"]
-    arguments = [*command, "--only", "00_start_here", "--results", "none", f"--{option}={value}"]
+def good_seeds(text):
+    parts = [part.strip() for part in text.split(",")]
+    return not text or all(part.isascii() and part.isdigit() and len(part) <= 9 for part in parts)
+
+
+def good_jobs(text):
     try:
-        code = cli.main(arguments)
+        return int(text) >= 0
+    except ValueError:
+        return False
+
+
+def good_only(text):
+    files = {path.stem for path in (CHECKOUT / "notebooks").glob("*.ipynb")}
+    names = {name.strip() for name in text.split(",") if name.strip()}
+    return not text or bool(names and names <= files | TABLES.keys())
+
+
+LISTS = st.lists(NUMBERS | TEXT | st.sampled_from(sorted(TABLES)), max_size=3).map(",".join)
+
+
+@pytest.mark.parametrize(("option", "good"), [("seeds", good_seeds), ("jobs", good_jobs), ("only", good_only)])
+@settings(fixed, max_examples=25)
+@given(text=LISTS | NUMBERS)
+def test_an_option_is_taken_or_refused_in_one_line(capfd, option, good, text):
+    command = ["run-all", "--list"] if option == "jobs" else ["status"]
+    only = [] if option == "only" else ["--only", "00_start_here"]
+    try:
+        code = cli.main([*command, *only, "--results", "none", f"--{option}={text}"])
     except SystemExit as left:  # argparse
         code = left.code
     out, err = capfd.readouterr()
     assert "Traceback" not in out + err
-    if code:
-        assert code == 2
-        assert "error: " in err.splitlines()[-1]
-    else:
-        assert err == ""
-    return code
-
-
-@settings(fixed, max_examples=25)
-@given(st.lists(NUMBERS | TEXT, max_size=3).map(",".join))
-def test_seeds(capfd, text):
-    parts = [part.strip() for part in text.split(",")]
-    good = not text or all(part.isascii() and part.isdigit() and len(part) <= 9 for part in parts)
-    assert exit_code(capfd, "seeds", text) == (0 if good else 2)
-
-
-@settings(fixed, max_examples=20)
-@given(NUMBERS | TEXT)
-def test_jobs(capfd, text):
-    try:
-        good = int(text) >= 0
-    except ValueError:
-        good = False
-    assert exit_code(capfd, "jobs", text) == (0 if good else 2)
-
-
-@settings(fixed, max_examples=20)
-@given(st.lists(st.sampled_from(sorted(TABLES)) | TEXT, max_size=3).map(",".join))
-def test_only(capfd, text):
-    files = {path.stem for path in (CHECKOUT / "notebooks").glob("*.ipynb")}
-    names = {name.strip() for name in text.split(",") if name.strip()}
-    good = not text or (names and names <= files | TABLES.keys())
-    assert exit_code(capfd, "only", text) == (0 if good else 2)
+    assert code == (0 if good(text) else 2)
+    assert "error: " in err.splitlines()[-1] if code else err == ""
 
 
 def test_a_results_folder_that_the_terminal_cannot_print(capfd):

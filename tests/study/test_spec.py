@@ -1,15 +1,12 @@
 """What a run's id depends on, and what it must not depend on."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 
 from cds_lib.errors import UsageError
 from cds_lib.study import settings
-from cds_lib.study.catalogue import TEN_NETWORKS
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.tables import TABLES, find_table
 
@@ -24,12 +21,6 @@ def test_the_id_is_a_hash_of_the_content_and_nothing_else():
     assert turned.id == SPEC.id
     assert len(SPEC.id) == 12
     assert int(SPEC.id, 16) >= 0
-
-
-def test_ids_never_change():
-    """Pinned: a changed id would orphan every finished run of every user."""
-    assert settings.supervised("paper", "cifar100", "resnet18", "cds", 0).id == "e4ebdbddc3e4"
-    assert settings.supervised("mini", "cifar100", "resnet18", "baseline", 2).id == "0501409ac2e2"
 
 
 @pytest.mark.parametrize(
@@ -83,42 +74,25 @@ def test_the_paper_profile_is_the_released_protocol():
     assert budget.train_size is None
 
 
-def test_unknown_names_are_refused():
-    with pytest.raises(UsageError, match="Unknown profile 'tiny'"):
-        settings.supervised("tiny", "cifar100", "resnet18", "cds", 0)
-    with pytest.raises(UsageError, match="no method 'cdx': .* line to METHODS in cds_lib/study/catalogue.py"):
-        settings.supervised("mini", "cifar100", "resnet18", "cdx", 0)
-    with pytest.raises(UsageError, match="no network 'nonesuch': .* line to NETWORKS in cds_lib/study/catalogue.py"):
-        settings.supervised("mini", "cifar100", "nonesuch", "cds", 0)
+@pytest.mark.parametrize(
+    ("profile", "model", "method", "says"),
+    [
+        ("tiny", "resnet18", "cds", "Unknown profile 'tiny'"),
+        ("mini", "resnet18", "cdx", "no method 'cdx': .* line to METHODS in cds_lib/study/catalogue.py"),
+        ("mini", "nonesuch", "cds", "no network 'nonesuch': .* line to NETWORKS in cds_lib/study/catalogue.py"),
+    ],
+)
+def test_unknown_names_are_refused(profile, model, method, says):
+    with pytest.raises(UsageError, match=says):
+        settings.supervised(profile, "cifar100", model, method, 0)
     with pytest.raises(UsageError, match="Unknown table 'table9'"):
         find_table("table9")
-
-
-def test_table1_is_ten_networks_by_method_with_the_published_numbers():
-    table = TABLES["table1_cifar100"]
-    cells = table.cells("paper", (0, 1, 2))
-    assert len(TEN_NETWORKS) == 10
-    assert {(c.model, c.method) for c in cells} >= {(m, k) for m in TEN_NETWORKS for k in ("baseline", "dsn", "cds")}
-    by_key = {(c.model, c.method): c for c in cells}
-    assert by_key["resnet18", "baseline"].paper == 77.45
-    assert by_key["resnet18", "cds"].paper == 80.84
-    assert by_key["preactresnet18", "dsn"].paper == 77.40
-    assert by_key["resnet18", "cds"].reference == by_key["resnet18", "baseline"].key
-    assert [spec.seed for spec in by_key["resnet18", "cds"].specs] == [0, 1, 2]
 
 
 def test_runs_are_unique_and_come_seed_by_seed():
     runs = TABLES["table1_cifar100"].runs("mini", (0, 1))
     assert len({run.id for run in runs}) == len(runs)
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)
-
-
-def test_reading_results_needs_no_torch():
-    code = (
-        "import sys; from cds_lib.study import cli, session; from cds_lib.study.engines import runner\n"
-        "assert 'torch' not in sys.modules, 'torch was imported'"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_parent_that_cannot_be_read_is_one_sentence():

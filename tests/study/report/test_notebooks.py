@@ -97,28 +97,22 @@ def test_the_users_folder_startup_file_and_backend_reach_no_notebook(make, tmp_p
     assert outputs(tmp_path / "out.ipynb")["c1"][0]["text"].strip() == cds_lib.__file__
 
 
-def test_a_raising_cell_is_named_and_what_came_before_is_saved(make, tmp_path):
-    path = make("bad", "print('before')", "raise ValueError('first line\\nsecond line')", "print('after')")
-    output = tmp_path / "bad.ipynb"
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("raise ValueError('first line\\nsecond line')", "ValueError: first line"),
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "the kernel died"),
+    ],
+)
+def test_a_cell_that_fails_is_named_and_what_came_before_is_saved(make, tmp_path, source, why):
+    path, output = make("bad", "print('before')", source, "print('after')"), tmp_path / "bad.ipynb"
     result = notebooks.execute(path, output, {})
-    assert not result.ok
-    assert (result.error, result.cell) == ('cell "c2": ValueError: first line', "c2")
+    assert not result.ok and result.cell == "c2" and result.error.startswith(f'cell "c2": {why}')
+    assert "second" not in result.error
     saved = outputs(output)
     assert list(saved) == ["title", "parameters", "c1", "c2", "c3"]  # without papermill's marker cells
-    assert saved["c1"][0]["text"] == "before\n"
-    assert saved["c2"][0]["ename"] == "ValueError"
-    assert saved["c3"] == []
+    assert saved["c1"][0]["text"] == "before\n" and saved["c3"] == []
     assert notebooks.stored(output)[1] == result
-
-
-def test_a_dying_kernel_is_a_result_and_its_cell_is_named(make, tmp_path):
-    path = make("dead", "print('before')", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "print('after')")
-    result = notebooks.execute(path, tmp_path / "dead.ipynb", {})
-    assert not result.ok
-    assert result.error.startswith('cell "c2": the kernel died')
-    saved = outputs(tmp_path / "dead.ipynb")
-    assert saved["c1"][0]["text"] == "before\n"
-    assert saved["c3"] == []
 
 
 def test_ctrl_c_leaves_the_notebook_of_before(make, tmp_path):
@@ -141,28 +135,20 @@ def test_a_notebook_that_hangs_is_stopped_and_saved(make, tmp_path):
     assert "c1" in outputs(tmp_path / "slow.ipynb")
 
 
-def test_an_unknown_parameter_is_refused_before_anything_runs(make, tmp_path):
-    path = make("good", "print(steps)")
-    result = notebooks.execute(path, tmp_path / "good.ipynb", {"stepz": 2})
-    assert not result.ok and "no parameter stepz; it declares: steps" in result.error
-    assert not (tmp_path / "good.ipynb").exists()
-
-
-def test_a_file_that_is_no_notebook_is_refused(tmp_path):
-    path = tmp_path / "broken.ipynb"
-    path.write_text("{")
-    for name in ("broken", "absent"):
-        result = notebooks.execute(tmp_path / f"{name}.ipynb", tmp_path / "out" / "x.ipynb", {})
-        assert not result.ok and f"{name}.ipynb cannot be read" in result.error
-    assert not (tmp_path / "out").exists()
-
-
-def test_what_cannot_be_written_is_the_failure_of_its_notebook(make, tmp_path):
-    path = make("good", "print(steps)")
-    for name in ("a folder", "the same"):
-        (tmp_path / "out" / name / "good.ipynb").mkdir(parents=True)
-        result = notebooks.execute(path, tmp_path / "out" / name / "good.ipynb", {})
-        assert not result.ok and "Is a directory" in result.error
+def test_what_cannot_be_read_or_written_is_the_failure_of_its_notebook(make, tmp_path):
+    path, output = make("good", "print(steps)"), tmp_path / "out" / "good.ipynb"
+    (path.parent / "broken.ipynb").write_text("{")
+    for name, parameters, says in (
+        ("good", {"stepz": 2}, "no parameter stepz; it declares: steps"),
+        ("broken", {}, "broken.ipynb cannot be read"),
+        ("absent", {}, "absent.ipynb cannot be read"),
+    ):
+        result = notebooks.execute(path.with_stem(name), output, parameters)
+        assert not result.ok and says in result.error
+    assert not output.parent.exists()  # refused before anything ran
+    output.mkdir(parents=True)
+    result = notebooks.execute(path, output, {})
+    assert not result.ok and "Is a directory" in result.error
 
 
 def test_an_executed_notebook_that_papermill_left_damaged_is_its_failure(make, tmp_path, monkeypatch):

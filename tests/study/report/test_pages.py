@@ -13,7 +13,7 @@ from cds_lib.study.report.frame import tidy
 from cds_lib.study.report.index import write_index
 from cds_lib.study.report.notebooks import NotebookResult
 from cds_lib.study.report.show import show
-from cds_lib.study.report.table_files import read_table, write_table
+from cds_lib.study.report.table_files import write_table
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from run_folders import top1, write_run
@@ -102,38 +102,25 @@ def loaded(soup):
 
 
 def test_pages_are_self_contained(results):
-    fill(results)
-    (results / "figures").mkdir()
-    (results / "figures" / "demo.svg").write_text(SVG)
     for page in rendered(results).values():
-        assert page.find_all("script") == []
-        assert page.find_all("link") == []
-        assert loaded(page)
-        assert all(address.startswith("data:") for address in loaded(page))
+        assert page.find_all(["script", "link"]) == []
+        assert loaded(page) and all(address.startswith("data:") for address in loaded(page))
         styles = "".join(style.get_text() for style in page.find_all("style"))
-        assert "@import" not in styles
-        assert "url(" not in styles
-        assert page.html["lang"] == "en"
-        assert page.find("meta", attrs={"name": "viewport"})
+        assert "@import" not in styles and "url(" not in styles
+        assert page.html["lang"] == "en" and page.find("meta", attrs={"name": "viewport"})
 
 
-def test_code_is_only_on_the_page_with_code(results):
+def test_code_is_only_on_the_page_with_code_and_both_link_to_each_other(results):
     pages = rendered(results)
-    assert "show_everything" not in pages["html"].get_text()
-    assert "show_everything" in pages["code"].get_text()
-    for page in pages.values():
+    assert ["show_everything" in pages[kind].get_text() for kind in ("html", "code")] == [False, True]
+    links = ["../index.html", "demo.html", "demo.code.html", "../notebooks/demo.ipynb"]
+    for kind, name in (("html", "demo.html"), ("code", "demo.code.html")):
+        page = pages[kind]
         assert "a run <b>x</b>" in page.find("pre", class_="stream").get_text()
         assert "a warning" in page.find("pre", class_="stderr").get_text()
         assert page.find("div", class_="html").get_text(strip=True) == "shown"
-        assert page.find("td").get_text() == "1"
-        assert page.find("img")["alt"] == 'a "plot"'
-
-
-def test_pages_link_to_each_other(results):
-    pages = rendered(results)
-    links = ["../index.html", "demo.html", "demo.code.html", "../notebooks/demo.ipynb"]
-    for kind, name in (("html", "demo.html"), ("code", "demo.code.html")):
-        bar = pages[kind].find("header")
+        assert page.find("td").get_text() == "1" and page.find("img")["alt"] == 'a "plot"'
+        bar = page.find("header")
         assert [a["href"] for a in bar.find_all("a")] == links
         assert [a["href"] for a in bar.find_all("a", attrs={"aria-current": "page"})] == [name]
 
@@ -151,39 +138,24 @@ def test_contents_lead_to_every_heading_once(results):
     assert page.title.get_text() == "A title & <more>"
 
 
-def test_every_table_scrolls_by_itself_once(results):
-    fill(results)
-    html = show(read_table(TABLE.name, results), TABLE.heading).data
-    path = executed(results, outputs=[new_output("display_data", data={"text/html": html})])
-    page = soup_of(pages.render_notebook(path, results / "html")["html"])
+def test_every_table_scrolls_by_itself_once_and_a_number_leads_to_its_runs(results):
+    html = show(pd.DataFrame({"method": ["cds"], "difference": [1.0], "runs": ["abc def"]}), "a caption").data
+    page = rendered(results, outputs=[new_output("display_data", data={"text/html": html})])["html"]
     regions = page.main.find_all(attrs={"role": "region"})
-    assert [region["aria-label"] for region in regions] == ["table 1: Result", TABLE.heading]
+    assert [region["aria-label"] for region in regions] == ["table 1: Result", "a caption"]
     assert [region["tabindex"] for region in regions] == ["0", "0"]
     assert [len(table.find_parents(class_="scroll")) for table in page.find_all("table")] == [1, 1]
-
-
-def test_a_number_leads_to_its_runs(results):
-    html = show(pd.DataFrame({"method": ["cds"], "difference": [1.0], "runs": ["abc def"]}), "c").data
-    path = executed(results, outputs=[new_output("display_data", data={"text/html": html})])
-    page = soup_of(pages.render_notebook(path, results / "html")["html"])
     (number,) = (link for link in page.main.find_all("a") if link.get_text() == "+1.00")
     assert number["href"] == "../runs.html#abc"
 
 
 def test_a_failed_notebook_has_a_banner_that_leads_to_the_cell(results):
     error = 'cell "broken": ValueError: <script>alert(2)</script>'
-    pages = rendered(results, error=error, cell="broken")
-    for page in pages.values():
+    for page in rendered(results, error=error, cell="broken").values():
         banner = page.find(class_="banner failed")
-        assert error in banner.get_text()
-        assert banner.a["href"] == "#cell-broken"
-        assert "alert(1)" in page.find(id="cell-broken").get_text()
-        assert page.find_all("script") == []
-
-
-def test_a_cell_that_left_nothing_is_not_linked(results):
-    path = executed(results, error="the kernel died", cell="parameters")
-    shown = {kind: soup_of(page) for kind, page in pages.render_notebook(path, results / "html").items()}
+        assert error in banner.get_text() and banner.a["href"] == "#cell-broken"
+        assert "alert(1)" in page.find(id="cell-broken").get_text() and page.find_all("script") == []
+    shown = rendered(results, error="the kernel died", cell="parameters")  # which left nothing to lead to
     assert shown["html"].find(class_="banner failed").a is None
     assert shown["code"].find(class_="banner failed").a["href"] == "#cell-parameters"
 
@@ -192,15 +164,6 @@ def test_smoke_pages_say_that_numbers_mean_nothing(results):
     page = rendered(results, profile="smoke")["html"]
     assert "numbers mean nothing" in page.find(class_="banner smoke").get_text()
     assert rendered(results, profile="mini")["html"].find(class_="banner") is None
-
-
-def test_runs_on_several_processes_are_told_from_others(results):
-    """CDS contrasts other batches there, and the id of a run does not tell."""
-    store = Store(results)
-    first, second, _ = fill(results)[0].specs
-    assert "processes of a run" not in dict(provenance_rows(store, [first.id, second.id]))
-    store.write_status(second.id, processes=4)
-    assert dict(provenance_rows(store, [first.id, second.id]))["processes of a run"] == "1; 4"
 
 
 def test_footer_tells_where_the_numbers_come_from(results):
@@ -218,21 +181,15 @@ def test_footer_tells_where_the_numbers_come_from(results):
     }
 
 
-def test_data_whose_checksum_is_not_the_published_one_says_so(results):
+def test_footer_tells_runs_that_differ_apart(results):
+    """CDS contrasts other batches on several processes, and the id of a run does not tell."""
     store = Store(results)
-    first = fill(results)[0].specs[0]
-    data = store.status(first.id)["data"]
+    first, second, _ = (spec.id for spec in fill(results)[0].specs)
     said = "official layout, complete, checksum not the published one: test_batch"
-    store.write_status(first.id, data=data | {"verified": False, "note": said})
-    assert said in dict(provenance_rows(store, [first.id]))["data"]
-
-
-def test_versions_of_the_code_are_counted(results):
-    store = Store(results)
-    ids = [spec.id for spec in fill(results)[0].specs]
-    store.write_status(ids[0], code="aaa+dirty")
-    assert dict(provenance_rows(store, ids[1:]))["code"] == "0123456789ab"
-    assert dict(provenance_rows(store, ids))["code"] == "2 versions; 1 run +dirty"
+    data = store.status(second)["data"] | {"verified": False, "note": said}
+    store.write_status(second, processes=4, code="aaa+dirty", data=data)
+    rows = dict(provenance_rows(store, [first, second]))
+    assert (rows["processes of a run"], rows["code"]) == ("1; 4", "2 versions; 1 run +dirty") and said in rows["data"]
 
 
 def test_every_page_leads_to_why_numbers_differ(results):
@@ -272,9 +229,7 @@ def test_index_lists_notebooks_tables_failures_and_figures(results):
 
 def test_a_run_that_fills_several_cells_counts_once_in_the_index(results):
     table = TABLES["table4_coco"]  # four measures of every detector
-    store = Store(results)
-    store.open_for_writing()
-    write_table(tidy(results_of(table, "mini", (0, 1), store)), table, results)
+    write_table(tidy(results_of(table, "mini", (0, 1), Store(results))), table, results)
     executed(results, table.name)
     assert "0 of 20 runs" in soup_of(write_index(results, "mini")).find(id=table.name).get_text()
 
@@ -286,10 +241,10 @@ def test_index_of_an_empty_folder(results):
     assert page.find(class_="banner smoke")
 
 
-def test_pages_are_the_same_every_time(results):
+def test_a_page_is_the_same_every_time(results):
     fill(results)
     path = executed(results)
-    first = {page.name: page.read_bytes() for page in pages.render_notebook(path, results / "html").values()}
-    assert {page.name: page.read_bytes() for page in pages.render_notebook(path, results / "html").values()} == first
-    index = write_index(results, "mini").read_bytes()
-    assert write_index(results, "mini").read_bytes() == index
+    first, second = (
+        [page.read_bytes() for page in pages.render_notebook(path, results / "html").values()] for _ in range(2)
+    )
+    assert first == second and write_index(results, "mini").read_bytes() == write_index(results, "mini").read_bytes()

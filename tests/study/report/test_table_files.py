@@ -95,14 +95,6 @@ def test_partial_cell_and_pairs_with_gaps(store):
     assert shown["DSN"]["mean ± std (n)"] == "31.00 (1 of 3)"
 
 
-def test_a_method_without_a_published_number_has_a_difference_but_no_claim(store):
-    fill(store, baseline={0: 1.0, 1: 2.0, 2: 3.0}, cds_simclr={0: 2.0, 1: 3.0, 2: 5.0})
-    row = rows_of(tidy(results(TABLE, "mini", SEEDS, store)))["cds_simclr"]
-    assert row["baseline_delta"] == pytest.approx(4 / 3)
-    assert np.isnan(row["paper_delta"])
-    assert row["verdict"] == "no published claim"
-
-
 def test_a_finished_run_without_the_metric_is_named(store):
     ids = fill(store, baseline={0: 30.0})
     (store.run_dir(ids["baseline"][0]) / "metrics.json").write_text("{}")
@@ -153,28 +145,23 @@ def test_latex_is_escaped(store, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text"),
+    ("form", "arguments", "text"),
     [
-        ((77.183, 0.117, 5), "77.18 ± 0.12 (5)"),
-        ((77.183, 0.117, 5, 5), "77.18 ± 0.12 (5)"),
-        ((77.183, float("nan"), 1), "77.18 (1)"),
-        ((77.183, 0.117, 3, 5), "77.18 ± 0.12 (3 of 5)"),
-        ((float("nan"), float("nan"), 0, 5), "not run"),
+        (formats.mean_std_n, (77.183, 0.117, 5, 5), "77.18 ± 0.12 (5)"),
+        (formats.mean_std_n, (77.183, float("nan"), 1), "77.18 (1)"),
+        (formats.mean_std_n, (77.183, 0.117, 3, 5), "77.18 ± 0.12 (3 of 5)"),
+        (formats.mean_std_n, (float("nan"), float("nan"), 0, 5), "not run"),
+        (formats.mean_std_n, (0.013, 0.0004, 3), "0.01 ± 0.0004 (3)"),
+        (formats.signed, (1.0,), "+1.00"),
+        (formats.signed, (-1.005,), "−1.00"),
+        (formats.signed, (1e-15,), "0.00"),
+        (formats.signed, (0.0024,), "+0.002"),
+        (formats.number, (0.00096,), "0.0010"),  # what is not zero is not printed as zero
+        (formats.number, (0.0,), "0.00"),
     ],
 )
-def test_one_formatter(arguments, text):
-    assert formats.mean_std_n(*arguments) == text
-
-
-def test_signs():
-    assert [formats.signed(value) for value in (1.0, -1.005, 0.0, 1e-15)] == ["+1.00", "−1.00", "0.00", "0.00"]
-
-
-def test_what_is_not_zero_is_not_printed_as_zero():
-    values = (0.0024, 0.00096, -0.001, 0.005, 0.0, 12.0)
-    assert [formats.number(value) for value in values] == ["0.002", "0.0010", "−0.001", "0.01", "0.00", "12.00"]
-    assert formats.signed(0.0024) == "+0.002"
-    assert formats.mean_std_n(0.013, 0.0004, 3) == "0.01 ± 0.0004 (3)"
+def test_a_number_is_printed(form, arguments, text):
+    assert form(*arguments) == text
 
 
 def test_a_table_with_other_columns_is_refused(store):

@@ -47,8 +47,8 @@ def test_what_chooses_is_not_trained_on_and_not_tested_on():
 
 
 def test_candidates_are_called_by_their_method_and_value():
-    assert naming.method_name("cds_weight_0.3") == "CDS, weight 0.3"
-    assert naming.method_name("baseline_lr_0.1") == "baseline, learning rate 0.1"
+    assert naming.name_of("cds_weight_0.3") == "CDS, weight 0.3"
+    assert naming.name_of("baseline_lr_0.1") == "baseline, learning rate 0.1"
     assert naming.group_title(["tuning_dsn"]) == "DSN"
 
 
