@@ -2,7 +2,7 @@
 
 import errno
 
-from cds_lib.errors import TrainingError
+from cds_lib.errors import TrainingError, UsageError
 
 _CURES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space"),
@@ -34,3 +34,20 @@ def cure(error: OSError) -> str:
 def system_error(error: OSError) -> str:
     """The error of the system, and its remedy."""
     return f"{error}: {cure(error)}, then run the same command again."
+
+
+def one_sentence(error: Exception) -> str:
+    """What a run or an analysis ran into, and what to do."""
+    if isinstance(error, UsageError | TrainingError):
+        return str(error)
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
+        return (
+            "The GPU is out of memory: run fewer jobs at a time (--jobs), or spread each run over several GPUs "
+            "(--processes N, see docs/cluster.md)."
+        )
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's is a RuntimeError
+        return "This machine is out of memory: run fewer jobs at a time (--jobs)."
+    if isinstance(error, OSError):
+        return system_error(error)
+    first = (str(error).strip() or "no message").splitlines()[0]
+    return f"{type(error).__name__}: {first} (the traceback is in the run's log.txt)."

@@ -47,11 +47,9 @@ def begin() -> None:
 
 def environment() -> dict[str, str]:
     """The variables that a new process of the study gets: this code comes before all other, and what the user has set
-    for programs of their own, torchrun's options (PET_...) among them, does not reach it.
-    """
+    for programs of their own does not reach it."""
     theirs = {"MPLBACKEND", "PYTHONSTARTUP"}  # a kernel runs the file that the latter names
-    kept = {name: value for name, value in os.environ.items() if name not in theirs and not name.startswith("PET_")}
-    return kept | _paths()
+    return {name: value for name, value in os.environ.items() if name not in theirs} | _paths()
 
 
 def _paths() -> dict[str, str]:
@@ -93,8 +91,9 @@ def fork_server(preload: list[str]) -> multiprocessing.context.ForkServerContext
     theirs = {name: os.environ.get(name) for name in paths}
     os.environ.update(paths)  # there is no other way to tell the server
     resource_tracker.ensure_running()  # which the server needs; starting it would undo the next line
-    # Ctrl-C reaches the whole group: a server that is still importing must not answer with a traceback.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Ctrl-C reaches the whole group: a server that is still importing must not answer with a traceback. Slurm's
+    # warnings of the end reach all processes of a job, and are for the first.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2})
     try:
         forkserver.ensure_running()
     finally:

@@ -33,7 +33,7 @@ class Session:
         seeds: Seeds,
         store: Store,
         data_root: Path,
-        engine: runner.Engine,
+        engine: LocalEngine,
         writes: bool = True,
     ):
         self.table, self.profile, self.seeds = table, profile, seeds
@@ -56,7 +56,7 @@ class Session:
         """
         runner.train_missing(self._plan(retry_failed=True), self.store, self.data_root, self.engine)
         analysis_engine.compute_missing(
-            [self.table], self.profile, self.seeds, self.store, self.data_root, jobs=self.engine.jobs_here
+            [self.table], self.profile, self.seeds, self.store, self.data_root, jobs=self.engine.jobs
         )
 
     def describe(self) -> str:

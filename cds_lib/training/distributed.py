@@ -140,7 +140,7 @@ def missed_another(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def joined(device_type: str, timeout: timedelta = TIMEOUT) -> Iterator[tuple[Group, torch.device]]:
-    """Join the processes that torchrun has started; yields the group and the device of this process.
+    """Join the processes that the variables of torchrun name; yields the group and the device of this process.
 
     Args:
         device_type: "cpu", or "cuda": a GPU a process, and what lies on the CPU goes by gloo.

@@ -46,11 +46,11 @@ def test_a_backend_of_the_users_plots_does_not_end_the_study(monkeypatch):
 
 def test_a_new_process_gets_this_code_first_and_nothing_that_is_for_others(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/theirs")
-    for name in ("MPLBACKEND", "PYTHONSTARTUP", "PET_NNODES"):
+    for name in ("MPLBACKEND", "PYTHONSTARTUP"):
         monkeypatch.setenv(name, "2")
     found = processes.environment()
     assert found["PYTHONPATH"].split(":") == [str(Path(cds_lib.__file__).parents[1]), "/theirs"]
-    assert not {"MPLBACKEND", "PYTHONSTARTUP", "PET_NNODES"} & found.keys() and "PATH" in found
+    assert not {"MPLBACKEND", "PYTHONSTARTUP"} & found.keys() and "PATH" in found
 
 
 USER_SCRIPT = """
@@ -104,7 +104,7 @@ import sys
 from cds_lib.study import processes
 processes.begin()
 from cds_lib.study.engines.progress import Progress
-Progress(1, 0, 1).say("heard by nobody")
+Progress(1, 0).say("heard by nobody")
 with open(sys.argv[1], "w") as file:
     print(file.fileno(), sys.stdin.read(), sys.stderr.isatty(), file=file)
 """

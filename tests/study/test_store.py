@@ -96,17 +96,6 @@ def test_a_folder_with_pages_of_others_is_no_results_folder(tmp_path, name):
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_damaged_marker_or_run_file_is_named(tmp_path):
-    (tmp_path / "store.json").write_text("{")
-    with pytest.raises(UsageError, match="cannot be used"):
-        Store(tmp_path).open_for_writing()
-    folder = tmp_path / "runs" / SPEC.id
-    folder.mkdir(parents=True)
-    (folder / "metrics.json").write_text('{"test_top1_last": 3')
-    with pytest.raises(RunError, match=r"metrics\.json cannot be read .* delete the folder"):
-        Store(tmp_path).metrics(SPEC.id)
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder_is_refused(tmp_path):
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)

@@ -20,7 +20,7 @@ import torch
 from cds_lib.evaluation import detection
 from cds_lib.study import analyses, build, settings
 from cds_lib.study.data import sets
-from cds_lib.study.engines import analyse, feature_cache, setup
+from cds_lib.study.engines import analyse, finished, setup
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from cds_lib.training import checkpoint, loop
@@ -83,14 +83,14 @@ def analysed(device):
     values = {}
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
-        cache = feature_cache.FeatureCache(store, NOWHERE, device)
         for run in (spec, analyses.baseline_of(spec)):
             torch.manual_seed(0)
             weights = build.classifier(run, 100).state_dict()
             store.run_dir(run.id).mkdir(parents=True)
             torch.save({"method": weights, "spec": run.canonical}, store.model(run.id))
+        run = finished.FinishedRun(spec, store, NOWHERE, device)
         for name in analyses.ANALYSES:
-            values |= analyse.compute(spec, name, cache)["values"]
+            values |= analyse.compute(run, name)["values"]
     return values
 
 
@@ -104,7 +104,7 @@ if __name__ == "__main__":
     # The stand-in does not know inference mode.
     setup.evaluate = torch.no_grad()(setup.evaluate.__wrapped__)
     detection.evaluate_detection = torch.no_grad()(detection.evaluate_detection.__wrapped__)
-    feature_cache.extract = torch.no_grad()(feature_cache.extract.__wrapped__)
+    finished.extract = torch.no_grad()(finished.extract.__wrapped__)
     gpu = standin_gpu.register()
     results = {"analyses": {"cpu": analysed(torch.device("cpu")), "gpu": analysed(gpu), "waits": {}}}
     for name, spec in kinds().items():

@@ -1,7 +1,6 @@
 """The training loop: what it optimises, exact resume, honest failure, precision, compilation."""
 
 import math
-import random
 
 import pytest
 import torch
@@ -81,29 +80,11 @@ def test_stopped_early_is_the_beginning_of_the_whole_training_and_can_go_on(tmp_
     whole, rows = train(tmp_path / "whole")
     _, first = train(tmp_path / "stopped", stop_after=1)
     assert first == rows[:1] and first[0]["lr"] == pytest.approx(0.05)  # of a cosine over four epochs
+    torch.rand(5)  # another process would have another generator state
     stopped, all_rows = train(tmp_path / "stopped", stop_after=9)
     assert all_rows == rows
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), stopped.parameters(), strict=True))
-
-
-def test_killed_at_a_random_epoch_equals_never_killed(tmp_path):
-    class Killed(Exception):
-        pass
-
-    def kill(rows):
-        if len(rows) == killed_after:
-            raise Killed
-
-    (tmp_path / "a").mkdir()
-    whole, whole_rows = train(tmp_path / "a")
-    killed_after = random.Random().randint(1, 3)
-    with pytest.raises(Killed):
-        train(tmp_path, on_epoch=kill)
-    torch.rand(5)  # another process would have another generator state
-    resumed, rows = train(tmp_path)
-    assert rows == whole_rows, f"killed after {killed_after}"
     for key, value in whole.state_dict().items():
-        assert torch.equal(resumed.state_dict()[key], value), (key, killed_after)
+        assert torch.equal(stopped.state_dict()[key], value), key
 
 
 def test_where_checkpoints_are_apart_one_is_written_at_the_end_and_resuming_is_exact(tmp_path, monkeypatch):
@@ -190,12 +171,6 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_term(tmp_path):
     saved = torch.load(tmp_path / "c.pt", weights_only=True)
     assert [row["epoch"] for row in saved["rows"]] == [1]
     assert all(torch.isfinite(value).all() for value in saved["method"].values())
-
-
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    (tmp_path / "c.pt").write_bytes(b"PK\x03\x04 half a file")
-    with pytest.raises(TrainingError, match=r"c\.pt is damaged .*delete it"):
-        train(tmp_path)
 
 
 @pytest.mark.parametrize("written", ["this run", None])  # None: as version 0.1.0

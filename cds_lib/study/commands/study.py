@@ -69,7 +69,8 @@ def run_all(options: argparse.Namespace) -> int:
         store.status(run_id)  # pages read them all: a damaged one is better said now than after the training
     store.open_for_writing()
     failed = runner.train_missing(plan, store, data_root, engine)
-    unanalysed = analysis_engine.compute_missing(trained, profile, seeds, store, data_root, jobs=engine.jobs_here)
+    jobs = 1 if options.engine == "slurm" else options.jobs  # this is a login node then
+    unanalysed = analysis_engine.compute_missing(trained, profile, seeds, store, data_root, jobs=jobs)
     broken = _report(tables, notebook_files, profile, seeds, store)
     if failed or plan.failed or unanalysed or broken:
         print(

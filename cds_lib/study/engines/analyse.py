@@ -6,7 +6,6 @@ import math
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,14 @@ from torch import Tensor
 from cds_lib.analysis import embedding, similarity
 from cds_lib.analysis.gradients import compare_gradients
 from cds_lib.analysis.probe import probe
-from cds_lib.errors import TrainingError, UsageError
 from cds_lib.evaluation.calibration import calibration
 from cds_lib.study import analyses
 from cds_lib.study.data import splits
 from cds_lib.study.engines import gpus, provenance
-from cds_lib.study.engines.feature_cache import FeatureCache
+from cds_lib.study.engines.finished import FinishedRun
 from cds_lib.study.engines.setup import prepare, trained_weights
-from cds_lib.study.errors import RunError
+from cds_lib.study.errors import RunError, one_sentence
 from cds_lib.study.files import write_json
-from cds_lib.study.processes import send_output_to
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
@@ -35,43 +32,35 @@ Result = tuple[dict[str, float], dict[str, Any]]  # metric -> number, and what t
 
 
 def analyse(spec: RunSpec, names: Iterable[str], store: Store, data_root: Path) -> dict[str, str]:
-    """Compute and write these analyses of a finished run; returns {analysis: sentence} of those that failed.
-
-    What is printed meanwhile goes to the run's log.txt.
-    """
-    send_output_to(store.run_dir(spec.id) / "log.txt")
-    device = torch.device(gpus.device())
-    cache = FeatureCache(store, data_root, device)
+    """Compute and write these analyses of a finished run; returns {analysis: sentence} of those that failed."""
+    run = FinishedRun(spec, store, data_root, torch.device(gpus.device()))
     faults = {}
     for name in names:
         try:
-            write_json(analyses.path(store, spec.id, name), compute(spec, name, cache))
-        except (UsageError, TrainingError) as error:
-            faults[name] = str(error)
+            write_json(analyses.path(store, spec.id, name), compute(run, name))
         except Exception as error:
             traceback.print_exc()
-            first = (str(error).strip() or "no message").splitlines()[0]
-            faults[name] = f"{type(error).__name__}: {first} (the traceback is in the run's log.txt)"
+            faults[name] = one_sentence(error)
     return faults
 
 
-def compute(spec: RunSpec, name: str, cache: FeatureCache) -> dict[str, Any]:
+def compute(run: FinishedRun, name: str) -> dict[str, Any]:
     """The result of an analysis as it is written: its numbers, and all that they depend on."""
-    analysis = analyses.ANALYSES[name]
-    values, pictures = _COMPUTE[name](spec, cache, analysis.parameters)
+    spec, analysis = run.spec, analyses.ANALYSES[name]
+    values, pictures = _COMPUTE[name](run, analysis.parameters)
     other = analysis.parameters.get("dataset")
     return {
         "analysis": name,
         "version": analysis.version,
         "parameters": analysis.parameters,
         "run": spec.id,
-        "compared_with": analyses.baseline_of(spec).id if analysis.compares else None,
-        "weights": analyses.weights(cache.store, spec, name),
+        "compared_with": run.baseline.spec.id if analysis.compares else None,
+        "weights": analyses.weights(run.store, spec, name),
         "seed": spec.seed,
-        "data": {dataset or spec.dataset: cache.provenance(spec, dataset) for dataset in dict.fromkeys((None, other))},
+        "data": {dataset or spec.dataset: run.data(dataset).provenance for dataset in dict.fromkeys((None, other))},
         "code": provenance.code_version(),
         "versions": provenance.versions(),
-        "computed": datetime.now(UTC).isoformat(timespec="seconds"),
+        "computed": provenance.now(),
         "values": values,
         **pictures,
     }
@@ -82,24 +71,24 @@ def last_blocks(blocks: Iterable[str]) -> dict[str, str]:
     return {block.split(".")[0]: block for block in blocks}
 
 
-def _probe(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
+def _probe(run: FinishedRun, parameters: dict[str, Any]) -> Result:
     """Test accuracy of a linear probe at every block, and under the stage's name that of its last block."""
-    return _probes(spec, cache, parameters, None, "probe_top1")
+    return _probes(run, parameters, None, "probe_top1")
 
 
-def _transfer(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
+def _transfer(run: FinishedRun, parameters: dict[str, Any]) -> Result:
     """The same for the classes of another data set, which the network was never trained on."""
-    return _probes(spec, cache, parameters, parameters["dataset"], "transfer_top1")
+    return _probes(run, parameters, parameters["dataset"], "transfer_top1")
 
 
-def _probes(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any], dataset: str | None, metric: str) -> Result:
-    train, val, test = (cache.features(spec, part, dataset) for part in ("train", "val", "test"))
+def _probes(run: FinishedRun, parameters: dict[str, Any], dataset: str | None, metric: str) -> Result:
+    train, val, test = (run.features(part, dataset) for part in ("train", "val", "test"))
     fitted = train.blocks, train.labels
     if val:
         chosen = val.blocks, val.labels
     else:
         count = max(round(parameters["held_back"] * len(train.labels)), len(train.class_names))
-        parts = splits.train_val_split(train.labels.cpu().numpy(), count, spec.seed)
+        parts = splits.train_val_split(train.labels.cpu().numpy(), count, run.spec.seed)
         fitted, chosen = (
             ({name: values[index] for name, values in train.blocks.items()}, train.labels[index])
             for index in (torch.from_numpy(part).to(train.labels.device) for part in parts)
@@ -110,10 +99,10 @@ def _probes(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any], data
     return values, {"blocks": {block: asdict(result) for block, result in found.items()}}
 
 
-def _invariance(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
+def _invariance(run: FinishedRun, parameters: dict[str, Any]) -> Result:
     """At every block: invariance to augmentation, and linear CKA with the last block."""
-    view1, view2 = cache.views(spec, parameters["images"], parameters["seed"])
-    test = cache.features(spec, "test").blocks
+    view1, view2 = run.views(parameters["images"], parameters["seed"])
+    test = run.features("test").blocks
     last = test[list(test)[-1]]
     values, cosines = {}, {}
     for block, ours in test.items():
@@ -124,11 +113,11 @@ def _invariance(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) 
     return values, {"blocks": cosines}
 
 
-def _similarity(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
+def _similarity(run: FinishedRun, parameters: dict[str, Any]) -> Result:
     """The same, and linear CKA with the baseline's block."""
-    values, pictures = _invariance(spec, cache, parameters)
-    theirs = cache.features(analyses.baseline_of(spec), "test").blocks
-    for block, ours in cache.features(spec, "test").blocks.items():
+    values, pictures = _invariance(run, parameters)
+    theirs = run.baseline.features("test").blocks
+    for block, ours in run.features("test").blocks.items():
         values[f"cka_baseline_{block}"] = _cka(block, ours, theirs[block])
     return values, pictures
 
@@ -142,18 +131,18 @@ def _cka(block: str, ours: Tensor, other: Tensor) -> float:
     return found
 
 
-def _gradients(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
+def _gradients(run: FinishedRun, parameters: dict[str, Any]) -> Result:
     """On the weights that all losses share, those of the backbone before its classifier: means over the batches."""
-    setup = prepare(spec, cache.store, cache.data_root, cache.device)
-    method = setup.method.to(cache.device).train()
+    setup = prepare(run.spec, run.store, run.data_root, run.device)
+    method = setup.method.to(run.device).train()
     classifier = {id(parameter) for parameter in method.backbone.get_classifier().parameters()}
     shared = [parameter for parameter in method.backbone.parameters() if id(parameter) not in classifier]
     values = {}
     for when in ("first", "last"):
         if when == "last":
-            method.load_state_dict(trained_weights(spec, cache.store))
+            method.load_state_dict(trained_weights(run.spec, run.store))
         found = []
-        for views, labels, _ in islice(setup.batches.epoch(spec.budget.epochs), parameters["batches"]):
+        for views, labels, _ in islice(setup.batches.epoch(run.spec.budget.epochs), parameters["batches"]):
             losses = method(*views, labels=labels)
             main = losses.pop("cross_entropy")
             found.append(compare_gradients(main, sum(losses.values()), shared))
@@ -162,16 +151,16 @@ def _gradients(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -
     return values, {}
 
 
-def _calibration(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
+def _calibration(run: FinishedRun, parameters: dict[str, Any]) -> Result:
     """Calibration on the test images, with the reliability diagram."""
-    features = cache.features(spec, "test")
+    features = run.features("test")
     found = asdict(calibration(features.logits, features.labels, parameters["bins"]))
     return {name: found.pop(name) for name in ("ece", "nll")}, {"diagram": found}
 
 
-def _tsne(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Result:
+def _tsne(run: FinishedRun, parameters: dict[str, Any]) -> Result:
     """The pooled stages on test images of the first classes: a picture of each, and what holds in the space itself."""
-    features = cache.features(spec, "test")
+    features = run.features("test")
     labels = features.labels.cpu().numpy()
     members = np.flatnonzero(labels < parameters["classes"])
     chosen = members[
@@ -195,7 +184,7 @@ def _tsne(spec: RunSpec, cache: FeatureCache, parameters: dict[str, Any]) -> Res
     return values, {"picture": picture}
 
 
-_COMPUTE: dict[str, Callable[[RunSpec, FeatureCache, dict[str, Any]], Result]] = {
+_COMPUTE: dict[str, Callable[[FinishedRun, dict[str, Any]], Result]] = {
     "probe": _probe,
     "transfer": _transfer,
     "similarity": _similarity,

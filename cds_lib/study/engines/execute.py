@@ -8,7 +8,6 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from cds_lib.files import replacing
 from cds_lib.study.engines import gpus, launch, provenance
 from cds_lib.study.engines.launch import Resources
 from cds_lib.study.engines.setup import Setup, prepare
-from cds_lib.study.errors import RunError, system_error
+from cds_lib.study.errors import RunError, one_sentence
 from cds_lib.study.files import sha256_of, write_json, write_text
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
@@ -81,7 +80,7 @@ def execute(
         if group.first:
             write_text(history, pd.DataFrame(rows).to_csv(index=False))
 
-    with _held(spec, store) if group.first else _translated():
+    with _recorded(spec, store) if group.first else contextlib.nullcontext():
         setup = prepare(spec, store, data_root, target, resources.workers, group)
         if group.first:
             _refuse_other_images(spec, store, setup)
@@ -104,7 +103,7 @@ def execute(
             stop_after=stop_after,
         )
         if len(rows) < spec.budget.epochs:
-            store.write_status(spec.id, state="interrupted", finished=_now())
+            store.write_status(spec.id, state="interrupted", finished=provenance.now())
             return {}
         if group.first and setup.score:
             rows[-1] |= _write_scores(run_dir, setup.score(setup.method.backbone))
@@ -120,7 +119,7 @@ def execute(
             (run_dir / "metrics.json").unlink(missing_ok=True)
             recorded = sha256_of(weights)
             os.replace(weights, store.model(spec.id))
-            store.write_status(spec.id, state="done", finished=_now(), weights=recorded)
+            store.write_status(spec.id, state="done", finished=provenance.now(), weights=recorded)
             os.replace(history, run_dir / "history.csv")
             write_json(run_dir / "metrics.json", metrics)  # last: from here on the run is finished
             for leftover in (store.checkpoint(spec.id), run_dir / "history.part.csv"):
@@ -129,70 +128,37 @@ def execute(
 
 
 @contextlib.contextmanager
-def _held(spec: RunSpec, store: Store) -> Iterator[None]:
-    """Hold the run's folder, cleared of what a killed process left, and keep its records true."""
+def _recorded(spec: RunSpec, store: Store) -> Iterator[None]:
+    """Hold the run's folder, cleared of what a killed process left, keep status.json true, and turn what a training can
+    run into into one sentence."""
     run_dir = store.run_dir(spec.id)
     if (run_dir / "spec.json").exists():
         store.spec(spec.id)  # what lies in a folder that was renamed is another run's, its checkpoint too
-    with store.lock_run(spec.id), _recorded(spec, store), _translated():
-        for leftover in run_dir.glob(".*.part"):  # of a process that was killed while it wrote
-            leftover.unlink()
-        write_json(run_dir / "spec.json", spec.to_dict())
-        yield
-
-
-@contextlib.contextmanager
-def _recorded(spec: RunSpec, store: Store) -> Iterator[None]:
-    """Keep status.json true."""
-    store.write_status(
-        spec.id,
-        state="running",
-        error=None,
-        started=_now(),
-        finished=None,
-        machine=provenance.machine(),
-        instructions=provenance.instructions(),
-        versions=provenance.versions(),
-        code=provenance.code_version(),
-    )
-    try:
-        yield
-    except BaseException as error:
-        with contextlib.suppress(OSError):  # a full disk must not hide the failure itself
-            stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-            outcome = {"state": "interrupted"} if stopped else {"state": "failed", "error": str(error)}
-            store.write_status(spec.id, **outcome, finished=_now())
-        raise
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """Turn what a training can run into one sentence."""
-    try:
-        yield
-    except BaseException as error:
-        failure = _one_sentence(error)
-        if failure is error:
-            raise
-        raise failure from error
-
-
-def _one_sentence(error: BaseException) -> BaseException:
-    if isinstance(error, UsageError | TrainingError):
-        return error
-    if isinstance(error, torch.cuda.OutOfMemoryError):
-        return RunError(
-            "The GPU is out of memory: run fewer jobs at a time (--jobs), or spread each run over several GPUs "
-            "(--processes N, see docs/cluster.md)."
-        )
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # torch's is a RuntimeError
-        return RunError("This machine is out of memory: run fewer jobs at a time (--jobs).")
-    if isinstance(error, OSError):
-        return RunError(system_error(error))
-    if isinstance(error, Exception):
-        first = (str(error).strip() or "no message").splitlines()[0]
-        return RunError(f"{type(error).__name__}: {first} (the traceback is in the run's log.txt).")
-    return error
+    with store.lock_run(spec.id):
+        try:
+            store.write_status(
+                spec.id,
+                state="running",
+                error=None,
+                started=provenance.now(),
+                finished=None,
+                machine=provenance.machine(),
+                instructions=provenance.instructions(),
+                versions=provenance.versions(),
+                code=provenance.code_version(),
+            )
+            for leftover in run_dir.glob(".*.part"):  # of a process that was killed while it wrote
+                leftover.unlink()
+            write_json(run_dir / "spec.json", spec.to_dict())
+            yield
+        except BaseException as error:
+            stopped = not isinstance(error, Exception)  # by Ctrl-C, or by Slurm
+            outcome = {"state": "interrupted"} if stopped else {"state": "failed", "error": one_sentence(error)}
+            with contextlib.suppress(OSError):  # a full disk must not hide the failure itself
+                store.write_status(spec.id, **outcome, finished=provenance.now())
+            if stopped or isinstance(error, UsageError | TrainingError):
+                raise
+            raise RunError(outcome["error"]) from error
 
 
 def _metrics(rows: list[dict[str, float]], device: torch.device) -> dict[str, float]:
@@ -267,7 +233,3 @@ def _write_setup(spec: RunSpec, store: Store, setup: Setup, device: torch.device
     store.write_status(spec.id, data=setup.provenance, **where)
     with replacing(store.run_dir(spec.id) / "split.npz") as file:
         np.savez_compressed(file, **{name: index.astype(np.int32) for name, index in setup.split.items()})
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

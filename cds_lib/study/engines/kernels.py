@@ -23,8 +23,6 @@ int mkl_serv_intel_cpu_true(void) { return INTEL; }
 int mkl_serv_intel_cpu(void) { return INTEL; }
 int mkl_serv_cpuiszen(void) { return !INTEL; }
 """
-
-
 _FLAGS = {"AVX512": "avx512bw", "AVX2": "avx2"}
 
 
@@ -81,16 +79,8 @@ class Kernels:
 
 
 # The widest first, AMD's first. AVX2 with MKL's AVX-512 is what Intel's have where only PyTorch and oneDNN are limited.
-KNOWN = [
-    Kernels(instructions, mkl)
-    for instructions, mkl in (
-        ("AVX512", "AMD"),
-        ("AVX512", "AVX512"),
-        ("AVX2", "AMD"),
-        ("AVX2", "AVX512"),
-        ("AVX2", "AVX2"),
-    )
-]
+_PAIRS = [("AVX512", "AMD"), ("AVX512", "AVX512"), ("AVX2", "AMD"), ("AVX2", "AVX512"), ("AVX2", "AVX2")]
+KNOWN = [Kernels(*pair) for pair in _PAIRS]
 
 
 def candidates(status: dict[str, Any]) -> list[Kernels]:

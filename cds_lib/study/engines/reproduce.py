@@ -22,31 +22,12 @@ _TIMES = ("seconds", "images_per_second")
 
 
 @dataclass(frozen=True)
-class Difference:
-    """From which epoch on (1-based) a column of the history differs, and its two values there ("": none)."""
-
-    column: str
-    epoch: int
-    kept: str
-    found: str
-
-    def __str__(self) -> str:
-        try:
-            by = f", {float(self.found) - float(self.kept):+.2g}"
-        except ValueError:
-            by = ""
-        return (
-            f"{self.column} from epoch {self.epoch} on: {self.kept or 'nothing'} kept, {self.found or 'none'} now{by}"
-        )
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """kernels: that the run was trained again with; differences: by column, none where all is identical; store: where
-    it now is."""
+    """kernels: that the run was trained again with; differences: a line a column of the history, none where all is
+    identical; store: where it now is."""
 
     kernels: Kernels
-    differences: list[Difference]
+    differences: list[str]
     store: Store
 
 
@@ -78,7 +59,7 @@ def reproduce(
     if len(lacks) == len(possible):
         raise UsageError(f"It was trained with kernels for {possible[0].name}, and {lacks[0]}.")
     parent = spec.parent and _trained_parent(spec.parent, store, data_root, folder, say)
-    outcomes = []
+    outcomes: list[Outcome] = []
     for kernels in possible:
         if kernels.lack:
             continue
@@ -86,7 +67,6 @@ def reproduce(
         again.run_dir(run_id).parent.mkdir(parents=True, exist_ok=True)
         if parent and not again.run_dir(spec.parent.id).exists():
             again.run_dir(spec.parent.id).symlink_to(parent.absolute())
-        differences = []
         # The first epoch tells whether the images and the kernels are the right ones.
         for stop in dict.fromkeys((1, min(epochs or spec.budget.epochs, spec.budget.epochs))):
             say(f"training {spec.label} for {stop} of {spec.budget.epochs} epochs, kernels for {kernels.name}")
@@ -104,17 +84,20 @@ def reproduce(
     return outcomes
 
 
-def compare(kept: Path, found: Path) -> list[Difference]:
-    """Where each column of a history first differs, over the epochs of `found`, which may be fewer; times do not count,
-    nor what `found` measures beyond."""
+def compare(kept: Path, found: Path) -> list[str]:
+    """From which epoch on each column of a history differs, with its two values there, over the epochs of `found`,
+    which may be fewer; times do not count, nor what `found` measures beyond."""
     with open(kept, encoding="utf-8", newline="") as one, open(found, encoding="utf-8", newline="") as other:
         before, now = list(csv.DictReader(one)), list(csv.DictReader(other))
     differences = []
-    for column in before[0] if before else ():
-        pairs = [(row[column] or "", again.get(column) or "") for row, again in zip(before, now, strict=False)]
-        epoch = next((epoch for epoch, (value, again) in enumerate(pairs, 1) if value != again), None)
-        if epoch and column not in _TIMES:
-            differences.append(Difference(column, epoch, *pairs[epoch - 1]))
+    for column in (name for name in before[0] if name not in _TIMES):
+        for epoch, (row, again) in enumerate(zip(before, now, strict=False), 1):
+            value, other_value = row[column], again.get(column, "")
+            if value != other_value:
+                by = f", {float(other_value) - float(value):+.2g}" if value and other_value else ""
+                there = f"{value or 'nothing'} kept, {other_value or 'none'} now{by}"
+                differences.append(f"{column} from epoch {epoch} on: {there}")
+                break
     return differences
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from cds_lib.errors import UsageError
 from cds_lib.study.data import registry
@@ -17,34 +17,24 @@ from cds_lib.study.store import Store
 from cds_lib.study.table import Table
 from cds_lib.study.text import counted, duration
 
-if TYPE_CHECKING:
-    import numpy as np
-
 
 class Engine(Protocol):
-    """Where runs are trained: what `train_missing` asks of it, in this order, and the commands afterwards. A third
-    is one more class of this shape, which the commands make of their options."""
+    """Where runs are trained. A third is one more class of this shape, which the commands make of their options."""
 
-    def at_a_time(self, specs: Sequence[RunSpec], store: Store) -> int:
-        """How many of the runs go on at a time, 0: not known beforehand. UsageError if they cannot be trained here now.
-        The store is held, and no run was begun."""
+    def run(
+        self,
+        specs: Sequence[RunSpec],
+        store: Store,
+        data_root: Path,
+        progress: Progress,
+        release: Callable[[], None],
+    ) -> dict[str, str]:
+        """Train the runs, parents before their children; returns {run id: sentence} of those that were not trained.
 
-    def run(self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress) -> dict[str, str]:
-        """Train the runs, parents before their children, or hand them to what trains them without this process.
-
-        The store is held meanwhile, so that no other command does the same. Returns {run id: sentence} of those that
-        failed or cannot be trained.
+        The store is held, so that no other command does the same. `release` lets others have it: for an engine to call
+        once the runs go on without this process. On KeyboardInterrupt it says how to go on, and raises it again.
+        UsageError if the runs cannot be trained here now.
         """
-
-    def wait(self, specs: Sequence[RunSpec], store: Store, progress: Progress) -> dict[str, str]:
-        """Until all that was handed over has ended; returns {run id: sentence} of those that were not trained."""
-
-    def how_to_go_on(self, store: Store) -> str:
-        """What to tell a user who has stopped `run` or `wait` (Ctrl-C)."""
-
-    @property
-    def jobs_here(self) -> int:
-        """Processes at a time for what is computed on this machine afterwards, such as analyses; 0: what fits it."""
 
 
 @dataclass(frozen=True)
@@ -112,30 +102,23 @@ def train_missing(plan: Plan, store: Store, data_root: Path, engine: Engine) -> 
         plan = plan.without_trained(store)
         if not plan.missing:
             return {}
-        at_a_time = engine.at_a_time(plan.missing, store)
-        progress = Progress(plan.total, len(plan.done) + len(plan.failed), at_a_time, store.root / "log.txt")
-        how = f", {at_a_time} at a time" if at_a_time else ""
-        progress.say(f"{plan.describe()}{how}; each run's own log is in {store.root / 'runs'}/<id>/log.txt")
+        progress = Progress(plan.total, len(plan.done) + len(plan.failed), store.root / "log.txt")
+        progress.say(f"{plan.describe()}.")
         without = _without_data(plan.missing, data_root)
         if len(without) == len(plan.missing):
             raise UsageError(next(iter(without.values())))
         for reason in dict.fromkeys(without.values()):
             progress.say(f"{counted(list(without.values()).count(reason), 'run')} cannot be trained: {reason}")
+        progress.total -= len(without)
         specs = [spec for spec in plan.missing if spec.id not in without]
-        progress.leave_out(len(without))
-        try:
-            failed = engine.run(specs, store, data_root, progress)
-            held.close()  # what goes on elsewhere needs no holder of the store, so that others may wait for it, too
-            failed |= engine.wait([spec for spec in specs if spec.id not in failed], store, progress)
-        except KeyboardInterrupt:
-            progress.say(engine.how_to_go_on(store))
-            raise
+        failed = engine.run(specs, store, data_root, progress, held.close)
     spent = sum(store.metric(spec.id, "seconds") for spec in plan.missing if store.is_done(spec.id))
     lacking = f", {len(without)} lacked their data" if without else ""
     progress.say(
         f"Trained {counted(len(specs) - len(failed), 'run')}, {len(failed)} failed{lacking}; "
         f"{duration(spent)} of training."
     )
+    progress.bar.close()
     return without | failed
 
 
@@ -149,38 +132,21 @@ def _without_data(specs: Iterable[RunSpec], data_root: Path) -> dict[str, str]:
     from cds_lib.study.engines import split  # NumPy and Pillow, which `--help` can do without
 
     specs = list(specs)
-    groups: dict[tuple[str, str | int], list[RunSpec]] = {}
+    groups: dict[tuple, list[RunSpec]] = {}  # by what they read, and how
     for spec in specs:
         if spec.budget.source == "real":
-            groups.setdefault((spec.dataset, _reader(spec)), []).append(spec)
+            size = None if spec.budget.streamed else spec.budget.stored_size
+            groups.setdefault((spec.dataset, spec.detects, size), []).append(spec)
     without: dict[str, str] = {}
-    for (dataset, reader), group in groups.items():
+    for (dataset, detects, _), group in groups.items():
         try:
-            labels = _read(dataset, reader, data_root)
+            data = split.load(group[0], data_root)
         except UsageError as error:
             without |= dict.fromkeys([spec.id for spec in group], str(error))
         else:
-            without |= {} if labels is None else split.too_small(group, labels, registry.entry(dataset).title)
+            if not detects:
+                without |= split.too_small(group, data.train_labels, registry.entry(dataset).title)
     for spec in specs:  # parents come before their children
         if spec.parent and spec.parent.id in without:
             without.setdefault(spec.id, without[spec.parent.id])
     return without
-
-
-def _read(dataset: str, reader: str | int, data_root: Path) -> np.ndarray | None:
-    """The training labels; None of COCO."""
-    from cds_lib.study.data import coco, sets
-
-    if reader == "coco":
-        coco.load(data_root, "real")
-        return None
-    if reader == "files":
-        return sets.load_files(dataset, data_root).train_labels
-    return sets.load(dataset, data_root, "real", reader).train_labels
-
-
-def _reader(spec: RunSpec) -> str | int:
-    """How a run reads its data set: as detection data, as files, or as arrays of this side."""
-    if spec.detects:
-        return "coco"
-    return "files" if spec.budget.streamed else spec.budget.stored_size

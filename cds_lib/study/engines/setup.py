@@ -17,9 +17,8 @@ from cds_lib.evaluation.accuracy import evaluate, per_image
 from cds_lib.methods.method import Method
 from cds_lib.study import build
 from cds_lib.study.build import create_method
-from cds_lib.study.data import sets
 from cds_lib.study.data.stream import StreamedBatches, StreamedEvaluation
-from cds_lib.study.engines.split import labelled_part, streams, training_split
+from cds_lib.study.engines.split import labelled_part, load, streams, training_split
 from cds_lib.study.errors import RunError
 from cds_lib.study.files import sha256_of
 from cds_lib.study.spec import RunSpec
@@ -79,10 +78,7 @@ def _classification(
     spec: RunSpec, store: Store, data_root: Path, device: torch.device, workers: int, group: Group
 ) -> Setup:
     budget = spec.budget
-    if budget.streamed:
-        data = sets.load_files(spec.dataset, data_root)
-    else:
-        data = sets.load(spec.dataset, data_root, budget.source, budget.stored_size)
+    data = load(spec, data_root)
     classes = len(data.class_names)
     _, weight_seed, order_seed = streams(spec.seed)
     train_index, val_index = training_split(spec, data.train_labels)
@@ -159,12 +155,11 @@ def _classification(
 
 
 def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.device, workers: int, group: Group) -> Setup:
-    from cds_lib.evaluation.detection import evaluate_detection
-    from cds_lib.study.data import coco  # torchmetrics and its friends are slow to import
+    from cds_lib.evaluation.detection import evaluate_detection  # torchmetrics and its friends are slow to import
     from cds_lib.study.data.detection_batches import DetectionBatches, DetectionEvaluation
 
     budget = spec.budget
-    data = coco.load(data_root, budget.source)
+    data = load(spec, data_root)
     split_seed, weight_seed, order_seed = streams(spec.seed)
     chosen = np.arange(len(data.train))
     if budget.train_size is not None and budget.train_size < len(chosen):

@@ -8,6 +8,7 @@ last epoch, as trainings do.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -25,9 +26,10 @@ import submitit
 from cds_lib.errors import UsageError
 from cds_lib.study.engines import gpus, slurm_jobs
 from cds_lib.study.engines.launch import Resources
-from cds_lib.study.engines.local_engine import headline, lacks_parent
+from cds_lib.study.engines.local_engine import lacks_parent, outcome
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.errors import RunError
+from cds_lib.study.files import write_json
 from cds_lib.study.processes import begin, send_output_to
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
@@ -51,12 +53,12 @@ class Training(submitit.helpers.Checkpointable):
     """The work of a job: to train one run. submitit queues it again, as it is, when it is preempted or out of time."""
 
     def __init__(self, spec: RunSpec, store: Store, data_root: Path, processes: int, compile_method: bool):
-        self.spec, self.results, self.data_root = spec.to_dict(), str(store.root.absolute()), str(data_root.absolute())
+        self.spec, self.store, self.data_root = spec, Store(store.root.absolute()), data_root.absolute()
         self.processes, self.compile_method = processes, compile_method
 
     def __call__(self) -> None:
         """Runs in the job, where the code is the snapshot's. RunError without the weights it starts from."""
-        spec, store = RunSpec.from_dict(self.spec), Store(self.results)
+        spec, store = self.spec, self.store
         if spec.parent and not store.is_trained(spec.parent.id):
             raise RunError(lacks_parent(spec))
         begin()
@@ -66,10 +68,9 @@ class Training(submitit.helpers.Checkpointable):
         signal.signal(signal.SIGTERM, lambda number, frame: told_to_end.append(number))
         each = max(1, int(os.environ.get("SLURM_CPUS_PER_TASK", "1")) // self.processes)
         threads = each if gpus.device() == "cuda" else 1  # as in the local engine: the same results on a CPU
-        resources = Resources(self.processes, threads, workers=each, compile_method=self.compile_method)
         try:
             send_output_to(store.run_dir(spec.id) / "log.txt")
-            execute(spec, store, Path(self.data_root), resources)
+            execute(spec, store, self.data_root, Resources(self.processes, threads, each, self.compile_method))
         except Exception:
             if told_to_end:  # Slurm tells all processes of a job: the training failed because its workers have ended
                 store.write_status(spec.id, state="interrupted", error=None)
@@ -109,16 +110,26 @@ class SlurmEngine:
     processes: int = 1
     compile_method: bool = False
 
-    def at_a_time(self, specs: Sequence[RunSpec], store: Store) -> int:
-        """0: Slurm decides, within `parallelism`. Runs that it has already are waited for."""
-        return 0
+    def run(
+        self,
+        specs: Sequence[RunSpec],
+        store: Store,
+        data_root: Path,
+        progress: Progress,
+        release: Callable[[], None] = lambda: None,
+    ) -> dict[str, str]:
+        """See `runner.Engine`. UsageError: there is no Slurm, or it refuses a job; those submitted before it stay.
+        RunError: no answer."""
+        try:
+            failed = self.submit(specs, store, data_root, progress)
+            release()  # what goes on elsewhere needs no holder of the store, so that others may wait for it, too
+            return failed | self.wait([spec for spec in specs if spec.id not in failed], store, progress)
+        except KeyboardInterrupt:
+            progress.say(_how_to_go_on(store))
+            raise
 
-    def run(self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress) -> dict[str, str]:
-        """Submit what is not queued or running already; returns {run id: sentence} of the runs that cannot be trained.
-
-        Raises:
-            UsageError: there is no Slurm, or it refuses a job; those submitted before it stay. RunError: no answer.
-        """
+    def submit(self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress) -> dict[str, str]:
+        """Submit what Slurm does not have already; returns {run id: sentence} of the runs that cannot be trained."""
         if not shutil.which("sbatch") or not shutil.which("srun"):
             raise UsageError(
                 "There is no Slurm here (no sbatch): give this command on a login node, or use --engine local."
@@ -129,73 +140,7 @@ class SlurmEngine:
         if queued:
             progress.say(f"Slurm has {counted(queued, 'run')} queued or running already.")
         planned, orphans = waves(specs, job_ids, store.is_trained)
-        if planned:
-            self._submit(planned, job_ids, store, data_root, progress)
-        for spec in specs:
-            if spec.id in orphans:
-                progress.skip(spec, orphans[spec.id])
-        return orphans
-
-    def wait(self, specs: Sequence[RunSpec], store: Store, progress: Progress) -> dict[str, str]:
-        """Until none of the runs is queued or running; returns {run id: sentence} of those that were not trained.
-
-        On KeyboardInterrupt the jobs go on; it is raised again.
-        """
-        waiting = {spec.id: spec for spec in specs}
-        failed: dict[str, str] = {}
-        ended: dict[str, float] = {}  # when runs without an outcome were first seen to have no job
-        pause, silent = _SHORTEST_PAUSE, False
-        while waiting:
-            try:
-                jobs = slurm_jobs.jobs(store)
-                silent = False
-            except RunError as error:
-                if not silent:
-                    progress.say(f"{error} The jobs go on; waiting for it.")
-                silent = True
-            if not silent:
-                for spec in list(waiting.values()):
-                    outcome = _follow(spec, jobs.get(spec.id), store, progress, ended)
-                    if outcome is not None:
-                        del waiting[spec.id]
-                        if outcome:
-                            failed[spec.id] = outcome
-            if waiting:
-                progress.tick()
-                time.sleep(pause)
-                pause = min(_LONGEST_PAUSE, pause * 1.2)
-        return failed
-
-    def how_to_go_on(self, store: Store) -> str:
-        """What a user who no longer waits may do."""
-        try:
-            found = slurm_jobs.alive(store)
-        except RunError:
-            return "No longer waiting; the Slurm jobs that were submitted go on. The same command waits for them again."
-        if not found:
-            return "Stopped; no Slurm job is queued or running. Run the same command again to go on."
-        cancel = slurm_jobs.cancel_command(found.values())
-        return (
-            "No longer waiting; the Slurm jobs go on. The same command waits for them again, python -m cds_lib status "
-            f"(with the same --profile and --results) shows them, {cancel} cancels them."
-        )
-
-    @property
-    def jobs_here(self) -> int:
-        """1: this is a login node, and the processes of the jobs are elsewhere."""
-        return 1
-
-    def _submit(
-        self,
-        planned: Sequence[Sequence[RunSpec]],
-        job_ids: dict[str, str],
-        store: Store,
-        data_root: Path,
-        progress: Progress,
-    ) -> None:
-        """Submit the waves, each as one array job or more, after `job_ids`, the jobs of runs that Slurm has already."""
-        job_ids = dict(job_ids)
-        code = slurm_jobs.snapshot(store)
+        code = slurm_jobs.snapshot(store) if planned else None
         for wave in planned:
             for start in range(0, len(wave), _ARRAY_SIZE):
                 runs = wave[start : start + _ARRAY_SIZE]
@@ -206,6 +151,34 @@ class SlurmEngine:
                 waiting = f", after {counted(len(after), 'run')} that they start from" if after else ""
                 number = found[0].job_id.partition("_")[0]
                 progress.say(f"Submitted {counted(len(runs), 'run')} as Slurm job {number}{waiting}.")
+        for spec in specs:
+            if spec.id in orphans:
+                progress.skip(spec, orphans[spec.id])
+        return orphans
+
+    def wait(self, specs: Sequence[RunSpec], store: Store, progress: Progress) -> dict[str, str]:
+        """Until none of the runs is queued or running; returns {run id: sentence} of those that were not trained."""
+        waiting = {spec.id: spec for spec in specs}
+        failed: dict[str, str] = {}
+        ended: dict[str, float] = {}  # when runs without an outcome were first seen to have no job
+        pause, silent = _SHORTEST_PAUSE, False
+        while waiting:
+            try:
+                jobs = slurm_jobs.jobs(store)
+            except RunError as error:
+                if not silent:
+                    progress.say(f"{error} The jobs go on; waiting for it.")
+                silent = True
+            else:
+                silent = False
+                for spec in list(waiting.values()):
+                    if (failure := _follow(spec, jobs.get(spec.id), store, progress, ended)) is not None:
+                        del waiting[spec.id]
+                        failed |= {spec.id: failure} if failure else {}
+            if waiting:
+                time.sleep(pause)
+                pause = min(_LONGEST_PAUSE, pause * 1.2)
+        return failed
 
     def _submit_array(
         self, runs: Sequence[RunSpec], trainings: Sequence[Training], store: Store, code: Path, after: Sequence[str]
@@ -230,17 +203,30 @@ class SlurmEngine:
         failures = {run_id: state.get("error") for run_id, state in states.items() if state.get("state") == "failed"}
         for run_id in failures:
             store.write_status(run_id, state="interrupted", error=None)
-        slurm_jobs.record_wave(store, name, [spec.id for spec in runs], options=self.options, code=code.name)
+        note = slurm_jobs.wave(store, name)
+        write_json(note, {"runs": [spec.id for spec in runs], "options": self.options, "code": code.name})
         try:
-            found = executor.submit_array(trainings)
+            return executor.submit_array(trainings)
         except (RuntimeError, OSError) as error:  # submitit raises what sbatch prints
-            slurm_jobs.forget_wave(store, name)
+            note.unlink()
             for run_id, reason in failures.items():
                 store.write_status(run_id, state="failed", error=reason)
             lines = [line for line in str(error).splitlines() if "error" in line.lower()] or [str(error).strip()]
             why = lines[-1].strip()
             raise UsageError(f"Slurm does not take the job ({why}): change the --slurm options.") from error
-        return found
+
+
+def _how_to_go_on(store: Store) -> str:
+    """What a user who no longer waits may do."""
+    cancel = "scancel"
+    with contextlib.suppress(RunError):
+        if not (found := slurm_jobs.alive(store)):
+            return "Stopped; no Slurm job is queued or running. Run the same command again to go on."
+        cancel = slurm_jobs.cancel_command(found.values())
+    return (
+        "No longer waiting; the Slurm jobs go on. The same command waits for them again, python -m cds_lib status "
+        f"(with the same --profile and --results) shows them, {cancel} cancels them."
+    )
 
 
 def waves(
@@ -252,21 +238,21 @@ def waves(
         alive: ids of runs that are queued or running; has_weights: of a run id, whether a child may start from it.
     """
     levels: dict[str, int] = dict.fromkeys(alive, 0)
-    planned: list[list[RunSpec]] = []
+    planned: dict[int, list[RunSpec]] = {}
     orphans: dict[str, str] = {}
-    for spec in specs:
+    for spec in specs:  # parents come before their children
         if spec.id in alive:
             continue
-        level = 0
-        if spec.parent and not has_weights(spec.parent.id):
-            if spec.parent.id not in levels:
-                orphans[spec.id] = lacks_parent(spec)
-                continue
+        if spec.parent is None or has_weights(spec.parent.id):
+            level = 0
+        elif spec.parent.id in levels:
             level = levels[spec.parent.id] + 1
+        else:
+            orphans[spec.id] = lacks_parent(spec)
+            continue
         levels[spec.id] = level
-        planned.extend([] for _ in range(len(planned), level + 1))
-        planned[level].append(spec)
-    return [wave for wave in planned if wave], orphans
+        planned.setdefault(level, []).append(spec)
+    return [planned[level] for level in sorted(planned)], orphans
 
 
 def _follow(
@@ -275,33 +261,31 @@ def _follow(
     """Tell the progress of a run; returns None while it goes on, "" when it is trained, else why it is not."""
     if job and job.alive:
         ended.pop(spec.id, None)
-        if job.started:
-            if spec.id not in progress.running:
-                progress.start(spec)
-            progress.advance(spec, len(store.history(spec.id)))
-        else:  # queued, perhaps again
+        if not job.started:  # queued, perhaps again
             progress.requeue(spec)
+            return None
+        if spec.id not in progress.running:
+            progress.start(spec)
+        progress.advance(spec, len(store.history(spec.id)))
         return None
-    state = store.status(spec.id).get("state")
-    done = store.is_trained(spec.id)
-    if not done and state != "failed" and spec.parent and not store.is_trained(spec.parent.id):
-        progress.skip(spec, lacks_parent(spec))
-        return lacks_parent(spec)
+    status, failure = store.status(spec.id), ""
+    if not store.is_trained(spec.id):
+        if status.get("state") == "failed":
+            failure = status.get("error", "no message")
+        elif spec.parent and not store.is_trained(spec.parent.id):
+            progress.skip(spec, lacks_parent(spec))
+            return lacks_parent(spec)
+        elif job and job.state in ("COMPLETED", "FAILED") and not _settled(spec, ended):
+            return None  # the job has said how it ended; its files may be late
+        else:
+            which = f"{job.words} has ended, its log is {job.log}" if job else "Its Slurm job has ended"
+            failure = f"{which}, but the training has not: the same command resumes it."
     if spec.id not in progress.running:
         progress.start(spec)
-    if done:
-        progress.finish(spec, headline(store.metrics(spec.id)))
-        return ""
-    if state == "failed":
-        reason = store.status(spec.id).get("error", "no message")
-    elif (
-        job
-        and job.state in ("COMPLETED", "FAILED")
-        and time.monotonic() - ended.setdefault(spec.id, time.monotonic()) < _SETTLE_SECONDS
-    ):
-        return None  # the job has said how it ended; its files may be late
-    else:
-        which = f"{job.words} has ended, its log is {job.log}" if job else "Its Slurm job has ended"
-        reason = f"{which}, but the training has not: the same command resumes it."
-    progress.finish(spec, f"FAILED: {reason}")
-    return reason
+    progress.finish(spec, outcome(spec, store, failure))
+    return failure
+
+
+def _settled(spec: RunSpec, ended: dict[str, float]) -> bool:
+    """Whether files that were written when the job ended would be seen by now."""
+    return time.monotonic() - ended.setdefault(spec.id, time.monotonic()) >= _SETTLE_SECONDS

@@ -18,12 +18,11 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cds_lib
 from cds_lib.study.engines import provenance
 from cds_lib.study.errors import RunError
-from cds_lib.study.files import read_json, write_json
+from cds_lib.study.files import read_json
 from cds_lib.study.store import Store
 
 _ENDED = frozenset(
@@ -65,46 +64,30 @@ def folder(store: Store) -> Path:
 def snapshot(store: Store) -> Path:
     """Copy the package into slurm/code/<hash>/cds_lib, unless it is there already, and return slurm/code/<hash>.
 
-    The jobs import it, so that what is edited after their submission changes nothing for them.
-
-    The hash is of the files' names and contents and of the code version, which is written beside the package, where
-    `provenance.code_version` finds it. All files of the package belong to it, also those that git does not track yet.
+    The jobs import it, so that what is edited after their submission changes nothing for them. The hash is of all files
+    and of the code version, which is written beside the package, where `provenance.code_version` finds it.
     """
-    code = folder(store) / "code"
-    package = Path(cds_lib.__file__).resolve().parent
-    version = provenance.code_version()
-    files = {
-        path.relative_to(package.parent): path.read_bytes()
-        for path in sorted(package.rglob("*"))
-        if path.is_file() and path.parent.name != "__pycache__"
-    }
+    package, version = Path(cds_lib.__file__).resolve().parent, provenance.code_version()
     digest = hashlib.sha256(version.encode())
-    for name, content in files.items():
-        digest.update(f"\n{name.as_posix()} {len(content)}\n".encode() + content)
-    target = code / digest.hexdigest()[:12]
-    if target.exists():
-        return target
-    code.mkdir(parents=True, exist_ok=True)
-    part = code / f".{target.name}.{os.getpid()}.part"
-    try:
-        for name, content in files.items():
-            (part / name).parent.mkdir(parents=True, exist_ok=True)
-            (part / name).write_bytes(content)
-        (part / provenance.VERSION_FILE).write_text(version + "\n", encoding="utf-8")
-        os.rename(part, target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    for path in sorted(package.rglob("*")):
+        if path.is_file() and path.parent.name != "__pycache__":
+            name, content = path.relative_to(package).as_posix(), path.read_bytes()
+            digest.update(f"\n{name} {len(content)}\n".encode() + content)
+    target = folder(store) / "code" / digest.hexdigest()[:12]
+    if not target.exists():
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            shutil.copytree(package, part / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+            (part / provenance.VERSION_FILE).write_text(version + "\n", encoding="utf-8")
+            os.rename(part, target)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     return target
 
 
-def record_wave(store: Store, name: str, run_ids: list[str], **more: Any) -> None:
-    """Note the runs of the job `name`, whose submission follows."""
-    write_json(_wave(store, name), {"runs": run_ids, **more})
-
-
-def forget_wave(store: Store, name: str) -> None:
-    """Drop the note of a job that was not submitted, or has ended."""
-    _wave(store, name).unlink(missing_ok=True)
+def wave(store: Store, name: str) -> Path:
+    """The note of the job `name`: {"runs": ids in the order of its tasks, ...}."""
+    return folder(store) / "waves" / f"{name}.json"
 
 
 def forget_ended(store: Store) -> None:
@@ -112,7 +95,7 @@ def forget_ended(store: Store) -> None:
     waves = _waves(store)
     alive = {name for name, _, job in _queue(store, waves) if job.alive}
     for name in waves.keys() - alive:
-        forget_wave(store, name)
+        wave(store, name).unlink(missing_ok=True)
 
 
 def jobs(store: Store) -> dict[str, Job]:
@@ -142,10 +125,6 @@ def log_path(store: Store, job_id: str) -> Path:
 def cancel_command(found: Iterable[Job]) -> str:
     """The command that ends all these jobs; an array is named by its number alone."""
     return " ".join(["scancel", *sorted({job.id.partition("_")[0] for job in found}, key=int)])
-
-
-def _wave(store: Store, name: str) -> Path:
-    return folder(store) / "waves" / f"{name}.json"
 
 
 def _waves(store: Store) -> dict[str, list[str]]:

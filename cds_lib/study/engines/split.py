@@ -1,21 +1,30 @@
-"""Which images of a training set a run trains on, and whether there are enough for it. Imports no torch."""
+"""The data set of a run, which of its images it trains on, and whether there are enough for it. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data import folders, splits
+from cds_lib.study.data import coco, folders, sets, splits
 from cds_lib.study.data.registry import DataSet
 from cds_lib.study.spec import RunSpec
 
 # Independent random streams of a run; the split, the order, view 1 and the backbone's weights depend on the seed alone,
 # so that runs of the same seed are paired whatever their method is.
 _SPLIT, _WEIGHTS, _ORDER = range(3)
+
+
+def load(spec: RunSpec, data_root: Path) -> Any:
+    """The run's data set as the run reads it: images in memory or files, of a detector COCO. UsageError: see `sets`."""
+    if spec.detects:
+        return coco.load(data_root, spec.budget.source)
+    if spec.budget.streamed:
+        return sets.load_files(spec.dataset, data_root)
+    return sets.load(spec.dataset, data_root, spec.budget.source, spec.budget.stored_size)
 
 
 def streams(seed: int) -> tuple[int, ...]:
@@ -56,40 +65,30 @@ def labels_at_hand(known: DataSet, root: Path) -> np.ndarray | None:
 
 def too_small(specs: Sequence[RunSpec], labels: np.ndarray, title: str) -> dict[str, str]:
     """{run id: sentence} of the classification runs that a training set with these labels, of `title`, is too small
-    for."""
-    classes = len(np.unique(labels))
-    needed = {spec.id: (_needed(spec, classes), spec.budget.val_size) for spec in specs}
-    most, held_back = max(needed.values(), default=(0, 0))
-    few = (
-        f"{title} has {len(labels):,} training images here, and {most:,} are needed for all of these runs, "
-        f"{held_back:,} of them for validation: import more."
-    )
-    faults = {run: few for run, (number, _) in needed.items() if number > len(labels)}
-    uneven: dict[tuple, str] = {}
+    for: it cannot be split as they want, or no batch is left."""
+    known: dict[tuple, str] = {}
+    faults = {}
     for spec in specs:
-        key = (spec.budget.val_size, spec.budget.train_size, spec.labelled)  # the seed does not matter
-        if spec.id not in faults and key not in uneven:
-            uneven[key] = _fault(spec, labels)
-        if spec.id not in faults and uneven[key]:
-            faults[spec.id] = f"{title}: {uneven[key]}"
+        budget = spec.budget  # the seed does not matter
+        kind = (budget.val_size, budget.train_size, budget.batch_size, spec.labelled, spec.uses_unlabelled)
+        if kind not in known:
+            known[kind] = _fault(spec, labels)
+        if known[kind]:
+            faults[spec.id] = f"{title} has {len(labels):,} training images here: {known[kind]}"
     return faults
 
 
 def _fault(spec: RunSpec, labels: np.ndarray) -> str:
-    """What is wrong with classes of which there are enough images in all."""
     try:
-        train, _ = training_split(spec, labels)
+        images, held_back = training_split(spec, labels)
         if spec.labelled is not None:
-            labelled_part(spec, labels, train)
+            labelled = labelled_part(spec, labels, images)
+            images = images if spec.uses_unlabelled else labelled
     except UsageError as error:
         return str(error)
-    return ""
-
-
-def _needed(spec: RunSpec, classes: int) -> int:
-    """Training images, evenly of so many classes, that the run needs: a batch, one of every class, those held back."""
-    trained = max(spec.budget.batch_size, classes)
-    if spec.labelled is not None:
-        least = classes if spec.uses_unlabelled else trained
-        trained = next(n for n in count(max(trained, least)) if round(spec.labelled * n) >= least)
-    return spec.budget.val_size + trained
+    if len(images) >= spec.budget.batch_size:
+        return ""
+    return (
+        f"{len(images)} may be trained on, with {len(held_back)} held back for validation, and a batch takes "
+        f"{spec.budget.batch_size}; import more."
+    )

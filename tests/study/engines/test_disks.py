@@ -5,16 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+import sweeps
 from cds_lib.study import cli
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
-
-sys.path.insert(0, str(Path(__file__).parent))
-import sweeps  # noqa: E402
 
 TIMINGS = {"seconds", "images_per_second", "peak_memory_mib"}
 

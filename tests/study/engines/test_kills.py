@@ -11,15 +11,12 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+import sweeps
 from cds_lib.study.files import is_locked
 from cds_lib.study.store import Store
-
-sys.path.insert(0, str(Path(__file__).parent))
-import sweeps  # noqa: E402
 
 TIMINGS = {"seconds", "images_per_second", "peak_memory_mib"}
 KILLS = int(os.environ.get("CDS_KILLS", "0"))

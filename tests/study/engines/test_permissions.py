@@ -10,15 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
+import sweeps
 from cds_lib.errors import UsageError
 from cds_lib.files import replacing
 from cds_lib.study import cli
 from cds_lib.study.engines.execute import execute
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
-
-sys.path.insert(0, str(Path(__file__).parent))
-import sweeps  # noqa: E402
 
 GROUP = 64001
 USERS = (64002, 64003)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,11 @@ def test_a_checkout_without_git_is_no_release(checkout, version, monkeypatch):
     (folder / ".git").write_text("gitdir: nowhere\n")
     monkeypatch.setattr(provenance, "CHECKOUT", folder)
     assert provenance.code_version.__wrapped__() == "unknown"
+
+
+def test_what_is_forced_on_the_kernels_is_recorded():
+    code = "from cds_lib.study.engines.provenance import instructions; print(instructions())"
+    forced = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE"}
+    ran = subprocess.run([sys.executable, "-c", code], env={**os.environ, **forced}, capture_output=True, check=True)
+    found = ast.literal_eval(ran.stdout.decode())
+    assert found["pytorch"] == "DEFAULT" and found["onednn"] == "AVX2" and forced.items() <= found.items()

@@ -31,30 +31,17 @@ def plan(*missing):
 class Elsewhere:
     """A third engine. It trains nothing and notes what it is asked, and whether the store is held meanwhile."""
 
-    jobs_here = 1
+    def __init__(self, stopped=False):
+        self.stopped, self.asked = stopped, []
 
-    def __init__(self, stopped_in=""):
-        self.stopped_in, self.asked = stopped_in, []
-
-    def _note(self, what, store, specs, outcome=None):
-        held = "held" if is_locked(store.root / ".lock") else "free"
-        self.asked.append((what, held, [spec.seed for spec in specs]))
-        if what == self.stopped_in:
+    def run(self, specs, store, data_root, progress, release):
+        for what in ("submit", "wait"):
+            held = "held" if is_locked(store.root / ".lock") else "free"
+            self.asked.append((what, held, [spec.seed for spec in specs]))
+            release()
+        if self.stopped:
             raise KeyboardInterrupt
-        return outcome
-
-    def at_a_time(self, specs, store):
-        self._note("at_a_time", store, specs)
-        return 0
-
-    def run(self, specs, store, data_root, progress):
-        return self._note("run", store, specs, {specs[0].id: "It has no parent."})
-
-    def wait(self, specs, store, progress):
-        return self._note("wait", store, specs, {spec.id: "The loss became nan." for spec in specs[:1]})
-
-    def how_to_go_on(self, store):
-        return "No longer waiting."
+        return {spec.id: "The loss became nan." for spec in specs[:1]}
 
 
 # -- plans -------------------------------------------------------------------------------------------------------------
@@ -89,15 +76,15 @@ def test_a_plan_counts_what_is_trained_again_for_its_weights(tmp_path):
 # -- engines -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_store_is_held_until_all_runs_are_in_the_engines_hands(tmp_path, capsys):
+def test_the_store_is_held_until_the_engine_lets_it_go(tmp_path, capsys):
     engine, store = Elsewhere(), Store(tmp_path)
     runs = [spec(0), spec(1), spec(2)]
     failed = runner.train_missing(plan(*runs), store, tmp_path, engine)
-    assert failed == {runs[0].id: "It has no parent.", runs[1].id: "The loss became nan."}
-    assert engine.asked == [("at_a_time", "held", [0, 1, 2]), ("run", "held", [0, 1, 2]), ("wait", "free", [1, 2])]
+    assert failed == {runs[0].id: "The loss became nan."}
+    assert engine.asked == [("submit", "held", [0, 1, 2]), ("wait", "free", [0, 1, 2])]
     first, last = capsys.readouterr().out.splitlines()
-    assert first.startswith("3 runs: 0 done, 3 to train; each run's own log is in ")
-    assert last.startswith("Trained 1 run, 2 failed; ")
+    assert first == "3 runs: 0 done, 3 to train."
+    assert last.startswith("Trained 2 runs, 1 failed; ")
 
 
 @pytest.mark.parametrize("left", [[1], []])
@@ -115,33 +102,28 @@ def test_a_second_command_waits_and_trains_what_the_first_has_left(left, tmp_pat
         for seed in {0, 1} - set(left):
             (write_run(store, spec(seed), top1(5.0), {"state": "done"}) / "model.pt").touch()
     second.join(20)
-    assert engine.asked[:2] == [(phase, "held", left) for phase in ("at_a_time", "run") if left]
+    assert engine.asked[:1] == ([("submit", "held", left)] if left else [])
     assert ("1 done, 1 to train" in capsys.readouterr().out) == bool(left)
 
 
-@pytest.mark.parametrize("phase", ["run", "wait"])
-def test_an_engine_that_is_stopped_says_how_to_go_on_and_leaves_the_store_free(phase, tmp_path, capsys):
+def test_an_engine_that_is_stopped_leaves_the_store_free(tmp_path):
     store = Store(tmp_path)
     with pytest.raises(KeyboardInterrupt):
-        runner.train_missing(plan(spec(0), spec(1)), store, tmp_path, Elsewhere(phase))
-    assert capsys.readouterr().out.splitlines()[1:] == ["No longer waiting."]
-    with store.lock():
-        pass  # nobody holds it
+        runner.train_missing(plan(spec(0), spec(1)), store, tmp_path, Elsewhere(stopped=True))
+    assert not is_locked(tmp_path / ".lock")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "engine", "jobs_here"),
+    ("arguments", "engine"),
     [
-        ([], LocalEngine(), 0),
-        (["--jobs", "3", "--processes", "2"], LocalEngine(jobs=3, processes=2), 3),
-        (["--compile"], LocalEngine(compile_method=True), 0),
+        ([], LocalEngine()),
+        (["--jobs", "3", "--processes", "2"], LocalEngine(jobs=3, processes=2)),
+        (["--compile"], LocalEngine(compile_method=True)),
         (
             ["--engine", "slurm", "--jobs", "3", "--processes", "2", "--slurm", "time=5"],
             SlurmEngine({"time": 5}, parallelism=3, processes=2),
-            1,
         ),
     ],
 )
-def test_the_options_of_the_command_are_those_of_its_engine(arguments, engine, jobs_here):
-    made = study._engine(cli._parser().parse_args(["run-all", *arguments]))
-    assert made == engine and made.jobs_here == jobs_here
+def test_the_options_of_the_command_are_those_of_its_engine(arguments, engine):
+    assert study._engine(cli._parser().parse_args(["run-all", *arguments])) == engine

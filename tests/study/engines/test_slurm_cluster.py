@@ -45,7 +45,7 @@ ENGINE = SlurmEngine({"time": 10}, parallelism=2)
 
 
 def submit(specs, store):
-    return ENGINE.run(specs, store, Path("none"), Progress(len(specs), 0, 2))
+    return ENGINE.submit(specs, store, Path("none"), Progress(len(specs), 0))
 
 
 def wait_until(condition, seconds=120):
@@ -67,8 +67,8 @@ from cds_lib.study.engines.slurm_engine import SlurmEngine
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 specs = [RunSpec.from_dict(spec) for spec in json.loads(Path(sys.argv[2]).read_text())["specs"]]
-engine, store, progress = SlurmEngine({"partition": "main"}, 2), Store(sys.argv[1]), Progress(len(specs), 0, 2)
-engine.run(specs, store, Path("none"), progress)
+engine, store, progress = SlurmEngine({"partition": "main"}, 2), Store(sys.argv[1]), Progress(len(specs), 0)
+engine.submit(specs, store, Path("none"), progress)
 print("all submitted", flush=True)
 engine.wait(specs, store, progress)
 """
@@ -114,7 +114,7 @@ def test_jobs_outlive_their_submitter_and_run_the_code_that_was_submitted(tmp_pa
     slurm("scontrol", "update", "PartitionName=main", "State=UP")
     capsys.readouterr()
     assert submit(specs, store) == {}
-    failed = ENGINE.wait(specs, store, Progress(3, 0, 2))
+    failed = ENGINE.wait(specs, store, Progress(3, 0))
     assert failed.keys() == {broken.id, orphan.id}
     assert "taps must be increasing stages" in failed[broken.id]
     assert failed[orphan.id] == f"It starts from run {broken.id} ({broken.label}), which has failed."
@@ -142,7 +142,7 @@ def test_a_cancelled_run_and_one_that_is_queued_again_end_like_an_undisturbed_on
     cancelled = slurm_jobs.alive(store)[spec.id]
     assert cancelled.state == "RUNNING" and store.status(spec.id)["state"] == "running"
     slurm("scancel", cancelled.id)
-    failed = ENGINE.wait([spec], store, Progress(1, 0, 1))
+    failed = ENGINE.wait([spec], store, Progress(1, 0))
     assert f"Slurm job {cancelled.id} (CANCELLED) has ended, its log is {cancelled.log}" in failed[spec.id]
     assert store.status(spec.id)["state"] == "interrupted"
     before = epochs()
@@ -156,7 +156,7 @@ def test_a_cancelled_run_and_one_that_is_queued_again_end_like_an_undisturbed_on
     assert epochs() < EPOCHS
     assert store.status(spec.id)["state"] == "interrupted"
     assert slurm_jobs.alive(store)[child.id].reason == "Dependency"  # it goes on waiting
-    assert ENGINE.wait([spec, child], store, Progress(2, 0, 2)) == {}
+    assert ENGINE.wait([spec, child], store, Progress(2, 0)) == {}
     assert slurm_jobs.jobs(store)[spec.id].id == job.id  # the same job, started twice
     assert store.status(child.id)["started"] >= store.status(spec.id)["finished"]
     assert "Requeued job" in (store.run_dir(spec.id) / "log.txt").read_text()

@@ -2,8 +2,7 @@
 
 import os
 import signal
-import subprocess
-import sys
+import unittest.mock
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +10,14 @@ import pytest
 import submitit
 
 from cds_lib.errors import UsageError
-from cds_lib.study import settings
+from cds_lib.study import cli, settings
 from cds_lib.study.commands import study
 from cds_lib.study.engines import provenance, runner, slurm_engine, slurm_jobs
 from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.engines.slurm_engine import SlurmEngine
 from cds_lib.study.errors import RunError
+from cds_lib.study.files import write_json
 from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
@@ -36,6 +36,10 @@ def answers(folder, monkeypatch, text="", code=0):
     script.write_text(f"#!/bin/sh\necho \"$@\" >> '{folder}/asked'\ncat '{folder}/answer'\nexit {code}\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+def note(store, name, *run_ids):
+    write_json(slurm_jobs.wave(store, name), {"runs": list(run_ids)})
 
 
 # -- options -----------------------------------------------------------------------------------------------------------
@@ -60,7 +64,6 @@ def test_options_are_what_submitit_takes():
     [
         ("partitoin=gpu", "--slurm knows no 'partitoin': choose from time, "),
         ("dependency=afterany:1", "knows no 'dependency'"),
-        ("", "knows no ''"),
         ("time", "wants KEY=VALUE, such as time=..., not 'time'"),
         ("mem=", "wants KEY=VALUE"),
         ("qos=a\n#SBATCH --mail-user=b", "wants KEY=VALUE"),
@@ -79,103 +82,72 @@ def test_options_that_make_no_sense_are_one_sentence(given, sentence):
     ("arguments", "sentence"),
     [
         (["--slurm", "time=5"], "add --engine slurm"),
-        (["--engine", "slurm", "--slurm", "tiem=5"], "--slurm knows no 'tiem'"),
         (["--engine", "slurm"], "There is no Slurm here (no sbatch)"),
     ],
 )
-def test_the_command_refuses_before_anything_is_begun(arguments, sentence, tmp_path):
-    process = subprocess.run(
-        [sys.executable, "-m", "cds_lib", "run-all", "--only", "00_start_here", "--results", tmp_path, *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": "/nowhere"},
-        capture_output=True,
-        text=True,
-    )
-    assert (process.returncode, len(process.stderr.splitlines())) == (2, 1)
-    assert sentence in process.stderr
+def test_the_command_refuses_before_anything_is_begun(arguments, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert cli.main(["run-all", "--only", "00_start_here", "--results", str(tmp_path), *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert sentence in line
     assert not list(tmp_path.glob("runs/*")) and not (tmp_path / "slurm").exists()
 
 
 # -- waves -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_in_the_wave_after_the_run_it_starts_from():
-    a, b = spec(0), spec(1)
-    child, second = spec(2, a), spec(3, b)
-    grandchild = spec(4, child)
-    planned, orphans = slurm_engine.waves([a, child, grandchild, b, second], (), lambda run_id: False)
-    assert planned == [[a, b], [child, second], [grandchild]]
-    assert orphans == {}
+A, B = spec(0), spec(1)
+CHILD, SECOND = spec(2, A), spec(3, B)
+GRANDCHILD = spec(4, CHILD)
 
 
-def test_what_is_trained_or_queued_is_not_waited_for_or_submitted_again():
-    a, b = spec(0), spec(1)
-    child, second = spec(2, a), spec(3, b)
-    planned, _ = slurm_engine.waves([child, b, second], (), lambda run_id: run_id == a.id)
-    assert planned == [[child, b], [second]]
-    planned, _ = slurm_engine.waves([a, child, b, second], {a.id, b.id}, lambda run_id: False)
-    assert planned == [[child, second]]  # after the jobs of a and b
-    assert slurm_engine.waves([a, b], {a.id, b.id}, lambda run_id: False) == ([], {})
-
-
-def test_runs_whose_parent_will_not_be_trained_are_given_up():
-    failed = spec(0)
-    child = spec(1, failed)
-    grandchild = spec(2, child)
-    planned, orphans = slurm_engine.waves([child, grandchild, spec(3)], (), lambda run_id: False)
-    assert planned == [[spec(3)]]
-    assert orphans == {
-        child.id: f"It starts from run {failed.id} (cifar10 resnet18 cds seed 0), which has failed.",
-        grandchild.id: f"It starts from run {child.id} (cifar10 resnet18 cds seed 1), which has failed.",
-    }
+@pytest.mark.parametrize(
+    ("specs", "alive", "trained", "waves", "orphans"),
+    [
+        # A run is in the wave after the run it starts from.
+        ([A, CHILD, GRANDCHILD, B, SECOND], (), (), [[A, B], [CHILD, SECOND], [GRANDCHILD]], []),
+        # What is trained is not waited for, what is queued is not submitted again, and those after it wait for its job.
+        ([CHILD, B, SECOND], (), (A,), [[CHILD, B], [SECOND]], []),
+        ([A, CHILD, B, SECOND], (A, B), (), [[CHILD, SECOND]], []),
+        ([A, B], (A, B), (), [], []),
+        # Runs whose parent will not be trained are given up.
+        ([CHILD, GRANDCHILD, B], (), (), [[B]], [CHILD, GRANDCHILD]),
+    ],
+)
+def test_waves(specs, alive, trained, waves, orphans):
+    planned, given_up = slurm_engine.waves(specs, [run.id for run in alive], [run.id for run in trained].__contains__)
+    assert planned == waves and given_up.keys() == {run.id for run in orphans}
+    for run in orphans:
+        assert f"It starts from run {run.parent.id}" in given_up[run.id]
 
 
 # -- the code ----------------------------------------------------------------------------------------------------------
 
-SAY = "import cds_lib; from cds_lib.study.engines import provenance; print(cds_lib.__file__, provenance.code_version())"
 
-
-def test_a_snapshot_is_the_whole_package_and_says_which_version_it_is(tmp_path):
-    taken = slurm_jobs.snapshot(Store(tmp_path))
-    assert slurm_jobs.snapshot(Store(tmp_path)) == taken  # the same code is copied once
+def test_a_snapshot_is_the_whole_package_of_one_version(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    taken = slurm_jobs.snapshot(store)
+    assert slurm_jobs.snapshot(store) == taken  # the same code is copied once
     assert os.listdir(tmp_path / "slurm" / "code") == [taken.name]
     originals = {p.relative_to(ROOT) for p in (ROOT / "cds_lib").rglob("*") if p.is_file() and p.suffix != ".pyc"}
     copies = {p.relative_to(taken) for p in taken.rglob("*") if p.is_file()}
     assert copies == originals | {Path(provenance.VERSION_FILE)}
     assert all((taken / name).read_bytes() == (ROOT / name).read_bytes() for name in originals)
-    where, version = subprocess.run(
-        [sys.executable, "-c", SAY],
-        cwd=taken,
-        env={**os.environ, "PYTHONPATH": str(taken)},
-        capture_output=True,
-        text=True,
-    ).stdout.split(maxsplit=1)
-    assert Path(where) == taken / "cds_lib" / "__init__.py"
-    assert version.strip() == provenance.code_version()
-
-
-def test_other_code_and_other_versions_are_other_snapshots(tmp_path, monkeypatch):
-    taken = slurm_jobs.snapshot(Store(tmp_path))
     monkeypatch.setattr(slurm_jobs.provenance, "code_version", lambda: "abc+dirty")
-    other = slurm_jobs.snapshot(Store(tmp_path))
-    assert other != taken
+    other = slurm_jobs.snapshot(store)
+    assert other != taken and (other / provenance.VERSION_FILE).read_text() == "abc+dirty\n"
     (other / "cds_lib" / "new.py").write_text("")
     monkeypatch.setattr(slurm_jobs.cds_lib, "__file__", str(other / "cds_lib" / "__init__.py"))
-    assert slurm_jobs.snapshot(Store(tmp_path)) not in (taken, other)
+    assert slurm_jobs.snapshot(store) not in (taken, other)
 
 
 # -- the queue ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_store_from_which_nothing_was_submitted_does_not_ask_slurm(tmp_path, monkeypatch):
-    answers(tmp_path / "bin", monkeypatch, code=1)
-    assert slurm_jobs.jobs(Store(tmp_path)) == {}
-    assert not (tmp_path / "bin" / "asked").exists()
-
-
 def test_the_newest_job_that_lives_stands_for_a_run(tmp_path, monkeypatch):
     store = Store(tmp_path)
-    slurm_jobs.record_wave(store, "cds-b", ["one", "two"])  # the older job, cancelled
-    slurm_jobs.record_wave(store, "cds-a", ["two"])
+    note(store, "cds-b", "one", "two")  # the older job, cancelled
+    note(store, "cds-a", "two")
     lines = [
         "cds-a|12|N/A|PENDING|Dependency",
         "cds-b|3|1|CANCELLED|None",
@@ -196,8 +168,9 @@ def test_the_newest_job_that_lives_stands_for_a_run(tmp_path, monkeypatch):
 
 def test_a_silent_slurm_is_no_ended_job(tmp_path, monkeypatch, capsys):
     store = Store(tmp_path)
-    slurm_jobs.record_wave(store, "cds-a", ["one"])
     answers(tmp_path / "bin", monkeypatch, code=1)
+    assert slurm_jobs.jobs(store) == {}  # from which nothing was submitted: Slurm is not asked
+    note(store, "cds-a", "one")
     with pytest.raises(RunError, match="Slurm does not answer"):
         slurm_jobs.forget_ended(store)
     assert os.listdir(tmp_path / "slurm" / "waves") == ["cds-a.json"]
@@ -229,33 +202,29 @@ def test_a_refused_submission_keeps_why_a_run_failed(tmp_path, monkeypatch):
 def test_waiting_outlasts_a_silent_slurm(tmp_path, monkeypatch, capsys):
     store, run = Store(tmp_path), spec(0)
     store.write_status(run.id, state="failed", error="The loss became nan.")
-    slurm_jobs.record_wave(store, "cds-a", [run.id])
-    replies = iter([RunError("Slurm does not answer (down): try again."), RunError("again"), {}])
-
-    def jobs(store):
-        reply = next(replies)
-        if isinstance(reply, RunError):
-            raise reply
-        return reply
-
-    monkeypatch.setattr(slurm_jobs, "jobs", jobs)
+    note(store, "cds-a", run.id)
+    replies = [RunError("Slurm does not answer (down): try again."), RunError("again"), {}]
+    monkeypatch.setattr(slurm_jobs, "jobs", unittest.mock.Mock(side_effect=replies))
     monkeypatch.setattr(slurm_engine, "_SHORTEST_PAUSE", 0.0)
-    assert SlurmEngine({}).wait([run], store, Progress(1, 0, 1)) == {run.id: "The loss became nan."}
+    assert SlurmEngine({}).wait([run], store, Progress(1, 0)) == {run.id: "The loss became nan."}
     said = capsys.readouterr().out
     assert said.count("Slurm does not answer") == 1 and "FAILED: The loss became nan." in said
 
 
 def test_a_job_that_ran_without_its_parents_weights_runs_no_longer(tmp_path, monkeypatch, capsys):
     store, child = Store(tmp_path), spec(1, spec(0))
-    log, running = tmp_path / "log", []
-    replies = iter([slurm_jobs.Job("7", state, "None", log) for state in ("RUNNING", "PENDING", "RUNNING", "FAILED")])
-    monkeypatch.setattr(slurm_jobs, "jobs", lambda store: {child.id: next(replies)})
+    progress, running = Progress(1, 0), []
+    states = iter(["RUNNING", "PENDING", "RUNNING", "FAILED"])
+
+    def jobs(store):
+        running.append(list(progress.running))
+        return {child.id: slurm_jobs.Job("7", next(states), "None", tmp_path / "log")}
+
+    monkeypatch.setattr(slurm_jobs, "jobs", jobs)
     monkeypatch.setattr(slurm_engine, "_SHORTEST_PAUSE", 0.0)
-    progress = Progress(1, 0, 0)
-    monkeypatch.setattr(progress, "tick", lambda: running.append(list(progress.running)))
     failed = SlurmEngine({}).wait([child], store, progress)
     assert "which has failed" in failed[child.id] and "NOT STARTED" in capsys.readouterr().out
-    assert [child.id] in running and [] in running  # while it was queued again
+    assert running == [[], [child.id], [], [child.id]]  # not while it was queued again
     assert progress.running == {} and progress.done == 1
 
 
@@ -263,7 +232,7 @@ def test_a_run_on_another_node_is_not_interrupted(tmp_path, monkeypatch):
     """Its lock may be invisible from here; what Slurm says counts."""
     store, run = Store(tmp_path), spec(0)
     store.write_status(run.id, state="running")
-    slurm_jobs.record_wave(store, "cds-a", [run.id])
+    note(store, "cds-a", run.id)
     answers(tmp_path / "bin", monkeypatch, "cds-a|7|0|RUNNING|None\n")
     assert store.status(run.id)["state"] == "interrupted"
     line = study._state_line(run, store, slurm_jobs.alive(store)[run.id])
@@ -273,7 +242,7 @@ def test_a_run_on_another_node_is_not_interrupted(tmp_path, monkeypatch):
 
 def test_the_local_engine_leaves_slurms_runs_alone(tmp_path, monkeypatch):
     store, run = Store(tmp_path), spec(0)
-    slurm_jobs.record_wave(store, "cds-a", [run.id])
+    note(store, "cds-a", run.id)
     answers(tmp_path / "bin", monkeypatch, "cds-a|7|0|PENDING|Priority\n")
     with pytest.raises(UsageError, match="Slurm has 1 of these runs queued or running: .*scancel 7"):
         runner.train_missing(runner.Plan((), (run,), ()), store, tmp_path, LocalEngine())
@@ -304,10 +273,3 @@ def test_a_training_that_loses_its_workers_to_scancel_is_interrupted(cancelled, 
     finally:
         signal.signal(signal.SIGTERM, before)
     assert store.status(run.id)["state"] == state
-
-
-def test_a_job_without_the_weights_it_starts_from_leaves_no_trace(tmp_path):
-    child = spec(1, spec(0))
-    with pytest.raises(RunError, match=f"It starts from run {child.parent.id} .* which has failed"):
-        slurm_engine.Training(child, Store(tmp_path), tmp_path, 1, False)()
-    assert not list(tmp_path.iterdir())

@@ -1,12 +1,12 @@
 """Weights that are damaged, or of another run, are refused; without them a run comes to the same end."""
 
 import random
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import sweeps
 from cds_lib.errors import TrainingError
 from cds_lib.study.engines import execute as module
 from cds_lib.study.engines import setup
@@ -17,9 +17,6 @@ from cds_lib.study.errors import RunError
 from cds_lib.study.store import Store
 from cds_lib.study.tables.table4_coco import detector
 from cds_lib.training import checkpoint
-
-sys.path.insert(0, str(Path(__file__).parent))
-import sweeps  # noqa: E402
 
 BASELINE, _, TEACHER, STUDENT = sweeps.RUNS
 CPU = torch.device("cpu")
@@ -148,6 +145,9 @@ def test_a_student_refuses_a_damaged_teacher_and_one_that_is_not_its_own(undistu
     execute(TEACHER, store, Path("none"))
     execute(STUDENT, store, Path("none"))
     assert history(store, STUDENT) == history(undisturbed, STUDENT)
+    path.unlink()  # it is no part of what was learned
+    student, trained = setup.load_trained(STUDENT, 10, store), setup.trained_weights(STUDENT, store)
+    assert student.state_dict().keys() == trained.keys()
 
 
 def test_weights_that_would_run_code_are_refused(tmp_path):
@@ -171,36 +171,32 @@ def test_a_file_that_may_be_whole_is_not_called_damaged(error, undisturbed, monk
         checkpoint.load(undisturbed.model(TEACHER.id), CPU)
 
 
-def test_memory_that_is_not_to_be_had_is_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "fit", lambda *arguments, **options: torch.empty(1 << 50))
-    store = Store(tmp_path)
-    with pytest.raises(RunError, match=r"This machine is out of memory: run fewer jobs at a time \(--jobs\)"):
-        execute(BASELINE, store, Path("none"))
-    assert "out of memory" in store.status(BASELINE.id)["error"]
-
-
-def test_what_does_not_fit_a_gpu_names_the_remedies(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (lambda: torch.empty(1 << 50), r"This machine is out of memory: run fewer jobs at a time \(--jobs\)"),
+        (MemoryError, r"This machine is out of memory"),
+        (torch.cuda.OutOfMemoryError, r"fewer jobs .*--jobs.* several GPUs \(--processes N, see docs/cluster\.md\)"),
+        (lambda: ValueError("no\nidea"), r"^ValueError: no \(the traceback is in the run's log\.txt\)"),
+    ],
+)
+def test_what_a_training_can_run_into_is_one_sentence(ask, says, tmp_path, monkeypatch):
     def fit(*arguments, **options):
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        raise ask()
 
     monkeypatch.setattr(module, "fit", fit)
-    with pytest.raises(RunError, match=r"fewer jobs .*--jobs.* several GPUs \(--processes N, see docs/cluster\.md\)"):
+    with pytest.raises(RunError, match=says) as caught:
         execute(BASELINE, Store(tmp_path), Path("none"))
+    assert Store(tmp_path).status(BASELINE.id)["error"] == str(caught.value)
 
 
-def test_another_seeds_weights_are_not_this_ones(undisturbed, tmp_path):
-    store = Store(tmp_path)
-    other = TEACHER.with_seed(1)
-    store.run_dir(other.id).mkdir(parents=True)
-    store.model(other.id).write_bytes(undisturbed.model(TEACHER.id).read_bytes())
+def test_weights_of_another_run_or_of_another_training_are_refused(undisturbed, tmp_path):
+    store, other = Store(tmp_path), TEACHER.with_seed(1)
+    for spec in (TEACHER, other):
+        store.run_dir(spec.id).mkdir(parents=True)
+        store.model(spec.id).write_bytes(undisturbed.model(TEACHER.id).read_bytes())
     with pytest.raises(RunError, match=f"does not hold the weights of run {other.id}"):
         setup.load_trained(other, 10, store)
-
-
-def test_weights_of_another_training_of_a_run_are_not_those_that_it_ended_with(undisturbed, tmp_path):
-    store = Store(tmp_path)
-    store.run_dir(TEACHER.id).mkdir(parents=True)
-    store.model(TEACHER.id).write_bytes(undisturbed.model(TEACHER.id).read_bytes())
     setup.load_trained(TEACHER, 10, store)  # version 0.1.0 recorded none
     store.write_status(TEACHER.id, state="done", weights=undisturbed.status(TEACHER.id)["weights"])
     setup.load_trained(TEACHER, 10, store)
@@ -223,15 +219,6 @@ def test_a_run_that_was_begun_on_other_images_is_not_gone_on_with(undisturbed, t
     assert history(store, BASELINE) == history(undisturbed, BASELINE)
 
 
-def test_a_student_is_loaded_without_the_weights_of_its_teacher(undisturbed, tmp_path):
-    store = Store(tmp_path)
-    store.run_dir(STUDENT.id).mkdir(parents=True)
-    store.model(STUDENT.id).write_bytes(undisturbed.model(STUDENT.id).read_bytes())
-    student, trained = setup.load_trained(STUDENT, 10, store), setup.trained_weights(STUDENT, undisturbed)
-    assert student.state_dict().keys() == trained.keys()
-    assert all(torch.equal(value, trained[name]) for name, value in student.state_dict().items())
-
-
 @pytest.mark.parametrize(("spec", "compiled"), [(BASELINE, True), (detector("smoke", "retinanet", "cds", 0), False)])
 def test_detectors_are_not_compiled(spec, compiled, tmp_path, monkeypatch):
     """Every size of image and number of boxes would be another graph."""
@@ -246,3 +233,14 @@ def test_detectors_are_not_compiled(spec, compiled, tmp_path, monkeypatch):
     with pytest.raises(RunError, match="far enough"):
         execute(spec, Store(tmp_path), Path("none"), Resources(compile_method=True))
     assert asked["compile_method"] is compiled
+
+
+def test_a_run_whose_steps_cannot_be_compiled_is_trained_all_the_same_and_says_why(tmp_path, monkeypatch):
+    def broken(graph, inputs):
+        raise RuntimeError("no compiler here")
+
+    compile_, store = torch.compile, Store(tmp_path)
+    monkeypatch.setattr(torch, "compile", lambda module, **options: compile_(module, backend=broken, **options))
+    execute(BASELINE, store, Path("none"), Resources(compile_method=True), device="cpu")
+    status = store.status(BASELINE.id)
+    assert status["state"] == "done" and "not compiled (RuntimeError: no compiler here)" in status["compiled"]

@@ -3,7 +3,6 @@
 `python sweeps.py RUN-ALL-ARGUMENTS` is `python -m cds_lib` with one more table, `faults`, of four runs of a second.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -13,8 +12,9 @@ from pathlib import Path
 from cds_lib.study import cli, protocols, settings
 from cds_lib.study.table import Table, cell
 from cds_lib.study.tables import TABLES
+from run_folders import write_run
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def small(spec, epochs=3):
@@ -39,9 +39,7 @@ RUNS = TABLE.runs("smoke", (0,))
 
 def history(epochs, top1):
     """As a training writes it."""
-    rows = [
-        f"{epoch},0.1,{9.0 - epoch},900.0,{top1 if epoch == epochs else ''},1.5\n" for epoch in range(1, epochs + 1)
-    ]
+    rows = [f"{n},0.1,{9.0 - n},900.0,{top1 if n == epochs else ''},1.5\n" for n in range(1, epochs + 1)]
     return "".join(["epoch,lr,train_loss,images_per_second,test_top1,seconds\n", *rows])
 
 
@@ -52,22 +50,18 @@ DATA = {
     "train": 40,
     "test": 20,
     "sha256": "0" * 64,
-    "note": "made",
+    "note": "",
 }
 
 
 def pretend(store, spec, number):
     """The files of a finished run whose top-1 is 10 + `number`, as a training leaves them."""
-    folder = store.run_dir(spec.id)
-    folder.mkdir(parents=True)
-    (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
     status = {"state": "done", "error": None, "started": "2026-01-02T10:00:00+00:00", "finished": None, "data": DATA}
     status |= {"machine": "Linux", "device": "cpu", "code": "0123456789ab", "versions": {"torch": "2.9"}}
-    (folder / "status.json").write_text(json.dumps(status))
     epochs = spec.budget.epochs
-    (folder / "history.csv").write_text(history(epochs, 10.0 + number))
     metrics = {"test_top1_last": 10.0 + number, "test_top1_best": 12.0 + number, "epochs": epochs, "seconds": 4.5}
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+    folder = write_run(store, spec, metrics, status)
+    (folder / "history.csv").write_text(history(epochs, 10.0 + number))
     (folder / "model.pt").write_bytes(b"weights")
 
 
