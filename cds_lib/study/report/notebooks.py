@@ -227,8 +227,12 @@ def _last_cell_started(executed: Path) -> str:
 
 def _clean(notebook: nbformat.NotebookNode, name: str, parameters: dict[str, Any]) -> None:
     """Drop papermill's markers, times and paths of this machine: what the same inputs would not give again."""
+    from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor  # slow
+
     notebook.cells = [cell for cell in notebook.cells if ERROR_MARKER not in cell.metadata.get("tags", [])]
-    for cell in notebook.cells:
+    for number, cell in enumerate(notebook.cells):
+        # How busy the machine is decides in how many pieces printed lines arrive.
+        CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, number)
         cell.metadata = nbformat.from_dict({name: value for name, value in cell.metadata.items() if name == "tags"})
         if "injected-parameters" in cell.metadata.get("tags", []):
             cell.id = "injected-parameters"  # papermill's is random
