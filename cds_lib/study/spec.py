@@ -100,7 +100,7 @@ class RunSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready dict that `from_dict` turns back into an equal spec."""
-        return _plain(asdict(self))
+        return json.loads(json.dumps(asdict(self)))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RunSpec:
@@ -165,15 +165,6 @@ class RunSpec:
         """How progress lines call the run."""
         setting = "" if self.setting == "supervised" else f" {self.setting}"
         return f"{self.dataset} {self.model} {self.method}{setting} seed {self.seed}"
-
-
-def _plain(value: Any) -> Any:
-    """Tuples to lists, whole floats kept floats: what JSON gives back after a round trip."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value
 
 
 def _without_none(value: Any) -> Any:

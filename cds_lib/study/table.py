@@ -146,11 +146,8 @@ def narrowed(tables: Iterable[Table], profile: str, models: str, methods: str) -
         UsageError: an unknown name, or none of the tables has such a cell.
     """
     tables = list(tables)
-    wanted = {
-        what: {name.strip() for name in text.split(",")}
-        for what, text in (("model", models), ("method", methods))
-        if text
-    }
+    asked = {"model": models, "method": methods}
+    wanted = {what: {name.strip() for name in text.split(",")} for what, text in asked.items() if text}
     if not wanted:
         return tables
     every = [cell for table in tables for cell in table.cells(profile, None)]

@@ -93,10 +93,10 @@ def _measured(plan: Plan, profile: str, store: Store) -> Iterator[str]:
     """The time on this kind of machine, if anything like it has finished, here or in the results of this checkout."""
     ours = Store(results_dir(profile))
     seconds: dict[str, list[float]] = {}  # kind of run -> of its finished ones
-    for place in dict.fromkeys((store.root, ours.root)):
-        for run_id in filter(Store(place).is_done, Store(place).ids()):
-            for kind in _kinds(Store(place).spec(run_id)):
-                seconds.setdefault(kind, []).append(Store(place).metric(run_id, "seconds"))
+    for one in {store.root: store, ours.root: ours}.values():
+        for run_id in filter(one.is_done, one.ids()):
+            for kind in _kinds(one.spec(run_id)):
+                seconds.setdefault(kind, []).append(one.metric(run_id, "seconds"))
     times = [next((seconds[kind] for kind in _kinds(spec) if kind in seconds), None) for spec in plan.missing]
     known = [sum(found) / len(found) for found in times if found]
     if known:

@@ -9,7 +9,6 @@ import pytest
 from bs4 import BeautifulSoup
 
 from cds_lib.study import statistics
-from cds_lib.study.files import write_json
 from cds_lib.study.report import cards
 from cds_lib.study.report.comparisons import comparisons
 from cds_lib.study.report.frame import every_result, tidy
@@ -114,12 +113,3 @@ def test_every_run_is_on_its_page_and_every_cell_leads_to_its_runs(results):
     found = pd.read_json(results / "provenance.json", typ="series")[TABLE.name]
     cell = next(cell for cell in TABLE.cells("mini", (0, 1, 2)) if (cell.model, cell.method) == ("resnet18", "cds"))
     assert found["cifar100/resnet18/cds/supervised/test_top1_last"] == [spec.id for spec in cell.specs]
-
-
-def test_a_failed_run_is_named(results):
-    spec = TABLE.cells("mini", (7,))[0].specs[0]
-    store = Store(results)
-    write_json(store.run_dir(spec.id) / "spec.json", spec.to_dict())
-    store.write_status(spec.id, state="failed", error="out of memory\nmore")
-    (failed,) = index(results).find(class_="failed-runs").find_all("li")
-    assert failed.get_text() == f"{spec.id} {spec.label}: out of memory"
