@@ -22,14 +22,13 @@ class Arrays(NamedTuple):
     test_labels: np.ndarray
     class_names: tuple[str, ...]
 
-
-def fingerprint(arrays: Arrays) -> str:
-    """sha256 (hex) of train images, train labels, test images, test labels; labels as little-endian int64."""
-    digest = hashlib.sha256()
-    for images, labels in ((arrays.train_images, arrays.train_labels), (arrays.test_images, arrays.test_labels)):
-        digest.update(np.ascontiguousarray(images).data)
-        digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
-    return digest.hexdigest()
+    def fingerprint(self) -> str:
+        """sha256 (hex) of train images, train labels, test images, test labels; labels as little-endian int64."""
+        digest = hashlib.sha256()
+        for images, labels in ((self.train_images, self.train_labels), (self.test_images, self.test_labels)):
+            digest.update(np.ascontiguousarray(images).data)
+            digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
+        return digest.hexdigest()
 
 
 def area_average(images: np.ndarray, size: int) -> np.ndarray:

@@ -15,22 +15,19 @@ import numpy as np
 
 from cds_lib.errors import UsageError
 from cds_lib.study.data.arrays import Arrays
-from cds_lib.study.data.fetch import md5_of
-from cds_lib.study.data.image_files import some
-from cds_lib.study.data.registry import DataSet, PublishedFile
+from cds_lib.study.data.listing import some
+from cds_lib.study.data.registry import DataSet, md5_of
 
 
 def _latin1_bytes(text: str, encoding: str) -> bytes:
     """How Python 3 writes bytes with pickle protocols up to 2: `_codecs.encode(text, "latin1")`; no other codec."""
-    if not isinstance(text, str) or encoding != "latin1":
+    if encoding != "latin1":
         raise pickle.UnpicklingError("it asks for a codec other than latin1")
     return text.encode("latin1")
 
 
 def _dtype(kind: str | bytes, align: int = 0, copy: int = 1) -> np.dtype:
     """numpy.dtype as old pickles call it, with 0 and 1 for booleans, which NumPy 2.4 began to warn about."""
-    if not isinstance(kind, str | bytes):
-        raise pickle.UnpicklingError("it asks for a NumPy type that is not a plain one")
     found = np.dtype(_text(kind), align=bool(align), copy=bool(copy))
     if found.kind not in "biufSU":  # no references to objects, no records of them
         raise pickle.UnpicklingError(f"it asks for the NumPy type {kind!r}, which no CIFAR file needs")
@@ -41,16 +38,13 @@ def _text(value: object) -> object:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-_RECONSTRUCT = np.empty(0).__reduce__()[0]
-_SCALAR = np.int64(0).__reduce__()[0]
-_FROM_BUFFER = np.empty(1).__reduce_ex__(5)[0]
-_ADMITTED = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): _dtype,
-    ("_codecs", "encode"): _latin1_bytes,
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): _RECONSTRUCT for core in ("core", "_core")},
-    **{(f"numpy.{core}.multiarray", "scalar"): _SCALAR for core in ("core", "_core")},
-    **{(f"numpy.{core}.numeric", "_frombuffer"): _FROM_BUFFER for core in ("core", "_core")},
+_ADMITTED = {  # by name alone: NumPy's modules were called otherwise when the official files were written
+    "ndarray": np.ndarray,
+    "dtype": _dtype,
+    "encode": _latin1_bytes,
+    "_reconstruct": np.empty(0).__reduce__()[0],
+    "scalar": np.int64(0).__reduce__()[0],
+    "_frombuffer": np.empty(1).__reduce_ex__(5)[0],
 }
 
 
@@ -58,10 +52,9 @@ class RestrictedUnpickler(pickle.Unpickler):
     """Admits NumPy arrays and scalars and the built-in containers, numbers and strings; everything else is refused."""
 
     def find_class(self, module: str, name: str) -> object:
-        try:
-            return _ADMITTED[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR file needs") from None
+        if name not in _ADMITTED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR file needs")
+        return _ADMITTED[name]
 
 
 def _cure(entry: DataSet) -> str:
@@ -91,21 +84,18 @@ def read_batch(entry: DataSet, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     content, side, last = _unpickle(entry, path), entry.image_size, entry.classes - 1
     key = "fine_labels" if entry.name == "cifar100" else "labels"
-    data = content.get("data")
     try:
-        labels = np.asarray(content.get(key))
-    except ValueError:  # ragged lists
-        labels = np.empty(())
-    is_data = isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape[1:] == (3 * side * side,)
-    are_labels = (
-        labels.dtype.kind in "iu" and labels.ndim == 1 and labels.size and 0 <= labels.min() <= labels.max() <= last
-    )
-    if not (is_data and are_labels and len(data) == len(labels)):
+        data, labels = content["data"], np.asarray(content[key])
+        good = data.dtype == np.uint8 and data.shape == (labels.size, 3 * side * side) and labels.dtype.kind in "iu"
+        good = good and 0 <= labels.min() <= labels.max() <= last
+    except (KeyError, AttributeError, ValueError):  # not there, no arrays, lists of several lengths or of none
+        good = False
+    if not good:
         raise UsageError(
             f"{path} is no batch of {entry.title}: `data` must be uint8 rows of {3 * side * side} bytes, and `{key}` "
             f"an integer in 0..{last} for each; {_cure(entry)}."
         )
-    return data.reshape(-1, 3, side, side), labels.astype(np.int64)
+    return data.reshape(-1, 3, side, side), labels.ravel().astype(np.int64)
 
 
 def read_names(entry: DataSet, path: Path) -> tuple[str, ...]:
@@ -116,34 +106,28 @@ def read_names(entry: DataSet, path: Path) -> tuple[str, ...]:
     return tuple(str(_text(name)) for name in names)
 
 
-def is_published(folder: Path, file: PublishedFile) -> bool:
-    """True if the file is there with its published md5."""
-    path = folder / file.path
-    return path.is_file() and md5_of(path) == file.md5
-
-
-def faults(entry: DataSet, folder: Path) -> list[str]:
+def faults(entry: DataSet, root: Path) -> list[str]:
     """One sentence for every file that is missing, cannot be read, or has another md5 than the published one."""
-    found = []
+    found, unpublished = [], entry.unpublished(root)
     for file in entry.files:
-        path = folder / file.path
-        try:
-            if not is_published(folder, file):
+        path = root / entry.folder / file.path
+        if file.path in unpublished:
+            try:
                 read_names(entry, path) if file.part == "meta" else read_batch(entry, path)
                 found.append(f"{path}: checksum not the published one (md5 {md5_of(path)}, published {file.md5})")
-        except UsageError as error:
-            found.append(str(error))
+            except UsageError as error:
+                found.append(str(error))
     return found
 
 
-def read(entry: DataSet, folder: Path) -> tuple[Arrays, tuple[str, ...]]:
-    """Read the official folder -> the arrays, and the names of the files whose md5 is not the published one.
+def read(entry: DataSet, root: Path) -> tuple[Arrays, tuple[str, ...]]:
+    """Read the official folder in `root` -> the arrays, and the names of the files whose md5 is not the published one.
 
     Checksums are taken before anything is unpickled. A differing checksum is allowed (repacked copies exist) and only
     reported; so is another number of images than the official one. Raises UsageError as `read_batch` and `read_names`
     do, and for a class without training or test images.
     """
-    unpublished = tuple(file.path for file in entry.files if not is_published(folder, file))
+    folder, unpublished = root / entry.folder, entry.unpublished(root)
     names = read_names(entry, folder / entry.part("meta")[0].path)
     parts = []
     for part in ("train", "test"):

@@ -137,15 +137,14 @@ def _load(known: DataSet, root: Path) -> DetectionData | ArrayData:
 
     if known.layout == "coco":
         return coco.load(root, "real")
-    return sets.load_real(known, root) if known.image_size else sets.load_files(known.name, root)
+    return sets.load_real(known, root)
 
 
 def _faults(known: DataSet, root: Path) -> tuple[list[str], str]:
     """Everything that is missing or differs, and one phrase that sums it up; every image is decoded."""
     from cds_lib.study.data import cifar, coco, image_files
 
-    folder = root / known.folder
-    faults = cifar.faults(known, folder) if known.layout and known.image_size and folder.is_dir() else []
+    faults = cifar.faults(known, root) if known.is_official(root) and known.image_size else []
     try:
         data = _load(known, root)
     except UsageError as error:

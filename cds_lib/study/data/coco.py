@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data import coco_standin
-from cds_lib.study.data.image_files import decoded, refuse, some
+from cds_lib.study.data.image_files import decoded, refuse
+from cds_lib.study.data.listing import leads_out, refuse_missing
 from cds_lib.study.data.registry import entry
 from cds_lib.study.data.writing import single_writer
 from cds_lib.study.files import write_json
@@ -60,10 +60,10 @@ def load(data_root: Path, source: str) -> DetectionData:
     Raises UsageError: not there (says what to run), images missing, annotations that cannot be read.
     """
     if source == "standin":
-        made = coco_standin.make()
-        train, val = (_images(content, Path("stand-in"), None, pixels) for content, pixels in made)
+        from cds_lib.study.data import coco_standin  # which makes images of this module's type
+
         note = "stand-in images made from scikit-learn's digits and photographs: AP on them means nothing"
-        return _data(train, val, _names(made[0][0]), "standin", note)
+        return _data(*coco_standin.make(), "standin", note)
     known, root = entry("coco"), Path(data_root)
     if known.is_official(root):
         return read(root / known.folder)
@@ -83,23 +83,12 @@ def load(data_root: Path, source: str) -> DetectionData:
 
 def read(folder: Path, kind: str = "official") -> DetectionData:
     """The set, or a subset, in a folder of the published layout; `kind` as in `sets.ArrayData`. Raises as `load`."""
-    read_parts, all_names = [], []
-    for split in ("train", "val"):
-        file = folder / "annotations" / f"instances_{split}2017.json"
-        content = _json(file)
-        read_parts.append(_images(content, file, folder / f"{split}2017", {}))
-        all_names.append(_names(content))
-        if not any((~image.crowd).any() for image in read_parts[-1]):
-            raise UsageError(f"{file} has no object that is no crowd; {_CURE}.")
-    if all_names[0] != all_names[1]:
+    (train, names), (val, names_in_val) = (_images(folder, split) for split in ("train", "val"))
+    if names != names_in_val:
         raise UsageError(f"{folder}: train and val do not name the same categories; {_CURE}.")
-    train, val = read_parts
-    if missing := [str(image.path) for image in (*train, *val) if not image.path.is_file()]:
-        raise UsageError(
-            f"{len(missing)} of {len(train) + len(val)} images are missing ({some(missing)}); put them back, or fetch "
-            "or import the set again."
-        )
-    return _data(train, val, all_names[0], kind)
+    missing = [str(image.path.relative_to(folder)) for image in (*train, *val) if not image.path.is_file()]
+    refuse_missing(missing, len(train) + len(val), folder)
+    return _data(train, val, names, kind)
 
 
 def import_coco(folder: Path, root: Path) -> dict:
@@ -126,12 +115,66 @@ def misfit(size: tuple[int, int], annotated: tuple[int, int]) -> str:
     return "" if there == stated else f"is {there}, its annotations are for {stated}"
 
 
-def _json(path: Path) -> dict:
+def _images(folder: Path, split: str) -> tuple[tuple[CocoImage, ...], tuple[str, ...]]:
+    """All images of "train" or "val", in the order of their ids, and the names of the categories in the order of
+    theirs; boxes without area, which are published as well, are left out."""
+    file = folder / "annotations" / f"instances_{split}2017.json"
+    last: object = "the whole"  # what was looked at when it went wrong
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_hook=_without_outline)
-        return {key: content[key] for key in ("images", "annotations", "categories")}
-    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} cannot be read ({error!r}); {_CURE}.") from error
+        content = json.loads(file.read_text(encoding="utf-8"), object_hook=_without_outline)
+        categories = _by_id(content["categories"])
+        names = tuple(str(category["name"]) for category in categories.values())
+        label = {number: k for k, number in enumerate(categories, 1)}
+        images = _by_id(content["images"])
+        for last in images.values():
+            for side in (last["width"], last["height"]):
+                if type(side) is not int or not 0 < side < 1 << 16:
+                    raise ValueError(f"{side!r} is no height or width")
+            if leads_out(last["file_name"]):
+                raise ValueError("it is outside of the folder of its images")
+        rows: dict[int, list[int]] = {number: [] for number in images}
+        table = []
+        for row, last in enumerate(content["annotations"]):
+            rows[last["image_id"]].append(row)
+            image, (x, y, across, down) = images[last["image_id"]], last["bbox"]
+            area, crowd = last.get("area", across * down), last.get("iscrowd") or 0
+            box = (x, y, x + across, y + down)
+            table.append((*box, area, crowd, label[last["category_id"]], image["width"], image["height"]))
+        corners, area, crowd, labels, size = np.split(np.array(table, float).reshape(-1, 9), [4, 5, 6, 7], axis=1)
+        start, end = corners[:, :2], corners[:, 2:]
+        for wrong, good in {
+            "its box is not inside of its image": (start >= -OVERHANG) & (start <= end) & (end <= size + OVERHANG),
+            "its area is not one in its image": (area >= 0) & (area <= (size + 2 * OVERHANG).prod(1, keepdims=True)),
+            "iscrowd is not 0 or 1": (crowd == 0) | (crowd == 1),
+        }.items():
+            if not good.all():
+                last = content["annotations"][good.all(1).argmin()]
+                raise ValueError(wrong)
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise UsageError(f"{file} is malformed ({error!r} in {last!r:.200}); {_CURE}.") from error
+    boxes = corners.astype(np.float32)
+    # What single precision still tells apart after a box was mirrored and scaled to any size.
+    resolved = 4 * np.finfo(np.float32).eps * size.max(1, keepdims=True)
+    kept = (boxes[:, 2:] - boxes[:, :2] > resolved).all(1)
+    found = []
+    for number, image in images.items():
+        chosen = [row for row in rows[number] if kept[row]]
+        found.append(
+            CocoImage(
+                image_id=number,
+                path=folder / f"{split}2017" / image["file_name"],
+                pixels=None,
+                height=image["height"],
+                width=image["width"],
+                boxes=boxes[chosen],
+                labels=labels[chosen, 0].astype(np.int64),
+                area=area[chosen, 0].astype(np.float32),
+                crowd=crowd[chosen, 0].astype(bool),
+            )
+        )
+    if not any((~image.crowd).any() for image in found):
+        raise UsageError(f"{file} has no object that is no crowd; {_CURE}.")
+    return tuple(found), names
 
 
 def _without_outline(one: dict) -> dict:
@@ -140,92 +183,12 @@ def _without_outline(one: dict) -> dict:
     return one
 
 
-def _names(content: dict) -> tuple[str, ...]:
-    return tuple(str(one["name"]) for one in sorted(content["categories"], key=lambda one: one["id"]))
-
-
-def _images(content: dict, source: Path, folder: Path | None, pixels: dict[int, np.ndarray]) -> tuple[CocoImage, ...]:
-    """All images of the file `source`, in the order of their ids; boxes without area, which are published
-    as well, are left out."""
-    last: object = "the whole"  # what was looked at when it went wrong
-    try:
-        label = {number: k for k, number in enumerate(sorted(_ids(content["categories"])), 1)}
-        images = dict(sorted(zip(_ids(content["images"]), content["images"], strict=True)))
-        objects: dict[int, list[tuple]] = {number: [] for number in images}
-        _names(content)
-        for last in content["annotations"]:
-            image = images[last["image_id"]]
-            found = _object(last, _side(image["width"]), _side(image["height"]))
-            objects[last["image_id"]].append((*found, label[last["category_id"]]))
-        found = []
-        for number, last in images.items():
-            width, height = _side(last["width"]), _side(last["height"])
-            boxes, areas, crowds, labels = zip(*objects[number], strict=True) if objects[number] else ((),) * 4
-            boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
-            # What single precision still tells apart after a box was mirrored and scaled to any size.
-            resolved = 4 * np.finfo(np.float32).eps * max(width, height)
-            kept = (boxes[:, 2:] - boxes[:, :2] > resolved).all(1)
-            found.append(
-                CocoImage(
-                    image_id=number,
-                    path=folder and folder / _inside(last["file_name"]),
-                    pixels=pixels.get(number),
-                    height=height,
-                    width=width,
-                    boxes=boxes[kept],
-                    labels=np.array(labels, dtype=np.int64)[kept],
-                    area=np.array(areas, dtype=np.float32)[kept],
-                    crowd=np.array(crowds, dtype=bool)[kept],
-                )
-            )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UsageError(f"{source} is malformed ({error!r} in {last!r:.200}); {_CURE}.") from error
-    return tuple(found)
-
-
-def _object(one: dict, width: int, height: int) -> tuple[tuple[float, ...], float, bool]:
-    """Corners x1, y1, x2, y2 in pixels, area and crowd flag of an annotation in an image of this size.
-
-    The area is of the object, in square pixels; where it is not stated, that of its box."""
-    x, y, across, down = (_number(value) for value in one["bbox"])
-    if across < 0 or down < 0:
-        raise ValueError(f"its box is {across} x {down}")
-    if min(x, y) < -OVERHANG or x + across > width + OVERHANG or y + down > height + OVERHANG:
-        raise ValueError(f"its box is not inside of its image, {width} x {height}")
-    area = _number(one.get("area", across * down))
-    if not 0 <= area <= (width + 2 * OVERHANG) * (height + 2 * OVERHANG):
-        raise ValueError(f"its area is {area} square pixels of an image of {width} x {height}")
-    if one.get("iscrowd") not in (None, 0, 1):
-        raise ValueError(f"iscrowd is {one['iscrowd']!r}, not 0 or 1")
-    return (x, y, x + across, y + down), area, bool(one.get("iscrowd"))
-
-
-def _ids(rows: list[dict]) -> list[int]:
-    """The ids of the images or categories; ValueError if one is no whole number, or there twice."""
-    found = [one["id"] for one in rows]
-    if not all(type(number) is int for number in found) or len(set(found)) < len(found):
+def _by_id(rows: list[dict]) -> dict[int, dict]:
+    """The images or categories in the order of their ids; ValueError if one is no whole number, or there twice."""
+    found = {one["id"]: one for one in rows}
+    if not all(type(number) is int for number in found) or len(found) < len(rows):
         raise ValueError("its ids are not different whole numbers")
-    return found
-
-
-def _number(value: object) -> float:
-    """A coordinate or an area, in pixels; ValueError if it cannot be one."""
-    if isinstance(value, bool | str) or not abs(value) < 1e9:
-        raise ValueError(f"{value!r} is no coordinate")
-    return float(value)
-
-
-def _side(value: object) -> int:
-    if type(value) is not int or not 0 < value < 1 << 16:
-        raise ValueError(f"{value!r} is no height or width")
-    return value
-
-
-def _inside(name: object) -> str:
-    path = PurePosixPath(str(name))
-    if path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{name!r} is outside of the folder of its images")
-    return str(path)
+    return dict(sorted(found.items()))
 
 
 def _data(

@@ -1,4 +1,4 @@
-"""A stand-in for COCO: scikit-learn's digits pasted on its photographs, with boxes in COCO's own json form."""
+"""A stand-in for COCO: scikit-learn's digits pasted on its photographs, with their boxes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 
 from cds_lib.study.data import standin
+from cds_lib.study.data.coco import CocoImage
 
 TRAIN, VAL = 48, 24
 SIDE = 128
@@ -15,41 +16,33 @@ EXTENTS = ((12, 28), (36, 80), (100, 120))  # of small, medium and large objects
 
 
 @cache
-def make() -> tuple[tuple[dict, dict[int, np.ndarray]], ...]:
-    """Training and validation part: a COCO json dict each, and the images by id, (3, 128, 128) uint8.
+def make() -> tuple[tuple[CocoImage, ...], tuple[CocoImage, ...], tuple[str, ...]]:
+    """Training images, validation images, and the names of the categories; the same bytes every time.
 
-    The same bytes every time. The category is the digit and its colour; an image has one to four objects.
+    The category is the digit and its colour; an image has one to four objects.
     """
     scans, digits = standin.load_scans()
     photographs = standin.load_photographs(SIDE)
     parts = []
     for split, count in enumerate((TRAIN, VAL)):
         random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(0, spawn_key=(split,))))
-        images, annotations, pixels = [], [], {}
+        images = []
         for number in range(1, count + 1):
-            image = _background(photographs, random)
+            pixels = _background(photographs, random)
+            boxes, labels = [], []
             for extent in _extents(number, random):
                 chosen = int(random.integers(len(scans)))
                 style = int(random.integers(STYLES))
                 x, y = (int(v) for v in random.integers(0, SIDE - extent + 1, size=2))
-                box = _paste(
-                    image, scans[chosen], standin.hue_to_rgb(np.array([style * 1536 // STYLES]))[0], x, y, extent
-                )
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": number,
-                        "category_id": int(digits[chosen]) * STYLES + style + 1,
-                        "bbox": list(box),
-                        "area": box[2] * box[3],
-                        "iscrowd": 0,
-                    }
-                )
-            images.append({"id": number, "file_name": f"{number:012d}.jpg", "height": SIDE, "width": SIDE})
-            pixels[number] = image
-        categories = [{"id": c + 1, "name": f"{c // STYLES} in colour {c % STYLES + 1}"} for c in range(10 * STYLES)]
-        parts.append(({"images": images, "annotations": annotations, "categories": categories}, pixels))
-    return tuple(parts)
+                colour = standin.hue_to_rgb(np.array([style * 1536 // STYLES]))[0]
+                boxes.append(_paste(pixels, scans[chosen], colour, x, y, extent))
+                labels.append(int(digits[chosen]) * STYLES + style + 1)
+            corners = np.array(boxes, np.float32)
+            area = (corners[:, 2:] - corners[:, :2]).prod(1)
+            crowd = np.zeros(len(boxes), bool)
+            images.append(CocoImage(number, None, pixels, SIDE, SIDE, corners, np.array(labels), area, crowd))
+        parts.append(tuple(images))
+    return *parts, tuple(f"{c // STYLES} in colour {c % STYLES + 1}" for c in range(10 * STYLES))
 
 
 def _extents(number: int, random: np.random.Generator) -> list[int]:
@@ -69,10 +62,10 @@ def _background(photographs: list[np.ndarray], random: np.random.Generator) -> n
 def _paste(
     image: np.ndarray, scan: np.ndarray, colour: np.ndarray, x: int, y: int, extent: int
 ) -> tuple[int, int, int, int]:
-    """Draw the digit in a square of side `extent` at (x, y), in place; the box (x, y, width, height) of its ink."""
+    """Draw the digit in a square of side `extent` at (x, y), in place; the corners (x1, y1, x2, y2) of its ink."""
     index = np.arange(extent) * 8 // extent
     ink = scan[np.ix_(index, index)] > 100
     patch = image[:, y : y + extent, x : x + extent]
     patch[:, ink] = colour[:, None]
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
-    return x + int(columns[0]), y + int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1
+    return x + int(columns[0]), y + int(rows[0]), x + int(columns[-1]) + 1, y + int(rows[-1]) + 1

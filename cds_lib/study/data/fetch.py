@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
-import json
 import os
 import sys
 import time
@@ -16,16 +14,14 @@ from typing import TextIO
 from tqdm import tqdm
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data.registry import Archive, DataSet
+from cds_lib.study.data import coco, layouts
+from cds_lib.study.data.registry import Archive, DataSet, md5_of
 from cds_lib.study.data.unpack import unpack
 from cds_lib.study.data.writing import single_writer
-from cds_lib.study.errors import cure
-from cds_lib.study.files import write_json
 
 BLOCK = 1 << 18  # bytes read at a time
 TIMEOUT = 30.0  # seconds without a byte until a connection counts as lost
 TRIES = 3  # connections in a row that bring nothing new until a mirror counts as dead
-FETCHED = "fetched.json"  # in an official folder: the fingerprint of what was unpacked
 PAUSE = 1.0  # seconds between two connections to the same mirror
 
 
@@ -38,17 +34,11 @@ def is_offline() -> bool:
     return os.environ.get("CDS_OFFLINE", "") not in ("", "0")
 
 
-def md5_of(path: Path) -> str:
-    """md5 (hex) of a file, read in blocks."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "md5").hexdigest()
-
-
 def fetch(entry: DataSet, root: Path, offline: bool = False, out: TextIO | None = None) -> Path:
     """Bring the official files of a data set into `root` and return their folder.
 
-    Does nothing if every official file is there (with its md5, where one is published). An archive that lies in `root`
-    already (put there by hand, or by an earlier fetch) is used without the network. Progress is written to `out`
+    Does nothing if it is there whole (with the md5 of each file, where one is published). An archive that lies in
+    `root` already (put there by hand, or by an earlier fetch) is used without the network. Progress is written to `out`
     (default: standard error).
 
     Raises UsageError: a set without archives, offline although a download is needed, another writer, another folder in
@@ -59,67 +49,34 @@ def fetch(entry: DataSet, root: Path, offline: bool = False, out: TextIO | None 
     out = out or sys.stderr
     folder = root / entry.folder
     with single_writer(root, entry.name):
-        if folder.exists() and (entry.is_official(root) or not entry.marker):
-            wrong = [f.path for f in entry.files if not (folder / f.path).is_file() or md5_of(folder / f.path) != f.md5]
-            if wrong:
+        if entry.is_official(root):
+            if wrong := entry.unpublished(root):
                 raise UsageError(
                     f"{folder} is there already, but missing or not as published: {', '.join(wrong)}; "
                     "move that folder away to fetch the official files."
                 )
-            checked = "every file has the published checksum"
-            if entry.image_size is None:  # no image has a checksum of its own
-                _check_that_all_is_there(entry, root)
-                checked = "every image is there"
+            # No image has a checksum of its own: half of them may have been put there by hand.
+            if entry.layout == "coco":
+                coco.read(folder)
+            elif entry.image_size is None:
+                layouts.read(entry, root).fingerprint()
+            checked = "every file has the published checksum" if entry.image_size else "every image is there"
             print(f"{entry.title}: already in {folder}, {checked}", file=out)
             return folder
         if folder.exists() and any(folder.iterdir()):
             raise UsageError(
                 f"{folder} is in the way, and is not {entry.title} as published; move it away to fetch it."
             )
-        try:
-            archives = [(_obtain(archive, entry, root, offline, out), archive) for archive in entry.archives]
-            unpack(archives, entry, root, lambda unpacked: _record(entry, unpacked))
-        except OSError as error:
-            raise UsageError(
-                f"cannot write in {root} ({error.strerror or error}); {cure(error)} or choose --data-root."
-            ) from error
+        unpack([(_obtain(archive, entry, root, offline, out), archive) for archive in entry.archives], entry, root)
     print(f"{entry.title}: checked and unpacked to {folder}", file=out)
     return folder
-
-
-def _check_that_all_is_there(entry: DataSet, root: Path) -> None:
-    """UsageError names and counts what is missing of a set whose files have no checksums: half of it may have been put
-    there by hand."""
-    from cds_lib.study.data import coco, image_files, layouts
-
-    if entry.layout == "coco":
-        coco.read(root / entry.folder)
-    else:
-        image_files.fingerprint(layouts.read(entry, root))
-
-
-def _record(entry: DataSet, root: Path) -> None:
-    """Keep what was unpacked, so that a set whose files have no checksums of their own can be known again later."""
-    if entry.image_size is None and entry.layout != "coco" and all(archive.md5 for archive in entry.archives):
-        from cds_lib.study.data import image_files, layouts
-
-        sha256 = image_files.fingerprint(layouts.read(entry, root))
-        write_json(root / entry.folder / FETCHED, {"sha256": sha256})
-
-
-def is_verified(entry: DataSet, root: Path, sha256: str) -> bool:
-    """Whether the files with this fingerprint are those that were unpacked from archives with the published md5."""
-    try:
-        return json.loads((root / entry.folder / FETCHED).read_text())["sha256"] == sha256
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def _obtain(archive: Archive, entry: DataSet, root: Path, offline: bool, out: TextIO) -> Path:
     """The path of the archive with its published md5: the one in `root`, else from the first mirror that works."""
     path, part = root / archive.file, root / f"{archive.file}.part"
     if path.exists():
-        if archive.md5 and md5_of(path) != archive.md5:
+        if md5_of(path) != archive.md5:
             raise UsageError(f"the md5 of {path} is not the published {archive.md5}; delete that file and fetch again.")
         return path
     if not archive.urls:
@@ -129,34 +86,27 @@ def _obtain(archive: Archive, entry: DataSet, root: Path, offline: bool, out: Te
     failures = []
     for url in archive.urls:
         print(f"{entry.title}: {url} (terms: {entry.terms})", file=out)
-        while True:
-            resumed = part.exists()
-            try:
-                _download(url, part, out)
-            except _MirrorFailed as error:
-                failures.append(f"{url}: {error}")
-                break
-            if archive.md5 is None or md5_of(part) == archive.md5:
-                os.replace(part, path)
-                return path
-            part.unlink()
-            if not resumed:  # else the fault may lie in the old beginning: once more from the start
-                failures.append(f"{url}: the checksum of what it sent is not the published one")
-                break
+        try:
+            _download(url, part, archive.md5, out)
+        except _MirrorFailed as error:
+            failures.append(f"{url}: {error}")
+        else:
+            os.replace(part, path)
+            return path
     raise UsageError(
         f"{archive.file} could not be fetched ({'; '.join(failures)}); try again to resume. {entry.manual}"
     )
 
 
-def _download(url: str, part: Path, out: TextIO) -> None:
-    """Make connections to one mirror, each going on where the last one broke off, until the file is complete."""
-    idle = 0
+def _download(url: str, part: Path, md5: str, out: TextIO) -> None:
+    """Make connections to one mirror, each going on where the last one broke off, until `part` is the file."""
+    resumed, idle = part.exists(), 0
     while True:
         before = part.stat().st_size if part.exists() else 0
         reason = "it closed the connection early"
         try:
             if _transfer(url, part, before, out):
-                return
+                break
         except urllib.error.HTTPError as error:
             raise _MirrorFailed(f"it answered {error.code} {_one_line(error.reason)}") from error
         except ValueError as error:  # its address, the one it sends on to, or a length is none
@@ -167,6 +117,11 @@ def _download(url: str, part: Path, out: TextIO) -> None:
         if idle == TRIES:
             raise _MirrorFailed(reason)
         time.sleep(PAUSE)
+    if md5_of(part) != md5:
+        part.unlink()
+        if not resumed:
+            raise _MirrorFailed("the checksum of what it sent is not the published one")
+        _download(url, part, md5, out)  # the fault may lie in the old beginning: once more from the start
 
 
 def _one_line(words: object) -> str:
@@ -184,10 +139,7 @@ def _transfer(url: str, part: Path, have: int, out: TextIO) -> bool:
             return True
         raise
     with response:
-        if response.status == 206:
-            if not (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
-                raise _MirrorFailed("it sent another range than was asked for")
-        else:  # no Range support: from the start
+        if response.status != 206:  # no support of ranges: from the start
             have = 0
         length = response.headers.get("Content-Length")
         if length and len(length) > 15:  # tqdm would fail, and keep its lock

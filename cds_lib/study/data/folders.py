@@ -14,13 +14,12 @@ from PIL import Image
 
 from cds_lib.errors import UsageError
 from cds_lib.study.data import image_files
-from cds_lib.study.data.arrays import Arrays, fingerprint
-from cds_lib.study.data.image_files import Listing, hidden, image_names, some
+from cds_lib.study.data.arrays import Arrays
+from cds_lib.study.data.listing import Listing, class_folders
 from cds_lib.study.data.registry import DataSet
 from cds_lib.study.data.writing import new_folder, single_writer
 
 ARRAYS = Arrays._fields[:4]  # one .npy file each; the class names are in info.json
-_BROKEN = (UsageError, OSError, ValueError, KeyError, TypeError, EOFError, RecursionError)
 _CURE = "repair or remove them, then import again"
 
 
@@ -37,121 +36,92 @@ def import_folder(entry: DataSet, folder: Path, root: Path) -> dict:
     images than the set has, any image that cannot be decoded or has another size than the set's (if all have one),
     imported before, another writer.
     """
-    parts = {"train": _split_folder(folder, "train"), "test": _split_folder(folder, "test", "val")}
-    names, others = (
-        sorted(d.name for d in path.iterdir() if d.is_dir() and not hidden(d.name)) for path in parts.values()
-    )
-    if differing := sorted(set(names) ^ set(others)):
+    try:
+        listing = class_folders(folder.absolute(), _part(folder, "train"), _part(folder, "test", "val"))
+    except UsageError as error:
         raise UsageError(
-            f"{folder}: training and test classes differ ({some(differing)}); both need the same class folders."
-        )
-    if not 1 < len(names) <= entry.classes:
+            f"{error}; give the folder that holds train/<class>/ and test/<class>/ (or val/<class>/), with images of "
+            "every class in both and nothing else."
+        ) from None
+    counts, official = (len(listing.train), len(listing.test)), (entry.train, entry.test)
+    if not 1 < len(listing.class_names) <= entry.classes or counts[0] > official[0] or counts[1] > official[1]:
         raise UsageError(
-            f"{folder}/train has {len(names)} class folders, but {entry.title} has {entry.classes} classes; "
-            "give the folder that holds train/<class>/ and test/<class>/."
+            f"{folder} holds {len(listing.class_names)} classes, {counts[0]} training and {counts[1]} test images, but "
+            f"{entry.title} has {entry.classes}, {official[0]} and {official[1]}; give the folder that holds "
+            "train/<class>/ and test/<class>/ of this set."
         )
-    above = folder.absolute()
-    listing = Listing(above, *(_listed(above, path.name, names) for path in parts.values()), tuple(names))
-    counts = {"train": len(listing.train), "test": len(listing.test)}
-    official = {"train": entry.train, "test": entry.test}
-    for part, count in counts.items():
-        if count > official[part]:
-            raise UsageError(f"{parts[part]} holds {count} files, more than the {official[part]} of {entry.title}.")
     target = imported_folder(entry, root)
     with single_writer(root, entry.name):
         if target.exists():
             raise UsageError(f"{entry.name} was imported before; delete {target} to import it again.")
-        with new_folder(target, root) as building:
+        with new_folder(target) as building:
+            keep = _keep_listing if entry.image_size is None else _keep_arrays
             info = {
                 "name": entry.name,
-                **counts,
-                "complete": (len(names), counts) == (entry.classes, official),
-                **(_keep_listing(listing, building) if entry.image_size is None else _keep(entry, listing, building)),
-                "class_names": names,
+                "train": counts[0],
+                "test": counts[1],
+                "complete": (len(listing.class_names), counts) == (entry.classes, official),
+                **keep(entry, listing, building),
+                "class_names": list(listing.class_names),
             }
             (building / "info.json").write_text(json.dumps(info, indent=1) + "\n")
     return info
 
 
-def read_imported(entry: DataSet, root: Path) -> tuple[Arrays, dict]:
-    """The imported arrays and their info.json. Raises UsageError if a file is missing, broken or of another shape.
+def read_imported(entry: DataSet, root: Path) -> tuple[Arrays | Listing, dict]:
+    """The imported arrays or listing, and the info.json. Raises UsageError if a file is missing or broken.
 
-    The caller compares `fingerprint` of the arrays with info["sha256"].
+    The caller compares the fingerprint with info["sha256"].
     """
-    folder, side = imported_folder(entry, root), entry.image_size
-    try:
-        info = json.loads((folder / "info.json").read_text())
-        arrays = Arrays(*(np.load(folder / f"{name}.npy") for name in ARRAYS), tuple(info["class_names"]))
-        for part, images, labels in (("train", *arrays[:2]), ("test", *arrays[2:4])):
-            if images.shape != (info[part], 3, side, side) or labels.shape != (info[part],):
-                raise ValueError(f"{part} arrays of shape {images.shape} and {labels.shape}")
-            if images.dtype != np.uint8 or labels.dtype != np.int64:
-                raise ValueError(f"{part} arrays of type {images.dtype} and {labels.dtype}")
-    except _BROKEN as error:
-        raise UsageError(
-            f"the imported arrays in {folder} are broken ({error}); delete that folder and import again."
-        ) from error
-    return arrays, info
-
-
-def read_listing(entry: DataSet, root: Path) -> tuple[Listing, dict]:
-    """The imported listing and its info.json. Raises UsageError if either is missing or broken."""
     folder = imported_folder(entry, root)
     try:
         info = json.loads((folder / "info.json").read_text())
-        listed = json.loads((folder / "listing.json").read_text())
-        splits = [tuple((str(name), int(label)) for name, label in listed[part]) for part in ("train", "test")]
-        listing = Listing(Path(info["folder"]), *splits, tuple(info["class_names"]))
-        image_files.check(listing)
-    except _BROKEN as error:
+        names = tuple(info["class_names"])
+        if entry.image_size is None:
+            listed = json.loads((folder / "listing.json").read_text())
+            splits = (tuple((str(name), int(label)) for name, label in listed[part]) for part in ("train", "test"))
+            return Listing(Path(info["folder"]), *splits, names), info
+        arrays = Arrays(*(np.load(folder / f"{name}.npy") for name in ARRAYS), names)
+        for part, images, labels in (("train", *arrays[:2]), ("test", *arrays[2:4])):
+            shapes = (images.shape, images.dtype, labels.shape, labels.dtype)
+            if shapes != ((info[part], 3, entry.image_size, entry.image_size), np.uint8, (info[part],), np.int64):
+                raise ValueError(f"{part} arrays of another shape or type")
+        return arrays, info
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError) as error:
         raise UsageError(
-            f"the imported listing in {folder} is broken ({error}); delete that folder and import again."
+            f"what was imported to {folder} is broken ({error}); delete that folder and import again."
         ) from error
-    return listing, info
 
 
-def _keep_listing(listing: Listing, folder: Path) -> dict:
+def _keep_listing(entry: DataSet, listing: Listing, folder: Path) -> dict:
     """Decode every image to check it, and keep the listing; what info.json says of it."""
-    paths = listing.paths("train") + listing.paths("test")
+    paths = [listing.folder / name for name, _ in listing.train + listing.test]
     image_files.refuse(image_files.broken_images(paths), len(paths), _CURE)
     (folder / "listing.json").write_text(json.dumps({"train": listing.train, "test": listing.test}))
-    return {"sha256": image_files.fingerprint(listing), "folder": str(listing.folder)}
+    return {"sha256": listing.fingerprint(), "folder": str(listing.folder)}
 
 
-def _keep(entry: DataSet, listing: Listing, folder: Path) -> dict:
+def _keep_arrays(entry: DataSet, listing: Listing, folder: Path) -> dict:
     """Decode every image into an array; what info.json says of them."""
-    side = entry.image_size
+    side, held = entry.image_size, listing.arrays()
 
     def use(image: Image.Image) -> np.ndarray | str:
         fits = image.size == (side, side)
         return np.asarray(image) if fits else f"is {image.width} x {image.height}, not {side} x {side}"
 
-    broken, arrays = [], []
-    for split in ("train", "test"):
-        images, wrong = image_files.decode_into(folder / f"{split}_images.npy", listing.paths(split), side, use)
-        broken += wrong
-        arrays += [images, listing.labels(split)]
-        np.save(folder / f"{split}_labels.npy", arrays[-1])
-    image_files.refuse(broken, len(listing.train) + len(listing.test), _CURE)
-    return {"sha256": fingerprint(Arrays(*arrays, listing.class_names))}
+    paths = {"train_images": held.train_images, "test_images": held.test_images}
+    image_files.decode_into(folder, paths, side, use, _CURE)
+    for name, labels in (("train_labels", held.train_labels), ("test_labels", held.test_labels)):
+        np.save(folder / f"{name}.npy", labels)
+    arrays = Arrays(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS), held.class_names)
+    return {"sha256": arrays.fingerprint()}
 
 
-def _split_folder(folder: Path, *names: str) -> Path:
-    there = [folder / name for name in names if (folder / name).is_dir()]
-    if not there:
-        raise UsageError(
-            f"there is no {' or '.join(str(folder / name) for name in names)}; give the folder that holds "
-            "train/<class>/ and test/<class>/ (or val/<class>/)."
-        )
+def _part(folder: Path, *names: str) -> str:
+    """Which of these folders is there; UsageError, without a full stop, if it is not one of them."""
+    there = [name for name in names if (folder / name).is_dir()]
     if len(there) > 1:
-        raise UsageError(f"{folder} has both test and val; rename the one that is not the official test split.")
+        raise UsageError(f"{folder} has both test and val, and one of them is not the official test split")
+    if not there:
+        raise UsageError(f"there is no {' or '.join(str(folder / name) for name in names)}")
     return there[0]
-
-
-def _listed(folder: Path, part: str, names: list[str]) -> tuple[tuple[str, int], ...]:
-    """The images of the class folders with labels, sorted by class, then file name. UsageError as `image_names`."""
-    try:
-        listed = [(name, label, image_names(folder / part / name)) for label, name in enumerate(names)]
-    except UsageError as error:
-        raise UsageError(f"{error}; every class needs images in train and in test, and holds nothing else.") from None
-    return tuple((f"{part}/{name}/{file}", label) for name, label, files in listed for file in files)

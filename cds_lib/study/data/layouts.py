@@ -1,7 +1,7 @@
 """The published on-disk layouts of the image sets: each function turns one into a listing of files and classes.
 
 Labels count from 0 in the order of the published class ids. Whether the images are there is for
-`image_files.fingerprint` to see.
+`Listing.fingerprint` to see.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data.image_files import Listing, check, image_names
+from cds_lib.study.data.listing import Listing, Split, class_folders
 from cds_lib.study.data.registry import DataSet
-
-Split = tuple[tuple[str, int], ...]
 
 
 def read(known: DataSet, root: Path) -> Listing:
@@ -28,7 +26,6 @@ def read(known: DataSet, root: Path) -> Listing:
         listing = _READERS[known.layout](folder)
         if len(listing.class_names) != known.classes:
             raise UsageError(f"{folder} names {len(listing.class_names)} classes, not {known.classes}")
-        check(listing)
     except Exception as error:  # a malformed file can raise nearly anything
         what = error if isinstance(error, UsageError) else f"the files of {folder} do not fit together ({error!r})"
         raise UsageError(f"{what}; put that right, or move {folder} away and fetch the set again.") from error
@@ -111,15 +108,7 @@ def _aircraft(folder: Path) -> Listing:
 
 def _ilsvrc(folder: Path) -> Listing:
     """train/<wnid>/ and val/<wnid>/; classes in the order of the wnids."""
-    names, other = (sorted(p.name for p in (folder / part).glob("n*") if p.is_dir()) for part in ("train", "val"))
-    if names != other:
-        raise UsageError(f"{folder}: train/ has {len(names)} class folders and val/ {len(other)}, or others")
-
-    def split(part: str) -> Split:
-        listed = [(name, label, image_names(folder / part / name)) for label, name in enumerate(names)]
-        return tuple((f"{part}/{name}/{file}", label) for name, label, files in listed for file in files)
-
-    return Listing(folder, split("train"), split("val"), tuple(names))
+    return class_folders(folder, "train", "val")
 
 
 _READERS: dict[str, Callable[[Path], Listing]] = {
@@ -145,10 +134,7 @@ def _whole(values: Any) -> list[int]:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read ({error})") from error
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def _pairs(path: Path) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
 import os
 import tomllib
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ REGISTRY = Path(__file__).with_name("registry.toml")
 
 @dataclass(frozen=True)
 class Archive:
-    """A published archive or loose file: its name, md5 (hex; None: none is published), the urls it can be had from, in
-    the order they are tried (none: only by hand), and the folder below the data folder that it is unpacked into."""
+    """A published archive or loose file: its name, md5 (hex), the urls it can be had from, in the order they are tried
+    (none: only by hand), and the folder below the data folder that it is unpacked into."""
 
     file: str
-    md5: str | None = None
+    md5: str
     urls: tuple[str, ...] = ()
     into: str = ""
 
@@ -61,23 +61,30 @@ class DataSet:
         """The published files of one part (`train`, `test` or `meta`), in the order they are read."""
         return tuple(file for file in self.files if file.part == part)
 
+    def unpublished(self, root: Path) -> tuple[str, ...]:
+        """Those of `files` that are not in the data folder `root` with their published md5."""
+        found = ((file, root / self.folder / file.path) for file in self.files)
+        return tuple(file.path for file, path in found if not path.is_file() or md5_of(path) != file.md5)
+
+
+def md5_of(path: Path) -> str:
+    """md5 (hex) of a file, read in blocks."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "md5").hexdigest()
+
 
 def entries() -> dict[str, DataSet]:
-    """All known data sets by name, in the order of registry.toml. UsageError names what an entry lacks."""
+    """All known data sets by name, in the order of registry.toml. UsageError says what is wrong with an entry."""
     with open(REGISTRY, "rb") as handle:
         tables = tomllib.load(handle)
     sets = {}
-    required = [
-        field.name
-        for field in dataclasses.fields(DataSet)
-        if field.default is dataclasses.MISSING and field.name != "name"
-    ]
     for name, table in tables.items():
-        if lacking := [key for key in required if key not in table]:
-            raise UsageError(f"{REGISTRY.name}: the entry of {name!r} lacks {', '.join(lacking)}.")
-        archives = tuple(Archive(**{**one, "urls": tuple(one.get("urls", ()))}) for one in table.pop("archives", ()))
-        files = tuple(PublishedFile(**file) for file in table.pop("files", ()))
-        sets[name] = DataSet(name, archives=archives, files=files, **table)
+        try:
+            archives = tuple(Archive(**one | {"urls": tuple(one.get("urls", ()))}) for one in table.pop("archives", ()))
+            files = tuple(PublishedFile(**file) for file in table.pop("files", ()))
+            sets[name] = DataSet(name, archives=archives, files=files, **table)
+        except TypeError as error:  # names the fields that are missing or unknown
+            raise UsageError(f"{REGISTRY.name}: the entry of {name!r} is not one ({error}).") from error
         if sets[name].image_size and sets[name].layout not in ("", "cifar-batches"):
             raise UsageError(
                 f"{REGISTRY.name}: {name!r} has an image_size, so its layout must be 'cifar-batches' or none."

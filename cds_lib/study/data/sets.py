@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data import cifar, fetch, folders, image_files, layouts, standin
-from cds_lib.study.data.arrays import Arrays, area_average, fingerprint
-from cds_lib.study.data.image_files import Listing
+from cds_lib.study.data import cifar, folders, image_files, layouts, standin, unpack
+from cds_lib.study.data.arrays import Arrays, area_average
 from cds_lib.study.data.registry import DataSet, entry
 from cds_lib.study.data.registry import data_root as default_data_root
 
 STANDIN_SIZE = 32  # side of stand-in images where no size is asked for
-UNCHECKED = "no published checksum to compare with"
 
 
 @dataclass(frozen=True)
@@ -26,8 +24,8 @@ class ArrayData:
     Images (N, 3, H, W) uint8 RGB, C-contiguous, or, of `load_files`, (N,) paths; labels (N,) int64 in
     0..len(class_names)-1. `provenance` says what these images are: kind ("standin", "official" or "imported"), complete
     (the official number of images and classes), verified (every file, or every archive it came from, has its published
-    md5), train and test (counts), sha256 (of images and labels before any resizing, see `arrays.fingerprint`; of sets
-    that are read as files see `image_files.fingerprint`), note (one sentence).
+    md5), train and test (counts), sha256 (of images and labels before any resizing, see `Arrays.fingerprint`; of sets
+    that are read as files see `Listing.fingerprint`), note (one sentence).
     """
 
     name: str
@@ -53,68 +51,55 @@ def load(name: str, data_root: Path | None, source: str, image_size: int | None 
         size = STANDIN_SIZE if image_size is None else image_size
         made = standin.make(known.classes, size, max(standin.TRAIN, known.classes), max(standin.TEST, known.classes))
         note = "stand-in images made from scikit-learn's digits and photographs: accuracies on them mean nothing"
-        return ArrayData(name, *made, _provenance(known, "standin", made, False, fingerprint(made)) | {"note": note})
+        provenance = _provenance(known, "standin", made, False, made.fingerprint(), "")
+        return ArrayData(name, *made, provenance | {"note": note})
     if source != "real":
         raise UsageError(f"unknown data source {source!r}; choose standin or real.")
     root = default_data_root() if data_root is None else Path(data_root)
+    data = load_real(known, root)
     if known.image_size is None:
-        listing, data = _files(known, root)
-        train, test = image_files.arrays(listing, name, root, STANDIN_SIZE if image_size is None else image_size)
+        side = STANDIN_SIZE if image_size is None else image_size
+        splits = {"train": data.train_images, "test": data.test_images}
+        train, test = image_files.arrays(splits, f"{name}_{side}_{data.provenance['sha256'][:12]}", root, side)
+    elif image_size is None:
+        return data
     else:
-        data = load_real(known, root)
-        if image_size is None:
-            return data
         train, test = (area_average(images, image_size) for images in (data.train_images, data.test_images))
     return replace(data, train_images=train, test_images=test)
 
 
 def load_files(name: str, data_root: Path | None) -> ArrayData:
     """Load the paths of a set of image files, for training that decodes as it goes. Raises UsageError, as `load`."""
-    return _files(entry(name), default_data_root() if data_root is None else Path(data_root))[1]
+    return load_real(entry(name), default_data_root() if data_root is None else Path(data_root))
 
 
 def load_real(known: DataSet, root: Path) -> ArrayData:
-    """CIFAR's images at full resolution: the official files in `root`, else the imported arrays. Raises UsageError."""
-    if known.layout and (root / known.folder).is_dir():
-        arrays, unpublished = cifar.read(known, root / known.folder)
-        sha256, how = fingerprint(arrays), "every checksum the published one"
+    """The official files in `root`, else what was imported: CIFAR's images at full resolution, or the paths of larger
+    ones. Raises UsageError."""
+    kind, verified, how = "official", False, "no published checksum to compare with"
+    if known.is_official(root) and known.image_size:
+        held, unpublished = cifar.read(known, root)
+        verified, how = not unpublished, "every checksum the published one"
         if unpublished:
             how = f"checksum not the published one: {', '.join(unpublished)}"
-        provenance = _provenance(known, "official", arrays, not unpublished, sha256, how)
-    elif folders.imported_folder(known, root).is_dir():
-        arrays, info = folders.read_imported(known, root)
-        sha256 = _unchanged(known, root, fingerprint(arrays), info)
-        provenance = _provenance(known, "imported", arrays, False, sha256)
-    else:
-        raise UsageError(missing(known, root))
-    return ArrayData(known.name, *arrays, provenance)
-
-
-def _files(known: DataSet, root: Path) -> tuple[Listing, ArrayData]:
-    """The images of a set of files: the official layout in `root`, else an import."""
-    kind, verified, how = "official", False, UNCHECKED
-    if known.is_official(root):
-        listing = layouts.read(known, root)
-        sha256 = image_files.fingerprint(listing)
-        if verified := fetch.is_verified(known, root, sha256):
+        sha256 = held.fingerprint()
+    elif known.is_official(root):
+        held = layouts.read(known, root)
+        sha256 = held.fingerprint()
+        if verified := unpack.is_verified(known, root, sha256):
             how = "every archive had the published checksum"
     elif folders.imported_folder(known, root).is_dir():
-        kind, (listing, info) = "imported", folders.read_listing(known, root)
-        sha256 = _unchanged(known, root, image_files.fingerprint(listing), info)
+        kind, (held, info) = "imported", folders.read_imported(known, root)
+        sha256 = held.fingerprint()
+        if sha256 != info["sha256"]:
+            raise UsageError(
+                f"the images of {known.title} have changed since they were imported; delete "
+                f"{folders.imported_folder(known, root)} and import again."
+            )
     else:
         raise UsageError(missing(known, root))
-    train, test = ((np.array(listing.paths(split), object), listing.labels(split)) for split in ("train", "test"))
-    files = Arrays(*train, *test, listing.class_names)
-    return listing, ArrayData(known.name, *files, _provenance(known, kind, files, verified, sha256, how))
-
-
-def _unchanged(known: DataSet, root: Path, sha256: str, info: dict) -> str:
-    if sha256 != info["sha256"]:
-        raise UsageError(
-            f"the images of {known.title} have changed since they were imported; delete "
-            f"{folders.imported_folder(known, root)} and import again."
-        )
-    return sha256
+    arrays = held if known.image_size else held.arrays()
+    return ArrayData(known.name, *arrays, _provenance(known, kind, arrays, verified, sha256, how))
 
 
 def missing(known: DataSet, root: Path) -> str:
@@ -130,9 +115,7 @@ def missing(known: DataSet, root: Path) -> str:
     )
 
 
-def _provenance(
-    known: DataSet, kind: str, of: Arrays, verified: bool, sha256: str, how: str = UNCHECKED
-) -> dict[str, Any]:
+def _provenance(known: DataSet, kind: str, of: Arrays, verified: bool, sha256: str, how: str) -> dict[str, Any]:
     """As `ArrayData` has it; how: it was verified, in words."""
     classes, train, test = len(of.class_names), len(of.train_labels), len(of.test_labels)
     complete = (classes, train, test) == (known.classes, known.train, known.test)

@@ -162,16 +162,6 @@ class _Centres(Dataset):
         return (TF.center_crop(_short_side(_pixels(self.files[index]), self.size), [self.size] * 2),)
 
 
-def worker_options(workers: int) -> dict[str, Any]:
-    """Options of a loader with worker processes: they are not forked, and end with a training that is killed."""
-    if not workers:
-        return {}
-    # What the server has imported its workers need not: each would take seconds, one after another, at every epoch.
-    context = fork_server([__name__])
-    allow_many_files()  # each image that is on its way is an open file
-    return {"multiprocessing_context": context, "worker_init_fn": begin_as_child}
-
-
 def _packed(files: Sequence[Path]) -> np.ndarray:
     """The paths as one array of bytes: every worker is sent them, and of a million paths a list takes
     seconds and half a gigabyte in each."""
@@ -200,6 +190,12 @@ class Decoder:
         collate: Callable[[list[Tensor]], Any] | None = None,
     ):
         self.keys: list[list[Any]] = []  # of the items of each batch; the loader asks for these whenever it begins
+        options: dict[str, Any] = {}
+        if workers:
+            # They are not forked, and end with a training that is killed. What their server has imported they need not:
+            # each would take seconds, one after another.
+            options = {"multiprocessing_context": fork_server([__name__]), "worker_init_fn": begin_as_child}
+            allow_many_files()  # each image that is on its way is an open file
         self.loader = DataLoader(
             dataset,
             batch_sampler=self.keys,
@@ -208,7 +204,7 @@ class Decoder:
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # else the loader would draw from the process's own, and shift what follows
             persistent_workers=workers > 0,
-            **worker_options(workers),
+            **options,
         )
 
     def batches(self, keys: list[list[Any]]) -> Iterator[list[Tensor]]:

@@ -2,59 +2,57 @@
 
 from __future__ import annotations
 
-import gzip
+import json
 import os
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data.image_files import hidden, image_names
+from cds_lib.study.data import layouts
+from cds_lib.study.data.listing import hidden, image_names
 from cds_lib.study.data.registry import Archive, DataSet
+from cds_lib.study.data.writing import new_folder
+from cds_lib.study.files import write_json
 
-# Of the errors of the system those that an archive causes: a file of it is a folder too.
-_OF_THE_ARCHIVE = (FileExistsError, NotADirectoryError, IsADirectoryError, gzip.BadGzipFile)
+FETCHED = "fetched.json"  # in an official folder of image files: the fingerprint of what was unpacked
 
 
-def unpack(
-    archives: Sequence[tuple[Path, Archive]],
-    entry: DataSet,
-    root: Path,
-    record: Callable[[Path], None] = lambda unpacked: None,
-) -> None:
+def unpack(archives: Iterable[tuple[Path, Archive]], entry: DataSet, root: Path) -> None:
     """Unpack under a temporary name in `root`, then rename the official folder into place.
 
-    `archives`: each file with its entry; `record`: called before the renaming, with the folder that is `root` until
-    then. Raises UsageError for an archive that is damaged, or that would write outside of its folder.
+    `archives`: each file with its entry. Raises UsageError for an archive that is damaged, or that would write outside
+    of its folder.
     """
-    scratch = root / f".{entry.name}.unpacking"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    try:
+    with new_folder(root / entry.folder, entry.folder) as building:
         for path, archive in archives:
-            into = scratch / archive.into
+            into = building / archive.into
             into.mkdir(parents=True, exist_ok=True)
             try:
                 _extract(path, into)
-            except Exception as error:  # a damaged archive, or one that was made to do harm, can raise nearly anything
-                if isinstance(error, OSError) and not isinstance(error, _OF_THE_ARCHIVE):
-                    raise
+            except OSError:  # of the disk, say
+                raise
+            except Exception as error:  # a damaged archive can raise nearly anything
                 raise UsageError(f"{path} cannot be unpacked ({error}); delete it and fetch again.") from error
         if entry.layout == "ilsvrc":
-            _into_class_folders(scratch / entry.folder)
-        if not (scratch / entry.folder / entry.marker).exists():
-            names = ", ".join(path.name for path, _ in archives)
+            _into_class_folders(building / entry.folder)
+        if not (building / entry.folder / entry.marker).exists():
             wanted = "/".join(filter(None, (entry.folder, entry.marker)))
-            raise UsageError(f"{names}: there is no {wanted} in it; delete it and fetch again.")
-        record(scratch)
-        target = root / entry.folder
-        if target.is_dir() and not any(target.iterdir()):
-            target.rmdir()
-        os.rename(scratch / entry.folder, target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+            raise UsageError(f"the archives of {entry.title} hold no {wanted}; delete them and fetch again.")
+        if entry.image_size is None and entry.layout != "coco":
+            # Their images have no checksums of their own: what was unpacked is known by this again.
+            sha256 = layouts.read(entry, building).fingerprint()
+            write_json(building / entry.folder / FETCHED, {"sha256": sha256})
+
+
+def is_verified(entry: DataSet, root: Path, sha256: str) -> bool:
+    """Whether the files with this fingerprint are those that were unpacked from archives with the published md5."""
+    try:
+        return json.loads((root / entry.folder / FETCHED).read_text())["sha256"] == sha256
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _extract(path: Path, into: Path) -> None:
@@ -70,19 +68,18 @@ def _extract(path: Path, into: Path) -> None:
 
 
 def _extract_member(archive: tarfile.TarFile, member: tarfile.TarInfo, into: Path) -> None:
-    """Files and folders inside of `into` alone: no links, no devices. Their permissions are those of the user's own new
-    files, whatever the archive says. (tarfile's own filters for this are not in every Python 3.11.)"""
+    """Files and folders inside of `into` alone, with the permissions of the user's own new files.
+
+    Not every Python 3.11 has tarfile's own filters."""
     target = into / member.name
-    if not target.resolve().is_relative_to(into.resolve()):
-        raise tarfile.TarError(f"{member.name!r} would leave the folder")
+    if not (member.isfile() or member.isdir()) or not target.resolve().is_relative_to(into.resolve()):
+        raise tarfile.TarError(f"{member.name!r} is no file or folder inside of it")
     if member.isdir():
         target.mkdir(parents=True, exist_ok=True)
-    elif member.isfile():
+    else:
         target.parent.mkdir(parents=True, exist_ok=True)
         with archive.extractfile(member) as source, open(target, "wb") as copy:
             shutil.copyfileobj(source, copy)
-    else:
-        raise tarfile.TarError(f"{member.name!r} is neither a file nor a folder")
 
 
 def _into_class_folders(folder: Path) -> None:

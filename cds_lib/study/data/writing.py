@@ -17,40 +17,31 @@ from cds_lib.study.files import locked
 def single_writer(root: Path, name: str) -> Iterator[None]:
     """Hold the write lock of data set `name` in `root` (made if needed) for the length of the block.
 
-    Raises UsageError if another process holds it or the folder cannot be written.
+    Raises UsageError if another process holds it or the block cannot write.
     """
-    path = root / f".{name}.lock"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        with locked(root / f".{name}.lock") as owner:
+            if owner is not None:
+                raise UsageError(
+                    f"{owner} is writing {name} in {root} right now; wait until it has finished, then try again."
+                )
+            yield
     except OSError as error:
         raise UsageError(
-            f"cannot write in the data folder {root} ({error.strerror}), where what is decoded, fetched or imported is "
-            "kept; choose one of your own with --data-root."
+            f"cannot write in the data folder {root} ({error.strerror or error}), where what is decoded, fetched or "
+            f"imported is kept; {cure(error)} or choose one of your own with --data-root."
         ) from error
-    with locked(path) as owner:
-        if owner is not None:
-            raise UsageError(
-                f"{owner} is writing {name} in {root} right now; wait until it has finished, then try again."
-            )
-        yield
 
 
 @contextmanager
-def new_folder(target: Path, root: Path) -> Iterator[Path]:
-    """A folder to fill that becomes `target`, in the data folder `root`, when the block ends well; else it vanishes.
-
-    Raises UsageError if it cannot be written.
-    """
+def new_folder(target: Path, part: str = "") -> Iterator[Path]:
+    """A folder to fill that becomes `target` when the block ends well, or whose `part` does; else it vanishes."""
     building = target.with_name(f".{target.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     try:
         building.mkdir(parents=True)
         yield building
-        os.rename(building, target)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write in {root} ({error.strerror or error}); {cure(error)} or choose --data-root."
-        ) from error
+        os.rename(building / part, target)
     finally:
         shutil.rmtree(building, ignore_errors=True)

@@ -58,9 +58,8 @@ def labels_at_hand(known: DataSet, root: Path) -> np.ndarray | None:
     which are not read here, come first. UsageError: the import is broken."""
     if known.is_official(root):
         return None
-    if known.image_size is None:
-        return folders.read_listing(known, root)[0].labels("train")
-    return folders.read_imported(known, root)[0].train_labels
+    held, _ = folders.read_imported(known, root)
+    return held.train_labels if known.image_size else held.arrays().train_labels
 
 
 def too_small(specs: Sequence[RunSpec], labels: np.ndarray, title: str) -> dict[str, str]:

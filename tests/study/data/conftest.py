@@ -81,31 +81,39 @@ class TinySet:
         return folder
 
 
-def tar_gz(members):
-    """Bytes of a .tar.gz with the given {name: bytes}."""
+def tar(members, form="w:gz", **attributes):
+    """Bytes of a .tar.gz with the given {name: bytes}; the attributes are every member's."""
     stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+    with tarfile.open(fileobj=stream, mode=form) as archive:
         for name, data in members.items():
             member = tarfile.TarInfo(name)
             member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
+            for key, value in attributes.items():
+                setattr(member, key, value)
+            archive.addfile(member, io.BytesIO(data))
     return stream.getvalue()
 
 
-def with_archive(entry, data, *urls):
-    """The entry with the md5 of `data` as its archive's, to be had from `urls`."""
-    archive = registry.Archive(entry.archives[0].file, hashlib.md5(data).hexdigest(), urls)
-    return dataclasses.replace(entry, archives=(archive,))
+def with_archives(entry, data, *urls):
+    """The entry with the md5 of {file name: bytes} as its archives', each to be had from `urls`."""
+    known = {archive.file: archive for archive in entry.archives}
+    archives = [
+        dataclasses.replace(
+            known.get(file, entry.archives[0]), file=file, md5=hashlib.md5(content).hexdigest(), urls=urls
+        )
+        for file, content in data.items()
+    ]
+    return dataclasses.replace(entry, archives=tuple(archives))
 
 
 def make_tiny(name):
     known, contents = registry.entry(name), tiny_contents(name)
     files = {file: python2_pickle(content) for file, content in contents.items()}
     published = tuple(dataclasses.replace(f, md5=hashlib.md5(files[f.path]).hexdigest()) for f in known.files)
-    archive = tar_gz({f"{known.folder}/{file}": data for file, data in files.items()})
+    archive = tar({f"{known.folder}/{file}": data for file, data in files.items()})
     per_batch, test = TINY[name]
     known = dataclasses.replace(known, train=per_batch * len(known.part("train")), test=test, files=published)
-    return TinySet(with_archive(known, archive), contents, files, archive)
+    return TinySet(with_archives(known, {known.archives[0].file: archive}), contents, files, archive)
 
 
 @pytest.fixture(scope="session")
@@ -129,7 +137,7 @@ def tiny_registry(monkeypatch, tiny10, tiny100):
 
 @pytest.fixture
 def tools():
-    return types.SimpleNamespace(python2_pickle=python2_pickle, tar_gz=tar_gz, with_archive=with_archive)
+    return types.SimpleNamespace(tar=tar, with_archives=with_archives)
 
 
 class Mirror:

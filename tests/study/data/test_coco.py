@@ -1,10 +1,13 @@
 """COCO's layout, real and made: boxes as published, what is left out, what is refused; batches for detectors."""
 
+import copy
 import json
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
@@ -97,27 +100,6 @@ def test_missing_and_damaged_images_are_named_and_counted(folder, tmp_path):
         coco.read(folder)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda content: [],
-        lambda content: {**content, "annotations": None},
-        lambda content: {**content, "annotations": [{"id": 1, "image_id": 1}]},
-        lambda content: {**content, "annotations": [7]},
-        lambda content: {**content, "annotations": [{**TRAIN["annotations"][0], "image_id": 4}]},
-        lambda content: {**content, "annotations": [{**TRAIN["annotations"][0], "category_id": 4}]},
-        lambda content: {**content, "annotations": [{**TRAIN["annotations"][0], "bbox": "no"}]},
-        lambda content: {**content, "annotations": [{**TRAIN["annotations"][0], "bbox": [1, 2]}]},
-        lambda content: {**content, "categories": [{"name": "car"}]},
-    ],
-)
-def test_malformed_annotations_are_one_sentence(folder, change):
-    (folder / "annotations" / "instances_train2017.json").write_text(json.dumps(change(TRAIN)))
-    with pytest.raises(UsageError, match=r"instances_train2017\.json .*annotations again\.$") as raised:
-        coco.read(folder)
-    assert "\n" not in str(raised.value)
-
-
 def with_annotation(folder, split="train", place=0, **changed):
     """An annotation, of the image 9 of 40 x 30 pixels, is another."""
     path = folder / "annotations" / f"instances_{split}2017.json"
@@ -127,6 +109,7 @@ def with_annotation(folder, split="train", place=0, **changed):
     return folder
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
 @pytest.mark.parametrize(
     "changed",
     [
@@ -136,17 +119,96 @@ def with_annotation(folder, split="train", place=0, **changed):
         {"bbox": [5, 20, 5, 11.5]},
         {"bbox": [25, 20, -20, 10]},
         {"bbox": [25, 20, 10, -1e-6]},
+        {"bbox": "no"},
+        {"bbox": [1, 2]},
         {"area": -1},
         {"area": 40 * 30 * 4},
-        {"iscrowd": "0"},
         {"iscrowd": 2},
+        {"image_id": 4},
+        {"category_id": 4},
     ],
     ids=str,
 )
-@pytest.mark.parametrize("split", ["train", "val"])
 def test_an_object_that_its_image_cannot_have_is_refused_by_file_and_number(folder, split, changed):
-    with pytest.raises(UsageError, match=rf"instances_{split}2017.json is malformed \(.*'id': 1,"):
+    with pytest.raises(
+        UsageError, match=rf"instances_{split}2017.json is malformed \(.*'id': 1,.*annotations again\.$"
+    ):
         coco.read(with_annotation(folder, split, **changed))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "[" * 200_000, '{"images": [], "annotations": [], "categories": []}', "\ud800"]
+    + [json.dumps(TRAIN | {"annotations": wrong}) for wrong in (None, [7], [{"id": 1, "image_id": 1}])]
+    + [json.dumps(TRAIN | {"categories": wrong}) for wrong in ([{"name": "car"}], [{"id": 3}, {"id": 90}])],
+    ids=range(10),
+)
+def test_annotations_that_are_none(folder, content):
+    (folder / "annotations" / "instances_train2017.json").write_bytes(content.encode("utf-8", "surrogatepass"))
+    with pytest.raises(UsageError, match=r"instances_train2017\.json .*annotations again\.$") as raised:
+        coco.read(folder)
+    assert "\n" not in str(raised.value)
+
+
+ODD = [None, True, -1, 0, 3, 1.5, 9.0, float("nan"), float("inf"), 10**400, 1e300, "", "9", "../../x", [], [1], {}]
+
+
+def places(value, path=()):
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+@settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    max_examples=80,
+)
+@given(st.lists(st.tuples(st.sampled_from(list(places(VAL))), st.sampled_from(["gone", *ODD])), min_size=1, max_size=2))
+def test_odd_annotations_are_refused_or_read_as_what_can_be(folder, changes):
+    content = copy.deepcopy(VAL)
+    for path, value in changes:
+        holder = content
+        try:
+            for key in path[:-1]:
+                holder = holder[key]
+            if value == "gone":
+                del holder[path[-1]]
+            else:
+                holder[path[-1]] = value
+        except (KeyError, IndexError, TypeError):
+            continue  # the first change took the place of the second away
+    (folder / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
+    try:
+        data = coco.read(folder)
+    except UsageError as error:
+        assert len(str(error)) < 1500
+        return
+    for image in data.val:
+        assert image.path.resolve().parent == (folder / "val2017").resolve()
+        assert type(image.image_id) is int and min(image.height, image.width) > 0
+        assert np.isfinite(image.boxes).all() and np.isfinite(image.area).all()
+        assert (image.boxes[:, 2:] > image.boxes[:, :2]).all()
+        assert ((image.labels >= 1) & (image.labels <= len(data.names))).all()
+
+
+def test_train_and_val_of_different_categories_are_refused(folder):
+    other = VAL | {"categories": VAL["categories"] + [{"id": 1, "name": "person"}]}
+    (folder / "annotations" / "instances_val2017.json").write_text(json.dumps(other))
+    with pytest.raises(UsageError, match="do not name the same categories"):
+        coco.read(folder)
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"folder": 3}', "[" * 200_000])
+def test_a_damaged_record_of_an_import(content, tmp_path):
+    record = tmp_path / "imported" / "coco" / "info.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(content)
+    with pytest.raises(UsageError, match="delete it and import again"):
+        coco.load(tmp_path, "real")
 
 
 def test_boxes_that_stick_out_by_fractions_of_a_pixel_are_taken_as_published(folder):
@@ -273,8 +335,8 @@ def test_verifying_reads_the_annotations_once_and_every_image(folder, tmp_path, 
     coco.import_coco(folder, tmp_path)
     (folder / "train2017" / "3.jpg").write_bytes(b"no image")
     read = []
-    monkeypatch.setattr(coco, "_json", lambda path, original=coco._json: read.append(path.name) or original(path))
+    monkeypatch.setattr(coco, "_images", lambda *what, original=coco._images: read.append(what[1]) or original(*what))
     assert main(["data", "verify", "coco", "--data-root", str(tmp_path)]) == 1
-    assert sorted(read) == ["instances_train2017.json", "instances_val2017.json"]
+    assert read == ["train", "val"]
     said = capsys.readouterr().out
     assert "3.jpg: cannot be decoded" in said and "4 of 118287 training" in said

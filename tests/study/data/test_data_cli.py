@@ -1,6 +1,5 @@
 import argparse
 import hashlib
-import io
 import pickle
 
 import numpy as np
@@ -12,24 +11,23 @@ from cds_lib.study.data.cli import add_parser
 
 
 @pytest.fixture
-def run(tiny_registry, tmp_path, capsys, monkeypatch):
-    """run(*words) -> (exit code, standard output), with the tiny registry and tmp_path as data folder."""
-    monkeypatch.setenv("CDS_DATA_ROOT", str(tmp_path / "data"))
+def root(tmp_path):
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def run(tiny_registry, root, capsys, monkeypatch):
+    """run(*words) -> (exit code, standard output), with the tiny registry and data folder."""
+    monkeypatch.setenv("CDS_DATA_ROOT", str(root))
     monkeypatch.delenv("CDS_OFFLINE", raising=False)
 
     def run(*words):
         parser = argparse.ArgumentParser()
         add_parser(parser.add_subparsers())
         args = parser.parse_args(["data", *map(str, words)])
-        code = args.handler(args)
-        return code, capsys.readouterr().out
+        return args.handler(args), capsys.readouterr().out
 
     return run
-
-
-@pytest.fixture
-def root(tmp_path):
-    return tmp_path / "data"
 
 
 def held(folder, classes=100):
@@ -46,7 +44,7 @@ def row(text, name):
     return next(line for line in text.splitlines() if line.startswith(name + " "))
 
 
-def test_list_before_and_after(run, root, tiny10, tiny100):
+def test_list_says_what_is_there(run, root, tiny10, tiny100):
     code, text = run("list")
     assert code == 0 and "not there" in row(text, "cifar10") and "not there" in row(text, "cifar100")
     assert str(root) in text and "data fetch NAME" in text
@@ -61,34 +59,44 @@ def test_list_before_and_after(run, root, tiny10, tiny100):
     assert code == 0 and "BROKEN (data verify cifar100)" in row(text, "cifar100")
 
 
-def test_list_knows_folders_and_imports(run, root):
-    held(root / "cifar100", classes=3)
+def test_import_of_a_subset(run, root):
+    folder = held(root / "cifar100", classes=5)
     assert "folders, not imported" in row(run("list")[1], "cifar100")
-    run("import", "cifar100", "--folder", root / "cifar100")
-    assert "subset (6 + 3), not verified" in row(run("list")[1], "cifar100")
+    code, text = run("import", "cifar100", "--folder", folder)
+    assert code == 0 and "a SUBSET, 5 of 100 classes, 10 of 200 training and 5 of 100 test images" in text
+    assert "subset (10 + 5), not verified" in row(run("list")[1], "cifar100")
+    code, text = run("verify", "cifar100")
+    assert code == 1 and "10 of 200 training and 5 of 100 test images" in text
+
+
+def test_import_beside_the_official_files_says_which_come_first(run, root, tmp_path, tiny100):
+    code, text = run("import", "cifar100", "--folder", held(tmp_path / "held"))
+    assert code == 0 and "complete, 100 of 100 classes, 200 of 200 training and 100 of 100 test images" in text
+    code, text = run("verify", "cifar100")
+    assert code == 0 and "OK: imported from image folders, complete" in text
+    (root / "imported" / "cifar100").rename(root / "before")
+    tiny100.write(root)
+    assert "come first" in run("import", "cifar100", "--folder", tmp_path / "held")[1]
 
 
 def test_fetch_then_verify(run, root, mirror, tiny_registry, tiny100, tools):
     mirror.files["/x"] = tiny100.archive
-    tiny_registry["cifar100"] = tools.with_archive(tiny100.entry, tiny100.archive, mirror.url("/x"))
+    archive = {tiny100.entry.archives[0].file: tiny100.archive}
+    tiny_registry["cifar100"] = tools.with_archives(tiny100.entry, archive, mirror.url("/x"))
+    with pytest.raises(UsageError, match="offline"):
+        run("fetch", "cifar100", "--offline")
     code, text = run("fetch", "cifar100")
     assert code == 0 and text.strip() == str(root / "cifar-100-python")
     code, text = run("verify", "cifar100")
     assert code == 0 and text.startswith("CIFAR-100: OK: official layout, complete, every checksum")
 
 
-@pytest.mark.parametrize("words", [["--offline"], []])
-def test_fetch_offline(run, mirror, monkeypatch, words):
-    if not words:
-        monkeypatch.setenv("CDS_OFFLINE", "1")
-    with pytest.raises(UsageError, match="offline"):
-        run("fetch", "cifar100", *words)
-
-
-def test_verify_says_what_is_missing(run, root):
+def test_verify_says_what_is_missing(run, tmp_path, tiny100):
     code, text = run("verify", "cifar100")
     assert code == 1 and "CIFAR-100 is not in" in text and "data fetch cifar100" in text
     assert text.splitlines()[-1] == "CIFAR-100: cannot be used"
+    tiny100.write(tmp_path / "other")  # the option comes before the variable
+    assert run("verify", "cifar100", "--data-root", tmp_path / "other")[0] == 0
 
 
 def test_verify_says_everything_that_is_wrong(run, root, tiny10):
@@ -112,60 +120,16 @@ def test_verify_of_a_repacked_copy(run, root, tiny100):
     assert "verified" not in text
 
 
-def test_import_then_verify(run, tmp_path, tiny_registry):
-    code, text = run("import", "cifar100", "--folder", held(tmp_path / "held"))
-    assert code == 0 and "complete, 100 of 100 classes, 200 of 200 training and 100 of 100 test images" in text
-    code, text = run("verify", "cifar100")
-    assert code == 0 and "OK: imported from image folders, complete" in text
-
-
-def test_import_of_a_subset(run, tmp_path):
-    code, text = run("import", "cifar100", "--folder", held(tmp_path / "held", classes=5))
-    assert code == 0 and "a SUBSET, 5 of 100 classes, 10 of 200 training and 5 of 100 test images" in text
-    code, text = run("verify", "cifar100")
-    assert code == 1 and "10 of 200 training and 5 of 100 test images" in text
-
-
-def test_import_beside_the_official_files_says_which_come_first(run, root, tmp_path, tiny100):
-    tiny100.write(root)
-    assert "come first" in run("import", "cifar100", "--folder", held(tmp_path / "held"))[1]
-
-
-def test_changed_import_is_found(run, root, tmp_path):
-    run("import", "cifar100", "--folder", held(tmp_path / "held"))
-    path = root / "imported" / "cifar100" / "train_images.npy"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-    code, text = run("verify", "cifar100")
-    assert code == 1 and "have changed since they were imported" in text
-
-
 @pytest.mark.parametrize("words", [["fetch", "cifar"], ["verify", "cifar"], ["import", "cifar", "--folder", "x"]])
 def test_unknown_set(run, words):
     with pytest.raises(UsageError, match="unknown data set 'cifar'; known are: cifar10, cifar100"):
         run(*words)
 
 
-def test_data_root_argument_comes_first(run, tmp_path, tiny100):
-    tiny100.write(tmp_path / "other")
-    assert run("verify", "cifar100", "--data-root", tmp_path / "other")[0] == 0
-
-
-def test_command_is_required(tiny_registry, capsys):
-    parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
-    with pytest.raises(SystemExit) as caught:
-        parser.parse_args(["data"])
-    assert caught.value.code == 2 and "list|fetch|verify|import" in capsys.readouterr().err
-
-
-def test_help_is_complete(capsys):
-    parser = argparse.ArgumentParser(prog="x")
-    add_parser(parser.add_subparsers())
-    stream = io.StringIO()
-    for command in ("list", "fetch", "verify", "import"):
-        with pytest.raises(SystemExit):
-            parser.parse_args(["data", command, "--help"])
-        stream.write(capsys.readouterr().out)
-    assert stream.getvalue().count("--data-root") >= 4 and "--offline" in stream.getvalue()
+@pytest.mark.parametrize("words", ["", "list --help", "fetch --help", "verify --help", "import --help"])
+def test_help_names_commands_and_options(words, run, capsys):
+    with pytest.raises(SystemExit):
+        run(*words.split())
+    said = capsys.readouterr()
+    assert ("--data-root" in said.out) if words else ("list|fetch|verify|import" in said.err)
+    assert ("--offline" in said.out) == words.startswith("fetch")

@@ -56,7 +56,7 @@ def test_impossible_subset(size):
         balanced_subset(LABELS, size, 0)
 
 
-@pytest.mark.parametrize("size", [10, 40, 123])
+@pytest.mark.parametrize("size", [0, 10, 40, 123])
 def test_split_partitions(size):
     train, val = train_val_split(LABELS, size, seed=5)
     assert np.array_equal(np.sort(np.concatenate([train, val])), np.arange(300))
@@ -66,11 +66,6 @@ def test_split_partitions(size):
 
 def test_split_is_not_the_subset_of_the_same_seed():
     assert not np.array_equal(train_val_split(LABELS, 100, 0)[1], balanced_subset(LABELS, 100, 0))
-
-
-def test_no_validation_part():
-    train, val = train_val_split(LABELS, 0, 0)
-    assert np.array_equal(train, np.arange(300)) and len(val) == 0 and val.dtype == np.int64
 
 
 def test_impossible_split():

@@ -1,0 +1,131 @@
+"""Which files are the training and the test images of a set that is too large for memory, and which class each is of.
+
+A listing comes from the official layout (`layouts.py`) or from an import (`folders.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cds_lib.errors import UsageError
+from cds_lib.study.data.arrays import Arrays
+
+SHOWN = 5  # words named in an error; the rest is counted
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm".split()
+)  # in any case, of what is an image in a class folder
+
+Split = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files relative to `folder`, as (path, class) pairs, classes counting from 0 in the order of `class_names`.
+
+    UsageError, without a full stop: a label that is none, a class without images in train or in test, an image that is
+    listed twice or lies outside of the folder.
+    """
+
+    folder: Path
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+
+    def __post_init__(self):
+        count = Counter(name for name, _ in self.train + self.test)
+        if twice := [name for name in count if count[name] > 1]:
+            raise UsageError(f"{self.folder} lists images twice ({some(twice)})")
+        if outside := [name for name in count if leads_out(name)]:
+            raise UsageError(f"{self.folder} lists images outside of it ({some(outside)})")
+        classes = range(len(self.class_names))
+        for part, split in (("train", self.train), ("test", self.test)):
+            labels = {label for _, label in split}
+            if not labels <= set(classes):
+                raise UsageError(f"{self.folder}: {part} labels are outside 1..{len(classes)}")
+            if empty := [self.class_names[label] for label in classes if label not in labels]:
+                raise UsageError(f"{self.folder} lists no {part} images of {some(empty)}")
+
+    def arrays(self) -> Arrays:
+        """The set with paths in the place of images."""
+        parts = []
+        for split in (self.train, self.test):
+            parts.append(np.array([self.folder / name for name, _ in split], object))
+            parts.append(np.array([label for _, label in split], np.int64))
+        return Arrays(*parts, self.class_names)
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the relative path, size in bytes and class of every training, then every test image.
+
+        Contents are not read: of ImageNet that would take hours. UsageError names and counts files that are missing.
+        """
+        digest, missing = hashlib.sha256(), []
+        for part, split in (("train", self.train), ("test", self.test)):
+            for name, label in split:
+                try:
+                    size = os.stat(self.folder / name).st_size
+                    digest.update(os.fsencode(f"{part} {name} {size} {label}\n"))  # a name need not be valid UTF-8
+                except OSError:
+                    missing.append(name)
+        refuse_missing(missing, len(self.train) + len(self.test), self.folder)
+        return digest.hexdigest()
+
+
+def leads_out(name: str) -> bool:
+    """Whether a path of a list leads out of the folder that it is relative to."""
+    return name.startswith("/") or ".." in name.split("/")
+
+
+def refuse_missing(missing: Sequence[str], total: int, folder: Path) -> None:
+    """UsageError if there are missing images: the first few, how many of how many, and what to do."""
+    if missing:
+        raise UsageError(
+            f"{len(missing)} of {total} images are missing in {folder} ({some(missing)}); "
+            "put them back, or fetch or import the set again."
+        )
+
+
+def class_folders(folder: Path, train: str, test: str) -> Listing:
+    """The images of folder/train/<class>/ and folder/test/<class>/; classes in the order of their names, each sorted.
+
+    UsageError, without a full stop: the two differ in their classes, or a class folder holds something else, which must
+    not be dropped in silence.
+    """
+    names, others = (
+        sorted(d.name for d in (folder / part).iterdir() if d.is_dir() and not hidden(d.name)) for part in (train, test)
+    )
+    if differing := sorted(set(names) ^ set(others)):
+        raise UsageError(f"{folder}: training and test classes differ ({some(differing)})")
+
+    def split(part: str) -> Split:
+        listed = [(name, label, image_names(folder / part / name)) for label, name in enumerate(names)]
+        return tuple((f"{part}/{name}/{file}", label) for name, label, files in listed for file in files)
+
+    return Listing(folder, split(train), split(test), tuple(names))
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder is what file managers leave behind, never a part of a set."""
+    return name.startswith(".") or name in ("Thumbs.db", "desktop.ini")
+
+
+def image_names(folder: Path) -> list[str]:
+    """The images of a class folder, sorted: all that is in it and not hidden. UsageError, without a full stop: there is
+    none, or something that is not named as one."""
+    names = sorted(name for name in os.listdir(folder) if not hidden(name))
+    if others := [name for name in names if os.path.splitext(name)[1].lower() not in SUFFIXES]:
+        raise UsageError(f"{folder} holds what is not named as an image ({some(others)})")
+    if not names:
+        raise UsageError(f"{folder} holds no images")
+    return names
+
+
+def some(words: Sequence[str]) -> str:
+    """The first few, and how many more there are."""
+    return ", ".join(words[:SHOWN]) + (f" and {len(words) - SHOWN} more" if len(words) > SHOWN else "")
