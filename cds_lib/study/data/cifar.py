@@ -57,33 +57,27 @@ class RestrictedUnpickler(pickle.Unpickler):
         return _ADMITTED[name]
 
 
-def _cure(entry: DataSet) -> str:
-    return f"move the folder {entry.folder} away and run `python -m cds_lib data fetch {entry.name}`"
-
-
-def _unpickle(entry: DataSet, path: Path) -> dict[str, object]:
+def _unpickle(path: Path) -> dict[str, object]:
     """The dict in a batch or meta file, keys as text. Raises UsageError for a missing or broken file or no dict."""
     try:
         with open(path, "rb") as handle:
             content = RestrictedUnpickler(handle, encoding="bytes").load()
         return {str(_text(key)): value for key, value in content.items()}
     except FileNotFoundError:
-        raise UsageError(f"{path} is missing; {_cure(entry)}.") from None
+        raise UsageError(f"{path} is missing") from None
     except Exception as error:  # a broken pickle can raise nearly anything
         reason = str(error) or type(error).__name__
-        raise UsageError(
-            f"{path} cannot be read ({reason}): it is truncated or not a CIFAR file; {_cure(entry)}."
-        ) from error
+        raise UsageError(f"{path} cannot be read ({reason}): it is truncated or not a CIFAR file") from error
 
 
-def read_batch(entry: DataSet, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """One batch file -> images (N, 3, S, S) uint8 and labels (N,) int64 (S = `entry.image_size`).
+def read_batch(known: DataSet, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """One batch file -> images (N, 3, S, S) uint8 and labels (N,) int64 (S = `known.image_size`).
 
     Raises UsageError, naming the file, for anything that is not `data` rows of 3 S S bytes with one label each in
     0..classes-1.
     """
-    content, side, last = _unpickle(entry, path), entry.image_size, entry.classes - 1
-    key = "fine_labels" if entry.name == "cifar100" else "labels"
+    content, side, last = _unpickle(path), known.image_size, known.classes - 1
+    key = "fine_labels" if known.name == "cifar100" else "labels"
     try:
         data, labels = content["data"], np.asarray(content[key])
         good = data.dtype == np.uint8 and data.shape == (labels.size, 3 * side * side) and labels.dtype.kind in "iu"
@@ -92,47 +86,42 @@ def read_batch(entry: DataSet, path: Path) -> tuple[np.ndarray, np.ndarray]:
         good = False
     if not good:
         raise UsageError(
-            f"{path} is no batch of {entry.title}: `data` must be uint8 rows of {3 * side * side} bytes, and `{key}` "
-            f"an integer in 0..{last} for each; {_cure(entry)}."
+            f"{path} is no batch of {known.title}: `data` must be uint8 rows of {3 * side * side} bytes, and `{key}` "
+            f"an integer in 0..{last} for each"
         )
     return data.reshape(-1, 3, side, side), labels.ravel().astype(np.int64)
 
 
-def read_names(entry: DataSet, path: Path) -> tuple[str, ...]:
+def read_names(known: DataSet, path: Path) -> tuple[str, ...]:
     """The class names of a meta file, in label order. Raises UsageError if there is not one name per class."""
-    names = _unpickle(entry, path).get("fine_label_names" if entry.name == "cifar100" else "label_names")
-    if not isinstance(names, list) or len(names) != entry.classes:
-        raise UsageError(f"{path} must name {entry.classes} classes; {_cure(entry)}.")
+    names = _unpickle(path).get("fine_label_names" if known.name == "cifar100" else "label_names")
+    if not isinstance(names, list) or len(names) != known.classes:
+        raise UsageError(f"{path} must name {known.classes} classes")
     return tuple(str(_text(name)) for name in names)
 
 
-def faults(entry: DataSet, root: Path) -> list[str]:
+def faults(known: DataSet, root: Path) -> list[str]:
     """One sentence for every file that is missing, cannot be read, or has another md5 than the published one."""
-    found, unpublished = [], entry.unpublished(root)
-    for file in entry.files:
-        path = root / entry.folder / file.path
+    found, unpublished = [], known.unpublished(root)
+    for file in known.files:
+        path = root / known.folder / file.path
         if file.path in unpublished:
             try:
-                read_names(entry, path) if file.part == "meta" else read_batch(entry, path)
+                read_names(known, path) if file.part == "meta" else read_batch(known, path)
                 found.append(f"{path}: checksum not the published one (md5 {md5_of(path)}, published {file.md5})")
             except UsageError as error:
-                found.append(str(error))
+                found.append(f"{error}; {known.cure(root)}.")
     return found
 
 
-def read(entry: DataSet, root: Path) -> tuple[Arrays, tuple[str, ...]]:
-    """Read the official folder in `root` -> the arrays, and the names of the files whose md5 is not the published one.
-
-    Checksums are taken before anything is unpickled. A differing checksum is allowed (repacked copies exist) and only
-    reported; so is another number of images than the official one. Raises UsageError as `read_batch` and `read_names`
-    do, and for a class without training or test images.
-    """
-    folder, unpublished = root / entry.folder, entry.unpublished(root)
-    names = read_names(entry, folder / entry.part("meta")[0].path)
+def read(known: DataSet, folder: Path) -> Arrays:
+    """Read the official folder; the number of images need not be the official one. Raises UsageError as `read_batch`
+    and `read_names` do, and for a class without training or test images."""
+    names = read_names(known, folder / known.part("meta")[0].path)
     parts = []
     for part in ("train", "test"):
-        images, labels = zip(*(read_batch(entry, folder / file.path) for file in entry.part(part)), strict=True)
+        images, labels = zip(*(read_batch(known, folder / file.path) for file in known.part(part)), strict=True)
         parts += [np.concatenate(images), np.concatenate(labels)]
-        if empty := sorted(set(range(entry.classes)).difference(parts[-1].tolist())):
-            raise UsageError(f"{folder} has no {part} images of {some([names[k] for k in empty])}; {_cure(entry)}.")
-    return Arrays(*parts, names), unpublished
+        if empty := sorted(set(range(known.classes)).difference(parts[-1].tolist())):
+            raise UsageError(f"{folder} has no {part} images of {some([names[k] for k in empty])}")
+    return Arrays(*parts, names)

@@ -7,14 +7,9 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cds_lib.errors import UsageError
 from cds_lib.study.data.registry import DataSet, data_root, entries, entry
-
-if TYPE_CHECKING:
-    from cds_lib.study.data.coco import DetectionData
-    from cds_lib.study.data.sets import ArrayData
 
 # NumPy, Pillow and the readers are imported by the commands that need them: `--help` answers at once.
 
@@ -116,8 +111,10 @@ def data_state(known: DataSet, root: Path) -> tuple[str, str]:
     if not there:
         held = root / known.name
         return ("folders, not imported", str(held)) if (held / "train").is_dir() else ("not there", "-")
+    from cds_lib.study.data import sets
+
     try:
-        provenance = _load(known, root).provenance
+        provenance = sets.load_real(known, root).provenance
     except UsageError:
         return f"BROKEN (data verify {known.name})", str(there[0])
     extent = "complete" if provenance["complete"] else f"subset ({provenance['train']} + {provenance['test']})"
@@ -132,21 +129,13 @@ def held_at(known: DataSet, root: Path) -> list[Path]:
     return [official] * known.is_official(root) + [imported] * imported.is_dir()
 
 
-def _load(known: DataSet, root: Path) -> DetectionData | ArrayData:
-    from cds_lib.study.data import coco, sets
-
-    if known.layout == "coco":
-        return coco.load(root, "real")
-    return sets.load_real(known, root)
-
-
 def _faults(known: DataSet, root: Path) -> tuple[list[str], str]:
     """Everything that is missing or differs, and one phrase that sums it up; every image is decoded."""
-    from cds_lib.study.data import cifar, coco, image_files
+    from cds_lib.study.data import cifar, coco, image_files, sets
 
     faults = cifar.faults(known, root) if known.is_official(root) and known.image_size else []
     try:
-        data = _load(known, root)
+        data = sets.load_real(known, root)
     except UsageError as error:
         return faults or [str(error)], "cannot be used"
     if known.layout == "coco":

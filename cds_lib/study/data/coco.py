@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data.image_files import decoded, refuse
-from cds_lib.study.data.listing import leads_out, refuse_missing
+from cds_lib.study.data.image_files import decoded
+from cds_lib.study.data.listing import PUT_BACK, leads_out, refuse
 from cds_lib.study.data.registry import entry
 from cds_lib.study.data.writing import single_writer
 from cds_lib.study.files import write_json
@@ -87,14 +87,14 @@ def read(folder: Path, kind: str = "official") -> DetectionData:
     if names != names_in_val:
         raise UsageError(f"{folder}: train and val do not name the same categories; {_CURE}.")
     missing = [str(image.path.relative_to(folder)) for image in (*train, *val) if not image.path.is_file()]
-    refuse_missing(missing, len(train) + len(val), folder)
+    refuse(missing, len(train) + len(val), f"are missing in {folder}", PUT_BACK)
     return _data(train, val, names, kind)
 
 
 def import_coco(folder: Path, root: Path) -> dict:
     """Check a folder of the published layout, decode every image, and remember it in `root`; returns its info.json."""
     data = read(folder, "imported")
-    refuse(broken_images(data), len(data.train) + len(data.val), "repair them, then import again")
+    refuse(broken_images(data), len(data.train) + len(data.val), "cannot be used", "repair them, then import again")
     info = {"folder": str(folder.absolute()), "class_names": list(data.names), **data.provenance}
     with single_writer(root, "coco"):
         write_json(root / "imported" / "coco" / "info.json", info)
@@ -195,12 +195,9 @@ def _data(
     train: tuple[CocoImage, ...], val: tuple[CocoImage, ...], names: tuple[str, ...], kind: str, note: str = ""
 ) -> DetectionData:
     known = entry("coco")
-    complete = (len(train), len(val)) == (known.train, known.test) and kind != "standin"
-    extent = (
-        "complete"
-        if complete
-        else f"a subset ({len(train)} of {known.train} training, {len(val)} of {known.test} validation images)"
-    )
+    complete = (len(train), len(val)) == (known.train, known.test)
+    images = f"{len(train)} of {known.train} training, {len(val)} of {known.test} validation images"
+    extent = "complete" if complete else f"a subset ({images})"
     provenance = {
         "kind": kind,
         "complete": complete,

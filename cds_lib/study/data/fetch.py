@@ -14,7 +14,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data import coco, layouts
+from cds_lib.study.data import sets
 from cds_lib.study.data.registry import Archive, DataSet, md5_of
 from cds_lib.study.data.unpack import unpack
 from cds_lib.study.data.writing import single_writer
@@ -55,11 +55,8 @@ def fetch(entry: DataSet, root: Path, offline: bool = False, out: TextIO | None 
                     f"{folder} is there already, but missing or not as published: {', '.join(wrong)}; "
                     "move that folder away to fetch the official files."
                 )
-            # No image has a checksum of its own: half of them may have been put there by hand.
-            if entry.layout == "coco":
-                coco.read(folder)
-            elif entry.image_size is None:
-                layouts.read(entry, root).fingerprint()
+            if entry.image_size is None:  # no image has a checksum of its own, and half of them may be there
+                sets.load_real(entry, root)
             checked = "every file has the published checksum" if entry.image_size else "every image is there"
             print(f"{entry.title}: already in {folder}, {checked}", file=out)
             return folder

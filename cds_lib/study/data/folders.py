@@ -15,7 +15,7 @@ from PIL import Image
 from cds_lib.errors import UsageError
 from cds_lib.study.data import image_files
 from cds_lib.study.data.arrays import Arrays
-from cds_lib.study.data.listing import Listing, class_folders
+from cds_lib.study.data.listing import Listing, class_folders, refuse
 from cds_lib.study.data.registry import DataSet
 from cds_lib.study.data.writing import new_folder, single_writer
 
@@ -96,7 +96,7 @@ def read_imported(entry: DataSet, root: Path) -> tuple[Arrays | Listing, dict]:
 def _keep_listing(entry: DataSet, listing: Listing, folder: Path) -> dict:
     """Decode every image to check it, and keep the listing; what info.json says of it."""
     paths = [listing.folder / name for name, _ in listing.train + listing.test]
-    image_files.refuse(image_files.broken_images(paths), len(paths), _CURE)
+    refuse(image_files.broken_images(paths), len(paths), "cannot be used", _CURE)
     (folder / "listing.json").write_text(json.dumps({"train": listing.train, "test": listing.test}))
     return {"sha256": listing.fingerprint(), "folder": str(listing.folder)}
 

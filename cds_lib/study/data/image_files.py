@@ -13,8 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from cds_lib.errors import UsageError
-from cds_lib.study.data.listing import some
+from cds_lib.study.data.listing import refuse
 from cds_lib.study.data.writing import new_folder, single_writer
 
 THREADS = 4  # decoding small files waits for the disk more than it computes
@@ -28,12 +27,6 @@ def broken_images(paths: Sequence[Path]) -> list[str]:
     """Decode every image; for each that cannot be, its path and what is wrong."""
     found = decoded(paths, lambda image: None)
     return [f"{path}: {fault}" for path, fault in zip(paths, found, strict=True) if fault]
-
-
-def refuse(broken: list[str], total: int, cure: str) -> None:
-    """UsageError if there are broken images: the first few, how many of how many, and what to do."""
-    if broken:
-        raise UsageError(f"{len(broken)} of {total} images cannot be used ({some(broken)}); {cure}.")
 
 
 def arrays(splits: Mapping[str, Sequence[Path]], name: str, root: Path, side: int) -> list[np.ndarray]:
@@ -79,7 +72,7 @@ def decode_into(
             else:
                 images[row] = made.transpose(2, 0, 1)
         images.flush()
-    refuse(broken, sum(map(len, files.values())), cure)
+    refuse(broken, sum(map(len, files.values())), "cannot be used", cure)
 
 
 def square(image: Image.Image, side: int) -> np.ndarray:

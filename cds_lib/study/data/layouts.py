@@ -1,4 +1,5 @@
-"""The published on-disk layouts of the image sets: each function turns one into a listing of files and classes.
+"""The published on-disk layouts of the image sets: each function turns one into a listing of files and classes, or into
+arrays.
 
 Labels count from 0 in the order of the published class ids. Whether the images are there is for
 `Listing.fingerprint` to see.
@@ -13,23 +14,25 @@ from typing import Any
 import numpy as np
 
 from cds_lib.errors import UsageError
+from cds_lib.study.data import cifar
+from cds_lib.study.data.arrays import Arrays
 from cds_lib.study.data.listing import Listing, Split, class_folders
 from cds_lib.study.data.registry import DataSet
 
 
-def read(known: DataSet, root: Path) -> Listing:
-    """The listing of an official folder below `root`. Raises UsageError for a missing or malformed file."""
-    if known.layout not in _READERS:
+def read(known: DataSet, root: Path) -> Arrays | Listing:
+    """What an official folder below `root` holds. Raises UsageError for a missing or malformed file."""
+    if known.layout not in (*_READERS, "cifar-batches"):
         raise UsageError(f"{known.title} has the layout {known.layout!r} in registry.toml, and layouts.py does not.")
     folder = root / known.folder
     try:
-        listing = _READERS[known.layout](folder)
-        if len(listing.class_names) != known.classes:
-            raise UsageError(f"{folder} names {len(listing.class_names)} classes, not {known.classes}")
+        held = cifar.read(known, folder) if known.image_size else _READERS[known.layout](folder)
+        if len(held.class_names) != known.classes:
+            raise UsageError(f"{folder} names {len(held.class_names)} classes, not {known.classes}")
     except Exception as error:  # a malformed file can raise nearly anything
         what = error if isinstance(error, UsageError) else f"the files of {folder} do not fit together ({error!r})"
-        raise UsageError(f"{what}; put that right, or move {folder} away and fetch the set again.") from error
-    return listing
+        raise UsageError(f"{what}; put that right, or {known.cure(root)}.") from error
+    return held
 
 
 def _cub(folder: Path) -> Listing:

@@ -17,6 +17,7 @@ import numpy as np
 from cds_lib.errors import UsageError
 from cds_lib.study.data.arrays import Arrays
 
+PUT_BACK = "put them back, or fetch or import the set again"
 SHOWN = 5  # words named in an error; the rest is counted
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm".split()
@@ -73,7 +74,8 @@ class Listing:
                     digest.update(os.fsencode(f"{part} {name} {size} {label}\n"))  # a name need not be valid UTF-8
                 except OSError:
                     missing.append(name)
-        refuse_missing(missing, len(self.train) + len(self.test), self.folder)
+        total = len(self.train) + len(self.test)
+        refuse(missing, total, f"are missing in {self.folder}", PUT_BACK)
         return digest.hexdigest()
 
 
@@ -82,13 +84,10 @@ def leads_out(name: str) -> bool:
     return name.startswith("/") or ".." in name.split("/")
 
 
-def refuse_missing(missing: Sequence[str], total: int, folder: Path) -> None:
-    """UsageError if there are missing images: the first few, how many of how many, and what to do."""
-    if missing:
-        raise UsageError(
-            f"{len(missing)} of {total} images are missing in {folder} ({some(missing)}); "
-            "put them back, or fetch or import the set again."
-        )
+def refuse(faulty: Sequence[str], total: int, what: str, cure: str) -> None:
+    """UsageError if there are faulty images: how many of how many, what they are, the first few, and what to do."""
+    if faulty:
+        raise UsageError(f"{len(faulty)} of {total} images {what} ({some(faulty)}); {cure}.")
 
 
 def class_folders(folder: Path, train: str, test: str) -> Listing:

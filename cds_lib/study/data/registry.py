@@ -66,6 +66,10 @@ class DataSet:
         found = ((file, root / self.folder / file.path) for file in self.files)
         return tuple(file.path for file, path in found if not path.is_file() or md5_of(path) != file.md5)
 
+    def cure(self, root: Path) -> str:
+        """What to do about official files in the data folder `root` that are damaged or incomplete."""
+        return f"move the folder {root / self.folder} away and run `python -m cds_lib data fetch {self.name}`"
+
 
 def md5_of(path: Path) -> str:
     """md5 (hex) of a file, read in blocks."""

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data import cifar, folders, image_files, layouts, standin, unpack
+from cds_lib.study.data import coco, folders, image_files, layouts, standin, unpack
 from cds_lib.study.data.arrays import Arrays, area_average
+from cds_lib.study.data.coco import DetectionData
 from cds_lib.study.data.registry import DataSet, entry
 from cds_lib.study.data.registry import data_root as default_data_root
 
@@ -73,21 +74,22 @@ def load_files(name: str, data_root: Path | None) -> ArrayData:
     return load_real(entry(name), default_data_root() if data_root is None else Path(data_root))
 
 
-def load_real(known: DataSet, root: Path) -> ArrayData:
-    """The official files in `root`, else what was imported: CIFAR's images at full resolution, or the paths of larger
-    ones. Raises UsageError."""
+def load_real(known: DataSet, root: Path) -> ArrayData | DetectionData:
+    """The official files in `root`, else what was imported: CIFAR's images as they are, the paths of larger ones, or
+    COCO. Raises UsageError."""
+    if known.layout == "coco":
+        return coco.load(root, "real")
     kind, verified, how = "official", False, "no published checksum to compare with"
-    if known.is_official(root) and known.image_size:
-        held, unpublished = cifar.read(known, root)
-        verified, how = not unpublished, "every checksum the published one"
-        if unpublished:
-            how = f"checksum not the published one: {', '.join(unpublished)}"
-        sha256 = held.fingerprint()
-    elif known.is_official(root):
+    if known.is_official(root):
+        unpublished = known.unpublished(root) if known.image_size else ()  # before anything is unpickled
         held = layouts.read(known, root)
         sha256 = held.fingerprint()
-        if verified := unpack.is_verified(known, root, sha256):
+        if known.image_size:
+            verified, how = not unpublished, "every checksum the published one"
+        elif verified := unpack.is_verified(known, root, sha256):
             how = "every archive had the published checksum"
+        if unpublished:
+            how = f"checksum not the published one: {', '.join(unpublished)}"
     elif folders.imported_folder(known, root).is_dir():
         kind, (held, info) = "imported", folders.read_imported(known, root)
         sha256 = held.fingerprint()

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data import cifar
+from cds_lib.study.data import cifar, layouts
 
 fixed = settings(
     derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -44,9 +44,8 @@ def test_reads_what_python_2_wrote(tiny, tmp_path):
     tiny.write(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # NumPy deprecates what old pickles hold
-        arrays, unpublished = cifar.read(tiny.entry, tmp_path)
-    check(tiny, arrays)
-    assert unpublished == ()
+        check(tiny, layouts.read(tiny.entry, tmp_path))
+    assert tiny.entry.unpublished(tmp_path) == ()
 
 
 def test_the_tiny_files_are_of_the_official_kind(tiny):
@@ -71,9 +70,8 @@ def test_reads_copies_written_by_python_3(tiny, tmp_path, protocol, kind):
             data.flags.writeable = False
             plain |= {key: kind(plain[key]), "data": data}
         (folder / name).write_bytes(pickle.dumps(plain, protocol))
-    arrays, unpublished = cifar.read(tiny.entry, tmp_path)
-    check(tiny, arrays)
-    assert unpublished == tuple(tiny.files)
+    check(tiny, layouts.read(tiny.entry, tmp_path))
+    assert tiny.entry.unpublished(tmp_path) == tuple(tiny.files)
 
 
 class Evil:
@@ -98,7 +96,7 @@ def test_refuses_every_other_object_and_runs_nothing(tiny100, tmp_path, file):
     for extra in [*OBJECTS, Evil(codecs.encode, "text", "rot13"), Evil(os.mkdir, str(tmp_path / "was run"))]:
         (folder / file).write_bytes(pickle.dumps(tiny100.contents[file] | {"extra": extra}, 2))
         with pytest.raises(UsageError, match=f"{file} cannot be read .it asks for"):
-            cifar.read(tiny100.entry, tmp_path)
+            layouts.read(tiny100.entry, tmp_path)
     assert not (tmp_path / "was run").exists()
 
 
@@ -129,7 +127,7 @@ def test_wrong_content(tiny100, tmp_path, changes):
     content = {k: v for k, v in (tiny100.contents["train"] | changes).items() if v is not None}
     (folder / "train").write_bytes(pickle.dumps(content))
     with pytest.raises(UsageError, match=r"python -m cds_lib data fetch cifar100`\.$") as caught:
-        cifar.read(tiny100.entry, tmp_path)
+        layouts.read(tiny100.entry, tmp_path)
     assert str(caught.value).startswith(str(folder)) and "\n" not in str(caught.value)
 
 
@@ -152,7 +150,7 @@ def test_damaged_files(tiny100, tmp_path, name, damage):
     else:
         (folder / name).unlink()
     with pytest.raises(UsageError, match=rf"{folder / name} .*run `python -m cds_lib data fetch"):
-        cifar.read(tiny100.entry, tmp_path)
+        layouts.read(tiny100.entry, tmp_path)
 
 
 def read_batch(entry, path, content):

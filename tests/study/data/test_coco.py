@@ -88,15 +88,10 @@ def test_what_is_not_there_says_what_to_run(tmp_path):
         coco.load(tmp_path, "real")
 
 
-def test_missing_and_damaged_images_are_named_and_counted(folder, tmp_path):
-    path = folder / "train2017" / "9.jpg"
-    path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(UsageError, match=r"1 of \d+ images cannot be used \(.*9.jpg: cannot be decoded"):
-        coco.import_coco(folder, tmp_path)
-    assert not (tmp_path / "imported" / "coco").exists()
-    path.unlink()
+def test_missing_images_are_named_and_counted(folder):
+    (folder / "train2017" / "9.jpg").unlink()
     (folder / "val2017" / "9.jpg").unlink()
-    with pytest.raises(UsageError, match=r"2 of 5 images are missing"):
+    with pytest.raises(UsageError, match=r"2 of 5 images are missing in .*train2017/9.jpg, val2017/9.jpg"):
         coco.read(folder)
 
 
@@ -202,7 +197,7 @@ def test_train_and_val_of_different_categories_are_refused(folder):
         coco.read(folder)
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"folder": 3}', "[" * 200_000])
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"folder": 3}', "[" * 200_000], ids=range(5))
 def test_a_damaged_record_of_an_import(content, tmp_path):
     record = tmp_path / "imported" / "coco" / "info.json"
     record.parent.mkdir(parents=True)
@@ -235,21 +230,30 @@ def test_annotations_without_an_object_are_refused(folder):
     with_annotation(folder, "val", bbox=[5, 5, 1e-6, 10])  # and a crowd
     with pytest.raises(UsageError, match="instances_val2017.json has no object"):
         coco.read(folder)
+    with pytest.raises(UsageError, match="no image with an object"):
+        DetectionBatches([], batch_size=2, seed=0, device=CPU, workers=0)
 
 
-def test_images_that_are_not_those_of_the_annotations_are_named_wherever_they_are_decoded(folder, tmp_path, capsys):
-    data = coco.read(folder)
+@pytest.mark.parametrize("fault", ["cannot be decoded", "is 20 x 15, its annotations are for 40 x 30"])
+def test_a_wrong_image_is_named_wherever_it_is_decoded(folder, tmp_path, monkeypatch, capsys, fault):
     coco.import_coco(folder, tmp_path / "before")
-    Image.new("RGB", (20, 15)).save(folder / "train2017" / "9.jpg")
-    fault = "9.jpg:? is 20 x 15, its annotations are for 40 x 30"
-    with pytest.raises(UsageError, match=rf"1 of \d+ images cannot be used \(.*{fault}"):
+    data, path = coco.read(folder), folder / "train2017" / "9.jpg"
+    if fault == "cannot be decoded":
+        path.write_bytes(path.read_bytes()[:200])
+    else:
+        Image.new("RGB", (20, 15)).save(path)
+    with pytest.raises(UsageError, match=rf"1 of 3 images cannot be used \(.*9.jpg: {fault}"):
         coco.import_coco(folder, tmp_path / "after")
+    assert not (tmp_path / "after" / "imported").exists()
+    read = []
+    monkeypatch.setattr(coco, "_images", lambda *what, original=coco._images: read.append(what[1]) or original(*what))
     assert main(["data", "verify", "coco", "--data-root", str(tmp_path / "before")]) == 1
-    assert "is 20 x 15" in capsys.readouterr().out
-    with pytest.raises(RunError, match=fault):
-        list(batches(data).epoch(0))
-    with pytest.raises(RunError, match=fault):
-        list(DetectionEvaluation(data.train, batch_size=4, device=CPU, workers=0))
+    said = capsys.readouterr().out
+    assert f"9.jpg: {fault}" in said and "4 of 118287 training" in said
+    assert read == ["train", "val"]  # annotations are read once
+    for decoding in (batches(data).epoch(0), DetectionEvaluation(data.train, batch_size=4, device=CPU, workers=0)):
+        with pytest.raises(RunError, match=f"9.jpg {fault}"):
+            list(decoding)
 
 
 def batches(data, **options):
@@ -294,18 +298,6 @@ def test_evaluation_has_every_object_crowds_included(folder):
     assert targets[0]["area"].tolist() == [150.5, 99] and targets[0]["boxes"].shape == (2, 4)
 
 
-def test_a_damaged_image_ends_the_training_with_its_name(folder):
-    data = coco.read(folder)
-    (folder / "train2017" / "9.jpg").write_bytes(b"no image")
-    with pytest.raises(RunError, match="9.jpg cannot be decoded"):
-        list(batches(data).epoch(0))
-
-
-def test_no_object_to_train_on_is_refused():
-    with pytest.raises(UsageError, match="no image with an object"):
-        DetectionBatches([], batch_size=2, seed=0, device=CPU, workers=0)
-
-
 def test_the_stand_in_is_the_same_every_time_with_objects_of_every_size():
     coco_standin.make.cache_clear()
     first = coco.load(None, "standin")
@@ -329,14 +321,3 @@ def test_several_processes_get_the_images_of_one_and_an_idle_one_the_first_again
         for other in (two, three):
             assert torch.equal(one[0][0][0], other[0][0][0]) and torch.equal(one[1][0]["boxes"], other[1][0]["boxes"])
             assert torch.equal(one[2], other[2])
-
-
-def test_verifying_reads_the_annotations_once_and_every_image(folder, tmp_path, monkeypatch, capsys):
-    coco.import_coco(folder, tmp_path)
-    (folder / "train2017" / "3.jpg").write_bytes(b"no image")
-    read = []
-    monkeypatch.setattr(coco, "_images", lambda *what, original=coco._images: read.append(what[1]) or original(*what))
-    assert main(["data", "verify", "coco", "--data-root", str(tmp_path)]) == 1
-    assert read == ["train", "val"]
-    said = capsys.readouterr().out
-    assert "3.jpg: cannot be decoded" in said and "4 of 118287 training" in said

@@ -13,7 +13,6 @@ import zipfile
 import pytest
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data import cifar
 from cds_lib.study.data.fetch import fetch
 from cds_lib.study.data.writing import single_writer
 
@@ -261,7 +260,7 @@ def test_two_fetches_at_once_leave_one_good_copy(served, tmp_path):
         thread.join()
     assert "cifar-100-python" in results
     assert all(r == "cifar-100-python" or "is writing" in r for r in results), results
-    assert cifar.read(entry, tmp_path)[1] == ()
+    assert entry.unpublished(tmp_path) == ()
 
 
 def test_folder_that_cannot_be_written(served, tmp_path):

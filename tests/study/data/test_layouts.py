@@ -290,7 +290,9 @@ def test_malformed_files_of_the_layout_are_one_sentence(name, lay, tmp_path):
     for path, content in FAULTS[name]:
         before = (folder / path).read_bytes()
         (folder / path).write_bytes(content)
-        with pytest.raises(UsageError, match=rf", or move {folder} away and fetch the set again\.$") as raised:
+        with pytest.raises(
+            UsageError, match=rf"or move the folder {folder} away and run `.* fetch {entry.name}`\.$"
+        ) as raised:
             layouts.read(entry, tmp_path)
         assert "\n" not in str(raised.value)
         (folder / path).write_bytes(before)
