@@ -186,17 +186,3 @@ def test_damaged_batches(tmp_path, tiny100):
 
     check()
     assert seen == {True, False}
-
-
-PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.binary(max_size=4)
-ARRAYS = st.sampled_from([np.uint8, np.int64, np.float32, "U3", "S2", np.complex64, "M8[s]", object]).flatmap(
-    lambda kind: st.sampled_from([(), (0,), (2,), (2, 3072), (1, 3072), (2, 3, 4)]).map(lambda s: np.zeros(s, kind))
-)
-VALUES = PLAIN | ARRAYS | st.lists(PLAIN, max_size=3)
-KEYS = st.sampled_from([b"data", b"fine_labels", "data", "fine_labels"])
-
-
-@settings(fixed, max_examples=40)
-@given(st.dictionaries(KEYS | st.text(max_size=3), VALUES, max_size=4) | VALUES, st.integers(0, 5))
-def test_batches_of_anything(tmp_path, tiny100, content, protocol):
-    read_batch(tiny100.entry, tmp_path / "batch", pickle.dumps(content, protocol))

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import tarfile
-import threading
 import zipfile
 
 import pytest
@@ -198,24 +197,6 @@ def test_permissions_are_those_of_new_files(tiny100, tools, tmp_path):
     assert (folder / "train").stat().st_mode & 0o7133 == 0
 
 
-def test_leftovers_of_a_crash_are_cleared(served, tmp_path):
-    stale = tmp_path / ".cifar-100-python.building" / "cifar-100-python"
-    stale.mkdir(parents=True)
-    (stale / "half").touch()
-    assert names(get(served[1], tmp_path)) == ["meta", "test", "train"]
-
-
-def test_several_archives_unpack_together(served, tools, tmp_path, tiny100):
-    halves = [{"train": tiny100.files["train"]}, {k: tiny100.files[k] for k in ("test", "meta")}]
-    archives = {}
-    for number, half in enumerate(halves):
-        data = tools.tar({f"cifar-100-python/{name}": content for name, content in half.items()})
-        archives[f"{number}.tar.gz"] = data
-        (tmp_path / f"{number}.tar.gz").write_bytes(data)
-    folder = get(tools.with_archives(served[1], archives), tmp_path)
-    assert {p.name: p.read_bytes() for p in folder.iterdir()} == tiny100.files
-
-
 def test_a_set_without_urls_says_what_to_do(tiny100, tmp_path):
     entry = dataclasses.replace(tiny100.entry, manual="Ask for it.")
     with pytest.raises(UsageError, match=f"{FILE} is not in .* and cannot be downloaded. Ask for it."):
@@ -242,25 +223,6 @@ def test_lock_holds_between_processes_and_dies_with_them(served, tmp_path):
     with single_writer(tmp_path, "x"), open(tmp_path / ".x.lock") as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert get(served[1], tmp_path).is_dir()
-
-
-def test_two_fetches_at_once_leave_one_good_copy(served, tmp_path):
-    entry, results = served[1], []
-
-    def run():
-        try:
-            results.append(get(entry, tmp_path).name)
-        except UsageError as error:
-            results.append(str(error))
-
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert "cifar-100-python" in results
-    assert all(r == "cifar-100-python" or "is writing" in r for r in results), results
-    assert entry.unpublished(tmp_path) == ()
 
 
 def test_folder_that_cannot_be_written(served, tmp_path):

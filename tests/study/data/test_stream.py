@@ -119,6 +119,49 @@ def test_several_processes_decode_their_own_images_to_the_pixels_of_one(files, w
         assert sorted(decoded) == sorted(files[i] for _, labels, _ in whole for i in labels.tolist())
 
 
+_TRAINING = """
+import multiprocessing, os, sys, time
+from cds_lib.study.data.stream import Decoder
+
+class Who:
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return os.getpid()
+
+def train():
+    import torch
+    batches = Decoder(Who(), torch.device("cpu"), 1).batches([[0], [1], [2], [3]])
+    print(next(batches).item(), os.getpid(), flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    child = multiprocessing.get_context("forkserver").Process(target=train)
+    child.start()
+    child.join()
+"""
+
+
+def test_the_workers_of_a_training_that_is_killed_end(tmp_path):
+    script = tmp_path / "training.py"
+    script.write_text(_TRAINING)
+    environment = os.environ | {"PYTHONPATH": str(Path(stream.__file__).parents[3])}
+    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        worker, trainer = map(int, process.stdout.readline().split())
+        assert _runs(worker)
+        os.kill(trainer, signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while _runs(worker) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not _runs(worker)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
 def _runs(pid):
     try:
         os.kill(pid, 0)
@@ -131,50 +174,33 @@ def test_a_part_without_images_is_evaluated_as_nothing():
     assert list(StreamedEvaluation([], torch.arange(0), 4, "imagenet", 28, CPU, 0)) == []
 
 
-TRAINING = """
-import json, multiprocessing, os, time
+WORKERS_OF_A_TRAINING = """
+import os, sys, torch
 from pathlib import Path
+from torch.utils.data import Dataset
 from cds_lib.study.data.stream import Decoder
 
-class Who:
+class Server(Dataset):
     def __getitem__(self, index):
-        maps = Path(f"/proc/{os.getppid()}/maps")
-        return index, os.getpid(), not maps.exists() or "libtorch" in maps.read_text()
-
-def train():
-    import torch
-    decoder = Decoder(Who(), torch.device("cpu"), 2)
-    seen = [[part.item() for part in batch] for keys in ([[0], [1]], [[2]]) for batch in decoder.batches(keys)]
-    print(json.dumps([os.getpid(), seen]), flush=True)
-    time.sleep(600)
+        return torch.tensor([index, os.getpid(), "libtorch" in Path(f"/proc/{os.getppid()}/maps").read_text()])
 
 if __name__ == "__main__":
-    child = multiprocessing.get_context("forkserver").Process(target=train)
-    child.start()
-    child.join()
+    decoder = Decoder(Server(), torch.device("cpu"), 2)
+    for keys in ([[0], [1]], [[2]]):
+        print(*(batch[0].tolist() for batch in decoder.batches(keys)), sep="\\n")
 """
 
 
-def test_workers_are_kept_need_not_import_what_their_server_has_and_end_with_a_training_that_is_killed(tmp_path):
-    """To import it would take seconds each, one after another, at every epoch."""
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_workers_are_kept_and_need_not_import_what_their_server_has(tmp_path):
+    """Each would take seconds, one after another, at every epoch."""
     script = tmp_path / "training.py"
-    script.write_text(TRAINING)
-    environment = os.environ | {"PYTHONPATH": str(Path(stream.__file__).parents[3])}
-    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment)
-    try:
-        trainer, seen = json.loads(process.stdout.readline())
-        items, workers, imported = zip(*seen, strict=True)
-        assert items == (0, 1, 2) and all(imported)
-        assert workers[0] != workers[1] and workers[2] in workers[:2] and all(map(_runs, workers))
-        os.kill(trainer, signal.SIGKILL)
-        deadline = time.monotonic() + 30
-        while any(map(_runs, workers)) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert not any(map(_runs, workers))
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    script.write_text(WORKERS_OF_A_TRAINING)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    items, pids, imported = zip(*(json.loads(line) for line in done.stdout.splitlines()), strict=True)
+    assert (items, imported) == ((0, 1, 2), (1, 1, 1)) and pids[0] != pids[1] and pids[2] in pids[:2]
 
 
 def test_as_many_files_as_the_system_lets(monkeypatch):
