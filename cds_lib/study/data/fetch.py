@@ -138,6 +138,8 @@ def _transfer(url: str, part: Path, have: int, out: TextIO) -> bool:
     with response:
         if response.status != 206:  # no support of ranges: from the start
             have = 0
+        elif not (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
+            raise _MirrorFailed("it sent another range than was asked for")
         length = response.headers.get("Content-Length")
         if length and len(length) > 15:  # tqdm would fail, and keep its lock
             raise ValueError(f"it states a length of {length[:20]} ... bytes")

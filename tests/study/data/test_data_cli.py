@@ -77,6 +77,7 @@ def test_import_beside_the_official_files_says_which_come_first(run, root, tmp_p
     (root / "imported" / "cifar100").rename(root / "before")
     tiny100.write(root)
     assert "come first" in run("import", "cifar100", "--folder", tmp_path / "held")[1]
+    assert "OK: official layout" in run("verify", "cifar100")[1]
 
 
 def test_fetch_then_verify(run, root, mirror, tiny_registry, tiny100, tools):
