@@ -74,11 +74,7 @@ def load(data_root: Path, source: str) -> DetectionData:
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UsageError(f"{record} cannot be read ({error}); delete it and import again.") from error
         return read(folder, "imported")
-    raise UsageError(
-        f"{known.title} is not in {root}; run `python -m cds_lib data fetch coco --data-root {root}`, or, if you hold "
-        "it (train2017/, val2017/, annotations/), "
-        f"`python -m cds_lib data import coco --folder FOLDER --data-root {root}`."
-    )
+    raise UsageError(known.missing(root))
 
 
 def read(folder: Path, kind: str = "official") -> DetectionData:

@@ -66,6 +66,18 @@ class DataSet:
         found = ((file, root / self.folder / file.path) for file in self.files)
         return tuple(file.path for file, path in found if not path.is_file() or md5_of(path) != file.md5)
 
+    def missing(self, root: Path) -> str:
+        """One sentence that says that the set is not in the data folder `root` and what to run."""
+        command, held = f"python -m cds_lib data {{}} {self.name} {{}}--data-root {root}", root / self.name
+        if (held / "train").is_dir():
+            importing = command.format("import", f"--folder {held} ")
+            return f"the images in {held} have not been imported yet; run `{importing}`."
+        coco, folders = "it (train2017/, val2017/, annotations/)", "its images as train/<class>/ and test/<class>/"
+        return (
+            f"{self.title} is not in {root}; run `{command.format('fetch', '')}`, or, if you hold "
+            f"{coco if self.layout == 'coco' else folders}, `{command.format('import', '--folder FOLDER ')}`."
+        )
+
     def cure(self, root: Path) -> str:
         """What to do about official files in the data folder `root` that are damaged or incomplete."""
         return f"move the folder {root / self.folder} away and run `python -m cds_lib data fetch {self.name}`"

@@ -99,22 +99,9 @@ def load_real(known: DataSet, root: Path) -> ArrayData | DetectionData:
                 f"{folders.imported_folder(known, root)} and import again."
             )
     else:
-        raise UsageError(missing(known, root))
+        raise UsageError(known.missing(root))
     arrays = held if known.image_size else held.arrays()
     return ArrayData(known.name, *arrays, _provenance(known, kind, arrays, verified, sha256, how))
-
-
-def missing(known: DataSet, root: Path) -> str:
-    """One sentence that says that the set is not there and what to run."""
-    command, held = f"python -m cds_lib data {{}} {known.name} {{}}--data-root {root}", root / known.name
-    if (held / "train").is_dir():
-        return (
-            f"the images in {held} have not been imported yet; run `{command.format('import', f'--folder {held} ')}`."
-        )
-    return (
-        f"{known.title} is not in {root}; run `{command.format('fetch', '')}`, or, if you hold its images as "
-        f"train/<class>/ and test/<class>/, `{command.format('import', '--folder FOLDER ')}`."
-    )
 
 
 def _provenance(known: DataSet, kind: str, of: Arrays, verified: bool, sha256: str, how: str) -> dict[str, Any]:
