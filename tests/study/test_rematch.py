@@ -88,7 +88,7 @@ def test_the_number_of_seeds_follows_from_the_deviation_alone():
 def test_the_ids_of_the_trials_are_those_that_were_registered():
     page = (Path(__file__).parents[2] / "docs" / "registration.md").read_text(encoding="utf-8")
     registered = page.split("## Ids of the tuning runs of 2026-11-28")[1]
-    for arm in ("control", "baseline"):
+    for arm in rematch.ARMS:
         runs = [rematch.run("mini", arm, rematch.GRID_SEED, **trial) for trial in rematch.trials(arm)]
         listed = [entry.split("\n\n")[0].split("\n- ")[0].split() for entry in registered.split(f"- `{arm}`:")[1:]]
         assert [run_id for ids in listed for run_id in ids] == [run.id for run in runs]
@@ -98,20 +98,28 @@ def test_the_ids_of_the_trials_are_those_that_were_registered():
 def test_what_was_recorded_of_the_tuning_follows_from_its_results(arm):
     """Where an edge has won the next value is tried, at most twice a side; then the best three get more seeds."""
     store, about = Store(Path(__file__).parents[2] / "results" / "mini"), rematch.ARMS[arm]
-    trials = rematch.trials(arm) if None not in rematch.trials(arm)[0].values() else []
+    trials = rematch.trials(arm)
     ids = [rematch.run("mini", arm, rematch.GRID_SEED, **trial).id for trial in trials]
     done = [store.is_done(run_id) for run_id in ids]
     scores = [store.metric(run_id, rematch.VALIDATION) for run_id in ids if store.is_done(run_id)]
     if about.finalists:
         assert all(done) and list(about.finalists) == rematch.finalists(scores)
     assert len(about.beyond) <= 8 and (all(done[:12]) or not about.beyond)
+    if arm in rematch.CHOSEN:
+        means = {}
+        for place in about.finalists:
+            runs = [
+                rematch.run("mini", arm, seed, **trials[place]) for seed in (rematch.GRID_SEED, *rematch.MORE_SEEDS)
+            ]
+            means[place] = np.mean([store.metric(run.id, rematch.VALIDATION) for run in runs])
+        assert rematch.CHOSEN[arm] == trials[max(means, key=means.__getitem__)]
 
 
 def test_the_table_of_the_tuning_is_the_registered_grid_and_no_table_of_the_paper():
     table = TABLES["rematch_tuning"]
     assert not table.official and table.runs("mini", (0, 1)) == table.runs("mini", None)
     ids = [run.id for run in table.runs("mini", None)]
-    for arm in ("control", "baseline"):
+    for arm in rematch.ARMS:
         assert {rematch.run("mini", arm, rematch.GRID_SEED, **trial).id for trial in rematch.trials(arm)} <= {*ids}
     cells = table.cells("mini", None)
     assert all((cell.metric, cell.reference) == ("val_top1_last", None) for cell in cells)
@@ -123,6 +131,7 @@ def test_the_table_of_the_tuning_is_the_registered_grid_and_no_table_of_the_pape
 
 
 def test_what_tuning_chose_is_what_the_final_runs_and_rungs_have(monkeypatch):
+    monkeypatch.setattr(rematch, "CHOSEN", {})
     assert rematch.final("mini", "control") is None and rematch.final("paper", "control") is None
     monkeypatch.setitem(rematch.CHOSEN, "control", {"lr": 0.1, "weight_decay": 2e-3})
     monkeypatch.setitem(rematch.CHOSEN, "cds_both", {"weight": 0.3, "lr": 0.05, "weight_decay": 2e-3})
