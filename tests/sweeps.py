@@ -71,7 +71,7 @@ def start(results, *arguments, **options):
     return subprocess.Popen(
         [*command, *arguments],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},  # workers import this file, too
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
