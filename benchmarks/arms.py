@@ -1,6 +1,6 @@
 """CDS, its control and the baseline at the paper's protocol on CIFAR-100, made with the library alone.
 
-A test holds them equal to those of the study (`cds_lib/study/rematch.py`, `protocols.py`).
+A test holds them equal to those of the study (`cds_lib/study/plan/rematch.py`, `protocols.py`).
 """
 
 from __future__ import annotations

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from cds_lib.augment.batches import Batches
 from cds_lib.models import create_backbone, forward_stages, pooled_and_logits
-from cds_lib.study import settings
-from cds_lib.study.build import create_method
 from cds_lib.study.data import sets
-from cds_lib.study.spec import Budget
+from cds_lib.study.engines.build import create_method
+from cds_lib.study.plan import settings
+from cds_lib.study.plan.spec import Budget
 from cds_lib.training.loop import fit
 from timing import Row, interleaved, show
 

@@ -23,8 +23,8 @@ from augmentation import released_views
 from cds_lib.augment.batches import Batches
 from cds_lib.methods import ContrastiveDeepSupervision
 from cds_lib.models import create_backbone
-from cds_lib.study import settings
-from cds_lib.study.build import create_method
+from cds_lib.study.engines.build import create_method
+from cds_lib.study.plan import settings
 from contrastive_loss import straightforward
 from loop_cost import bare_step, epoch
 from timing import Row, interleaved, show

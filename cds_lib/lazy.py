@@ -23,8 +23,8 @@ def on_first_use(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
     def __getattr__(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        home = homes[name]
-        found = import_module(f"{home}.{name}") if home == package else getattr(import_module(home), name)
+        home = None if homes[name] == package else import_module(homes[name])
+        found = getattr(home, name) if hasattr(home, name) else import_module(f"{homes[name]}.{name}")
         setattr(sys.modules[package], name, found)
         return found
 

@@ -18,7 +18,7 @@ import torch
 
 from cds_lib.study.data import sets
 from cds_lib.study.engines import provenance, setup
-from cds_lib.study.spec import RunSpec
+from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.training import checkpoint, loop
 

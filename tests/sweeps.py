@@ -9,8 +9,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from cds_lib.study import cli, protocols, settings
-from cds_lib.study.table import Table, cell
+from cds_lib.study import cli
+from cds_lib.study.plan import protocols, settings
+from cds_lib.study.plan.table import Table, cell
 from cds_lib.study.tables import TABLES
 from run_folders import write_run
 

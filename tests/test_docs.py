@@ -13,9 +13,9 @@ from cds_lib.losses import supcon_loss
 from cds_lib.methods import ContrastiveDeepSupervision, DeeplySupervisedNet, DistilledCDS
 from cds_lib.methods.supcon import SupervisedContrastive
 from cds_lib.models import create_backbone, projection_heads
-from cds_lib.study import costs, protocols, settings
-from cds_lib.study.commands import dry_run
+from cds_lib.study.commands import costs, dry_run
 from cds_lib.study.data import registry
+from cds_lib.study.plan import protocols, settings
 from cds_lib.study.tables import TABLES, deviations, official
 from cds_lib.study.tables.contrastive_methods import contrastive
 from cds_lib.study.tables.table4_coco import detector

@@ -8,8 +8,9 @@ import torch
 
 import cds_lib
 from cds_lib.errors import UsageError
-from cds_lib.study import build, settings
 from cds_lib.study.cli import main
+from cds_lib.study.engines import build
+from cds_lib.study.plan import settings
 from cds_lib.study.store import Store
 from cds_lib.study.tables.contrastive_methods import contrastive
 from cds_lib.study.tables.table4_coco import detector

@@ -18,7 +18,8 @@ import visit
 from cds_lib.augment.padded import PaddedView
 from cds_lib.losses import supcon_loss
 from cds_lib.models import create_backbone
-from cds_lib.study import build, protocols, rematch
+from cds_lib.study.engines import build
+from cds_lib.study.plan import protocols, rematch
 
 
 @pytest.fixture

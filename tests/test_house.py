@@ -99,7 +99,7 @@ def imported(path: Path) -> set[str]:
 
 
 FILES = ["os", "io", "pathlib", "shutil", "json"]  # losses know tensors only, methods no files
-STUDY = [f"cds_lib.study.{name}" for name in "engines report session commands".split()]  # each on those before it
+STUDY = [f"cds_lib.study.{name}" for name in "engines report commands session".split()]  # each on those before it
 
 
 def rooms(names: str) -> list[str]:
@@ -116,10 +116,12 @@ def rooms(names: str) -> list[str]:
         ("evaluation", rooms("study training")),
         ("analysis", rooms("study training methods")),
         ("training", rooms("study models")),
-        ("study/data", [*STUDY, *rooms("losses models methods training evaluation study.spec")]),
+        ("study/plan", [*STUDY, *rooms("training study.tables study.data study.store")]),
+        ("study/data", [*STUDY, *rooms("losses models methods training evaluation study.plan")]),
         ("study/engines", STUDY[1:]),
-        ("study/report", rooms("training study.engines study.commands")),
+        ("study/report", [*rooms("training study.engines"), *STUDY[2:]]),
         ("study/tables", [*STUDY, *rooms("training")]),
+        ("study/commands", STUDY[3:]),
     ],
 )
 def test_layers_do_not_reach_upwards(package, forbidden):

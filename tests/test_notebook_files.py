@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from cds_lib.study.protocols import PROFILES
+from cds_lib.study.plan.protocols import PROFILES
 from cds_lib.study.report import notebooks
 from cds_lib.study.report.notebooks import READING
 from cds_lib.study.session import open_study

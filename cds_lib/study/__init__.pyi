@@ -1,5 +1,4 @@
-from cds_lib.study import published as published
-from cds_lib.study.naming import named as named
+from cds_lib.study.plan import published as published
 from cds_lib.study.report.figures import forest as forest
 from cds_lib.study.report.figures import legend_above as legend_above
 from cds_lib.study.report.figures import palette as palette
@@ -7,6 +6,7 @@ from cds_lib.study.report.figures import save as save
 from cds_lib.study.report.figures import theme as theme
 from cds_lib.study.report.frame import compare as compare
 from cds_lib.study.report.frame import paired as paired
+from cds_lib.study.report.naming import named as named
 from cds_lib.study.report.registered import decisions as decisions
 from cds_lib.study.report.registered import few_labels as few_labels
 from cds_lib.study.report.registered import image_sampling as image_sampling

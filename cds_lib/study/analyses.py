@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from cds_lib.study.files import once, read_json
-from cds_lib.study.protocols import Seeds
-from cds_lib.study.spec import RunSpec
+from cds_lib.study.plan.protocols import Seeds
+from cds_lib.study.plan.spec import RunSpec
+from cds_lib.study.plan.table import Cell, Table
 from cds_lib.study.store import Store, fault_of_numbers
-from cds_lib.study.table import Cell, Table
 from cds_lib.study.text import counted
 
 

@@ -8,10 +8,10 @@ import sys
 
 from cds_lib import __version__
 from cds_lib.errors import TrainingError, UsageError
-from cds_lib.study import protocols
 from cds_lib.study.commands import compare, dry_run, export, reproduce, study, train
 from cds_lib.study.data import cli as data_cli
 from cds_lib.study.errors import system_error
+from cds_lib.study.plan import protocols
 from cds_lib.study.processes import begin
 
 

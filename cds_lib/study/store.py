@@ -31,10 +31,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cds_lib.errors import UsageError
+from cds_lib.study.checkout import CHECKOUT
 from cds_lib.study.errors import RunError, cure
 from cds_lib.study.files import is_locked, locked, once, read_bytes, read_json, write_json
 from cds_lib.study.measures import is_percentage
-from cds_lib.study.spec import RunSpec
+from cds_lib.study.plan import protocols
+from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.text import listed
 
 if TYPE_CHECKING:
@@ -50,6 +52,12 @@ _STATUS |= dict.fromkeys(("threads", "processes"), int)
 _STATUS |= dict.fromkeys(("versions", "instructions", "data"), dict)
 _DATA = {"kind": str, "train": int, "test": int, "sha256": str, "note": str}  # all of it
 _MORE_OF_DATA = {"complete": bool, "verified": bool}
+
+
+def results_dir(profile: str, argument: str = "") -> Path:
+    """`argument`, where a ~ is the home folder, else results/<profile> of the checkout. UsageError: unknown profile."""
+    protocols.check_profile(profile)
+    return Path(os.path.expanduser(argument)) if argument else CHECKOUT / "results" / profile
 
 
 class Store:

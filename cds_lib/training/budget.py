@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class TrainingBudget(Protocol):
-    """What the loop and the optimizer read of a run's budget; see `cds_lib.study.spec.Budget`."""
+    """What the loop and the optimizer read of a run's budget; see `cds_lib.study.plan.spec.Budget`."""
 
     epochs: int
     lr: float

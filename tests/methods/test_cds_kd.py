@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from cds_lib.errors import UsageError
 from cds_lib.models import create_backbone
-from cds_lib.study.build import create_method
+from cds_lib.study.engines.build import create_method
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 LABELS = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])

@@ -17,7 +17,7 @@ from torch import nn
 
 import cds_lib
 from cds_lib import CDS
-from cds_lib.study.build import create_method
+from cds_lib.study.engines.build import create_method
 
 SWIN = {"img_size": 64, "window_size": 4, "embed_dim": 24, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8)}
 NETWORKS = {

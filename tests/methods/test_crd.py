@@ -9,7 +9,7 @@ import torch
 
 from cds_lib.errors import UsageError
 from cds_lib.models import create_backbone
-from cds_lib.study.build import create_method
+from cds_lib.study.engines.build import create_method
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 UNEVEN = torch.tensor([7] * 5 + [-3] * 11 + [40] * 2 + [0] * 6)[

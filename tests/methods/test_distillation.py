@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from cds_lib import losses
 from cds_lib.errors import UsageError
 from cds_lib.models import create_backbone
-from cds_lib.study.build import create_method
+from cds_lib.study.engines.build import create_method
 
 LABELS = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
 INDEX = torch.tensor([5, 2, 7, 0, 9, 4, 3, 6])

@@ -10,7 +10,7 @@ from cds_lib.errors import UsageError
 from cds_lib.losses import supcon_loss
 from cds_lib.models import create_backbone, forward_stages, pooled_and_logits
 from cds_lib.models.heads import SepConvUnit
-from cds_lib.study.build import create_method
+from cds_lib.study.engines.build import create_method
 
 LABELS = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
 

@@ -7,7 +7,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from cds_lib.errors import UsageError
-from cds_lib.study import own
+from cds_lib.study.commands import own
 from cds_lib.study.errors import NothingRun
 from cds_lib.study.report import notebooks
 from cds_lib.study.session import open_study

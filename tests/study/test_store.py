@@ -8,9 +8,9 @@ import stat
 import pytest
 
 from cds_lib.errors import UsageError
-from cds_lib.study import settings
 from cds_lib.study.errors import RunError
 from cds_lib.study.files import is_locked, write_json, write_text
+from cds_lib.study.plan import settings
 from cds_lib.study.store import Store
 
 SPEC = settings.supervised("smoke", "cifar100", "resnet18", "cds", 0)

@@ -18,9 +18,10 @@ import standin_gpu
 import torch
 
 from cds_lib.evaluation import detection
-from cds_lib.study import analyses, build, settings
+from cds_lib.study import analyses
 from cds_lib.study.data import sets
-from cds_lib.study.engines import analyse, finished, setup
+from cds_lib.study.engines import analyse, build, finished, setup
+from cds_lib.study.plan import settings
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from cds_lib.training import checkpoint, loop

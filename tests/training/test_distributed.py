@@ -12,7 +12,7 @@ import torch
 from cds_lib.augment.share import Share
 from cds_lib.errors import UsageError
 from cds_lib.models import create_backbone
-from cds_lib.study.build import create_method
+from cds_lib.study.engines.build import create_method
 from cds_lib.training.distributed import Group
 
 HERE = Path(__file__).parent

@@ -9,8 +9,8 @@ from torch import nn
 from cds_lib.errors import TrainingError
 from cds_lib.methods.method import Method
 from cds_lib.models import create_backbone
-from cds_lib.study.build import create_method
-from cds_lib.study.spec import Budget
+from cds_lib.study.engines.build import create_method
+from cds_lib.study.plan.spec import Budget
 from cds_lib.training import loop
 from cds_lib.training.loop import fit
 

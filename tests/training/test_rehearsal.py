@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from torch.utils import backend_registration
 
-from cds_lib.study.catalogue import METHODS
+from cds_lib.study.plan.catalogue import METHODS
 
 HERE = Path(__file__).parent
 # Cut on a GPU by another kernel than on a CPU, which rounds otherwise now and then; further steps enlarge it.

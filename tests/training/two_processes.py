@@ -18,10 +18,10 @@ from cds_lib.evaluation.accuracy import evaluate
 from cds_lib.evaluation.detection import evaluate_detection
 from cds_lib.methods import ContrastiveDeepSupervision
 from cds_lib.models import create_backbone, create_detector
-from cds_lib.study.build import create_method
 from cds_lib.study.data.coco import CocoImage
 from cds_lib.study.data.detection_batches import DetectionBatches, DetectionEvaluation
-from cds_lib.study.spec import Budget
+from cds_lib.study.engines.build import create_method
+from cds_lib.study.plan.spec import Budget
 from cds_lib.training.distributed import Group, joined
 from cds_lib.training.loop import fit
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cds_lib.study import protocols
-from cds_lib.study.places import results_dir
-from cds_lib.study.store import Store
+from cds_lib.study.plan import protocols
+from cds_lib.study.store import Store, results_dir
 from cds_lib.study.tables import TABLES, find_table
 
 

@@ -7,15 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cds_lib.errors import UsageError
-from cds_lib.study import costs
+from cds_lib.study.commands import costs
 from cds_lib.study.data import registry
 from cds_lib.study.data.cli import held_at
 from cds_lib.study.engines.runner import Plan
-from cds_lib.study.places import results_dir
-from cds_lib.study.protocols import PROFILES, Seeds
-from cds_lib.study.spec import RunSpec
-from cds_lib.study.store import Store
-from cds_lib.study.table import Table
+from cds_lib.study.plan.protocols import PROFILES, Seeds
+from cds_lib.study.plan.spec import RunSpec
+from cds_lib.study.plan.table import Table
+from cds_lib.study.store import Store, results_dir
 from cds_lib.study.tables import TABLES
 from cds_lib.study.text import counted, duration
 

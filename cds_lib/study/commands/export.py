@@ -6,10 +6,9 @@ import argparse
 from pathlib import Path
 
 from cds_lib.errors import UsageError
-from cds_lib.study import protocols
-from cds_lib.study.places import results_dir
-from cds_lib.study.spec import RunSpec
-from cds_lib.study.store import Store
+from cds_lib.study.plan import protocols
+from cds_lib.study.plan.spec import RunSpec
+from cds_lib.study.store import Store, results_dir
 
 _TIMM_NAMES = {"preactresnet18": "resnetv2_18"}  # where timm calls a network otherwise
 

@@ -11,8 +11,7 @@ from cds_lib.errors import TrainingError, UsageError
 from cds_lib.study.data.cli import add_data_root
 from cds_lib.study.data.registry import data_root
 from cds_lib.study.engines import reproduce as engine
-from cds_lib.study.places import results_dir
-from cds_lib.study.store import Store
+from cds_lib.study.store import Store, results_dir
 from cds_lib.study.text import counted
 
 

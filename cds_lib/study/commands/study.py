@@ -8,18 +8,19 @@ import sys
 from pathlib import Path
 
 from cds_lib.errors import TrainingError, UsageError
-from cds_lib.study import analyses, protocols
+from cds_lib.study import analyses
+from cds_lib.study.checkout import NOTEBOOKS
 from cds_lib.study.commands import dry_run
 from cds_lib.study.data import registry
 from cds_lib.study.data.cli import data_state
 from cds_lib.study.engines import analysis_engine, local_engine, runner, slurm_jobs
-from cds_lib.study.places import NOTEBOOKS, results_dir
-from cds_lib.study.protocols import Seeds
+from cds_lib.study.plan import protocols
+from cds_lib.study.plan.protocols import Seeds
+from cds_lib.study.plan.spec import RunSpec
+from cds_lib.study.plan.table import Table, narrowed
 from cds_lib.study.report.notebook_files import PARAMETERS
 from cds_lib.study.report.notebook_files import fault as notebook_file_fault
-from cds_lib.study.spec import RunSpec
-from cds_lib.study.store import Store
-from cds_lib.study.table import Table, narrowed
+from cds_lib.study.store import Store, results_dir
 from cds_lib.study.tables import TABLES, official
 from cds_lib.study.tables.table4_coco import DETECTORS
 from cds_lib.study.text import counted

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from cds_lib.study import own, protocols
+from cds_lib.study.commands import own
 from cds_lib.study.data.cli import add_data_root
 from cds_lib.study.data.registry import data_root
 from cds_lib.study.engines.local_engine import LocalEngine
-from cds_lib.study.places import results_dir
-from cds_lib.study.store import Store
+from cds_lib.study.plan import protocols
+from cds_lib.study.store import Store, results_dir
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

@@ -54,16 +54,11 @@ class DetectionData:
     provenance: dict
 
 
-def load(data_root: Path, source: str) -> DetectionData:
-    """The stand-in, or the real set: its official folder in `data_root`, else the folder that was imported.
+def load(data_root: Path) -> DetectionData:
+    """The real set: its official folder in `data_root`, else the folder that was imported.
 
     Raises UsageError: not there (says what to run), images missing, annotations that cannot be read.
     """
-    if source == "standin":
-        from cds_lib.study.data import coco_standin  # which makes images of this module's type
-
-        note = "stand-in images made from scikit-learn's digits and photographs: AP on them means nothing"
-        return _data(*coco_standin.make(), "standin", note)
     known, root = entry("coco"), Path(data_root)
     if known.is_official(root):
         return read(root / known.folder)
@@ -84,7 +79,7 @@ def read(folder: Path, kind: str = "official") -> DetectionData:
         raise UsageError(f"{folder}: train and val do not name the same categories; {_CURE}.")
     missing = [str(image.path.relative_to(folder)) for image in (*train, *val) if not image.path.is_file()]
     refuse(missing, len(train) + len(val), f"are missing in {folder}", PUT_BACK)
-    return _data(train, val, names, kind)
+    return described(train, val, names, kind)
 
 
 def import_coco(folder: Path, root: Path) -> dict:
@@ -187,9 +182,10 @@ def _by_id(rows: list[dict]) -> dict[int, dict]:
     return dict(sorted(found.items()))
 
 
-def _data(
+def described(
     train: tuple[CocoImage, ...], val: tuple[CocoImage, ...], names: tuple[str, ...], kind: str, note: str = ""
 ) -> DetectionData:
+    """These images, with their provenance; note: what is said of them in the place of how complete they are."""
     known = entry("coco")
     complete = (len(train), len(val)) == (known.train, known.test)
     images = f"{len(train)} of {known.train} training, {len(val)} of {known.test} validation images"

@@ -78,7 +78,7 @@ def load_real(known: DataSet, root: Path) -> ArrayData | DetectionData:
     """The official files in `root`, else what was imported: CIFAR's images as they are, the paths of larger ones, or
     COCO. Raises UsageError."""
     if known.layout == "coco":
-        return coco.load(root, "real")
+        return coco.load(root)
     kind, verified, how = "official", False, "no published checksum to compare with"
     if known.is_official(root):
         unpublished = known.unpublished(root) if known.image_size else ()  # before anything is unpickled

@@ -25,7 +25,7 @@ from cds_lib.study.engines.finished import FinishedRun
 from cds_lib.study.engines.setup import prepare, trained_weights
 from cds_lib.study.errors import RunError, one_sentence
 from cds_lib.study.files import write_json
-from cds_lib.study.spec import RunSpec
+from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.store import Store
 
 Result = tuple[dict[str, float], dict[str, Any]]  # metric -> number, and what the pictures need besides

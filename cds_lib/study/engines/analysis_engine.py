@@ -11,10 +11,10 @@ from cds_lib.study.engines import gpus
 from cds_lib.study.engines.local_engine import cores, default_jobs, own_gpus
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.engines.workers import Worker, work_off
+from cds_lib.study.plan.protocols import Seeds
+from cds_lib.study.plan.table import Table
 from cds_lib.study.processes import fork_server
-from cds_lib.study.protocols import Seeds
 from cds_lib.study.store import Store
-from cds_lib.study.table import Table
 from cds_lib.study.text import counted, duration
 
 

@@ -21,7 +21,7 @@ from cds_lib.study.engines.launch import Resources
 from cds_lib.study.engines.setup import Setup, prepare
 from cds_lib.study.errors import RunError, one_sentence
 from cds_lib.study.files import sha256_of, write_json, write_text
-from cds_lib.study.spec import RunSpec
+from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.training import checkpoint
 from cds_lib.training.distributed import Group
@@ -66,7 +66,7 @@ def execute(
     if store.is_trained(spec.id):
         return store.metrics(spec.id)
     if resources.processes > 1 and group is None:
-        return launch.train(spec, store, data_root, resources, on_progress)
+        return launch.on_several(execute, spec, store, data_root, resources, on_progress)
     if resources.threads:
         torch.set_num_threads(resources.threads)
     # While metrics.json of an earlier training is there, so is the history that belongs to it.

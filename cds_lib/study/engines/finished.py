@@ -18,7 +18,7 @@ from cds_lib.study.data.sets import ArrayData
 from cds_lib.study.engines.setup import load_trained
 from cds_lib.study.engines.split import training_split
 from cds_lib.study.errors import RunError
-from cds_lib.study.spec import RunSpec
+from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.store import Store
 
 _BATCH = 500

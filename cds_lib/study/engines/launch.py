@@ -12,8 +12,8 @@ from pathlib import Path
 from cds_lib.study.engines import gpus, provenance
 from cds_lib.study.engines.workers import Worker, kill
 from cds_lib.study.errors import RunError
+from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.processes import fork_server
-from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
 _HERE = "127.0.0.1"  # the machine's name need not lead to it
@@ -35,10 +35,15 @@ class Resources:
     compile_method: bool = False
 
 
-def train(
-    spec: RunSpec, store: Store, data_root: Path, resources: Resources, on_progress: Callable[[float], None]
+def on_several(
+    execute: Callable[..., dict[str, float]],
+    spec: RunSpec,
+    store: Store,
+    data_root: Path,
+    resources: Resources,
+    on_progress: Callable[[float], None],
 ) -> dict[str, float]:
-    """Train a run on several new processes and return its metrics; they do not compile. See `execute`.
+    """Train a run on several new processes, which each call `execute`, and return its metrics; they do not compile.
 
     Raises:
         UsageError: fewer GPUs than processes. RunError: the training failed, or one of its processes was killed; the
@@ -57,7 +62,7 @@ def train(
     try:
         for rank in range(count):
             place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
-            worker = Worker(context, _train, spec, store, data_root, each, device, variables=variables | place)
+            worker = Worker(context, _train, execute, spec, store, data_root, each, device, variables=variables | place)
             workers[worker] = rank
         bad = _bad_end(workers, on_progress)
     finally:
@@ -96,10 +101,15 @@ def _bad_end(workers: dict[Worker, int], on_progress: Callable[[float], None]) -
 
 
 def _train(
-    say: Callable[[float], None], spec: RunSpec, store: Store, data_root: Path, resources: Resources, device_type: str
+    say: Callable[[float], None],
+    execute: Callable[..., dict[str, float]],
+    spec: RunSpec,
+    store: Store,
+    data_root: Path,
+    resources: Resources,
+    device_type: str,
 ) -> str:
     """One of the processes; returns why it could not go on if that is because another one has ended, else nothing."""
-    from cds_lib.study.engines.execute import execute
     from cds_lib.training import distributed
 
     try:

@@ -18,8 +18,8 @@ from cds_lib.study.engines.launch import Resources
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.engines.workers import Worker, work_off
 from cds_lib.study.errors import RunError
+from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.processes import fork_server
-from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cds_lib.files import refuse_no_file
-from cds_lib.study.spec import RunSpec
+from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.text import duration
 
 _LOG_SECONDS = 30.0

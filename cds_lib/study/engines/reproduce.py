@@ -15,7 +15,7 @@ from cds_lib.errors import TrainingError, UsageError
 from cds_lib.study.checkout import CHECKOUT
 from cds_lib.study.engines import provenance
 from cds_lib.study.engines.kernels import Kernels, candidates
-from cds_lib.study.spec import RunSpec
+from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.store import Store
 
 _TIMES = ("seconds", "images_per_second")

@@ -11,10 +11,10 @@ from typing import Protocol
 from cds_lib.errors import UsageError
 from cds_lib.study.data import registry
 from cds_lib.study.engines.progress import Progress
-from cds_lib.study.protocols import Seeds
-from cds_lib.study.spec import RunSpec
+from cds_lib.study.plan.protocols import Seeds
+from cds_lib.study.plan.spec import RunSpec
+from cds_lib.study.plan.table import Table
 from cds_lib.study.store import Store
-from cds_lib.study.table import Table
 from cds_lib.study.text import counted, duration
 
 

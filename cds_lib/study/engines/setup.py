@@ -15,13 +15,13 @@ from cds_lib.augment.batches import Batches, evaluation_batches
 from cds_lib.augment.views import CIFAR
 from cds_lib.evaluation.accuracy import evaluate, per_image
 from cds_lib.methods.method import Method
-from cds_lib.study import build
-from cds_lib.study.build import create_method
 from cds_lib.study.data.stream import StreamedBatches, StreamedEvaluation
+from cds_lib.study.engines import build
+from cds_lib.study.engines.build import create_method
 from cds_lib.study.engines.split import labelled_part, load, streams, training_split
 from cds_lib.study.errors import RunError
 from cds_lib.study.files import sha256_of
-from cds_lib.study.spec import RunSpec
+from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.training import checkpoint
 from cds_lib.training.distributed import Group

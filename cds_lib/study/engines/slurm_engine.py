@@ -30,8 +30,8 @@ from cds_lib.study.engines.local_engine import lacks_parent, outcome
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.errors import RunError
 from cds_lib.study.files import write_json
+from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.processes import begin, send_output_to
-from cds_lib.study.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.study.text import counted
 

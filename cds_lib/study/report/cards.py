@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from cds_lib.study import formats
 from cds_lib.study.measures import measure
+from cds_lib.study.report import formats
 
 
 def read_cards() -> list[dict[str, Any]]:

@@ -8,10 +8,10 @@ import pandas as pd
 
 from cds_lib.errors import UsageError
 from cds_lib.study import statistics
-from cds_lib.study.protocols import Seeds
+from cds_lib.study.plan.protocols import Seeds
+from cds_lib.study.plan.table import Table
 from cds_lib.study.report.frame import CELL, results
 from cds_lib.study.store import Store
-from cds_lib.study.table import Table
 
 
 def compared(tables: Iterable[Table], profile: str, seeds: Seeds, ours: Store, theirs: Store) -> pd.DataFrame:

@@ -13,10 +13,10 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from cds_lib.study.catalogue import METHODS
 from cds_lib.study.files import write_text
-from cds_lib.study.naming import name_of
-from cds_lib.study.notebook import in_one_line
+from cds_lib.study.plan.catalogue import METHODS
+from cds_lib.study.report.naming import name_of
+from cds_lib.study.report.notebook import in_one_line
 from cds_lib.study.statistics import t_interval
 from cds_lib.study.tables import TABLES
 

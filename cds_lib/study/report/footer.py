@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cds_lib.study import naming
+from cds_lib.study.report import naming
 from cds_lib.study.store import Store
 from cds_lib.study.text import counted, duration
 

@@ -11,9 +11,9 @@ import pandas as pd
 
 from cds_lib.study import analyses, statistics
 from cds_lib.study.errors import RunError
-from cds_lib.study.protocols import Seeds
+from cds_lib.study.plan.protocols import Seeds
+from cds_lib.study.plan.table import HISTORY, METRICS, Cell, Table
 from cds_lib.study.store import Store
-from cds_lib.study.table import HISTORY, METRICS, Cell, Table
 from cds_lib.study.tables import SUMMARY
 
 PLACE = ["dataset", "model", "setting"]

@@ -12,15 +12,16 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from cds_lib.study import formats, protocols, statistics
+from cds_lib.study import statistics
 from cds_lib.study.errors import RunError
 from cds_lib.study.files import read_bytes, write_json, write_text
 from cds_lib.study.measures import measure, short_name
-from cds_lib.study.naming import group_title, name_of
-from cds_lib.study.report import cards, pages
+from cds_lib.study.plan import protocols
+from cds_lib.study.report import cards, formats, pages
 from cds_lib.study.report.comparisons import CONTROL
 from cds_lib.study.report.footer import provenance_rows
 from cds_lib.study.report.frame import CELL, PLACE
+from cds_lib.study.report.naming import group_title, name_of
 from cds_lib.study.report.notebooks import NotebookResult
 from cds_lib.study.report.table_files import published_difference, read_tables
 from cds_lib.study.report.verdicts import VERDICTS, with_seeds_enough

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from markupsafe import Markup
 
-from cds_lib.study import formats
-from cds_lib.study.naming import label, name_of, named
+from cds_lib.study.report import formats
+from cds_lib.study.report.naming import label, name_of, named
 
 if TYPE_CHECKING:
     from IPython.display import HTML

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cds_lib.study.places import NOTEBOOKS
+from cds_lib.study.checkout import NOTEBOOKS
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:

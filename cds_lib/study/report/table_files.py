@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from cds_lib.study import formats, published
 from cds_lib.study.errors import RunError
 from cds_lib.study.files import once, refuse_no_file, write_text
 from cds_lib.study.measures import measure
-from cds_lib.study.naming import named
+from cds_lib.study.plan import published
+from cds_lib.study.plan.table import Table
+from cds_lib.study.report import formats
 from cds_lib.study.report.frame import CELL, COLUMNS, NUMBERS
+from cds_lib.study.report.naming import named
 from cds_lib.study.report.verdicts import MORE_COLUMNS
-from cds_lib.study.table import Table
 from cds_lib.study.tables import SUMMARY, TABLES
 
 _TYPES = dict.fromkeys((*COLUMNS, *MORE_COLUMNS), "str")

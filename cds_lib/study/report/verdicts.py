@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from cds_lib.study import statistics
-from cds_lib.study.claims import Claim
-from cds_lib.study.naming import name_of
-from cds_lib.study.protocols import Seeds
+from cds_lib.study.plan.claims import Claim
+from cds_lib.study.plan.protocols import Seeds
+from cds_lib.study.plan.table import Cell
 from cds_lib.study.report.frame import CELL, COLUMNS, NUMBERS, by_seed, compared
+from cds_lib.study.report.naming import name_of
 from cds_lib.study.store import Store
-from cds_lib.study.table import Cell
 from cds_lib.study.tables import SUMMARY
 from cds_lib.study.tables.summary import published_claims
 from cds_lib.study.text import counted, listed

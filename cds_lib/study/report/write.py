@@ -14,7 +14,8 @@ import pandas as pd
 from cds_lib.study.checkout import CHECKOUT
 from cds_lib.study.errors import RunError
 from cds_lib.study.files import write_text
-from cds_lib.study.protocols import Seeds
+from cds_lib.study.plan.protocols import Seeds
+from cds_lib.study.plan.table import Table
 from cds_lib.study.report import figures, key_figure, notebooks, pages
 from cds_lib.study.report.article import write_article
 from cds_lib.study.report.comparisons import comparisons
@@ -24,7 +25,6 @@ from cds_lib.study.report.notebook_files import PARAMETERS
 from cds_lib.study.report.table_files import write_table
 from cds_lib.study.report.verdicts import claimed
 from cds_lib.study.store import Store
-from cds_lib.study.table import Table
 from cds_lib.study.tables import SUMMARY, TABLES, official
 from cds_lib.study.text import duration
 

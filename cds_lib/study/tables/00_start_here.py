@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cds_lib.study import protocols, settings
-from cds_lib.study.table import Cell, Table, cell
+from cds_lib.study.plan import protocols, settings
+from cds_lib.study.plan.table import Cell, Table, cell
 
 
 def cells(profile: str) -> list[Cell]:

@@ -10,7 +10,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from cds_lib.errors import UsageError
-from cds_lib.study.table import Table
+from cds_lib.study.plan.table import Table
 
 SUMMARY = "summary"  # no grid of its own: every published claim of the others, with a verdict
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cds_lib.study.protocols import HEADLINE_SEEDS
-from cds_lib.study.published import published
-from cds_lib.study.settings import supervised
-from cds_lib.study.table import Cell, cell
+from cds_lib.study.plan.protocols import HEADLINE_SEEDS
+from cds_lib.study.plan.published import published
+from cds_lib.study.plan.settings import supervised
+from cds_lib.study.plan.table import Cell, cell
 
 DATASET, MODEL = "cifar100", "resnet18"
 METHODS = ("baseline", "dsn", "cds")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cds_lib.study.rematch import CONTROL, DATASET, MODEL
-from cds_lib.study.spec import RunSpec
-from cds_lib.study.table import METRICS, TOP1, Cell
+from cds_lib.study.plan.rematch import CONTROL, DATASET, MODEL
+from cds_lib.study.plan.spec import RunSpec
+from cds_lib.study.plan.table import METRICS, TOP1, Cell
 
 
 def arm_cell(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cds_lib.study.table import METRICS, TOP1, Table
+from cds_lib.study.plan.table import METRICS, TOP1, Table
 from cds_lib.study.tables._headline import measured
 
 TABLE = Table(

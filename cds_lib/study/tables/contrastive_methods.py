@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cds_lib.study.protocols import BREADTH_SEEDS
-from cds_lib.study.published import published
-from cds_lib.study.settings import distilled, shortened, supervised
-from cds_lib.study.spec import Budget, RunSpec
-from cds_lib.study.table import Cell, Table, cell
+from cds_lib.study.plan.protocols import BREADTH_SEEDS
+from cds_lib.study.plan.published import published
+from cds_lib.study.plan.settings import distilled, shortened, supervised
+from cds_lib.study.plan.spec import Budget, RunSpec
+from cds_lib.study.plan.table import Cell, Table, cell
 
 # Row -> its name on the poster, in the poster's order. The form of its loss that SupCon's own code has came later: the
 # printed number stands beside the first row alone.

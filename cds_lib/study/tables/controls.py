@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cds_lib.study.catalogue import TEN_NETWORKS
-from cds_lib.study.protocols import BREADTH_SEEDS, HEADLINE_SEEDS
-from cds_lib.study.settings import supervised
-from cds_lib.study.table import Cell, Table, cell
+from cds_lib.study.plan.catalogue import TEN_NETWORKS
+from cds_lib.study.plan.protocols import BREADTH_SEEDS, HEADLINE_SEEDS
+from cds_lib.study.plan.settings import supervised
+from cds_lib.study.plan.table import Cell, Table, cell
 
 DATASET = "cifar100"
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cds_lib.study import settings
-from cds_lib.study.protocols import BREADTH_SEEDS, HEADLINE_SEEDS, SEEDS
-from cds_lib.study.spec import RunSpec
-from cds_lib.study.table import Cell, Table, cell
+from cds_lib.study.plan import settings
+from cds_lib.study.plan.protocols import BREADTH_SEEDS, HEADLINE_SEEDS, SEEDS
+from cds_lib.study.plan.spec import RunSpec
+from cds_lib.study.plan.table import Cell, Table, cell
 
 CIFAR, MODEL = "cifar100", "resnet18"
 _DIMENSIONS = {"resnet50": 2048, "resnet18": 512}  # of the embeddings of a teacher of full width

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cds_lib.study.catalogue import DISTILLATION
-from cds_lib.study.protocols import SEEDS
-from cds_lib.study.settings import distilled, student
-from cds_lib.study.table import Cell, Table, cell
+from cds_lib.study.plan.catalogue import DISTILLATION
+from cds_lib.study.plan.protocols import SEEDS
+from cds_lib.study.plan.settings import distilled, student
+from cds_lib.study.plan.table import Cell, Table, cell
 
 
 def cells(profile: str) -> list[Cell]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cds_lib.study import settings
-from cds_lib.study.protocols import HEADLINE_SEEDS
-from cds_lib.study.spec import RunSpec
-from cds_lib.study.table import TOP1, Cell, Table, cell
+from cds_lib.study.plan import settings
+from cds_lib.study.plan.protocols import HEADLINE_SEEDS
+from cds_lib.study.plan.spec import RunSpec
+from cds_lib.study.plan.table import TOP1, Cell, Table, cell
 from cds_lib.study.tables.tuning import DATASET, candidate_cell, row_name, words
 
 METHOD, CONTROL = "cds_simclr", "baseline_matched"

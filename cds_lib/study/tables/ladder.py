@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cds_lib.study.ladder import RUNGS, Rung
-from cds_lib.study.rematch import ARMS, CDS_BOTH, CONTROL, final
-from cds_lib.study.table import Cell, Table
+from cds_lib.study.plan.ladder import RUNGS, Rung
+from cds_lib.study.plan.rematch import ARMS, CDS_BOTH, CONTROL, final
+from cds_lib.study.plan.table import Cell, Table
 from cds_lib.study.tables._rematch import arm_cell
 
 _WEIGHTS = {f"{CDS_BOTH}_third": (1 / 3, "a third of"), f"{CDS_BOTH}_triple": (3, "three times")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cds_lib.study.table import Cell, Table
+from cds_lib.study.plan.table import Cell, Table
 from cds_lib.study.tables._headline import BLOCKS, METHODS, measured
 
 

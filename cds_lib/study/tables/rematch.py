@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from cds_lib.study.rematch import ARMS, CDS_BOTH, CONTROL, LOSS, OTHER_SEEDS, OUTCOME, SEEDS, as_released, final
-from cds_lib.study.table import TOP1, Cell, Table
+from cds_lib.study.plan.rematch import ARMS, CDS_BOTH, CONTROL, LOSS, OTHER_SEEDS, OUTCOME, SEEDS, as_released, final
+from cds_lib.study.plan.table import TOP1, Cell, Table
 from cds_lib.study.tables._rematch import arm_cell
 
 DOSES = (0.03, 0.1, 0.3, 1.0, 3.0)  # weights of CDS; 0 is the control

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cds_lib.study.rematch import ARMS, GRID_SEED, MORE_SEEDS, VALIDATION, run, trials
-from cds_lib.study.table import Cell, Table, cell
+from cds_lib.study.plan.rematch import ARMS, GRID_SEED, MORE_SEEDS, VALIDATION, run, trials
+from cds_lib.study.plan.table import Cell, Table, cell
 
 _WORDS = {"lr": "learning rate", "weight_decay": "weight decay", "weight": "weight"}
 

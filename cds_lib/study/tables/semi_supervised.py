@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cds_lib.study import settings
-from cds_lib.study.protocols import HEADLINE_SEEDS
-from cds_lib.study.published import published
-from cds_lib.study.table import Cell, Table, cell
+from cds_lib.study.plan import settings
+from cds_lib.study.plan.protocols import HEADLINE_SEEDS
+from cds_lib.study.plan.published import published
+from cds_lib.study.plan.table import Cell, Table, cell
 
 ROWS = {"baseline": "baseline", "baseline_matched": None, "cds_simclr": "cds"}  # our row -> the published one
 

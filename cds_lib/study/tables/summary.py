@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from cds_lib.study import claims, tables
-from cds_lib.study.claims import Claim
-from cds_lib.study.protocols import Seeds
-from cds_lib.study.table import Table
+from cds_lib.study import tables
+from cds_lib.study.plan import claims
+from cds_lib.study.plan.claims import Claim
+from cds_lib.study.plan.protocols import Seeds
+from cds_lib.study.plan.table import Table
 
 
 def published_claims(profile: str, seeds: Seeds) -> list[Claim]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cds_lib.study.catalogue import DEEP_SUPERVISION, TEN_NETWORKS
-from cds_lib.study.protocols import BREADTH_SEEDS
-from cds_lib.study.settings import supervised
-from cds_lib.study.table import Cell, Table, cell
+from cds_lib.study.plan.catalogue import DEEP_SUPERVISION, TEN_NETWORKS
+from cds_lib.study.plan.protocols import BREADTH_SEEDS
+from cds_lib.study.plan.settings import supervised
+from cds_lib.study.plan.table import Cell, Table, cell
 
 
 def cells(profile: str) -> list[Cell]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cds_lib.study.catalogue import DEEP_SUPERVISION
-from cds_lib.study.protocols import BREADTH_SEEDS, budget
-from cds_lib.study.published import published
-from cds_lib.study.settings import supervised
-from cds_lib.study.spec import RunSpec
-from cds_lib.study.table import Cell, Table, cell
+from cds_lib.study.plan.catalogue import DEEP_SUPERVISION
+from cds_lib.study.plan.protocols import BREADTH_SEEDS, budget
+from cds_lib.study.plan.published import published
+from cds_lib.study.plan.settings import supervised
+from cds_lib.study.plan.spec import RunSpec
+from cds_lib.study.plan.table import Cell, Table, cell
 
 DETECTORS = ("faster_rcnn", "retinanet")
 METRICS = {"test_ap_last": "AP", "test_ap_s_last": "AP_S", "test_ap_m_last": "AP_M", "test_ap_l_last": "AP_L"}

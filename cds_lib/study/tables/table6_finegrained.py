@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cds_lib.study.catalogue import DEEP_SUPERVISION
-from cds_lib.study.protocols import BREADTH_SEEDS
-from cds_lib.study.published import published
-from cds_lib.study.settings import supervised
-from cds_lib.study.spec import RunSpec
-from cds_lib.study.table import Cell, Table, cell
+from cds_lib.study.plan.catalogue import DEEP_SUPERVISION
+from cds_lib.study.plan.protocols import BREADTH_SEEDS
+from cds_lib.study.plan.published import published
+from cds_lib.study.plan.settings import supervised
+from cds_lib.study.plan.spec import RunSpec
+from cds_lib.study.plan.table import Cell, Table, cell
 
 FINE_GRAINED = ("cub200", "stanford_cars", "flowers102", "stanford_dogs", "fgvc_aircraft")
 # Where the method is applied: in pre-training on ImageNet, in fine-tuning, or in both.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cds_lib.study.catalogue import DISTILLATION, IMAGENET_NETWORKS
-from cds_lib.study.protocols import BREADTH_SEEDS
-from cds_lib.study.published import published
-from cds_lib.study.settings import distilled, student
-from cds_lib.study.table import TOP1, TOP5, Cell, Table, cell
+from cds_lib.study.plan.catalogue import DISTILLATION, IMAGENET_NETWORKS
+from cds_lib.study.plan.protocols import BREADTH_SEEDS
+from cds_lib.study.plan.published import published
+from cds_lib.study.plan.settings import distilled, student
+from cds_lib.study.plan.table import TOP1, TOP5, Cell, Table, cell
 
 
 def cells(profile: str) -> list[Cell]:

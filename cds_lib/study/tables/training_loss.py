@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cds_lib.study.table import HISTORY, METRICS, TOP1, Table
+from cds_lib.study.plan.table import HISTORY, METRICS, TOP1, Table
 from cds_lib.study.tables._headline import measured
 
 _PUBLISHED = "fig_training_loss_end_values"

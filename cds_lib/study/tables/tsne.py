@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cds_lib.study.table import Table
+from cds_lib.study.plan.table import Table
 from cds_lib.study.tables._headline import STAGES, measured
 
 TABLE = Table(

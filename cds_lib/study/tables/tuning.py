@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cds_lib.study import catalogue, settings
-from cds_lib.study.spec import RunSpec
-from cds_lib.study.table import Cell, Table, cell
+from cds_lib.study.plan import catalogue, settings
+from cds_lib.study.plan.spec import RunSpec
+from cds_lib.study.plan.table import Cell, Table, cell
 
 DATASET, MODEL = "cifar100", "resnet18"
 VALIDATION = "val_top1_last"

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from cds_lib.study import settings
 from cds_lib.study.commands import dry_run
 from cds_lib.study.engines.runner import Plan
+from cds_lib.study.plan import settings
 from cds_lib.study.store import Store
 from run_folders import top1, write_run
 

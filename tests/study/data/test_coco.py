@@ -77,15 +77,15 @@ def test_import_remembers_the_folder_and_an_official_one_comes_first(folder, tmp
     root = tmp_path / "data"
     info = coco.import_coco(folder, root)
     assert info["class_names"] == ["car", "toothbrush"] and info["train"] == 4
-    assert coco.load(root, "real").provenance == coco.read(folder).provenance | {"kind": "imported"}
+    assert coco.load(root).provenance == coco.read(folder).provenance | {"kind": "imported"}
     folder.rename(root / "coco")
-    assert coco.load(root, "real").provenance["kind"] == "official"
-    assert coco.load(root, "real").train[0].path.is_relative_to(root / "coco")
+    assert coco.load(root).provenance["kind"] == "official"
+    assert coco.load(root).train[0].path.is_relative_to(root / "coco")
 
 
 def test_what_is_not_there_says_what_to_run(tmp_path):
     with pytest.raises(UsageError, match="data fetch coco --data-root .*data import coco --folder"):
-        coco.load(tmp_path, "real")
+        coco.load(tmp_path)
 
 
 def test_missing_images_are_named_and_counted(folder):
@@ -203,7 +203,7 @@ def test_a_damaged_record_of_an_import(content, tmp_path):
     record.parent.mkdir(parents=True)
     record.write_text(content)
     with pytest.raises(UsageError, match="delete it and import again"):
-        coco.load(tmp_path, "real")
+        coco.load(tmp_path)
 
 
 def test_boxes_that_stick_out_by_fractions_of_a_pixel_are_taken_as_published(folder):
@@ -300,9 +300,9 @@ def test_evaluation_has_every_object_crowds_included(folder):
 
 def test_the_stand_in_is_the_same_every_time_with_objects_of_every_size():
     coco_standin.make.cache_clear()
-    first = coco.load(None, "standin")
+    first = coco_standin.make()
     coco_standin.make.cache_clear()
-    second = coco.load(None, "standin")
+    second = coco_standin.make()
     assert first.provenance == second.provenance and first.provenance["kind"] == "standin"
     assert len(first.names) == 80 and (len(first.train), len(first.val)) == (48, 24)
     area = np.concatenate([image.area for image in first.val])

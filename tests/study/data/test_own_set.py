@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from cds_lib.errors import UsageError
-from cds_lib.study import catalogue, cli, settings
+from cds_lib.study import cli
 from cds_lib.study.data import fetch, folders, registry, sets
 from cds_lib.study.engines import runner
+from cds_lib.study.plan import catalogue, settings
 
 ENTRY = """[shapes]
 title = "Shapes"
@@ -94,5 +95,7 @@ def test_layouts_that_cannot_be_read_are_refused(register, tmp_path):
 
 
 def test_a_set_outside_the_catalogue_says_where_it_goes():
-    with pytest.raises(UsageError, match=r"no data set 'nonesuch': .* line to DATASETS in cds_lib/study/catalogue\.py"):
+    with pytest.raises(
+        UsageError, match=r"no data set 'nonesuch': .* line to DATASETS in cds_lib/study/plan/catalogue\.py"
+    ):
         settings.supervised("mini", "nonesuch", "resnet18", "cds", 0)

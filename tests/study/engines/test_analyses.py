@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cds_lib.study import analyses, settings
+from cds_lib.study import analyses
 from cds_lib.study.engines import analysis_engine, finished
 from cds_lib.study.engines.analyse import analyse, compute
 from cds_lib.study.engines.execute import execute
@@ -17,6 +17,7 @@ from cds_lib.study.engines.finished import FinishedRun
 from cds_lib.study.engines.split import training_split
 from cds_lib.study.errors import RunError
 from cds_lib.study.measures import measure, short_name
+from cds_lib.study.plan import settings
 from cds_lib.study.report.frame import results, tidy
 from cds_lib.study.report.table_files import read_table, write_table
 from cds_lib.study.store import Store

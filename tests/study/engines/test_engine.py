@@ -18,13 +18,13 @@ import pytest
 import torch
 
 from cds_lib.errors import UsageError
-from cds_lib.study import protocols, settings
 from cds_lib.study.engines import execute as execution
 from cds_lib.study.engines import provenance, runner, setup
 from cds_lib.study.engines.execute import execute
 from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.errors import RunError
+from cds_lib.study.plan import protocols, settings
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 

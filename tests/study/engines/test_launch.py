@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from cds_lib.errors import UsageError
-from cds_lib.study import settings
 from cds_lib.study.engines import gpus, launch, local_engine
 from cds_lib.study.engines.execute import execute
 from cds_lib.study.engines.launch import Resources
@@ -23,6 +22,7 @@ from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.engines.workers import Worker
 from cds_lib.study.errors import RunError
+from cds_lib.study.plan import settings
 from cds_lib.study.store import Store
 from run_folders import write_run
 
@@ -93,7 +93,7 @@ import json, socket, sys
 from pathlib import Path
 from cds_lib.study.engines.execute import execute
 from cds_lib.study.engines.launch import Resources
-from cds_lib.study.spec import RunSpec
+from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.store import Store
 socket.sethostname("nowhere.invalid")
 execute(RunSpec.from_dict(json.loads(sys.argv[1])), Store(sys.argv[2]), Path(), Resources(processes=2))

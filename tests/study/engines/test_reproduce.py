@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from cds_lib.errors import UsageError
-from cds_lib.study import cli, settings
+from cds_lib.study import cli
 from cds_lib.study.engines import provenance
 from cds_lib.study.engines import reproduce as engine
 from cds_lib.study.engines.execute import execute
 from cds_lib.study.engines.kernels import KNOWN, Kernels, candidates
+from cds_lib.study.plan import settings
 from cds_lib.study.store import Store
 
 needs_x86 = pytest.mark.skipif(

@@ -7,14 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from cds_lib.study import cli, settings
+from cds_lib.study import cli
 from cds_lib.study.commands import study
 from cds_lib.study.engines import runner
 from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.engines.slurm_engine import SlurmEngine
 from cds_lib.study.files import is_locked
+from cds_lib.study.plan import settings
+from cds_lib.study.plan.table import Table, cell
 from cds_lib.study.store import Store
-from cds_lib.study.table import Table, cell
 from cds_lib.study.tables import TABLES
 from cds_lib.study.tables.table6_finegrained import finetuned
 from run_folders import top1, write_run

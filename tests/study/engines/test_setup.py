@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from cds_lib.errors import UsageError
-from cds_lib.study import settings
 from cds_lib.study.commands import dry_run
 from cds_lib.study.data import coco_standin, folders, registry
 from cds_lib.study.engines import runner, setup, split
@@ -17,6 +16,7 @@ from cds_lib.study.engines.execute import execute
 from cds_lib.study.engines.launch import Resources
 from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.errors import RunError
+from cds_lib.study.plan import settings
 from cds_lib.study.store import Store
 from cds_lib.study.tables.contrastive_methods import contrastive
 from cds_lib.study.tables.table4_coco import detector

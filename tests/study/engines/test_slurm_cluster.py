@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from cds_lib.study import settings
 from cds_lib.study.engines import slurm_engine, slurm_jobs
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.engines.slurm_engine import SlurmEngine
 from cds_lib.study.files import write_json
+from cds_lib.study.plan import settings
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
@@ -64,7 +64,7 @@ import json, sys
 from pathlib import Path
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.engines.slurm_engine import SlurmEngine
-from cds_lib.study.spec import RunSpec
+from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.store import Store
 specs = [RunSpec.from_dict(spec) for spec in json.loads(Path(sys.argv[2]).read_text())["specs"]]
 engine, store, progress = SlurmEngine({"partition": "main"}, 2), Store(sys.argv[1]), Progress(len(specs), 0)

@@ -10,7 +10,7 @@ import pytest
 import submitit
 
 from cds_lib.errors import UsageError
-from cds_lib.study import cli, settings
+from cds_lib.study import cli
 from cds_lib.study.commands import study
 from cds_lib.study.engines import provenance, runner, slurm_engine, slurm_jobs
 from cds_lib.study.engines.local_engine import LocalEngine
@@ -18,7 +18,8 @@ from cds_lib.study.engines.progress import Progress
 from cds_lib.study.engines.slurm_engine import SlurmEngine
 from cds_lib.study.errors import RunError
 from cds_lib.study.files import write_json
-from cds_lib.study.spec import RunSpec
+from cds_lib.study.plan import settings
+from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.store import Store
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -7,14 +7,14 @@ import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from cds_lib.study import settings
+from cds_lib.study.plan import settings
+from cds_lib.study.plan.table import Cell, Table
 from cds_lib.study.report import notebooks, pages
 from cds_lib.study.report.frame import results, tidy
 from cds_lib.study.report.index import write_index
 from cds_lib.study.report.show import show
 from cds_lib.study.report.table_files import write_table
 from cds_lib.study.store import Store
-from cds_lib.study.table import Cell, Table
 from run_folders import top1, write_run
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;"

@@ -7,8 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cds_lib.study.checkout import CHECKOUT
-from cds_lib.study.places import NOTEBOOKS
+from cds_lib.study.checkout import CHECKOUT, NOTEBOOKS
 from cds_lib.study.report import strip_on_save
 
 

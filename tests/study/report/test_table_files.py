@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cds_lib.study import formats
 from cds_lib.study.errors import RunError
+from cds_lib.study.plan.settings import supervised
+from cds_lib.study.plan.table import Table, cell
+from cds_lib.study.report import formats
 from cds_lib.study.report.frame import COLUMNS, results, tidy
 from cds_lib.study.report.table_files import printed, read_table, write_table
-from cds_lib.study.settings import supervised
 from cds_lib.study.store import Store
-from cds_lib.study.table import Table, cell
 from run_folders import top1, write_run
 
 SEEDS = (0, 1, 2)

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cds_lib.study import settings, statistics
+from cds_lib.study import statistics
 from cds_lib.study.errors import RunError
+from cds_lib.study.plan import settings
 from cds_lib.study.report.frame import COLUMNS, every_result, results, tidy
 from cds_lib.study.report.table_files import read_table, write_table
 from cds_lib.study.report.verdicts import MORE_COLUMNS, claimed, with_seeds_enough

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cds_lib.study import naming, protocols
 from cds_lib.study.engines.split import training_split
+from cds_lib.study.plan import protocols
+from cds_lib.study.report import naming
 from cds_lib.study.report.table_files import read_table
 from cds_lib.study.tables import TABLES, official, tuning
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from cds_lib.errors import UsageError
-from cds_lib.study import catalogue
+from cds_lib.study.plan import catalogue
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 
 from cds_lib.errors import UsageError
-from cds_lib.study.catalogue import DATASETS, METHODS, NETWORKS
+from cds_lib.study.plan.catalogue import DATASETS, METHODS, NETWORKS
 
 PAPER_TABLES = Path(__file__).with_name("paper_tables.yaml")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cds_lib.study import rematch
 from cds_lib.study.engines.split import training_split
+from cds_lib.study.plan import rematch
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
@@ -86,7 +86,7 @@ def test_the_number_of_seeds_follows_from_the_deviation_alone():
 
 
 def test_the_ids_of_the_trials_are_those_that_were_registered():
-    page = (Path(__file__).parents[2] / "docs" / "registration.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "registration.md").read_text(encoding="utf-8")
     registered = page.split("## Ids of the tuning runs of 2026-11-28")[1]
     for arm in rematch.ARMS:
         runs = [rematch.run("mini", arm, rematch.GRID_SEED, **trial) for trial in rematch.trials(arm)]
@@ -97,7 +97,7 @@ def test_the_ids_of_the_trials_are_those_that_were_registered():
 @pytest.mark.parametrize("arm", rematch.ARMS)
 def test_what_was_recorded_of_the_tuning_follows_from_its_results(arm):
     """Where an edge has won the next value is tried, at most twice a side; then the best three get more seeds."""
-    store, about = Store(Path(__file__).parents[2] / "results" / "mini"), rematch.ARMS[arm]
+    store, about = Store(Path(__file__).parents[3] / "results" / "mini"), rematch.ARMS[arm]
     trials = rematch.trials(arm)
     ids = [rematch.run("mini", arm, rematch.GRID_SEED, **trial).id for trial in trials]
     done = [store.is_done(run_id) for run_id in ids]

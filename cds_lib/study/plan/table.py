@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from cds_lib.errors import UsageError
-from cds_lib.study import protocols, published
-from cds_lib.study.protocols import Seeds
-from cds_lib.study.spec import RunSpec
+from cds_lib.study.plan import protocols, published
+from cds_lib.study.plan.protocols import Seeds
+from cds_lib.study.plan.spec import RunSpec
 
 TOP1, TOP5 = "test_top1_last", "test_top5_last"
 METRICS, HISTORY = "metrics", "history"

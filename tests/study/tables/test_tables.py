@@ -2,7 +2,8 @@
 
 import pytest
 
-from cds_lib.study import claims, statistics
+from cds_lib.study import statistics
+from cds_lib.study.plan import claims
 from cds_lib.study.tables import SUMMARY, TABLES, deviations, official
 
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights, RetinaNet_ResNet50_FPN_Weights
 
-from cds_lib.study import build, costs, settings
-from cds_lib.study.commands import dry_run
+from cds_lib.study.commands import costs, dry_run
+from cds_lib.study.engines import build
 from cds_lib.study.engines.execute import execute
 from cds_lib.study.engines.setup import prepare
+from cds_lib.study.plan import settings
 from cds_lib.study.store import Store
 from cds_lib.study.tables.contrastive_methods import contrastive
 from cds_lib.study.tables.table4_coco import detector

@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cds_lib.errors import UsageError
-from cds_lib.study import catalogue
-from cds_lib.study.spec import Budget
+from cds_lib.study.plan import catalogue
+from cds_lib.study.plan.spec import Budget
 
 Seeds = tuple[int, ...] | None  # those of every cell; None: the profile's own, which in the miniature differ by cell
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from cds_lib.study import published
-from cds_lib.study.catalogue import DATASETS, METHODS, NETWORKS, SETTINGS
 from cds_lib.study.measures import short_name
+from cds_lib.study.plan import published
+from cds_lib.study.plan.catalogue import DATASETS, METHODS, NETWORKS, SETTINGS
 from cds_lib.study.tables import TABLES
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cds_lib.errors import UsageError
-from cds_lib.study import catalogue, protocols, settings
 from cds_lib.study.checkout import CHECKOUT
 from cds_lib.study.engines import runner
 from cds_lib.study.errors import RunError
-from cds_lib.study.spec import Budget, RunSpec
+from cds_lib.study.plan import catalogue, protocols, settings
+from cds_lib.study.plan.spec import Budget, RunSpec
+from cds_lib.study.plan.table import Cell, Table, cell
 from cds_lib.study.store import Store
-from cds_lib.study.table import Cell, Table, cell
 from cds_lib.study.tables import TABLES
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from cds_lib.errors import UsageError
-from cds_lib.study import settings
-from cds_lib.study.spec import RunSpec
+from cds_lib.study.plan import settings
+from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.tables import TABLES, find_table
 
 SPEC = settings.supervised("paper", "cifar100", "resnet18", "cds", 0)
@@ -78,8 +78,8 @@ def test_the_paper_profile_is_the_released_protocol():
     ("profile", "model", "method", "says"),
     [
         ("tiny", "resnet18", "cds", "Unknown profile 'tiny'"),
-        ("mini", "resnet18", "cdx", "no method 'cdx': .* line to METHODS in cds_lib/study/catalogue.py"),
-        ("mini", "nonesuch", "cds", "no network 'nonesuch': .* line to NETWORKS in cds_lib/study/catalogue.py"),
+        ("mini", "resnet18", "cdx", "no method 'cdx': .* line to METHODS in cds_lib/study/plan/catalogue.py"),
+        ("mini", "nonesuch", "cds", "no network 'nonesuch': .* line to NETWORKS in cds_lib/study/plan/catalogue.py"),
     ],
 )
 def test_unknown_names_are_refused(profile, model, method, says):

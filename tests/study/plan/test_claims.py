@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from cds_lib.study import claims, published
+from cds_lib.study.plan import claims, published
 from cds_lib.study.tables import TABLES, official
 from cds_lib.study.tables.summary import published_claims
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cds_lib.errors import UsageError
-from cds_lib.study import catalogue
-from cds_lib.study.spec import RunSpec
+from cds_lib.study.plan import catalogue
+from cds_lib.study.plan.spec import RunSpec
 
 if TYPE_CHECKING:
     from torch import nn

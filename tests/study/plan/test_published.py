@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cds_lib.errors import UsageError
-from cds_lib.study import published as p
-from cds_lib.study.catalogue import DEEP_SUPERVISION, TEN_NETWORKS
+from cds_lib.study.plan import published as p
+from cds_lib.study.plan.catalogue import DEEP_SUPERVISION, TEN_NETWORKS
 
 
 @pytest.mark.parametrize(

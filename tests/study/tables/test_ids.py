@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from cds_lib.study.protocols import PROFILES
+from cds_lib.study.plan.protocols import PROFILES
 from cds_lib.study.tables import official
 
 # Of the ids of all runs, in their order; smoke, mini, paper.

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cds_lib.errors import UsageError
-from cds_lib.study.settings import distilled
-from cds_lib.study.spec import Budget, RunSpec
+from cds_lib.study.plan.settings import distilled
+from cds_lib.study.plan.spec import Budget, RunSpec
 
 fixed = settings(derandomize=True, database=None, deadline=None)
 WHOLE = distilled("mini", "cifar100", "resnet18", "cds_kd", 1).to_dict()

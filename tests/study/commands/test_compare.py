@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from cds_lib.study import cli, statistics
-from cds_lib.study.protocols import HEADLINE_SEEDS
+from cds_lib.study.plan.protocols import HEADLINE_SEEDS
+from cds_lib.study.plan.settings import supervised
 from cds_lib.study.report.elsewhere import compared
-from cds_lib.study.settings import supervised
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
-MINI = Store(Path(__file__).resolve().parents[2] / "results" / "mini")
+MINI = Store(Path(__file__).resolve().parents[3] / "results" / "mini")
 RUNS = [supervised("mini", "cifar100", "resnet18", "cds", seed).id for seed in HEADLINE_SEEDS["mini"][:2]]
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from cds_lib.errors import UsageError
-from cds_lib.study import own, settings
 from cds_lib.study.cli import main
+from cds_lib.study.commands import own
+from cds_lib.study.plan import settings
 
 CDS = settings.supervised("mini", "cifar100", "resnet18", "cds")
 

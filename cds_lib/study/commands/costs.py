@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from cds_lib.study import build
 from cds_lib.study.data import coco_standin, registry, standin
-from cds_lib.study.spec import RunSpec
+from cds_lib.study.engines import build
+from cds_lib.study.plan.spec import RunSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from cds_lib.study import protocols, settings
-from cds_lib.study.spec import RunSpec
+from cds_lib.study.plan import protocols, settings
+from cds_lib.study.plan.spec import RunSpec
 
 DATASET, MODEL = "cifar100", "resnet18"
 CONTROL, CDS_BOTH = "control", "cds_both"  # the primary pair

@@ -18,9 +18,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cds_lib.study import statistics
-from cds_lib.study.protocols import Seeds
-from cds_lib.study.published import poster_claim, source
-from cds_lib.study.table import Cell, Table
+from cds_lib.study.plan.protocols import Seeds
+from cds_lib.study.plan.published import poster_claim, source
+from cds_lib.study.plan.table import Cell, Table
 
 BASELINE, RIVAL, POSTER = "baseline", "rival", "poster"
 OURS = ("cds", "cds_kd")

@@ -265,6 +265,6 @@ def _entry(entries: Mapping[str, Entry], name: str, where: str, kind: str) -> En
     if name not in entries:
         raise UsageError(
             f"The study has no {kind} {name!r}: choose one of {', '.join(entries)}, or add a line to {where} in "
-            "cds_lib/study/catalogue.py."
+            "cds_lib/study/plan/catalogue.py."
         )
     return entries[name]

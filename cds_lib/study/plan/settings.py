@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cds_lib.study import catalogue, protocols
-from cds_lib.study.spec import Budget, RunSpec
+from cds_lib.study.plan import catalogue, protocols
+from cds_lib.study.plan.spec import Budget, RunSpec
 
 # The stem as released never calls its max-pool.
 NO_MAX_POOL = "imagenet_no_max_pool"
