@@ -146,8 +146,9 @@ make_own_environment() {  # make_own_environment STATE
     else
         [ "$1" = outdated ] || logged "$base" -m venv "$cds_venv"
         add() {
+            # Not compiled, as with uv: Python compiles what is imported, a part of it.
             logged env -u PIP_DRY_RUN "$cds_venv/bin/python" -m pip --python= install --no-input --no-user --target= \
-                --root=/ --prefix="$cds_venv" "$@"
+                --root=/ --prefix="$cds_venv" --no-compile "$@"
         }
     fi
     apart=$(cpu_packages installing)

@@ -62,7 +62,7 @@ def test_images_record_the_commit(recipe):
 def test_every_imported_package_is_required():
     """What is imported, at the top of a file or in a function, is asked for where it is needed, the study included."""
     names = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml", "IPython": "ipython"}
-    names |= {"bs4": "beautifulsoup4", "faster_coco_eval": "faster-coco-eval"}
+    names |= {"bs4": "beautifulsoup4", "faster_coco_eval": "faster-coco-eval", "jupyter_client": "jupyter-client"}
     library, analysis, study = ({r.name for r in requirements(*extra)} for extra in ((), ("analysis",), ("study",)))
     of_the_study = set()
     for path in LIBRARY.rglob("*.py"):

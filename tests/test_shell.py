@@ -92,7 +92,7 @@ def test_first_run_makes_the_environment_from_the_hashed_lock(house):
     assert used(done) == house.venv / "bin/python"
     assert house.calls()[1:4] == [
         f"python3.11 -m venv {house.venv}",
-        f"python -m pip --python= install --no-input --no-user --target= --root=/ --prefix={house.venv} "
+        f"python -m pip --python= install --no-input --no-user --target= --root=/ --prefix={house.venv} --no-compile "
         f"--require-hashes -r {house.venv}/installing.lock",
         "pip sees an index",
     ]

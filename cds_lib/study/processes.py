@@ -10,6 +10,7 @@ import ctypes
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from pathlib import Path
 from cds_lib.files import refuse_no_file
 from cds_lib.study.checkout import CHECKOUT
 
+temporary: list[Path] = []  # folders of a child that go when it ends with its parent
 _FILES = 65_536  # more than the images that any number of workers has on its way
 _LONGEST_TEMPORARY = 64  # bytes; multiprocessing appends 32
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as glibc's malloc.h has them
@@ -43,13 +45,6 @@ def begin() -> None:
     # this package: a second in every process that reads a notebook. No notebook's schema has such a format, and
     # jsonschema does without it.
     sys.modules.setdefault("rfc3987_syntax", None)
-
-
-def environment() -> dict[str, str]:
-    """The variables that a new process of the study gets: this code comes before all other, and what the user has set
-    for programs of their own does not reach it."""
-    theirs = {"MPLBACKEND", "PYTHONSTARTUP"}  # a kernel runs the file that the latter names
-    return {name: value for name, value in os.environ.items() if name not in theirs} | _paths()
 
 
 def _paths() -> dict[str, str]:
@@ -103,6 +98,11 @@ def fork_server(preload: list[str]) -> multiprocessing.context.ForkServerContext
     return context
 
 
+def end_fork_server() -> None:
+    """The next `fork_server` starts one with its own modules. No process that was forked from this one may be left."""
+    forkserver._forkserver._stop()  # no public function does it
+
+
 def _die_with_the_parent() -> None:
     """End this process when its parent is gone: killed, it must not leave work behind that nobody waits for.
 
@@ -113,6 +113,8 @@ def _die_with_the_parent() -> None:
 
         def watch() -> None:
             connection.wait([parent.sentinel])
+            for folder in temporary:
+                shutil.rmtree(folder, ignore_errors=True)
             os._exit(1)
 
         threading.Thread(target=watch, daemon=True).start()

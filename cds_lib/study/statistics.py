@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy  # its parts are loaded on first use, which commands do not wait for
 
 CONFIDENCE = 0.95
 MIN_SEEDS = 3
@@ -85,7 +85,7 @@ def mean_difference(differences: Sequence[float]) -> Difference:
     if n < 2:
         return Difference(delta, None, None, None, n)
     low, high = t_interval(differences)
-    flips = stats.permutation_test(
+    flips = scipy.stats.permutation_test(
         (differences,), np.mean, permutation_type="samples", n_resamples=SIGN_FLIPS, vectorized=True, rng=0
     )
     return Difference(delta, low, high, float(flips.pvalue), n)
@@ -97,7 +97,7 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
     if n < 2:
         return math.nan, math.nan
     mean = float(np.mean(values))
-    margin = stats.t.ppf((1 + CONFIDENCE) / 2, df=n - 1) * np.std(values, ddof=1) / np.sqrt(n)
+    margin = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, df=n - 1) * np.std(values, ddof=1) / np.sqrt(n)
     return float(mean - margin), float(mean + margin)
 
 
@@ -106,7 +106,7 @@ def prediction_interval(found: Summary, m: int) -> tuple[float, float] | tuple[N
     (None, None) for fewer than two seeds."""
     if found.n < 2:
         return None, None
-    margin = stats.t.ppf((1 + CONFIDENCE) / 2, df=found.n - 1) * found.std * math.sqrt(1 / found.n + 1 / m)
+    margin = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, df=found.n - 1) * found.std * math.sqrt(1 / found.n + 1 / m)
     return found.mean - margin, found.mean + margin
 
 

@@ -70,7 +70,7 @@ def add_failures(folder):
     kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernelspec}), source)
     executed = folder / "notebooks" / "failing.ipynb"
-    assert "ValueError" in notebooks.execute(source, executed, {"profile": "smoke"}).error
+    assert "ValueError" in next(notebooks.execute([(source, executed)], {"profile": "smoke"})).error
     pages.render_notebook(executed, folder / "html")
     spec = TABLES["table1_cifar100"].runs("smoke", (1,))[0]
     write_json(folder / "runs" / spec.id / "spec.json", spec.to_dict())

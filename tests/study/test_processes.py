@@ -3,12 +3,10 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import cds_lib
-from cds_lib.study import processes
 
 LOOK = """
 import sys, types, warnings, ctypes
@@ -42,15 +40,6 @@ def test_a_process_of_the_study_keeps_freed_memory_and_skips_a_slow_import():
 def test_a_backend_of_the_users_plots_does_not_end_the_study(monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "nonsense")
     assert look("from cds_lib.study.cli import main; main(['data', 'list']); import matplotlib").stdout
-
-
-def test_a_new_process_gets_this_code_first_and_nothing_that_is_for_others(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", "/theirs")
-    for name in ("MPLBACKEND", "PYTHONSTARTUP"):
-        monkeypatch.setenv(name, "2")
-    found = processes.environment()
-    assert found["PYTHONPATH"].split(":") == [str(Path(cds_lib.__file__).parents[1]), "/theirs"]
-    assert not {"MPLBACKEND", "PYTHONSTARTUP"} & found.keys() and "PATH" in found
 
 
 USER_SCRIPT = """
@@ -141,3 +130,8 @@ print(process.exitcode)
     long = tmp_path / ("x" * 90)
     long.mkdir()
     assert python(program, TMPDIR=str(long)) == "0"
+
+
+def test_reading_a_notebook_builds_no_grammar_first():
+    program = "import sys\nfrom cds_lib.study import processes\nprocesses.begin()\nimport nbformat\n"
+    assert python(program + "print('lark' in sys.modules)") == "False"

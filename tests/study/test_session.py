@@ -82,7 +82,7 @@ def test_an_interrupt_and_a_wrong_parameter_are_one_line_in_a_notebook(program, 
     parameters = new_code_cell("results = seeds = ''", id="parameters", metadata={"tags": ["parameters"]})
     nbformat.write(new_notebook(cells=[parameters, new_code_cell(program, id="train")]), path)
     results = str(tmp_path / "r")
-    notebooks.execute(path, tmp_path / "n.ipynb", {"results": results, "seeds": seeds})
+    next(notebooks.execute([(path, tmp_path / "n.ipynb")], {"results": results, "seeds": seeds}))
     (output,) = nbformat.read(tmp_path / "n.ipynb", as_version=4).cells[-1].outputs
     (line,) = output.traceback
     assert line.startswith(shows) and "\n" not in line

@@ -10,12 +10,14 @@ from cds_lib.study.analyses import Task, missing
 from cds_lib.study.engines import gpus
 from cds_lib.study.engines.local_engine import cores, default_jobs, own_gpus
 from cds_lib.study.engines.progress import Progress
-from cds_lib.study.engines.workers import Worker, work_off
 from cds_lib.study.plan.protocols import Seeds
 from cds_lib.study.plan.table import Table
 from cds_lib.study.processes import fork_server
 from cds_lib.study.store import Store
 from cds_lib.study.text import counted, duration
+from cds_lib.study.workers import Worker, work_off
+
+PRELOAD = ["cds_lib.study.engines.analyse"]
 
 
 def compute_missing(
@@ -44,7 +46,7 @@ def compute_missing(
         jobs = min(default_jobs(wanted=jobs), len(tasks))
         progress = Progress(len(tasks), 0, store.root / "log.txt")
         progress.say(f"{_count(tasks)} to compute, {jobs} at a time")
-        context = fork_server(["cds_lib.study.engines.analyse"])
+        context = fork_server(PRELOAD)
         devices = gpus.visible()
         threads = max(1, cores() // jobs) if devices else 1
 

@@ -16,11 +16,14 @@ from cds_lib.errors import UsageError
 from cds_lib.study.engines import gpus, slurm_jobs
 from cds_lib.study.engines.launch import Resources
 from cds_lib.study.engines.progress import Progress
-from cds_lib.study.engines.workers import Worker, work_off
 from cds_lib.study.errors import RunError
 from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.processes import fork_server
 from cds_lib.study.store import Store
+from cds_lib.study.workers import Worker, work_off
+
+# What runs import; stand-ins are made with the latter.
+PRELOAD = ["cds_lib.study.engines.execute", "sklearn.datasets"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,7 @@ class LocalEngine:
         jobs = min(default_jobs(self.processes, self.jobs), len(specs))
         _refuse_slurms(specs, store)
         progress.say(f"{jobs} at a time; each run's own log is in {store.root / 'runs'}/<id>/log.txt")
-        standins = any(spec.budget.source == "standin" for spec in specs)  # made with scikit-learn, slow to import
-        context = fork_server(["cds_lib.study.engines.execute", *(["sklearn.datasets"] if standins else [])])
+        context = fork_server(PRELOAD)
         devices = gpus.visible()
         each = max(1, cores() // (jobs * self.processes))
         resources = Resources(self.processes, each if devices else 1, each, self.compile_method)

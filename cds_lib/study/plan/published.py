@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import yaml
 
 from cds_lib.errors import UsageError
 from cds_lib.study.plan.catalogue import DATASETS, METHODS, NETWORKS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PAPER_TABLES = Path(__file__).with_name("paper_tables.yaml")
 
@@ -51,6 +54,8 @@ def _project_name(table_id: str, poster_name: str) -> str:
 
 def frame(table_id: str) -> pd.DataFrame:
     """A published table as it is printed, in the project's names; a number that was never found is missing."""
+    import pandas as pd  # slow
+
     table = _table(table_id)
     rows, columns = ([_project_name(table_id, name) for name in table[side]] for side in ("rows", "columns"))
     return pd.DataFrame([table["values"][row] for row in table["rows"]], index=rows, columns=columns)

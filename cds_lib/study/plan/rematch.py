@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from cds_lib.study.plan import protocols, settings
 from cds_lib.study.plan.spec import RunSpec
@@ -162,7 +162,7 @@ def seeds_needed(differences: Sequence[float]) -> int:
     at least as many as there are, at most MOST_SEEDS. Looks at the deviation alone, never at the mean."""
     deviation = np.std(differences, ddof=1)
     for n in range(len(differences), MOST_SEEDS):
-        if stats.t.ppf(0.975, n - 1) * deviation / np.sqrt(n) <= HALF_WIDTH:
+        if scipy.stats.t.ppf(0.975, n - 1) * deviation / np.sqrt(n) <= HALF_WIDTH:
             return n
     return MOST_SEEDS
 
@@ -175,7 +175,7 @@ def decide(differences: Sequence[float], margin: float | None = MARGIN) -> tuple
     """
     if len(differences) < 2:
         return ("not run",)
-    found = stats.ttest_1samp(differences, 0.0)
+    found = scipy.stats.ttest_1samp(differences, 0.0)
     wide, narrow = found.confidence_interval(0.95), found.confidence_interval(0.9)
     decided = {
         "adds": wide.low > 0,

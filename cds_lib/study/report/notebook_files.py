@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 PARAMETERS = ("profile", "results", "data_root", "seeds", "train")  # that every notebook is executed with
+# What `fork_server` imports once for all notebooks: this code, and what most of them import.
+PRELOAD = [f"cds_lib.study.{name}" for name in "report.kernel report.notebooks session report.registered".split()]
+PRELOAD += ["papermill", "seaborn", "matplotlib.pyplot"]
 
 
 def fault(notebook: Path, parameters: Iterable[str]) -> str | None:

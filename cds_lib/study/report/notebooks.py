@@ -1,23 +1,19 @@
-"""Execute a notebook through papermill, in its own process and with this interpreter's kernel.
+"""Execute notebooks through papermill, each in its own process and with a kernel of its own, which has this code.
 
-The kernel named in the notebook's metadata is ignored: it may not be installed, or be another environment's. Every
-notebook gets a process and private Jupyter folders, so that one that dies takes nothing with it. What goes wrong with
-a notebook is a result, not an exception: the notebook is saved up to that point and the others go on.
+The kernel named in a notebook's metadata is ignored: it may not be installed, or be another environment's. Every
+notebook gets private Jupyter folders, so that one that dies takes nothing with it. What goes wrong with a notebook is a
+result, not an exception: the notebook is saved up to that point and the others go on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -25,22 +21,15 @@ import nbformat
 
 from cds_lib.errors import UsageError
 from cds_lib.files import refuse_no_file
+from cds_lib.study import processes
 from cds_lib.study.errors import NothingRun, system_error
 from cds_lib.study.files import once, write_text
-from cds_lib.study.processes import environment
-from cds_lib.study.report.notebook_files import fault
+from cds_lib.study.report.notebook_files import PRELOAD, fault
+from cds_lib.study.workers import Worker, kill, work_off
 
 # Some starts fail for reasons that have nothing to do with the notebook, such as a port taken in the same instant.
 START_ATTEMPTS = 3
 START_TIMEOUT = 120
-# Not ipykernel_launcher, which takes the repository, its working directory, off the path that modules are searched on.
-# Its history would be a data base in the results folder, which may be on a network that cannot lock one.
-KERNEL = [sys.executable, "-m", "ipykernel", "-f", "{connection_file}", "--HistoryManager.enabled=False"]
-_PROCESS = f"""import sys
-from cds_lib.study import processes
-processes.begin()  # before nbformat is imported
-from {__name__} import main
-main(sys.argv[1])"""
 # Papermill marks a failed notebook with cells of its own; the report has a banner instead.
 ERROR_MARKER = "papermill-error-cell-tag"
 # The tag of cells, of Markdown, that interpret the committed miniature.
@@ -64,67 +53,137 @@ class NotebookResult:
         return self.error is None
 
 
+@dataclass
+class _Execution:
+    """A notebook that is executed: `made` says how it ended, None as long as it has not."""
+
+    notebook: Path
+    output: Path
+    inputs: str = ""
+    folder: tempfile.TemporaryDirectory | None = None
+    attempts: int = 0
+    began: float = 0.0
+    kernel: Worker | None = None
+
+    @property
+    def executed(self) -> Path:
+        return Path(self.folder.name) / "executed.ipynb"
+
+    def result(self, error: str | None, cell: str = "") -> NotebookResult:
+        """How it ended; its folder goes."""
+        if self.folder:
+            self.folder.cleanup()
+        return NotebookResult(self.notebook.stem, error, cell, round(time.monotonic() - self.began, 1))
+
+
 def execute(
-    notebook: Path, output: Path, parameters: dict[str, Any], *, evidence: str = "", timeout: float | None = None
-) -> NotebookResult:
-    """Run `notebook` and save it with its outputs as `output`, whether it succeeds or not; stopped by Ctrl-C, it leaves
-    `output` as it was. It works in a hidden folder beside `output`.
+    files: Iterable[tuple[Path, Path]], parameters: dict[str, Any], *, evidence: str = "", jobs: int = 1
+) -> Iterator[NotebookResult]:
+    """Run each (notebook, output) and save the notebook with its outputs as `output`, whether it succeeds or not;
+    stopped by Ctrl-C, it leaves `output` as it was. It works in a hidden folder beside `output`.
 
     The kernel's working directory is the folder above the notebook's (the repository), where relative paths in
-    parameters start. Nothing is written beside the notebook. The same inputs give the same bytes.
+    parameters start. Nothing is written beside the notebook. The same inputs give the same bytes. Results come as
+    notebooks end.
 
     Args:
-        parameters: scalars for the cell tagged `parameters`.
-        evidence: stands for all that the notebook reads. Where it, the notebook and the parameters are those that
+        parameters: scalars for the cells tagged `parameters`.
+        evidence: stands for all that the notebooks read. Where it, the notebook and the parameters are those that
             `output` was made of, nothing is run; "" always runs.
-        timeout: seconds for the whole notebook; None waits.
+        jobs: notebooks at a time.
     """
-    notebook, output = Path(notebook).resolve(), Path(output).absolute()
-    began = time.monotonic()
-
-    def result(error: str | None, cell: str = "") -> NotebookResult:
-        return NotebookResult(notebook.stem, error, cell, round(time.monotonic() - began, 1))
-
-    if error := fault(notebook, parameters):
-        return result(error)
+    waiting: list[_Execution] = []
     try:
-        inputs = _inputs(notebook, parameters, evidence) if evidence else ""
-        if inputs and _is_made_of(output, inputs):
-            return NotebookResult(notebook.stem, None)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{notebook.stem}-", dir=output.parent, ignore_cleanup_errors=True
-        ) as folder:
-            executed = Path(folder) / "executed.ipynb"
-            for _ in range(START_ATTEMPTS):
-                found = _in_own_process(Path(folder), notebook, executed, parameters, timeout)
-                if not found["kernel_did_not_start"]:
-                    break
-            ended = result(found["error"], found["cell"])
-            try:
-                saved = _read(executed)
-            except UsageError:  # papermill did not come to write it, or could not
-                saved = _read(notebook)
-        _clean(saved, notebook.name, parameters)
+        for notebook, output in files:
+            one = _Execution(Path(notebook).resolve(), Path(output).absolute(), began=time.monotonic())
+            if (result := _without_running(one, parameters, evidence)) is not None:
+                yield result
+            else:
+                waiting.append(one)
+        if waiting:
+            yield from _run(waiting, parameters, jobs)
+    finally:
+        for one in waiting:
+            one.folder.cleanup()
+
+
+def _without_running(one: _Execution, parameters: dict[str, Any], evidence: str) -> NotebookResult | None:
+    """The result of a notebook that need not or cannot be run; of any other it makes the folder."""
+    if error := fault(one.notebook, parameters):
+        return one.result(error)
+    try:
+        if evidence:
+            text = json.dumps([one.notebook.read_text(encoding="utf-8"), parameters, evidence])
+            one.inputs = hashlib.sha256(text.encode()).hexdigest()[:12]
+            if _is_made_of(one.output, one.inputs):
+                return NotebookResult(one.notebook.stem, None)
+        one.output.parent.mkdir(parents=True, exist_ok=True)
+        one.folder = tempfile.TemporaryDirectory(
+            prefix=f".{one.notebook.stem}-", dir=one.output.parent, ignore_cleanup_errors=True
+        )
+    except OSError as error:
+        return one.result(system_error(error))
+    return None
+
+
+def _run(executions: list[_Execution], parameters: dict[str, Any], jobs: int) -> Iterator[NotebookResult]:
+    context, waiting = processes.fork_server(PRELOAD), list(executions)
+
+    def start(one: _Execution, number: int) -> Worker:
+        folder = Path(one.folder.name)
+        variables = {
+            "JUPYTER_PATH": str(folder / "share"),
+            "JUPYTER_DATA_DIR": str(folder / "data"),
+            "JUPYTER_CONFIG_DIR": str(folder / "config"),
+            "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+            "IPYTHONDIR": str(folder / "ipython"),
+        }
+        how: dict[str, Any] = {"variables": variables, "log": folder / "output.txt"}
+        ours, theirs = context.Pipe()
+        one.attempts, one.began = one.attempts + 1, time.monotonic()
+        one.kernel = Worker(context, _serve, theirs, **how)
+        worker = Worker(context, _execute, ours, one.notebook, one.executed, parameters, **how)
+        ours.close()
+        theirs.close()
+        return worker
+
+    try:
+        for one, kind, value in work_off(lambda: waiting.pop(0) if waiting else None, start, jobs):
+            if kind == "begun":
+                continue
+            one.kernel.kill()
+            how = value if kind == "done" else _failure(value, _last_cell_started(one.executed))
+            if how["kernel_did_not_start"] and one.attempts < START_ATTEMPTS:
+                waiting.insert(0, one)
+            else:
+                yield _saved(one, how, parameters)
+    finally:
+        kill(one.kernel for one in executions if one.kernel)
+
+
+def _saved(one: _Execution, how: dict[str, Any], parameters: dict[str, Any]) -> NotebookResult:
+    """Save what was executed, as far as it came."""
+    try:
+        try:
+            saved = _read(one.executed)
+        except UsageError:  # papermill did not come to write it, or could not
+            saved = _read(one.notebook)
+        ended = one.result(how["error"], how["cell"])
+        _clean(saved, one.notebook.name, parameters)
         saved.metadata[METADATA] = {
             "error": ended.error,
             "cell": ended.cell,
-            "inputs": inputs,
-            "figures": sorted(path.name for path in _figures(output).glob(f"{notebook.stem}*.svg")),
+            "inputs": one.inputs,
+            "figures": sorted(path.name for path in _figures(one.output).glob(f"{one.notebook.stem}*.svg")),
         }
         if parameters.get("profile", "mini") != "mini" or parameters.get("seeds"):
             _leave_out_readings(saved)
-        write_text(output, nbformat.writes(saved) + "\n")
+        write_text(one.output, nbformat.writes(saved) + "\n")
     except UsageError as error:
-        return result(str(error))
+        return one.result(str(error))
     except OSError as error:
-        return result(system_error(error))
+        return one.result(system_error(error))
     return ended
-
-
-def _inputs(notebook: Path, parameters: dict[str, Any], evidence: str) -> str:
-    text = json.dumps([notebook.read_text(encoding="utf-8"), parameters, evidence])
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _is_made_of(output: Path, inputs: str) -> bool:
@@ -164,53 +223,6 @@ def _read(notebook: Path) -> nbformat.NotebookNode:
 _unchanged = once(_read)
 
 
-def _in_own_process(
-    job: Path, notebook: Path, executed: Path, parameters: dict[str, Any], timeout: float | None
-) -> dict[str, Any]:
-    """Run `main` below in a fresh interpreter and return the result it wrote."""
-    kernels = job / "share" / "kernels" / "python3"
-    kernels.mkdir(parents=True, exist_ok=True)
-    (kernels / "kernel.json").write_text(json.dumps({"argv": KERNEL, "display_name": "Python 3", "language": "python"}))
-    arguments = {
-        "notebook": str(notebook),
-        "executed": str(executed),
-        "parameters": parameters,
-        "cwd": str(notebook.parents[1]),
-    }
-    (job / "job.json").write_text(json.dumps(arguments))
-    (job / "result.json").unlink(missing_ok=True)
-    variables = environment() | {
-        "JUPYTER_PATH": str(job / "share"),
-        "JUPYTER_DATA_DIR": str(job / "data"),
-        "JUPYTER_CONFIG_DIR": str(job / "config"),
-        "JUPYTER_RUNTIME_DIR": str(job / "runtime"),
-        "IPYTHONDIR": str(job / "ipython"),
-    }
-    # Its output goes to a file: a pipe would stay open, and be waited for, as long as any grandchild lives.
-    with (
-        open(job / "output.txt", "w") as log,
-        subprocess.Popen(
-            [sys.executable, "-c", _PROCESS, str(job)],
-            env=variables,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.PIPE,  # it ends when this is closed, also because this process has ended
-        ) as process,
-    ):
-        try:
-            process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return _failure(f"not finished after {timeout:g} s", _last_cell_started(executed))
-    if process.returncode == -signal.SIGINT:  # Ctrl-C, which reaches the whole group: nothing is a result
-        raise KeyboardInterrupt
-    try:
-        return json.loads((job / "result.json").read_text())
-    except (OSError, ValueError):
-        last = ((job / "output.txt").read_text().strip().splitlines() or ["no message"])[-1]
-        return _failure(f"the process of the notebook ended with code {process.returncode}: {last}")
-
-
 def _failure(why: str, cell: str = "", kernel_did_not_start: bool = False) -> dict[str, Any]:
     error = f'cell "{cell}": {why}' if cell else why
     return {"error": error, "cell": cell, "kernel_did_not_start": kernel_did_not_start}
@@ -247,21 +259,32 @@ def _leave_out_readings(notebook: nbformat.NotebookNode) -> None:
             cell.source = "*Here stands what the committed miniature says. These results are not those.*"
 
 
-def _execute_here(job: dict[str, Any]) -> dict[str, Any]:
-    """Run papermill in this process; error and cell as in NotebookResult."""
+def _serve(say: Callable[[Any], None], pipe: Connection) -> None:
+    from cds_lib.study.report import kernel  # which imports all that notebooks do: in the server, not here
+
+    kernel.serve(say, pipe)
+
+
+def _execute(
+    say: Callable[[Any], None], pipe: Connection, notebook: Path, executed: Path, parameters: dict[str, Any]
+) -> dict[str, Any]:
+    """Run papermill here, with the kernel at the other end of the pipe; error and cell as in NotebookResult."""
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    executed = Path(job["executed"])
+    from cds_lib.study.report import kernel
+
+    processes.temporary.append(executed.parent)
+    kernel.use(pipe)
     try:
         papermill.execute_notebook(
-            job["notebook"],
-            job["executed"],
-            job["parameters"],
+            str(notebook),
+            str(executed),
+            parameters,
             kernel_name="python3",
             language="python",
             progress_bar=False,
-            cwd=job["cwd"],
+            cwd=str(notebook.parents[1]),
             start_timeout=START_TIMEOUT,
         )
     except papermill.PapermillExecutionError as error:
@@ -277,20 +300,3 @@ def _execute_here(job: dict[str, Any]) -> dict[str, Any]:
             raise
         return _failure(f"the kernel did not start ({str(error).splitlines()[0]})", kernel_did_not_start=True)
     return {"error": None, "cell": "", "kernel_did_not_start": False}
-
-
-def _end_with_the_parent(job: Path) -> None:
-    """End when the pipe to the parent is closed; the kernel sees that and ends, too."""
-    os.read(0, 1)  # nothing is ever sent
-    shutil.rmtree(job, ignore_errors=True)
-    os._exit(1)
-
-
-def main(folder: str) -> None:
-    """What the notebook's own process does."""
-    job = Path(folder)
-    # Ctrl-C ends it at once and the kernel with it, whatever papermill would make of an exception.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_end_with_the_parent, args=[job], daemon=True).start()
-    result = _execute_here(json.loads((job / "job.json").read_text()))
-    write_text(job / "result.json", json.dumps(result))

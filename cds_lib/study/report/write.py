@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -79,19 +78,13 @@ def _execute(
     # Those without a table compute by themselves, which takes longest: first, so that no processor waits at the end.
     files = sorted(files, key=lambda path: path.stem in TABLES)
     evidence, results = _evidence(frames, store), []
-
-    def execute(path: Path) -> notebooks.NotebookResult:
-        return notebooks.execute(path, store.root / "notebooks" / path.name, parameters, evidence=evidence)
-
-    # Each notebook is a process of its own; the threads only wait for them.
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
-        made = pool.map(execute, files)
-        for number, result in enumerate(made, 1):
-            how = f"done in {duration(result.seconds)}" if result.seconds else "unchanged"
-            how = how if result.ok else f"FAILED: {result.error}"
-            print(f"[{number}/{len(files)}] notebook {result.name}: {how}", flush=True)
-            results.append(result)
-    return results
+    pairs = [(path, store.root / "notebooks" / path.name) for path in files]
+    for number, result in enumerate(notebooks.execute(pairs, parameters, evidence=evidence, jobs=jobs), 1):
+        how = f"done in {duration(result.seconds)}" if result.seconds else "unchanged"
+        how = how if result.ok else f"FAILED: {result.error}"
+        print(f"[{number}/{len(files)}] notebook {result.name}: {how}", flush=True)
+        results.append(result)
+    return sorted(results, key=lambda result: [path.stem for path in files].index(result.name))
 
 
 def _evidence(frames: Mapping[str, pd.DataFrame], store: Store) -> str:

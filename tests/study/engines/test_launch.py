@@ -20,10 +20,10 @@ from cds_lib.study.engines.execute import execute
 from cds_lib.study.engines.launch import Resources
 from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.engines.progress import Progress
-from cds_lib.study.engines.workers import Worker
 from cds_lib.study.errors import RunError
 from cds_lib.study.plan import settings
 from cds_lib.study.store import Store
+from cds_lib.study.workers import Worker
 from run_folders import write_run
 
 ROOT = Path(__file__).parents[3]

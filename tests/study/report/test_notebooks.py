@@ -1,11 +1,13 @@
 """Tiny notebooks through the real papermill runner: success, failure, death, misspelt parameters."""
 
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -13,7 +15,6 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import cds_lib
-from cds_lib.study import processes
 from cds_lib.study.report import notebooks
 
 ROOT = Path(__file__).parents[3]
@@ -48,7 +49,7 @@ def test_success_runs_here_in_the_repository_with_the_parameter_and_saves(make, 
     path = make("good", source)
     output = tmp_path / "out" / "good.ipynb"
     before = path.read_bytes()
-    result = notebooks.execute(path, output, {"steps": 7})
+    result = next(notebooks.execute([(path, output)], {"steps": 7}))
     assert (result.name, result.ok, result.error) == ("good", True, None)
     assert result.seconds > 0
     (printed,) = outputs(output)["c1"]  # however many pieces it came in
@@ -62,7 +63,7 @@ def test_success_runs_here_in_the_repository_with_the_parameter_and_saves(make, 
     assert str(tmp_path) not in json.dumps(saved["metadata"])
     assert notebooks.stored(output)[1] == result
     saved = output.read_bytes()
-    notebooks.execute(path, output, {"steps": 7})
+    next(notebooks.execute([(path, output)], {"steps": 7}))
     assert output.read_bytes() == saved
 
 
@@ -73,7 +74,7 @@ def test_a_notebook_is_run_again_only_where_its_inputs_or_figures_are_others(mak
     figure.touch()
 
     def runs(steps=1, evidence="e"):
-        assert notebooks.execute(path, output, {"steps": steps}, evidence=evidence).ok
+        assert next(notebooks.execute([(path, output)], {"steps": steps}, evidence=evidence)).ok
         return len((count / "count").read_text())
 
     assert [runs(), runs(), runs(2), runs(2), runs(2, "f"), runs(2, "f")] == [1, 1, 2, 2, 3, 3]
@@ -94,7 +95,7 @@ def test_the_users_folder_startup_file_and_backend_reach_no_notebook(make, tmp_p
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
     path = make("clean", "import matplotlib, random, cds_lib\nprint(cds_lib.__file__)")
-    result = notebooks.execute(path, tmp_path / "out.ipynb", {})
+    result = next(notebooks.execute([(path, tmp_path / "out.ipynb")], {}))
     assert result.error is None
     assert outputs(tmp_path / "out.ipynb")["c1"][0]["text"].strip() == cds_lib.__file__
 
@@ -108,7 +109,7 @@ def test_the_users_folder_startup_file_and_backend_reach_no_notebook(make, tmp_p
 )
 def test_a_cell_that_fails_is_named_and_what_came_before_is_saved(make, tmp_path, source, why):
     path, output = make("bad", "print('before')", source, "print('after')"), tmp_path / "bad.ipynb"
-    result = notebooks.execute(path, output, {})
+    result = next(notebooks.execute([(path, output)], {}))
     assert not result.ok and result.cell == "c2" and result.error.startswith(f'cell "c2": {why}')
     assert "second" not in result.error
     saved = outputs(output)
@@ -118,23 +119,15 @@ def test_a_cell_that_fails_is_named_and_what_came_before_is_saved(make, tmp_path
 
 
 def test_ctrl_c_leaves_the_notebook_of_before(make, tmp_path):
-    """A terminal sends it to the whole group: to the process of the notebook, here from its kernel, as well."""
     path, output = (
-        make("stopped", "import os, signal, time\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(60)"),
-        tmp_path / "x.ipynb",
+        make("stopped", f"import os, signal, time\nos.kill({os.getpid()}, signal.SIGINT)\ntime.sleep(60)"),
+        "x",
     )
-    output.write_text("as it was")
+    (tmp_path / output).write_text("as it was")
     with pytest.raises(KeyboardInterrupt):
-        notebooks.execute(path, output, {})
-    assert output.read_text() == "as it was"
-
-
-def test_a_notebook_that_hangs_is_stopped_and_saved(make, tmp_path):
-    path = make("slow", "import time\ntime.sleep(600)")
-    result = notebooks.execute(path, tmp_path / "slow.ipynb", {}, timeout=1)
-    assert not result.ok
-    assert result.error.endswith("not finished after 1 s")
-    assert "c1" in outputs(tmp_path / "slow.ipynb")
+        next(notebooks.execute([(path, tmp_path / output)], {}))
+    assert (tmp_path / output).read_text() == "as it was"
+    assert not list(tmp_path.glob(".stopped*"))
 
 
 def test_what_cannot_be_read_or_written_is_the_failure_of_its_notebook(make, tmp_path):
@@ -145,29 +138,36 @@ def test_what_cannot_be_read_or_written_is_the_failure_of_its_notebook(make, tmp
         ("broken", {}, "broken.ipynb cannot be read"),
         ("absent", {}, "absent.ipynb cannot be read"),
     ):
-        result = notebooks.execute(path.with_stem(name), output, parameters)
+        result = next(notebooks.execute([(path.with_stem(name), output)], parameters))
         assert not result.ok and says in result.error
     assert not output.parent.exists()  # refused before anything ran
     output.mkdir(parents=True)
-    result = notebooks.execute(path, output, {})
+    result = next(notebooks.execute([(path, output)], {}))
     assert not result.ok and "Is a directory" in result.error
 
 
-def test_an_executed_notebook_that_papermill_left_damaged_is_its_failure(make, tmp_path, monkeypatch):
-    def attempt(job, notebook, executed, *rest):
-        executed.write_bytes(b"")  # as on a full disk
-        return {"error": "the process of the notebook ended with code 1", "cell": "", "kernel_did_not_start": False}
-
-    monkeypatch.setattr(notebooks, "_in_own_process", attempt)
-    result = notebooks.execute(make("n", "print('ran')"), tmp_path / "n.ipynb", {})
-    assert result.error == "the process of the notebook ended with code 1"
-    assert "c1" in outputs(tmp_path / "n.ipynb")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
+def test_a_notebook_whose_process_dies_is_its_failure(make, tmp_path):
+    """Another one at the same time goes on."""
+    text = """
+import os, pathlib, signal
+log = pathlib.Path(os.environ["IPYTHONDIR"]).parent / "output.txt"
+for path in pathlib.Path("/proc").glob("[0-9]*/fd/1"):
+    if path.parts[2] != str(os.getpid()) and path.resolve() == log.resolve():
+        os.kill(int(path.parts[2]), signal.SIGKILL)
+"""
+    paths = [make("dies", text), make("lives", "import time; time.sleep(0.5); print('ran')")]
+    found = notebooks.execute([(path, tmp_path / path.name) for path in paths], {}, jobs=2)
+    results = {result.name: result for result in found}
+    assert "died (signal 9)" in results["dies"].error and results["dies"].cell == "c1"
+    assert results["lives"].ok and outputs(tmp_path / "lives.ipynb")["c1"][0]["text"] == "ran\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"repo", "dies.ipynb", "lives.ipynb"}
 
 
 def test_no_temporary_folder_is_needed(make, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "cleaned by others"))
     path = make("good", "import os; print([name for name in os.listdir(os.environ['IPYTHONDIR'])])")
-    assert notebooks.execute(path, tmp_path / "out" / "good.ipynb", {}).ok
+    assert next(notebooks.execute([(path, tmp_path / "out" / "good.ipynb")], {})).ok
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["good.ipynb"]
 
 
@@ -178,7 +178,7 @@ def test_a_notebook_and_its_kernel_end_with_a_parent_that_is_killed(make, tmp_pa
         "import os, pathlib, time\npathlib.Path('pids').write_text(f'{os.getpid()} {os.getppid()}')\ntime.sleep(300)",
     )
     code = "from cds_lib.study.report import notebooks\n"
-    code += f"notebooks.execute({str(path)!r}, {str(tmp_path / 'out' / 'x')!r}, {{}})"
+    code += f"next(notebooks.execute([({str(path)!r}, {str(tmp_path / 'out' / 'x')!r})], {{}}))"
     parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)})
     pids, end = tmp_path / "repo" / "pids", time.monotonic() + 60
     while not (pids.exists() and pids.read_text()):
@@ -193,32 +193,22 @@ def test_a_notebook_and_its_kernel_end_with_a_parent_that_is_killed(make, tmp_pa
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_kernel_that_does_not_start_is_recognised(make, tmp_path, monkeypatch):
-    monkeypatch.setattr(notebooks, "START_ATTEMPTS", 1)
-    monkeypatch.setattr(notebooks, "KERNEL", [sys.executable, "-c", "raise SystemExit(1)", "{connection_file}"])
-    result = notebooks.execute(make("n", "print('ran')"), tmp_path / "n.ipynb", {})
-    assert not result.ok
-    assert result.error.startswith("the kernel did not start (")
+@pytest.mark.parametrize(("good_starts", "calls"), [(0, 3), (1, 3)])
+def test_a_kernel_that_does_not_start_is_tried_again_and_not_for_ever(make, tmp_path, monkeypatch, good_starts, calls):
+    tried = tmp_path / "tried"
+    monkeypatch.setattr(notebooks, "_serve", partial(serve_at_last, tried, calls if good_starts else math.inf))
+    result = next(notebooks.execute([(make("n", "print('ran')"), tmp_path / "n.ipynb")], {}))
+    assert len(tried.read_text()) == calls
+    assert result.ok if good_starts else result.error.startswith("the kernel did not start (")
 
 
-@pytest.mark.parametrize(("did_not_start", "tries"), [(True, notebooks.START_ATTEMPTS), (False, 1)])
-def test_only_a_failed_start_is_tried_again_and_not_for_ever(make, tmp_path, monkeypatch, did_not_start, tries):
-    calls = []
-
-    def attempt(*arguments):
-        calls.append(arguments)
-        return {"error": "a sentence", "cell": "", "kernel_did_not_start": did_not_start}
-
-    monkeypatch.setattr(notebooks, "_in_own_process", attempt)
-    result = notebooks.execute(make("n", "print('ran')"), tmp_path / "n.ipynb", {})
-    assert (result.ok, result.error, len(calls)) == (False, "a sentence", tries)
-    assert "c1" in outputs(tmp_path / "n.ipynb")  # saved as far as it came: not at all
-
-
-def test_reading_a_notebook_builds_no_grammar_first():
-    code = notebooks._PROCESS.replace("main(sys.argv[1])", "print('nbformat' in sys.modules, 'lark' in sys.modules)")
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["True", "False"]
+def serve_at_last(tried, good_from, say, pipe):
+    """A kernel that ends as soon as it has begun, but from this try on."""
+    with open(tried, "a") as file:
+        file.write("x")
+    if len(tried.read_text()) >= good_from:
+        notebooks._serve(say, pipe)
+    pipe.send(0)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +221,7 @@ def test_what_interprets_the_miniature_is_left_out_of_other_results(make, tmp_pa
     notebook.cells[1].source = 'profile = "mini"\nseeds = ""'
     notebook.cells.append(new_markdown_cell("CDS wins.", id="reading", metadata={"tags": ["mini"]}))
     nbformat.write(notebook, path)
-    assert notebooks.execute(path, tmp_path / "read.ipynb", parameters).ok
+    assert next(notebooks.execute([(path, tmp_path / "read.ipynb")], parameters)).ok
     *_, cell = nbformat.read(tmp_path / "read.ipynb", as_version=4).cells
     assert (cell.source == "CDS wins.") == stays and (stays or "These results are not those" in cell.source)
 
@@ -240,15 +230,6 @@ def test_a_notebook_with_nothing_to_show_ends_there_and_has_not_failed(make, tmp
     path = make(
         "empty", "from cds_lib.study.errors import NothingRun\nraise NothingRun('nothing yet')", "print('after')"
     )
-    result = notebooks.execute(path, tmp_path / "empty.ipynb", {})
+    result = next(notebooks.execute([(path, tmp_path / "empty.ipynb")], {}))
     assert (result.ok, result.error) == (True, None)
     assert outputs(tmp_path / "empty.ipynb")["c2"] == []
-
-
-def test_a_notebook_runs_the_code_of_its_own_repository(make, tmp_path, monkeypatch):
-    """Not that of another one which the environment may name: here no other has the module."""
-    path = make("own", "import only_here")
-    (tmp_path / "repo" / "only_here.py").touch()
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setattr(processes, "CHECKOUT", tmp_path / "repo")
-    assert notebooks.execute(path, tmp_path / "own.ipynb", {}).error is None

@@ -1,7 +1,7 @@
-"""Processes that work for this one and are heard through a pipe: for runs, for analyses, for the shares of one run.
+"""Processes that work for this one and are heard through a pipe: for runs, analyses, notebooks, the shares of one run.
 
-They are forked from a server that has imported torch once, so that starting one takes a fraction of a second; it has
-no GPU that they could inherit. They end with this process.
+They are forked from a server that has imported once what they need, so that starting one takes a fraction of a second;
+it has no GPU that they could inherit. They end with this process.
 """
 
 from __future__ import annotations
