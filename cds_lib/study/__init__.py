@@ -9,8 +9,8 @@ from cds_lib.extras import extra
 from cds_lib.lazy import on_first_use
 
 PACKAGES = (
-    "bs4 IPython jinja2 markupsafe matplotlib nbclient nbconvert nbformat pandas papermill PIL pygments scipy seaborn "
-    "sklearn submitit tqdm typst yaml"
+    "bs4 ipykernel IPython jinja2 jupyter_client markupsafe matplotlib nbclient nbconvert nbformat pandas "
+    "papermill PIL pygments scipy seaborn sklearn submitit tqdm typst yaml"
 ).split()
 with extra("study"):  # now, and not after hours of training
     if missing := [package for package in PACKAGES if find_spec(package) is None]:

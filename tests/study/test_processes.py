@@ -10,7 +10,7 @@ import cds_lib
 
 LOOK = """
 import sys, types, warnings, ctypes
-import torch, torchvision  # what they do to a process is theirs
+{first}
 calls, load = [], ctypes.CDLL
 recorder = types.SimpleNamespace(mallopt=lambda *a: calls.append(a))
 ctypes.CDLL = lambda name, *rest, **more: recorder if name is None else load(name, *rest, **more)
@@ -22,14 +22,17 @@ print(len(calls), "rfc3987_syntax" in sys.modules, [f for f in warnings.filters 
 """
 
 
-def look(program, kernel=False):
-    code = LOOK.format(program=program, kernel=kernel)
+TORCH = "import torch, torchvision  # what they do to a process is theirs"
+
+
+def look(program, first="", kernel=False):
+    code = LOOK.format(program=program, first=first, kernel=kernel)
     return subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
 
 
 def test_importing_the_library_changes_nothing_about_the_process():
     program = "import cds_lib, cds_lib.study, cds_lib.augment.views, cds_lib.study.data.stream; cds_lib.export_backbone"
-    assert look(program).stdout.strip() == "0 False []"
+    assert look(program, TORCH).stdout.strip() == "0 False []"
 
 
 def test_a_process_of_the_study_keeps_freed_memory_and_skips_a_slow_import():
@@ -66,14 +69,10 @@ def test_the_working_directory_is_no_place_for_modules_of_the_fork_server(tmp_pa
 
 
 def test_a_notebook_is_not_told_to_install_widgets():
-    if "IProgress" not in look("import timm", kernel=True).stderr:
+    if "IProgress" not in look("import timm", TORCH, kernel=True).stderr:
         pytest.skip("the packages that are installed ask for none")
-    for first in (
-        "from cds_lib import ContrastiveDeepSupervision",
-        "import cds_lib.augment.batches, cds_lib.methods.cds_kd",
-    ):
-        found = look(f"{first}; import timm", kernel=True)
-        assert "IProgress" not in found.stderr and found.stdout.strip() == "0 False []"
+    found = look("from cds_lib import ContrastiveDeepSupervision; import timm", TORCH, kernel=True)
+    assert "IProgress" not in found.stderr and found.stdout.strip() == "0 False []"
 
 
 def test_completion_finds_the_names_that_are_loaded_on_first_use():
