@@ -98,11 +98,6 @@ def fork_server(preload: list[str]) -> multiprocessing.context.ForkServerContext
     return context
 
 
-def end_fork_server() -> None:
-    """The next `fork_server` starts one with its own modules. No process that was forked from this one may be left."""
-    forkserver._forkserver._stop()  # no public function does it
-
-
 def _die_with_the_parent() -> None:
     """End this process when its parent is gone: killed, it must not leave work behind that nobody waits for.
 

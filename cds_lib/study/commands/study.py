@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from cds_lib.errors import TrainingError, UsageError
-from cds_lib.study import analyses, processes
+from cds_lib.study import analyses
 from cds_lib.study.checkout import NOTEBOOKS
 from cds_lib.study.commands import dry_run
 from cds_lib.study.data import registry
@@ -72,7 +72,6 @@ def run_all(options: argparse.Namespace) -> int:
     failed = runner.train_missing(plan, store, data_root, engine)
     jobs = 1 if options.engine == "slurm" else options.jobs  # this is a login node then
     unanalysed = analysis_engine.compute_missing(trained, profile, seeds, store, data_root, jobs=jobs)
-    processes.end_fork_server()  # that of the trainings has not imported what notebooks do
     broken = _report(tables, notebook_files, profile, seeds, store)
     if failed or plan.failed or unanalysed or broken:
         print(
