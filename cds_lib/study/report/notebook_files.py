@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 PARAMETERS = ("profile", "results", "data_root", "seeds", "train")  # that every notebook is executed with
-# What `fork_server` imports once for all notebooks: this code, and what most of them import. After a training by the same
-# command the server is that of the training, and each imports it itself.
+# What `fork_server` imports once for all notebooks: this code, and what most of them import. In a command that has
+# trained, the server is that of the training, and each notebook imports it itself.
 PRELOAD = [f"cds_lib.study.{name}" for name in "report.kernel report.notebooks session report.registered".split()]
 PRELOAD += ["papermill", "seaborn", "matplotlib.pyplot"]
 
