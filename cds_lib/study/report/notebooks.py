@@ -55,7 +55,8 @@ class NotebookResult:
 
 @dataclass
 class _Execution:
-    """A notebook that is executed: `made` says how it ended, None as long as it has not."""
+    """A notebook that is executed. inputs: a hash of what it is made of; folder: where it works; began and kernel: of
+    the last attempt."""
 
     notebook: Path
     output: Path
