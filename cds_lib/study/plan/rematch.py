@@ -62,6 +62,7 @@ ARMS = {
         "cds",
         {"weight": (0.03, 0.1, 0.3, 1.0), "lr": (0.025, 0.05, 0.1)},
         {"cross_entropy_views": 2},
+        beyond=(("lr", 0.2),),
     ),
     "baseline": Arm(
         "baseline: one view",
