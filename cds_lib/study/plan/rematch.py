@@ -63,6 +63,7 @@ ARMS = {
         {"weight": (0.03, 0.1, 0.3, 1.0), "lr": (0.025, 0.05, 0.1)},
         {"cross_entropy_views": 2},
         beyond=(("lr", 0.2),),
+        finalists=(5, 2, 1),
     ),
     "baseline": Arm(
         "baseline: one view",
