@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole study, or a part of it: README.md, "Options". Relative paths among the arguments are those of the caller.
+# The whole study, or a part of it: docs/running.md. Relative paths among the arguments are those of the caller.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"  # it was given to another shell: sh run_all.sh
 set -euo pipefail
 self=${BASH_SOURCE[0]}

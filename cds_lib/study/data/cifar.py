@@ -73,8 +73,9 @@ def _unpickle(path: Path) -> dict[str, object]:
 def read_batch(known: DataSet, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """One batch file -> images (N, 3, S, S) uint8 and labels (N,) int64 (S = `known.image_size`).
 
-    Raises UsageError, naming the file, for anything that is not `data` rows of 3 S S bytes with one label each in
-    0..classes-1.
+    CIFAR-100 comes in the order of classes and file names, as from an import of its PNG files: the committed runs had
+    that order, and the official archive has another. Raises UsageError, naming the file, for anything that is not
+    `data` rows of 3 S S bytes with one label each in 0..classes-1.
     """
     content, side, last = _unpickle(path), known.image_size, known.classes - 1
     key = "fine_labels" if known.name == "cifar100" else "labels"
@@ -89,7 +90,12 @@ def read_batch(known: DataSet, path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{path} is no batch of {known.title}: `data` must be uint8 rows of {3 * side * side} bytes, and `{key}` "
             f"an integer in 0..{last} for each"
         )
-    return data.reshape(-1, 3, side, side), labels.ravel().astype(np.int64)
+    images, labels = data.reshape(-1, 3, side, side), labels.ravel().astype(np.int64)
+    names = content.get("filenames")
+    if known.name == "cifar100" and isinstance(names, list) and len(names) == len(labels):  # copies may lack them
+        order = np.lexsort(([str(_text(name)) for name in names], labels))
+        images, labels = images[order], labels[order]
+    return images, labels
 
 
 def read_names(known: DataSet, path: Path) -> tuple[str, ...]:

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data import cifar, layouts
+from cds_lib.study.data import cifar, folders, layouts
 
 fixed = settings(
     derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -30,10 +31,12 @@ def labels(tiny, part):
     return [label for f in tiny.entry.part(part) for label in tiny.contents[f.path][key]]
 
 
-def check(tiny, arrays):
-    assert np.array_equal(arrays.train_images, pixels(tiny, "train"))
-    assert np.array_equal(arrays.test_images, pixels(tiny, "test"))
-    assert arrays.train_labels.tolist() == labels(tiny, "train") and arrays.test_labels.tolist() == labels(tiny, "test")
+def check(tiny, arrays, by_name):
+    """by_name: whether the images must come by class and file name."""
+    for part, images, found in (("train", *arrays[:2]), ("test", *arrays[2:4])):
+        kept = labels(tiny, part)
+        order = sorted(range(len(kept)), key=lambda i: (kept[i], f"image_{i}.png") if by_name else i)
+        assert np.array_equal(images, pixels(tiny, part)[order]) and found.tolist() == [kept[i] for i in order]
     assert arrays.train_labels.dtype == arrays.test_labels.dtype == np.int64
     assert arrays.class_names[:2] == ("class_00", "class_01") and len(arrays.class_names) == tiny.entry.classes
     for images in arrays[0], arrays[2]:
@@ -44,7 +47,7 @@ def test_reads_what_python_2_wrote(tiny, tmp_path):
     tiny.write(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # NumPy deprecates what old pickles hold
-        check(tiny, layouts.read(tiny.entry, tmp_path))
+        check(tiny, layouts.read(tiny.entry, tmp_path), by_name=tiny.entry.name == "cifar100")
     assert tiny.entry.unpublished(tmp_path) == ()
 
 
@@ -70,8 +73,20 @@ def test_reads_copies_written_by_python_3(tiny, tmp_path, protocol, kind):
             data.flags.writeable = False
             plain |= {key: kind(plain[key]), "data": data}
         (folder / name).write_bytes(pickle.dumps(plain, protocol))
-    check(tiny, layouts.read(tiny.entry, tmp_path))
+    check(tiny, layouts.read(tiny.entry, tmp_path), by_name=False)  # their file names are not there
     assert tiny.entry.unpublished(tmp_path) == tuple(tiny.files)
+
+
+def test_an_import_of_the_images_is_the_same_set(tiny100, tmp_path):
+    """So a run on either is the same run: `reproduce` and `compare` ask for the same images in the same order."""
+    tiny100.write(tmp_path)
+    for part in ("train", "test"):
+        for i, (image, label) in enumerate(zip(pixels(tiny100, part), labels(tiny100, part), strict=True)):
+            path = tmp_path / "png" / part / f"class_{label:02d}" / f"image_{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.transpose(1, 2, 0)).save(path)
+    imported = folders.import_folder(tiny100.entry, tmp_path / "png", tmp_path)
+    assert imported["sha256"] == layouts.read(tiny100.entry, tmp_path).fingerprint()
 
 
 class Evil:
