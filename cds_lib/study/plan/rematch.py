@@ -84,7 +84,10 @@ ARMS = {
 }
 # What tuning chose for an arm; written into docs/registration.md before it stands here. Arms with a weight have the
 # weight decay of the control: at weight 0 CDS is then the control.
-CHOSEN: dict[str, dict[str, float]] = {CONTROL: {"lr": 0.1, "weight_decay": 4e-3}}
+CHOSEN: dict[str, dict[str, float]] = {
+    CONTROL: {"lr": 0.1, "weight_decay": 4e-3},
+    CDS_BOTH: {"weight": 0.1, "lr": 0.1, "weight_decay": 4e-3},
+}
 
 # Comparisons: (ours, reference).
 PRIMARY = (CDS_BOTH, CONTROL)
