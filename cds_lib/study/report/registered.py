@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,12 @@ from scipy import stats
 
 from cds_lib.study import statistics
 from cds_lib.study.plan.ladder import CONFIRMATORY, RUNGS, SEEDS
-from cds_lib.study.plan.rematch import CDS_BOTH, CONTROL, LOSS, OUTCOME, PRIMARY, SECONDARY, decide
+from cds_lib.study.plan.rematch import CDS_BOTH, CONTROL, LOOK, LOSS, OUTCOME, PRIMARY, SECONDARY, decide, seeds_needed
 from cds_lib.study.plan.table import TOP1
 from cds_lib.study.store import Store
 from cds_lib.study.tables.few_labels import PERCENTS
 
+Rule = Callable[[Sequence[float]], tuple[str, ...]]
 _TEST = ["n", "difference", "low", "high", "low_90", "high_90", "p", "p_sign_flip"]
 
 
@@ -24,17 +26,22 @@ def decisions(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ours, reference; n (pairs of seeds); difference, low, high (95 % t interval, in points of top-1 on all images
         that no training used), low_90, high_90; p (t test), p_holm (of the four secondary ones together), p_sign_flip;
-        accuracy, loss: what `decide` says of either.
+        accuracy, loss: what `decide` says of either, once all registered seeds have run. Of a secondary one the
+        accuracy alone, and no more than Holm's p allows.
     """
-    rows = []
-    for ours, reference in (PRIMARY, *SECONDARY):
-        points, losses = (_gains(frame, ["rematch"], m, ours, reference)["rematch"].to_numpy() for m in (OUTCOME, LOSS))
-        decided = {"accuracy": decide(points), "loss": decide(-losses, margin=None)}
-        said = {what: ", ".join(words) for what, words in decided.items()}
-        rows.append({"ours": ours, "reference": reference, **_tested(points), **said})
-    found = pd.DataFrame(rows)
-    secondary = (found.index > 0) & found["p"].notna()
-    found.loc[secondary, "p_holm"] = statistics.holm(list(found.loc[secondary, "p"]))
+    pairs = (PRIMARY, *SECONDARY)
+    points, losses = ([_gains(frame, ["rematch"], m, *pair)["rematch"] for pair in pairs] for m in (OUTCOME, LOSS))
+    tested = [_tested(each.dropna()) for each in points]
+    p_holm = [np.nan, *_holm([test["p"] for test in tested[1:]])]
+    wanted = seeds_needed(points[0][:LOOK]) if points[0][:LOOK].notna().all() and len(points[0]) > 1 else LOOK
+    loss_rule = partial(decide, margin=None)
+    said = [{"accuracy": _said(decide, points[0], wanted), "loss": _said(loss_rule, -losses[0], wanted)}]
+    said += [{"accuracy": _said(_under(p, loss_rule), each)} for p, each in zip(p_holm[1:], points[1:], strict=True)]
+    rows = [
+        {"ours": ours, "reference": reference, **test, "p_holm": p, **words}
+        for (ours, reference), test, p, words in zip(pairs, tested, p_holm, said, strict=True)
+    ]
+    found = pd.DataFrame(rows).fillna({"loss": ""})
     return found[["ours", "reference", *_TEST[:-1], "p_holm", "p_sign_flip", "accuracy", "loss"]]
 
 
@@ -84,22 +91,27 @@ def _contrast(ours: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> 
     return images, one - other
 
 
-def slopes(frame: pd.DataFrame) -> pd.DataFrame:
+def slopes(frame: pd.DataFrame, primary: float) -> pd.DataFrame:
     """How the difference of CDS and the control, in official test top-1, grows with each doubling of a factor: of each
     seed the least-squares slope over the rungs, of the `results` of the table `ladder`.
 
+    primary: the p value of the primary comparison of the rematch, which is in the same family; NaN before it has run.
+
     Returns:
-        factor; n (seeds with every rung); difference (points a doubling), low, high, low_90, high_90, p, p_sign_flip;
-        decision: grows, shrinks, undecided or not run.
+        factor; n (seeds with every rung); difference (points a doubling), low, high, low_90, high_90, p, p_holm,
+        p_sign_flip; decision: grows, shrinks, undecided, not complete or not run.
     """
-    rows = []
+    gathered = []
     for factor in CONFIRMATORY:
         rungs = [rung for rung in RUNGS if rung.factor == factor and rung.seeds == SEEDS]
         gains = _gains(frame, [rung.setting for rung in rungs], TOP1, CDS_BOTH, CONTROL)
         doublings = np.log2([rung.value for rung in rungs])
-        each = [float(np.polyfit(doublings, gain, 1)[0]) for gain in gains.to_numpy()]
-        rows.append({"factor": factor, **_tested(each), "decision": _direction(each)})
-    return pd.DataFrame(rows)
+        x = doublings - doublings.mean()
+        gathered.append(pd.Series(gains.to_numpy() @ x / (x @ x)))
+    tested = [_tested(each.dropna()) for each in gathered]
+    p_holm = _holm([primary, *(test["p"] for test in tested)])[1:]
+    said = [_said(_under(p, _direction), each) for p, each in zip(p_holm, gathered, strict=True)]
+    return pd.DataFrame(tested).assign(factor=CONFIRMATORY, p_holm=p_holm, decision=said)
 
 
 def few_labels(frame: pd.DataFrame) -> pd.DataFrame:
@@ -110,21 +122,43 @@ def few_labels(frame: pd.DataFrame) -> pd.DataFrame:
         One row: n (seeds with every share); difference, low, high, low_90, high_90, p, p_sign_flip, decision.
     """
     settings = [f"semi_{percent}" for percent in PERCENTS]
-    each = _gains(frame, settings, TOP1, "cds_simclr_smaller", "baseline_matched").mean(axis=1).to_numpy()
-    return pd.DataFrame([{**_tested(each), "decision": ", ".join(decide(each, margin=None))}])
+    each = _gains(frame, settings, TOP1, "cds_simclr_smaller", "baseline_matched").mean(axis=1, skipna=False)
+    return pd.DataFrame([{**_tested(each.dropna()), "decision": _said(partial(decide, margin=None), each)}])
 
 
-def _direction(values: Sequence[float]) -> str:
+def _said(rule: Rule, planned: pd.Series, wanted: int = 0) -> str:
+    """What a rule says of one value a planned seed, of at least so many: nothing of a part of them, or every look would
+    be a test."""
+    values = planned.dropna().to_numpy()
+    if len(values) < 2:
+        return "not run"
+    return "not complete" if len(values) < max(len(planned), wanted) else ", ".join(rule(values))
+
+
+def _under(p_holm: float, rule: Rule) -> Rule:
+    """The rule, which says "undecided" where the adjusted p value is above 5 %."""
+    return rule if p_holm <= 0.05 else lambda values: ("undecided",)
+
+
+def _holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p values, NaN for what has not run, which counts as 1: the family is as large as was planned."""
+    adjusted = statistics.holm([1.0 if np.isnan(p) else p for p in p_values])
+    return [np.nan if np.isnan(p) else one for p, one in zip(p_values, adjusted, strict=True)]
+
+
+def _direction(values: Sequence[float]) -> tuple[str, ...]:
     low, high = statistics.t_interval(values)
-    return "not run" if len(values) < 2 else "grows" if low > 0 else "shrinks" if high < 0 else "undecided"
+    return ("grows" if low > 0 else "shrinks" if high < 0 else "undecided",)
 
 
 def _gains(frame: pd.DataFrame, settings: list[str], metric: str, ours: str, reference: str) -> pd.DataFrame:
-    """`ours - reference`: a row a seed that has all of it, a column a setting."""
-    rows = frame[frame["setting"].isin(settings) & (frame["metric"] == metric)]
-    values = rows.pivot(index="seed", columns=["method", "setting"], values="value")
+    """`ours - reference`: a row a seed for which all of it is planned, a column a setting; NaN what has not run."""
+    arms = frame["method"].isin([ours, reference])
+    rows = frame[arms & frame["setting"].isin(settings) & (frame["metric"] == metric)]
+    planned = rows.groupby("seed").size() == 2 * len(settings)
+    values = rows.pivot(index="seed", columns=["method", "setting"], values="value").loc[planned[planned].index]
     one, other = (values.reindex(columns=[(arm, setting) for setting in settings]) for arm in (ours, reference))
-    return (one.set_axis(settings, axis=1) - other.set_axis(settings, axis=1)).dropna()
+    return one.set_axis(settings, axis=1) - other.set_axis(settings, axis=1)
 
 
 def _tested(values: Sequence[float]) -> dict[str, float]:

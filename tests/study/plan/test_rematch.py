@@ -115,6 +115,14 @@ def test_what_was_recorded_of_the_tuning_follows_from_its_results(arm):
         assert rematch.CHOSEN[arm] == trials[max(means, key=means.__getitem__)]
 
 
+def test_the_arms_of_a_seed_were_trained_with_the_same_kernels():
+    store = Store(Path(__file__).parents[3] / "results" / "mini")
+    for seed in rematch.SEEDS:
+        runs = [rematch.final("mini", arm).with_seed(seed).id for arm in rematch.CHOSEN]
+        kernels = [store.status(run).get("instructions") for run in runs if store.is_done(run)]
+        assert all(kernels) and len({str(one) for one in kernels}) <= 1
+
+
 def test_the_table_of_the_tuning_is_the_registered_grid_and_no_table_of_the_paper():
     table = TABLES["rematch_tuning"]
     assert not table.official and table.runs("mini", (0, 1)) == table.runs("mini", None)

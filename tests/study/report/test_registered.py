@@ -47,6 +47,49 @@ def test_every_registered_comparison_is_decided_from_pairs_of_seeds():
     assert np.isnan(found.loc[PRIMARY, "p_holm"])
     secondary = found.loc[list(SECONDARY)]
     assert secondary["p_holm"].min() == pytest.approx(4 * secondary["p"].min())
+    assert set(secondary["accuracy"]) <= {"adds", "harms", "undecided"} and set(secondary["loss"]) == {""}
+
+
+def test_a_part_of_the_registered_seeds_decides_nothing():
+    values = {seed: 30.0 + seed for seed in range(6, 18)}
+    frame = pd.DataFrame(
+        [
+            *(row for metric in (OUTCOME, LOSS) for row in rows(CONTROL, "rematch", metric, values)),
+            *rows(CDS_BOTH, "rematch", OUTCOME, {seed: value + 2 + seed % 2 for seed, value in values.items()}),
+            *rows(CDS_BOTH, "rematch", LOSS, {seed: value - 2 - seed % 2 for seed, value in values.items()}),
+        ]
+    )
+    assert set(decisions(frame).iloc[0][["accuracy", "loss"]]) == {"adds"}
+    frame.loc[(frame["seed"] == 17) & (frame["method"] == CDS_BOTH), "value"] = None  # planned, and has not run
+    row = decisions(frame).iloc[0]
+    assert (row["n"], row["accuracy"], row["loss"]) == (11, "not complete", "not complete")
+
+
+def pair(gains, seeds=range(6, 18)):
+    """The rows of the primary pair with these differences."""
+    frame = []
+    for metric, sign in ((OUTCOME, 1), (LOSS, -1)):
+        frame += rows(CONTROL, "rematch", metric, dict.fromkeys(seeds, 30.0))
+        frame += rows(CDS_BOTH, "rematch", metric, {s: 30 + sign * g for s, g in zip(seeds, gains, strict=True)})
+    return pd.DataFrame(frame)
+
+
+def test_the_pair_is_decided_when_the_seeds_that_its_deviation_asks_for_have_run():
+    wide = 5 + 0.8 * np.tile([-1.0, 1.0], 6)  # asks for 20 (test_rematch.py)
+    assert decisions(pair(wide)).iloc[0]["accuracy"] == "not complete"
+    more = [*wide, *np.repeat(30.0, 8)]  # the look is at the first twelve, whatever comes later
+    assert decisions(pair(more, range(6, 26))).iloc[0]["accuracy"] == "adds"
+    assert decisions(pair(more[:19], range(6, 25))).iloc[0]["accuracy"] == "not complete"
+
+
+def test_secondary_comparisons_are_a_family_of_four_of_which_those_that_have_not_run_are_members():
+    gain = np.tile([-1.0, 1.0], 4) + 0.95  # p = 0.037 alone
+    base = {seed: 20.0 for seed in range(6, 14)}
+    frame = rows("baseline", "rematch", OUTCOME, base)
+    frame += rows(CONTROL, "rematch", OUTCOME, {s: 20 + g for s, g in zip(base, gain, strict=True)})
+    row = decisions(pd.DataFrame(frame)).set_index(["ours", "reference"]).loc[(CONTROL, "baseline")]
+    assert row["p"] < 0.05 and row["low"] > 0 and row["p_holm"] == pytest.approx(4 * row["p"])
+    assert row["accuracy"] == "undecided"
 
 
 class Scored:
@@ -113,9 +156,14 @@ def test_a_slope_is_that_of_the_gain_by_doubling():
         gain = {seed: (0.4 + 0.01 * seed) * doublings - 1 for seed in rung.seeds}
         frame += rows(CONTROL, rung.setting, TOP1, control)
         frame += rows(CDS_BOTH, rung.setting, TOP1, {seed: control[seed] + gain[seed] for seed in control})
-    found = slopes(pd.DataFrame(frame)).set_index("factor")
+    frame = pd.DataFrame(frame)
+    found = slopes(frame, np.nan).set_index("factor")
     assert found.loc["epochs", "difference"] == pytest.approx(0.47) and found.loc["epochs", "n"] == 3
     assert found.loc["epochs", "decision"] == "grows" and found.loc["images", "decision"] == "not run"
+    assert found.loc["epochs", "p_holm"] == pytest.approx(3 * found.loc["epochs", "p"])
+    assert slopes(frame, 1e-9).loc[0, "p_holm"] == pytest.approx(2 * found.loc["epochs", "p"])
+    frame.loc[frame["method"] == CDS_BOTH, "value"] += 3 * (frame["seed"] == 6) * (frame["setting"] == "epochs_240")
+    assert slopes(frame, np.nan).loc[0, "decision"] == "undecided"
 
 
 def test_shares_of_labels_are_pooled_seed_by_seed():
