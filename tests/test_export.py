@@ -1,6 +1,7 @@
 """Exported networks load where they should, as themselves; what cannot be exported is one sentence."""
 
 import re
+from pathlib import Path
 
 import pytest
 import timm
@@ -93,6 +94,17 @@ def test_the_lines_that_the_command_prints_load_the_run(tmp_path, capsys, profil
     images = torch.randn(2, 3, side, side)
     with torch.no_grad():
         assert torch.equal(names["network"](images), method.backbone(images))
+
+
+def test_committed_weights_are_those_of_the_runs_that_their_card_names(tmp_path, capsys):
+    committed = Path(__file__).parents[1] / "results" / "mini"
+    store, out = Store(committed), tmp_path / "network.pt"
+    card, files = (committed / "weights" / "README.md").read_text(encoding="utf-8"), [*committed.glob("weights/*.saf*")]
+    assert files and sum(path.stat().st_size for path in files) <= 30e6
+    for path in files:
+        assert main(["export", path.stem, str(out), "--results", str(committed)]) == 0  # refuses those of another run
+        assert 'create_backbone("resnet18", 100, ' in capsys.readouterr().out
+        assert f"| `{path.name}` | " in card and f"| {store.metric(path.stem, 'test_top1_last'):.2f} |" in card
 
 
 def test_the_network_names_of_timm(tmp_path):

@@ -50,11 +50,6 @@ def evaluate_detection(
             records += zip(_on_cpu(detector(images)), _on_cpu(targets), strict=True)
     for found, true in collect(records):
         metric.update([found], [true])
-    return average_precision(metric)
-
-
-def average_precision(metric: MeanAveragePrecision) -> dict[str, float]:
-    """The results of `evaluate_detection`, of a metric that has seen all images."""
     found = metric.compute()
     values = {name: 100 * found[key].item() for name, key in MEASURES.items()}
     return {name: value for name, value in values.items() if value >= 0}  # -1: there is no such object

@@ -27,9 +27,6 @@ class EqualShares(SingleProcess):
             return own
         return gather_rows(own.movedim(dim, 0), [own.shape[dim]] * _world(), dist.get_rank()).movedim(0, dim)
 
-    def own(self, whole: Tensor) -> Tensor:
-        return whole.chunk(_world())[dist.get_rank()] if _world() > 1 else whole
-
 
 def _world() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

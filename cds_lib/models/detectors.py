@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers import freeze_batch_norm_2d
 from timm.models.resnet import ResNet
 from torch import nn
 from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.rpn import AnchorGenerator
-from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
+from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP6P7
 
 from cds_lib.errors import UsageError
@@ -60,7 +61,7 @@ def create_detector(
     if not isinstance(backbone, ResNet):
         raise UsageError(f"Detectors are built on a timm ResNet, not on {type(backbone).__name__}.")
     widths = stage_taps(backbone).channels
-    _fix_batch_norms(backbone)
+    freeze_batch_norm_2d(backbone)
     for part in _FROZEN:
         getattr(backbone, part).requires_grad_(False)
     common = {
@@ -142,14 +143,3 @@ def _widen_initialisation(head: nn.Module, channels: int) -> None:
         for module in head.modules():
             if isinstance(module, nn.Conv2d):
                 module.weight *= (_CHANNELS / channels) ** 0.5
-
-
-def _fix_batch_norms(module: nn.Module) -> None:
-    """Replace, in place, every batch norm by the affine map that it is in eval mode."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            fixed = FrozenBatchNorm2d(child.num_features, child.eps)
-            fixed.load_state_dict({k: v for k, v in child.state_dict().items() if k != "num_batches_tracked"})
-            setattr(module, name, fixed)
-        else:
-            _fix_batch_norms(child)

@@ -1,8 +1,8 @@
 """The analyses of trained runs: which there are, what was computed, and what a table still lacks.
 
 The result of one analysis of one run is runs/<id>/analysis/<name>.json. A file that another version of the analysis
-wrote, with other parameters or of other weights, counts as missing. The small files are kept with the results, the
-weights are not: in a fresh clone every table and figure can be written again, and nothing can be computed.
+wrote, with other parameters or of other weights, counts as missing. The small files are kept with the results, and
+the weights of a few runs: in a fresh clone every table and figure can be written again, of those runs computed again.
 """
 
 from __future__ import annotations

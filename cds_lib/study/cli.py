@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 
 from cds_lib import __version__
 from cds_lib.errors import TrainingError, UsageError
@@ -47,42 +48,67 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    run_all = subparsers.add_parser(
-        "run-all", help="train what is missing, execute the notebooks, write the report", allow_abbrev=False
-    )
-    _common(run_all)
-    run_all.add_argument("--models", default="", metavar="NAME,...", help="train these networks only")
-    run_all.add_argument("--methods", default="", metavar="NAME,...", help="train these methods only")
-    data_cli.add_data_root(run_all)
-    run_all.add_argument("--jobs", type=int, default=0, metavar="N", help="runs at a time (default: one a GPU or core)")
-    run_all.add_argument(
-        "--processes", type=int, default=1, metavar="N", help="processes, one a GPU, that each run is spread over"
-    )
-    run_all.add_argument("--engine", default="local", choices=("local", "slurm"), help="where runs execute")
-    run_all.add_argument(
-        "--slurm", action="append", default=[], metavar="KEY=VALUE", help="an option of the Slurm jobs (repeatable)"
-    )
-    run_all.add_argument("--compile", action="store_true", help="torch.compile the training step")
-    run_all.add_argument("--offline", action="store_true", help="never use the network (training never does)")
-    run_all.add_argument("--list", action="store_true", help="list tables, networks, methods and data, and stop")
-    run_all.add_argument("--dry-run", action="store_true", help="say what would be trained, and stop")
-    run_all.add_argument("--retry-failed", action="store_true", help="train again what failed before")
-    run_all.set_defaults(handler=study.run_all)
+    def command(
+        name: str, handler: Callable, what: str, *shared: str, profile: str = "smoke", results: str = "<profile>"
+    ) -> Callable:
+        """The new command's `add_argument`; shared: its options that other commands have as well."""
+        added = subparsers.add_parser(name, help=what, allow_abbrev=False)
+        added.set_defaults(handler=handler)
+        about = {
+            "--profile": ("|".join(protocols.PROFILES), f"the budget (default: {profile})"),
+            "--only": ("NAME,...", "these tables or notebooks only"),
+            "--seeds": ("0,1,2", "seeds (default: the profile's)"),
+            "--results": ("DIR", f"results folder (default: results/{results})"),
+        }
+        for option in shared:
+            metavar, help_text = about[option]
+            default = profile if option == "--profile" else ""
+            added.add_argument(option, default=default, metavar=metavar, help=help_text)
+        return added.add_argument
 
-    report = subparsers.add_parser(
-        "report", help="write tables, notebooks and index again; trains nothing", allow_abbrev=False
-    )
-    _common(report)
-    report.set_defaults(handler=study.report_again)
+    plan = ("--profile", "--only", "--seeds", "--results")
+    add = command("run-all", study.run_all, "train what is missing, execute the notebooks, write the report", *plan)
+    add("--models", default="", metavar="NAME,...", help="train these networks only")
+    add("--methods", default="", metavar="NAME,...", help="train these methods only")
+    data_cli.add_data_root(add)
+    add("--jobs", type=int, default=0, metavar="N", help="runs at a time (default: one a GPU or core)")
+    add("--processes", type=int, default=1, metavar="N", help="processes, one a GPU, that each run is spread over")
+    add("--engine", default="local", choices=("local", "slurm"), help="where runs execute")
+    add("--slurm", action="append", default=[], metavar="KEY=VALUE", help="an option of the Slurm jobs (repeatable)")
+    add("--compile", action="store_true", help="torch.compile the training step")
+    add("--offline", action="store_true", help="never use the network (training never does)")
+    add("--list", action="store_true", help="list tables, networks, methods and data, and stop")
+    add("--dry-run", action="store_true", help="say what would be trained, and stop")
+    add("--retry-failed", action="store_true", help="train again what failed before")
 
-    status = subparsers.add_parser("status", help="what is done, running and failed", allow_abbrev=False)
-    _common(status)
-    status.set_defaults(handler=study.status)
+    command("report", study.report_again, "write tables, notebooks and index again; trains nothing", *plan)
+    command("status", study.status, "what is done, running and failed", *plan)
 
-    train.add_parser(subparsers)
-    export.add_parser(subparsers)
-    reproduce.add_parser(subparsers)
-    compare.add_parser(subparsers)
+    what = "train one run of your own and show it beside the study's"
+    add = command("train", train.train, what, "--profile", "--results", results="mine")
+    for name, kind in (("dataset", "data set"), ("model", "network"), ("method", "method")):
+        add(f"--{name}", required=True, metavar="NAME", help=f"a {kind} of run-all --list")
+    add("--setting", default="", metavar="NAME", help="of run-all --list; default: the first that fits")
+    what = "an option of the method or the budget (repeatable)"
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help=what)
+    add("--seed", type=int, default=0, metavar="N", help="default: 0")
+    data_cli.add_data_root(add)
+
+    what = "write the plain network of a finished run, without heads"
+    add = command("export", export.export, what, "--profile", "--results")
+    add("run", metavar="RUN_ID", help="12 digits: the folder's name in RESULTS/runs")
+    add("out", metavar="OUT", help="the file to write, such as network.pt")
+
+    what = "train a finished run again and compare it to the last digit"
+    add = command("reproduce", reproduce.reproduce, what, "--results", results="mini")
+    add("run", metavar="RUN_ID", help="12 digits: the folder's name in RESULTS/runs")
+    add("--epochs", default="1", metavar="N|all", help="how many epochs to compare (default: 1)")
+    data_cli.add_data_root(add)
+
+    what = "set the results of another folder beside the committed ones"
+    add = command("compare", compare.compare, what, *plan, profile="mini")
+    add("folder", metavar="DIR", help="a results folder: DIR/runs/<id>")
+
     data_cli.add_parser(subparsers, dry_run.say_what_lacks)
     bench = subparsers.add_parser("bench")  # of version 0.1; without a help it is not listed
     bench.add_argument("names", nargs="*")
@@ -92,12 +118,3 @@ def _parser() -> argparse.ArgumentParser:
 
 def _no_bench(options: argparse.Namespace) -> int:
     raise UsageError("The benchmarks are scripts now, such as benchmarks/loop_cost.py: see benchmarks/README.md.")
-
-
-def _common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--profile", default="smoke", metavar="|".join(protocols.PROFILES), help="the budget (default: smoke)"
-    )
-    parser.add_argument("--only", default="", metavar="NAME,...", help="these tables or notebooks only")
-    parser.add_argument("--seeds", default="", metavar="0,1,2", help="seeds (default: the profile's)")
-    parser.add_argument("--results", default="", metavar="DIR", help="results folder (default: results/<profile>)")

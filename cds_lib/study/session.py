@@ -41,11 +41,8 @@ class Session:
         self.store, self.data_root, self.engine = store, data_root, engine
         self.writes = writes
 
-    def plan(self) -> runner.Plan:
-        """What is done, missing and failed at this moment."""
-        return self._plan(retry_failed=False)
-
-    def _plan(self, retry_failed: bool) -> runner.Plan:
+    def plan(self, retry_failed: bool = False) -> runner.Plan:
+        """What is done, missing and failed at this moment; with `retry_failed` what failed is missing."""
         return runner.make_plan([self.table], self.profile, self.seeds, self.store, retry_failed)
 
     def train_missing(self) -> None:
@@ -55,7 +52,7 @@ class Session:
         Trainings are processes that import the module they were started from: a script calls this below
         `if __name__ == "__main__":`; a notebook need not.
         """
-        runner.train_missing(self._plan(retry_failed=True), self.store, self.data_root, self.engine)
+        runner.train_missing(self.plan(retry_failed=True), self.store, self.data_root, self.engine)
         analysis_engine.compute_missing(
             [self.table], self.profile, self.seeds, self.store, self.data_root, jobs=self.engine.jobs
         )

@@ -74,7 +74,9 @@ class Store:
         return self.run_dir(run_id) / "checkpoint.pt"
 
     def model(self, run_id: str) -> Path:
-        return self.run_dir(run_id) / "model.pt"
+        """The weights of the finished run: model.pt in its folder, else those kept with committed results."""
+        own, kept = self.run_dir(run_id) / "model.pt", self.root / "weights" / f"{run_id}.safetensors"
+        return kept if kept.exists() and not own.exists() else own
 
     # -- reading -----------------------------------------------------------------------------------------------------
     def ids(self) -> list[str]:
@@ -86,7 +88,7 @@ class Store:
         return (self.run_dir(run_id) / "metrics.json").exists()
 
     def is_trained(self, run_id: str) -> bool:
-        """Whether the run is finished and its weights are there: committed results have none."""
+        """Whether the run is finished and its weights are there: most committed runs have none."""
         return self.is_done(run_id) and self.model(run_id).exists()
 
     def spec(self, run_id: str) -> RunSpec:

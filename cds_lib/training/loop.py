@@ -90,15 +90,7 @@ def fit(
         terms = _TermLog(steps, device)
         last_check = began
         for number, (views, labels, index) in enumerate(batches.epoch(epoch)):
-            lr = learning_rate(
-                epoch * steps + number,
-                steps,
-                lr=budget.lr,
-                epochs=budget.epochs,
-                schedule=budget.schedule,
-                milestones=budget.milestones,
-                warmup=budget.warmup_epochs * steps if budget.warmup_steps is None else budget.warmup_steps,
-            )
+            lr = learning_rate(epoch * steps + number, steps, budget)
             losses, own = step(views, labels, index, lr)
             terms.add(losses, own)
             # Reading a loss waits for the device, so it is done once in a while, never every step.

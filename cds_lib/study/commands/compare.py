@@ -10,20 +10,6 @@ from cds_lib.study.store import Store, results_dir
 from cds_lib.study.tables import TABLES, find_table
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Add the command; it sets `handler(options) -> exit code`."""
-    parser = subparsers.add_parser(
-        "compare", help="set the results of another folder beside the committed ones", allow_abbrev=False
-    )
-    parser.add_argument("folder", metavar="DIR", help="a results folder: DIR/runs/<id>")
-    known = "|".join(protocols.PROFILES)
-    parser.add_argument("--profile", default="mini", metavar=known, help="of both folders (default: mini)")
-    parser.add_argument("--only", default="", metavar="NAME,...", help="these tables only")
-    parser.add_argument("--seeds", default="", metavar="0,1,2", help="seeds of DIR (default: the profile's)")
-    parser.add_argument("--results", default="", metavar="DIR", help="compared with (default: results/<profile>)")
-    parser.set_defaults(handler=compare)
-
-
 def compare(options: argparse.Namespace) -> int:
     """`compare DIR`: 0 every run of the cells is whole, on the same images as ours and of a commit; 1 some are not.
 

@@ -6,24 +6,10 @@ import argparse
 from pathlib import Path
 
 from cds_lib.errors import UsageError
-from cds_lib.study.plan import protocols
 from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.store import Store, results_dir
 
 _TIMM_NAMES = {"preactresnet18": "resnetv2_18"}  # where timm calls a network otherwise
-
-
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Add the command; it sets `handler(options) -> exit code`."""
-    parser = subparsers.add_parser(
-        "export", help="write the plain network of a finished run, without heads", allow_abbrev=False
-    )
-    parser.add_argument("run", metavar="RUN_ID", help="12 digits: the folder's name in RESULTS/runs")
-    parser.add_argument("out", metavar="OUT", help="the file to write, such as network.pt")
-    known = "|".join(protocols.PROFILES)
-    parser.add_argument("--profile", default="smoke", metavar=known, help="whose results (default: smoke)")
-    parser.add_argument("--results", default="", metavar="DIR", help="results folder (default: results/<profile>)")
-    parser.set_defaults(handler=export)
 
 
 def export(options: argparse.Namespace) -> int:
@@ -39,12 +25,15 @@ def export(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.out} lies among the runs, whose weights it might replace: choose another place.")
 
     from cds_lib.export import write_weights
-    from cds_lib.study.engines.setup import trained_weights  # slow
+    from cds_lib.study.engines import build  # slow
+    from cds_lib.study.engines.setup import trained_weights
 
     prefix = "backbone."
     weights = {k.removeprefix(prefix): v for k, v in trained_weights(spec, store).items() if k.startswith(prefix)}
     write_weights(weights, options.out)
-    classes = len(next(reversed(weights.values())))  # of the classifier's bias: of a subset there are fewer than usual
+    plain = build.backbone(spec, 1).state_dict()
+    # As many as the classifier has, the one part that goes by their number: of a subset there are fewer than usual.
+    classes = next(len(value) for name, value in weights.items() if value.shape != plain[name].shape)
     print(f"Written: {options.out}, the network of run {spec.id} ({spec.label}).\nTo load it:\n")
     print("\n".join(f"    {line}" for line in loading(spec, classes, options.out)))
     print(f"\n{_images(spec)}")
@@ -95,7 +84,7 @@ def _finished_classifier(run_id: str, store: Store) -> RunSpec:
         raise UsageError(f"Run {run_id} is a detector: export {spec.parent.id}, the run that trained its backbone.")
     if not store.model(run_id).exists():
         raise UsageError(
-            f"The weights of run {run_id} are not there (committed results have none): train it in a folder "
+            f"The weights of run {run_id} are not there (most committed runs have none): train it in a folder "
             "of your own, ./run_all.sh with --profile, --only and --results DIR, and give --results DIR here."
         )
     return spec

@@ -8,23 +8,10 @@ import tempfile
 from pathlib import Path
 
 from cds_lib.errors import TrainingError, UsageError
-from cds_lib.study.data.cli import add_data_root
 from cds_lib.study.data.registry import data_root
 from cds_lib.study.engines import reproduce as engine
 from cds_lib.study.store import Store, results_dir
 from cds_lib.study.text import counted
-
-
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Add the command; it sets `handler(options) -> exit code`."""
-    parser = subparsers.add_parser(
-        "reproduce", help="train a finished run again and compare it to the last digit", allow_abbrev=False
-    )
-    parser.add_argument("run", metavar="RUN_ID", help="12 digits: the folder's name in RESULTS/runs")
-    parser.add_argument("--epochs", default="1", metavar="N|all", help="how many epochs to compare (default: 1)")
-    parser.add_argument("--results", default="", metavar="DIR", help="results folder (default: results/mini)")
-    add_data_root(parser)
-    parser.set_defaults(handler=reproduce)
 
 
 def reproduce(options: argparse.Namespace) -> int:

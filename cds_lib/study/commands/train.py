@@ -5,29 +5,10 @@ from __future__ import annotations
 import argparse
 
 from cds_lib.study.commands import own
-from cds_lib.study.data.cli import add_data_root
 from cds_lib.study.data.registry import data_root
 from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.plan import protocols
 from cds_lib.study.store import Store, results_dir
-
-
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    """Add the command; it sets `handler(options) -> exit code`."""
-    parser = subparsers.add_parser(
-        "train", help="train one run of your own and show it beside the study's", allow_abbrev=False
-    )
-    for name, what in (("dataset", "data set"), ("model", "network"), ("method", "method")):
-        parser.add_argument(f"--{name}", required=True, metavar="NAME", help=f"a {what} of run-all --list")
-    known = "|".join(protocols.PROFILES)
-    parser.add_argument("--profile", default="smoke", metavar=known, help="the budget (default: smoke)")
-    parser.add_argument("--setting", default="", metavar="NAME", help="of run-all --list; default: the first that fits")
-    what = "an option of the method or the budget (repeatable)"
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=what)
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
-    parser.add_argument("--results", default="", metavar="DIR", help="results folder (default: results/mine)")
-    add_data_root(parser)
-    parser.set_defaults(handler=train)
 
 
 def train(options: argparse.Namespace) -> int:

@@ -29,7 +29,7 @@ def add_parser(
         added.set_defaults(handler=handler)
         if name != "list":
             added.add_argument("name", metavar="NAME")
-        add_data_root(added)
+        add_data_root(added.add_argument)
         return added
 
     command("list", list_sets, "what is known and what is there")
@@ -41,10 +41,10 @@ def add_parser(
     importing.add_argument("--folder", metavar="DIR", required=True, help=where)
 
 
-def add_data_root(parser: argparse.ArgumentParser) -> None:
+def add_data_root(add_argument: Callable) -> None:
     """Add the option that names the data folder; `data_root` turns it into a path."""
     where = "where data sets lie (default: $CDS_DATA_ROOT, else data/ of the checkout)"
-    parser.add_argument("--data-root", default="", metavar="DIR", help=where)
+    add_argument("--data-root", default="", metavar="DIR", help=where)
 
 
 def list_sets(args: argparse.Namespace) -> int:

@@ -29,11 +29,6 @@ class _MirrorFailed(Exception):
     """This mirror cannot deliver the file; the next one may."""
 
 
-def is_offline() -> bool:
-    """True if the environment variable CDS_OFFLINE forbids the network (any value but empty and 0)."""
-    return os.environ.get("CDS_OFFLINE", "") not in ("", "0")
-
-
 def fetch(entry: DataSet, root: Path, offline: bool = False, out: TextIO | None = None) -> Path:
     """Bring the official files of a data set into `root` and return their folder.
 
@@ -78,7 +73,7 @@ def _obtain(archive: Archive, entry: DataSet, root: Path, offline: bool, out: Te
         return path
     if not archive.urls:
         raise UsageError(f"{archive.file} is not in {root} and cannot be downloaded. {entry.manual}")
-    if offline or is_offline():
+    if offline or os.environ.get("CDS_OFFLINE", "") not in ("", "0"):
         raise UsageError(f"{archive.file} is not in {root} and fetching is switched off (offline). {entry.manual}")
     failures = []
     for url in archive.urls:

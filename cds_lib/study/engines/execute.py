@@ -118,7 +118,7 @@ def execute(
             # that goes on at its last epoch, never one with the weights of another training.
             (run_dir / "metrics.json").unlink(missing_ok=True)
             recorded = sha256_of(weights)
-            os.replace(weights, store.model(spec.id))
+            os.replace(weights, run_dir / "model.pt")
             store.write_status(spec.id, state="done", finished=provenance.now(), weights=recorded)
             os.replace(history, run_dir / "history.csv")
             write_json(run_dir / "metrics.json", metrics)  # last: from here on the run is finished

@@ -16,7 +16,7 @@ from cds_lib.augment.views import CIFAR
 from cds_lib.evaluation.accuracy import evaluate, per_image
 from cds_lib.methods.method import Method
 from cds_lib.study.data.stream import StreamedBatches, StreamedEvaluation
-from cds_lib.study.engines import build
+from cds_lib.study.engines import build, kept
 from cds_lib.study.engines.build import create_method
 from cds_lib.study.engines.split import labelled_part, load, streams, training_split
 from cds_lib.study.errors import RunError
@@ -205,9 +205,13 @@ def load_trained(spec: RunSpec, classes: int, store: Store) -> Method:
 def trained_weights(spec: RunSpec, store: Store) -> dict[str, torch.Tensor]:
     """What the run has learned; RunError if the file is damaged or holds the weights of another run, or training."""
     path = store.model(spec.id)
-    state = checkpoint.load(path, torch.device("cpu"))
     recorded = store.status(spec.id).get("weights")  # none in runs of version 0.1.0
-    same = not recorded or sha256_of(path) == recorded
+    if path.suffix == ".safetensors":
+        state = kept.read(path)
+        same = state.get("model") == recorded
+    else:
+        state = checkpoint.load(path, torch.device("cpu"))
+        same = not recorded or sha256_of(path) == recorded
     if not same or state.get("spec") != spec.canonical or not isinstance(state.get("method"), dict):
         raise RunError(f"{path} does not hold the weights of run {spec.id}: delete it and run again.")
     return state["method"]

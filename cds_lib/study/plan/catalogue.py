@@ -75,7 +75,7 @@ class Method:
     """What supervises a network.
 
     cls: its class, as "module.Class" below `cds_lib`; fixed: arguments of the class that make it this method.
-    colour and marker: in figures; without them it gets free ones.
+    colour: in figures; without one it gets a free one.
     options: its hyper-parameters where the class's own defaults do not serve, from `source`. Over them come, in this
     order: beyond_cifar, on other data than CIFAR; mini, in the miniature; mini_cifar, in the miniature on CIFAR.
     uses_unlabelled: in semi-supervised learning it is given all images, those without a label as well.
@@ -87,7 +87,6 @@ class Method:
     source: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
     colour: str = ""
-    marker: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     beyond_cifar: Mapping[str, Any] = field(default_factory=dict)
     mini: Mapping[str, Any] = field(default_factory=dict)
@@ -110,7 +109,6 @@ METHODS = {
         "methods.baseline.Baseline",
         "nothing to choose",
         colour="#444444",
-        marker="o",
         poster=("Base", "Baseline"),
     ),
     "dsn": Method(
@@ -118,7 +116,6 @@ METHODS = {
         "methods.dsn.DeeplySupervisedNet",
         "heads: the author's own stack; weight: Lee et al.; the variant behind the published row is not known",
         colour="#0072B2",
-        marker="s",
         options={"weight": 1.0},
         mini_cifar={"weight": 3.0},
         poster=("DSN",),
@@ -129,7 +126,6 @@ METHODS = {
         "released sundw2014/DKS: all weights and the temperature 1",
         fixed={"layout": "dks"},
         colour="#009E73",
-        marker="D",
         options={"weight": 1.0},
         mini_cifar={"weight": 3.0},
         poster=("DKS",),
@@ -140,7 +136,6 @@ METHODS = {
         "released d-li14/DHM: all weights and the temperature 1",
         fixed={"layout": "dhm"},
         colour="#CC79A7",
-        marker="v",
         options={"weight": 1.0},
         mini_cifar={"weight": 0.3},
         poster=("DHM",),
@@ -151,7 +146,6 @@ METHODS = {
         "released CIFAR/train.py and ImageNet/Contrastive_Deep_Supervision/main.py: weight per stage, four stages",
         fixed={"use_labels": True},
         colour="#D55E00",
-        marker="^",
         options=_CDS,
         mini={"weight": 1.0},
         mini_cifar={"weight": 3.0},
@@ -164,7 +158,6 @@ METHODS = {
         "as cds, without labels",
         fixed={"use_labels": False},
         colour="#D55E00",
-        marker="^",
         options=_CDS,
         mini_cifar={"weight": 0.3},
         uses_unlabelled=True,
@@ -204,7 +197,6 @@ METHODS = {
         "released CIFAR/distill.py, but with the teacher in eval mode; on ImageNet the released "
         "ImageNet/KD_Contrastive_Deep_Supervision/main.py",
         colour="#8C2D04",
-        marker="P",
         beyond_cifar={"weight": 0.5, "feature_weight": 0.5, "temperature": 1.0},
         mini={"weight": 1.0},
     ),

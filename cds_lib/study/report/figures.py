@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,11 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from seaborn import FacetGrid
 
-# Of others, in the order of their table, where no method of that table looks so.
-_OTHERS = (
-    *(("#0072B2", "s"), ("#009E73", "D"), ("#CC79A7", "v"), ("#56B4E9", "X")),
-    *(("#6A51A3", "<"), ("#7A8B00", ">"), ("#000000", "d"), ("#8C6D31", "h")),
-)
+# Of others, in the order of their table, where no method of that table has them.
+_OTHERS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#6A51A3", "#7A8B00", "#000000", "#8C6D31")
 _DIAMOND = {"marker": "D", "s": 55, "fc": "none", "ec": "#c05000", "linewidth": 1.6, "legend": False, "zorder": 3}
 _SEED = {"color": "#9db7d5", "size": 5, "edgecolor": "white", "linewidth": 0.6, "zorder": 4}
 OURS, PAPER = "#1f4e8c", "#c05000"  # where these two are set against each other
@@ -133,24 +131,15 @@ def svg(figure: Figure, description: str) -> str:
 
 
 @cache
-def _looks() -> dict[str, tuple[str, str]]:
-    """Row -> colour and marker, of those that the catalogue or their table gives one: the same in every figure."""
-    own = {row: look for table in TABLES.values() for row, look in table.looks.items()}
-    return own | {name: (method.colour, method.marker) for name, method in METHODS.items() if method.colour}
-
-
-def style(method: str, methods: Sequence[str]) -> tuple[str, str]:
-    """Colour and marker of a method, among those of its table."""
-    looks = _looks()
-    if method in looks:
-        return looks[method]
-    taken = {looks[name] for name in methods if name in looks}
-    free = [look for look in _OTHERS if look not in taken]
-    others = [name for name in methods if name not in looks]
-    return free[others.index(method) % len(free)]
+def _colours() -> dict[str, str]:
+    """Of the rows to which the catalogue or their table gives one: the same in every figure."""
+    own = {row: colour for table in TABLES.values() for row, colour in table.colours.items()}
+    return own | {name: method.colour for name, method in METHODS.items() if method.colour}
 
 
 def palette(methods: Iterable[str]) -> dict[str, str]:
     """Name for people -> colour, of the methods of a table: what seaborn takes beside `hue`."""
-    every = list(dict.fromkeys(methods))
-    return {name_of(method): style(method, every)[0] for method in every}
+    every, own = list(dict.fromkeys(methods)), _colours()
+    taken = {own.get(method) for method in every}
+    free = cycle(colour for colour in _OTHERS if colour not in taken)
+    return {name_of(method): own.get(method) or next(free) for method in every}

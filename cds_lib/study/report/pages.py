@@ -60,7 +60,7 @@ def render_notebook(executed: Path, html: Path, titles: Mapping[str, str] | None
                 {"href": f"../notebooks/{quote(result.name)}.ipynb", "text": "Notebook file", "current": False},
             ],
             neighbours=_neighbours(result.name, titles, ".code.html" if with_code else ".html"),
-            profile=_parameter(notebook, "profile"),
+            profile=notebook.metadata.get("papermill", {}).get("parameters", {}).get("profile"),
             error=result.error,
             error_anchor=anchor if f'id="{anchor}"' in body else None,
             deviations=f"{DEVIATIONS}.html" if DEVIATIONS in titles else None,
@@ -198,11 +198,6 @@ def _title(notebook: nbformat.NotebookNode, name: str) -> str:
             if line.startswith("# "):
                 return line.removeprefix("# ").strip()
     return name
-
-
-def _parameter(notebook: nbformat.NotebookNode, name: str) -> str | None:
-    """What papermill was told for a parameter."""
-    return notebook.metadata.get("papermill", {}).get("parameters", {}).get(name)
 
 
 def _run_ids(name: str, store: Store) -> list[str]:

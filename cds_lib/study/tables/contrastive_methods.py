@@ -145,5 +145,5 @@ TABLE = Table(
         "byol_dsn": "BYOL + DSN",
         "cds_autoaugment": "CDS, AutoAugment",
     },
-    looks={"baseline_autoaugment": ("#999999", "o"), "cds_autoaugment": ("#E69F00", "^")},
+    colours={"baseline_autoaugment": "#999999", "cds_autoaugment": "#E69F00"},
 )

@@ -33,5 +33,5 @@ TABLE = Table(
     build=cells,
     names={"baseline_matched": "baseline, as many steps"}
     | {f"semi_{percent}": f"{percent} % labelled" for percent in (10, 20, 30, 40)},
-    looks={"baseline_matched": ("#999999", "o")},
+    colours={"baseline_matched": "#999999"},
 )

@@ -1,6 +1,7 @@
 """Weights that are damaged, or of another run, are refused; without them a run comes to the same end."""
 
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 import sweeps
 from cds_lib.errors import TrainingError
 from cds_lib.study.engines import execute as module
-from cds_lib.study.engines import setup
+from cds_lib.study.engines import kept, setup
 from cds_lib.study.engines.execute import execute
 from cds_lib.study.engines.launch import Resources
 from cds_lib.study.engines.setup import Setup
@@ -148,6 +149,30 @@ def test_a_student_refuses_a_damaged_teacher_and_one_that_is_not_its_own(undistu
     path.unlink()  # it is no part of what was learned
     student, trained = setup.load_trained(STUDENT, 10, store), setup.trained_weights(STUDENT, store)
     assert student.state_dict().keys() == trained.keys()
+
+
+def test_a_run_whose_weights_are_kept_with_the_results_is_trained(undisturbed, tmp_path):
+    """A clone has these in the place of model.pt: what starts from the run goes on; nothing else is taken for them."""
+    store, trained = Store(tmp_path), setup.trained_weights(TEACHER, undisturbed)
+    shutil.copytree(undisturbed.run_dir(TEACHER.id), store.run_dir(TEACHER.id))
+    store.model(TEACHER.id).unlink()
+    assert not store.is_trained(TEACHER.id)
+    kept.write(tmp_path / "weights", TEACHER, trained, undisturbed.status(TEACHER.id)["weights"])
+    found = setup.trained_weights(TEACHER, store)
+    assert store.is_trained(TEACHER.id) and found.keys() == trained.keys()
+    assert all(torch.equal(found[name], value) for name, value in trained.items())
+    execute(STUDENT, store, Path("none"))
+    assert history(store, STUDENT) == history(undisturbed, STUDENT)
+
+    path = store.model(TEACHER.id)
+    whole = bytearray(path.read_bytes())
+    for place in (20, len(whole) // 2):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(RunError, match=f"{path.name} is not the file that SHA256SUMS beside it names"):
+            setup.trained_weights(TEACHER, store)
+    kept.write(tmp_path / "weights", TEACHER, trained, "0" * 64)  # of another training of the run
+    with pytest.raises(RunError, match="does not hold the weights of run"):
+        setup.trained_weights(TEACHER, store)
 
 
 def test_weights_that_would_run_code_are_refused(tmp_path):

@@ -1,0 +1,19 @@
+"""Keep the weights of finished runs with committed results: `python scripts/keep_weights.py RESULTS TO RUN_ID ...`.
+
+RESULTS is the folder that the runs were trained in; TO, such as results/mini/weights, gets a file a run and SHA256SUMS.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from cds_lib.study.engines import kept
+from cds_lib.study.engines.setup import trained_weights
+from cds_lib.study.store import Store
+
+results, to, *runs = sys.argv[1:]
+store = Store(results)
+for run in runs:
+    spec = store.spec(run)
+    kept.write(Path(to), spec, trained_weights(spec, store), store.status(run)["weights"])
