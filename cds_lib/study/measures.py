@@ -18,6 +18,8 @@ _MEASURES = {
     "val_top1_last": Measure("validation top-1"),
     "unseen_top1_last": Measure("top-1, all unseen images"),
     "unseen_loss_last": Measure("loss, all unseen images", 3),
+    "trained_top1_last": Measure("top-1, its training images"),
+    "trained_loss_last": Measure("loss, its training images", 3),
     "gradient_ratio_first": Measure("gradient ratio before training", 3),
     "gradient_ratio_last": Measure("gradient ratio after training", 3),
     "gradient_cosine_last": Measure("gradient cosine after training", 3),
