@@ -33,7 +33,8 @@ def decisions(frame: pd.DataFrame) -> pd.DataFrame:
     points, losses = ([_gains(frame, ["rematch"], m, *pair)["rematch"] for pair in pairs] for m in (OUTCOME, LOSS))
     tested = [_tested(each.dropna()) for each in points]
     p_holm = [np.nan, *_holm([test["p"] for test in tested[1:]])]
-    wanted = seeds_needed(points[0][:LOOK]) if points[0][:LOOK].notna().all() and len(points[0]) > 1 else LOOK
+    first = points[0][:LOOK].dropna()
+    wanted = seeds_needed(first) if len(first) == LOOK else LOOK
     loss_rule = partial(decide, margin=None)
     said = [{"accuracy": _said(decide, points[0], wanted), "loss": _said(loss_rule, -losses[0], wanted)}]
     said += [{"accuracy": _said(_under(p, loss_rule), each)} for p, each in zip(p_holm[1:], points[1:], strict=True)]

@@ -26,7 +26,7 @@ def rows(method, setting, metric, values):
 def test_every_registered_comparison_is_decided_from_pairs_of_seeds():
     drawn = np.random.default_rng(0)
     arms = {*PRIMARY, *(arm for pair in SECONDARY for arm in pair)}
-    points = {arm: dict(enumerate(drawn.normal(30 + (arm == CDS_BOTH), 0.2, 8), 6)) for arm in sorted(arms)}
+    points = {arm: dict(enumerate(drawn.normal(30 + (arm == CDS_BOTH), 0.2, 12), 6)) for arm in sorted(arms)}
     del points["baseline"][6]
     frame = [row for arm in arms for row in rows(arm, "rematch", OUTCOME, points[arm])]
     frame += [
@@ -39,7 +39,7 @@ def test_every_registered_comparison_is_decided_from_pairs_of_seeds():
         both = sorted(points[ours].keys() & points[reference].keys())
         test = stats.ttest_rel(*([points[arm][seed] for seed in both] for arm in (ours, reference)))
         row = found.loc[(ours, reference)]
-        assert row["n"] == len(both) == (7 if "baseline" in (ours, reference) else 8)
+        assert row["n"] == len(both) == (11 if "baseline" in (ours, reference) else 12)
         assert row["p"] == pytest.approx(test.pvalue)
         interval = test.confidence_interval(0.9)
         assert (row["low_90"], row["high_90"]) == pytest.approx((interval.low, interval.high))
