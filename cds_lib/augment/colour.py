@@ -212,7 +212,8 @@ def _shift_hue_(x: Tensor, fraction: Tensor) -> None:
     # hue = corner + difference / chroma with corner 0, 2 or 4, in the order of operations that rounds as Pillow's does
     hue = torch.add(side, not_red, alpha=4, out=not_red).sub_(green_leads, alpha=2)
     ratio = torch.sub(chroma, difference.abs_(), out=difference).div_(torch.clamp(chroma, min=1, out=green_leads))
-    hue.addcmul_(side, ratio, value=-1).div_(6)
+    # By a tensor: for a plain number a GPU multiplies by 1/6, which rounds otherwise.
+    hue.addcmul_(side, ratio, value=-1).div_(x.new_full((), 6.0))
     hue.sub_(torch.floor(hue, out=other)).mul_(255).floor_()
     # torchvision cuts the shift to a whole number of 255ths towards zero and lets the 8-bit hue wrap around at 256.
     hue.add_((fraction.double() * 255).trunc().float()[:, None])

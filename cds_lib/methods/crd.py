@@ -36,6 +36,7 @@ class ContrastiveRepresentationDistillation(WithTeacher):
     """
 
     needs_index = True
+    compiles = False  # a step puts new banks in the place of the old ones, which a captured graph has the addresses of
     partition: Tensor
     memory_student: Tensor
     memory_teacher: Tensor

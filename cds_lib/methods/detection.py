@@ -16,6 +16,8 @@ class Detection(Method):
         backbone: a detector of `create_detector`; it is what is evaluated.
     """
 
+    compiles = False  # of each size of image and number of boxes it would be anew
+
     def __init__(self, backbone: nn.Module):
         super().__init__()
         self.backbone = backbone

@@ -21,6 +21,7 @@ class Method(nn.Module):
     views: how many augmented views of each image it is given, 1 or 2.
     classifies: False of a pre-training, which leaves the backbone's classifier untrained; nothing is evaluated then.
     needs_index: it is also given `index` (B,) of the whole batch, the images' places in the training set.
+    compiles: False where a step cannot be one graph for the whole training.
     teacher: the trained method that it distils, if it does; not among its modules.
 
     It follows timm's conventions: `timm.optim.create_optimizer_v2(method, ...)` and its like decay, and slow down by
@@ -36,6 +37,7 @@ class Method(nn.Module):
     views = 1
     classifies = True
     needs_index = False
+    compiles = True
     teacher: nn.Module | None = None
     group = SingleProcess()
     gathers = False

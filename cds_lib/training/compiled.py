@@ -16,8 +16,9 @@ class Compiled:
     as one: of small networks the launches take longer than the arithmetic.
 
     Shapes are static: a batch of another size, as the last of an epoch is, gets a graph of its own. The first batch of
-    each size tries it, forward and backward, which leaves nothing behind but the graph; where that fails, the method
-    itself computes batches of this size. `say` is then told how batches of the sizes so far are computed, or why not.
+    each size tries it, forward and backward, on a GPU three times, since a graph is captured the second time and
+    launched the third. That leaves nothing behind but the graph; where it fails, the method itself computes batches of
+    this size. `say` is then told how batches of the sizes so far are computed, or why not.
 
     Losses hold until the next call alone, and are to be copied before.
     """
@@ -32,7 +33,6 @@ class Compiled:
     def __call__(self, *views: Tensor, **named: Tensor) -> dict[str, Tensor]:
         size = len(views[0])
         if size not in self.steps:
-            self._begin()
             self.steps[size], self.how[size] = self._tried(views, named)
             self.say("; ".join(f"batches of {size}: {how}" for size, how in self.how.items()))
         self._begin()
@@ -52,9 +52,12 @@ class Compiled:
         left_out = counters["inductor"]["cudagraph_skips"]
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             try:
-                loss = sum(self.compiled(*views, **named).values())
-                with torch.autocast(self.device.type, enabled=False):
-                    loss.backward()
+                for _ in range(3 if self.device.type == "cuda" else 1):
+                    self._begin()
+                    self.method.zero_grad(set_to_none=True)
+                    loss = sum(self.compiled(*views, **named).values())
+                    with torch.autocast(self.device.type, enabled=False):
+                        loss.backward()
             except torch.cuda.OutOfMemoryError:
                 raise
             except Exception as error:  # of the compiler, the graph or the machine's toolchain: no common class

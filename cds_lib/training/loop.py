@@ -79,7 +79,7 @@ def fit(
     if checkpoint_path.exists():
         rows = _restore(checkpoint_path, method, step.optimizer, step.precision.scaler, device, budget.epochs, spec)
         on_epoch(rows)  # it may have been stopped between the checkpoint and this
-    if compile_method and group.world == 1:
+    if compile_method and method.compiles and group.world == 1:
         step.losses = Compiled(method, device, on_compiled)
 
     steps = len(batches)

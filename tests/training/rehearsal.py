@@ -1,7 +1,8 @@
 """Two steps and an evaluation of every kind of run, and all analyses, on the CPU and on the stand-in of a GPU.
 
-Run by `test_rehearsal.py`, as `python rehearsal.py FILE`; writes to FILE, by the name of the kind, what both computed
-and what would have made the CPU wait for the GPU between two steps.
+Run by `test_rehearsal.py`, as `python rehearsal.py FILE`; writes to FILE, by the name of the kind, what both computed,
+what would have made the CPU wait for the GPU between two steps, and the tensors that were replaced after the first one
+by a method that says that it compiles.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ def kinds():
 
 
 class Watched:
-    """The first batches of an epoch, and what the CPU had waited for when each was asked for."""
+    """The first batches of an epoch, what the CPU had waited for when each was asked for, and the method's tensors."""
 
-    def __init__(self, batches):
-        self.batches, self.waits = batches, []
+    def __init__(self, batches, method):
+        self.batches, self.method, self.waits, self.tensors = batches, method, [], []
 
     def __len__(self):
         return min(STEPS, len(self.batches))
@@ -55,12 +56,13 @@ class Watched:
         for _, batch in zip(range(len(self)), self.batches.epoch(epoch), strict=False):
             yield batch
             self.waits.append(standin_gpu.WAITS.copy())
+            self.tensors.append(dict([*self.method.named_parameters(), *self.method.named_buffers()]))
 
 
 def train(spec, device):
     torch.manual_seed(0)
     prepared = setup.prepare(spec, Store(NOWHERE), NOWHERE, device)
-    watched = Watched(prepared.batches)
+    watched = Watched(prepared.batches, prepared.method)
     standin_gpu.WAITS.clear()
     rows = loop.fit(
         prepared.method,
@@ -75,7 +77,10 @@ def train(spec, device):
     # The first step begins the epoch, and lets operations initialise themselves.
     steady = watched.waits[-1] - watched.waits[0]
     timings = ("seconds", "images_per_second")
-    return {key: value for key, value in rows[0].items() if key not in timings}, dict(steady)
+    numbers = {key: value for key, value in rows[0].items() if key not in timings}
+    first, last = watched.tensors[0], watched.tensors[-1]
+    replaced = [name for name in first if first[name] is not last[name] and prepared.method.compiles]
+    return numbers, dict(steady), replaced
 
 
 def analysed(device):
@@ -112,8 +117,8 @@ if __name__ == "__main__":
     standin.TEST = 100  # the analyses want several of a class; an evaluation does not
     for name, spec in kinds().items():
         try:
-            (on_cpu, _), (on_gpu, waits) = train(spec, torch.device("cpu")), train(spec, gpu)
-            results[name] = {"cpu": on_cpu, "gpu": on_gpu, "waits": waits}
+            (on_cpu, *_), (on_gpu, waits, replaced) = train(spec, torch.device("cpu")), train(spec, gpu)
+            results[name] = {"cpu": on_cpu, "gpu": on_gpu, "waits": waits, "replaced": replaced}
         except RuntimeError as error:
             results[name] = {"error": str(error)}
     Path(sys.argv[1]).write_text(json.dumps(results, indent=1))

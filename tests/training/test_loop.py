@@ -246,6 +246,11 @@ def test_the_compiled_step_is_the_same_step(tmp_path, monkeypatch):
     assert not any(key.startswith("_orig_mod") for key in torch.load(tmp_path / "c.pt", weights_only=True)["method"])
 
 
+def test_a_method_that_says_so_is_not_compiled(tmp_path, monkeypatch):
+    monkeypatch.setattr(Dropped, "compiles", False)
+    assert compiled(tmp_path, monkeypatch, "eager")[2] == []
+
+
 def test_a_step_that_cannot_be_compiled_is_computed_as_it_is_and_it_is_said_why(tmp_path, monkeypatch):
     def broken(graph, inputs):
         raise RuntimeError("no compiler here\nand a traceback")

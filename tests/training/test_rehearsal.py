@@ -45,6 +45,10 @@ def test_what_is_computed_there_is_what_the_cpu_computes(results):
             assert found["gpu"] == found["cpu"], name
 
 
+def test_what_a_captured_graph_has_the_addresses_of_is_not_replaced(results):
+    assert not [(name, found["replaced"]) for name, found in results.items() if found.get("replaced")]
+
+
 def test_no_step_waits_for_the_device(results):
     waits = {name: found["waits"] for name, found in results.items() if found["waits"]}
     # Detectors choose boxes by their scores, and AutoAugment works on single images.

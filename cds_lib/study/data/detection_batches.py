@@ -76,7 +76,7 @@ class DetectionBatches:
             targets = [_target(self.images[i]) for i in own]
             for position, i in enumerate(own):
                 if flip[i]:
-                    images[position] = images[position].flip(2)
+                    images[position] = images[position].to(self.device, non_blocking=True).flip(2)
                     targets[position]["boxes"] = _mirrored(targets[position]["boxes"], self.images[i].width)
             kept = [{key: target[key][~target["iscrowd"]] for key in ("boxes", "labels")} for target in targets]
             yield (_floats(images, self.device),), _moved(kept, self.device), torch.tensor(index)

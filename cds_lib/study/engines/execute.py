@@ -94,8 +94,7 @@ def execute(
             checkpoint_path=store.checkpoint(spec.id),
             on_epoch=write_history,
             on_progress=on_progress,
-            # Of a detector each size of image and number of boxes would be compiled anew.
-            compile_method=resources.compile_method and not spec.detects,
+            compile_method=resources.compile_method,
             on_compiled=lambda how: store.write_status(spec.id, compiled=how),
             pretrained=setup.pretrained,
             group=group,

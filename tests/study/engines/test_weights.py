@@ -13,10 +13,8 @@ from cds_lib.study.engines import execute as module
 from cds_lib.study.engines import kept, setup
 from cds_lib.study.engines.execute import execute
 from cds_lib.study.engines.launch import Resources
-from cds_lib.study.engines.setup import Setup
 from cds_lib.study.errors import RunError
 from cds_lib.study.store import Store
-from cds_lib.study.tables.table4_coco import detector
 from cds_lib.training import checkpoint
 
 BASELINE, _, TEACHER, STUDENT = sweeps.RUNS
@@ -242,22 +240,6 @@ def test_a_run_that_was_begun_on_other_images_is_not_gone_on_with(undisturbed, t
     store.write_status(BASELINE.id, data=begun)
     execute(BASELINE, store, Path("none"))
     assert history(store, BASELINE) == history(undisturbed, BASELINE)
-
-
-@pytest.mark.parametrize(("spec", "compiled"), [(BASELINE, True), (detector("smoke", "retinanet", "cds", 0), False)])
-def test_detectors_are_not_compiled(spec, compiled, tmp_path, monkeypatch):
-    """Every size of image and number of boxes would be another graph."""
-    asked = {}
-
-    def fit(*arguments, **options):
-        asked.update(options)
-        raise RunError("far enough")
-
-    monkeypatch.setattr(module, "prepare", lambda *arguments: Setup(None, None, None, {"sha256": ""}, {}))
-    monkeypatch.setattr(module, "fit", fit)
-    with pytest.raises(RunError, match="far enough"):
-        execute(spec, Store(tmp_path), Path("none"), Resources(compile_method=True))
-    assert asked["compile_method"] is compiled
 
 
 def test_a_run_whose_steps_cannot_be_compiled_is_trained_all_the_same_and_says_why(tmp_path, monkeypatch):
