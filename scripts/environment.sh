@@ -28,6 +28,8 @@ use_environment() {
     # Python would import what the caller's folder holds, such as a random.py or another checkout, before anything else.
     export PYTHONSAFEPATH=1
     unset PYTHONHOME  # as an environment's own activate does
+    # Hundreds of processes import PyTorch; each would compile its sources again, which doubles the time.
+    unset PYTHONDONTWRITEBYTECODE
     use_active_environment "$@" || use_own_environment "$@"
     export PYTHONPATH="$cds_root${PYTHONPATH:+:$PYTHONPATH}"
 }

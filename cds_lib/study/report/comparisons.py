@@ -12,6 +12,7 @@ from itertools import product
 import pandas as pd
 
 from cds_lib.study import statistics
+from cds_lib.study.plan.rematch import PRIMARY, SECONDARY
 from cds_lib.study.report.frame import CELL, PLACE, compare, difference_columns
 
 CONTROL = "baseline_two_views"
@@ -39,17 +40,19 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], Pairs, tuple[str | None, ...]]] = {
         [*product(("cds_kd",), ("baseline", "cds", "kd", "at", "rkd", "sp", "cc", "crd", "okd", "sskd"))],
         (None,),
     ),
+    "rematch": (("rematch", "rematch_layers"), [PRIMARY, *SECONDARY], (None,)),
 }
+COMPARED = tuple(dict.fromkeys(name for names, _, _ in QUESTIONS.values() for name in names))  # tables
 ONE_NETWORK = ("accuracy", "control", "regularisation")  # of Table 1's ten, the one with six seeds
 COLUMNS = ("question", "method", "reference", *PLACE, "metric", "difference", "low", "high", "p", "n")
 COLUMNS += ("published", "verdict", "size", "side", "above")
 
 
 def comparisons(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row a comparison, from `frame.every_result`: question, method minus reference, dataset, model, setting,
-    metric; difference with its 95 % t interval (low, high), sign-flip p and number of pairs n; published difference,
-    verdict and size where there is one; side: "above" or "below" where the interval excludes 0, "open" where it does
-    not, "" below three pairs.
+    """One row a comparison, from `frame.every_result` of the tables COMPARED: question, method minus reference,
+    dataset, model, setting, metric; difference with its 95 % t interval (low, high), sign-flip p and number of pairs n;
+    published difference, verdict and size where there is one; side: "above" or "below" where the interval excludes 0,
+    "open" where it does not, "" below three pairs.
 
     The question "networks" pairs by network instead of by seed; above: how many of them lie above 0.
     """

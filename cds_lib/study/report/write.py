@@ -17,14 +17,14 @@ from cds_lib.study.plan.protocols import Seeds
 from cds_lib.study.plan.table import Table
 from cds_lib.study.report import figures, key_figure, notebooks, pages
 from cds_lib.study.report.article import write_article
-from cds_lib.study.report.comparisons import comparisons
+from cds_lib.study.report.comparisons import COMPARED, comparisons
 from cds_lib.study.report.frame import every_result, tidy
 from cds_lib.study.report.index import borne_out, write_index, write_provenance
 from cds_lib.study.report.notebook_files import PARAMETERS
 from cds_lib.study.report.table_files import write_table
 from cds_lib.study.report.verdicts import claimed
 from cds_lib.study.store import Store
-from cds_lib.study.tables import SUMMARY, TABLES, official
+from cds_lib.study.tables import SUMMARY, TABLES, find_table, official
 from cds_lib.study.text import duration
 
 _PACKAGES = ("matplotlib", "numpy", "pandas", "scipy", "seaborn", "torch")
@@ -34,7 +34,8 @@ def write_report(
     tables: list[Table], notebook_files: list[Path], profile: str, seeds: Seeds, store: Store, jobs: int
 ) -> list[str]:
     """Write all but the runs, `jobs` notebooks at a time; returns the names of the reports that failed."""
-    frames = every_result({table.name: table for table in (*official(), *tables)}.values(), profile, seeds, store)
+    needed = {table.name: table for table in (*official(), *map(find_table, COMPARED), *tables)}
+    frames = every_result(needed.values(), profile, seeds, store)
     for table in tables:
         if table.name != SUMMARY:
             write_table(tidy(frames[table.name]), table, store.root)
