@@ -24,6 +24,7 @@ from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from cds_lib.training import checkpoint
 
+pytestmark = pytest.mark.xdist_group("damage")  # the fixture is costly: once, in one process
 STUDY_PARAMETERS = "profile = results = data_root = seeds = ''\ntrain = True"
 RUN = sweeps.RUNS[0]  # a baseline
 

@@ -17,6 +17,7 @@ from cds_lib.study.errors import RunError
 from cds_lib.study.store import Store
 from cds_lib.training import checkpoint
 
+pytestmark = pytest.mark.xdist_group("weights")  # the fixture is costly: once, in one process
 BASELINE, _, TEACHER, STUDENT = sweeps.RUNS
 CPU = torch.device("cpu")
 TIMINGS = ["seconds", "images_per_second"]
