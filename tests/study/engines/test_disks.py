@@ -40,7 +40,7 @@ def disk(tmp_path):
 
 
 @pytest.fixture
-def run_all(monkeypatch, capfd):
+def run_all(monkeypatch, capfd, one_comparison):
     monkeypatch.setitem(TABLES, "faults", sweeps.TABLE)
 
     def run(results, *arguments, command="run-all"):
