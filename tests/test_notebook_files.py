@@ -117,10 +117,10 @@ def test_a_notebook_that_trains_in_its_own_process_uses_one_thread(path):
 
 
 def read_by_default():
-    """The two with the most runs; all with CDS_TEST_ALL_NOTEBOOKS=1."""
+    """The one with the most runs and plots; all with CDS_TEST_ALL_NOTEBOOKS=1."""
     rest = pytest.mark.skipif(not os.environ.get("CDS_TEST_ALL_NOTEBOOKS"), reason="CDS_TEST_ALL_NOTEBOOKS=1 reads it")
-    long = ("summary", "table1_cifar100")
-    return [pytest.param(path, id=path.stem, marks=() if path.stem in long else rest) for path in NOTEBOOKS]
+    marks = {"table1_cifar100": ()}
+    return [pytest.param(path, id=path.stem, marks=marks.get(path.stem, rest)) for path in NOTEBOOKS]
 
 
 @pytest.mark.parametrize("path", read_by_default())

@@ -147,8 +147,8 @@ def test_view1_has_the_pixels_of_pillow(size, cutout):
 
 @pytest.mark.parametrize("size", [16, 24, 32])
 def test_view2_has_the_pixels_of_pillow(size):
-    images = make_images(256, size)
-    params = draw_view2(256, size, generator(2))
+    images = make_images(128, size)
+    params = draw_view2(128, size, generator(2))
     assert_same_pixels(apply_view2(images, params), pil_view2(images, params))
 
 

@@ -157,8 +157,13 @@ def test_a_wrapped_network_is_one_sentence():
         CDS(nn.DataParallel(network("test_resnet")), 3)
 
 
-@pytest.mark.parametrize("ending", ["pt", "safetensors"])
-@pytest.mark.parametrize("wrap", [ModelEmaV3, torch.optim.swa_utils.AveragedModel, nn.DataParallel, torch.compile])
+AVERAGE = torch.optim.swa_utils.AveragedModel
+
+
+@pytest.mark.parametrize(
+    ("wrap", "ending"),
+    [(ModelEmaV3, "safetensors"), *((wrap, "pt") for wrap in (ModelEmaV3, AVERAGE, nn.DataParallel, torch.compile))],
+)
 def test_what_holds_a_method_is_exported_as_the_network_that_timm_loads(tmp_path, wrap, ending):
     model = CDS(network("test_resnet"), 3).to(memory_format=torch.channels_last)
     model(*views(), LABELS)  # statistics that no untrained network has

@@ -5,7 +5,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import cds_lib
 from cds_lib.errors import UsageError
 from cds_lib.losses import supcon_loss
 from cds_lib.models import create_backbone, forward_stages, pooled_and_logits
@@ -170,21 +169,6 @@ def test_every_parameter_gets_a_gradient(name, model):
     assert missing == []
 
 
-@pytest.mark.parametrize("name", ["baseline", "dsn", "cds", "cds_simclr"])
-def test_the_loss_falls_within_a_few_steps(name):
-    method = make(name)
-    pair = views(method.views)
-    optimizer = torch.optim.SGD(method.parameters(), lr=0.05, momentum=0.9)
-    totals = []
-    for _ in range(8):
-        loss = sum(method(*pair, labels=LABELS).values())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        totals.append(loss.item())
-    assert totals[-1] < 0.8 * totals[0]
-
-
 def test_same_seed_gives_every_method_the_same_backbone():
     states = [make(name, seed=7).backbone.state_dict() for name in ("baseline", "dsn", "cds")]
     for state in states[1:]:
@@ -197,12 +181,6 @@ def test_taps_choose_stages_and_their_heads():
     assert list(method.heads) == ["1", "3"]
 
 
-@pytest.mark.parametrize("taps", [[], [0, 1], [2, 1], [1, 1], [4, 5]])
-def test_impossible_taps_are_refused(taps):
-    with pytest.raises(UsageError, match="taps must be increasing stages from 1 to 4"):
-        make("cds", taps=taps)
-
-
 def test_unknown_methods_and_options_are_refused():
     with pytest.raises(UsageError, match="The study has no method 'cdx'"):
         make("cdx")
@@ -211,8 +189,6 @@ def test_unknown_methods_and_options_are_refused():
     for options in ({"layout": "dhm"}, {"backbone": None}):  # what is not to choose
         with pytest.raises(UsageError, match="Method 'dks' does not take these options"):
             create_method("dks", create_backbone("resnet18", 4, width=0.125), 4, options)
-    with pytest.raises(UsageError, match="timm has no model"):
-        cds_lib.ContrastiveDeepSupervision("resnet18x", 10)
 
 
 def test_a_mistake_in_a_constructor_is_not_taken_for_wrong_options(monkeypatch):
@@ -233,24 +209,11 @@ def test_in_eval_mode_a_method_is_its_network_and_in_training_it_needs_labels(na
     with pytest.raises(ValueError, match="and labels"):
         method(*given, None)
     method.eval()
+    for part in (part for name, part in method.named_modules() if name and not name.startswith("backbone")):
+        part.register_forward_hook(lambda *_: pytest.fail("a head is computed"))
     logits = method(given[0])
     assert logits.shape == (8, 4)
     assert torch.equal(logits, method.backbone(given[0])) and torch.equal(logits, method(*given, labels=LABELS))
-
-
-def test_the_library_use_of_the_readme():
-    model = cds_lib.ContrastiveDeepSupervision("mobilenetv3_small_050", num_classes=4)
-    view1, view2 = (torch.randn(4, 3, 64, 64) for _ in range(2))
-    loss = sum(model(view1, view2, LABELS[:4]).values())
-    loss.backward()
-    with pytest.raises(ValueError, match="two views and labels"):
-        model(view1)
-    model.eval()
-    calls = []
-    for head in model.heads.values():
-        head.register_forward_hook(lambda *_: calls.append(1))
-    torch.testing.assert_close(model(view1), model.backbone(view1))
-    assert calls == []  # heads are not computed at inference
 
 
 def test_unlabelled_images_have_no_cross_entropy_and_one_positive():

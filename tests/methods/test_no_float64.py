@@ -30,8 +30,3 @@ def test_a_step_and_an_evaluation(name):
         optimizer.step()
         assert method.eval()(views[0]).shape == (4, 2)
     assert all(torch.isfinite(loss) for loss in losses.values())
-
-
-def test_the_refusal_itself():
-    with pytest.raises(TypeError, match="float64"), NoFloat64():
-        torch.zeros(1).double()

@@ -12,7 +12,6 @@ import timm
 import torch
 import torchvision
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from cds_lib.errors import UsageError
 from cds_lib.models import (
@@ -41,6 +40,7 @@ PARAMETERS = {
 }
 # The same networks in torchvision, an independent implementation with the same parameter names.
 TORCHVISION = [name for name in MODEL_NAMES if re.match("resnet|resnext|wide", name)]
+BLOCKS = ("resnet18", "resnext50_32x4d", "seresnet50", "preactresnet18")  # a network of each kind
 OTHER_TIMM = {
     "resnetv2_18": (1, 2, 3, 4),
     "convnext_atto": (0, 1, 2, 3),
@@ -73,11 +73,6 @@ def randomise_batch_norms(module: nn.Module) -> None:
             nn.init.uniform_(layer.running_var, 0.5, 1.5)
             nn.init.uniform_(layer.weight, 0.5, 1.0)
             nn.init.normal_(layer.bias, std=0.1)
-
-
-def test_the_names_are_the_eleven_of_the_study():
-    assert tuple(PARAMETERS) == MODEL_NAMES
-    assert len(set(MODEL_NAMES)) == 11
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
@@ -170,26 +165,6 @@ def test_preactivation_block_and_final_norm_by_hand():
     assert [tuple(m.shape[1:]) for m in maps] == [(8, 16, 16), (16, 8, 8), (32, 4, 4), (64, 2, 2)]
 
 
-@pytest.mark.parametrize(
-    ("name", "stem", "size", "giga_macs"),
-    [
-        ("resnet18", "cifar", 32, 0.556),
-        ("resnet50", "cifar", 32, 1.298),
-        ("resnet18", "imagenet", 224, 1.81),
-        ("resnet34", "imagenet", 224, 3.66),
-        ("resnet50", "imagenet", 224, 4.09),
-        ("resnet18", "imagenet_no_max_pool", 224, 6.90),
-        ("resnet34", "imagenet_no_max_pool", 224, 14.30),
-        ("resnet50", "imagenet_no_max_pool", 224, 16.00),
-    ],
-)
-def test_multiply_accumulates_of_one_image(name, stem, size, giga_macs):
-    backbone = on_meta(name, stem)
-    with FlopCounterMode(display=False) as counter:
-        backbone(torch.empty(1, 3, size, size, device="meta"))
-    assert counter.get_total_flops() / 2e9 == pytest.approx(giga_macs, abs=0.006)
-
-
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_taps_are_the_four_stages(name):
     taps = stage_taps(on_meta(name))
@@ -199,8 +174,9 @@ def test_taps_are_the_four_stages(name):
     assert taps.pooled == last
 
 
-@pytest.mark.parametrize("stem", STEMS)
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize(
+    ("name", "stem"), [(name, stem) for stem in STEMS for name in (MODEL_NAMES if stem == "cifar" else BLOCKS)]
+)
 def test_stage_shapes(name, stem):
     backbone = create_backbone(name, 7, stem=stem, width=0.125).eval()
     taps = stage_taps(backbone)
@@ -215,8 +191,9 @@ def test_stage_shapes(name, stem):
     assert logits.shape == (2, 7)
 
 
-@pytest.mark.parametrize("width", [0.125, 0.0625])
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize(
+    ("name", "width"), [*((name, 0.125) for name in MODEL_NAMES), *((name, 0.0625) for name in BLOCKS)]
+)
 def test_width_scales_channels_and_nothing_else(name, width):
     full, small = on_meta(name), create_backbone(name, 100, width=width)
     layers, small_layers = dict(full.named_modules()), dict(small.named_modules())
@@ -244,8 +221,10 @@ def test_resnext_miniature_keeps_the_channels_of_a_group():
                 assert layer[1].conv2.in_channels == groups * group_width * 2**stage
 
 
-@pytest.mark.parametrize(("size", "width"), [(16, 0.125), (32, 0.0625)])
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize(
+    ("name", "size", "width"),
+    [*((name, 16, 0.125) for name in MODEL_NAMES), *((name, 32, 0.0625) for name in BLOCKS)],
+)
 def test_miniatures_train_at_both_cifar_sizes(name, size, width):
     torch.manual_seed(0)
     backbone = create_backbone(name, 5, width=width)

@@ -9,7 +9,6 @@ import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from cds_lib.errors import UsageError
 from cds_lib.models import (
@@ -19,7 +18,6 @@ from cds_lib.models import (
     projection_heads,
     stage_taps,
 )
-from cds_lib.models.backbones import MODEL_NAMES
 from cds_lib.models.heads import SepConvHead
 
 
@@ -47,19 +45,6 @@ def test_parameter_counts_alone_and_with_the_backbone(name, of_heads, total):
         backbone, heads = build(name)
     assert parameters(heads) == of_heads
     assert parameters(backbone) + parameters(heads) == total
-
-
-@pytest.mark.parametrize(("name", "giga_macs"), [("resnet18", 0.575), ("resnet50", 1.603)])
-def test_multiply_accumulates_of_one_view(name, giga_macs):
-    with torch.device("meta"):
-        backbone, heads = build(name)
-        view = torch.empty(1, 3, 32, 32)
-    with FlopCounterMode(display=False) as counter:
-        maps, features = forward_stages(backbone.eval(), view, (1, 2, 3, 4))
-        pooled_and_logits(backbone, features)
-        for head, stage_map in zip(heads.eval(), maps, strict=False):
-            head(stage_map)
-    assert counter.get_total_flops() / 2e9 == pytest.approx(giga_macs, abs=0.0006)
 
 
 def test_stacks_of_three_two_and_one_units_with_doubling_channels():
@@ -152,7 +137,7 @@ def test_heads_fit_any_timm_network(name):
     assert all(p.grad is not None for p in heads.parameters())
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "seresnet50", "preactresnet18"])
 def test_heads_train_the_shared_backbone_and_do_not_change_its_logits(name):
     torch.manual_seed(0)
     backbone, heads = build(name, width=0.125)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from cds_lib.errors import UsageError
 from cds_lib.study import cli
 from cds_lib.study.checkout import CHECKOUT
+from cds_lib.study.plan import protocols
 from cds_lib.study.report import notebook_files
 from cds_lib.study.session import Session, open_study
 from cds_lib.study.tables import TABLES
@@ -22,6 +23,11 @@ NUMBERS = st.integers(-3, 10**12).map(str) | st.integers(0, 9).map(lambda n: str
 def good_seeds(text):
     parts = [part.strip() for part in text.split(",")]
     return not text or all(part.isascii() and part.isdigit() and len(part) <= 9 for part in parts)
+
+
+def test_seeds():
+    assert protocols.parse_seeds("") is None
+    assert protocols.parse_seeds("2, 0,2") == (2, 0)
 
 
 def good_jobs(text):
@@ -61,11 +67,12 @@ def test_a_results_folder_that_the_terminal_cannot_print(capfd):
     assert r"results in no\udcffne" in capfd.readouterr().out
 
 
+ARGUMENTS = ("profile", "results", "data_root", "seeds", "jobs", "processes")
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.lists(st.integers(), max_size=2)
 
 
 @settings(fixed, max_examples=40)
-@given(st.dictionaries(st.sampled_from(("profile", "results", "data_root", "seeds", "jobs")), VALUES, min_size=1))
+@given(st.dictionaries(st.sampled_from(ARGUMENTS), VALUES, min_size=1))
 def test_parameters_of_a_notebook(parameters):
     try:
         study = open_study("00_start_here", **parameters)
@@ -75,7 +82,7 @@ def test_parameters_of_a_notebook(parameters):
     assert isinstance(study, Session)
     assert study.profile in ("smoke", "mini", "paper")
     assert all(type(seed) is int and seed >= 0 for seed in study.seeds or ())
-    assert study.engine.jobs >= 0
+    assert study.engine.jobs >= 0 and study.engine.processes >= 1
 
 
 @pytest.mark.parametrize("table", [None, 7, ["x"], "", "table9"])

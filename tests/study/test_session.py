@@ -33,23 +33,6 @@ def test_folders_start_at_the_checkout_and_not_where_the_kernel_runs(tmp_path, m
     assert folders()[1] == Path("/volume/data")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        ({"jobs": -1}, "jobs must be a whole number"),
-        ({"jobs": "2"}, "jobs must be a whole number"),
-        ({"processes": 0}, "processes must be a whole number, 1 or more, not 0"),
-        ({"processes": "2"}, "processes must be a whole number"),
-        ({"seeds": (0, 1)}, "seeds must be a text"),
-        ({"seeds": "0,x"}, "Seeds must be whole numbers"),
-        ({"profile": "big"}, "Unknown profile 'big'"),
-    ],
-)
-def test_wrong_arguments_are_one_sentence(arguments, says):
-    with pytest.raises(UsageError, match=says):
-        open_study("table1_cifar100", **arguments)
-
-
 PROGRAM = """
 import os, signal, time
 from cds_lib.study.engines import runner

@@ -62,16 +62,6 @@ def test_many_seeds_are_sampled_reproducibly():
     assert s.mean_difference(values) == s.mean_difference(values)
 
 
-def test_bca_intervals_of_few_seeds_are_too_narrow_and_t_intervals_are_not():
-    """Why the interval is not the bootstrap's: how often each covers the mean 0 of normal differences."""
-    for n, most in ((3, 0.75), (6, 0.88)):
-        samples = np.random.default_rng(n).normal(size=(2000, n))
-        bca = stats.bootstrap((samples,), np.mean, axis=-1, n_resamples=999, method="BCa", rng=0).confidence_interval
-        assert np.mean((bca.low <= 0) & (bca.high >= 0)) < most
-        half = stats.t.ppf(0.975, n - 1) * samples.std(axis=1, ddof=1) / n**0.5
-        assert 0.94 < np.mean(np.abs(samples.mean(axis=1)) <= half) < 0.96
-
-
 def test_the_smallest_p_value_is_what_the_test_gives_for_equal_signs():
     for n in range(2, 8):
         assert s.smallest_p(n) == pytest.approx(s.mean_difference(np.arange(1.0, n + 1)).p_sign_flip)

@@ -1,5 +1,7 @@
 """The store: whole files or none, honest states, one writer, clear refusals."""
 
+import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -9,7 +11,7 @@ import pytest
 
 from cds_lib.errors import UsageError
 from cds_lib.study.errors import RunError
-from cds_lib.study.files import is_locked, write_json, write_text
+from cds_lib.study.files import is_locked, locked, write_json, write_text
 from cds_lib.study.plan import settings
 from cds_lib.study.store import Store
 
@@ -74,6 +76,19 @@ def test_one_writer_at_a_time_and_a_dead_one_holds_nothing(tmp_path):
     assert store.status(SPEC.id)["state"] == "interrupted"
     with store.lock(), store.lock_run(SPEC.id):
         pass
+
+
+def test_a_file_system_without_locks_is_one_sentence(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    path = tmp_path / ".lock"
+    path.touch()
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(UsageError, match="cannot lock files .no locks.: choose a folder on another one"), locked(path):
+        raise AssertionError("the lock was not held")
+    with pytest.raises(UsageError, match="cannot lock files"):
+        is_locked(path)
 
 
 def test_a_folder_that_no_notebook_can_name_is_refused(tmp_path):

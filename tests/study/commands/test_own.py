@@ -54,7 +54,10 @@ def test_the_run_is_that_of_a_table_where_one_has_it():
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        (("cifar1000", "resnet18", "cds"), "no data set 'cifar1000'"),
+        (
+            ("cifar1000", "resnet18", "cds"),
+            "no data set 'cifar1000': .* line to DATASETS in cds_lib",
+        ),
         (("cifar100", "resnet19", "cds"), "no network 'resnet19'"),
         (("cifar100", "resnet18", "cdss"), "no method 'cdss'"),
         (("coco", "resnet18", "cds"), "No table trains resnet18 with cds on coco"),

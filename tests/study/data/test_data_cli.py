@@ -125,12 +125,3 @@ def test_verify_of_a_repacked_copy(run, root, tiny100):
 def test_unknown_set(run, words):
     with pytest.raises(UsageError, match="unknown data set 'cifar'; known are: cifar10, cifar100"):
         run(*words)
-
-
-@pytest.mark.parametrize("words", ["", "list --help", "fetch --help", "verify --help", "import --help"])
-def test_help_names_commands_and_options(words, run, capsys):
-    with pytest.raises(SystemExit):
-        run(*words.split())
-    said = capsys.readouterr()
-    assert ("--data-root" in said.out) if words else ("list|fetch|verify|import" in said.err)
-    assert ("--offline" in said.out) == words.startswith("fetch")

@@ -113,8 +113,8 @@ def test_dead_missing_and_wrong_mirrors_are_passed_over(mirror, tiny100, tools, 
     assert [path for path, _ in mirror.asked] == ["/nowhere", "/wrong", "/good"] * 2
 
 
-LENGTHS = ["abc", "9" * 400, "-5", "1_0", "\u00b2"]
-PLACES = ["http://[::1", "http://a..b/", "http://x:port/", "file:///etc/passwd", "/odd", "\u00e9://"]
+LENGTHS = ["abc", "9" * 400, "-5"]
+PLACES = ["http://[::1", "file:///etc/passwd", "/odd"]
 
 
 @pytest.mark.parametrize(

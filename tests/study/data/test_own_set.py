@@ -8,7 +8,7 @@ from PIL import Image
 
 from cds_lib.errors import UsageError
 from cds_lib.study import cli
-from cds_lib.study.data import fetch, folders, registry, sets
+from cds_lib.study.data import folders, registry, sets
 from cds_lib.study.engines import runner
 from cds_lib.study.plan import catalogue, settings
 
@@ -70,12 +70,6 @@ def test_it_is_imported_listed_and_read_as_its_runs_read_it(
     assert data.class_names == ("circle", "square") and data.provenance["kind"] == "imported"
 
 
-def test_it_has_no_download(register, tmp_path):
-    register(ENTRY)
-    with pytest.raises(UsageError, match=r"^Shapes is not downloaded here\. Draw them yourself\.$"):
-        fetch.fetch(registry.entry("shapes"), tmp_path)
-
-
 def test_what_an_entry_lacks_is_named(register):
     register('[shapes]\ntitle = "Shapes"\nclasses = 2\ntrain = 8\npage = "p"\nterms = "t"\n')
     with pytest.raises(UsageError, match=r"^registry\.toml: the entry of 'shapes' .*: 'manual' and 'test'"):
@@ -92,10 +86,3 @@ def test_layouts_that_cannot_be_read_are_refused(register, tmp_path):
         UsageError, match=r"^Shapes has the layout 'folders' in registry\.toml, and layouts\.py does not"
     ):
         sets.load_files("shapes", tmp_path)
-
-
-def test_a_set_outside_the_catalogue_says_where_it_goes():
-    with pytest.raises(
-        UsageError, match=r"no data set 'nonesuch': .* line to DATASETS in cds_lib/study/plan/catalogue\.py"
-    ):
-        settings.supervised("mini", "nonesuch", "resnet18", "cds", 0)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from cds_lib.study.report import write
+
 COMMANDS = "slurmctld slurmd munged sbatch srun squeue scancel scontrol".split()
 
 CONFIGURATION = """
@@ -39,6 +41,21 @@ SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
+
+
+@pytest.fixture(scope="module")
+def one_comparison():
+    """What compares runs of the study's own tables, of which the folders of these tests hold none, is made once."""
+    compare, made = write.comparisons, []
+
+    def once(frames):
+        assert not any(frames[name]["finished"].any() for name in write.COMPARED)
+        made[:] = made or [compare(frames)]
+        return made[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "comparisons", once)
+        yield
 
 
 @pytest.fixture(scope="module")

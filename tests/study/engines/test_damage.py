@@ -24,12 +24,13 @@ from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from cds_lib.training import checkpoint
 
+pytestmark = pytest.mark.xdist_group("damage")  # the fixture is costly: once, in one process
 STUDY_PARAMETERS = "profile = results = data_root = seeds = ''\ntrain = True"
 RUN = sweeps.RUNS[0]  # a baseline
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory):
+def good(tmp_path_factory, one_comparison):
     """A finished folder and the table that was made of it."""
     root = tmp_path_factory.mktemp("good") / "results"
     store = Store(root)
@@ -245,15 +246,6 @@ def test_a_named_pipe_in_the_place_of_a_runs_file_is_not_waited_for(results, imp
         READ_BY[name](store, RUN.id)
 
 
-def test_a_named_pipe_in_the_place_of_a_report_is_not_waited_for(results, good, impatient, capfd):
-    for name in ("tables/table1_cifar100.csv", "notebooks/demo.ipynb"):
-        pipe_at(results / name)
-    assert cli.main(["report", "--only", "faults", "--results", str(results)]) == 1
-    said = "".join(capfd.readouterr())
-    assert "table1_cifar100.csv is no file" in said and "Traceback" not in said
-    assert (results / "tables" / "faults.csv").read_text() == good[1]
-
-
 def test_what_does_not_belong_to_the_study_is_left_alone(results, command):
     """A run of no known table, a folder without a spec, a file among the runs, one that is not finished."""
     store = Store(results)
@@ -278,20 +270,21 @@ def test_a_damaged_run_of_another_table_is_named_before_the_training(results, co
     assert not store.run_dir(RUN.id).exists()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "a_folder"])
-@pytest.mark.parametrize("name", ["tables/table1_cifar100.csv", "notebooks/demo.ipynb"])
-def test_damaged_reports_are_named(results, good, name, damage, capfd):
-    """What an earlier command left, and is only collected by this one."""
-    path = results / name
-    path.parent.mkdir(exist_ok=True)
-    table = good[1].replace("faults,", "table1_cifar100,")
-    path.write_text(table if name.endswith("csv") else '{"cells": [], "metadata": {}, "nbformat": 4}')
-    break_file(path, damage)
+def test_damaged_reports_are_named(results, good, impatient, capfd):
+    """What an earlier command left, and is only collected by this one; a named pipe is not waited for."""
+    names = ["tables/table1_cifar100.csv", "tables/table2_cifar10.csv", "tables/table3_imagenet.csv"]
+    names += [f"notebooks/{name}.ipynb" for name in "abc"]
+    paths = [results / name for name in names]
+    for path, damage in zip(paths, ["truncated", "a_folder", "a_pipe"] * 2, strict=True):
+        path.parent.mkdir(exist_ok=True)
+        table = good[1].replace("faults,", f"{path.stem},")
+        path.write_text(table if path.suffix == ".csv" else '{"cells": [], "metadata": {}, "nbformat": 4}')
+        pipe_at(path) if damage == "a_pipe" else break_file(path, damage)
     assert cli.main(["report", "--only", "faults", "--results", str(results)]) == 1
-    said = capfd.readouterr().out
-    assert str(path) in said and "Traceback" not in said
+    said, index = capfd.readouterr().out, (results / "index.html").read_text()
+    assert "Traceback" not in said and "table3_imagenet.csv is no file" in said
+    assert all(str(path) in said and str(path) in index for path in paths)
     assert (results / "tables" / "faults.csv").read_text() == good[1]
-    assert str(path) in (results / "index.html").read_text()
 
 
 def test_a_stray_notebook_is_its_own_failure_and_named_before_the_training(results, tmp_path, monkeypatch, capfd):

@@ -17,14 +17,13 @@ import pandas as pd
 import pytest
 import torch
 
-from cds_lib.errors import UsageError
 from cds_lib.study.engines import execute as execution
 from cds_lib.study.engines import provenance, runner, setup
 from cds_lib.study.engines.execute import execute
 from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.errors import RunError
-from cds_lib.study.plan import protocols, settings
+from cds_lib.study.plan import settings
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
@@ -173,14 +172,6 @@ def test_a_full_disk_is_one_sentence_and_nothing_half_written(tmp_path):
     assert execute(spec, store, Path("none"))["epochs"] == 2  # with space again it goes through
 
 
-def test_seeds():
-    assert protocols.parse_seeds("") is None
-    assert protocols.parse_seeds("2, 0,2") == (2, 0)
-    for text in ("a", "1.5", "-1", "0,,1", "٣"):
-        with pytest.raises(UsageError, match="Seeds must be whole numbers"):
-            protocols.parse_seeds(text)
-
-
 def test_a_run_waits_for_its_parent_and_is_given_up_without_it(tmp_path, capsys):
     store = Store(tmp_path)
     teacher, broken = tiny("baseline", epochs=1), tiny("cds", taps=[9], epochs=1)
@@ -237,7 +228,7 @@ def test_the_matched_baseline_takes_as_many_steps_as_a_training_on_all_images(pe
     assert [drop * percent / 100 for drop in drops] == pytest.approx([90, 180, 280], rel=0.01)
 
 
-@pytest.mark.parametrize("method", ["sskd", "crd", "cds_kd", "okd"])
+@pytest.mark.parametrize("method", ["sskd", "cds_kd"])
 def test_a_student_gets_its_trained_teacher_and_keeps_its_own_weights_paired(method, tmp_path):
     store = Store(tmp_path)
 
@@ -249,15 +240,14 @@ def test_a_student_gets_its_trained_teacher_and_keeps_its_own_weights_paired(met
     for run in spec.lineage:
         execute(run, store, Path("none"))
     assert store.is_done(spec.id)
-    if spec.parent:
-        torch.manual_seed(5)
-        student = setup.build_method(spec, 10, store)
-        torch.manual_seed(5)
-        baseline = setup.build_method(tiny("baseline"), 10, store)
-        trained = torch.load(store.model(spec.parent.id), weights_only=True)["method"]
-        assert all(torch.equal(student.teacher.state_dict()[key], value) for key, value in trained.items())
-        mine, plain = student.backbone.state_dict(), baseline.backbone.state_dict()
-        assert all(torch.equal(mine[key], value) for key, value in plain.items())
+    torch.manual_seed(5)
+    student = setup.build_method(spec, 10, store)
+    torch.manual_seed(5)
+    baseline = setup.build_method(tiny("baseline"), 10, store)
+    trained = torch.load(store.model(spec.parent.id), weights_only=True)["method"]
+    assert all(torch.equal(student.teacher.state_dict()[key], value) for key, value in trained.items())
+    mine, plain = student.backbone.state_dict(), baseline.backbone.state_dict()
+    assert all(torch.equal(mine[key], value) for key, value in plain.items())
     if method == "sskd":
         assert [run.method for run in spec.lineage] == ["baseline", "sskd_teacher", "sskd"]
 

@@ -167,9 +167,12 @@ def test_what_another_process_has_finished_or_goes_on_with_is_left_alone(tmp_pat
     assert store.status(spec.id)["state"] == "done"
 
 
-@pytest.mark.parametrize("device", ["/dev/nvidia0", "/dev/dxg", "/dev/kfd"])
 @pytest.mark.parametrize(
-    ("chosen", "names"), [("2,0", ["2", "0"]), ("-1", []), ("1,-1,2", ["1"]), ("", ["0", "1", "2"])]
+    ("device", "chosen", "names"),
+    [
+        *(("/dev/nvidia0", *each) for each in (("2,0", ["2", "0"]), ("-1", []), ("1,-1,2", ["1"]))),
+        *((device, "", ["0", "1", "2"]) for device in ("/dev/nvidia0", "/dev/dxg", "/dev/kfd")),
+    ],
 )
 def test_the_gpus_that_cuda_would_see(device, chosen, names, monkeypatch):
     monkeypatch.setattr(gpus.glob, "glob", lambda pattern: [device] * fnmatch(device, pattern))

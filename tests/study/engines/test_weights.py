@@ -17,6 +17,7 @@ from cds_lib.study.errors import RunError
 from cds_lib.study.store import Store
 from cds_lib.training import checkpoint
 
+pytestmark = pytest.mark.xdist_group("weights")  # the fixture is costly: once, in one process
 BASELINE, _, TEACHER, STUDENT = sweeps.RUNS
 CPU = torch.device("cpu")
 TIMINGS = ["seconds", "images_per_second"]
@@ -242,12 +243,15 @@ def test_a_run_that_was_begun_on_other_images_is_not_gone_on_with(undisturbed, t
     assert history(store, BASELINE) == history(undisturbed, BASELINE)
 
 
-def test_a_run_whose_steps_cannot_be_compiled_is_trained_all_the_same_and_says_why(tmp_path, monkeypatch):
-    def broken(graph, inputs):
-        raise RuntimeError("no compiler here")
+def test_what_is_said_of_compiling_is_in_the_status(tmp_path, monkeypatch):
+    """That steps which cannot be compiled are computed as they are, see `test_loop`."""
 
-    compile_, store = torch.compile, Store(tmp_path)
-    monkeypatch.setattr(torch, "compile", lambda module, **options: compile_(module, backend=broken, **options))
-    execute(BASELINE, store, Path("none"), Resources(compile_method=True), device="cpu")
-    status = store.status(BASELINE.id)
-    assert status["state"] == "done" and "not compiled (RuntimeError: no compiler here)" in status["compiled"]
+    def fit(*arguments, compile_method, on_compiled, **options):
+        on_compiled(f"compiled: {compile_method}")
+        raise KeyboardInterrupt
+
+    store = Store(tmp_path)
+    monkeypatch.setattr(module, "fit", fit)
+    with pytest.raises(KeyboardInterrupt):
+        execute(BASELINE, store, Path("none"), Resources(compile_method=True), device="cpu")
+    assert store.status(BASELINE.id)["compiled"] == "compiled: True"

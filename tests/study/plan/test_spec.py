@@ -15,11 +15,7 @@ SPEC = settings.supervised("paper", "cifar100", "resnet18", "cds", 0)
 
 def test_the_id_is_a_hash_of_the_content_and_nothing_else():
     again = RunSpec.from_dict(json.loads(json.dumps(SPEC.to_dict())))
-    assert again == SPEC
-    assert again.id == SPEC.id
-    turned = RunSpec.from_dict(dict(reversed(SPEC.to_dict().items())))
-    assert turned.id == SPEC.id
-    assert len(SPEC.id) == 12
+    assert again == SPEC and again.id == SPEC.id
     assert int(SPEC.id, 16) >= 0
 
 
@@ -48,12 +44,6 @@ def test_a_parent_is_part_of_what_a_run_is():
     grandchild = replace(child, model="resnet34", parent=child).with_seed(4)
     assert [run.seed for run in grandchild.lineage] == [4, 4, 4]
     assert grandchild.with_seed(0).parent == child
-
-
-@pytest.mark.parametrize("broken", [{}, {"budget": {}}, {"budget": 3}, {**SPEC.to_dict(), "colour": "red"}])
-def test_a_spec_of_another_version_is_one_sentence(broken):
-    with pytest.raises(UsageError, match="written by another version"):
-        RunSpec.from_dict(broken)
 
 
 @pytest.mark.parametrize("field", ["source", "train_size", "epochs", "milestones", "cutout"])

@@ -216,12 +216,14 @@ def serve_at_last(tried, good_from, say, pipe):
     [({"profile": "mini"}, True), ({"profile": "smoke"}, False), ({"profile": "mini", "seeds": "0"}, False)],
 )
 def test_what_interprets_the_miniature_is_left_out_of_other_results(make, tmp_path, parameters, stays):
+    """Whatever came of the execution; here of none, so that what is saved is the notebook itself."""
     path = make("read")
     notebook = nbformat.read(path, as_version=4)
     notebook.cells[1].source = 'profile = "mini"\nseeds = ""'
     notebook.cells.append(new_markdown_cell("CDS wins.", id="reading", metadata={"tags": ["mini"]}))
     nbformat.write(notebook, path)
-    assert next(notebooks.execute([(path, tmp_path / "read.ipynb")], parameters)).ok
+    one = notebooks._Execution(path, tmp_path / "read.ipynb", folder=tempfile.TemporaryDirectory())
+    assert notebooks._saved(one, {"error": None, "cell": ""}, parameters).ok
     *_, cell = nbformat.read(tmp_path / "read.ipynb", as_version=4).cells
     assert (cell.source == "CDS wins.") == stays and (stays or "These results are not those" in cell.source)
 

@@ -1,5 +1,7 @@
 """The verdict of a claim is that of its table; averages and rivals pair by seed."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,8 +20,17 @@ from run_folders import top1, write_run
 SEEDS = (0, 1, 2)
 
 
+@functools.cache
+def nothing(profile, seeds):
+    """The frames of all tables where no run is."""
+    return every_result(official(), profile, seeds, Store("nowhere"))
+
+
 def summary_of(profile, seeds, store):
-    return claimed(every_result(official(), profile, seeds, store), profile, seeds, store)
+    """Tables of which the store has no run are those of any folder that has none."""
+    empty, ids = nothing(profile, seeds), {*store.ids()}
+    filled = [TABLES[name] for name, frame in empty.items() if not ids.isdisjoint(frame["run"])]
+    return claimed(empty | every_result(filled, profile, seeds, store), profile, seeds, store)
 
 
 @pytest.fixture
@@ -147,19 +158,16 @@ def test_reasons(store):
     finish(store, semi["cifar10", "cds_simclr", "semi_10"][0], 43.0, dataset_complete=False)
     frame = summary_of("mini", SEEDS, store)
 
-    def why(**wanted):
-        return only(frame, **{"kind": "baseline", "claimed_in": "table1_cifar100"} | wanted)["why"]
+    def of(**wanted):
+        return only(frame, **{"kind": "baseline", "claimed_in": "table1_cifar100"} | wanted)
 
-    few = "and fewer than 3 decide nothing"
-    assert why(model="resnet18", method="cds") == f"2 seeds, {few}"
-    assert why(model="resnet18", method="dsn") == f"1 seed, {few}"
-    assert why(model="resnet18", method="dks") == "not trained yet"
-    assert why(model="resnet101", method="dsn") == "a run failed: out of memory"
-    assert why(kind="poster", model="mean of 10 networks") == "only 2 of the 10 cells of the average were trained"
-    semi10 = why(claimed_in="semi_supervised", dataset="cifar10", setting="semi_10")
-    assert semi10 == f"1 seed, {few}; only a part of CIFAR-10 was at hand"
-    flowers = why(claimed_in="table6_finegrained", dataset="flowers102", method="cds")
-    assert flowers == "nothing was trained on Flowers-102: not asked for, or the images were not at hand"
+    assert of(model="resnet18", method="cds")["why"] == "2 seeds, and fewer than 3 decide nothing"
+    assert of(model="resnet101", method="dsn")["why"] == "a run failed: out of memory"
+    assert of(model="resnet18", method="dks")["cause"] == "not trained"
+    assert of(kind="poster", model="mean of 10 networks")["cause"] == "one side"
+    assert of(claimed_in="table6_finegrained", dataset="flowers102", method="cds")["cause"] == "no images"
+    semi10 = of(claimed_in="semi_supervised", dataset="cifar10", setting="semi_10")
+    assert (semi10["cause"], semi10["partial"]) == ("", "CIFAR-10")
     causes = frame[frame["verdict"] == "not run"]["cause"].value_counts()
     assert causes["failed"] == 2 and causes.sum() == len(frame[frame["n_pairs"] == 0]) and "" not in causes
     assert (frame["partial"] == "CIFAR-10").sum() == 1
