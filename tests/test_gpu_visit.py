@@ -21,6 +21,8 @@ from cds_lib.models import create_backbone
 from cds_lib.study.engines import build
 from cds_lib.study.plan import protocols, rematch
 
+pytestmark = pytest.mark.xdist_group("gpu_visit")  # large groups are begun first
+
 
 @pytest.fixture
 def run(monkeypatch, capsys):
@@ -51,7 +53,8 @@ def sheets(tmp_path):
 
 
 @pytest.mark.slow
-def test_everything_runs_and_passes(run, sheets):
+def test_everything_runs_and_passes(run, sheets, server, monkeypatch):
+    monkeypatch.setattr(torch.multiprocessing, "get_context", lambda kind: server)  # five processes, and no import
     checks = [check for check, _ in gpu.CHECKS]
     code, results, printed = run(checks, "--data", str(sheets[0]))
     assert not missed(results), printed

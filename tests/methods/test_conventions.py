@@ -1,8 +1,6 @@
 """The method where people know timm: what its optimizers, schedules, losses, mixup and wrappers make of it."""
 
 import copy
-import subprocess
-import sys
 
 import pytest
 import timm
@@ -185,44 +183,3 @@ def test_an_average_of_a_distilled_method_has_a_teacher_of_its_own():
     average.update(student)
     for name, p in student.backbone.named_parameters():
         torch.testing.assert_close(average.module.backbone.get_parameter(name), (before[name] + p) / 2)
-
-
-# -- a loop of one's own, with several processes -----------------------------------------------------------------------
-
-GRADIENTS = """
-import sys, warnings
-import torch, torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
-import timm
-from cds_lib import CDS
-
-rank, where = int(sys.argv[1]), sys.argv[2]
-torch.manual_seed(0)
-model = CDS(timm.create_model("test_resnet", num_classes=3), 3, gather=True).double()
-for module in model.modules():
-    if isinstance(module, torch.nn.BatchNorm2d):
-        module.eval()  # statistics of a batch are each process's own
-views = torch.randn(2, 6, 3, 32, 32, generator=torch.Generator().manual_seed(1)).double()
-labels, own = torch.tensor([0, 1, -1, 0, -1, 1]), slice(3 * rank, 3 * rank + 3)
-alone = torch.autograd.grad(sum(model(*views, labels).values()), list(model.parameters()))  # not yet initialised
-dist.init_process_group("gloo", init_method=f"file://{where}", rank=rank, world_size=2)
-parallel = DistributedDataParallel(model)
-sum(parallel(*views[:, own], labels[own]).values()).backward()
-for expected, p in zip(alone, model.parameters(), strict=True):
-    torch.testing.assert_close(p.grad, expected, rtol=1e-9, atol=1e-9)
-dist.destroy_process_group()
-"""
-
-
-def test_gathering_under_plain_ddp_gives_the_gradient_of_the_whole_batch(tmp_path):
-    command = [sys.executable, "-c", GRADIENTS]
-    ranks = [
-        subprocess.Popen([*command, str(rank), str(tmp_path / "meet")], stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    try:
-        said = [rank.communicate(timeout=300)[1] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)

@@ -31,18 +31,20 @@ def look(program, first="", kernel=False):
 
 
 def test_importing_the_library_changes_nothing_about_the_process():
+    """Nor is a notebook told to install widgets."""
     program = "import cds_lib, cds_lib.study, cds_lib.augment.views, cds_lib.study.data.stream; cds_lib.export_backbone"
-    assert look(program, TORCH).stdout.strip() == "0 False []"
+    program += "; from cds_lib import ContrastiveDeepSupervision; import timm"
+    found = look(program, TORCH, kernel=True)
+    assert found.stdout.strip() == "0 False []" and "IProgress" not in found.stderr
+    if "IProgress" not in look("import tqdm.auto", kernel=True).stderr:
+        pytest.skip("the packages that are installed ask for no widgets")
 
 
-def test_a_process_of_the_study_keeps_freed_memory_and_skips_a_slow_import():
+def test_a_process_of_the_study_keeps_freed_memory_and_skips_a_slow_import(monkeypatch):
     assert look("from cds_lib.study import processes; processes.begin()").stdout.strip() == "2 True []"
-    assert look("from cds_lib.study.cli import main; main(['data', 'list'])").stdout.strip().endswith("\n2 True []")
-
-
-def test_a_backend_of_the_users_plots_does_not_end_the_study(monkeypatch):
-    monkeypatch.setenv("MPLBACKEND", "nonsense")
-    assert look("from cds_lib.study.cli import main; main(['data', 'list']); import matplotlib").stdout
+    monkeypatch.setenv("MPLBACKEND", "nonsense")  # a backend of the user's plots does not end the study
+    program = "from cds_lib.study.cli import main; main(['data', 'list']); import matplotlib"
+    assert look(program).stdout.strip().endswith("\n2 True []")
 
 
 USER_SCRIPT = """
@@ -66,13 +68,6 @@ def test_the_working_directory_is_no_place_for_modules_of_the_fork_server(tmp_pa
     command = [sys.executable, tmp_path / "script.py"]
     done = subprocess.run(command, cwd=tmp_path / "here", capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("from a process of the server\n", "")
-
-
-def test_a_notebook_is_not_told_to_install_widgets():
-    if "IProgress" not in look("import timm", TORCH, kernel=True).stderr:
-        pytest.skip("the packages that are installed ask for none")
-    found = look("from cds_lib import ContrastiveDeepSupervision; import timm", TORCH, kernel=True)
-    assert "IProgress" not in found.stderr and found.stdout.strip() == "0 False []"
 
 
 def test_completion_finds_the_names_that_are_loaded_on_first_use():

@@ -1,21 +1,18 @@
 """Two processes on the CPU against one: the same losses, gradients, trainings and evaluations."""
 
-import os
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
+import two_processes
 from cds_lib.augment.share import Share
 from cds_lib.errors import UsageError
 from cds_lib.models import create_backbone
 from cds_lib.study.engines.build import create_method
+from cds_lib.study.workers import Worker, kill
 from cds_lib.training.distributed import Group
 
-HERE = Path(__file__).parent
 METHODS = (
     "baseline dsn dks dhm linear supcon byol cds cds_simclr cds_unlabelled cds_kd cds_kd_mse "
     "kd at rkd sp cc crd sskd_teacher sskd okd"
@@ -27,30 +24,21 @@ pytestmark = pytest.mark.xdist_group("distributed")  # the fixture is costly: on
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(server, tmp_path_factory):
     """What `two_processes.py` computes."""
-    folder = tmp_path_factory.mktemp("two")
+    file = tmp_path_factory.mktemp("two") / "results.pt"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    where = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2",
-        "PYTHONPATH": str(HERE.parents[1]),
-    }
-    command = [sys.executable, str(HERE / "two_processes.py"), str(folder / "results.pt")]
-    ranks = [
-        subprocess.Popen(command, env={**os.environ, **where, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    ranks = []
     try:
-        said = [rank.communicate(timeout=600)[1] for rank in ranks]
+        for rank in ("0", "1"):
+            ranks.append(Worker(server, two_processes.work, file, variables={**where, "RANK": rank}))
+        assert [rank.hear() for rank in ranks] == [("done", None)] * 2
     finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)
-    return torch.load(folder / "results.pt", weights_only=True)
+        kill(ranks)
+    return torch.load(file, weights_only=True)
 
 
 def assert_close(found, expected, tolerance=1e-6):
@@ -79,6 +67,10 @@ def test_without_gather_each_process_contrasts_its_own_images(results, case):
     assert abs(terms["contrastive_1"] - whole["contrastive_1"]) > 0.01
     if case == "cds_kd_released":  # a norm of fewer rows is smaller
         assert terms["feature_1"] < 0.9 * whole["feature_1"]
+
+
+def test_gathering_under_plain_ddp_gives_the_gradient_of_the_whole_batch(results):
+    assert_close(results["own loop"], results["own loop alone"], 1e-9)
 
 
 def assert_same_training(found, expected, tolerance):

@@ -1,17 +1,13 @@
 """Every kind of run, and the analyses, on a device that is not the CPU: the same numbers, no step that waits for it."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from torch.utils import backend_registration
 
 from cds_lib.study.plan.catalogue import METHODS
+from cds_lib.study.workers import Worker
 
-HERE = Path(__file__).parent
 # Cut on a GPU by another kernel than on a CPU, which rounds otherwise now and then; further steps enlarge it.
 RESIZED = ("imagenet", "contrastive")
 
@@ -19,18 +15,18 @@ pytestmark = pytest.mark.xdist_group("rehearsal")  # the fixture is costly: once
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(server, tmp_path_factory):
     """What `rehearsal.py` writes."""
     if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
         pytest.skip("this PyTorch has no devices made in Python")
+    import rehearsal
+
     file = tmp_path_factory.mktemp("rehearsal") / "results.json"
-    where = {
-        **os.environ,
-        "PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE}",
-    }  # the folder of a script is not searched
-    command = [sys.executable, str(HERE / "rehearsal.py"), str(file)]
-    ended = subprocess.run(command, env=where, stderr=subprocess.PIPE, text=True, timeout=600)
-    assert ended.returncode == 0, ended.stderr
+    process = Worker(server, rehearsal.work, file, variables={})
+    try:
+        assert process.hear() == ("done", None)
+    finally:
+        process.kill()
     return json.loads(file.read_text())
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from cds_lib.augment.views import AUGMENTATIONS, statistics
 from cds_lib.errors import UsageError
 from cds_lib.study import processes
 from cds_lib.study.data import stream
-from cds_lib.study.data.stream import StreamedBatches, StreamedEvaluation, decode
+from cds_lib.study.data.stream import Decoder, StreamedBatches, StreamedEvaluation, decode
 from cds_lib.study.errors import RunError
 
 CPU = torch.device("cpu")
@@ -119,47 +118,38 @@ def test_several_processes_decode_their_own_images_to_the_pixels_of_one(files, w
         assert sorted(decoded) == sorted(files[i] for _, labels, _ in whole for i in labels.tolist())
 
 
-_TRAINING = """
-import multiprocessing, os, sys, time
-from cds_lib.study.data.stream import Decoder
-
 class Who:
+    """Its items are the process that loads them."""
+
     def __len__(self):
         return 4
 
     def __getitem__(self, index):
         return os.getpid()
 
-def train():
-    import torch
-    batches = Decoder(Who(), torch.device("cpu"), 1).batches([[0], [1], [2], [3]])
-    print(next(batches).item(), os.getpid(), flush=True)
+
+def training(pipe):
+    batches = Decoder(Who(), CPU, 1).batches([[0], [1], [2], [3]])
+    pipe.send((next(batches).item(), os.getpid()))
     time.sleep(600)
 
-if __name__ == "__main__":
-    child = multiprocessing.get_context("forkserver").Process(target=train)
-    child.start()
-    child.join()
-"""
 
-
-def test_the_workers_of_a_training_that_is_killed_end(tmp_path):
-    script = tmp_path / "training.py"
-    script.write_text(_TRAINING)
-    environment = os.environ | {"PYTHONPATH": str(Path(stream.__file__).parents[3])}
-    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment)
+def test_the_workers_of_a_training_that_is_killed_end(server):
+    ours, theirs = server.Pipe()
+    process = server.Process(target=training, args=(theirs,))
+    process.start()
+    theirs.close()
     try:
-        worker, trainer = map(int, process.stdout.readline().split())
-        assert _runs(worker)
-        os.kill(trainer, signal.SIGKILL)
+        worker, trainer = ours.recv()
+        assert _runs(worker) and trainer == process.pid
+        process.kill()
         deadline = time.monotonic() + 30
         while _runs(worker) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not _runs(worker)
     finally:
         process.kill()
-        process.wait()
-        process.stdout.close()
+        process.join()
 
 
 def _runs(pid):

@@ -5,8 +5,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
@@ -83,16 +81,9 @@ def test_runs_are_trained_recorded_and_paired(tmp_path, capsys):
     assert sum("FAILED" in line for line in lines) == 1
 
 
-# A sweep of one run on two processes, in a process of its own, that can be killed from outside.
-SWEEP = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[2])
-from test_engine import tiny, train
-from cds_lib.study.store import Store
-if __name__ == "__main__":
-    train([tiny("cds", epochs=12)], Store(sys.argv[1]), jobs=1, processes=2)
-"""
+def sweep(store):
+    """Of one run on two processes."""
+    train([tiny("cds", epochs=12)], store, jobs=1, processes=2)
 
 
 def wait_until(condition, seconds=400):
@@ -102,22 +93,15 @@ def wait_until(condition, seconds=400):
         time.sleep(0.02)
 
 
-def test_a_killed_sweep_takes_the_processes_of_its_runs_with_it(tmp_path):
+def test_a_killed_sweep_takes_the_processes_of_its_runs_with_it(server, tmp_path):
     """Of runs on one process see `test_kills`."""
     spec, store = tiny("cds", epochs=12), Store(tmp_path / "results")
-    (tmp_path / "sweep.py").write_text(SWEEP)
-    root = Path(__file__).parents[3]
-    sweep = subprocess.Popen(
-        [sys.executable, tmp_path / "sweep.py", store.root, Path(__file__).parent],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(root), str(root / "tests")))},
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = server.Process(target=sweep, args=(store,))
+    process.start()
     wait_until(lambda: len(store.history(spec.id)) >= 2)
     assert store.status(spec.id)["state"] == "running"
-    sweep.kill()
-    sweep.wait()
+    process.kill()
+    process.join()
     wait_until(lambda: store.status(spec.id)["state"] == "interrupted", 60)
     assert len(store.history(spec.id)) < 12 and not store.is_done(spec.id)
 

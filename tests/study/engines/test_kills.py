@@ -14,6 +14,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 import sweeps
 from cds_lib.study.files import is_locked
 from cds_lib.study.store import Store
@@ -22,6 +24,8 @@ TIMINGS = {"seconds", "images_per_second", "peak_memory_mib"}
 KILLS = int(os.environ.get("CDS_KILLS", "0"))
 SEED = int(os.environ.get("CDS_KILLS_SEED", "0"))
 SECONDS = 8.0
+
+pytestmark = pytest.mark.xdist_group("long")  # begun early, beside test_golden
 
 
 def outcome(results):

@@ -63,17 +63,12 @@ def test_a_killed_process_ends_the_run_which_another_number_of_processes_finishe
 
 
 def test_a_run_on_two_processes_leaves_what_a_run_on_one_does(tmp_path):
-    spec = tiny(epochs=2)
+    spec, heard = tiny(epochs=2), []
     two, one = Store(tmp_path / "two"), Store(tmp_path / "one")
-    heard = []
-
-    class Listening(Progress):
-        def advance(self, spec, epochs_done):
-            heard.append(epochs_done)
-
-    for store, processes in ((two, 2), (one, 1)):
-        assert LocalEngine(1, processes).run([spec], store, tmp_path, Listening(1, 0)) == {}
-        assert heard[-1] == 2 and store.status(spec.id)["processes"] == processes
+    for store, resources in ((two, TWO), (one, Resources(threads=1))):
+        execute(spec, store, tmp_path, resources, heard.append)
+        assert heard[-1] == 2 and store.status(spec.id)["processes"] == resources.processes
+        heard.clear()
     assert {p.name for p in two.run_dir(spec.id).iterdir()} == {p.name for p in one.run_dir(spec.id).iterdir()}
     assert two.status(spec.id).keys() == one.status(spec.id).keys() and two.status(spec.id)["threads"] == 1
     assert list(two.history(spec.id)) == list(one.history(spec.id))

@@ -21,6 +21,8 @@ needs_x86 = pytest.mark.skipif(
     (platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="kernels are chosen on x86-64 and Linux only"
 )
 
+pytestmark = pytest.mark.xdist_group("reproduce")  # the fixture is costly: once, in one process
+
 
 def tiny(spec, epochs=1):
     small = {"width": 0.0625, "train_size": 200, "val_size": 0, "batch_size": 100}
@@ -49,6 +51,16 @@ def store(trained, tmp_path):
     return Store(tmp_path / "results")
 
 
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """What is trained again is trained here, as it was before."""
+
+    def train(spec, again, data_root, kernels, status, stop_after):
+        execute(spec, again, data_root, device="cpu", stop_after=stop_after)
+
+    monkeypatch.setattr(engine, "_train", train)
+
+
 def reproduce(store, *arguments):
     return cli.main(["reproduce", *arguments, "--results", str(store.root), "--data-root", "no data"])
 
@@ -74,6 +86,7 @@ def test_a_run_comes_out_the_same_its_teacher_first(store, capsys):
     assert {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_numbers_made_up_consistently_are_told_by_column_and_epoch(store, capsys):
     """What `compare` cannot see: the history and the metrics agree, and no training gives them."""
     metrics = store.metrics(LONGER.id) | {"test_top1_last": 99.0, "test_top1_best": 99.0}
@@ -112,6 +125,7 @@ def test_what_cannot_be_checked_is_said_before_anything_is_trained(store, change
     assert sentence in said.err and len(said.err.splitlines()) == 1 and not said.out
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_other_images_an_unfinished_run_and_wrong_words_are_refused(store, capsys):
     teacher = STUDENT.parent
     data = store.status(teacher.id)["data"]

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import sweeps
+from cds_lib.study import cli
 from cds_lib.study.engines import slurm_engine, slurm_jobs
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.engines.slurm_engine import SlurmEngine
@@ -172,33 +174,25 @@ def test_a_cancelled_run_and_one_that_is_queued_again_end_like_an_undisturbed_on
     assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
 
 
-def cds(store, *arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "cds_lib", *arguments, "--only", "semi_supervised", "--results", str(store.root)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+def run_all(store, *arguments):
+    options = ["--engine", "slurm", "--slurm", "time=10", "--slurm", "cpus-per-task=1", *arguments]
+    interruptible = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
+    return sweeps.start(store.root, *options, **interruptible)
 
 
-def test_the_command_can_be_left_and_given_again(tmp_path):
-    """A table of which one run of two steps is missing; the others count as failed."""
+def test_the_command_can_be_left_and_given_again(tmp_path, monkeypatch, capsys):
+    """A table of which one run is missing; the others count as failed."""
     store = Store(tmp_path)
-    spec, *others = TABLES["semi_supervised"].runs("smoke", (0,))
+    spec, *others = sweeps.RUNS
     for other in others:
         store.write_status(other.id, state="failed", error="Not in this test.")
     slurm("scontrol", "update", "PartitionName=main", "State=DOWN")
-    command = ["run-all", "--engine", "slurm", "--slurm", "time=10", "--slurm", "cpus-per-task=1"]
-    refused, _ = (process := cds(store, *command, "--slurm", "partition=nowhere")).communicate(timeout=120)
+    refused, _ = (process := run_all(store, "--slurm", "partition=nowhere")).communicate(timeout=120)
     assert process.returncode == 2
     assert "error: Slurm does not take the job (" in refused and "invalid partition" in refused.lower()
     assert slurm_jobs.jobs(store) == {}
 
-    process = cds(store, *command)
+    process = run_all(store)
     wait_for = iter(process.stdout.readline, "")
     number = next(line for line in wait_for if line.startswith("Submitted 1 run as Slurm job ")).split()[-1][:-1]
     os.killpg(process.pid, signal.SIGINT)
@@ -207,17 +201,19 @@ def test_the_command_can_be_left_and_given_again(tmp_path):
     assert output.splitlines()[-1].endswith(f"shows them, scancel {number} cancels them.")
     with store.lock():
         pass  # nobody holds it
-    shown, _ = cds(store, "status").communicate(timeout=120)
-    assert f"queued {spec.id} {spec.label}, epoch 0/1, Slurm job {number} (PENDING, PartitionDown), log " in shown
+    monkeypatch.setitem(TABLES, "faults", sweeps.TABLE)
+    assert cli.main(["status", "--only", "faults", "--results", str(store.root)]) == 0
+    shown = capsys.readouterr().out
+    assert f"queued {spec.id} {spec.label}, epoch 0/3, Slurm job {number} (PENDING, PartitionDown), log " in shown
     assert str(slurm_jobs.log_path(store, number)) in shown
 
-    commands = [cds(store, *command) for _ in range(2)]  # at once: both wait for the same job
+    commands = [run_all(store) for _ in range(2)]  # at once: both wait for the same job
     slurm("scontrol", "update", "PartitionName=main", "State=UP")
     for again in commands:
         output, _ = again.communicate(timeout=300)
         assert again.returncode == 1, output
         assert "Slurm has 1 run queued or running already." in output and "Submitted" not in output
-        assert re.search("^Failed: 23 runs, .*0 reports", output, re.MULTILINE)
+        assert re.search("^Failed: 3 runs, .*0 reports", output, re.MULTILINE)
     assert store.is_done(spec.id)
-    for file in ("index.html", "html/semi_supervised.html", "tables/semi_supervised.csv"):
+    for file in ("index.html", "tables/faults.csv"):
         assert (store.root / file).exists()

@@ -1,17 +1,16 @@
 """What two processes compute together, and what one of them computes alone on the same batches.
 
-Run by `test_distributed.py` in two processes, as `python two_processes.py FILE` with torchrun's environment variables;
-the first one writes all results to FILE.
+Run by `test_distributed.py` in two processes, with torchrun's environment variables; the first one writes all results.
 """
 
 import copy
-import sys
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
+import timm
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from cds_lib.augment.batches import Batches
 from cds_lib.evaluation.accuracy import evaluate
@@ -119,6 +118,18 @@ def released_terms(case):
     return {term: sum(count * part[term].item() for count, part in parts) / 7 for term in parts[0][1]}
 
 
+def own_loop(wrapped, own):
+    """The gradient of CDS in a loop of one's own, for some of six images."""
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet", num_classes=3)
+    method = fixed_norms(ContrastiveDeepSupervision(network, 3, gather=True)).double()
+    views = torch.randn(2, 6, 3, 32, 32, generator=torch.Generator().manual_seed(1)).double()
+    labels = torch.tensor([0, 1, -1, 0, -1, 1])
+    model = wrapped(method)  # which must outlive the next line
+    sum(model(*views[:, own], labels[own]).values()).backward()
+    return {name: p.grad for name, p in method.named_parameters()}
+
+
 # -- a training, and going on with another number of processes ---------------------------------------------------------
 
 
@@ -202,11 +213,13 @@ def detection(group, name, folder):
     return {"rows": rows, "state": copy.deepcopy(detector.state_dict())}
 
 
-def main(file):
+def work(say, file):
     torch.set_num_threads(1)
+    results = {"own loop alone": own_loop(lambda method: method, slice(6))}
     with joined("cpu", timedelta(seconds=60)) as (group, _):
         folder, alone = file.parent, Group()
-        results = {"methods": {case: steps(case, group) for case in METHODS}}
+        results["own loop"] = own_loop(DistributedDataParallel, group.share.of(6))
+        results["methods"] = {case: steps(case, group) for case in METHODS}
         results["training"] = training(group, folder / "two.pt")
         training(group, folder / "two-then-one.pt", stop_after=2)
         if group.first:
@@ -221,7 +234,3 @@ def main(file):
             results["two then one"] = training(alone, folder / "two-then-one.pt")
             results["detection alone"] = {"retinanet": detection(alone, "retinanet", folder)}
             torch.save(results, file)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,8 +1,8 @@
 """Two steps and an evaluation of every kind of run, and all analyses, on the CPU and on the stand-in of a GPU.
 
-Run by `test_rehearsal.py`, as `python rehearsal.py FILE`; writes to FILE, by the name of the kind, what both computed,
-what would have made the CPU wait for the GPU between two steps, and the tensors that were replaced after the first one
-by a method that says that it compiles.
+Run by `test_rehearsal.py` in a process of its own; writes to a file, by the name of the kind, what both computed, what
+would have made the CPU wait for the GPU between two steps, and the tensors that were replaced after the first one by a
+method that says that it compiles.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 import functools
 import json
 import math
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import standin_gpu
 import torch
 
+import standin_gpu
 from cds_lib.evaluation import detection
 from cds_lib.study import analyses
 from cds_lib.study.data import sets, standin
@@ -32,15 +31,23 @@ NOWHERE = Path("nowhere")
 
 
 def kinds():
-    """Smoke runs that together have every method, detector, augmentation and setting, the smallest first; by name."""
+    """Smoke runs, made smaller, that together have every method, detector, augmentation and setting; by name."""
     runs = [spec for table in TABLES.values() for run in table.runs("smoke", None) for spec in run.lineage]
     found, seen = {}, set()
     for spec in sorted(runs, key=lambda spec: spec.budget.image_size):
         parts = {(spec.method, spec.model if spec.detects else None), spec.budget.augmentation, spec.setting[:4]}
         if not parts <= seen:
-            found[f"{spec.method} {spec.model} {spec.budget.augmentation} {spec.setting}"] = spec
+            found[f"{spec.method} {spec.model} {spec.budget.augmentation} {spec.setting}"] = small(spec)
             seen |= parts
     return found
+
+
+def small(spec):
+    """Waits depend on neither depth nor batch. Where images are resized, a small one enlarges what that rounds."""
+    if spec.detects:
+        return spec
+    budget = spec.budget if spec.budget.augmentation else replace(spec.budget, batch_size=10)
+    return replace(spec, model="resnet18", budget=budget, parent=spec.parent and small(spec.parent))
 
 
 class Watched:
@@ -100,7 +107,7 @@ def analysed(device):
     return values
 
 
-if __name__ == "__main__":
+def work(say, file):
     torch.set_num_threads(1)
     sets.load = functools.cache(sets.load)
     loop._SECONDS_BETWEEN_CHECKS = math.inf  # a check waits, once a second
@@ -121,4 +128,4 @@ if __name__ == "__main__":
             results[name] = {"cpu": on_cpu, "gpu": on_gpu, "waits": waits, "replaced": replaced}
         except RuntimeError as error:
             results[name] = {"error": str(error)}
-    Path(sys.argv[1]).write_text(json.dumps(results, indent=1))
+    file.write_text(json.dumps(results, indent=1))

@@ -19,7 +19,7 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
-LIBRARY = str(Path(__file__).parents[2] / "cds_lib")
+LIBRARY = str(Path(__file__).parents[1] / "cds_lib")
 WAITS: Counter[str] = Counter()  # what would have waited, and the line of the library that asked for it
 
 aten = torch.ops.aten
