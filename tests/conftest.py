@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import runpy
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from cds_lib.study.processes import begin, fork_server
 from cds_lib.study.report import notebook_files
 
 begin()  # before nbformat is imported, which takes a second otherwise
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in its background without it
 
 
 @pytest.fixture(scope="session")
