@@ -226,8 +226,8 @@ def _measure(visit: Visit, case: str, step: Step, batches: Batches, kernels: str
             for batch in islice(stream, 2 * batches.at_once):
                 loss_of(step, batch)
             visit.now()
-        there = torch.autograd.DeviceType.CUDA
-        events = [(e.device_type == there, e.name) for e in profiled.events() or () if not e.is_user_annotation]
+        cuda = torch.autograd.DeviceType.CUDA
+        events = [(e.device_type == cuda, e.name) for e in profiled.events() or () if not e.is_user_annotation]
         given = [name for there, name in events if "LaunchKernel" in name or "GraphLaunch" in name]
         for what, number in (("kernels", sum(there for there, _ in events)), ("launches", len(given))):
             visit.say(case, f"{what} a step", number / (2 * batches.at_once), expected=kernels)
