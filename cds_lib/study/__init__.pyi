@@ -11,6 +11,7 @@ from cds_lib.study.report.registered import decisions as decisions
 from cds_lib.study.report.registered import few_labels as few_labels
 from cds_lib.study.report.registered import image_sampling as image_sampling
 from cds_lib.study.report.registered import slopes as slopes
+from cds_lib.study.report.registered import untouched as untouched
 from cds_lib.study.report.show import show as show
 from cds_lib.study.session import open_study as open_study
 from cds_lib.study.statistics import t_interval as t_interval

@@ -27,13 +27,15 @@ def test_interval_is_that_of_the_paired_t_test(n):
     assert found.n == n
 
 
-@pytest.mark.parametrize("n", [2, 3, 6, 9])
+@pytest.mark.parametrize("n", [2, 3, 6, 9, 13])
 def test_p_value_is_the_share_of_sign_patterns_at_least_as_extreme(n):
     differences = np.random.default_rng(10 + n).normal(0.4, 1, size=n)
     found = s.mean_difference(differences)
     flipped = [abs(np.mean(differences * signs)) for signs in itertools.product((-1, 1), repeat=n)]
     observed = abs(differences.mean())
     assert found.p_sign_flip == pytest.approx(np.mean([value >= observed - 1e-12 for value in flipped]))
+    tied = s.mean_difference([0.1, 0.2, -0.3, 0.0])  # sums that are equal but for rounding count as equal
+    assert tied.p_sign_flip == 1.0
 
 
 def test_only_common_seeds_count_and_are_matched_by_seed_not_by_position():
@@ -57,8 +59,10 @@ def test_a_diverged_run_reaches_the_verdict_as_inconclusive():
     assert s.verdict(found, 1.0, "mini") == s.INCONCLUSIVE
 
 
-def test_many_seeds_are_sampled_reproducibly():
-    values = np.random.default_rng(0).normal(0.1, 1, size=20)
+def test_of_many_seeds_patterns_are_drawn():
+    values = np.random.default_rng(0).normal(0.4, 1, size=s.ENUMERATED + 1)
+    drawn = stats.permutation_test((values,), np.mean, permutation_type="samples", n_resamples=9999, rng=1)
+    assert s.mean_difference(values).p_sign_flip == pytest.approx(drawn.pvalue, rel=0.15)
     assert s.mean_difference(values) == s.mean_difference(values)
 
 

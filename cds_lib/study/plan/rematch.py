@@ -23,6 +23,7 @@ CONTROL, CDS_BOTH = "control", "cds_both"  # the primary pair
 VAL_SEED = 101
 VAL_SIZE = {"smoke": 200, "mini": 10_000, "paper": 5_000}
 OUTCOME, LOSS, VALIDATION = "unseen_top1_last", "unseen_loss_last", "val_top1_last"
+FIT = ("trained_top1_last", "trained_loss_last")  # on a run's own training images, by the final network
 
 GRID_SEED, MORE_SEEDS, FINALISTS = 101, (102, 103, 104, 105), 3
 LOOK = 12  # seeds of the pair, after which the deviation alone says how many there are to be

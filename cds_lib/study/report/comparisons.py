@@ -13,10 +13,11 @@ import pandas as pd
 
 from cds_lib.study import statistics
 from cds_lib.study.plan.rematch import PRIMARY, SECONDARY
-from cds_lib.study.report.frame import CELL, PLACE, compare, difference_columns
+from cds_lib.study.report.frame import CELL, PLACE, compare, difference_columns, paired
 
 CONTROL = "baseline_two_views"
 DEEP = ("dsn", "dks", "dhm")
+EQUAL_FIT = "rematch_equal_fit"  # a question and its setting
 VALIDATION, TRAINING_LOSS = "val_top1_last", "train_cross_entropy"
 
 Pairs = Iterable[tuple[str, str]]
@@ -29,7 +30,13 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], Pairs, tuple[str | None, ...]]] = {
     "control": (
         ("table1_cifar100", "deviations"),
         [*product(("cds", "cds_two_ce_views", "cds_two_ce_views_weight_tenth", "baseline", *DEEP), (CONTROL,))],
-        (None, VALIDATION, TRAINING_LOSS),
+        (None, VALIDATION),
+    ),
+    # The others take the cross-entropy of view 1, the control the mean over both, which is another number.
+    "control_loss": (
+        ("deviations",),
+        [*product(("cds_two_ce_views", "cds_two_ce_views_weight_tenth"), (CONTROL,))],
+        (TRAINING_LOSS,),
     ),
     "few_labels": (("semi_supervised",), [*product(("cds_simclr",), ("baseline", "baseline_matched"))], (None,)),
     "early_layers": (("layerwise_accuracy",), LAYERS, (None,)),
@@ -41,9 +48,10 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], Pairs, tuple[str | None, ...]]] = {
         (None,),
     ),
     "rematch": (("rematch", "rematch_layers"), [PRIMARY, *SECONDARY], (None,)),
+    EQUAL_FIT: (("rematch",), [PRIMARY], (None,)),
 }
 COMPARED = tuple(dict.fromkeys(name for names, _, _ in QUESTIONS.values() for name in names))  # tables
-ONE_NETWORK = ("accuracy", "control", "regularisation")  # of Table 1's ten, the one with six seeds
+ONE_NETWORK = ("accuracy", "control", "control_loss", "regularisation")  # of Table 1's ten, the one with six seeds
 COLUMNS = ("question", "method", "reference", *PLACE, "metric", "difference", "low", "high", "p", "n")
 COLUMNS += ("published", "verdict", "size", "side", "above")
 
@@ -54,7 +62,8 @@ def comparisons(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     published difference, verdict and size where there is one; side: "above" or "below" where the interval excludes 0,
     "open" where it does not, "" below three pairs.
 
-    The question "networks" pairs by network instead of by seed; above: how many of them lie above 0.
+    The question "networks" pairs by network instead of by seed; above: how many of them lie above 0. Of the question
+    "labels_together" each seed counts with its mean over the shares of labels.
     """
     rows, columns = [], [*CELL, "run", "seed", "value", "paper", "profile", VALIDATION, TRAINING_LOSS]
     frames = {name: frame.reindex(columns=columns) for name, frame in frames.items()}
@@ -62,10 +71,11 @@ def comparisons(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         frame = pd.concat([frames[name] for name in tables]).drop_duplicates(["run", "method", "metric", "setting"])
         if question in ONE_NETWORK:
             frame = frame.query("dataset == 'cifar100' and model == 'resnet18' and setting == 'supervised'")
+        frame = frame[(frame["setting"] == EQUAL_FIT) == (question == EQUAL_FIT)]
         for (method, reference), metric in product(pairs, metrics):
             found = compare(frame, method, reference, metric)
             rows.append(found.assign(question=question, method=method, reference=reference))
-    rows.append(across(frames["table1_cifar100"]))
+    rows += [across(frames["table1_cifar100"]), labels_together(frames["semi_supervised"])]
     found = pd.concat(rows, ignore_index=True).assign(side=lambda frame: frame.apply(_side, axis=1))
     return found.astype({"above": "Int64"})[list(COLUMNS)]
 
@@ -87,6 +97,24 @@ def across(frame: pd.DataFrame) -> pd.DataFrame:
                 "above": (each["difference"] > 0).sum(),
             }
         )
+    return pd.DataFrame(rows)
+
+
+def labels_together(frame: pd.DataFrame) -> pd.DataFrame:
+    """CDS without labels minus either baseline over all shares of labels, of the seeds that have every share."""
+    rows = []
+    for reference in ("baseline", "baseline_matched"):
+        found = paired(frame, reference).query("method == 'cds_simclr'")
+        for place, each in found.groupby(["dataset", "model", "metric"], sort=False):
+            gains = each.pivot(index="seed", columns="setting", values="difference").dropna().mean(axis=1)
+            rows.append(
+                {
+                    **{"question": "labels_together", "method": "cds_simclr", "reference": reference},
+                    **dict(zip(["dataset", "model", "metric"], place, strict=True)),
+                    **{"setting": "semi", "verdict": "", "size": ""},
+                    **difference_columns(statistics.mean_difference(gains.to_numpy())),
+                }
+            )
     return pd.DataFrame(rows)
 
 

@@ -29,6 +29,6 @@ def key_figure(frames: Mapping[str, pd.DataFrame]) -> Figure:
     ours, control = PRIMARY
     rematch = frames["rematch"].query("setting == 'rematch'")
     rematch = paired(rematch[rematch["metric"] == OUTCOME], control).query(f"method == '{ours}'")
-    rows.append(rematch.assign(against="that control, both tuned (rematch)"))
+    rows.append(rematch.assign(against="rematch: CDS with both views minus its control"))
     theme()
     return forest(pd.concat(rows, ignore_index=True), "against", "top-1 of CDS minus that of …, points")

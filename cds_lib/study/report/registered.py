@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 import pandas as pd
@@ -24,10 +24,10 @@ def decisions(frame: pd.DataFrame) -> pd.DataFrame:
     """The registered comparisons, the primary one first, of the `results` of the table `rematch`.
 
     Returns:
-        ours, reference; n (pairs of seeds); difference, low, high (95 % t interval, in points of top-1 on all images
-        that no training used), low_90, high_90; p (t test), p_holm (of the four secondary ones together), p_sign_flip;
-        accuracy, loss: what `decide` says of either, once all registered seeds have run. Of a secondary one the
-        accuracy alone, and no more than Holm's p allows.
+        ours, reference; n (pairs of seeds); difference, low, high (95 % t interval, in points of top-1 on the test
+        images and the training images that the run did not use), low_90, high_90; p (t test), p_holm (of the four
+        secondary ones together), p_sign_flip; accuracy, loss: what `decide` says of either, once all registered seeds
+        have run. Of a secondary one the accuracy alone, and no more than Holm's p allows.
     """
     pairs = (PRIMARY, *SECONDARY)
     points, losses = ([_gains(frame, ["rematch"], m, *pair)["rematch"] for pair in pairs] for m in (OUTCOME, LOSS))
@@ -46,11 +46,13 @@ def decisions(frame: pd.DataFrame) -> pd.DataFrame:
     return found[["ours", "reference", *_TEST[:-1], "p_holm", "p_sign_flip", "accuracy", "loss"]]
 
 
-def image_sampling(frame: pd.DataFrame, store: Store) -> pd.DataFrame:
+def image_sampling(frame: pd.DataFrame, store: Store, among: np.ndarray | None = None) -> pd.DataFrame:
     """The registered comparisons of the `results` of the table `rematch`, where the images are a sample as well.
 
     What the unseen images of all seeds add is their standard error by the infinitesimal jackknife, which is what a
     bootstrap of the images estimates (Efron 1982).
+
+    among: numbers of training images; of those that a run did not use these alone count, None: all.
 
     Returns:
         ours, reference; n (pairs of seeds); difference, points; low, high: 95 % t interval of both samples together;
@@ -61,13 +63,19 @@ def image_sampling(frame: pd.DataFrame, store: Store) -> pd.DataFrame:
     runs, rows = finished.pivot(index="seed", columns="method", values="run"), []
     for ours, reference in (PRIMARY, *SECONDARY):
         pairs = runs.reindex(columns=[ours, reference]).dropna().to_numpy()
-        rows.append({"ours": ours, "reference": reference, "n": len(pairs), **_of_images(pairs, store)})
+        rows.append({"ours": ours, "reference": reference, "n": len(pairs), **_of_images(pairs, store, among)})
     columns = ["ours", "reference", "n", "difference", "low", "high", "se_seeds", "se_images"]
     return pd.DataFrame(rows, columns=[*columns, "only_ours", "only_reference", "mcnemar"])
 
 
-def _of_images(pairs: np.ndarray, store: Store) -> dict[str, float]:
-    found = [_contrast(store.correct(ours), store.correct(reference)) for ours, reference in pairs]
+def untouched(frame: pd.DataFrame, store: Store) -> np.ndarray:
+    """Numbers of the training images that no finished run of these `results` used."""
+    unused = [store.correct(run)["unused_index"] for run in frame.loc[frame["finished"], "run"].unique()]
+    return reduce(np.intersect1d, unused) if unused else np.array([], int)
+
+
+def _of_images(pairs: np.ndarray, store: Store, among: np.ndarray | None) -> dict[str, float]:
+    found = [_contrast(store.correct(ours), store.correct(reference), among) for ours, reference in pairs]
     if len(found) < 2:
         return {}
     n = len(found)
@@ -84,12 +92,17 @@ def _of_images(pairs: np.ndarray, store: Store) -> dict[str, float]:
     return points | dict(zip(("only_ours", "only_reference"), alone.mean(0), strict=True)) | {"mcnemar": sum(told)}
 
 
-def _contrast(ours: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _contrast(
+    ours: dict[str, np.ndarray], reference: dict[str, np.ndarray], among: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the images that both were scored on, test images first, and +1, 0 or -1: which of the two is right."""
     assert np.array_equal(ours["unused_index"], reference["unused_index"])  # a seed has one split
     images = np.concatenate([np.arange(len(ours["test"])), len(ours["test"]) + ours["unused_index"]])
     one, other = (np.concatenate([arm["test"], arm["unused"]]).astype(int) for arm in (ours, reference))
-    return images, one - other
+    kept = np.ones(len(images), bool)
+    if among is not None:
+        kept[len(ours["test"]) :] = np.isin(ours["unused_index"], among)
+    return images[kept], (one - other)[kept]
 
 
 def slopes(frame: pd.DataFrame, primary: float) -> pd.DataFrame:

@@ -5,23 +5,38 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from cds_lib.study.plan.rematch import ARMS, CDS_BOTH, CONTROL, LOSS, OTHER_SEEDS, OUTCOME, SEEDS, as_released, final
+from cds_lib.study.plan.rematch import (
+    ARMS,
+    CDS_BOTH,
+    CONTROL,
+    FIT,
+    GRID_SEED,
+    LOSS,
+    MORE_SEEDS,
+    OTHER_SEEDS,
+    OUTCOME,
+    SEEDS,
+    as_released,
+    final,
+)
 from cds_lib.study.plan.table import TOP1, Cell, Table
 from cds_lib.study.tables._rematch import arm_cell
 
 DOSES = (0.03, 0.1, 0.3, 1.0, 3.0)  # weights of CDS; 0 is the control
 PULLS = ("gradient_ratio_first", "gradient_ratio_last", "gradient_cosine_last")
 _SIX = SEEDS[:6]
+# Of the control's finalists the one that fits its training images best: as well as CDS with what was chosen for it.
+_FITS_AS_WELL = {"lr": 0.05, "weight_decay": 2e-3}
 
 
 def cells(profile: str) -> list[Cell]:
-    """The five arms by three metrics, then the dose, the exploratory rows and the cell as released."""
+    """The five arms by each metric, then the dose, the exploratory rows and the cell as released."""
     row = partial(arm_cell, profile)
     control = final(profile, CONTROL)
     at_lr = {"lr": control.budget.lr} if control else {}
     found = [
         row(final(profile, arm), SEEDS if arm in (CONTROL, CDS_BOTH) else OTHER_SEEDS, arm, "rematch", metric)
-        for metric in (OUTCOME, LOSS, TOP1)
+        for metric in (OUTCOME, LOSS, TOP1, *FIT)
         for arm in ARMS
     ]
     found.append(row(control, _SIX, CONTROL, "rematch_dose", OUTCOME))
@@ -37,6 +52,15 @@ def cells(profile: str) -> list[Cell]:
         "baseline_120_epochs": final(profile, "baseline", epochs=120 if profile != "smoke" else 2),
     }
     found += [row(run, _SIX, name, "rematch_exploratory", OUTCOME) for name, run in exploratory.items()]
+    fitting = {
+        CONTROL: final(profile, CONTROL, **(_FITS_AS_WELL if profile == "mini" else {})),
+        CDS_BOTH: final(profile, CDS_BOTH),
+    }
+    found += [
+        row(run, (GRID_SEED, *MORE_SEEDS), name, "rematch_equal_fit", metric)
+        for metric in (OUTCOME, FIT[0])
+        for name, run in fitting.items()
+    ]
     return found + [
         row(as_released(profile, arm), SEEDS[:3], arm, "rematch_as_released")
         for arm in (CONTROL, "baseline", "cds_released")
@@ -58,6 +82,7 @@ TABLE = Table(
         "rematch": "registered arms",
         "rematch_dose": "dose",
         "rematch_exploratory": "exploratory",
+        "rematch_equal_fit": "a control that fits as well (trials of the tuning)",
         "rematch_as_released": "released schedule",
     },
     own_seeds=True,

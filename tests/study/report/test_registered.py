@@ -11,7 +11,7 @@ from cds_lib.study.plan.ladder import RUNGS
 from cds_lib.study.plan.rematch import CDS_BOTH, CONTROL, LOSS, OUTCOME, PRIMARY, SECONDARY
 from cds_lib.study.plan.table import TOP1
 from cds_lib.study.report.frame import results, tidy
-from cds_lib.study.report.registered import decisions, few_labels, image_sampling, slopes
+from cds_lib.study.report.registered import decisions, few_labels, image_sampling, slopes, untouched
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
@@ -137,6 +137,20 @@ def test_images_that_are_a_sample_widen_the_interval_by_what_a_bootstrap_of_them
     half = stats.t.ppf(0.975, 5) * np.hypot(row["se_seeds"], row["se_images"])
     assert (row["low"], row["high"]) == pytest.approx((gain.mean() - half, gain.mean() + half))
     assert row["only_ours"] - row["only_reference"] == pytest.approx(gain.mean() / 100 * 700)
+
+
+def test_images_that_the_tuning_was_trained_on_can_be_left_out():
+    frame, store = scored(range(6, 10))
+    tuning = frame[frame["seed"] < 8]
+    kept = untouched(tuning, store)
+    assert set(kept) == set.intersection(*(set(store.correct(run)["unused_index"]) for run in tuning["run"]))
+    row, each = image_sampling(frame, store, kept).iloc[0], []
+    for seed in range(6, 10):
+        ours, theirs = (store.correct(f"{arm}{seed}") for arm in PRIMARY)
+        among = np.isin(ours["unused_index"], kept)
+        right = [np.append(arm["test"], arm["unused"][among]).mean() for arm in (ours, theirs)]
+        each.append(100 * (right[0] - right[1]))
+    assert row["difference"] == pytest.approx(np.mean(each)) and row["n"] == 4
 
 
 def test_mcnemar_counts_the_seeds_that_differ_by_more_than_chance():
