@@ -49,6 +49,7 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], Pairs, tuple[str | None, ...]]] = {
     ),
     "rematch": (("rematch", "rematch_layers"), [PRIMARY, *SECONDARY], (None,)),
     EQUAL_FIT: (("rematch",), [PRIMARY], (None,)),
+    "ladder": (("ladder",), [PRIMARY], (None,)),
 }
 COMPARED = tuple(dict.fromkeys(name for names, _, _ in QUESTIONS.values() for name in names))  # tables
 ONE_NETWORK = ("accuracy", "control", "control_loss", "regularisation")  # of Table 1's ten, the one with six seeds
