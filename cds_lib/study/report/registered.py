@@ -36,7 +36,7 @@ def decisions(frame: pd.DataFrame) -> pd.DataFrame:
     first = points[0][:LOOK].dropna()
     wanted = seeds_needed(first) if len(first) == LOOK else LOOK
     loss_rule = partial(decide, margin=None)
-    said = [{"accuracy": _said(decide, points[0], wanted), "loss": _said(loss_rule, -losses[0], wanted)}]
+    said = [{"accuracy": _said(decide, points[0], wanted=wanted), "loss": _said(loss_rule, -losses[0], wanted=wanted)}]
     said += [{"accuracy": _said(_under(p, loss_rule), each)} for p, each in zip(p_holm[1:], points[1:], strict=True)]
     rows = [
         {"ours": ours, "reference": reference, **test, "p_holm": p, **words}
@@ -115,16 +115,17 @@ def slopes(frame: pd.DataFrame, primary: float) -> pd.DataFrame:
         factor; n (seeds with every rung); difference (points a doubling), low, high, low_90, high_90, p, p_holm,
         p_sign_flip; decision: grows, shrinks, undecided, not complete or not run.
     """
-    gathered = []
+    gathered, begun = [], []
     for factor in CONFIRMATORY:
         rungs = [rung for rung in RUNGS if rung.factor == factor and rung.seeds == SEEDS]
         gains = _gains(frame, [rung.setting for rung in rungs], TOP1, CDS_BOTH, CONTROL)
         doublings = np.log2([rung.value for rung in rungs])
         x = doublings - doublings.mean()
         gathered.append(pd.Series(gains.to_numpy() @ x / (x @ x)))
+        begun.append(gains.notna().any().sum() > 1)  # the miniature's own rung is that of the rematch
     tested = [_tested(each.dropna()) for each in gathered]
     p_holm = _holm([primary, *(test["p"] for test in tested)])[1:]
-    said = [_said(_under(p, _direction), each) for p, each in zip(p_holm, gathered, strict=True)]
+    said = [_said(_under(p, _direction), *each) for p, *each in zip(p_holm, gathered, begun, strict=True)]
     return pd.DataFrame(tested).assign(factor=CONFIRMATORY, p_holm=p_holm, decision=said)
 
 
@@ -140,12 +141,12 @@ def few_labels(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([{**_tested(each.dropna()), "decision": _said(partial(decide, margin=None), each)}])
 
 
-def _said(rule: Rule, planned: pd.Series, wanted: int = 0) -> str:
+def _said(rule: Rule, planned: pd.Series, begun: bool = False, wanted: int = 0) -> str:
     """What a rule says of one value a planned seed, of at least so many: nothing of a part of them, or every look would
-    be a test."""
+    be a test. begun: whether some of what each value is made of has run."""
     values = planned.dropna().to_numpy()
     if len(values) < 2:
-        return "not run"
+        return "not complete" if begun else "not run"
     return "not complete" if len(values) < max(len(planned), wanted) else ", ".join(rule(values))
 
 

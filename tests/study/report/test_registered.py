@@ -176,6 +176,11 @@ def test_a_slope_is_that_of_the_gain_by_doubling():
     assert found.loc["epochs", "decision"] == "grows" and found.loc["images", "decision"] == "not run"
     assert found.loc["epochs", "p_holm"] == pytest.approx(3 * found.loc["epochs", "p"])
     assert slopes(frame, 1e-9).loc[0, "p_holm"] == pytest.approx(2 * found.loc["epochs", "p"])
+    part = frame[frame["setting"] != "epochs_240"]
+    assert (
+        slopes(pd.concat([part, frame[frame["setting"] == "epochs_240"].assign(value=None)]), 1.0).loc[0, "decision"]
+        == "not complete"
+    )
     frame.loc[frame["method"] == CDS_BOTH, "value"] += 3 * (frame["seed"] == 6) * (frame["setting"] == "epochs_240")
     assert slopes(frame, np.nan).loc[0, "decision"] == "undecided"
 
