@@ -17,9 +17,8 @@ def test_an_image_does_not_vote_for_itself():
     # The two nearest others of 10 and of 11 are one of each class: a tie, which the lower class wins.
     assert neighbour_accuracy(features, labels, 2) == pytest.approx(100 * 4 / 6)
     assert neighbour_accuracy(features, labels, 1) == pytest.approx(100)
-    assert (
-        neighbour_accuracy(np.arange(4.0)[:, None], np.array([0, 1, 0, 1]), 1) == 0
-    )  # only its own vote would be right
+    # Only its own vote would be right.
+    assert neighbour_accuracy(np.arange(4.0)[:, None], np.array([0, 1, 0, 1]), 1) == 0
 
 
 def test_silhouette_of_two_pairs():

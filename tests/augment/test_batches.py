@@ -26,10 +26,8 @@ def make(n=50, side=16, **options):
 
 def collect(batches, epoch=0):
     """An epoch as (list of views over the whole epoch, labels)."""
-    parts = list(batches.epoch(epoch))
-    return [torch.cat(view) for view in zip(*(views for views, _, _ in parts), strict=True)], torch.cat(
-        [y for _, y, _ in parts]
-    )
+    views, labels, _ = zip(*batches.epoch(epoch), strict=True)
+    return [torch.cat(view) for view in zip(*views, strict=True)], torch.cat(labels)
 
 
 @pytest.mark.parametrize("views", [1, 2])

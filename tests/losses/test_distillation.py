@@ -1,71 +1,54 @@
 """The distillation losses against the released values, finite differences and float32 inside autocast."""
 
-import json
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 
 from cds_lib import losses
+from toys import normal, released
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-
-
-@pytest.fixture(scope="module")
-def inputs():
-    return {key: torch.from_numpy(value) for key, value in np.load(GOLDEN / "distillation.npz").items()}
-
-
-@pytest.fixture(scope="module")
-def expected():
-    return json.loads((GOLDEN / "distillation.json").read_text())
-
-
-def normal(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+INPUTS, EXPECTED = released("distillation")
 
 
 # -- released values ---------------------------------------------------------------------------------------------------
 
 
-def test_logit_losses_equal_the_released_implementations(inputs, expected):
-    kd = losses.kd_loss(inputs["kd_student_logits"], inputs["kd_teacher_logits"], 4.0)
-    assert kd.item() == pytest.approx(expected["kd_T4"], rel=1e-5)
-    student = torch.from_numpy(np.load(GOLDEN / "cds.npz")["cds_logits"])
-    soft = losses.soft_cross_entropy(student, inputs["cds_kd_teacher_logits"], 3.0)
-    assert soft.item() == pytest.approx(expected["cds_kd_soft_ce"], rel=1e-5)
+def test_logit_losses_equal_the_released_implementations():
+    kd = losses.kd_loss(INPUTS["kd_student_logits"], INPUTS["kd_teacher_logits"], 4.0)
+    assert kd.item() == pytest.approx(EXPECTED["kd_T4"], rel=1e-5)
+    student = released("cds")[0]["cds_logits"]
+    soft = losses.soft_cross_entropy(student, INPUTS["cds_kd_teacher_logits"], 3.0)
+    assert soft.item() == pytest.approx(EXPECTED["cds_kd_soft_ce"], rel=1e-5)
 
 
 @pytest.mark.parametrize(("name", "loss"), [("at", losses.attention_loss), ("sp", losses.similarity_loss)])
-def test_map_losses_equal_the_released_implementations(inputs, expected, name, loss):
-    values = [loss(inputs[f"map_student_{pair}"], inputs[f"map_teacher_{pair}"]).item() for pair in range(2)]
-    assert values == pytest.approx(expected[f"{name}_per_pair"], rel=1e-5)
+def test_map_losses_equal_the_released_implementations(name, loss):
+    values = [loss(INPUTS[f"map_student_{pair}"], INPUTS[f"map_teacher_{pair}"]).item() for pair in range(2)]
+    assert values == pytest.approx(EXPECTED[f"{name}_per_pair"], rel=1e-5)
 
 
-def test_embedding_losses_equal_the_released_implementations(inputs, expected):
-    cc = losses.correlation_loss(inputs["cc_student"], inputs["cc_teacher"])
-    assert cc.item() == pytest.approx(expected["cc"], rel=1e-5)
-    pair = inputs["rkd_student"], inputs["rkd_teacher"]
+def test_embedding_losses_equal_the_released_implementations():
+    cc = losses.correlation_loss(INPUTS["cc_student"], INPUTS["cc_teacher"])
+    assert cc.item() == pytest.approx(EXPECTED["cc"], rel=1e-5)
+    pair = INPUTS["rkd_student"], INPUTS["rkd_teacher"]
     rkd = 25 * losses.distance_loss(*pair) + 50 * losses.angle_loss(*pair)
-    assert rkd.item() == pytest.approx(expected["rkd"], rel=1e-5)
+    assert rkd.item() == pytest.approx(EXPECTED["rkd"], rel=1e-5)
 
 
-def test_ranked_rows_equal_the_released_implementation(inputs, expected):
+def test_ranked_rows_equal_the_released_implementation():
     is_upright = torch.arange(24) % 4 == 0
-    rotated, targets = ~is_upright, inputs["sskd_targets"].repeat_interleave(3)
-    student, teacher = inputs["sskd_student_logits"], inputs["sskd_teacher_logits"]
+    rotated, targets = ~is_upright, INPUTS["sskd_targets"].repeat_interleave(3)
+    student, teacher = INPUTS["sskd_student_logits"], INPUTS["sskd_teacher_logits"]
     value = losses.ranked_kd_loss(student[rotated], teacher[rotated], targets, temperature=4.0, keep_wrong=1.0)
-    assert value.item() == pytest.approx(expected["sskd_ce_kd_tf_ss"][2], rel=1e-5)
+    assert value.item() == pytest.approx(EXPECTED["sskd_ce_kd_tf_ss"][2], rel=1e-5)
 
-    student, teacher = (losses.rotation_similarities(inputs[f"sskd_{side}_ss"]) for side in ("student", "teacher"))
+    student, teacher = (losses.rotation_similarities(INPUTS[f"sskd_{side}_ss"]) for side in ("student", "teacher"))
     # Of the rows 0, 1, 2, which are equally ranked, two are kept. The released sorting happened to take 1 and 2, which
     # are the first of them here.
     order = torch.tensor([1, 2, 0, *range(3, 18)])
     targets = torch.arange(6).repeat_interleave(3)
     arguments = student[order], teacher[order], targets[order]
     value = losses.ranked_kd_loss(*arguments, temperature=0.5, keep_wrong=0.75)
-    assert value.item() == pytest.approx(expected["sskd_ce_kd_tf_ss"][3], rel=1e-5)
+    assert value.item() == pytest.approx(EXPECTED["sskd_ce_kd_tf_ss"][3], rel=1e-5)
 
 
 # -- gradients and precision -------------------------------------------------------------------------------------------
@@ -85,10 +68,7 @@ SAMPLES = {
     "correlation": (lambda s: losses.correlation_loss(s, normal(4, 3, seed=1)), (4, 3)),
     "distance": (lambda s: losses.distance_loss(s, normal(4, 5, seed=1)), (4, 3)),
     "angle": (lambda s: losses.angle_loss(s, normal(4, 5, seed=1)), (4, 3)),
-    "nce": (
-        lambda s: losses.nce_loss(losses.contrast(s, bank(s), CANDIDATES, 0.5), 0.3, 6),
-        (2, 3),
-    ),
+    "nce": (lambda s: losses.nce_loss(losses.contrast(s, bank(s), CANDIDATES, 0.5), 0.3, 6), (2, 3)),
     "rotations": (lambda s: losses.rotation_similarities(s).square().sum(), (8, 3)),
     "ranked": (
         lambda s: losses.ranked_kd_loss(s, normal(6, 4, seed=1), torch.zeros(6, dtype=torch.int64), 2.0, 0.5),
@@ -98,14 +78,9 @@ SAMPLES = {
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_gradients_by_finite_differences(name):
+def test_gradients_by_finite_differences_and_float32_inside_autocast(name):
     loss, shape = SAMPLES[name]
     assert torch.autograd.gradcheck(loss, normal(*shape, seed=2).requires_grad_())
-
-
-@pytest.mark.parametrize("name", SAMPLES)
-def test_computed_in_float32_inside_autocast(name):
-    loss, shape = SAMPLES[name]
     low = normal(*shape, seed=2).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = loss(low)

@@ -11,21 +11,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from cds_lib.errors import UsageError
-from cds_lib.models import (
-    create_backbone,
-    forward_stages,
-    pooled_and_logits,
-    projection_heads,
-    stage_taps,
-)
+from cds_lib.models import create_backbone, forward_stages, pooled_and_logits, projection_heads, stage_taps
 from cds_lib.models.heads import SepConvHead
 
 
-def parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
-
-
-def build(name: str, width: float = 1.0) -> tuple[nn.Module, nn.ModuleList]:
+def build(name, width=1.0):
     backbone = create_backbone(name, 100, width=width)
     taps = stage_taps(backbone)
     return backbone, projection_heads(taps.channels[:-1], taps.pooled)
@@ -43,8 +33,8 @@ def build(name: str, width: float = 1.0) -> tuple[nn.Module, nn.ModuleList]:
 def test_parameter_counts_alone_and_with_the_backbone(name, of_heads, total):
     with torch.device("meta"):
         backbone, heads = build(name)
-    assert parameters(heads) == of_heads
-    assert parameters(backbone) + parameters(heads) == total
+    counts = [sum(p.numel() for p in part.parameters()) for part in (heads, backbone)]
+    assert counts == [of_heads, total - of_heads]
 
 
 def test_stacks_of_three_two_and_one_units_with_doubling_channels():
@@ -96,11 +86,9 @@ def test_embeddings_have_one_length_and_are_not_negative(size, memory_format):
 
 def test_memory_format_does_not_change_the_embedding():
     torch.manual_seed(0)
-    head = SepConvHead(8, 32, units=2)
-    x = torch.randn(4, 8, 16, 16)
+    head, x, layout = SepConvHead(8, 32, units=2), torch.randn(4, 8, 16, 16), {"memory_format": torch.channels_last}
     expected = head(x)
-    actual = head.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
-    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(head.to(**layout)(x.contiguous(**layout)), expected)
 
 
 def test_initialisation_is_the_released_one():
@@ -120,6 +108,8 @@ def test_channels_grow_geometrically_where_stages_do_not_double():
     assert widths == [24, 84, 293]
     assert head.units[-1][-3].out_channels == 1024
     assert [unit[0].in_channels for unit in SepConvHead(192, 192, units=3).units] == [192, 192, 192]  # a ViT
+    with pytest.raises(UsageError, match="at least one unit"):
+        SepConvHead(8, 16, units=0)
 
 
 @pytest.mark.parametrize("name", ["convnext_atto", "vit_tiny_patch16_224", "mobilenetv3_small_100", "levit_128s"])
@@ -152,8 +142,3 @@ def test_heads_train_the_shared_backbone_and_do_not_change_its_logits(name):
     stem = backbone.stem.conv if name == "preactresnet18" else backbone.conv1
     assert stem.weight.grad.abs().sum() > 0
     assert backbone.get_classifier().weight.grad is None
-
-
-def test_a_head_without_units_is_refused():
-    with pytest.raises(UsageError, match="at least one unit"):
-        SepConvHead(8, 16, units=0)
