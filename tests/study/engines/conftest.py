@@ -73,8 +73,7 @@ def slurm():
         pytest.skip(f"needs Debian's slurm-wlm and munge (no {', '.join(missing)})")
     if os.geteuid() != 0:
         pytest.skip("needs root to start Slurm")
-    before = dict(os.environ)
-    daemons = []
+    before, daemons = dict(os.environ), []
     with tempfile.TemporaryDirectory(prefix="slurm", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         try:
