@@ -28,8 +28,7 @@ def test_silhouette_of_two_pairs():
 
 
 def test_the_picture_is_reproducible_and_keeps_far_clusters_apart():
-    random = np.random.default_rng(0)
-    labels = np.repeat([0, 1], 25)
+    random, labels = np.random.default_rng(0), np.repeat([0, 1], 25)
     features = random.normal(size=(50, 6)) + 40 * labels[:, None]
     points = tsne(features, 8.0, 0)
     assert points.shape == (50, 2) and np.isfinite(points).all()

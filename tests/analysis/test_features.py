@@ -59,5 +59,4 @@ def test_every_block_has_its_channels_whatever_the_layout_of_its_maps(name, opti
     features, logits = extract(backbone, [torch.randn(2, 3, options["img_size"], options["img_size"])])
     channels = [info["num_chs"] for info in backbone.feature_info]
     lasts = {int(block.split(".")[0]): values.shape[1] for block, values in features.items()}
-    assert lasts == {stage: channels[stage - 1] for stage in lasts}
-    assert logits.shape == (2, 3)
+    assert lasts == {stage: channels[stage - 1] for stage in lasts} and logits.shape == (2, 3)

@@ -219,8 +219,7 @@ def test_normalise_equals_torchvision_and_survives_inference_mode(side):
 def test_normalised_images_go_to_their_places(side):
     images, places = make_images(4, side), torch.tensor([2, 0, 3, 1])
     plain, placed = normalise(images, *STATS), normalise(images.float(), *STATS, places)
-    assert placed.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(placed[places], plain)
+    assert placed.is_contiguous(memory_format=torch.channels_last) and torch.equal(placed[places], plain)
 
 
 @each_view

@@ -28,8 +28,7 @@ WAYS = [_resize_each, _resize_together]  # on the CPU, and elsewhere
 @pytest.mark.parametrize("resize", WAYS)
 @pytest.mark.parametrize("size", [14, 28, 50])  # shrunk, both, enlarged
 def test_resized_crops_have_the_pixels_of_pillow(resize, size):
-    images = noise(40, 32)
-    places = boxes(View(0.08), 40, 32, 32, size)
+    images, places = noise(40, 32), boxes(View(0.08), 40, 32, 32, size)
     flip = torch.arange(40) % 3 == 0
     ours = resize(images, places, flip, size)
     ours = torch.where(flip[:, None, None, None], ours.flip(3), ours).numpy().astype(int)

@@ -49,8 +49,7 @@ def test_logits_that_are_no_numbers_are_wrong(classes, place):
     logits[:3, place] = torch.nan
     batches = [(logits[:, :, None, None], torch.arange(classes))]
     result = evaluate(Constant(), batches)
-    assert result["top1"] == result["top5"] == 100 * (classes - 3) / classes
-    assert math.isnan(result["loss"])
+    assert result["top1"] == result["top5"] == 100 * (classes - 3) / classes and math.isnan(result["loss"])
     right, losses = per_image(Constant(), batches, CPU)
     assert right.tolist() == [False] * 3 + [True] * (classes - 3) and np.isnan(losses[:3]).all()
 
@@ -60,8 +59,7 @@ def test_uses_running_statistics_and_restores_the_mode():
     norm.train()
     before = norm[0].running_mean.clone()
     result = evaluate(norm, [(torch.zeros(4, 3, 1, 1), torch.zeros(4, dtype=torch.long))])
-    assert norm.training
-    assert torch.equal(norm[0].running_mean, before)
+    assert norm.training and torch.equal(norm[0].running_mean, before)
     assert result["loss"] == pytest.approx(math.log(3))
 
 

@@ -17,8 +17,7 @@ NAMES = ("ap", "ap_s", "ap_m", "ap_l")
 
 def objects(seed, images=12, classes=4, largest=150):
     """Random boxes of every size, some a crowd, some images empty; areas are not those of the boxes, as in COCO."""
-    random = np.random.default_rng(seed)
-    found = []
+    random, found = np.random.default_rng(seed), []
     for _ in range(images):
         n = int(random.integers(0, 6))
         corner = random.uniform(0, 100, (n, 2))
@@ -37,8 +36,7 @@ def objects(seed, images=12, classes=4, largest=150):
 
 def detections(targets, seed):
     """What a fair detector would say: moved boxes, some of another class, some missing, some invented."""
-    random = np.random.default_rng(seed)
-    found = []
+    random, found = np.random.default_rng(seed), []
     for target in targets:
         kept = torch.from_numpy(random.random(len(target["boxes"])) < 0.8)
         boxes = target["boxes"][kept]

@@ -30,8 +30,7 @@ def test_equals_the_released_implementation():
 
 @pytest.mark.parametrize("temperature", [0.07, 0.5])
 def test_equals_pytorch_metric_learning(temperature):
-    z = embeddings(2, 24, 16)
-    labels = torch.arange(24) % 7
+    z, labels = embeddings(2, 24, 16), torch.arange(24) % 7
     flat, both = z.reshape(48, 16), labels.repeat(2)
     oracle = PMLSupConLoss(temperature=temperature, reducer=MeanReducer())(flat, both)
     assert supcon_loss(z, labels, temperature).item() == pytest.approx(oracle.item(), rel=1e-5)
@@ -49,8 +48,7 @@ def test_gradient_by_finite_differences():
 
 @pytest.mark.parametrize("held", [34 * 5, 34**2, 2 * 34**2])  # five anchors of a tap at a time, one tap, two taps
 def test_groups_of_taps_and_blocks_of_anchors_change_nothing(monkeypatch, held):
-    z = embeddings(3, 2, 17, 8, dtype=torch.float64).requires_grad_()
-    labels = torch.arange(17) % 5
+    z, labels = embeddings(3, 2, 17, 8, dtype=torch.float64).requires_grad_(), torch.arange(17) % 5
     whole = supcon_loss(z, labels)
     (whole_grad,) = torch.autograd.grad(whole.sum(), z)
     monkeypatch.setattr(contrastive_kernel, "_BLOCK_ELEMENTS", held)
@@ -61,8 +59,7 @@ def test_groups_of_taps_and_blocks_of_anchors_change_nothing(monkeypatch, held):
 
 
 def test_each_tap_has_its_own_loss_and_gradient():
-    z = embeddings(4, 2, 8, 6).requires_grad_()
-    labels = torch.arange(8) % 3
+    z, labels = embeddings(4, 2, 8, 6).requires_grad_(), torch.arange(8) % 3
     together = supcon_loss(z, labels)
     apart = torch.stack([supcon_loss(z[k], labels) for k in range(4)])
     torch.testing.assert_close(together, apart)
@@ -127,8 +124,7 @@ def test_zero_embeddings_stay_finite():
     z = torch.zeros(2, 4, 8, requires_grad=True)
     loss = supcon_loss(z)
     loss.backward()
-    assert loss.item() == pytest.approx(math.log(7))
-    assert torch.isfinite(z.grad).all()
+    assert loss.item() == pytest.approx(math.log(7)) and torch.isfinite(z.grad).all()
 
 
 # -- the formula, and what the kernel cannot do ------------------------------------------------------------------------
@@ -208,8 +204,7 @@ def test_the_module_takes_the_layout_of_supcontrast():
         assert SupConLoss(batch_first=True)(tap.transpose(0, 1), labels).item() == pytest.approx(value, rel=1e-5)
     square = embeddings(2, 2, 8)  # as many views as images: only the argument tells
     first, last = (SupConLoss(batch_first=choice)(square) for choice in (False, True))
-    assert abs(first.item() - last.item()) > 1e-3
-    assert last == SupConLoss()(square.transpose(0, 1))
+    assert abs(first.item() - last.item()) > 1e-3 and last == SupConLoss()(square.transpose(0, 1))
 
 
 def test_an_unlabelled_image_has_its_other_views_alone_for_positives():

@@ -49,16 +49,14 @@ def test_taps_steps_and_the_network_that_remains(name):
     torch.testing.assert_close(z.norm(dim=-1), torch.ones(z.shape[:2]))
 
     view1, view2 = images(name, 4).split(2)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
-    totals = []
+    optimizer, totals = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9), []
     for _ in range(4):
         loss = sum(model(view1, view2, LABELS).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         totals.append(loss.item())
-    assert totals[-1] < 0.8 * totals[0]
-    assert without_gradient(model) == []
+    assert totals[-1] < 0.8 * totals[0] and without_gradient(model) == []
 
     plain = make(name)
     plain.load_state_dict(model.backbone.state_dict(), strict=True)

@@ -78,8 +78,7 @@ def test_supcon_put_together_by_hand(base):
 
 @pytest.mark.parametrize("method", [SupervisedContrastive(network()), byol()], ids=["supcon", "byol"])
 def test_pre_training_learns_and_never_touches_the_classifier(method):
-    before = method.backbone.fc.weight.clone()
-    losses = steps(method, 12)
+    before, losses = method.backbone.fc.weight.clone(), steps(method, 12)
     assert losses[-1] < 0.9 * losses[0]
     assert torch.equal(method.backbone.fc.weight, before) and method.backbone.fc.weight.grad is None
     assert not method.classifies
@@ -133,5 +132,4 @@ def test_byols_state_holds_the_target_and_its_schedule():
     assert rest.images_seen == 16
     with torch.no_grad():
         (a,), (b,) = (m(*draw_views(2, seed=7), labels=LABELS).values() for m in (first, rest))
-    assert torch.equal(a, b)
-    assert not any(p.requires_grad for p in rest.target.parameters())
+    assert torch.equal(a, b) and not any(p.requires_grad for p in rest.target.parameters())

@@ -60,17 +60,9 @@ def test_optimizers_of_timm_treat_the_network_as_on_its_own(name, options):
         assert len({scale for _, scale in inside.values()}) > 2
 
 
-def test_the_tables_that_swin_exempts_are_exempt():
-    model = CDS(network("swin_tiny_patch4_window7_224"), num_classes=3)
-    tables = {name for name, _ in model.named_parameters() if name.endswith("relative_position_bias_table")}
-    assert len(tables) == 5 and tables <= model.no_weight_decay()
-    assert all(settings(model)[name][0] == 0 for name in tables)
-
-
 def test_what_timm_asks_of_a_network():
     plain, model = network("test_resnet"), CDS(network("test_resnet"), num_classes=3)
-    assert model.num_classes == 3
-    assert resolve_model_data_config(model) == resolve_model_data_config(plain)
+    assert model.num_classes == 3 and resolve_model_data_config(model) == resolve_model_data_config(plain)
     for part in ("classifier", "first_conv"):
         inside = model.backbone.get_submodule(plain.pretrained_cfg[part])
         assert model.get_submodule(model.pretrained_cfg[part]) is inside

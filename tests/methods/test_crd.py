@@ -37,8 +37,7 @@ def test_negatives_are_uniform_over_the_images_of_other_classes():
     method = make_crd()
     assert method.draws == 24 - 11
     drawn = torch.cat([method.sample_negatives(torch.arange(24)) for _ in range(400)], dim=1)
-    assert drawn.shape == (24, 13 * 400)
-    assert (UNEVEN[drawn] != UNEVEN[:, None]).all()
+    assert drawn.shape == (24, 13 * 400) and (UNEVEN[drawn] != UNEVEN[:, None]).all()
     for image in range(24):
         others = (UNEVEN[image] != UNEVEN).nonzero().flatten()
         counts = torch.bincount(drawn[image], minlength=24)[others]
@@ -67,8 +66,7 @@ def test_a_step_uses_the_index_and_moves_those_rows_only():
 
 
 def test_banks_and_partition_are_in_the_checkpoint():
-    method = make_crd()
-    index = torch.arange(8)
+    method, index = make_crd(), torch.arange(8)
     batch = torch.randn(8, 3, 16, 16), UNEVEN[index].clamp(0, 3), index
     method(*batch)
     state = method.state_dict()

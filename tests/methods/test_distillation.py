@@ -39,8 +39,7 @@ def test_the_teacher_is_frozen_in_eval_mode_and_not_part_of_the_student(name):
     before = copy.deepcopy(teacher.state_dict())
     method.eval()
     method.train()
-    assert method.backbone.training
-    assert not any(module.training for module in teacher.modules())
+    assert method.backbone.training and not any(module.training for module in teacher.modules())
     sum(terms_of(method).values()).backward()
     assert all(torch.equal(before[key], value) for key, value in teacher.state_dict().items())
     assert all(not p.requires_grad and p.grad is None for p in teacher.parameters())
@@ -61,8 +60,7 @@ def test_the_teacher_moves_along(name):
 
 @pytest.mark.parametrize("name", TAUGHT)
 def test_the_teacher_runs_once_a_step(name):
-    method = make(name)
-    calls = []
+    method, calls = make(name), []
     method.teacher.backbone.conv1.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
     terms_of(method)
     assert calls == [False]

@@ -48,8 +48,7 @@ def test_branches_share_all_but_the_last_stage():
 
 def test_the_kl_is_ramped_up_epoch_by_epoch_and_goes_on_after_a_restart():
     whole = {"trained_on": torch.zeros(20), "rampup_epochs": 4}  # 3 batches an epoch: 8, 8, 4
-    method = make("okd", **whole)
-    weights = []
+    method, weights = make("okd", **whole), []
     for step in range(18):
         if step == 7:
             state = method.state_dict()

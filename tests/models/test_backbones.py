@@ -166,8 +166,7 @@ def test_stage_shapes(name, stem):
     first = {"cifar": 32, "imagenet": 8, "imagenet_no_max_pool": 16}[stem]
     assert [m.shape[-1] for m in maps] == [first, first // 2, first // 4, first // 8]
     assert [32 // m.shape[-1] for m in maps] == [info["reduction"] for info in backbone.feature_info[1:]]
-    assert vector.shape == (2, taps.pooled)
-    assert logits.shape == (2, 7)
+    assert vector.shape == (2, taps.pooled) and logits.shape == (2, 7)
 
 
 @pytest.mark.parametrize(
@@ -187,8 +186,7 @@ def test_width_scales_channels_and_nothing_else(name, width):
     expansion = 1 if name.endswith(("net18", "net34")) else 4
     assert stage_taps(small).channels == tuple(c * expansion for c in stages)
     stem = small.stem.conv if name == "preactresnet18" else small.conv1
-    assert stem.weight.shape == (stages[0], 3, 3, 3)
-    assert stem.bias is None
+    assert stem.weight.shape == (stages[0], 3, 3, 3) and stem.bias is None
 
 
 def test_resnext_miniature_keeps_the_channels_of_a_group():
@@ -277,11 +275,9 @@ def test_stage_features_of_any_timm_network(name):
         maps, features = forward_stages(backbone, x, taps.indices)
         vector, logits = pooled_and_logits(backbone, features)
         assert torch.equal(logits, backbone(x))
-    assert tuple(m.shape[1] for m in maps) == taps.channels
-    assert all(m.ndim == 4 for m in maps)
+    assert tuple(m.shape[1] for m in maps) == taps.channels and all(m.ndim == 4 for m in maps)
     sizes = [m.shape[-1] for m in maps]
-    assert sizes == sorted(sizes, reverse=True)
-    assert vector.shape == (2, taps.pooled)
+    assert sizes == sorted(sizes, reverse=True) and vector.shape == (2, taps.pooled)
     assert torch.equal(vector, pooled(backbone, features))
 
 
@@ -320,8 +316,3 @@ def test_dropout_acts_once_on_the_vector_that_is_classified():
 def test_mistakes_are_named(arguments, words):
     with pytest.raises(UsageError, match=words):
         create_backbone(**{"name": "resnet18", "num_classes": 10, **arguments})
-
-
-def test_a_network_without_stages_is_refused():
-    with pytest.raises(UsageError, match="Sequential does not report stage features"):
-        stage_taps(nn.Sequential(nn.Linear(2, 2)))

@@ -189,8 +189,7 @@ def test_boxes_and_anchors_are_exact_under_autocast(name, monkeypatch):
 
 def test_retinanets_loss_computes_in_full_precision(monkeypatch):
     """In bfloat16 the gradient of most boxes, which are easy, would be rounded to 0."""
-    seen = []
-    focal = retinanet.sigmoid_focal_loss
+    seen, focal = [], retinanet.sigmoid_focal_loss
     monkeypatch.setattr(
         retinanet, "sigmoid_focal_loss", lambda *args, **named: seen.append(args[0].dtype) or focal(*args, **named)
     )

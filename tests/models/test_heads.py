@@ -79,8 +79,7 @@ def test_embeddings_have_one_length_and_are_not_negative(size, memory_format):
         side = max(1, size // 2**stage)
         x = torch.randn(4, channels, side, side).to(memory_format=memory_format)
         embedding = head(x)
-        assert embedding.shape == (4, 64)
-        assert embedding.min() >= 0
+        assert embedding.shape == (4, 64) and embedding.min() >= 0
         assert not torch.allclose(embedding.norm(dim=1), torch.ones(4))  # normalising is the method's work
 
 
@@ -105,8 +104,7 @@ def test_initialisation_is_the_released_one():
 def test_channels_grow_geometrically_where_stages_do_not_double():
     head = SepConvHead(24, 1024, units=3)  # the second stage and the pooled vector of a MobileNetV3
     widths = [unit[0].in_channels for unit in head.units]
-    assert widths == [24, 84, 293]
-    assert head.units[-1][-3].out_channels == 1024
+    assert widths == [24, 84, 293] and head.units[-1][-3].out_channels == 1024
     assert [unit[0].in_channels for unit in SepConvHead(192, 192, units=3).units] == [192, 192, 192]  # a ViT
     with pytest.raises(UsageError, match="at least one unit"):
         SepConvHead(8, 16, units=0)
@@ -140,5 +138,4 @@ def test_heads_train_the_shared_backbone_and_do_not_change_its_logits(name):
     sum(e.square().sum() for e in embeddings).backward()
     assert all(p.grad.isfinite().all() for p in heads.parameters())
     stem = backbone.stem.conv if name == "preactresnet18" else backbone.conv1
-    assert stem.weight.grad.abs().sum() > 0
-    assert backbone.get_classifier().weight.grad is None
+    assert stem.weight.grad.abs().sum() > 0 and backbone.get_classifier().weight.grad is None
