@@ -1,4 +1,4 @@
-"""Run folders as training leaves them, as far as tables and reports read them, without training."""
+"""Run folders as training leaves them, as far as tables and reports read them, without training; and notebooks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import json
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from cds_lib.study.checkout import CHECKOUT
+
+MINI = CHECKOUT / "results" / "mini"  # what is committed
 
 
 def write_run(store, spec, metrics=None, status=None, history=None):

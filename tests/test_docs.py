@@ -3,7 +3,6 @@
 import inspect
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +12,7 @@ from cds_lib.losses import supcon_loss
 from cds_lib.methods import ContrastiveDeepSupervision, DeeplySupervisedNet, DistilledCDS
 from cds_lib.methods.supcon import SupervisedContrastive
 from cds_lib.models import create_backbone, projection_heads
+from cds_lib.study.checkout import CHECKOUT as ROOT
 from cds_lib.study.commands import costs, dry_run
 from cds_lib.study.data import registry
 from cds_lib.study.plan import protocols, settings
@@ -20,7 +20,6 @@ from cds_lib.study.tables import TABLES, deviations, official
 from cds_lib.study.tables.contrastive_methods import contrastive
 from cds_lib.study.tables.table4_coco import detector
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 
 

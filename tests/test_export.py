@@ -1,7 +1,6 @@
 """Exported networks load where they should, as themselves; what cannot be exported is one sentence."""
 
 import re
-from pathlib import Path
 
 import pytest
 import timm
@@ -17,7 +16,7 @@ from cds_lib.study.store import Store
 from cds_lib.study.tables.contrastive_methods import contrastive
 from cds_lib.study.tables.table4_coco import detector
 from cds_lib.training import checkpoint
-from run_folders import write_run
+from run_folders import MINI, write_run
 
 
 def visible(network):
@@ -98,12 +97,11 @@ def test_the_lines_that_the_command_prints_load_the_run(tmp_path, capsys, profil
 
 
 def test_committed_weights_are_those_of_the_runs_that_their_card_names(tmp_path, capsys):
-    committed = Path(__file__).parents[1] / "results" / "mini"
-    store, out = Store(committed), tmp_path / "network.pt"
-    card, files = (committed / "weights" / "README.md").read_text(encoding="utf-8"), [*committed.glob("weights/*.saf*")]
+    store, out = Store(MINI), tmp_path / "network.pt"
+    card, files = (MINI / "weights" / "README.md").read_text(encoding="utf-8"), [*MINI.glob("weights/*.saf*")]
     assert files and sum(path.stat().st_size for path in files) <= 30e6
     for path in files:
-        assert main(["export", path.stem, str(out), "--results", str(committed)]) == 0  # refuses those of another run
+        assert main(["export", path.stem, str(out), "--results", str(MINI)]) == 0  # refuses those of another run
         assert 'create_backbone("resnet18", 100, ' in capsys.readouterr().out
         assert f"| `{path.name}` | " in card and f"| {store.metric(path.stem, 'test_top1_last'):.2f} |" in card
 

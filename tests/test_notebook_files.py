@@ -4,19 +4,18 @@ import ast
 import inspect
 import os
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell
 
+from cds_lib.study.checkout import CHECKOUT as ROOT
 from cds_lib.study.plan.protocols import PROFILES
 from cds_lib.study.report import notebooks
 from cds_lib.study.report.notebooks import READING
 from cds_lib.study.session import open_study
 from cds_lib.study.tables import TABLES, official
 
-ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 

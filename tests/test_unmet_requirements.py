@@ -5,11 +5,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from cds_lib.study.checkout import CHECKOUT as ROOT
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,8 @@ from toys import generator
 VIEW1, VIEW2 = CIFAR
 NEUTRAL = (1.0, 1.0, 1.0, 0.0)
 STATS = (CIFAR_MEAN, CIFAR_STD)
-ADJUST = {
-    BRIGHTNESS: TF.adjust_brightness,
-    CONTRAST: TF.adjust_contrast,
-    SATURATION: TF.adjust_saturation,
-    HUE: TF.adjust_hue,
-}
+ADJUST = {BRIGHTNESS: TF.adjust_brightness, CONTRAST: TF.adjust_contrast}
+ADJUST |= {SATURATION: TF.adjust_saturation, HUE: TF.adjust_hue}
 each_view = pytest.mark.parametrize("view", CIFAR)
 
 

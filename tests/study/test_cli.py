@@ -5,18 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
 from cds_lib.study import cli
+from cds_lib.study.checkout import CHECKOUT as ROOT
 from cds_lib.study.files import write_json
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from sweeps import wait_until
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

@@ -7,13 +7,12 @@ import nbformat
 import pytest
 
 from cds_lib.errors import UsageError
+from cds_lib.study.checkout import CHECKOUT as ROOT
 from cds_lib.study.commands import own
 from cds_lib.study.errors import NothingRun
 from cds_lib.study.report import notebooks
 from cds_lib.study.session import open_study
 from run_folders import write_notebook
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def folders(**arguments):

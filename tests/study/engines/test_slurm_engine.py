@@ -11,6 +11,7 @@ import submitit
 
 from cds_lib.errors import UsageError
 from cds_lib.study import cli
+from cds_lib.study.checkout import CHECKOUT as ROOT
 from cds_lib.study.commands import study
 from cds_lib.study.engines import execute as module
 from cds_lib.study.engines import provenance, runner, slurm_engine, slurm_jobs
@@ -22,8 +23,6 @@ from cds_lib.study.files import write_json
 from cds_lib.study.plan import settings
 from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.store import Store
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def spec(seed: int, parent: RunSpec | None = None) -> RunSpec:

@@ -1,15 +1,13 @@
 """The article is set from the tables: it is the committed one, and fails where the tables say otherwise."""
 
 import shutil
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from cds_lib.study.errors import RunError
 from cds_lib.study.report.article import write_article
-
-MINI = Path(__file__).resolve().parents[3] / "results" / "mini"
+from run_folders import MINI
 
 
 @pytest.fixture

@@ -1,17 +1,16 @@
 """The frame: the committed tables come out of the committed runs, and one comparison serves all."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
+import run_folders
 from cds_lib.study import statistics
 from cds_lib.study.report.frame import compare, histories, paired, results, tidy
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
-MINI = Store(Path(__file__).parents[3] / "results" / "mini")
+MINI = Store(run_folders.MINI)
 COMMITTED = [name for name in TABLES if (MINI.root / "tables" / f"{name}.csv").exists() and name != "summary"]
 
 

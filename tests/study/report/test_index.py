@@ -2,7 +2,6 @@
 
 import shutil
 from itertools import pairwise
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -17,10 +16,9 @@ from cds_lib.study.report.table_files import write_table
 from cds_lib.study.report.verdicts import claimed
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, TABLES, official
-from run_folders import top1, write_run
+from run_folders import MINI, top1, write_run
 
 pytestmark = pytest.mark.xdist_group("index")  # the fixture is costly: once, in one process
-MINI = Path(__file__).resolve().parents[3] / "results" / "mini"
 TABLE = TABLES["table1_cifar100"]
 RESTS_ON = [TABLES[name] for name in COMPARED]
 
