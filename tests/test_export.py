@@ -1,7 +1,6 @@
 """Exported networks load where they should, as themselves; what cannot be exported is one sentence."""
 
 import re
-from pathlib import Path
 
 import pytest
 import timm
@@ -10,13 +9,14 @@ import torch
 import cds_lib
 from cds_lib.errors import UsageError
 from cds_lib.study.cli import main
+from cds_lib.study.commands.export import loading
 from cds_lib.study.engines import build
 from cds_lib.study.plan import settings
 from cds_lib.study.store import Store
 from cds_lib.study.tables.contrastive_methods import contrastive
 from cds_lib.study.tables.table4_coco import detector
 from cds_lib.training import checkpoint
-from run_folders import write_run
+from run_folders import MINI, write_run
 
 
 def visible(network):
@@ -97,19 +97,16 @@ def test_the_lines_that_the_command_prints_load_the_run(tmp_path, capsys, profil
 
 
 def test_committed_weights_are_those_of_the_runs_that_their_card_names(tmp_path, capsys):
-    committed = Path(__file__).parents[1] / "results" / "mini"
-    store, out = Store(committed), tmp_path / "network.pt"
-    card, files = (committed / "weights" / "README.md").read_text(encoding="utf-8"), [*committed.glob("weights/*.saf*")]
+    store, out = Store(MINI), tmp_path / "network.pt"
+    card, files = (MINI / "weights" / "README.md").read_text(encoding="utf-8"), [*MINI.glob("weights/*.saf*")]
     assert files and sum(path.stat().st_size for path in files) <= 30e6
     for path in files:
-        assert main(["export", path.stem, str(out), "--results", str(committed)]) == 0  # refuses those of another run
+        assert main(["export", path.stem, str(out), "--results", str(MINI)]) == 0  # refuses those of another run
         assert 'create_backbone("resnet18", 100, ' in capsys.readouterr().out
         assert f"| `{path.name}` | " in card and f"| {store.metric(path.stem, 'test_top1_last'):.2f} |" in card
 
 
-def test_the_network_names_of_timm(tmp_path):
-    from cds_lib.study.commands.export import loading
-
+def test_the_network_names_of_timm():
     spec = settings.supervised("paper", "imagenet", "preactresnet18", "baseline", 0)
     assert '"resnetv2_18", num_classes=1000' in loading(spec, 1000, "x.pt")[1]
     without_pool = settings.supervised("paper", "imagenet", "resnet18", "cds", 0, settings.NO_MAX_POOL)
@@ -130,20 +127,15 @@ def test_weights_are_those_of_the_run_and_not_replaced(tmp_path, capsys):
 
 
 def test_a_compiled_network_is_exported_under_its_own_names(tmp_path):
-    model = cds_lib.ContrastiveDeepSupervision(
-        torch.compile(timm.create_model("test_resnet", num_classes=3)), num_classes=3
-    )
-    cds_lib.export_backbone(model, tmp_path / "network.pt")
     plain = timm.create_model("test_resnet", num_classes=3)
+    cds_lib.export_backbone(cds_lib.ContrastiveDeepSupervision(torch.compile(plain), 3), tmp_path / "network.pt")
     plain.load_state_dict(torch.load(tmp_path / "network.pt", weights_only=True))
 
 
 def test_runs_that_cannot_be_exported_are_one_sentence(tmp_path, capsys):
     store, out = Store(tmp_path / "results"), tmp_path / "network.pt"
-    bare, found = (
-        settings.supervised("mini", "cifar100", "resnet18", "baseline", 0),
-        detector("smoke", "retinanet", "cds"),
-    )
+    bare = settings.supervised("mini", "cifar100", "resnet18", "baseline", 0)
+    found = detector("smoke", "retinanet", "cds")
     for spec in (bare, found):
         write_run(store, spec, {})
     for run, sentence in (

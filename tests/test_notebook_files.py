@@ -4,19 +4,18 @@ import ast
 import inspect
 import os
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell
 
+from cds_lib.study.checkout import CHECKOUT as ROOT
 from cds_lib.study.plan.protocols import PROFILES
 from cds_lib.study.report import notebooks
 from cds_lib.study.report.notebooks import READING
 from cds_lib.study.session import open_study
 from cds_lib.study.tables import TABLES, official
 
-ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -78,10 +77,8 @@ def test_what_interprets_the_miniature_says_so_and_holds_no_measured_number(path
 @each_notebook
 def test_first_cell_says_what_to_expect(path):
     first = read(path).cells[0]
-    assert first.cell_type == "markdown"
-    assert first.source.startswith("# ")
-    for word in ("**Question.**", "**Expected time.**", "**Writes.**"):
-        assert word in first.source
+    assert first.cell_type == "markdown" and first.source.startswith("# ")
+    assert all(word in first.source for word in ("**Question.**", "**Expected time.**", "**Writes.**"))
     table = TABLES.get(path.stem)
     first_runs = {spec.id for profile in PROFILES for spec in table.runs(profile, (0,))[:1]} if table else ()
     if len(first_runs) > 1:  # what it costs depends on the profile
@@ -118,9 +115,9 @@ def test_a_notebook_that_trains_in_its_own_process_uses_one_thread(path):
 
 def read_by_default():
     """The one with the most runs and plots; all with CDS_TEST_ALL_NOTEBOOKS=1."""
-    rest = pytest.mark.skipif(not os.environ.get("CDS_TEST_ALL_NOTEBOOKS"), reason="CDS_TEST_ALL_NOTEBOOKS=1 reads it")
-    marks = {"table1_cifar100": ()}
-    return [pytest.param(path, id=path.stem, marks=marks.get(path.stem, rest)) for path in NOTEBOOKS]
+    wanted = os.environ.get("CDS_TEST_ALL_NOTEBOOKS")
+    skip = pytest.mark.skip(reason="CDS_TEST_ALL_NOTEBOOKS=1 reads it")
+    return [pytest.param(p, id=p.stem, marks=() if wanted or p.stem == "table1_cifar100" else skip) for p in NOTEBOOKS]
 
 
 @pytest.mark.parametrize("path", read_by_default())
@@ -132,5 +129,4 @@ def test_as_it_is_a_notebook_reads_the_miniature_in_seconds(path, tmp_path):
     copy.parent.mkdir(parents=True)
     nbformat.write(timed, copy)
     result = next(notebooks.execute([(copy, output)], {}))
-    assert result.error is None
-    assert float(nbformat.read(output, as_version=4).cells[-1].outputs[0].text) < 45
+    assert result.error is None and float(nbformat.read(output, as_version=4).cells[-1].outputs[0].text) < 45

@@ -20,11 +20,8 @@ pytestmark = pytest.mark.xdist_group("wheel")  # the fixture is costly: once, in
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 # examples -> what they need besides the library
-NEEDED = {
-    ("plain_loop", "timm_style"): [],
-    ("lightning_module",): ["lightning"],
-    ("huggingface_trainer",): ["transformers", "accelerate"],
-}
+NEEDED = {("plain_loop", "timm_style"): [], ("lightning_module",): ["lightning"]}
+NEEDED |= {("huggingface_trainer",): ["transformers", "accelerate"]}
 # What of the library needs an extra.
 ANALYSIS = {"cds_lib.analysis.embedding", "cds_lib.evaluation.calibration", "cds_lib.evaluation.detection"}
 

@@ -6,9 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from cds_lib.study import cli
 from cds_lib.study.files import write_json
@@ -16,7 +14,7 @@ from cds_lib.study.report import notebooks, pages
 from cds_lib.study.report.index import write_index
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
-from run_folders import top1, write_run
+from run_folders import top1, write_notebook, write_run
 
 ROOT = Path(__file__).resolve().parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -65,13 +63,7 @@ def write_some(folder):
 
 def add_failures(folder):
     """A notebook that failed, executed and rendered, and a failed run."""
-    cells = [new_markdown_cell("# A notebook that fails\n\n## Outputs", id="title")]
-    cells.append(new_code_cell('profile = "smoke"', id="parameters", metadata={"tags": ["parameters"]}))
-    cells += [new_code_cell(source, id=f"cell-{i}") for i, source in enumerate(FAILING)]
-    source = folder.parent / "repository" / "notebooks" / "failing.ipynb"
-    source.parent.mkdir(parents=True)
-    kernelspec = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernelspec}), source)
+    source = write_notebook(folder.parent / "repository" / "notebooks" / "failing.ipynb", *FAILING)
     executed = folder / "notebooks" / "failing.ipynb"
     assert "ValueError" in next(notebooks.execute([(source, executed)], {"profile": "smoke"})).error
     pages.render_notebook(executed, folder / "html")

@@ -14,17 +14,16 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import nbformat
 import pytest
 
+from cds_lib.study.checkout import CHECKOUT as ROOT
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
 pytestmark = pytest.mark.xdist_group("browser")
 
-ROOT = Path(__file__).resolve().parents[2]
 ALL = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 # In the smoke profile; it trains one of its two runs in JupyterLab. The others read what is committed.
 SMOKE = {"00_start_here": {"profile": "smoke", "train": True}}
@@ -53,8 +52,7 @@ ENDED = f"""() => {{
 def lab(tmp_path_factory, results):
     """Address of a JupyterLab with folders of its own, serving copies of the notebooks; ended with its kernels."""
     home = tmp_path_factory.mktemp("jupyterlab")
-    work = home / "work"
-    mini = home / "mini"
+    work, mini = home / "work", home / "mini"
     shutil.copytree(ROOT / "results" / "mini" / "runs", mini / "runs")
     for name in ALL:
         committed = {"profile": "mini", "results": str(mini), "train": False}
@@ -64,17 +62,11 @@ def lab(tmp_path_factory, results):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content))
     token = secrets.token_hex(16)
-    environment = os.environ | {
-        "HOME": str(home),
-        "JUPYTER_CONFIG_DIR": str(home / "config"),
-        "JUPYTER_DATA_DIR": str(home / "data"),
-        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
-        "IPYTHONDIR": str(home / "ipython"),
-        "JUPYTER_TOKEN": token,
-        "PYTHONPATH": str(ROOT),
-    }
+    folders = {f"JUPYTER_{name}_DIR": name.lower() for name in ("CONFIG", "DATA", "RUNTIME")}
+    folders |= {f"JUPYTERLAB_{name}_DIR": name.lower() for name in ("SETTINGS", "WORKSPACES")}
+    folders["IPYTHONDIR"] = "ipython"
+    environment = os.environ | {name: str(home / folder) for name, folder in folders.items()}
+    environment |= {"HOME": str(home), "JUPYTER_TOKEN": token, "PYTHONPATH": str(ROOT)}
     options = "--no-browser --allow-root --ip=127.0.0.1 --ServerApp.port=0 --LabApp.extension_manager=readonly"
     command = [sys.executable, "-m", "jupyterlab", *options.split(), f"--ServerApp.root_dir={work}"]
     with open(home / "log.txt", "w") as log:
@@ -186,12 +178,9 @@ def test_a_notebook_runs_in_jupyterlab_and_shows_its_table_and_plots(window, res
         assert panel.locator(".jp-OutputArea-output table:visible tbody tr").count() >= 2
         plots = panel.locator(".jp-RenderedSVG img, .jp-RenderedSVG svg")
         assert plots.count() >= committed_plots(name)
-        heights = []
         for plot in plots.all():
             plot.scroll_into_view_if_needed()
-            assert plot.bounding_box()["width"] > 300
-            heights.append(plot.bounding_box()["height"])
-        assert all(height > 100 for height in heights)
+            assert plot.bounding_box()["width"] > 300 and plot.bounding_box()["height"] > 100
     finally:
         close(page)  # or it would be in the way of the next
     if name == "00_start_here":  # what it lacked was trained from JupyterLab

@@ -7,10 +7,10 @@ from urllib.parse import unquote, urldefrag
 
 import pytest
 
+from run_folders import MINI as COMMITTED
+
 pytestmark = pytest.mark.xdist_group("browser")
 
-ROOT = Path(__file__).resolve().parents[2]
-COMMITTED = ROOT / "results" / "mini"
 SHOW_CODE = ("00_start_here.code.html", "table1_cifar100.code.html")
 DESK, TELEPHONE, PAPER = (1280, 900), (390, 844), (718, 1000)  # paper: A4 less margins of 1 cm, at 96 pixels an inch
 MODES = {"light": ("screen", "light"), "dark": ("screen", "dark"), "print": ("print", "light")}
@@ -44,10 +44,8 @@ def overflow(page):
 @pytest.fixture(scope="module")
 def paths(results):
     """The fresh pages, then the committed ones; of those that show code, which is all that they add, two."""
-    found = [
-        [folder / "index.html", folder / "runs.html", *sorted((folder / "html").glob("*.html"))]
-        for folder in (results, COMMITTED)
-    ]
+    folders = (results, COMMITTED)
+    found = [[f / "index.html", f / "runs.html", *sorted((f / "html").glob("*.html"))] for f in folders]
     assert all(len(pages) > 2 for pages in found)
     return [*found[0], *(path for path in found[1] if not path.name.endswith(".code.html") or path.name in SHOW_CODE)]
 

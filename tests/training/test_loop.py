@@ -1,6 +1,7 @@
 """The training loop: what it optimises, exact resume, honest failure, precision, compilation."""
 
 import math
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -8,35 +9,27 @@ from torch import nn
 
 from cds_lib.errors import TrainingError
 from cds_lib.methods.method import Method
-from cds_lib.models import create_backbone
-from cds_lib.study.engines.build import create_method
-from cds_lib.study.plan.spec import Budget
 from cds_lib.training import loop
 from cds_lib.training.loop import fit
+from toys import generator, make, make_budget
 
 CPU = torch.device("cpu")
 TIMINGS = {"seconds", "images_per_second"}
 
 
-def budget(**changes):
-    values = {
-        "source": "standin", "image_size": 8, "stem": "cifar", "width": 0.125, "train_size": None, "val_size": 0,
-        "epochs": 4, "batch_size": 8, "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "cosine",
-        "milestones": None, "warmup_epochs": 1, "eval_every": 2, "precision": "fp32", "cutout": False,
-    }  # fmt: skip
-    return Budget(**{**values, **changes})
-
-
 class Noise:
     """Two views of random images whose content depends on the epoch alone; the last batch is smaller."""
 
+    def __init__(self, *sizes):
+        self.sizes = sizes or (8, 8, 4)
+
     def __len__(self):
-        return 3
+        return len(self.sizes)
 
     def epoch(self, epoch):
-        generator = torch.Generator().manual_seed(epoch)
-        for size in (8, 8, 4):
-            views = tuple(torch.randn(size, 3, 8, 8, generator=generator) for _ in range(2))
+        drawn = generator(epoch)
+        for size in self.sizes:
+            views = tuple(torch.randn(size, 3, 8, 8, generator=drawn) for _ in range(2))
             yield views, torch.arange(size) % 4, torch.arange(size)
 
 
@@ -45,8 +38,7 @@ class Dropped(Method):
 
     def __init__(self):
         super().__init__()
-        torch.manual_seed(3)
-        self.method = create_method("cds", create_backbone("resnet18", 4, width=0.125), 4, {})
+        self.method = make("cds", seed=3)
         self.backbone = self.method.backbone
 
     def losses(self, *views, labels):
@@ -59,12 +51,13 @@ def checksum(backbone):
 
 def train(path, on_epoch=lambda rows: None, method=None, batches=None, spec=None, stop_after=None, **changes):
     method = method or Dropped()
+    path.mkdir(exist_ok=True)
     torch.manual_seed(11)
     rows = fit(
         method,
         batches or Noise(),
         checksum,
-        budget(**changes),
+        make_budget(**changes),
         device=CPU,
         checkpoint_path=path / "c.pt",
         on_epoch=on_epoch,
@@ -75,8 +68,6 @@ def train(path, on_epoch=lambda rows: None, method=None, batches=None, spec=None
 
 
 def test_stopped_early_is_the_beginning_of_the_whole_training_and_can_go_on(tmp_path):
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "stopped").mkdir()
     whole, rows = train(tmp_path / "whole")
     _, first = train(tmp_path / "stopped", stop_after=1)
     assert first == rows[:1] and first[0]["lr"] == pytest.approx(0.05)  # of a cosine over four epochs
@@ -90,10 +81,8 @@ def test_stopped_early_is_the_beginning_of_the_whole_training_and_can_go_on(tmp_
 def test_where_checkpoints_are_apart_one_is_written_at_the_end_and_resuming_is_exact(tmp_path, monkeypatch):
     monkeypatch.setitem(loop._SECONDS_BETWEEN_CHECKPOINTS, "cpu", math.inf)
     saved, save = [], loop.checkpoint.save
-    monkeypatch.setattr(
-        loop.checkpoint, "save", lambda path, state: (saved.append(len(state["rows"])), save(path, state))
-    )
-    (tmp_path / "whole").mkdir()
+    spy = Mock(side_effect=lambda path, state: (saved.append(len(state["rows"])), save(path, state)))
+    monkeypatch.setattr(loop.checkpoint, "save", spy)
     _, whole = train(tmp_path / "whole")
     train(tmp_path, stop_after=3)
     _, rows = train(tmp_path)
@@ -132,17 +121,16 @@ def test_a_long_gradient_is_scaled_down_and_a_short_one_stays(tmp_path, monkeypa
             self.scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
 
     def step(clip_norm):
-        path = tmp_path / str(clip_norm)
-        path.mkdir()
         plain = {"epochs": 1, "warmup_epochs": 0, "schedule": "step", "milestones": (), "momentum": 0.0}
-        trained, _ = train(path, batches=OneBatch(), weight_decay=0.0, lr=0.5, clip_norm=clip_norm, **plain)
+        trained, _ = train(
+            tmp_path / str(clip_norm), batches=Noise(8), weight_decay=0.0, lr=0.5, clip_norm=clip_norm, **plain
+        )
         before = dict(Dropped().named_parameters())
         return torch.cat([(value - before[name]).flatten() for name, value in trained.named_parameters()])
 
     monkeypatch.setattr(loop, "Precision", Scaled)
     free, short, clipped = step(None), step(1e4), step(0.25)
-    assert torch.equal(free, short)
-    assert free.norm() > 0.5 * 0.25
+    assert torch.equal(free, short) and free.norm() > 0.5 * 0.25
     torch.testing.assert_close(clipped, free * (0.5 * 0.25 / free.norm()), rtol=1e-3, atol=1e-6)
 
 
@@ -183,21 +171,10 @@ def test_a_checkpoint_of_another_run_or_of_more_epochs_is_refused(tmp_path, writ
     assert train(tmp_path, spec="this run")[1] == rows
 
 
-class OneBatch:
-    """The first batch of Noise."""
-
-    def __len__(self):
-        return 1
-
-    def epoch(self, epoch):
-        yield next(Noise().epoch(epoch))
-
-
 def test_bf16_autocast_trains_with_float32_losses_and_weights(tmp_path):
-    trained, rows = train(tmp_path, batches=OneBatch(), precision="amp", epochs=1)
+    trained, rows = train(tmp_path, batches=Noise(8), precision="amp", epochs=1)
     assert all(p.dtype == torch.float32 for p in trained.parameters())
-    (tmp_path / "fp32").mkdir()
-    _, full = train(tmp_path / "fp32", batches=OneBatch(), epochs=1)
+    _, full = train(tmp_path / "fp32", batches=Noise(8), epochs=1)
     assert rows[0]["train_loss"] == pytest.approx(full[0]["train_loss"], rel=0.02)
     assert rows[0]["train_loss"] != full[0]["train_loss"]
 
@@ -230,7 +207,7 @@ def compiled(path, monkeypatch, backend, **changes):
     method = Dropped()
     torch.manual_seed(11)
     rows = fit(
-        method, Noise(), checksum, budget(epochs=1, **changes), device=CPU, checkpoint_path=path / "c.pt",
+        method, Noise(), checksum, make_budget(epochs=1, **changes), device=CPU, checkpoint_path=path / "c.pt",
         on_epoch=lambda rows: None, compile_method=True, on_compiled=said.append,
     )  # fmt: skip
     return method, rows, said
@@ -240,7 +217,6 @@ def test_the_compiled_step_is_the_same_step(tmp_path, monkeypatch):
     """The graphs are captured as for a GPU and run by torch's own kernels: compiling takes too long for a test."""
     _, rows, said = compiled(tmp_path, monkeypatch, "eager", precision="amp")
     assert said == ["batches of 8: compiled", "batches of 8: compiled; batches of 4: compiled"]
-    (tmp_path / "eager").mkdir()
     _, eager = train(tmp_path / "eager", epochs=1, precision="amp")
     assert rows[0]["train_loss"] == pytest.approx(eager[0]["train_loss"], rel=1e-3)
     assert not any(key.startswith("_orig_mod") for key in torch.load(tmp_path / "c.pt", weights_only=True)["method"])
@@ -257,7 +233,6 @@ def test_a_step_that_cannot_be_compiled_is_computed_as_it_is_and_it_is_said_why(
 
     method, _, said = compiled(tmp_path, monkeypatch, broken)
     assert "no compiler here)" in said[-1] and "traceback" not in said[-1]
-    (tmp_path / "eager").mkdir()
     plain, _ = train(tmp_path / "eager", epochs=1)
     for key, value in plain.state_dict().items():
         assert torch.equal(method.state_dict()[key], value), key

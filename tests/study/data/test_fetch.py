@@ -24,10 +24,10 @@ def get(entry, root, **options):
 
 
 @pytest.fixture
-def served(mirror, tiny100, tools):
-    """The tiny CIFAR-100 on the local mirror: (mirror, entry whose only url is the mirror's)."""
+def entry(mirror, tiny100, tools):
+    """The tiny CIFAR-100, whose only url is that of the local mirror, which has it."""
     mirror.files[PATH] = tiny100.archive
-    return mirror, tools.with_archives(tiny100.entry, {FILE: tiny100.archive}, mirror.url(PATH))
+    return tools.with_archives(tiny100.entry, {FILE: tiny100.archive}, mirror.url(PATH))
 
 
 def part_of(root):
@@ -38,8 +38,7 @@ def names(root):
     return sorted(p.name for p in root.iterdir())
 
 
-def test_fetch_unpacks_the_official_files_once(served, tiny100, tmp_path):
-    mirror, entry = served
+def test_fetch_unpacks_the_official_files_once(mirror, entry, tiny100, tmp_path):
     out, root = io.StringIO(), tmp_path / "new" / "data"
     folder = fetch(entry, root, out=out)
     assert folder == root / "cifar-100-python"
@@ -61,8 +60,7 @@ def test_fetch_unpacks_the_official_files_once(served, tiny100, tmp_path):
     ],
     ids=["half", "whole", "too long", "other", "no ranges"],
 )
-def test_a_download_goes_on_where_a_part_file_ends(served, tiny100, tmp_path, begun, ranges, asked):
-    mirror, entry = served
+def test_a_download_goes_on_where_a_part_file_ends(mirror, entry, tiny100, tmp_path, begun, ranges, asked):
     mirror.ranges = ranges
     part_of(tmp_path).write_bytes(begun(tiny100.archive))
     get(entry, tmp_path)
@@ -72,15 +70,13 @@ def test_a_download_goes_on_where_a_part_file_ends(served, tiny100, tmp_path, be
     assert (tmp_path / FILE).read_bytes() == tiny100.archive and not part_of(tmp_path).exists()
 
 
-def test_broken_connections_are_continued(served, tiny100, tmp_path):
-    mirror, entry = served
+def test_broken_connections_are_continued(mirror, entry, tiny100, tmp_path):
     mirror.cut = len(tiny100.archive) // 4 + 1
     get(entry, tmp_path)
     assert mirror.asked == [(PATH, None)] + [(PATH, f"bytes={k * mirror.cut}-") for k in (1, 2, 3)]
 
 
-def test_truncating_server_without_ranges_gives_up_and_keeps_the_part(served, tmp_path):
-    mirror, entry = served
+def test_truncating_server_without_ranges_gives_up_and_keeps_the_part(mirror, entry, tmp_path):
     mirror.ranges, mirror.cut = False, 5000
     with pytest.raises(UsageError, match="could not be fetched .*closed the connection early.*try again to resume"):
         get(entry, tmp_path)
@@ -90,16 +86,8 @@ def test_truncating_server_without_ranges_gives_up_and_keeps_the_part(served, tm
     assert mirror.asked[-1] == (PATH, "bytes=5000-")
 
 
-def test_wrong_checksum_is_never_unpacked(served, tmp_path):
-    mirror, entry = served
-    mirror.files[PATH] = b"\x80garbage" * 100
-    with pytest.raises(UsageError, match="checksum of what it sent is not the published one"):
-        get(entry, tmp_path)
-    assert names(tmp_path) == [".cifar100.lock"]
-
-
 def test_dead_missing_and_wrong_mirrors_are_passed_over(mirror, tiny100, tools, tmp_path):
-    mirror.files["/wrong"] = b"something else"
+    mirror.files["/wrong"] = b"\x80garbage" * 100
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         dead = f"http://127.0.0.1:{free.getsockname()[1]}/x"
@@ -107,7 +95,9 @@ def test_dead_missing_and_wrong_mirrors_are_passed_over(mirror, tiny100, tools, 
     entry = tools.with_archives(tiny100.entry, {FILE: tiny100.archive}, *urls)
     with pytest.raises(UsageError) as caught:
         get(entry, tmp_path)
-    assert all(f"{url}: " in str(caught.value) for url in urls) and entry.manual in str(caught.value)
+    said = str(caught.value)
+    assert all(f"{url}: " in said for url in urls) and entry.manual in said
+    assert "checksum of what it sent is not the published one" in said and names(tmp_path) == [".cifar100.lock"]
     mirror.files["/good"] = tiny100.archive
     assert get(entry, tmp_path).is_dir()
     assert [path for path, _ in mirror.asked] == ["/nowhere", "/wrong", "/good"] * 2
@@ -128,8 +118,7 @@ def test_a_mirror_that_answers_nonsense_is_passed_over(header, mirror, tiny100, 
 
 
 @pytest.mark.parametrize("how", ["argument", "environment"])
-def test_offline_uses_only_an_archive_put_there_by_hand(served, tiny100, tmp_path, monkeypatch, how):
-    mirror, entry = served
+def test_offline_uses_only_an_archive_put_there_by_hand(mirror, entry, tiny100, tmp_path, monkeypatch, how):
     if how == "environment":
         monkeypatch.setenv("CDS_OFFLINE", "1")
     options = {"offline": how == "argument"}
@@ -143,8 +132,7 @@ def test_offline_uses_only_an_archive_put_there_by_hand(served, tiny100, tmp_pat
     assert get(entry, tmp_path, **options).is_dir() and mirror.asked == []
 
 
-def test_another_folder_in_the_way_is_left_alone(served, tiny100, tmp_path):
-    mirror, entry = served
+def test_another_folder_in_the_way_is_left_alone(mirror, entry, tiny100, tmp_path):
     folder = tiny100.write(tmp_path)
     (folder / "test").write_bytes(b"repacked")
     (folder / "meta").unlink()
@@ -205,7 +193,7 @@ def test_a_set_without_urls_says_what_to_do(tiny100, tmp_path):
         get(dataclasses.replace(entry, archives=()), tmp_path)
 
 
-def test_lock_holds_between_processes_and_dies_with_them(served, tmp_path):
+def test_lock_holds_between_processes_and_dies_with_them(entry, tmp_path):
     code = (
         "import sys, pathlib; from cds_lib.study.data.writing import single_writer\n"
         "with single_writer(pathlib.Path(sys.argv[1]), 'cifar100'): print('held', flush=True); sys.stdin.read()"
@@ -214,7 +202,7 @@ def test_lock_holds_between_processes_and_dies_with_them(served, tmp_path):
     try:
         assert child.stdout.readline() == b"held\n"
         with pytest.raises(UsageError, match=f"process {child.pid} .* is writing cifar100"):
-            get(served[1], tmp_path)
+            get(entry, tmp_path)
         with single_writer(tmp_path, "cifar10"):  # another set is no obstacle
             pass
     finally:
@@ -222,10 +210,10 @@ def test_lock_holds_between_processes_and_dies_with_them(served, tmp_path):
         child.communicate()
     with single_writer(tmp_path, "x"), open(tmp_path / ".x.lock") as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    assert get(served[1], tmp_path).is_dir()
+    assert get(entry, tmp_path).is_dir()
 
 
-def test_folder_that_cannot_be_written(served, tmp_path):
+def test_folder_that_cannot_be_written(entry, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot write in the data folder"):
-        get(served[1], tmp_path / "file")
+        get(entry, tmp_path / "file")

@@ -1,6 +1,7 @@
 """Progress lines: what a log file and a terminal get to see."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,15 +21,7 @@ a, b, c = (run(name) for name in "abc")
 
 @pytest.fixture
 def clock(monkeypatch):
-    class Clock:
-        now = 0.0
-
-        def monotonic(self):
-            return self.now
-
-        strftime = staticmethod(lambda pattern: "2026-01-01 00:00:00")
-
-    clock = Clock()
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now, strftime=lambda pattern: "2026-01-01 00:00:00")
     monkeypatch.setattr(module, "time", clock)
     return clock
 

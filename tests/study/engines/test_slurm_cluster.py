@@ -6,24 +6,24 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import sweeps
 from cds_lib.study import cli
 from cds_lib.study.engines import slurm_engine, slurm_jobs
+from cds_lib.study.engines.execute import execute
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.engines.slurm_engine import SlurmEngine
 from cds_lib.study.files import write_json
-from cds_lib.study.plan import settings
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
+from sweeps import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
-TIMINGS = ["seconds", "images_per_second", "peak_memory_mib"]
 
 pytestmark = [pytest.mark.usefixtures("slurm"), pytest.mark.xdist_group("slurm")]
 
@@ -38,9 +38,8 @@ EPOCHS = 300  # some seconds: long enough to be cancelled in between
 
 
 def tiny(method, seed=0, epochs=1, **options):
-    spec = settings.supervised("smoke", "cifar10", "resnet18", method, seed)
-    budget = replace(spec.budget, train_size=40, batch_size=20, epochs=epochs, val_size=20, eval_every=1000)
-    return replace(spec, budget=budget, options={**spec.options, **options})
+    spec = sweeps.tiny(method, seed, epochs, **options)
+    return replace(spec, budget=replace(spec.budget, eval_every=1000))
 
 
 ENGINE = SlurmEngine({"time": 10}, parallelism=2)
@@ -48,13 +47,6 @@ ENGINE = SlurmEngine({"time": 10}, parallelism=2)
 
 def submit(specs, store):
     return ENGINE.submit(specs, store, Path("none"), Progress(len(specs), 0))
-
-
-def wait_until(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.05)
 
 
 def slurm(*command):
@@ -117,21 +109,15 @@ def test_jobs_outlive_their_submitter_and_run_the_code_that_was_submitted(tmp_pa
     capsys.readouterr()
     assert submit(specs, store) == {}
     failed = ENGINE.wait(specs, store, Progress(3, 0))
-    assert failed.keys() == {broken.id, orphan.id}
-    assert "taps must be increasing stages" in failed[broken.id]
+    assert failed.keys() == {broken.id, orphan.id} and "taps must be increasing stages" in failed[broken.id]
     assert failed[orphan.id] == f"It starts from run {broken.id} ({broken.label}), which has failed."
     output = capsys.readouterr().out
     assert "Slurm has 3 runs queued or running already." in output and "Submitted" not in output
-    assert store.status(orphan.id) == {}
-    assert store.status(teacher.id)["code"] == commit
+    assert store.status(orphan.id) == {} and store.status(teacher.id)["code"] == commit
     assert orphan.parent.label in slurm_jobs.log_path(store, str(second)).read_text()  # its log says why, too
 
 
 def test_a_cancelled_run_and_one_that_is_queued_again_end_like_an_undisturbed_one(tmp_path, capsys):
-    import torch
-
-    from cds_lib.study.engines.execute import execute
-
     store, spec = Store(tmp_path / "results"), tiny("baseline", epochs=EPOCHS)
     child = replace(tiny("baseline", seed=1), parent=spec)
     store.open_for_writing()
@@ -155,21 +141,18 @@ def test_a_cancelled_run_and_one_that_is_queued_again_end_like_an_undisturbed_on
     job = slurm_jobs.alive(store)[spec.id]
     slurm("scancel", "--signal=USR2", job.id)  # what Slurm sends before it preempts a job or its time is over
     wait_until(lambda: slurm_jobs.alive(store)[spec.id].state == "PENDING")
-    assert epochs() < EPOCHS
-    assert store.status(spec.id)["state"] == "interrupted"
+    assert epochs() < EPOCHS and store.status(spec.id)["state"] == "interrupted"
     assert slurm_jobs.alive(store)[child.id].reason == "Dependency"  # it goes on waiting
     assert ENGINE.wait([spec, child], store, Progress(2, 0)) == {}
     assert slurm_jobs.jobs(store)[spec.id].id == job.id  # the same job, started twice
     assert store.status(child.id)["started"] >= store.status(spec.id)["finished"]
     assert "Requeued job" in (store.run_dir(spec.id) / "log.txt").read_text()
 
-    torch.set_num_threads(1)
     undisturbed = Store(tmp_path / "undisturbed")
     undisturbed.open_for_writing()
     execute(spec, undisturbed, Path("none"))
-    assert (
-        store.history(spec.id).drop(columns=TIMINGS[:2]).equals(undisturbed.history(spec.id).drop(columns=TIMINGS[:2]))
-    )
+    histories = [s.history(spec.id).drop(columns=["seconds", "images_per_second"]) for s in (store, undisturbed)]
+    assert histories[0].equals(histories[1])
     weights = [torch.load(s.model(spec.id), weights_only=True)["method"] for s in (store, undisturbed)]
     assert all(torch.equal(weights[0][name], value) for name, value in weights[1].items())
 
@@ -180,9 +163,8 @@ def run_all(store, *arguments):
     return sweeps.start(store.root, *options, **interruptible)
 
 
-def test_the_command_can_be_left_and_given_again(tmp_path, monkeypatch, capsys):
+def test_the_command_can_be_left_and_given_again(store, monkeypatch, capsys):
     """A table of which one run is missing; the others count as failed."""
-    store = Store(tmp_path)
     spec, *others = sweeps.RUNS
     for other in others:
         store.write_status(other.id, state="failed", error="Not in this test.")
@@ -214,6 +196,4 @@ def test_the_command_can_be_left_and_given_again(tmp_path, monkeypatch, capsys):
         assert again.returncode == 1, output
         assert "Slurm has 1 run queued or running already." in output and "Submitted" not in output
         assert re.search("^Failed: 3 runs, .*0 reports", output, re.MULTILINE)
-    assert store.is_done(spec.id)
-    for file in ("index.html", "tables/faults.csv"):
-        assert (store.root / file).exists()
+    assert store.is_done(spec.id) and all((store.root / f).exists() for f in ("index.html", "tables/faults.csv"))

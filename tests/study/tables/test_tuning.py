@@ -1,7 +1,5 @@
 """The search: the same effort for every method, on validation images; the miniature has what it chose."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -10,17 +8,16 @@ from cds_lib.study.plan import protocols
 from cds_lib.study.report import naming
 from cds_lib.study.report.table_files import read_table
 from cds_lib.study.tables import TABLES, official, tuning
+from run_folders import MINI
 
 TABLE = TABLES["tuning"]
-MINI = Path(__file__).parents[3] / "results" / "mini"
 
 
 def test_every_method_has_as_many_candidates_of_one_run_each():
     cells = TABLE.cells("mini", (0, 1, 2))
     efforts = {cell.setting: sum(c.setting == cell.setting for c in cells) for cell in cells}
     assert efforts.keys() == {f"tuning_{method}" for method in ("baseline", "dsn", "dks", "dhm", "cds", "cds_simclr")}
-    assert set(efforts.values()) == {3}
-    assert all(len(cell.specs) == 1 for cell in cells)
+    assert set(efforts.values()) == {3} and all(len(cell.specs) == 1 for cell in cells)
     assert len({cell.specs[0].id for cell in cells}) == len(cells)
 
 
