@@ -14,10 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from xml.etree import ElementTree
 
-COLUMNS = (
-    "table,dataset,model,method,setting,metric,paper,mean,std,n,ci_low,ci_high,"
-    "baseline_delta,paper_delta,verdict,profile"
-).split(",")
+COLUMNS = "table dataset model method setting metric paper mean std n ci_low ci_high".split()
+COLUMNS += "baseline_delta paper_delta verdict profile".split()
 LESSON = "00_start_here"  # its three plots have names of their own
 RUN_FILES = ("spec.json", "status.json", "metrics.json", "history.csv")
 
@@ -58,32 +56,30 @@ def _filled(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def _table_problems(path: Path) -> list[str]:
     if not _filled(path):
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = _rows(path)
     if not rows:
         return [f"{path.name} has no rows"]
     lacking = [column for column in COLUMNS if column not in rows[0]]
     if lacking:
         return [f"{path.name} lacks the columns {', '.join(lacking)}"]
-    return [
-        f"{path.name}: {row['model']} {row['method']} was not run"
-        for row in rows
-        if int(row["n"]) == 0 or not row["mean"]
-    ]
+    empty = [row for row in rows if int(row["n"]) == 0 or not row["mean"]]
+    return [f"{path.name}: {row['model']} {row['method']} was not run" for row in empty]
 
 
 def _page_problems(path: Path) -> list[str]:
     if not _filled(path):
         return []
     text = path.read_text(encoding="utf-8")
-    return [
-        f"{path.name} loads from elsewhere: {match.group()!r}"
-        for p in (_LOADED, _STYLE_LOADED)
-        for match in p.finditer(text)
-    ]
+    found = [match.group() for pattern in (_LOADED, _STYLE_LOADED) for match in pattern.finditer(text)]
+    return [f"{path.name} loads from elsewhere: {loaded!r}" for loaded in found]
 
 
 def _run_problems(folder: Path) -> list[str]:
@@ -102,12 +98,9 @@ def main() -> None:
     from cds_lib.study.tables import official
 
     results = Path(sys.argv[1])
-    profiles = set()
     tables = {table.name: table for table in official()}
-    for name in tables:
-        if _filled(results / "tables" / f"{name}.csv"):
-            with (results / "tables" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
-                profiles |= {row["profile"] for row in csv.DictReader(file)}
+    files = filter(_filled, (results / "tables" / f"{name}.csv" for name in tables))
+    profiles = {row["profile"] for path in files for row in _rows(path)}
     if len(profiles) != 1:
         sys.exit(f"{results} must hold the tables of one profile, it has those of {sorted(profiles) or 'none'}")
     profile = profiles.pop()

@@ -92,8 +92,7 @@ def train(spec, device):
 
 def analysed(device):
     """Every analysis of a network (CDS's, untrained) that the study looks at, beside its baseline."""
-    spec = settings.supervised("smoke", "cifar100", "resnet18", "cds", 0)
-    values = {}
+    spec, values = settings.supervised("smoke", "cifar100", "resnet18", "cds", 0), {}
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         for run in (spec, analyses.baseline_of(spec)):

@@ -6,6 +6,9 @@ import csv
 import io
 import json
 
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
 
 def write_run(store, spec, metrics=None, status=None, history=None):
     """Write the run's spec and, where given, metrics.json, status.json and history.csv, whose last row gets what the
@@ -27,6 +30,21 @@ def write_run(store, spec, metrics=None, status=None, history=None):
     return folder
 
 
+def change_json(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
 def top1(last, best=None):
     """The metrics that every run of a classifier has."""
     return {"test_top1_last": last, "test_top1_best": last if best is None else best, "best_epoch": 1, "seconds": 1.0}
+
+
+def write_notebook(path, *sources, parameters="profile = 'smoke'"):
+    """A notebook with a title, a cell of parameters, and cells named c1, c2 ... of these sources."""
+    cells = [new_markdown_cell("# Title\n\n## Outputs", id="title")]
+    cells.append(new_code_cell(parameters, id="parameters", metadata={"tags": ["parameters"]}))
+    cells += [new_code_cell(source, id=f"c{number}") for number, source in enumerate(sources, 1)]
+    kernelspec = {"name": "a-kernel-nobody-has", "display_name": "x", "language": "python"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernelspec}), path)
+    return path

@@ -81,12 +81,8 @@ class House:
                 pytest.skip(f"this machine has no {tool}")
             (self.path / tool).symlink_to(found)
         self.python = executable(self.path / "python3.11", PYTHON)
-        self.env = {
-            "PATH": str(self.path),
-            "HOME": str(self.home),
-            "TEST_LOG": str(self.log),
-            "TEST_PYTHON": str(self.python),
-        }
+        places = {"PATH": self.path, "HOME": self.home, "TEST_LOG": self.log, "TEST_PYTHON": self.python}
+        self.env = {name: str(place) for name, place in places.items()}
 
     @property
     def venv(self) -> Path:
@@ -99,14 +95,10 @@ class House:
             (self.folder / name / "unmet").write_text(unmet)
         return self.folder / name
 
-    def start(
-        self, *arguments: str, script: str = "run_all.sh", cwd: Path | None = None, **env: object
-    ) -> subprocess.Popen:
+    def start(self, *arguments: str, script="run_all.sh", cwd: Path | None = None, **env: object) -> subprocess.Popen:
         variables = self.env | {name: str(value) for name, value in env.items()}
-        command = [str(self.repo / script), *arguments]
-        return subprocess.Popen(
-            command, env=variables, cwd=cwd or self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        streams = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen([self.repo / script, *arguments], env=variables, cwd=cwd or self.folder, **streams)
 
     def run(self, *arguments: str, **options: object) -> subprocess.CompletedProcess:
         process = self.start(*arguments, **options)

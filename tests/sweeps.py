@@ -6,20 +6,40 @@
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 from cds_lib.study import cli
 from cds_lib.study.plan import protocols, settings
 from cds_lib.study.plan.table import Table, cell
+from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from run_folders import write_run
 
 ROOT = Path(__file__).resolve().parents[1]
+TIMINGS = {"seconds", "images_per_second", "peak_memory_mib"}
 
 
 def small(spec, epochs=3):
     return replace(spec, budget=replace(spec.budget, train_size=40, val_size=20, batch_size=20, epochs=epochs))
+
+
+def tiny(method, seed=0, epochs=2, **options):
+    spec = small(settings.supervised("smoke", "cifar10", "resnet18", method, seed), epochs)
+    return replace(spec, options={**spec.options, **options})
+
+
+def untimed(row):
+    """What was not measured by the clock."""
+    return {name: value for name, value in row.items() if name not in TIMINGS}
+
+
+def wait_until(condition, seconds=400):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.02)
 
 
 def cells(profile):
@@ -44,15 +64,8 @@ def history(epochs, top1):
     return "".join(["epoch,lr,train_loss,images_per_second,test_top1,seconds\n", *rows])
 
 
-DATA = {
-    "kind": "standin",
-    "complete": False,
-    "verified": False,
-    "train": 40,
-    "test": 20,
-    "sha256": "0" * 64,
-    "note": "",
-}
+DATA = {"kind": "standin", "complete": False, "verified": False, "train": 40, "test": 20, "sha256": "0" * 64}
+DATA["note"] = ""
 
 
 def pretend(store, spec, number):
@@ -64,6 +77,14 @@ def pretend(store, spec, number):
     folder = write_run(store, spec, metrics, status)
     (folder / "history.csv").write_text(history(epochs, 10.0 + number))
     (folder / "model.pt").write_bytes(b"weights")
+
+
+def pretend_all(root):
+    store = Store(root)
+    store.open_for_writing()
+    for number, spec in enumerate(RUNS):
+        pretend(store, spec, number)
+    return store
 
 
 def start(results, *arguments, **options):

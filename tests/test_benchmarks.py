@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 
 from cds_lib.losses import supcon_loss
-from cds_lib.study.cli import main
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import augmentation
@@ -63,8 +62,3 @@ def test_the_port_learns_as_the_method_does(monkeypatch):
     gradients = {name: p.grad for name, p in method.named_parameters()}
     for name, p in port.named_parameters():
         torch.testing.assert_close(p.grad, gradients[name], rtol=1e-3, atol=1e-5)
-
-
-def test_the_command_of_before_says_where_they_are(capsys):
-    assert main(["bench", "growth"]) == 2
-    assert "benchmarks/README.md" in capsys.readouterr().err

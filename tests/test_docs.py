@@ -55,12 +55,6 @@ def test_the_rows_that_say_so_are_measured():
     assert said == {switch.deviation for switch in deviations.SWITCHES} | {"D12", "D21"}
 
 
-def test_no_page_is_long_but_the_register_which_only_grows():
-    pages = {page: len(re.sub(r"<!--.*?-->", "", read(page), flags=re.S).split()) for page in PAGES}
-    pages.pop("docs/registration.md")
-    assert {name: words for name, words in pages.items() if words > 1000 + 200 * (name == "README.md")} == {}
-
-
 def spec(profile, method="cds", dataset="cifar100", model="resnet18"):
     return settings.supervised(profile, dataset, model, method, 0)
 
@@ -83,13 +77,10 @@ def steps(budget) -> str:
 
 PAPER, MINI, SMOKE = (spec(profile) for profile in ("paper", "mini", "smoke"))
 UNTUNED = spec("mini", dataset="imagenet")
-DISTILLED = {
-    name: settings.distilled("paper", name, "resnet18", "cds_kd", 0).options for name in ("cifar100", "imagenet")
-}
+DISTILLED = {n: settings.distilled("paper", n, "resnet18", "cds_kd", 0).options for n in ("cifar100", "imagenet")}
 FULL, SMALL = PAPER.budget, MINI.budget
-IMAGENET, TUNING, DETECTION = (
-    protocols.budget("paper", kind, "resnet50") for kind in ("imagenet", "finetune", "detection")
-)
+KINDS = ("imagenet", "finetune", "detection")
+IMAGENET, TUNING, DETECTION = (protocols.budget("paper", kind, "resnet50") for kind in KINDS)
 VIEW1, VIEW2 = views.AUGMENTATIONS[IMAGENET.augmentation]
 SUPCON, BYOL = contrastive("paper", "supcon", 0), contrastive("paper", "byol_dsn", 0)
 WITH_FACTOR = contrastive("paper", "supcon_base_temperature", 0)

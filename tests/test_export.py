@@ -10,6 +10,7 @@ import torch
 import cds_lib
 from cds_lib.errors import UsageError
 from cds_lib.study.cli import main
+from cds_lib.study.commands.export import loading
 from cds_lib.study.engines import build
 from cds_lib.study.plan import settings
 from cds_lib.study.store import Store
@@ -107,9 +108,7 @@ def test_committed_weights_are_those_of_the_runs_that_their_card_names(tmp_path,
         assert f"| `{path.name}` | " in card and f"| {store.metric(path.stem, 'test_top1_last'):.2f} |" in card
 
 
-def test_the_network_names_of_timm(tmp_path):
-    from cds_lib.study.commands.export import loading
-
+def test_the_network_names_of_timm():
     spec = settings.supervised("paper", "imagenet", "preactresnet18", "baseline", 0)
     assert '"resnetv2_18", num_classes=1000' in loading(spec, 1000, "x.pt")[1]
     without_pool = settings.supervised("paper", "imagenet", "resnet18", "cds", 0, settings.NO_MAX_POOL)
@@ -130,20 +129,15 @@ def test_weights_are_those_of_the_run_and_not_replaced(tmp_path, capsys):
 
 
 def test_a_compiled_network_is_exported_under_its_own_names(tmp_path):
-    model = cds_lib.ContrastiveDeepSupervision(
-        torch.compile(timm.create_model("test_resnet", num_classes=3)), num_classes=3
-    )
-    cds_lib.export_backbone(model, tmp_path / "network.pt")
     plain = timm.create_model("test_resnet", num_classes=3)
+    cds_lib.export_backbone(cds_lib.ContrastiveDeepSupervision(torch.compile(plain), 3), tmp_path / "network.pt")
     plain.load_state_dict(torch.load(tmp_path / "network.pt", weights_only=True))
 
 
 def test_runs_that_cannot_be_exported_are_one_sentence(tmp_path, capsys):
     store, out = Store(tmp_path / "results"), tmp_path / "network.pt"
-    bare, found = (
-        settings.supervised("mini", "cifar100", "resnet18", "baseline", 0),
-        detector("smoke", "retinanet", "cds"),
-    )
+    bare = settings.supervised("mini", "cifar100", "resnet18", "baseline", 0)
+    found = detector("smoke", "retinanet", "cds")
     for spec in (bare, found):
         write_run(store, spec, {})
     for run, sentence in (

@@ -54,8 +54,7 @@ def test_no_address_is_overlooked_and_every_finding_has_one():
     for page in PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
         assert len(re.findall(r"<!-- \w+:", text)) == len(ADDRESS.findall(text)), page
-    findings = (
-        (ROOT / "README.md").read_text(encoding="utf-8").split("## What was found")[1].split("What limits this")[0]
-    )
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    findings = readme.split("## What was found")[1].split("What limits this")[0]
     items = re.split(r"^\d\. ", findings, flags=re.M)[1:]
     assert len(items) >= 3 and all(ADDRESS.search(item) for item in items)

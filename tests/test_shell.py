@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from shell_house import FAILING, ROOT, SCRIPTS, UV, House, executable
+from sweeps import wait_until
 
 # Names two packages that PyTorch needs for CUDA alone.
 LOCK_WITH_CUDA = """# a comment
@@ -54,8 +54,7 @@ def used(done: subprocess.CompletedProcess) -> Path:
 def test_active_environment_is_used_as_it_is(house, variable):
     active = house.environment("an env")
     done = house.run(**{variable: active})
-    assert used(done) == active / "bin/python"
-    assert done.stderr == f"environment: {active} (active)\n"
+    assert used(done) == active / "bin/python" and done.stderr == f"environment: {active} (active)\n"
     assert house.installs() == 0 and not house.venv.exists()
 
 
@@ -75,12 +74,6 @@ def test_active_environment_that_lacks_something_is_named_and_left_alone(house):
 def test_active_environment_without_a_python(house):
     (house.folder / "gone").mkdir()
     assert used(house.run(VIRTUAL_ENV=house.folder / "gone")) == house.venv / "bin/python"
-
-
-@pytest.mark.parametrize(("script", "extra"), [("run_all.sh", "study"), ("run_tests.sh", "test")])
-def test_each_script_asks_for_its_extra(house, script, extra):
-    house.run(VIRTUAL_ENV=house.environment("env"), script=script)
-    assert house.calls()[0] == f"python {house.repo}/scripts/unmet_requirements.py {extra}"
 
 
 # -- our own .venv -----------------------------------------------------------------------------------------------------
@@ -172,22 +165,12 @@ def test_an_environment_elsewhere_behind_a_link(house):
     assert used(house.run()) == house.venv / "bin/python" and (house.folder / "scratch/bin/python").exists()
 
 
-def test_changed_lock_is_installed_into_the_environment_there_is(house):
-    house.run()
-    (house.venv / "own.txt").write_text("the user's")
+def with_a_new_lock(house):
     (house.repo / "requirements.lock").write_text("torch==2 --hash=sha256:00\n")
-    house.calls()
-    done = house.run()
-    assert "bringing .venv in line with requirements.lock" in done.stderr
-    calls = house.calls()
-    assert any(" install " in call for call in calls) and not any(" venv " in call for call in calls)
-    assert (house.venv / "own.txt").exists()
-    assert "torch==2" in (house.venv / "installed.lock").read_text()
-    assert house.run() and house.installs() == 0
 
 
-def out_of_date_and_active(house):
-    (house.repo / "requirements.lock").write_text("torch==2 --hash=sha256:00\n")
+def with_a_new_lock_and_active(house):
+    with_a_new_lock(house)
     house.env["VIRTUAL_ENV"] = str(house.venv)
 
 
@@ -195,12 +178,18 @@ def lacking_a_package(house):
     (house.venv / "unmet").write_text("timm>=1.0.20")
 
 
-@pytest.mark.parametrize("spoil", [out_of_date_and_active, lacking_a_package])
-def test_what_is_out_of_line_is_installed_again(house, spoil):
+@pytest.mark.parametrize("spoil", [with_a_new_lock, with_a_new_lock_and_active, lacking_a_package])
+def test_what_is_out_of_line_is_installed_into_the_environment_there_is(house, spoil):
     house.run()
+    (house.venv / "own.txt").write_text("the user's")
     spoil(house)
     house.calls()
-    assert "bringing .venv in line with requirements.lock" in house.run().stderr and house.installs() == 1
+    assert "bringing .venv in line with requirements.lock" in house.run().stderr
+    calls = house.calls()
+    assert sum(" install " in call for call in calls) == 1 and not any(" venv " in call for call in calls)
+    (package, *_) = (house.repo / "requirements.lock").read_text().split()
+    assert package in (house.venv / "installed.lock").read_text() and (house.venv / "own.txt").exists()
+    assert house.run() and house.installs() == 0
 
 
 @pytest.mark.parametrize(
@@ -217,13 +206,11 @@ def test_install_that_ends_well_and_does_not_work_is_no_environment(house, pip, 
 
 @with_and_without_flock
 def test_killed_install_is_made_again_from_nothing(house):
-    killed = house.run(TEST_PIP="killed")
-    assert killed.returncode == -9
+    assert house.run(TEST_PIP="killed").returncode == -9
     (house.venv / "half").write_text("a half-written package")
     house.calls()
     done = house.run()
-    assert used(done) == house.venv / "bin/python"
-    assert "the last install was interrupted" in done.stderr
+    assert used(done) == house.venv / "bin/python" and "the last install was interrupted" in done.stderr
     assert house.installs() == 1 and not (house.venv / "half").exists()
 
 
@@ -258,12 +245,8 @@ def test_somebody_elses_venv_is_used_but_never_changed(house):
     (house.venv / "pyvenv.cfg").write_text("x")
     assert used(house.run()) == house.venv / "bin/python"
     (house.venv / "unmet").write_text("timm>=1.0.20")
-    done = house.run()
-    assert done.returncode == 2
-    assert done.stderr.startswith(
-        ".venv was not made by this script and cannot be used: it lacks timm>=1.0.20. Remove it"
-    )
-    assert house.installs() == 0
+    done, sentence = house.run(), ".venv was not made by this script and cannot be used: it lacks timm>=1.0.20. Remove"
+    assert done.returncode == 2 and done.stderr.startswith(sentence) and house.installs() == 0
 
 
 def test_python_that_only_pretends_to_be_there_is_passed_over(house):
@@ -277,39 +260,28 @@ def test_no_python_is_one_line_and_exit_2(house):
     executable(house.path / "python3", FAILING)
     house.python.unlink()
     done = house.run()
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == [
-        "No Python 3.11 or newer was found: install one (or uv), or activate an environment that has the packages."
-    ]
+    said = "No Python 3.11 or newer was found: install one (or uv), or activate an environment that has the packages."
+    assert (done.returncode, done.stderr.splitlines()) == (2, [said])
 
 
 def test_venv_that_cannot_be_written_is_one_line_and_exit_2(house):
     house.venv.write_text("")
     done = house.run()
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"Cannot write {house.venv}:") and len(done.stderr.splitlines()) == 1
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(f"Cannot write {house.venv}:")
 
 
 @with_and_without_flock
 def test_two_at_once_install_once(house):
     first = house.start(TEST_PIP="slow")
-    deadline = time.monotonic() + 20
-    while not (house.venv / "installing.lock").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until((house.venv / "installing.lock").exists, 20)
     second = house.run()
     first.communicate(timeout=30)
     assert first.returncode == second.returncode == 0
-    assert "Another process is making .venv: waiting for it." in second.stderr
-    assert house.installs() == 1
+    assert "Another process is making .venv: waiting for it." in second.stderr and house.installs() == 1
 
 
 # -- what the scripts pass on ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("script", ["run_all.sh", "run_tests.sh"])
-def test_callers_folder_and_home_of_another_python_are_kept_away(house, script):
-    house.run(script=script, PYTHONHOME="/usr")
-    assert "safe path 1, home unset" in house.calls()
 
 
 @pytest.mark.parametrize("script", ["run_all.sh", "run_tests.sh"])
@@ -318,8 +290,7 @@ def test_script_finds_its_repository_through_links(house, script):
     (house.folder / "links" / "more" / "first").symlink_to(house.repo / script)
     (house.folder / "links" / "second").symlink_to("more/first")
     house.env["PATH"] += f":{house.folder}/links"
-    active = house.environment("env")
-    bash = shutil.which("bash")
+    active, bash = house.environment("env"), shutil.which("bash")
     for done in (
         house.run(script=house.folder / "links" / "second", VIRTUAL_ENV=active),
         house.run("links/second", script=bash, VIRTUAL_ENV=active),
@@ -340,18 +311,19 @@ def test_another_shell_hands_over_to_bash(house, script, shell):
 
 
 @pytest.mark.parametrize(
-    ("script", "before", "repository", "threads"),
+    ("script", "extra", "before", "repository", "threads"),
     [
-        ("run_all.sh", "-m cds_lib run-all", False, "unset"),
-        ("run_tests.sh", "-m pytest -n 3 --dist loadgroup", True, "1"),
+        ("run_all.sh", "study", "-m cds_lib run-all", False, "unset"),
+        ("run_tests.sh", "test", "-m pytest -n 3 --dist loadgroup", True, "1"),
     ],
 )
-def test_a_script_is_a_thin_front(house, script, before, repository, threads):
-    """It passes its arguments after its own; the tests run in the repository."""
+def test_a_script_is_a_thin_front(house, script, extra, before, repository, threads):
+    """It passes its arguments after its own, and the exit code; the tests run in the repository. The caller's folder
+    and the home of another Python are kept away."""
     cwd = house.folder / "some where"
     cwd.mkdir()
-    variables = {"VIRTUAL_ENV": house.environment("env"), "PYTHONPATH": "/theirs"}
-    done = house.run("-k", "two words", script=script, cwd=cwd, **variables)
+    variables = {"VIRTUAL_ENV": house.environment("env"), "PYTHONPATH": "/theirs", "PYTHONHOME": "/usr"}
+    done = house.run("-k", "two words", script=script, cwd=cwd, TEST_EXIT=130, **variables)
     assert done.stdout.splitlines()[1:] == [
         f"PYTHONPATH={house.repo}:/theirs",
         f"CWD={house.repo if repository else cwd}",
@@ -359,11 +331,9 @@ def test_a_script_is_a_thin_front(house, script, before, repository, threads):
         f"OMP={threads}",
         *(f"ARG={argument}" for argument in [*before.split(), "-k", "two words"]),
     ]
-
-
-@pytest.mark.parametrize("script", ["run_all.sh", "run_tests.sh"])
-def test_exit_codes_are_passed_on(house, script):
-    assert house.run(script=script, VIRTUAL_ENV=house.environment("env"), TEST_EXIT=130).returncode == 130
+    calls = house.calls()
+    assert calls[0] == f"python {house.repo}/scripts/unmet_requirements.py {extra}"  # whether it has what is needed
+    assert "safe path 1, home unset" in calls and done.returncode == 130
 
 
 def test_empty_home_is_taken_as_none(house):

@@ -5,6 +5,7 @@ Run by `test_distributed.py` in two processes, with torchrun's environment varia
 
 import copy
 from datetime import timedelta
+from functools import partial
 
 import numpy as np
 import timm
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+import toys
 from cds_lib.augment.batches import Batches
 from cds_lib.evaluation.accuracy import evaluate
 from cds_lib.evaluation.detection import evaluate_detection
@@ -20,14 +22,13 @@ from cds_lib.models import create_backbone, create_detector
 from cds_lib.study.data.coco import CocoImage
 from cds_lib.study.data.detection_batches import DetectionBatches, DetectionEvaluation
 from cds_lib.study.engines.build import create_method
-from cds_lib.study.plan.spec import Budget
 from cds_lib.training.distributed import Group, joined
 from cds_lib.training.loop import fit
 
 CPU = torch.device("cpu")
-CLASSES = 4
+CLASSES, WIDTH = 4, 0.0625
+budget = partial(toys.make_budget, width=WIDTH, cutout=True)
 TRAINING_LABELS = torch.arange(16) % CLASSES
-TEACHERS = {"cds_kd": "cds", "sskd": "sskd_teacher"}  # the others take any method
 # name of the case -> method, options, whether CDS gathers, whether some images have no label
 METHODS = {
     **{name: (name, {}, True, False) for name in "baseline dsn dks dhm linear supcon cds cds_simclr cds_kd kd".split()},
@@ -38,19 +39,6 @@ METHODS = {
     "cds_released": ("cds", {}, False, False),
     "cds_kd_released": ("cds_kd", {}, False, False),
 }
-
-
-def budget(**changes):
-    values = {
-        "source": "standin", "image_size": 8, "stem": "cifar", "width": 0.0625, "train_size": None, "val_size": 0,
-        "epochs": 4, "batch_size": 8, "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "cosine",
-        "milestones": None, "warmup_epochs": 1, "eval_every": 2, "precision": "fp32", "cutout": True,
-    }  # fmt: skip
-    return Budget(**{**values, **changes})
-
-
-def backbone():
-    return create_backbone("resnet18", CLASSES, width=0.0625)
 
 
 def fixed_norms(method):
@@ -64,17 +52,8 @@ def fixed_norms(method):
 
 def make(name, options):
     """The method in double precision: what is left of a difference is then no rounding, on whatever processor."""
-    teacher = None
-    if name in "kd at rkd sp cc crd sskd_teacher sskd cds_kd".split():
-        torch.manual_seed(1)
-        inner = backbone()
-        teacher = create_method("baseline", copy.deepcopy(inner), CLASSES, {})
-        if name in TEACHERS:
-            below = teacher if TEACHERS[name] == "sskd_teacher" else None
-            teacher = create_method(TEACHERS[name], inner, CLASSES, {}, below)
-    torch.manual_seed(0)
-    method = create_method(name, backbone(), CLASSES, options, teacher)
-    method.prepare(TRAINING_LABELS)
+    teacher = toys.make_teacher(name, WIDTH) if name in [*toys.TAUGHT, "sskd_teacher"] else None
+    method = toys.make(name, width=WIDTH, teacher=teacher, trained_on=TRAINING_LABELS, **options)
     return fixed_norms(method).double()
 
 
@@ -158,7 +137,7 @@ def training(group, path, stop_after=None):
             raise Stopped
 
     torch.manual_seed(0)
-    method = FixedNorms(backbone(), CLASSES)
+    method = FixedNorms(create_backbone("resnet18", CLASSES, width=WIDTH), CLASSES)
     try:
         rows = fit(
             method,

@@ -17,9 +17,8 @@ def test_an_image_does_not_vote_for_itself():
     # The two nearest others of 10 and of 11 are one of each class: a tie, which the lower class wins.
     assert neighbour_accuracy(features, labels, 2) == pytest.approx(100 * 4 / 6)
     assert neighbour_accuracy(features, labels, 1) == pytest.approx(100)
-    assert (
-        neighbour_accuracy(np.arange(4.0)[:, None], np.array([0, 1, 0, 1]), 1) == 0
-    )  # only its own vote would be right
+    # Only its own vote would be right.
+    assert neighbour_accuracy(np.arange(4.0)[:, None], np.array([0, 1, 0, 1]), 1) == 0
 
 
 def test_silhouette_of_two_pairs():
@@ -29,8 +28,7 @@ def test_silhouette_of_two_pairs():
 
 
 def test_the_picture_is_reproducible_and_keeps_far_clusters_apart():
-    random = np.random.default_rng(0)
-    labels = np.repeat([0, 1], 25)
+    random, labels = np.random.default_rng(0), np.repeat([0, 1], 25)
     features = random.normal(size=(50, 6)) + 40 * labels[:, None]
     points = tsne(features, 8.0, 0)
     assert points.shape == (50, 2) and np.isfinite(points).all()

@@ -7,12 +7,7 @@ import torch
 from cds_lib.analysis.features import extract
 from cds_lib.models import block_modules, create_backbone, forward_stages, stage_taps
 
-BLOCKS = {
-    "resnet18": (2, 2, 2, 2),
-    "resnet50": (3, 4, 6, 3),
-    "seresnet18": (2, 2, 2, 2),
-    "preactresnet18": (2, 2, 2, 2),
-}
+BLOCKS = dict.fromkeys(["resnet18", "seresnet18", "preactresnet18"], (2, 2, 2, 2)) | {"resnet50": (3, 4, 6, 3)}
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -63,10 +58,5 @@ def test_every_block_has_its_channels_whatever_the_layout_of_its_maps(name, opti
     backbone = timm.create_model(name, num_classes=3, **options)
     features, logits = extract(backbone, [torch.randn(2, 3, options["img_size"], options["img_size"])])
     channels = [info["num_chs"] for info in backbone.feature_info]
-    lasts = [features[[block for block in features if block.split(".")[0] == stage][-1]] for stage in _stages(features)]
-    assert [last.shape[1] for last in lasts] == [channels[int(stage) - 1] for stage in _stages(features)]
-    assert logits.shape == (2, 3)
-
-
-def _stages(features):
-    return list(dict.fromkeys(block.split(".")[0] for block in features))
+    lasts = {int(block.split(".")[0]): values.shape[1] for block, values in features.items()}
+    assert lasts == {stage: channels[stage - 1] for stage in lasts} and logits.shape == (2, 3)

@@ -6,20 +6,20 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from cds_lib.analysis.probe import fit, probe
+from toys import generator, normal
 
 PENALTIES = [1e-1, 1e-2, 1e-3]
 
 
 def clusters(count, classes, size, noise, seed):
     """Correlated features around one mean a class, and the labels."""
-    generator = torch.Generator().manual_seed(seed)
-    shared = torch.Generator().manual_seed(99)
+    shared = generator(99)
     means, mix = torch.randn(classes, size, generator=shared), torch.randn(size, size, generator=shared)
     labels = torch.arange(count) % classes
-    return (means[labels] + noise * torch.randn(count, size, generator=generator)) @ mix, labels
+    return (means[labels] + noise * normal(count, size, seed=seed, dtype=torch.float32)) @ mix, labels
 
 
-@pytest.mark.parametrize("penalty", [1e-1, 1e-2, 1e-3])
+@pytest.mark.parametrize("penalty", PENALTIES)
 def test_is_scikit_learns_logistic_regression(penalty):
     features, labels = clusters(300, 7, 12, 1.5, 0)
     features = (features - features.mean(0)) / features.std(0, correction=0)
@@ -50,7 +50,7 @@ def halves(make):
 def test_separable_features_are_read_completely_and_noise_at_chance():
     def make(seed):
         labels = torch.arange(400) % 4
-        noise = torch.randn(400, 9, generator=torch.Generator().manual_seed(seed))
+        noise = normal(400, 9, seed=seed, dtype=torch.float32)
         separable = torch.cat([torch.nn.functional.one_hot(labels, 4) + 0.01 * noise[:, :4], noise], 1)
         return {"separable": separable, "noise": noise}, labels
 

@@ -26,10 +26,8 @@ def make(n=50, side=16, **options):
 
 def collect(batches, epoch=0):
     """An epoch as (list of views over the whole epoch, labels)."""
-    parts = list(batches.epoch(epoch))
-    return [torch.cat(view) for view in zip(*(views for views, _, _ in parts), strict=True)], torch.cat(
-        [y for _, y, _ in parts]
-    )
+    views, labels, _ = zip(*batches.epoch(epoch), strict=True)
+    return [torch.cat(view) for view in zip(*views, strict=True)], torch.cat(labels)
 
 
 @pytest.mark.parametrize("views", [1, 2])
@@ -108,8 +106,7 @@ def test_without_cutout_only_the_holes_change():
     assert torch.equal(labels, other) and torch.equal(second_cut, second)
     black = normalise(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), CIFAR_MEAN, CIFAR_STD)
     hole = (cut != plain).any(1, keepdim=True).expand_as(cut)
-    assert 0 < hole.float().mean() <= 0.25
-    assert torch.equal(cut[hole], black.expand_as(cut)[hole])
+    assert 0 < hole.float().mean() <= 0.25 and torch.equal(cut[hole], black.expand_as(cut)[hole])
 
 
 @pytest.mark.parametrize(
@@ -134,8 +131,7 @@ def test_the_image_left_out_changes_with_the_epoch():
 def test_evaluation_shows_every_image_once_in_order():
     images, labels = data(n=21)
     parts = list(evaluation_batches(images, labels, 8))
-    assert [len(y) for _, y in parts] == [8, 8, 5]
-    assert torch.equal(torch.cat([y for _, y in parts]), labels)
+    assert [len(y) for _, y in parts] == [8, 8, 5] and torch.equal(torch.cat([y for _, y in parts]), labels)
     assert torch.equal(torch.cat([x for x, _ in parts]), normalise(images, CIFAR_MEAN, CIFAR_STD))
 
 

@@ -19,30 +19,26 @@ from cds_lib.augment.batches import part_of
 from cds_lib.augment.colour import BRIGHTNESS, CONTRAST, HUE, JITTER_STRENGTH, SATURATION
 from cds_lib.augment.padded import PaddedParams
 from cds_lib.augment.pixels import CIFAR_MEAN, CIFAR_STD, normalise
+from toys import generator
 
 VIEW1, VIEW2 = CIFAR
-STATS = (CIFAR_MEAN, CIFAR_STD)
 NEUTRAL = (1.0, 1.0, 1.0, 0.0)
+STATS = (CIFAR_MEAN, CIFAR_STD)
+ADJUST = {
+    BRIGHTNESS: TF.adjust_brightness,
+    CONTRAST: TF.adjust_contrast,
+    SATURATION: TF.adjust_saturation,
+    HUE: TF.adjust_hue,
+}
+each_view = pytest.mark.parametrize("view", CIFAR)
 
 
-def draw_view1(n, size, generator, cutout=True):
-    return replace(VIEW1, cutout=cutout).draw(n, size, size, generator)
+def draw(view, n, size, seed):
+    return view.draw(n, size, size, generator(seed))
 
 
-def draw_view2(n, size, generator):
-    return VIEW2.draw(n, size, size, generator)
-
-
-def apply_view1(images, params):
-    return VIEW1.apply(images, params, images.shape[-1])
-
-
-def apply_view2(images, params):
-    return VIEW2.apply(images, params, images.shape[-1])
-
-
-def generator(seed):
-    return torch.Generator().manual_seed(seed)
+def apply(view, images, params):
+    return view.apply(images, params, images.shape[-1])
 
 
 def make_images(n, size, seed=0):
@@ -78,12 +74,6 @@ def assert_same_pixels(view, expected):
         assert (difference > 0).double().mean() < 1e-3
 
 
-def pil_crop_flip(image, top, left, flip, fill):
-    size, padding = image.height, image.height // 8
-    image = TF.crop(TF.pad(image, padding, fill=fill), int(top), int(left), size, size)
-    return TF.hflip(image) if flip else image
-
-
 def cut_out(tensor, y, x):
     """The Cutout of DeVries and Taylor, as the released code has it: one hole of half the side, clipped."""
     side = tensor.shape[1]
@@ -93,81 +83,53 @@ def cut_out(tensor, y, x):
     return tensor * torch.from_numpy(mask)
 
 
-def pil_view1(images, params):
-    views = []
+def by_pillow(view, images, params, size, padding):
+    """The same views, one by one, of torchvision's functions on Pillow's images."""
+    made = []
     for i, image in enumerate(images):
-        view = pil_crop_flip(to_pil(image), params.top[i], params.left[i], params.flip[i], VIEW1.fill)
-        view = TF.to_tensor(view)
-        views.append(view if params.hole is None else cut_out(view, *params.hole[i].tolist()))
-    return torch.stack(views).mul(255).round().to(torch.uint8)
-
-
-def pil_view2(images, params):
-    adjust = {
-        BRIGHTNESS: TF.adjust_brightness,
-        CONTRAST: TF.adjust_contrast,
-        SATURATION: TF.adjust_saturation,
-        HUE: TF.adjust_hue,
-    }
-    views = []
-    for i, image in enumerate(images):
-        view = pil_crop_flip(to_pil(image), params.top[i], params.left[i], params.flip[i], VIEW2.fill)
-        if params.jitter[i]:
+        padded = TF.pad(to_pil(image), padding, fill=view.fill)
+        one = TF.crop(padded, int(params.top[i]), int(params.left[i]), size, size)
+        one = TF.hflip(one) if params.flip[i] else one
+        if params.jitter is not None and params.jitter[i]:
             for operation in params.order[i].tolist():
-                view = adjust[operation](view, params.factors[i, operation].item())
-        if params.grey[i]:
-            view = TF.to_grayscale(view, num_output_channels=3)
-        views.append(TF.pil_to_tensor(view))
-    return torch.stack(views)
+                one = ADJUST[operation](one, params.factors[i, operation].item())
+        if params.grey is not None and params.grey[i]:
+            one = TF.to_grayscale(one, num_output_channels=3)
+        one = TF.to_tensor(one)
+        made.append(one if params.hole is None else cut_out(one, *params.hole[i].tolist()))
+    return torch.stack(made).mul(255).round().to(torch.uint8)
+
+
+def assert_as_pillow(view, images, params):
+    size = images.shape[-1]
+    assert_same_pixels(apply(view, images, params), by_pillow(view, images, params, size, size // 8))
 
 
 def fixed_view2(n, size, order=(0, 1, 2, 3), factors=NEUTRAL, jitter=True, grey=False):
     """The same parameters for n images, in the middle of the padded image and not flipped."""
-    middle = torch.full((n,), size // 8)
-    switch = torch.zeros(n, dtype=torch.bool)
-    return PaddedParams(
-        middle,
-        middle,
-        switch,
-        None,
-        switch | jitter,
-        torch.tensor([order] * n),
-        torch.tensor([factors] * n),
-        switch | grey,
-    )
+    middle, switch = torch.full((n,), size // 8), torch.zeros(n, dtype=torch.bool)
+    colour = switch | jitter, torch.tensor([order] * n), torch.tensor([factors] * n), switch | grey
+    return PaddedParams(middle, middle, switch, None, *colour)
 
 
 @pytest.mark.parametrize("size", [16, 24, 32])
-@pytest.mark.parametrize("cutout", [True, False])
-def test_view1_has_the_pixels_of_pillow(size, cutout):
-    images = make_images(64, size)
-    params = draw_view1(64, size, generator(1), cutout)
-    assert_same_pixels(apply_view1(images, params), pil_view1(images, params))
-
-
-@pytest.mark.parametrize("size", [16, 24, 32])
-def test_view2_has_the_pixels_of_pillow(size):
-    images = make_images(128, size)
-    params = draw_view2(128, size, generator(2))
-    assert_same_pixels(apply_view2(images, params), pil_view2(images, params))
+@pytest.mark.parametrize(("view", "n"), [(VIEW1, 64), (replace(VIEW1, cutout=False), 64), (VIEW2, 128)])
+def test_views_have_the_pixels_of_pillow(view, n, size):
+    assert_as_pillow(view, make_images(n, size), draw(view, n, size, 1))
 
 
 def test_every_order_of_the_jitter_has_the_pixels_of_pillow():
     orders = torch.tensor(list(itertools.permutations(range(4))))
-    images = make_images(96, 16)
-    params = draw_view2(96, 16, generator(3))
-    params = params._replace(order=orders.repeat(4, 1), jitter=torch.ones(96, dtype=torch.bool))
-    assert_same_pixels(apply_view2(images, params), pil_view2(images, params))
+    params = draw(VIEW2, 96, 16, 3)._replace(order=orders.repeat(4, 1), jitter=torch.ones(96, dtype=torch.bool))
+    assert_as_pillow(VIEW2, make_images(96, 16), params)
 
 
-@pytest.mark.parametrize("operation", [BRIGHTNESS, CONTRAST, SATURATION, HUE])
+@pytest.mark.parametrize("operation", ADJUST)
 @pytest.mark.parametrize("strength", [-1.0, -0.3, 0.2, 1.0])
 def test_single_operations_have_the_pixels_of_pillow(operation, strength):
     factors = list(NEUTRAL)
     factors[operation] += JITTER_STRENGTH[operation] * strength
-    images = make_images(16, 32)
-    params = fixed_view2(16, 32, factors=factors)
-    assert_same_pixels(apply_view2(images, params), pil_view2(images, params))
+    assert_as_pillow(VIEW2, make_images(16, 32), fixed_view2(16, 32, factors=factors))
 
 
 @pytest.mark.parametrize("shift", [-0.1, 0.0, 0.033, 0.1])
@@ -175,9 +137,7 @@ def test_hue_of_a_quarter_million_colours_equals_pillow(shift):
     """Every green and blue with four reds: the 8-bit HSV roundings differ by colour, so all sectors are needed."""
     green, blue = torch.meshgrid(torch.arange(256), torch.arange(256), indexing="ij")
     images = torch.stack([torch.stack([torch.full_like(green, red), green, blue]) for red in (0, 77, 128, 255)])
-    images = images.to(torch.uint8)
-    params = fixed_view2(4, 256, factors=(1.0, 1.0, 1.0, shift))
-    assert_same_pixels(apply_view2(images, params), pil_view2(images, params))
+    assert_as_pillow(VIEW2, images.to(torch.uint8), fixed_view2(4, 256, factors=(1.0, 1.0, 1.0, shift)))
 
 
 def test_hue_is_near_the_exact_rotation():
@@ -185,7 +145,7 @@ def test_hue_is_near_the_exact_rotation():
     in the shift and where 256 wraps to 0: six levels each of a fully saturated channel, and two for the roundings."""
     images = make_images(16, 32)
     params = fixed_view2(16, 32, factors=(1.0, 1.0, 1.0, 0.07))
-    difference = (pixels(apply_view2(images, params)) - TF.adjust_hue(images, 0.07)).abs().double()
+    difference = (pixels(apply(VIEW2, images, params)) - TF.adjust_hue(images, 0.07)).abs().double()
     assert difference.max() <= 3 * 6 + 2 and difference.mean() < 3
 
 
@@ -194,13 +154,12 @@ def test_hue_is_near_the_exact_rotation():
 def test_batches_in_which_all_or_none_are_jittered_or_grey(jitter, grey):
     images = make_images(8, 16)
     params = fixed_view2(8, 16, order=(3, 1, 0, 2), factors=(1.3, 0.7, 1.2, 0.05), jitter=jitter, grey=grey)
-    view = apply_view2(images, params)
-    assert_same_pixels(view, pil_view2(images, params))
+    assert_as_pillow(VIEW2, images, params)
+    plain = pixels(apply(VIEW2, images, params))
     if grey:
-        plain = pixels(view)
         assert torch.equal(plain[:, 0], plain[:, 1]) and torch.equal(plain[:, 0], plain[:, 2])
     elif not jitter:
-        assert_same_pixels(view, images)
+        assert_same_pixels(apply(VIEW2, images, params), images)
 
 
 def test_cutout_is_black_half_as_wide_and_clipped():
@@ -208,7 +167,7 @@ def test_cutout_is_black_half_as_wide_and_clipped():
     middle = torch.full((3,), 4)
     hole = torch.tensor([[16, 16], [0, 31], [5, 20]])
     params = PaddedParams(middle, middle, torch.zeros(3, dtype=torch.bool), hole)
-    black = pixels(apply_view1(white, params)) == 0
+    black = pixels(apply(VIEW1, white, params)) == 0
     assert black.sum((1, 2, 3)).tolist() == [3 * 16 * 16, 3 * 8 * 9, 3 * 13 * 16]
     assert black[0, :, 8:24, 8:24].all() and black[1, :, :8, 23:].all() and black[2, :, :13, 12:28].all()
 
@@ -216,35 +175,32 @@ def test_cutout_is_black_half_as_wide_and_clipped():
 def test_the_padding_is_grey_in_view_1_and_black_in_view_2():
     images = torch.full((1, 3, 32, 32), 200, dtype=torch.uint8)
     corner, no = torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.bool)
-    view1 = pixels(apply_view1(images, PaddedParams(corner, corner, no, None)))
-    view2 = fixed_view2(1, 32, jitter=False)._replace(top=corner, left=corner)
-    view2 = pixels(apply_view2(images, view2))
-    for view, fill in ((view1, 128), (view2, 0)):
-        assert (view[..., :4, :] == fill).all() and (view[..., :4] == fill).all() and (view[..., 4:, 4:] == 200).all()
+    params1 = PaddedParams(corner, corner, no, None)
+    params2 = fixed_view2(1, 32, jitter=False)._replace(top=corner, left=corner)
+    for view, params, fill in ((VIEW1, params1, 128), (VIEW2, params2, 0)):
+        seen = pixels(apply(view, images, params))
+        assert (seen[..., :4, :] == fill).all() and (seen[..., :4] == fill).all() and (seen[..., 4:, 4:] == 200).all()
 
 
-@pytest.mark.parametrize(("draw", "apply"), [(draw_view1, apply_view1), (draw_view2, apply_view2)])
-def test_an_image_is_augmented_the_same_alone_and_in_any_batch(draw, apply):
-    images = make_images(24, 16)
-    params = draw(24, 16, generator(4))
+@each_view
+def test_an_image_is_augmented_the_same_alone_and_in_any_batch(view):
+    images, params, other = make_images(24, 16), draw(view, 24, 16, 4), torch.randperm(24, generator=generator(5))
     before = images.clone()
-    whole = apply(images, params)
-    alone = [apply(images[i : i + 1], part_of(params, slice(i, i + 1))) for i in range(24)]
+    whole = apply(view, images, params)
+    alone = [apply(view, images[i : i + 1], part_of(params, slice(i, i + 1))) for i in range(24)]
     assert torch.equal(whole, torch.cat(alone))
-    other = torch.randperm(24, generator=generator(5))
-    assert torch.equal(whole[other], apply(images[other], part_of(params, other)))
+    assert torch.equal(whole[other], apply(view, images[other], part_of(params, other)))
     assert torch.equal(images, before)
 
 
-@pytest.mark.parametrize(("draw", "apply"), [(draw_view1, apply_view1), (draw_view2, apply_view2)])
-def test_views_are_normalised_floats_in_channels_last(draw, apply):
-    images = make_images(10, 16)
-    view = apply(images, draw(10, 16, generator(0)))
-    assert view.dtype == torch.float32 and view.shape == images.shape
-    assert view.is_contiguous(memory_format=torch.channels_last) and not view.requires_grad
-    assert pixels(view).min() >= 0 and pixels(view).max() <= 255
-    channels_last = images.contiguous(memory_format=torch.channels_last)
-    assert torch.equal(view, apply(channels_last, draw(10, 16, generator(0))))
+@each_view
+def test_views_are_normalised_floats_in_channels_last(view):
+    images, params = make_images(10, 16), draw(view, 10, 16, 0)
+    seen = apply(view, images, params)
+    assert seen.dtype == torch.float32 and seen.shape == images.shape
+    assert seen.is_contiguous(memory_format=torch.channels_last) and not seen.requires_grad
+    assert pixels(seen).min() >= 0 and pixels(seen).max() <= 255
+    assert torch.equal(seen, apply(view, images.contiguous(memory_format=torch.channels_last), params))
 
 
 @pytest.mark.parametrize("side", [16, 160])  # the larger ones are normalised one by one
@@ -263,19 +219,16 @@ def test_normalise_equals_torchvision_and_survives_inference_mode(side):
 def test_normalised_images_go_to_their_places(side):
     images, places = make_images(4, side), torch.tensor([2, 0, 3, 1])
     plain, placed = normalise(images, *STATS), normalise(images.float(), *STATS, places)
-    assert placed.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(placed[places], plain)
+    assert placed.is_contiguous(memory_format=torch.channels_last) and torch.equal(placed[places], plain)
 
 
-def test_draws_follow_from_the_generator_alone():
-    for draw in (draw_view1, draw_view2):
-        first, again, other = (
-            [value for value in draw(50, 32, generator(seed)) if value is not None] for seed in (7, 7, 8)
-        )
-        assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-        assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
-    plain, cut = draw_view1(50, 32, generator(7), cutout=False), draw_view1(50, 32, generator(7))
-    assert plain.hole is None and all(torch.equal(a, b) for a, b in zip(plain[:3], cut[:3], strict=True))
+@each_view
+def test_draws_follow_from_the_generator_alone(view):
+    first, again, other = ([v for v in draw(view, 50, 32, seed) if v is not None] for seed in (7, 7, 8))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+    plain = draw(replace(view, cutout=False), 50, 32, 7)  # whether there is a hole changes no other draw
+    assert plain.hole is None and all(torch.equal(a, b) for a, b in zip(plain[:3], first[:3], strict=True))
 
 
 # Distributions. The seeds are fixed; a threshold of p = 1e-3 fails a correct implementation for one seed in a thousand.
@@ -287,24 +240,24 @@ def uniform_p(values, cells):
 
 
 @pytest.mark.parametrize(("size", "places"), [(32, 9), (16, 5)])
-@pytest.mark.parametrize("draw", [draw_view1, draw_view2])
-def test_crop_offsets_and_flips_are_uniform(draw, size, places):
+@each_view
+def test_crop_offsets_and_flips_are_uniform(view, size, places):
     n = 81_000
-    params = draw(n, size, generator(10))
+    params = draw(view, n, size, 10)
     assert uniform_p(params.top * places + params.left, places**2) > P_VALUE
     assert stats.binomtest(int(params.flip.sum()), n, 0.5).pvalue > P_VALUE
     assert uniform_p((params.top * places + params.left) * 2 + params.flip, 2 * places**2) > P_VALUE
 
 
 def test_hole_centres_are_uniform_over_the_image():
-    hole = draw_view1(102_400, 32, generator(11)).hole
+    hole = draw(VIEW1, 102_400, 32, 11).hole
     assert hole.min() == 0 and hole.max() == 31
     assert uniform_p(hole[:, 0] * 32 + hole[:, 1], 1024) > P_VALUE
 
 
 def test_jitter_and_grey_have_the_released_probabilities():
     n = 48_000
-    params = draw_view2(n, 32, generator(12))
+    params = draw(VIEW2, n, 32, 12)
     assert stats.binomtest(int(params.jitter.sum()), n, 0.8).pvalue > P_VALUE
     assert stats.binomtest(int(params.grey.sum()), n, 0.2).pvalue > P_VALUE
     both = stats.chi2_contingency(stats.contingency.crosstab(params.jitter.numpy(), params.grey.numpy()).count)
@@ -344,10 +297,7 @@ def test_moments_of_many_draws_agree_with_the_released_pipeline(view):
         torch.manual_seed(20)
         pipeline = released_pipelines(size)[view - 1]
         released = torch.stack([pipeline(to_pil(image)) for _ in range(n)])
-    if view == 1:
-        ours = apply_view1(images, draw_view1(n, size, generator(21)))
-    else:
-        ours = apply_view2(images, draw_view2(n, size, generator(21)))
+    ours = apply(CIFAR[view - 1], images, draw(CIFAR[view - 1], n, size, 21))
 
     def summaries(views):
         quadrants = views.unfold(2, 8, 8).unfold(3, 8, 8).mean((4, 5)).flatten(1)  # (n, 12)
@@ -365,17 +315,19 @@ def test_moments_of_many_draws_agree_with_the_released_pipeline(view):
         assert stats.ks_2samp(a[:, column], b[:, column]).pvalue > P_VALUE / a.shape[1]
 
 
-@pytest.mark.parametrize("wrong", ["float", "oblong", "one channel"])
-def test_other_images_are_refused(wrong):
-    images = {
-        "float": torch.zeros(2, 3, 16, 16),
-        "oblong": torch.zeros(2, 3, 16, 24, dtype=torch.uint8),
-        "one channel": torch.zeros(2, 1, 16, 16, dtype=torch.uint8),
-    }[wrong]
+@each_view
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.zeros(2, 3, 16, 16),
+        torch.zeros(2, 3, 16, 24, dtype=torch.uint8),
+        torch.zeros(2, 1, 16, 16, dtype=torch.uint8),
+    ],
+    ids=["float", "oblong", "one channel"],
+)
+def test_other_images_are_refused(view, images):
     with pytest.raises(ValueError, match="square uint8 images"):
-        apply_view1(images, draw_view1(2, 16, generator(0)))
-    with pytest.raises(ValueError, match="square uint8 images"):
-        apply_view2(images, draw_view2(2, 16, generator(0)))
+        apply(view, images, draw(view, 2, 16, 0))
 
 
 class DividingAsAGpu(TorchDispatchMode):
@@ -388,13 +340,12 @@ class DividingAsAGpu(TorchDispatchMode):
         return operation(*args, **(kwargs or {}))
 
 
-def test_a_gpu_makes_the_same_pixels():
-    images = make_images(256, 32)
-    for draw, apply in ((draw_view1, apply_view1), (draw_view2, apply_view2)):
-        params = draw(256, 32, generator(0))
-        with DividingAsAGpu():
-            there = apply(images, params)
-        assert torch.equal(pixels(there), pixels(apply(images, params)))
+@each_view
+def test_a_gpu_makes_the_same_pixels(view):
+    images, params = make_images(256, 32), draw(view, 256, 32, 0)
+    with DividingAsAGpu():
+        there = apply(view, images, params)
+    assert torch.equal(pixels(there), pixels(apply(view, images, params)))
 
 
 # -- what the released views do not have -------------------------------------------------------------------------------
@@ -406,15 +357,7 @@ def test_padding_strengths_and_size_are_arguments():
     assert params.top.min() == 0 and params.top.max() == 16 + 2 * 5 - 20
     low, high = params.factors.min(0).values, params.factors.max(0).values
     assert (low[:3] < 0.4).all() and (high[:3] > 1.6).all() and low[HUE] < -0.15 and high[HUE] > 0.15
-    adjust = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation, TF.adjust_hue)
-    expected = []
-    for i, image in enumerate(images):
-        crop = TF.crop(TF.pad(to_pil(image), 5, fill=7), int(params.top[i]), int(params.left[i]), 20, 20)
-        crop = TF.hflip(crop) if params.flip[i] else crop
-        for operation in params.order[i].tolist():
-            crop = adjust[operation](crop, params.factors[i, operation].item())
-        expected.append(TF.pil_to_tensor(crop))
-    assert_same_pixels(view.apply(images, params, 20), torch.stack(expected))
+    assert_same_pixels(view.apply(images, params, 20), by_pillow(view, images, params, 20, 5))
 
 
 def test_no_hue_shift_is_none_as_in_torchvision():

@@ -10,22 +10,15 @@ from scipy import stats
 from cds_lib.augment.pixels import normalise
 from cds_lib.augment.resized import DRAWS, View, _resize_each, _resize_together, autoaugment, resized_crop
 from cds_lib.augment.views import AUGMENTATIONS, statistics
-
-
-def generator(seed):
-    return torch.Generator().manual_seed(seed)
-
-
-def noise(n, size, seed=0):
-    return torch.randint(256, (n, 3, size, size), generator=generator(seed), dtype=torch.uint8)
+from toys import generator, noise
 
 
 def pillow(image):
     return Image.fromarray(image.permute(1, 2, 0).numpy())
 
 
-def boxes(view, n, height, width, size, seed=0):
-    uniform = torch.rand(n, DRAWS, generator=generator(seed), dtype=torch.float64)
+def boxes(view, n, height, width, size):
+    uniform = torch.rand(n, DRAWS, generator=generator(), dtype=torch.float64)
     return view.boxes(uniform, torch.full((n,), height), torch.full((n,), width), size)
 
 
@@ -35,8 +28,7 @@ WAYS = [_resize_each, _resize_together]  # on the CPU, and elsewhere
 @pytest.mark.parametrize("resize", WAYS)
 @pytest.mark.parametrize("size", [14, 28, 50])  # shrunk, both, enlarged
 def test_resized_crops_have_the_pixels_of_pillow(resize, size):
-    images = noise(40, 32)
-    places = boxes(View(0.08), 40, 32, 32, size)
+    images, places = noise(40, 32), boxes(View(0.08), 40, 32, 32, size)
     flip = torch.arange(40) % 3 == 0
     ours = resize(images, places, flip, size)
     ours = torch.where(flip[:, None, None, None], ours.flip(3), ours).numpy().astype(int)
@@ -45,9 +37,7 @@ def test_resized_crops_have_the_pixels_of_pillow(resize, size):
         crop = pillow(image).crop((left, top, left + width, top + height))
         out[:] = np.asarray(crop.resize((size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
     difference = np.abs(ours - theirs)  # where an exact sum is a half, Pillow's rounded weights decide
-    assert difference.max() <= 2
-    assert (difference > 0).mean() < 0.05
-    assert (difference > 1).mean() < 1e-4
+    assert difference.max() <= 2 and (difference > 0).mean() < 0.05 and (difference > 1).mean() < 1e-4
 
 
 @pytest.mark.parametrize("resize", [resized_crop, *WAYS])

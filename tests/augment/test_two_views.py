@@ -4,14 +4,7 @@ import pytest
 import torch
 
 from cds_lib.augment import AUGMENTATIONS, CIFAR, Batches, Colour, PaddedView, View, two_views
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def noise(n, side, seed=0):
-    return torch.randint(256, (n, 3, side, side), generator=generator(seed), dtype=torch.uint8)
+from toys import generator, noise
 
 
 def test_views_by_name_are_those_of_the_protocol():
@@ -36,13 +29,12 @@ def test_views_of_ones_own_are_trained_with_like_the_named_ones():
     views = (View(0.5, colour=Colour(blur_p=1.0)), PaddedView(padding=2, mean=(0, 0, 0), std=(1, 1, 1)))
     batches = Batches(noise(10, 32), torch.arange(10), batch_size=4, seed=0, augmentation=views, size=24)
     epoch = list(batches.epoch(0))
-    assert [tuple(view.shape) for found, _, _ in epoch for view in found] == [
-        (n, 3, 24, 24) for n in (4, 4, 4, 4, 2, 2)
-    ]
-    for (_, second), _, _ in epoch:
-        assert second.min() >= 0 and second.max() <= 1
-    named = Batches(noise(10, 32), torch.arange(10), batch_size=4, seed=0)
-    given = Batches(noise(10, 32), torch.arange(10), batch_size=4, seed=0, augmentation=CIFAR)
+    shapes = [tuple(view.shape) for found, _, _ in epoch for view in found]
+    assert shapes == [(n, 3, 24, 24) for n in (4, 4, 4, 4, 2, 2)]
+    assert all(0 <= second.min() <= second.max() <= 1 for (_, second), _, _ in epoch)
+    named, given = (
+        Batches(noise(10, 32), torch.arange(10), batch_size=4, seed=0, **how) for how in ({}, {"augmentation": CIFAR})
+    )
     for (one, _, _), (other, _, _) in zip(named.epoch(1), given.epoch(1), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 

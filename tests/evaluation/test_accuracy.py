@@ -9,6 +9,8 @@ from torch import nn
 
 from cds_lib.evaluation.accuracy import evaluate, per_image
 
+CPU = torch.device("cpu")
+
 
 class Constant(nn.Module):
     """Logits are the images' first pixels."""
@@ -22,9 +24,15 @@ def test_counts_every_image_once_whatever_the_batches():
     images, labels = logits[:, :, None, None], torch.tensor([0, 1, 0, 0, 2])
     expected = -torch.log_softmax(logits, 1)[torch.arange(5), labels].mean().item()
     for sizes in ([5], [2, 2, 1], [1, 4]):
-        result = evaluate(Constant(), list(zip(images.split(sizes), labels.split(sizes), strict=True)))
-        assert result["top1"] == pytest.approx(60.0)
-        assert result["loss"] == pytest.approx(expected, rel=1e-6)
+        batches = list(zip(images.split(sizes), labels.split(sizes), strict=True))
+        result = evaluate(Constant(), batches)
+        assert (result["top1"], result["loss"]) == (pytest.approx(60.0), pytest.approx(expected, rel=1e-6))
+        right, losses = per_image(Constant(), batches, CPU)
+        assert right.tolist() == [True, True, False, True, False]
+        assert 100 * right.mean() == result["top1"] and losses.mean() == pytest.approx(result["loss"], rel=1e-6)
+    assert [len(found) for found in per_image(Constant(), [], CPU)] == [0, 0]
+    with pytest.raises(ValueError, match="no image"):
+        evaluate(Constant(), [])
 
 
 def test_top5_counts_the_five_largest_logits():
@@ -39,10 +47,10 @@ def test_top5_counts_the_five_largest_logits():
 def test_logits_that_are_no_numbers_are_wrong(classes, place):
     logits = torch.eye(classes)
     logits[:3, place] = torch.nan
-    result = evaluate(Constant(), [(logits[:, :, None, None], torch.arange(classes))])
-    assert result["top1"] == result["top5"] == 100 * (classes - 3) / classes
-    assert math.isnan(result["loss"])
-    right, losses = per_image(Constant(), [(logits[:, :, None, None], torch.arange(classes))], torch.device("cpu"))
+    batches = [(logits[:, :, None, None], torch.arange(classes))]
+    result = evaluate(Constant(), batches)
+    assert result["top1"] == result["top5"] == 100 * (classes - 3) / classes and math.isnan(result["loss"])
+    right, losses = per_image(Constant(), batches, CPU)
     assert right.tolist() == [False] * 3 + [True] * (classes - 3) and np.isnan(losses[:3]).all()
 
 
@@ -51,8 +59,7 @@ def test_uses_running_statistics_and_restores_the_mode():
     norm.train()
     before = norm[0].running_mean.clone()
     result = evaluate(norm, [(torch.zeros(4, 3, 1, 1), torch.zeros(4, dtype=torch.long))])
-    assert norm.training
-    assert torch.equal(norm[0].running_mean, before)
+    assert norm.training and torch.equal(norm[0].running_mean, before)
     assert result["loss"] == pytest.approx(math.log(3))
 
 
@@ -61,18 +68,3 @@ def test_the_mode_is_restored_where_the_evaluation_fails():
     with pytest.raises(IndexError):
         evaluate(network, [(torch.zeros(4, 3), torch.zeros(4, dtype=torch.long))])
     assert network.training and network[0].training
-
-
-def test_no_image_is_an_error():
-    with pytest.raises(ValueError, match="no image"):
-        evaluate(Constant(), [])
-
-
-def test_image_by_image_adds_up_to_the_evaluation():
-    logits = torch.tensor([[3.0, 0, 0], [0, 2.0, 0], [0, 0, 1.0], [5.0, 0, 0], [0, 1.0, 0]])
-    batches = list(zip(logits[:, :, None, None].split(2), torch.tensor([0, 1, 0, 0, 2]).split(2), strict=True))
-    right, losses = per_image(Constant(), batches, torch.device("cpu"))
-    assert right.tolist() == [True, True, False, True, False]
-    result = evaluate(Constant(), batches)
-    assert 100 * right.mean() == result["top1"] and losses.mean() == pytest.approx(result["loss"], rel=1e-6)
-    assert [len(found) for found in per_image(Constant(), [], torch.device("cpu"))] == [0, 0]

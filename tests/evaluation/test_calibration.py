@@ -29,10 +29,8 @@ def test_is_the_error_counted_in_numpy(bins, scale):
     found = calibration(torch.tensor(logits), torch.tensor(labels), bins)
     assert found.ece == pytest.approx(numpy_ece(logits, labels, bins), abs=1e-3)
     assert found.top1 == pytest.approx(100 * (logits.argmax(1) == labels).mean())
-    from_diagram = sum(
-        n * abs(a - c) for n, a, c in zip(found.counts, found.accuracy, found.confidence, strict=True) if n
-    )
-    assert from_diagram / 2000 == pytest.approx(found.ece, abs=1e-3)
+    columns = zip(found.counts, found.accuracy, found.confidence, strict=True)
+    assert sum(n * abs(a - c) for n, a, c in columns if n) / 2000 == pytest.approx(found.ece, abs=1e-3)
     assert sum(found.counts) == 2000 and len(found.counts) == len(found.accuracy) == len(found.confidence) == bins
 
 

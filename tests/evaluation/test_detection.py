@@ -17,8 +17,7 @@ NAMES = ("ap", "ap_s", "ap_m", "ap_l")
 
 def objects(seed, images=12, classes=4, largest=150):
     """Random boxes of every size, some a crowd, some images empty; areas are not those of the boxes, as in COCO."""
-    random = np.random.default_rng(seed)
-    found = []
+    random, found = np.random.default_rng(seed), []
     for _ in range(images):
         n = int(random.integers(0, 6))
         corner = random.uniform(0, 100, (n, 2))
@@ -37,8 +36,7 @@ def objects(seed, images=12, classes=4, largest=150):
 
 def detections(targets, seed):
     """What a fair detector would say: moved boxes, some of another class, some missing, some invented."""
-    random = np.random.default_rng(seed)
-    found = []
+    random, found = np.random.default_rng(seed), []
     for target in targets:
         kept = torch.from_numpy(random.random(len(target["boxes"])) < 0.8)
         boxes = target["boxes"][kept]
@@ -79,15 +77,14 @@ def of_pycocotools(targets, answers):
         return [x1, y1, x2 - x1, y2 - y1]
 
     annotations = [
-        {
-            "image_id": number,
-            "bbox": xywh(box),
-            "category_id": int(label),
-            "area": float(area),
-            "iscrowd": int(crowd),
-        }
+        {"image_id": number, "bbox": xywh(box), "category_id": int(label), "area": float(area), "iscrowd": int(crowd)}
         for number, target in enumerate(targets, 1)
         for box, label, area, crowd in zip(*(target[k] for k in ("boxes", "labels", "area", "iscrowd")), strict=True)
+    ]
+    said = [
+        {"image_id": number, "bbox": xywh(box), "category_id": int(label), "score": float(score)}
+        for number, answer in enumerate(answers, 1)
+        for box, label, score in zip(answer["boxes"], answer["labels"], answer["scores"], strict=True)
     ]
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
@@ -97,14 +94,7 @@ def of_pycocotools(targets, answers):
             "categories": [{"id": c} for c in range(1, 6)],
         }
         truth.createIndex()
-        said = truth.loadRes(
-            [
-                {"image_id": number, "bbox": xywh(box), "category_id": int(label), "score": float(score)}
-                for number, answer in enumerate(answers, 1)
-                for box, label, score in zip(answer["boxes"], answer["labels"], answer["scores"], strict=True)
-            ]
-        )
-        evaluation = COCOeval(truth, said, "bbox")
+        evaluation = COCOeval(truth, truth.loadRes(said), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -129,14 +119,11 @@ def test_perfect_detections_have_a_hundred_percent():
 
 def test_a_size_without_objects_has_no_entry():
     box = torch.tensor([[10.0, 10.0, 20.0, 20.0]])
-    target = {
-        "boxes": box,
-        "labels": torch.tensor([1]),
-        "area": torch.tensor([100.0]),
-        "iscrowd": torch.tensor([False]),
-    }
-    answer = {"boxes": box, "labels": torch.tensor([1]), "scores": torch.tensor([0.9])}
-    assert ours([target] * 6, [answer] * 6) == pytest.approx({"ap": 100.0, "ap_s": 100.0})
+    both = {"boxes": box, "labels": torch.tensor([1])}
+    target = {**both, "area": torch.tensor([100.0]), "iscrowd": torch.tensor([False])}
+    assert ours([target] * 6, [{**both, "scores": torch.tensor([0.9])}] * 6) == pytest.approx(
+        {"ap": 100.0, "ap_s": 100.0}
+    )
 
 
 def test_no_detection_at_all_is_zero():

@@ -1,71 +1,57 @@
-"""The distillation losses against the released values, finite differences and float32 inside autocast."""
+"""The distillation losses against the released values, finite differences, and loops over their definitions."""
 
-import json
-from pathlib import Path
+import math
 
-import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from cds_lib import losses
+from toys import normal, released
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-
-
-@pytest.fixture(scope="module")
-def inputs():
-    return {key: torch.from_numpy(value) for key, value in np.load(GOLDEN / "distillation.npz").items()}
-
-
-@pytest.fixture(scope="module")
-def expected():
-    return json.loads((GOLDEN / "distillation.json").read_text())
-
-
-def normal(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+INPUTS, EXPECTED = released("distillation")
 
 
 # -- released values ---------------------------------------------------------------------------------------------------
 
 
-def test_logit_losses_equal_the_released_implementations(inputs, expected):
-    kd = losses.kd_loss(inputs["kd_student_logits"], inputs["kd_teacher_logits"], 4.0)
-    assert kd.item() == pytest.approx(expected["kd_T4"], rel=1e-5)
-    student = torch.from_numpy(np.load(GOLDEN / "cds.npz")["cds_logits"])
-    soft = losses.soft_cross_entropy(student, inputs["cds_kd_teacher_logits"], 3.0)
-    assert soft.item() == pytest.approx(expected["cds_kd_soft_ce"], rel=1e-5)
+def test_logit_losses_equal_the_released_implementations():
+    kd = losses.kd_loss(INPUTS["kd_student_logits"], INPUTS["kd_teacher_logits"], 4.0)
+    assert kd.item() == pytest.approx(EXPECTED["kd_T4"], rel=1e-5)
+    student = released("cds")[0]["cds_logits"]
+    soft = losses.soft_cross_entropy(student, INPUTS["cds_kd_teacher_logits"], 3.0)
+    assert soft.item() == pytest.approx(EXPECTED["cds_kd_soft_ce"], rel=1e-5)
 
 
 @pytest.mark.parametrize(("name", "loss"), [("at", losses.attention_loss), ("sp", losses.similarity_loss)])
-def test_map_losses_equal_the_released_implementations(inputs, expected, name, loss):
-    values = [loss(inputs[f"map_student_{pair}"], inputs[f"map_teacher_{pair}"]).item() for pair in range(2)]
-    assert values == pytest.approx(expected[f"{name}_per_pair"], rel=1e-5)
+def test_map_losses_equal_the_released_implementations(name, loss):
+    values = [loss(INPUTS[f"map_student_{pair}"], INPUTS[f"map_teacher_{pair}"]).item() for pair in range(2)]
+    assert values == pytest.approx(EXPECTED[f"{name}_per_pair"], rel=1e-5)
 
 
-def test_embedding_losses_equal_the_released_implementations(inputs, expected):
-    cc = losses.correlation_loss(inputs["cc_student"], inputs["cc_teacher"])
-    assert cc.item() == pytest.approx(expected["cc"], rel=1e-5)
-    pair = inputs["rkd_student"], inputs["rkd_teacher"]
+def test_embedding_losses_equal_the_released_implementations():
+    cc = losses.correlation_loss(INPUTS["cc_student"], INPUTS["cc_teacher"])
+    assert cc.item() == pytest.approx(EXPECTED["cc"], rel=1e-5)
+    pair = INPUTS["rkd_student"], INPUTS["rkd_teacher"]
     rkd = 25 * losses.distance_loss(*pair) + 50 * losses.angle_loss(*pair)
-    assert rkd.item() == pytest.approx(expected["rkd"], rel=1e-5)
+    assert rkd.item() == pytest.approx(EXPECTED["rkd"], rel=1e-5)
 
 
-def test_ranked_rows_equal_the_released_implementation(inputs, expected):
+def test_ranked_rows_equal_the_released_implementation():
     is_upright = torch.arange(24) % 4 == 0
-    rotated, targets = ~is_upright, inputs["sskd_targets"].repeat_interleave(3)
-    student, teacher = inputs["sskd_student_logits"], inputs["sskd_teacher_logits"]
+    rotated, targets = ~is_upright, INPUTS["sskd_targets"].repeat_interleave(3)
+    student, teacher = INPUTS["sskd_student_logits"], INPUTS["sskd_teacher_logits"]
     value = losses.ranked_kd_loss(student[rotated], teacher[rotated], targets, temperature=4.0, keep_wrong=1.0)
-    assert value.item() == pytest.approx(expected["sskd_ce_kd_tf_ss"][2], rel=1e-5)
+    assert value.item() == pytest.approx(EXPECTED["sskd_ce_kd_tf_ss"][2], rel=1e-5)
 
-    student, teacher = (losses.rotation_similarities(inputs[f"sskd_{side}_ss"]) for side in ("student", "teacher"))
+    student, teacher = (losses.rotation_similarities(INPUTS[f"sskd_{side}_ss"]) for side in ("student", "teacher"))
     # Of the rows 0, 1, 2, which are equally ranked, two are kept. The released sorting happened to take 1 and 2, which
     # are the first of them here.
     order = torch.tensor([1, 2, 0, *range(3, 18)])
     targets = torch.arange(6).repeat_interleave(3)
     arguments = student[order], teacher[order], targets[order]
     value = losses.ranked_kd_loss(*arguments, temperature=0.5, keep_wrong=0.75)
-    assert value.item() == pytest.approx(expected["sskd_ce_kd_tf_ss"][3], rel=1e-5)
+    assert value.item() == pytest.approx(EXPECTED["sskd_ce_kd_tf_ss"][3], rel=1e-5)
 
 
 # -- gradients and precision -------------------------------------------------------------------------------------------
@@ -85,10 +71,7 @@ SAMPLES = {
     "correlation": (lambda s: losses.correlation_loss(s, normal(4, 3, seed=1)), (4, 3)),
     "distance": (lambda s: losses.distance_loss(s, normal(4, 5, seed=1)), (4, 3)),
     "angle": (lambda s: losses.angle_loss(s, normal(4, 5, seed=1)), (4, 3)),
-    "nce": (
-        lambda s: losses.nce_loss(losses.contrast(s, bank(s), CANDIDATES, 0.5), 0.3, 6),
-        (2, 3),
-    ),
+    "nce": (lambda s: losses.nce_loss(losses.contrast(s, bank(s), CANDIDATES, 0.5), 0.3, 6), (2, 3)),
     "rotations": (lambda s: losses.rotation_similarities(s).square().sum(), (8, 3)),
     "ranked": (
         lambda s: losses.ranked_kd_loss(s, normal(6, 4, seed=1), torch.zeros(6, dtype=torch.int64), 2.0, 0.5),
@@ -98,14 +81,9 @@ SAMPLES = {
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_gradients_by_finite_differences(name):
+def test_gradients_by_finite_differences_and_float32_inside_autocast(name):
     loss, shape = SAMPLES[name]
     assert torch.autograd.gradcheck(loss, normal(*shape, seed=2).requires_grad_())
-
-
-@pytest.mark.parametrize("name", SAMPLES)
-def test_computed_in_float32_inside_autocast(name):
-    loss, shape = SAMPLES[name]
     low = normal(*shape, seed=2).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = loss(low)
@@ -121,3 +99,160 @@ def test_a_single_image_has_no_relation_to_another(loss):
     value = loss(student, normal(1, 6, seed=1))
     (grad,) = torch.autograd.grad(value, student)
     assert value.item() == 0 and grad.abs().sum() == 0
+
+
+# -- by loops over their definitions -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_logit_losses_by_their_definitions(temperature):
+    student, teacher = normal(5, 7), normal(5, 7, seed=1)
+    p, q = (torch.softmax(logits / temperature, 1) for logits in (student, teacher))
+    kl = (q * (q / p).log()).sum() / 5
+    entropy = -(q * q.log()).sum() / 5
+    torch.testing.assert_close(losses.kd_loss(student, teacher, temperature), temperature**2 * kl)
+    torch.testing.assert_close(losses.soft_cross_entropy(student, teacher, temperature), kl + entropy)
+    assert losses.kd_loss(student, student, temperature).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_attention_by_a_loop_over_images():
+    student, teacher = normal(3, 4, 6, 6), normal(3, 5, 3, 3, seed=1)
+    total = 0.0
+    for one, other in zip(F.avg_pool2d(student, 2), teacher, strict=True):
+        a, b = ((maps**2).mean(0).flatten() for maps in (one, other))
+        total += ((a / a.norm() - b / b.norm()) ** 2).sum()
+    torch.testing.assert_close(losses.attention_loss(student, teacher), total / (3 * 9))
+    torch.testing.assert_close(losses.attention_loss(teacher, student), total / (3 * 9))
+
+
+def test_similarity_by_a_loop_over_rows():
+    student, teacher = normal(4, 3, 2, 2), normal(4, 6, seed=1)
+    total = 0.0
+    for i in range(4):
+        a = torch.stack([(student[i] * student[j]).sum() for j in range(4)])
+        b = torch.stack([(teacher[i] * teacher[j]).sum() for j in range(4)])
+        total += ((a / a.norm() - b / b.norm()) ** 2).sum()
+    torch.testing.assert_close(losses.similarity_loss(student, teacher), total / 16)
+
+
+def test_relations_by_loops_over_pairs_and_triplets():
+    student, teacher = normal(5, 3), 10 + normal(5, 4, seed=1)
+
+    def distances(e):
+        d = torch.tensor([[math.dist(a, b) for b in e.tolist()] for a in e.tolist()], dtype=e.dtype)
+        return d / d[d > 0].mean()
+
+    def cosines(e):
+        result = torch.zeros(5, 5, 5, dtype=e.dtype)
+        for i in range(5):
+            for j in range(5):
+                for k in range(5):
+                    if i not in (j, k):
+                        result[i, j, k] = F.cosine_similarity(e[j] - e[i], e[k] - e[i], dim=0)
+        return result
+
+    expected = F.smooth_l1_loss(distances(student), distances(teacher))
+    torch.testing.assert_close(losses.distance_loss(student, teacher), expected)
+    torch.testing.assert_close(
+        losses.angle_loss(student, teacher), F.smooth_l1_loss(cosines(student), cosines(teacher))
+    )
+
+
+def test_relations_do_not_see_scale_shift_or_rotation():
+    student, rotation = normal(6, 4), torch.linalg.qr(normal(4, 4, seed=1)).Q
+    for loss in (losses.distance_loss, losses.angle_loss):
+        assert loss(student, 3 * student @ rotation - 5).item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+@pytest.mark.parametrize("distance", [3e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 0.0])
+def test_angles_between_embeddings_that_are_near_each_other(distance, scale):
+    """From the differences in double precision, as the released code has them: two at one point have no direction, and
+    here no gradient."""
+    student, teacher = 1 + normal(16, 32), normal(16, 20, seed=1).float()
+    student[1] = student[0] + distance * F.normalize(normal(32, seed=2), dim=0)
+    student = (scale * student).float()
+
+    def cosines(e):
+        differences = e.double()[None] - e.double()[:, None]
+        lengths = differences.norm(dim=2, keepdim=True)
+        directions = torch.where(lengths > 0, differences / lengths.where(lengths > 0, 1.0), 0.0)
+        return directions @ directions.transpose(1, 2)
+
+    student.requires_grad_()
+    found = losses.angle_loss(student, teacher)
+    expected = F.smooth_l1_loss(cosines(student), cosines(teacher))
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=0)
+    wanted, gradient = (torch.autograd.grad(loss, student)[0] for loss in (expected, found))
+    torch.testing.assert_close(gradient, wanted, rtol=1e-2, atol=1e-2 * wanted.abs().max().item())
+
+
+def test_distances_of_equal_embeddings_have_a_finite_gradient():
+    student = normal(6, 4)
+    student[3] = student[1]
+    losses.distance_loss(student.requires_grad_(), normal(6, 4, seed=1)).backward()
+    assert torch.isfinite(student.grad).all()
+
+
+def test_correlation_by_a_loop_over_neighbours():
+    student, teacher = normal(4, 3), normal(4, 3, seed=1)
+    total = sum(
+        abs(student[i, d] - teacher[i, d]) * abs(student[i + 1, d] - teacher[i + 1, d])
+        for i in range(3)
+        for d in range(3)
+    )
+    torch.testing.assert_close(losses.correlation_loss(student, teacher), total / 3)
+
+
+def test_contrast_and_nce_by_loops():
+    anchors, memory = normal(3, 4), normal(9, 4, seed=1)
+    candidates = torch.tensor([[0, 5, 6], [1, 5, 8], [2, 2, 7]])
+    logits, total = losses.contrast(anchors, memory, candidates, 0.5), 0.0
+    for i in range(3):
+        for column, row in enumerate(candidates[i].tolist()):
+            x = math.exp(sum(a * b for a, b in zip(anchors[i].tolist(), memory[row].tolist(), strict=True)) / 0.5)
+            assert logits[i, column].item() == pytest.approx(math.log(x))
+            x, noise = x / 1.7, 2 / 9
+            total -= math.log((x if column == 0 else noise) / (x + noise + 1e-7))
+    assert losses.nce_loss(logits, math.log(1.7), 9).item() == pytest.approx(total / 3)
+
+
+def test_memory_rows_move_half_way_and_stay_of_length_one():
+    memory, z = normal(6, 4), normal(2, 4, seed=1)
+    moved = losses.updated_memory(memory, torch.tensor([4, 1]), z, 0.5)
+    for row, embedding in ((4, z[0]), (1, z[1])):
+        mean = (memory[row] + embedding) / 2
+        torch.testing.assert_close(moved[row], mean / mean.norm())
+    kept = [0, 2, 3, 5]
+    assert torch.equal(moved[kept], memory[kept])
+
+
+def test_rotation_similarities_by_a_loop():
+    embeddings = normal(12, 5)
+    result = losses.rotation_similarities(embeddings)
+    assert result.shape == (9, 3)
+    for image in range(3):
+        for turn in (1, 2, 3):
+            for upright in range(3):
+                cosine = F.cosine_similarity(embeddings[4 * image + turn], embeddings[4 * upright], dim=0)
+                torch.testing.assert_close(result[3 * image + turn - 1, upright], cosine)
+
+
+@pytest.mark.parametrize(("keep_wrong", "kept"), [(0.0, [1, 4]), (0.3, [1, 2, 4]), (0.5, [0, 1, 2, 4]), (1.0, None)])
+def test_the_best_ranked_wrong_rows_are_kept(keep_wrong, kept):
+    #       rank of the target, which is column 0:   2        0        1        3        0        2
+    teacher = torch.tensor(
+        [[1, 2, 3, 0], [9, 1, 2, 3], [4, 5, 0, 1], [0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 2, 0]]
+    ).double()
+    student, targets = normal(6, 4), torch.zeros(6, dtype=torch.int64)
+    rows = list(range(6)) if kept is None else kept
+    expected = losses.kd_loss(student[rows], teacher[rows], 2.0)
+    value = losses.ranked_kd_loss(student, teacher, targets, temperature=2.0, keep_wrong=keep_wrong)
+    torch.testing.assert_close(value, expected)
+
+
+def test_no_row_to_keep_is_no_loss():
+    student, teacher = normal(1, 3).requires_grad_(), torch.tensor([[0.0, 1.0, 2.0]])
+    value = losses.ranked_kd_loss(student, teacher, torch.tensor([0]), temperature=1.0, keep_wrong=0.75)
+    value.backward()
+    assert value.item() == 0 == student.grad.abs().sum()

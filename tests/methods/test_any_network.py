@@ -8,6 +8,7 @@ from torch import nn
 from cds_lib import ContrastiveDeepSupervision
 from cds_lib.errors import UsageError
 from cds_lib.models import forward_stages, stage_taps
+from toys import generator, without_gradient
 
 SMALL_VIT = {"img_size": 48, "depth": 4}
 SMALL_SWIN = {"img_size": 64, "window_size": 4, "embed_dim": 24, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8)}
@@ -30,34 +31,32 @@ def make(name, classes=3):
 
 
 def images(name, count):
-    return torch.randn(count, 3, *NETWORKS[name][1], generator=torch.Generator().manual_seed(1))
+    return torch.randn(count, 3, *NETWORKS[name][1], generator=generator(1))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_taps_steps_and_the_network_that_remains(name):
-    backbone = make(name)
+    backbone, untouched = make(name), make(name).state_dict()
     model = ContrastiveDeepSupervision(backbone, num_classes=3)
-    sizes = NETWORKS[name][2]
+    assert all(torch.equal(value, untouched[key]) for key, value in backbone.state_dict().items())
     assert model.taps == (1, 2, 3, 4) and list(model.heads) == ["1", "2", "3"]
 
     maps, _ = forward_stages(backbone, images(name, 2), model.indices)
-    assert [tuple(m.shape[2:]) for m in maps] == sizes
+    assert [tuple(m.shape[2:]) for m in maps] == NETWORKS[name][2]
     assert [m.shape[1] for m in maps] == list(stage_taps(backbone).channels)
     z, logits = model.embed(images(name, 4))
     assert z.shape == (4, 4, stage_taps(backbone).pooled) and logits.shape == (4, 3)
     torch.testing.assert_close(z.norm(dim=-1), torch.ones(z.shape[:2]))
 
     view1, view2 = images(name, 4).split(2)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
-    totals = []
+    optimizer, totals = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9), []
     for _ in range(4):
         loss = sum(model(view1, view2, LABELS).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         totals.append(loss.item())
-    assert totals[-1] < 0.8 * totals[0]
-    assert [key for key, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()] == []
+    assert totals[-1] < 0.8 * totals[0] and without_gradient(model) == []
 
     plain = make(name)
     plain.load_state_dict(model.backbone.state_dict(), strict=True)
@@ -71,47 +70,34 @@ def test_all_stages_are_taps_where_there_are_three():
     assert model.taps == (1, 2, 3) and list(model.heads) == ["1", "2"]
 
 
-def captured(module):
-    """What a module returns in the next pass."""
-    found = []
-    module.register_forward_hook(lambda _module, _inputs, output: found.append(output.detach()))
-    return found
+def returned(name, modules_of):
+    """What some modules of a network return in a pass, and the maps of its stages in the same."""
+    backbone, found = make(name).eval(), []
+    for module in modules_of(backbone):
+        module.register_forward_hook(lambda _module, _inputs, output: found.append(output.detach()))
+    maps, _ = forward_stages(backbone, images(name, 2), stage_taps(backbone).indices)
+    return zip(found, maps, strict=True)
 
 
 def test_the_maps_of_a_transformer_are_its_image_tokens_in_their_places():
     """Row by row, without the class token."""
-    backbone = make("vit_tiny_patch16_224").eval()
-    blocks = [captured(backbone.blocks[index]) for index in stage_taps(backbone).indices]
-    maps, _ = forward_stages(backbone, images("vit_tiny_patch16_224", 2), stage_taps(backbone).indices)
-    for (tokens,), found in zip(blocks, maps, strict=True):
+    for tokens, found in returned("vit_tiny_patch16_224", lambda vit: [vit.blocks[i] for i in stage_taps(vit).indices]):
         assert tokens.shape == (2, 1 + 9, 192)
         for row, column in ((0, 0), (0, 2), (2, 1)):
             assert torch.equal(found[:, :, row, column], tokens[:, 1 + 3 * row + column])
 
 
 def test_the_maps_of_channels_last_stages_are_turned():
-    backbone = make("swin_tiny_patch4_window7_224").eval()
-    stages = [captured(layer) for layer in backbone.layers]
-    maps, _ = forward_stages(backbone, images("swin_tiny_patch4_window7_224", 2), stage_taps(backbone).indices)
-    for (stage,), found in zip(stages, maps, strict=True):
+    for stage, found in returned("swin_tiny_patch4_window7_224", lambda swin: swin.layers):
         assert torch.equal(found, stage.permute(0, 3, 1, 2))
 
 
 def test_channels_last_memory_changes_no_loss():
-    model = ContrastiveDeepSupervision(make("regnetx_002"), num_classes=3)
-    view1, view2 = images("regnetx_002", 4).split(2)
-    before = model(view1, view2, LABELS)
-    layout = {"memory_format": torch.channels_last}
-    after = model.to(**layout)(view1.to(**layout), view2.to(**layout), LABELS)
+    model, pair = ContrastiveDeepSupervision(make("regnetx_002"), num_classes=3), images("regnetx_002", 4).split(2)
+    before, layout = model(*pair, LABELS), {"memory_format": torch.channels_last}
+    after = model.to(**layout)(*(view.to(**layout) for view in pair), LABELS)
     for key, value in before.items():
         torch.testing.assert_close(after[key], value, rtol=1e-4, atol=1e-4)
-
-
-def test_pre_trained_weights_stay_as_they_are():
-    backbone = make("regnetx_002")
-    before = {key: value.clone() for key, value in backbone.state_dict().items()}
-    ContrastiveDeepSupervision(backbone, num_classes=3)
-    assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -129,22 +115,14 @@ def test_pre_trained_weights_stay_as_they_are():
         ("test_byobnet", {"weight": -0.1}, "weight must be a finite number, 0 or more, not -0.1"),
         ("test_byobnet", {"weight": float("nan")}, "weight must be a finite number, 0 or more, not nan"),
         ("test_byobnet", {"cross_entropy_views": 3}, "cross_entropy_views must be 1 or 2, not 3"),
+        # timm would build a network without a classifier, and the cross-entropy would be taken of its features.
+        ("test_byobnet", {"num_classes": 0}, "at least one class, not 0"),
+        (make("regnetx_002"), {"num_classes": 10}, r"has 3 classes, not 10: .* its reset_classifier\(10\)"),
     ],
 )
 def test_mistakes_are_one_sentence(backbone, arguments, sentence):
     with pytest.raises(UsageError, match=sentence):
-        ContrastiveDeepSupervision(backbone, num_classes=3, **arguments)
-
-
-def test_a_network_of_other_classes_is_named():
-    with pytest.raises(UsageError, match=r"has 3 classes, not 10: .* its reset_classifier\(10\)"):
-        ContrastiveDeepSupervision(make("regnetx_002"), num_classes=10)
-
-
-def test_a_name_without_classes_is_refused():
-    """timm would build a network without a classifier, and the cross-entropy would be taken of its features."""
-    with pytest.raises(UsageError, match="at least one class, not 0"):
-        ContrastiveDeepSupervision("test_byobnet", num_classes=0)
+        ContrastiveDeepSupervision(backbone, **({"num_classes": 3} | arguments))
 
 
 @pytest.mark.parametrize(
@@ -155,9 +133,5 @@ def test_views_and_labels_of_other_images_are_named(other, labels, kind):
     said = rf"not \(4, 3, 32, 32\), \({other}, 3, 32, 32\) and \({labels},\) {kind}\."
     with pytest.raises(ValueError, match=said):
         model(torch.zeros(4, 3, 32, 32), torch.zeros(other, 3, 32, 32), torch.zeros(labels, dtype=kind))
-
-
-def test_neither_labels_nor_targets_are_named():
-    model = ContrastiveDeepSupervision("test_byobnet", num_classes=3)
     with pytest.raises(ValueError, match="labels .* are needed, not .* and no labels"):
         model.losses(*torch.zeros(2, 4, 3, 32, 32))

@@ -1,37 +1,23 @@
 """Distilled CDS: the released values, the adapters, the teacher's mode and the distances."""
 
-import json
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from cds_lib.errors import UsageError
-from cds_lib.models import create_backbone
 from cds_lib.study.engines.build import create_method
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-LABELS = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
+from toys import LABELS, draw_views, make, make_teacher, released, terms_of
 
 
-def make(teacher_width=0.25, teacher_options=None, **options):
-    torch.manual_seed(0)
-    teacher = create_method("cds", create_backbone("resnet18", 4, width=teacher_width), 4, teacher_options or {})
-    return create_method("cds_kd", create_backbone("resnet18", 4, width=0.125), 4, options, teacher)
-
-
-def views():
-    generator = torch.Generator().manual_seed(1)
-    return [torch.randn(8, 3, 16, 16, generator=generator) for _ in range(2)]
+def with_teacher(width=0.125, **options):
+    """Of a teacher as wide as the student, or of another one."""
+    return make("cds_kd", teacher=make_teacher("cds_kd", width), **options)
 
 
 def test_the_loss_equals_the_released_implementation():
-    expected = json.loads((GOLDEN / "distillation.json").read_text())
-    arrays = {**np.load(GOLDEN / "cds.npz"), **np.load(GOLDEN / "distillation.npz")}
-    inputs = {key: torch.from_numpy(value) for key, value in arrays.items()}
-    method = make(teacher_width=0.125)
+    inputs, expected = released("distillation")
+    inputs |= released("cds")[0]
+    method = with_teacher()
 
     def returns(z, logits):  # logits of view 2, which must not matter
         return lambda images: (z.flatten(1, 2), torch.cat([logits, torch.full_like(logits, 9)]))
@@ -48,8 +34,8 @@ def test_the_loss_equals_the_released_implementation():
 
 @pytest.mark.parametrize("feature_loss", ["frobenius", "mse"])
 def test_put_together_by_hand(feature_loss):
-    method = make(feature_loss=feature_loss, feature_weight=0.5, temperature=1.0)
-    view1, view2 = views()
+    method = make("cds_kd", feature_loss=feature_loss, feature_weight=0.5, temperature=1.0)
+    view1, view2 = draw_views(2)
     terms = method(view1, view2, LABELS)
     plain = [key for key in terms if key.startswith(("cross_entropy", "contrastive_"))]
     assert [key for key in terms if key not in plain] == [*(f"feature_{k}" for k in range(1, 5)), "soft_cross_entropy"]
@@ -71,58 +57,48 @@ def test_put_together_by_hand(feature_loss):
 
 
 def test_adapters_only_where_the_embeddings_differ_in_length():
-    same, other = make(teacher_width=0.125), make()
-    assert not list(same.adapters.parameters())
-    assert [(a.in_features, a.out_features) for a in other.adapters] == [(64, 128)] * 4
+    assert not list(with_teacher().adapters.parameters())
+    assert [(a.in_features, a.out_features) for a in make("cds_kd").adapters] == [(64, 128)] * 4
 
 
 def test_a_student_equal_to_its_teacher_has_no_feature_loss_and_a_finite_gradient():
-    method = make(teacher_width=0.125, teacher_mode="train")
+    method = with_teacher(teacher_mode="train")
     method.load_state_dict(method.teacher.state_dict())
-    terms = method(*views(), LABELS)
+    terms = terms_of(method)
     assert sum(terms[f"feature_{tap}"] for tap in range(1, 5)).item() == 0
     sum(terms.values()).backward()
     assert all(torch.isfinite(p.grad).all() for p in method.parameters())
 
 
-def test_the_teachers_mode():
-    pair = views()
-    for mode, drifts in (("eval", False), ("train", True)):
-        method = make(teacher_mode=mode)
-        assert method.teacher.training == drifts
-        before = method.teacher.backbone.bn1.running_mean.clone()
-        method(*pair, LABELS)
-        assert torch.equal(before, method.teacher.backbone.bn1.running_mean) != drifts
-        assert not any(p.requires_grad for p in method.teacher.parameters())
-        method.eval()
-        assert not method.teacher.training
-
-
-def test_in_eval_mode_it_is_the_backbone_alone():
-    method = make().eval()
-    (view, _) = views()
-    torch.testing.assert_close(method(view), method.backbone(view))
-    with pytest.raises(ValueError, match="two views and labels"):
-        method.train()(view)
+@pytest.mark.parametrize(("mode", "drifts"), [("eval", False), ("train", True)])
+def test_the_teachers_mode(mode, drifts):
+    method = make("cds_kd", teacher_mode=mode)
+    assert method.teacher.training == drifts
+    before = method.teacher.backbone.bn1.running_mean.clone()
+    terms_of(method)
+    assert torch.equal(before, method.teacher.backbone.bn1.running_mean) != drifts
+    assert not any(p.requires_grad for p in method.teacher.parameters())
+    assert not method.eval().teacher.training
 
 
 def test_images_without_a_label_join_all_but_the_cross_entropy():
-    method = make()
-    view1, view2 = views()
     labels = torch.tensor([0, 1, -1, -1, 0, -1, 2, 3])
+    method, (view1, view2) = make("cds_kd", trained_on=labels), draw_views(2)
     terms = method(view1, view2, labels)
     logits = method.embed(torch.cat([view1, view2]))[1][:8]
     torch.testing.assert_close(terms["cross_entropy"], F.cross_entropy(logits[labels >= 0], labels[labels >= 0]))
     torch.testing.assert_close(terms["soft_cross_entropy"], method(view1, view2, LABELS)["soft_cross_entropy"])
 
 
-def test_wrong_choices_are_refused():
-    with pytest.raises(UsageError, match="teacher_mode must be eval or train"):
-        make(teacher_mode="frozen")
-    with pytest.raises(UsageError, match="feature_loss must be frobenius or mse"):
-        make(feature_loss="l1")
-    with pytest.raises(UsageError, match=r"taps \[1, 4\] and the student's \[1, 2, 3, 4\] must be equal"):
-        make(teacher_options={"taps": (1, 4)})
-    with pytest.raises(UsageError, match="a teacher with CDS heads"):
-        baseline = create_method("baseline", create_backbone("resnet18", 4, width=0.125), 4, {})
-        create_method("cds_kd", create_backbone("resnet18", 4, width=0.125), 4, {}, baseline)
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"teacher_mode": "frozen"}, "teacher_mode must be eval or train"),
+        ({"feature_loss": "l1"}, "feature_loss must be frobenius or mse"),
+        ({"teacher": make("cds", taps=(1, 4))}, r"taps \[1, 4\] and the student's \[1, 2, 3, 4\] must be equal"),
+        ({"teacher": make("baseline")}, "a teacher with CDS heads"),
+    ],
+)
+def test_wrong_choices_are_refused(options, says):
+    with pytest.raises(UsageError, match=says):
+        make("cds_kd", **options)

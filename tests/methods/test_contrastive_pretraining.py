@@ -14,18 +14,14 @@ from cds_lib.methods.byol import BYOL
 from cds_lib.methods.linear import LinearClassifier
 from cds_lib.methods.supcon import SupervisedContrastive
 from cds_lib.models import create_backbone
+from toys import draw_views, normal
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
 
 
-def network(seed=0, name="resnet18"):
-    torch.manual_seed(seed)
-    return create_backbone(name, 3, width=0.125)
-
-
-def views(seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    return tuple(torch.randn(8, 3, 16, 16, generator=generator) for _ in range(2))
+def network():
+    torch.manual_seed(0)
+    return create_backbone("resnet18", 3, width=0.125)
 
 
 def byol(**options):
@@ -38,7 +34,7 @@ def steps(method, count, lr=0.05):
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=lr, momentum=0.9)
     losses = []
     for _ in range(count):
-        losses.append(sum(method(*views()[: method.views], labels=LABELS).values()))
+        losses.append(sum(method(*draw_views(method.views), labels=LABELS).values()))
         losses[-1].backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -56,16 +52,16 @@ def test_regression_loss_is_the_squared_distance_of_unit_vectors():
 
 
 def test_gradient_of_the_regression_loss():
-    q, z = torch.randn(2, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    torch.autograd.gradcheck(lambda q: regression_loss(q, z), q.requires_grad_())
+    q, z = normal(2, 4, 5, seed=2)
+    assert torch.autograd.gradcheck(lambda q: regression_loss(q, z), q.requires_grad_())
 
 
 @pytest.mark.parametrize("base", [None, 0.07])
 def test_supcon_put_together_by_hand(base):
     method = SupervisedContrastive(network(), temperature=0.1, base_temperature=base).train()
     with torch.no_grad():
-        (loss,) = method(*views(), LABELS).values()
-        images = torch.cat(views())
+        (loss,) = method(*draw_views(2), LABELS).values()
+        images = torch.cat(draw_views(2))
         z = F.normalize(method.head(method.backbone.forward_features(images).mean((2, 3))), dim=1).double()
     similarity, labels = z @ z.T / 0.1, LABELS.repeat(2)
     anchors = []
@@ -82,8 +78,7 @@ def test_supcon_put_together_by_hand(base):
 
 @pytest.mark.parametrize("method", [SupervisedContrastive(network()), byol()], ids=["supcon", "byol"])
 def test_pre_training_learns_and_never_touches_the_classifier(method):
-    before = method.backbone.fc.weight.clone()
-    losses = steps(method, 12)
+    before, losses = method.backbone.fc.weight.clone(), steps(method, 12)
     assert losses[-1] < 0.9 * losses[0]
     assert torch.equal(method.backbone.fc.weight, before) and method.backbone.fc.weight.grad is None
     assert not method.classifies
@@ -93,7 +88,7 @@ def test_the_linear_classifier_is_all_that_learns():
     net = network().train()
     with torch.no_grad():
         for _ in range(30):
-            net(views()[0])  # running statistics such as a trained network has
+            net(draw_views(2)[0])  # running statistics such as a trained network has
     method = LinearClassifier(net).train()
     assert not method.backbone.training
     before = {name: value.clone() for name, value in method.state_dict().items()}
@@ -101,7 +96,7 @@ def test_the_linear_classifier_is_all_that_learns():
     assert losses[-1] < 0.5 * losses[0]
     changed = {name for name, value in method.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"backbone.fc.weight", "backbone.fc.bias"}
-    view, _ = views()
+    view, _ = draw_views(2)
     with torch.no_grad():
         expected = F.cross_entropy(method.backbone(view), LABELS)
     torch.testing.assert_close(method(view, LABELS)["cross_entropy"], expected)
@@ -112,7 +107,7 @@ def test_byols_target_is_the_average_by_hand():
     parameters = [*method.backbone.parameters(), *method.projector.parameters()]
     expected = [p.detach().clone() for p in parameters]
     for step in range(4):
-        method(*views(step), labels=LABELS)["regression"].backward()
+        method(*draw_views(2, seed=step), labels=LABELS)["regression"].backward()
         # Before this step's forward the target had moved towards what the last step made of the online network.
         for target, value in zip(method.target.parameters(), expected, strict=True):
             torch.testing.assert_close(target, value)
@@ -126,17 +121,15 @@ def test_byols_target_is_the_average_by_hand():
 
 
 def test_byol_treats_its_views_alike():
-    (one,), (other,) = (byol()(*pair, labels=LABELS).values() for pair in (views(), views()[::-1]))
+    (one,), (other,) = (byol()(*pair, labels=LABELS).values() for pair in (draw_views(2), draw_views(2)[::-1]))
     torch.testing.assert_close(one, other)
 
 
 def test_byols_state_holds_the_target_and_its_schedule():
-    whole, first = byol(), byol()
+    first, rest = byol(), byol()
     steps(first, 2)
-    rest = byol()
     rest.load_state_dict(first.state_dict())
     assert rest.images_seen == 16
     with torch.no_grad():
-        (a,), (b,) = (m(*views(7), labels=LABELS).values() for m in (first, rest))
-    assert torch.equal(a, b)
-    assert not any(p.requires_grad for p in whole.target.parameters())
+        (a,), (b,) = (m(*draw_views(2, seed=7), labels=LABELS).values() for m in (first, rest))
+    assert torch.equal(a, b) and not any(p.requires_grad for p in rest.target.parameters())

@@ -1,34 +1,20 @@
 """CRD: the released values, the sampling of negatives, the banks and their checkpoint."""
 
-import json
-from pathlib import Path
+from functools import partial
 
-import numpy as np
 import pytest
 import torch
 
 from cds_lib.errors import UsageError
-from cds_lib.models import create_backbone
-from cds_lib.study.engines.build import create_method
+from toys import generator, make, released
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-UNEVEN = torch.tensor([7] * 5 + [-3] * 11 + [40] * 2 + [0] * 6)[
-    torch.randperm(24, generator=torch.Generator().manual_seed(0))
-]
-
-
-def make(labels, **options):
-    torch.manual_seed(0)
-    teacher = create_method("baseline", create_backbone("resnet18", 4, width=0.25), 4, {})
-    method = create_method("crd", create_backbone("resnet18", 4, width=0.125), 4, options, teacher)
-    method.prepare(labels)
-    return method
+UNEVEN = torch.tensor([7] * 5 + [-3] * 11 + [40] * 2 + [0] * 6)[torch.randperm(24, generator=generator())]
+make_crd = partial(make, "crd", trained_on=UNEVEN)
 
 
 def test_two_batches_equal_the_released_implementation():
-    inputs = {key: torch.from_numpy(value) for key, value in np.load(GOLDEN / "distillation.npz").items()}
-    expected = json.loads((GOLDEN / "distillation.json").read_text())
-    method = make(torch.arange(50) % 4, dimensions=6)
+    inputs, expected = released("distillation")
+    method = make_crd(trained_on=torch.arange(50) % 4, dimensions=6)
     for side in ("student", "teacher"):
         layer = torch.nn.Linear(inputs[f"crd_{side}"].shape[1], 6)
         layer.load_state_dict({"weight": inputs[f"crd_{side}_weight"], "bias": inputs[f"crd_{side}_bias"]})
@@ -48,32 +34,29 @@ def test_two_batches_equal_the_released_implementation():
 
 
 def test_negatives_are_uniform_over_the_images_of_other_classes():
-    method = make(UNEVEN)
+    method = make_crd()
     assert method.draws == 24 - 11
-    index = torch.arange(24)
-    drawn = torch.cat([method.sample_negatives(index) for _ in range(400)], dim=1)  # (24, 5200)
-    assert drawn.shape == (24, 13 * 400)
-    assert (UNEVEN[drawn] != UNEVEN[:, None]).all()
+    drawn = torch.cat([method.sample_negatives(torch.arange(24)) for _ in range(400)], dim=1)
+    assert drawn.shape == (24, 13 * 400) and (UNEVEN[drawn] != UNEVEN[:, None]).all()
     for image in range(24):
         others = (UNEVEN[image] != UNEVEN).nonzero().flatten()
         counts = torch.bincount(drawn[image], minlength=24)[others]
         share = 13 * 400 / len(others)
-        assert counts.min() > 0.7 * share
-        assert counts.max() < 1.3 * share
+        assert 0.7 * share < counts.min() and counts.max() < 1.3 * share
 
 
 @pytest.mark.parametrize(("asked", "drawn"), [(16384, 13), (13, 13), (4, 4)])
 def test_there_are_no_more_negatives_than_images_outside_the_largest_class(asked, drawn):
-    assert make(UNEVEN, negatives=asked).sample_negatives(torch.tensor([3, 3])).shape == (2, drawn)
+    assert make_crd(negatives=asked).sample_negatives(torch.tensor([3, 3])).shape == (2, drawn)
 
 
 def test_one_class_is_refused():
     with pytest.raises(UsageError, match="at least two classes"):
-        make(torch.zeros(5, dtype=torch.int64))
+        make_crd(trained_on=torch.zeros(5, dtype=torch.int64))
 
 
 def test_a_step_uses_the_index_and_moves_those_rows_only():
-    method = make(UNEVEN)
+    method = make_crd()
     before = method.memory_student.clone()
     index = torch.tensor([3, 20, 11, 6])
     method(torch.randn(4, 3, 16, 16), UNEVEN[index].clamp(0, 3), index)
@@ -83,14 +66,13 @@ def test_a_step_uses_the_index_and_moves_those_rows_only():
 
 
 def test_banks_and_partition_are_in_the_checkpoint():
-    method = make(UNEVEN)
-    index = torch.arange(8)
+    method, index = make_crd(), torch.arange(8)
     batch = torch.randn(8, 3, 16, 16), UNEVEN[index].clamp(0, 3), index
     method(*batch)
     state = method.state_dict()
     assert {"memory_student", "memory_teacher", "partition"} < state.keys()
     assert not {"by_class", "class_start", "class_size"} & state.keys()  # they follow from the labels
-    again = make(UNEVEN)
+    again = make_crd()
     again.load_state_dict(state)
     results = []
     for one in (method, again):

@@ -10,27 +10,14 @@ import torch.nn.functional as F
 from cds_lib.errors import UsageError
 from cds_lib.models import create_backbone
 from cds_lib.study.engines.build import create_method
+from toys import LABELS, draw_views, make, maps_of, terms_of
 
-LABELS = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
 DEPTHS, PREACT = ("resnet18", "resnet34", "resnet50", "resnet101"), "preactresnet18"
 # Blocks like (stage 3, stage 4) in the branch after stage 2; the branch after stage 3 has all blocks of stage 4.
 COUNTS = {
     "dks": {"18": (2, 1), "34": (6, 1), "50": (6, 1), "101": (23, 1)},
     "dhm": {"18": (1, 2), "34": (3, 2), "50": (3, 2), "101": (12, 2)},
 }
-
-
-def make(name, model="resnet18", seed=0, width=0.125, **options):
-    torch.manual_seed(seed)
-    return create_method(name, create_backbone(model, 4, width=width), 4, options)
-
-
-def image_batch(seed=1):
-    return torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
-
-
-def counts_of(name, model):
-    return next(counts for depth, counts in COUNTS[name].items() if depth in model)
 
 
 def shapes(module):
@@ -46,7 +33,7 @@ def test_branches_have_the_shapes_of_timm_stages(model, name):
         timm_name = "resnetv2_18" if model == PREACT else model
         wide = timm.create_model(timm_name, channels=(64, 128, 256, 1024))
     first, second = method.branches
-    third, fourth = counts_of(name, model)
+    third, fourth = next(counts for depth, counts in COUNTS[name].items() if depth in model)
     net = method.backbone
     if model == PREACT:
         expected = [*net.stages[2].blocks[:third], *net.stages[3].blocks[:fourth], net.norm]
@@ -61,14 +48,12 @@ def test_branches_have_the_shapes_of_timm_stages(model, name):
 
 @pytest.mark.parametrize("name", ["dks", "dhm"])
 def test_is_put_together_by_hand(name):
-    method = make(name)
-    view = image_batch()
+    method, (view,) = make(name), draw_views(1)
     losses = method(view, labels=LABELS)
-    net, (branch1, branch2), (fc1, fc2) = method.backbone, method.branches, method.classifiers
-    stage2 = net.layer2(net.layer1(net.act1(net.bn1(net.conv1(view)))))
-    stage3 = net.layer3(stage2)
-    ends = net.layer4(stage3).mean((2, 3)), branch1(stage2), branch2(stage3)
-    logits = [fc(end) for fc, end in zip((net.fc, fc1, fc2), ends, strict=True)]
+    (branch1, branch2), (fc1, fc2) = method.branches, method.classifiers
+    _, stage2, stage3, stage4 = maps_of(method.backbone, view)
+    ends = stage4.mean((2, 3)), branch1(stage2), branch2(stage3)
+    logits = [fc(end) for fc, end in zip((method.backbone.fc, fc1, fc2), ends, strict=True)]
     assert list(losses) == ["cross_entropy", "cross_entropy_1", "cross_entropy_2", "mimicry"]
     for term, one in zip(losses, logits, strict=False):
         torch.testing.assert_close(losses[term], F.cross_entropy(one, LABELS))
@@ -82,42 +67,26 @@ def test_is_put_together_by_hand(name):
 @pytest.mark.parametrize("name", ["dks", "dhm"])
 def test_stages_of_one_block_have_branches_of_one_block(name):
     """Half of one block, rounded down, was none, and the classifier was given the width of another stage."""
-    torch.manual_seed(0)
     method = create_method(name, timm.create_model("resnet10t", num_classes=4), 4, {})
-    assert [[isinstance(part, timm.models.resnet.BasicBlock) for part in b].count(True) for b in method.branches] == [
-        2,
-        1,
-    ]
+    basic = timm.models.resnet.BasicBlock
+    assert [sum(isinstance(part, basic) for part in branch) for branch in method.branches] == [2, 1]
     sum(method(torch.randn(2, 3, 64, 64), labels=LABELS[:2]).values()).backward()
     assert all(p.grad is not None for p in method.parameters())
 
 
 def test_preactivation_branches_end_in_their_own_norm():
-    method = make("dhm", PREACT)
-    view = image_batch()
-    losses = method(view, labels=LABELS)
-    net = method.backbone
-    stage2 = net.stages[1](net.stages[0](net.stem(view)))
-    branch = method.branches[0]
+    method, (view,) = make("dhm", PREACT), draw_views(1)
+    net, branch = method.backbone, method.branches[0]
     assert type(branch[-3]) is type(net.norm)
-    ends = branch[:-2](stage2)
+    ends = branch[:-2](net.stages[1](net.stages[0](net.stem(view))))
     assert ends.min() == 0  # comes after a batch norm and its ReLU, as the network's own features do
     logits = method.classifiers[0](ends.mean((2, 3)))
-    torch.testing.assert_close(losses["cross_entropy_1"], F.cross_entropy(logits, LABELS))
-
-
-@pytest.mark.parametrize("name", ["dks", "dhm"])
-@pytest.mark.parametrize("model", ["resnet18", "resnet50", "resnext50_32x4d", "seresnet50", PREACT])
-def test_every_parameter_of_every_block_gets_a_gradient(model, name):
-    method = make(name, model)
-    sum(method(image_batch(), labels=LABELS).values()).backward()
-    missing = [key for key, p in method.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
-    assert missing == []
+    torch.testing.assert_close(method(view, labels=LABELS)["cross_entropy_1"], F.cross_entropy(logits, LABELS))
 
 
 def test_mimicry_alone_teaches_the_backbone_and_both_branches():
     method = make("dhm")
-    method(image_batch(), labels=LABELS)["mimicry"].backward()
+    terms_of(method)["mimicry"].backward()
     for part in (method.backbone.layer4, method.backbone.fc, *method.branches, *method.classifiers):
         assert all(p.grad.abs().sum() > 0 for p in part.parameters() if p.ndim > 1)
 
@@ -156,21 +125,10 @@ def test_new_convolutions_have_the_released_initialisation(name):
 
 @pytest.mark.parametrize("name", ["dks", "dhm"])
 def test_the_weight_is_that_of_all_that_the_branches_add(name):
-    view = image_batch()
-    plain, weighted = (make(name, **options).train()(view, labels=LABELS) for options in ({}, {"weight": 0.3}))
+    plain, weighted = (terms_of(make(name, **options)) for options in ({}, {"weight": 0.3}))
     assert torch.equal(plain["cross_entropy"], weighted["cross_entropy"])
     for term in plain.keys() - {"cross_entropy"}:
         torch.testing.assert_close(weighted[term], 0.3 * plain[term], rtol=0, atol=0)
-
-
-def test_the_backbone_stays_plain_and_the_same_for_the_seed():
-    plain = make("baseline", seed=7).backbone
-    for name in ("dks", "dhm"):
-        method = make(name, seed=7)
-        assert method.views == 1
-        state = method.backbone.state_dict()
-        assert state.keys() == plain.state_dict().keys()
-        assert all(torch.equal(state[key], value) for key, value in plain.state_dict().items())
 
 
 def test_what_has_no_such_branches_is_refused():
@@ -179,5 +137,3 @@ def test_what_has_no_such_branches_is_refused():
             backbone = timm.create_model(name, num_classes=4)
         with pytest.raises(UsageError, match="DKS and DHM"):
             create_method("dks", backbone, 4, {})
-    with pytest.raises(UsageError, match="does not take these options"):
-        make("dks", layout="dhm")

@@ -10,42 +10,23 @@ from cds_lib.losses import supcon_loss
 from cds_lib.models import create_backbone, forward_stages, pooled_and_logits
 from cds_lib.models.heads import SepConvUnit
 from cds_lib.study.engines.build import create_method
-
-LABELS = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
-
-
-def make(name, model="resnet18", seed=0, **options):
-    torch.manual_seed(seed)
-    backbone = create_backbone(model, 4, width=0.125)
-    return create_method(name, backbone, 4, options)
-
-
-def views(count, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(8, 3, 16, 16, generator=generator) for _ in range(count)]
+from toys import LABELS, TAUGHT, draw_views, make, maps_of, terms_of, without_gradient
 
 
 def test_baseline_is_the_cross_entropy_of_the_backbone():
-    method = make("baseline")
-    (view,) = views(1)
-    assert method(view, labels=LABELS).keys() == {"cross_entropy"}
-    torch.testing.assert_close(
-        method(view, labels=LABELS)["cross_entropy"], F.cross_entropy(method.backbone(view), LABELS)
-    )
+    method, (view,) = make("baseline"), draw_views(1)
+    ((name, loss),) = method(view, labels=LABELS).items()
+    assert name == "cross_entropy"
+    torch.testing.assert_close(loss, F.cross_entropy(method.backbone(view), LABELS))
 
 
 def test_cds_is_put_together_as_released():
     """Stage by stage through timm's own modules: both views at once, CE on view 1, SupCon on the four embeddings."""
-    method = make("cds", weight=0.1)
-    view1, view2 = views(2)
+    method, (view1, view2) = make("cds", weight=0.1), draw_views(2)
     losses = method(view1, view2, LABELS)
-    net = method.backbone
-    x = net.act1(net.bn1(net.conv1(torch.cat([view1, view2]))))
-    embeddings = []
-    for stage in range(1, 5):
-        x = getattr(net, f"layer{stage}")(x)
-        embeddings.append(method.heads[str(stage)](x) if stage < 4 else x.mean((2, 3)))
-    logits = net.fc(embeddings[-1])
+    *inner, last = maps_of(method.backbone, torch.cat([view1, view2]))
+    embeddings = [*(head(stage) for head, stage in zip(method.heads.values(), inner, strict=True)), last.mean((2, 3))]
+    logits = method.backbone.fc(embeddings[-1])
     assert list(losses) == ["cross_entropy", "contrastive_1", "contrastive_2", "contrastive_3", "contrastive_4"]
     torch.testing.assert_close(losses["cross_entropy"], F.cross_entropy(logits[:8], LABELS))
     for tap, embedding in enumerate(embeddings, 1):
@@ -56,7 +37,7 @@ def test_cds_is_put_together_as_released():
 
 def test_the_cross_entropy_of_two_views_is_the_mean_of_two():
     """Of the logits that one pass over both views gives, for CDS and for the baseline that costs as much."""
-    pair = views(2)
+    pair = draw_views(2)
     for method in (make("cds", cross_entropy_views=2), make("baseline", views=2)):
         assert method.views == 2
         losses = method(*pair, labels=LABELS)
@@ -69,47 +50,31 @@ def test_the_cross_entropy_of_two_views_is_the_mean_of_two():
         assert torch.equal(make("cds", cross_entropy_views=2)(*pair, LABELS)[name], make("cds")(*pair, LABELS)[name])
 
 
-def test_unlabelled_images_have_no_cross_entropy_in_either_view():
-    partly, pair = torch.tensor([0, -1, 2, -1, 0, 1, -1, 3]), views(2)
-    method = make("cds", cross_entropy_views=2)
-    loss = method(*pair, labels=partly)["cross_entropy"]
-    logits = method.backbone(torch.cat(pair))
-    known = torch.cat([partly, partly]) >= 0
-    torch.testing.assert_close(loss, F.cross_entropy(logits[known], torch.cat([partly, partly])[known]))
-
-
-def test_a_baseline_has_one_or_two_views():
-    with pytest.raises(UsageError, match="views must be 1 or 2, not 3"):
-        make("baseline", views=3)
-
-
 def test_cds_without_labels_uses_the_other_view_only():
-    with_labels, without = make("cds"), make("cds_simclr")
-    pair = views(2)
-    shuffled = LABELS.flip(0) * 0 + torch.arange(8) % 2
-    a, b = without(*pair, labels=LABELS), make("cds_simclr")(*pair, labels=shuffled)
+    pair, others = draw_views(2), torch.arange(8) % 2
+    a, b = (make("cds_simclr")(*pair, labels=labels) for labels in (LABELS, others))
     torch.testing.assert_close(a["contrastive_2"], b["contrastive_2"])
-    assert not torch.isclose(a["contrastive_2"], with_labels(*pair, labels=LABELS)["contrastive_2"])
+    assert not torch.isclose(a["contrastive_2"], make("cds")(*pair, labels=LABELS)["contrastive_2"])
+    unknown = torch.full((8,), -1)
+    none = make("cds", trained_on=unknown)(*pair, labels=unknown)
+    assert none["cross_entropy"].item() == 0
+    torch.testing.assert_close(none["contrastive_3"], a["contrastive_3"])
 
 
 def test_dsn_is_put_together_by_hand():
-    method = make("dsn", weight=0.5)
-    (view,) = views(1)
+    method, (view,) = make("dsn", weight=0.5), draw_views(1)
     losses = method(view, labels=LABELS)
-    net = method.backbone
-    x = net.act1(net.bn1(net.conv1(view)))
     assert list(losses) == ["cross_entropy", "cross_entropy_1", "cross_entropy_2", "cross_entropy_3"]
-    for stage in range(1, 5):
-        x = getattr(net, f"layer{stage}")(x)
-        if stage < 4:
-            logits = method.classifiers[stage - 1](method.heads[stage - 1](x))
-            torch.testing.assert_close(losses[f"cross_entropy_{stage}"], 0.5 * F.cross_entropy(logits, LABELS))
-    torch.testing.assert_close(losses["cross_entropy"], F.cross_entropy(net.fc(x.mean((2, 3))), LABELS))
+    *inner, last = maps_of(method.backbone, view)
+    for stage, (head, classifier, found) in enumerate(zip(method.heads, method.classifiers, inner, strict=True), 1):
+        expected = 0.5 * F.cross_entropy(classifier(head(found)), LABELS)
+        torch.testing.assert_close(losses[f"cross_entropy_{stage}"], expected)
+    torch.testing.assert_close(losses["cross_entropy"], F.cross_entropy(method.backbone.fc(last.mean((2, 3))), LABELS))
 
 
 def test_dsn_with_a_divergence_to_the_last_classifier():
     method = make("dsn", weight=0.5, kl_weight=2.0)
-    (view,) = views(1)
+    (view,) = draw_views(1)
     losses = method(view, labels=LABELS)
     maps, features = forward_stages(method.backbone, view, method.indices)
     last = pooled_and_logits(method.backbone, features)[1].softmax(1)
@@ -136,7 +101,7 @@ def test_heads_of_other_forms(options, linear, units):
     modules = list(method.heads.modules())
     assert sum(isinstance(module, torch.nn.Linear) for module in modules) == linear
     assert sum(isinstance(module, SepConvUnit) for module in modules) == units
-    losses = method(*views(2), labels=LABELS)
+    losses = method(*draw_views(2), labels=LABELS)
     assert list(losses) == ["cross_entropy", *(f"contrastive_{tap}" for tap in (1, 2, 3, 4))]
     sum(losses.values()).backward()
     assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
@@ -144,7 +109,7 @@ def test_heads_of_other_forms(options, linear, units):
 
 def test_without_a_head_the_pooled_stages_themselves_are_contrasted():
     method = make("cds", weight=1.0, head_units=0).train()
-    pair = views(2)
+    pair = draw_views(2)
     losses = method(*pair, labels=LABELS)
     maps, _ = forward_stages(method.backbone, torch.cat(pair), method.indices)
     for tap, stage in enumerate(maps, 1):
@@ -153,57 +118,70 @@ def test_without_a_head_the_pooled_stages_themselves_are_contrasted():
 
 
 def test_two_views_of_dsn_are_one_batch_of_both():
-    one, two = make("dsn", seed=3), make("dsn", seed=3, views=2)
-    view1, view2, labels = torch.randn(4, 3, 16, 16), torch.randn(4, 3, 16, 16), torch.tensor([0, 1, 2, 3])
-    together = one(torch.cat([view1, view2]), labels=labels.repeat(2))
-    for name, loss in two(view1, view2, labels=labels).items():
+    pair = draw_views(2)
+    together = make("dsn")(torch.cat(pair), labels=LABELS.repeat(2))
+    for name, loss in make("dsn", views=2)(*pair, labels=LABELS).items():
         assert torch.equal(loss, together[name])
 
 
-@pytest.mark.parametrize("name", ["baseline", "dsn", "cds", "cds_simclr"])
-@pytest.mark.parametrize("model", ["resnet50", "preactresnet18", "seresnet18"])
+KINDS = {  # of methods, and of networks around which every part of them must learn
+    "baseline dsn cds cds_simclr okd": "resnet50 preactresnet18 seresnet18",
+    "dks dhm": "resnet18 resnet50 resnext50_32x4d seresnet50 preactresnet18",
+    " ".join(TAUGHT): "resnet50 preactresnet18",
+}
+EVERY = [(name, model) for names, models in KINDS.items() for name in names.split() for model in models.split()]
+
+
+@pytest.mark.parametrize(("name", "model"), EVERY)
 def test_every_parameter_gets_a_gradient(name, model):
     method = make(name, model)
-    sum(method(*views(method.views), labels=LABELS).values()).backward()
-    missing = [key for key, p in method.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
-    assert missing == []
+    sum(terms_of(method).values()).backward()
+    assert without_gradient(method) == []
 
 
 def test_same_seed_gives_every_method_the_same_backbone():
-    states = [make(name, seed=7).backbone.state_dict() for name in ("baseline", "dsn", "cds")]
-    for state in states[1:]:
-        assert all(torch.equal(state[key], value) for key, value in states[0].items())
+    expected = make("baseline", seed=7).backbone.state_dict()
+    for name in {name for name, _ in EVERY}:
+        state = make(name, seed=7).backbone.state_dict()
+        assert state.keys() == expected.keys() and all(torch.equal(state[key], expected[key]) for key in state), name
 
 
 def test_taps_choose_stages_and_their_heads():
     method = make("cds", taps=[1, 3])
-    assert list(method(*views(2), labels=LABELS)) == ["cross_entropy", "contrastive_1", "contrastive_3"]
+    assert list(method(*draw_views(2), labels=LABELS)) == ["cross_entropy", "contrastive_1", "contrastive_3"]
     assert list(method.heads) == ["1", "3"]
 
 
-def test_unknown_methods_and_options_are_refused():
-    with pytest.raises(UsageError, match="The study has no method 'cdx'"):
-        make("cdx")
-    with pytest.raises(UsageError, match="does not take these options"):
-        make("dsn", temperature=0.1)
-    for options in ({"layout": "dhm"}, {"backbone": None}):  # what is not to choose
-        with pytest.raises(UsageError, match="Method 'dks' does not take these options"):
-            create_method("dks", create_backbone("resnet18", 4, width=0.125), 4, options)
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("cdx", {}, "The study has no method 'cdx'"),
+        ("baseline", {"views": 3}, "views must be 1 or 2, not 3"),
+        ("dsn", {"temperature": 0.1}, "Method 'dsn' does not take these options"),
+        ("dks", {"layout": "dhm"}, "Method 'dks' does not take these options"),  # what is not to choose
+        ("okd", {"branches": 1}, "at least two branches"),
+    ],
+)
+def test_unknown_methods_and_options_are_refused(name, options, says):
+    with pytest.raises(UsageError, match=says):
+        make(name, **options)
+
+
+def test_a_backbone_is_no_option():
+    with pytest.raises(UsageError, match="Method 'dks' does not take these options"):
+        create_method("dks", create_backbone("resnet18", 4, width=0.125), 4, {"backbone": None})
 
 
 def test_a_mistake_in_a_constructor_is_not_taken_for_wrong_options(monkeypatch):
-    def mistaken(*arguments):
-        return len(3)
-
-    monkeypatch.setattr("cds_lib.methods.dsn.projection_heads", mistaken)
+    monkeypatch.setattr("cds_lib.methods.dsn.projection_heads", lambda *arguments: len(3))
     with pytest.raises(TypeError, match="has no len"):
         make("dsn")
 
 
-@pytest.mark.parametrize("name", ["baseline", "dsn", "dks", "okd", "cds", "supcon", "linear"])
+@pytest.mark.parametrize("name", ["baseline", "dsn", "dks", "okd", "cds", "supcon", "linear", "kd", "cds_kd"])
 def test_in_eval_mode_a_method_is_its_network_and_in_training_it_needs_labels(name):
     method = make(name)
-    given = views(method.views)
+    given = draw_views(method.views)
     with pytest.raises(ValueError, match=f"needs {'two views' if method.views == 2 else 'one view'} and labels"):
         method(*given)
     with pytest.raises(ValueError, match="and labels"):
@@ -216,22 +194,13 @@ def test_in_eval_mode_a_method_is_its_network_and_in_training_it_needs_labels(na
     assert torch.equal(logits, method.backbone(given[0])) and torch.equal(logits, method(*given, labels=LABELS))
 
 
-def test_unlabelled_images_have_no_cross_entropy_and_one_positive():
+@pytest.mark.parametrize("count", [1, 2])
+def test_unlabelled_images_have_no_cross_entropy_in_either_view_and_one_positive(count):
     torch.manual_seed(0)
-    method = create_method("cds", create_backbone("resnet18", 20, width=0.125), 20, {})
-    pair = views(2)
-    partly = torch.tensor([0, 1, -1, -1, 0, -1, -1, 3])
+    method = create_method("cds", create_backbone("resnet18", 20, width=0.125), 20, {"cross_entropy_views": count})
+    pair, partly = draw_views(2), torch.tensor([0, 1, -1, -1, 0, -1, -1, 3])
     losses = method(*pair, labels=partly)
-    with torch.no_grad():
-        logits = method.backbone(torch.cat(pair))[:8]
-    known = partly >= 0
-    torch.testing.assert_close(losses["cross_entropy"], F.cross_entropy(logits[known], partly[known]))
+    logits, labels = method.backbone(torch.cat(pair))[: 8 * count], partly.repeat(count)
+    torch.testing.assert_close(losses["cross_entropy"], F.cross_entropy(logits[labels >= 0], labels[labels >= 0]))
     classes_of_their_own = method(*pair, labels=torch.tensor([0, 1, 10, 11, 0, 12, 13, 3]))
     torch.testing.assert_close(losses["contrastive_1"], classes_of_their_own["contrastive_1"])
-
-
-def test_a_batch_without_labels_is_simclr_alone():
-    pair = views(2)
-    losses = make("cds")(*pair, labels=torch.full((8,), -1))
-    assert losses["cross_entropy"].item() == 0
-    torch.testing.assert_close(losses["contrastive_3"], make("cds_simclr")(*pair, labels=LABELS)["contrastive_3"])

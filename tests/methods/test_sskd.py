@@ -1,8 +1,5 @@
 """SSKD: rotations, the teacher's head, and the student's terms against the released values."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,24 +9,19 @@ from cds_lib.errors import UsageError
 from cds_lib.methods.sskd import rotated_copies
 from cds_lib.models import create_backbone
 from cds_lib.study.engines.build import create_method
+from toys import draw_views, generator, make, released
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 LABELS = torch.tensor([0, 1, 2, 3, 0, 1])
 
 
-def make_teacher():
-    torch.manual_seed(1)
-    trained = create_method("baseline", create_backbone("resnet18", 4, width=0.25), 4, {})
+def images():
+    return draw_views(1, seed=2, batch=6)[0]
+
+
+def make_sskd_teacher():
+    """The teacher, and the network whose features its head is trained on."""
+    trained = make("baseline", width=0.25, seed=1)
     return create_method("sskd_teacher", create_backbone("resnet18", 4, width=0.25), 4, {}, trained), trained
-
-
-def make(**options):
-    torch.manual_seed(0)
-    return create_method("sskd", create_backbone("resnet18", 4, width=0.125), 4, options, make_teacher()[0])
-
-
-def images(seed=2):
-    return torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
 
 
 def test_rotated_copies_are_interleaved():
@@ -42,15 +34,14 @@ def test_rotated_copies_are_interleaved():
 
 
 def test_terms_equal_the_released_implementation():
-    inputs = {key: torch.from_numpy(value) for key, value in np.load(GOLDEN / "distillation.npz").items()}
-    expected = json.loads((GOLDEN / "distillation.json").read_text())
+    inputs, expected = released("distillation")
     # All wrong rows are kept here: the release chooses among equally ranked ones by chance (see tests/losses).
     sides = [inputs[f"sskd_{key}"] for key in ("student_logits", "student_ss", "teacher_logits", "teacher_ss")]
-    terms = make(similarity_keep_wrong=1.0).terms(*sides, inputs["sskd_targets"])
+    terms = make("sskd", similarity_keep_wrong=1.0).terms(*sides, inputs["sskd_targets"])
     assert list(terms) == ["cross_entropy", "kd", "kd_rotated", "kd_similarity"]
-    released = [w * v for w, v in zip((0.1, 0.9, 2.7, 10.0), expected["sskd_ce_kd_tf_ss"], strict=True)]
-    assert sum(released) == pytest.approx(expected["sskd_total"], rel=1e-5)
-    assert [terms[key].item() for key in ("cross_entropy", "kd", "kd_rotated")] == pytest.approx(released[:3], rel=1e-5)
+    wanted = [w * v for w, v in zip((0.1, 0.9, 2.7, 10.0), expected["sskd_ce_kd_tf_ss"], strict=True)]
+    assert sum(wanted) == pytest.approx(expected["sskd_total"], rel=1e-5)
+    assert [terms[key].item() for key in ("cross_entropy", "kd", "kd_rotated")] == pytest.approx(wanted[:3], rel=1e-5)
 
     student, teacher = (
         F.cosine_similarity(z[torch.arange(24) % 4 != 0][:, None], z[::4][None], dim=2) / 0.5 for z in sides[1::2]
@@ -60,9 +51,7 @@ def test_terms_equal_the_released_implementation():
 
 
 def test_the_student_sees_what_the_networks_and_heads_return():
-    method = make()
-    batch = images()
-    sides = []
+    method, batch, sides = make("sskd"), images(), []
     for side in (method, method.teacher):
         features = []
         hook = side.backbone.fc.register_forward_hook(lambda _, given, __, f=features: f.append(given[0]))
@@ -75,17 +64,13 @@ def test_the_student_sees_what_the_networks_and_heads_return():
 
 
 def test_the_teachers_head_is_trained_on_frozen_features():
-    method, trained = make_teacher()
+    method, trained = make_sskd_teacher()
     method.train()
     assert not any(module.training for module in method.backbone.modules())
-    assert [name for name, p in method.named_parameters() if p.requires_grad] == [
-        "head.0.weight",
-        "head.0.bias",
-        "head.2.weight",
-        "head.2.bias",
-    ]
+    learning = [name for name, p in method.named_parameters() if p.requires_grad]
+    assert learning == ["head.0.weight", "head.0.bias", "head.2.weight", "head.2.bias"]
     optimizer = torch.optim.SGD(method.parameters(), lr=0.2, momentum=0.9)
-    colours = 2 * torch.randn(6, 3, 1, 1, generator=torch.Generator().manual_seed(0))  # which do not turn
+    colours = 2 * torch.randn(6, 3, 1, 1, generator=generator())  # which do not turn
     history = []
     for _ in range(20):
         terms = method(colours + 0.3 * images(), LABELS)
@@ -100,8 +85,7 @@ def test_the_teachers_head_is_trained_on_frozen_features():
 
 
 def test_the_teachers_loss_by_a_loop():
-    method, _ = make_teacher()
-    batch = images()
+    (method, _), batch = make_sskd_teacher(), images()
     embed = lambda x: method.head(method.backbone.forward_head(method.backbone.forward_features(x), pre_logits=True))  # noqa: E731
     upright, total = embed(batch), 0.0
     for turns in (1, 2, 3):
@@ -112,10 +96,7 @@ def test_the_teachers_loss_by_a_loop():
     torch.testing.assert_close(method(batch, LABELS)["self_supervision"], total / 18)
 
 
-def test_other_teachers_are_refused():
-    _, trained = make_teacher()
-    small = create_backbone("resnet18", 4, width=0.125)
-    with pytest.raises(UsageError, match="an SSKDTeacher"):
-        create_method("sskd", small, 4, {}, trained)
-    with pytest.raises(UsageError, match="teacher's own network"):
-        create_method("sskd_teacher", small, 4, {}, trained)
+@pytest.mark.parametrize(("name", "says"), [("sskd", "an SSKDTeacher"), ("sskd_teacher", "teacher's own network")])
+def test_other_teachers_are_refused(name, says):
+    with pytest.raises(UsageError, match=says):
+        make(name, teacher=make("baseline", width=0.25))

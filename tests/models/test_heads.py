@@ -11,21 +11,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from cds_lib.errors import UsageError
-from cds_lib.models import (
-    create_backbone,
-    forward_stages,
-    pooled_and_logits,
-    projection_heads,
-    stage_taps,
-)
+from cds_lib.models import create_backbone, forward_stages, pooled_and_logits, projection_heads, stage_taps
 from cds_lib.models.heads import SepConvHead
 
 
-def parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
-
-
-def build(name: str, width: float = 1.0) -> tuple[nn.Module, nn.ModuleList]:
+def build(name, width=1.0):
     backbone = create_backbone(name, 100, width=width)
     taps = stage_taps(backbone)
     return backbone, projection_heads(taps.channels[:-1], taps.pooled)
@@ -43,8 +33,8 @@ def build(name: str, width: float = 1.0) -> tuple[nn.Module, nn.ModuleList]:
 def test_parameter_counts_alone_and_with_the_backbone(name, of_heads, total):
     with torch.device("meta"):
         backbone, heads = build(name)
-    assert parameters(heads) == of_heads
-    assert parameters(backbone) + parameters(heads) == total
+    counts = [sum(p.numel() for p in part.parameters()) for part in (heads, backbone)]
+    assert counts == [of_heads, total - of_heads]
 
 
 def test_stacks_of_three_two_and_one_units_with_doubling_channels():
@@ -89,18 +79,15 @@ def test_embeddings_have_one_length_and_are_not_negative(size, memory_format):
         side = max(1, size // 2**stage)
         x = torch.randn(4, channels, side, side).to(memory_format=memory_format)
         embedding = head(x)
-        assert embedding.shape == (4, 64)
-        assert embedding.min() >= 0
+        assert embedding.shape == (4, 64) and embedding.min() >= 0
         assert not torch.allclose(embedding.norm(dim=1), torch.ones(4))  # normalising is the method's work
 
 
 def test_memory_format_does_not_change_the_embedding():
     torch.manual_seed(0)
-    head = SepConvHead(8, 32, units=2)
-    x = torch.randn(4, 8, 16, 16)
+    head, x, layout = SepConvHead(8, 32, units=2), torch.randn(4, 8, 16, 16), {"memory_format": torch.channels_last}
     expected = head(x)
-    actual = head.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
-    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(head.to(**layout)(x.contiguous(**layout)), expected)
 
 
 def test_initialisation_is_the_released_one():
@@ -117,9 +104,10 @@ def test_initialisation_is_the_released_one():
 def test_channels_grow_geometrically_where_stages_do_not_double():
     head = SepConvHead(24, 1024, units=3)  # the second stage and the pooled vector of a MobileNetV3
     widths = [unit[0].in_channels for unit in head.units]
-    assert widths == [24, 84, 293]
-    assert head.units[-1][-3].out_channels == 1024
+    assert widths == [24, 84, 293] and head.units[-1][-3].out_channels == 1024
     assert [unit[0].in_channels for unit in SepConvHead(192, 192, units=3).units] == [192, 192, 192]  # a ViT
+    with pytest.raises(UsageError, match="at least one unit"):
+        SepConvHead(8, 16, units=0)
 
 
 @pytest.mark.parametrize("name", ["convnext_atto", "vit_tiny_patch16_224", "mobilenetv3_small_100", "levit_128s"])
@@ -150,10 +138,4 @@ def test_heads_train_the_shared_backbone_and_do_not_change_its_logits(name):
     sum(e.square().sum() for e in embeddings).backward()
     assert all(p.grad.isfinite().all() for p in heads.parameters())
     stem = backbone.stem.conv if name == "preactresnet18" else backbone.conv1
-    assert stem.weight.grad.abs().sum() > 0
-    assert backbone.get_classifier().weight.grad is None
-
-
-def test_a_head_without_units_is_refused():
-    with pytest.raises(UsageError, match="at least one unit"):
-        SepConvHead(8, 16, units=0)
+    assert stem.weight.grad.abs().sum() > 0 and backbone.get_classifier().weight.grad is None

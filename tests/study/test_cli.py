@@ -5,8 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -14,7 +14,7 @@ from cds_lib.study import cli
 from cds_lib.study.files import write_json
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
-from run_folders import write_run
+from sweeps import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,6 +45,7 @@ def command(capsys):
         (["run-all", "--processes", "2", "--compile"], "--compile is for runs of one process"),
         (["run-all", "--engine", "cloud"], "invalid choice: 'cloud'"),
         (["run-all", "--prof", "mini"], "unrecognized arguments"),
+        (["bench", "growth"], "benchmarks/README.md"),  # a command of version 0.1.0
         (["nothing"], "invalid choice"),
         ([], "required"),
     ],
@@ -52,8 +53,7 @@ def command(capsys):
 def test_wrong_usage_is_one_line_and_code_2(command, arguments, sentence, tmp_path):
     extra = ["--results", tmp_path] if arguments[:1] == ["run-all"] else []
     code, _, err = command(*arguments, *extra)
-    assert code == 2
-    assert sentence in err
+    assert code == 2 and sentence in err
     assert err.strip().splitlines()[-1].count("error: ") == 1
     assert not any(tmp_path.iterdir())  # nothing was begun
 
@@ -74,8 +74,7 @@ def test_data_that_is_missing_or_truncated_stops_before_the_first_run(command, t
 def test_a_results_folder_that_cannot_be_written(command, tmp_path):
     (tmp_path / "file").write_text("in the way")
     code, _, err = command("run-all", "--results", tmp_path / "file" / "results", "--only", "00_start_here")
-    assert code == 2
-    assert "Not a directory" in err and "choose another --results" in err
+    assert code == 2 and "Not a directory" in err and "choose another --results" in err
 
 
 def test_list_and_dry_run_train_nothing(command, tmp_path):
@@ -85,10 +84,8 @@ def test_list_and_dry_run_train_nothing(command, tmp_path):
         assert word in out
     arguments = ["--profile", "paper", "--only", "calibration", "--data-root", tmp_path / "none"]
     code, out, _ = command("run-all", "--dry-run", "--results", tmp_path, *arguments)
-    assert code == 0
-    assert f"CIFAR-100 is not in {tmp_path / 'none'}: 18 runs would not be trained" in out
-    assert "18 runs: 0 done, 18 to train" in out
-    assert out.count("  to train: ") == 18
+    assert code == 0 and f"CIFAR-100 is not in {tmp_path / 'none'}: 18 runs would not be trained" in out
+    assert "18 runs: 0 done, 18 to train" in out and out.count("  to train: ") == 18
     (row,) = [line.split() for line in out.splitlines() if line.startswith("  calibration ")]
     assert row[1:3] == ["18", "18"]
     pflop, hours = (float(cell.replace(",", "")) for cell in row[3:5])
@@ -97,11 +94,11 @@ def test_list_and_dry_run_train_nothing(command, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_models_and_methods_narrow_what_is_trained_and_keep_parents_and_references(tmp_path, capsys):
+def test_models_and_methods_narrow_what_is_trained_and_keep_parents_and_references(command, tmp_path):
     def planned(*arguments):
-        assert cli.main(["run-all", "--dry-run", "--results", str(tmp_path), *arguments]) == 0
-        lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  to train: ")]
-        return [tuple(line[4:6]) for line in lines]
+        code, out, _ = command("run-all", "--dry-run", "--results", tmp_path, *arguments)
+        assert code == 0
+        return [tuple(line.split()[4:6]) for line in out.splitlines() if line.startswith("  to train: ")]
 
     only = ["--only", "distillation_cifar100", "--methods"]
     assert planned(*only, "cds_kd") == [("resnet18", "baseline"), ("resnet50", "cds"), ("resnet18", "cds_kd")]
@@ -110,58 +107,55 @@ def test_models_and_methods_narrow_what_is_trained_and_keep_parents_and_referenc
     assert not any(tmp_path.iterdir())
 
 
-def test_without_only_the_papers_tables_are_trained(tmp_path, capsys):
+def test_without_only_the_papers_tables_are_trained(command, tmp_path):
     def tables(*arguments):
-        assert cli.main(["run-all", "--results", str(tmp_path), *arguments]) == 0
-        return {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+        code, out, _ = command("run-all", "--results", tmp_path, *arguments)
+        assert code == 0
+        return {line.split()[0] for line in out.splitlines() if line.startswith("  ")}
 
     assert "rematch_tuning" in tables("--list") and "rematch_tuning" not in tables("--dry-run")
-    assert "rematch_tuning" in {line for line in tables("--dry-run", "--only", "rematch_tuning,tuning")}
+    assert "rematch_tuning" in tables("--dry-run", "--only", "rematch_tuning,tuning")
 
 
-def test_status_names_what_failed(command, tmp_path):
-    store = Store(tmp_path)
+def test_status_names_what_failed(command, store, tmp_path):
     spec = TABLES["00_start_here"].runs("smoke", None)[1]
     write_json(store.run_dir(spec.id) / "spec.json", spec.to_dict())
     store.write_status(spec.id, state="failed", error="The GPU is out of memory.")
     code, out, _ = command("status", "--only", "00_start_here", "--results", tmp_path)
-    assert code == 0
-    assert "2 runs: 0 done, 1 to train, 1 failed before" in out
+    assert code == 0 and "2 runs: 0 done, 1 to train, 1 failed before" in out
     assert f"failed {spec.id} cifar10 resnet18 cds seed 0, epoch 0/10: The GPU is out of memory." in out
 
 
-def test_a_reader_that_leaves_early_is_no_error(tmp_path):
-    line = f'"{sys.executable}" -m cds_lib run-all --list --results "{tmp_path}" | head -n 1'
-    process = subprocess.run(
-        ["bash", "-c", line], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
-    assert process.stderr == ""
-
-
-def test_ctrl_c_stops_in_one_line_and_the_run_can_go_on(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cds_lib", "run-all", "--only", "00_start_here", "--results", str(tmp_path)],
+def start(results, *paths, **options):
+    """A run of the first notebook's table, in a process group of its own that Ctrl-C reaches."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "cds_lib", "run-all", "--only", "00_start_here", "--results", str(results)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*paths, ROOT]))},
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
         # A shell's background job ignores Ctrl-C, and whatever it starts would too.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        **options,
     )
+
+
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
+    line = f'"{sys.executable}" -m cds_lib run-all --list --results "{tmp_path}" | head -n 1'
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run(["bash", "-c", line], cwd=ROOT, env=env, capture_output=True, text=True).stderr == ""
+
+
+def test_ctrl_c_stops_in_one_line_and_the_run_can_go_on(tmp_path):
     store, spec = Store(tmp_path), TABLES["00_start_here"].runs("smoke", None)[1]
-    deadline = time.monotonic() + 100
-    while not store.checkpoint(spec.id).exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+    process = start(tmp_path, stderr=subprocess.STDOUT)
+    wait_until(lambda: store.checkpoint(spec.id).exists() or process.poll() is not None, 100)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
     output, _ = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "Traceback" not in output
+    assert process.returncode == 130 and "Traceback" not in output
     assert output.splitlines()[-1].startswith("Stopped. Run the same command again to go on")
-    assert store.status(spec.id)["state"] == "interrupted"
-    assert store.checkpoint(spec.id).exists()
+    assert store.status(spec.id)["state"] == "interrupted" and store.checkpoint(spec.id).exists()
     with store.lock(), store.lock_run(spec.id):
         pass  # nothing that still runs holds them
 
@@ -171,17 +165,9 @@ def test_ctrl_c_while_something_is_imported_leaves_no_traceback(module, tmp_path
     stand_in = tmp_path / "modules" / f"{module}.py"
     stand_in.parent.mkdir()
     stand_in.write_text("import os, signal, time\nos.killpg(0, signal.SIGINT)\ntime.sleep(1)\nos._exit(1)\n")
-    process = subprocess.run(
-        [sys.executable, "-m", "cds_lib", "run-all", "--only", "00_start_here", "--results", str(tmp_path / "r")],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{stand_in.parent}{os.pathsep}{ROOT}"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    assert (process.returncode, process.stderr) == (130, "")
+    process = start(tmp_path / "r", stand_in.parent, stderr=subprocess.PIPE)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (130, "")
 
 
 @pytest.mark.parametrize(
@@ -189,19 +175,8 @@ def test_ctrl_c_while_something_is_imported_leaves_no_traceback(module, tmp_path
     [("ENOSPC", "free space"), ("EROFS", "make it writable"), ("ECONNREFUSED", "--jobs"), ("EMFILE", "ulimit -n")],
 )
 def test_what_to_do_follows_from_what_the_system_refused(number, advice, monkeypatch, capsys):
-    def refuse(options):
-        raise OSError(getattr(errno, number), "no", "a file")
-
+    refuse = Mock(side_effect=OSError(getattr(errno, number), "no", "a file"))
     monkeypatch.setattr(cli.study, "status", refuse)
     assert cli.main(["status"]) == 1
     said = capsys.readouterr().err
     assert advice in said and ("free space" in said) == (number == "ENOSPC") and len(said.splitlines()) == 1
-
-
-def test_a_dry_run_estimates_from_the_finished_seeds(command, tmp_path):
-    store = Store(tmp_path)
-    for run in TABLES["semi_supervised"].runs("smoke", (0,)):
-        write_run(store, run, {"seconds": 10.0 if run.dataset == "cifar10" else 30.0})
-    arguments = ["run-all", "--dry-run", "--only", "semi_supervised", "--results", tmp_path, "--seeds"]
-    for seeds in ("0,1,2", "1,2"):
-        assert "Very roughly 16 min 00 s of training for 48 runs of 48" in command(*arguments, seeds)[1]

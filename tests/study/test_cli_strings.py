@@ -1,7 +1,7 @@
 """Any text as --seeds, --jobs or --only, and any values as a notebook's parameters: done, or refused in one line."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cds_lib.errors import UsageError
@@ -12,9 +12,6 @@ from cds_lib.study.report import notebook_files
 from cds_lib.study.session import Session, open_study
 from cds_lib.study.tables import TABLES
 
-fixed = settings(
-    derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 # What a shell can pass: no NUL, and bytes that are no UTF-8 as surrogates.
 TEXT = st.text(st.characters(min_codepoint=1, max_codepoint=0xDCFF), max_size=12)
 NUMBERS = st.integers(-3, 10**12).map(str) | st.integers(0, 9).map(lambda n: str(n) * 5000) | st.floats().map(str)
@@ -26,8 +23,7 @@ def good_seeds(text):
 
 
 def test_seeds():
-    assert protocols.parse_seeds("") is None
-    assert protocols.parse_seeds("2, 0,2") == (2, 0)
+    assert protocols.parse_seeds("") is None and protocols.parse_seeds("2, 0,2") == (2, 0)
 
 
 def good_jobs(text):
@@ -47,7 +43,7 @@ LISTS = st.lists(NUMBERS | TEXT | st.sampled_from(sorted(TABLES)), max_size=3).m
 
 
 @pytest.mark.parametrize(("option", "good"), [("seeds", good_seeds), ("jobs", good_jobs), ("only", good_only)])
-@settings(fixed, max_examples=25)
+@settings(max_examples=25)
 @given(text=LISTS | NUMBERS)
 def test_an_option_is_taken_or_refused_in_one_line(capfd, option, good, text):
     command = ["run-all", "--list"] if option == "jobs" else ["status"]
@@ -57,8 +53,7 @@ def test_an_option_is_taken_or_refused_in_one_line(capfd, option, good, text):
     except SystemExit as left:  # argparse
         code = left.code
     out, err = capfd.readouterr()
-    assert "Traceback" not in out + err
-    assert code == (0 if good(text) else 2)
+    assert "Traceback" not in out + err and code == (0 if good(text) else 2)
     assert "error: " in err.splitlines()[-1] if code else err == ""
 
 
@@ -71,7 +66,7 @@ ARGUMENTS = ("profile", "results", "data_root", "seeds", "jobs", "processes")
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.lists(st.integers(), max_size=2)
 
 
-@settings(fixed, max_examples=40)
+@settings(max_examples=40)
 @given(st.dictionaries(st.sampled_from(ARGUMENTS), VALUES, min_size=1))
 def test_parameters_of_a_notebook(parameters):
     try:
@@ -79,8 +74,7 @@ def test_parameters_of_a_notebook(parameters):
     except UsageError as error:
         assert len(str(error).splitlines()) == 1
         return
-    assert isinstance(study, Session)
-    assert study.profile in ("smoke", "mini", "paper")
+    assert isinstance(study, Session) and study.profile in ("smoke", "mini", "paper")
     assert all(type(seed) is int and seed >= 0 for seed in study.seeds or ())
     assert study.engine.jobs >= 0 and study.engine.processes >= 1
 
@@ -91,7 +85,7 @@ def test_a_table_that_is_none(table):
         open_study(table)
 
 
-@settings(fixed, max_examples=20)
+@settings(max_examples=20)
 @given(st.dictionaries(st.sampled_from(("profile", "seeds", "train")) | st.text(max_size=6), VALUES, max_size=3))
 def test_only_declared_names_are_parameters(parameters):
     notebook = CHECKOUT / "notebooks" / "00_start_here.ipynb"

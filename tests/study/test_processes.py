@@ -1,12 +1,9 @@
 """Importing the library changes nothing about a process; the study's own begin with a function."""
 
-import os
 import subprocess
 import sys
 
 import pytest
-
-import cds_lib
 
 LOOK = """
 import sys, types, warnings, ctypes
@@ -70,18 +67,7 @@ def test_the_working_directory_is_no_place_for_modules_of_the_fork_server(tmp_pa
     assert (done.stdout, done.stderr) == ("from a process of the server\n", "")
 
 
-def test_completion_finds_the_names_that_are_loaded_on_first_use():
-    assert {"ContrastiveDeepSupervision", "export_backbone", "__version__"} <= set(dir(cds_lib))
-
-
-def python(program, *arguments, prefix=(), **environment):
-    """What a program prints; a variable that is None is not there."""
-    variables = {name: value for name, value in {**os.environ, **environment}.items() if value is not None}
-    command = [*prefix, sys.executable, "-c", program, *map(str, arguments)]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
-
-
-def test_a_process_without_standard_streams_gets_some(tmp_path):
+def test_a_process_without_standard_streams_gets_some(python, tmp_path):
     program = """
 import sys
 from cds_lib.study import processes
@@ -96,7 +82,7 @@ with open(sys.argv[1], "w") as file:
     assert int(number) > 2 and rest == ["False"]
 
 
-def test_a_user_without_a_home_gets_one_before_jupyter_asks():
+def test_a_user_without_a_home_gets_one_before_jupyter_asks(python):
     program = """
 import pwd
 def nobody(uid):
@@ -112,7 +98,7 @@ print(jupyter_data_dir())
     assert python(program, HOME="/mine") == "/mine"
 
 
-def test_a_temporary_folder_with_a_long_name_does_not_keep_processes_from_starting(tmp_path):
+def test_a_temporary_folder_with_a_long_name_does_not_keep_processes_from_starting(python, tmp_path):
     program = """
 import os
 from cds_lib.study.processes import fork_server
@@ -126,6 +112,6 @@ print(process.exitcode)
     assert python(program, TMPDIR=str(long)) == "0"
 
 
-def test_reading_a_notebook_builds_no_grammar_first():
+def test_reading_a_notebook_builds_no_grammar_first(python):
     program = "import sys\nfrom cds_lib.study import processes\nprocesses.begin()\nimport nbformat\n"
     assert python(program + "print('lark' in sys.modules)") == "False"

@@ -1,16 +1,17 @@
 """What a notebook opens: wherever it is opened, the folders are those of the checkout."""
 
+import itertools
 from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
 
 from cds_lib.errors import UsageError
 from cds_lib.study.commands import own
 from cds_lib.study.errors import NothingRun
 from cds_lib.study.report import notebooks
 from cds_lib.study.session import open_study
+from run_folders import write_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,26 +34,19 @@ def test_folders_start_at_the_checkout_and_not_where_the_kernel_runs(tmp_path, m
     assert folders()[1] == Path("/volume/data")
 
 
-PROGRAM = """
+STOP = """
 import os, signal, time
+def stop(*arguments):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(20)
+"""
+PROGRAM = f"""{STOP}
 from cds_lib.study.engines import runner
 from cds_lib.study.session import open_study
-def train(*arguments):
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(20)
-runner.train_missing = train
+runner.train_missing = stop
 open_study("00_start_here", results=results, seeds=seeds).train_missing()
 """
-OWN_LOOP = """
-import os, signal, time
-from cds_lib.study import theme
-theme()
-def step():
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(20)
-for _ in range(3):
-    step()
-"""
+OWN_LOOP = f"{STOP}\nfrom cds_lib.study import theme\ntheme()\nfor _ in range(3):\n    stop()\n"
 
 
 @pytest.mark.parametrize(
@@ -61,9 +55,7 @@ for _ in range(3):
 )
 def test_an_interrupt_and_a_wrong_parameter_are_one_line_in_a_notebook(program, seeds, shows, tmp_path):
     path = tmp_path / "repository" / "notebooks" / "n.ipynb"
-    path.parent.mkdir(parents=True)
-    parameters = new_code_cell("results = seeds = ''", id="parameters", metadata={"tags": ["parameters"]})
-    nbformat.write(new_notebook(cells=[parameters, new_code_cell(program, id="train")]), path)
+    write_notebook(path, program, parameters="results = seeds = ''")
     results = str(tmp_path / "r")
     next(notebooks.execute([(path, tmp_path / "n.ipynb")], {"results": results, "seeds": seeds}))
     (output,) = nbformat.read(tmp_path / "n.ipynb", as_version=4).cells[-1].outputs
@@ -74,9 +66,8 @@ def test_an_interrupt_and_a_wrong_parameter_are_one_line_in_a_notebook(program, 
 def test_models_and_methods_choose_rows_and_keep_what_these_are_compared_with():
     study = open_study("table1_cifar100", profile="mini", models="resnet50, resnet18", methods="cds")
     rows = study.results()[["model", "method"]].drop_duplicates()
-    assert {*rows.itertuples(index=False, name=None)} == {
-        (m, h) for m in ("resnet18", "resnet50") for h in ("baseline", "cds")
-    }
+    wanted = {*itertools.product(("resnet18", "resnet50"), ("baseline", "cds"))}
+    assert {*rows.itertuples(index=False, name=None)} == wanted
     assert (study.frame()["baseline_delta"].notna() == (study.frame()["method"] == "cds")).all()
     with pytest.raises(UsageError, match="There is no method 'cdss' here: choose from baseline, dsn, "):
         open_study("table1_cifar100", methods="cdss")
@@ -85,9 +76,8 @@ def test_models_and_methods_choose_rows_and_keep_what_these_are_compared_with():
 def test_who_names_no_folder_writes_no_figure(tmp_path):
     assert open_study("tsne", profile="mini").figure() is None
     study = open_study("tsne", profile="mini", results=str(tmp_path))
-    assert [study.figure(), study.figure("seeds")] == [
-        tmp_path / "figures" / f"tsne{kind}.svg" for kind in ("", "_seeds")
-    ]
+    assert study.figure() == tmp_path / "figures" / "tsne.svg"
+    assert study.figure("seeds") == tmp_path / "figures" / "tsne_seeds.svg"
 
 
 def test_a_study_is_described_once_there_is_something_to_show(tmp_path):

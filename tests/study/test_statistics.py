@@ -12,8 +12,7 @@ from cds_lib.study import statistics as s
 
 def test_summary_uses_the_sample_standard_deviation():
     assert s.summarise([1.0, 2.0, 6.0]) == s.Summary(3.0, pytest.approx(7**0.5), 3)
-    assert s.summarise([4.5]) == s.Summary(4.5, None, 1)
-    assert s.summarise([]) == s.Summary(None, None, 0)
+    assert s.summarise([4.5]) == s.Summary(4.5, None, 1) and s.summarise([]) == s.Summary(None, None, 0)
 
 
 @pytest.mark.parametrize("n", [2, 3, 6, 11])
@@ -23,8 +22,7 @@ def test_interval_is_that_of_the_paired_t_test(n):
     found = s.paired_difference(dict(enumerate(ours)), dict(enumerate(reference)))
     oracle = stats.ttest_rel(ours, reference).confidence_interval(0.95)
     assert (found.ci_low, found.ci_high) == pytest.approx((oracle.low, oracle.high))
-    assert found.delta == pytest.approx((ours - reference).mean())
-    assert found.n == n
+    assert found.delta == pytest.approx((ours - reference).mean()) and found.n == n
 
 
 @pytest.mark.parametrize("n", [2, 3, 6, 9, 13])
@@ -79,10 +77,8 @@ def test_the_smallest_p_value_is_what_the_test_gives_for_equal_signs():
 def test_holm_is_the_closed_test_of_bonferroni(p_values):
     """An independent definition: the largest Bonferroni p value over all families that hold the hypothesis."""
     families = [f for size in range(1, len(p_values) + 1) for f in itertools.combinations(range(len(p_values)), size)]
-    expected = [
-        max(min(1.0, len(f) * min(p_values[i] for i in f)) for f in families if index in f)
-        for index in range(len(p_values))
-    ]
+    bonferroni = {f: min(1.0, len(f) * min(p_values[i] for i in f)) for f in families}
+    expected = [max(p for f, p in bonferroni.items() if index in f) for index in range(len(p_values))]
     assert s.holm(p_values) == pytest.approx(expected)
 
 

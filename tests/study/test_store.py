@@ -2,10 +2,10 @@
 
 import errno
 import fcntl
-import json
 import multiprocessing
 import os
 import stat
+from unittest.mock import Mock
 
 import pytest
 
@@ -18,31 +18,22 @@ from cds_lib.study.store import Store
 SPEC = settings.supervised("smoke", "cifar100", "resnet18", "cds", 0)
 
 
-def test_a_run_is_finished_exactly_when_its_metrics_are_there(tmp_path):
-    store = Store(tmp_path)
-    assert not store.is_done(SPEC.id)
-    assert store.status(SPEC.id) == {}
-    assert store.history(SPEC.id).empty
+def test_a_run_is_finished_exactly_when_its_metrics_are_there(store):
+    assert not store.is_done(SPEC.id) and store.status(SPEC.id) == {} and store.history(SPEC.id).empty
     write_json(store.run_dir(SPEC.id) / "spec.json", SPEC.to_dict())
     write_json(store.run_dir(SPEC.id) / "metrics.json", {"test_top1_last": 1.5})
-    assert store.is_done(SPEC.id)
-    assert store.metrics(SPEC.id) == {"test_top1_last": 1.5}
-    assert store.spec(SPEC.id) == SPEC
-    assert store.ids() == [SPEC.id]
+    assert store.is_done(SPEC.id) and store.metrics(SPEC.id) == {"test_top1_last": 1.5}
+    assert store.spec(SPEC.id) == SPEC and store.ids() == [SPEC.id]
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_part(tmp_path, monkeypatch):
     path = tmp_path / "a.json"
     write_text(path, "old")
 
-    def full(fd):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space left"):
         write_text(path, "new")
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.json"]
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.json"]
 
 
 def test_json_refuses_numbers_that_are_none(tmp_path):
@@ -59,15 +50,13 @@ def hold(root, ready, done):
         done.wait(20)
 
 
-def test_one_writer_at_a_time_and_a_dead_one_holds_nothing(tmp_path):
-    store = Store(tmp_path)
+def test_one_writer_at_a_time_and_a_dead_one_holds_nothing(store, tmp_path):
     store.open_for_writing()
     context = multiprocessing.get_context("fork")
     ready, done = context.Event(), context.Event()
     other = context.Process(target=hold, args=(tmp_path, ready, done))
     other.start()
-    assert ready.wait(20)
-    assert is_locked(tmp_path / ".lock")
+    assert ready.wait(20) and is_locked(tmp_path / ".lock")
     with pytest.raises(RunError, match=f"being trained by process {other.pid}"), store.lock_run(SPEC.id):
         pass
     assert store.status(SPEC.id)["state"] == "running"
@@ -79,28 +68,24 @@ def test_one_writer_at_a_time_and_a_dead_one_holds_nothing(tmp_path):
 
 
 def test_a_file_system_without_locks_is_one_sentence(tmp_path, monkeypatch):
-    def refuse(*_):
-        raise OSError(errno.ENOLCK, "no locks")
-
     path = tmp_path / ".lock"
     path.touch()
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", Mock(side_effect=OSError(errno.ENOLCK, "no locks")))
     with pytest.raises(UsageError, match="cannot lock files .no locks.: choose a folder on another one"), locked(path):
         raise AssertionError("the lock was not held")
     with pytest.raises(UsageError, match="cannot lock files"):
         is_locked(path)
 
 
-def test_a_folder_that_no_notebook_can_name_is_refused(tmp_path):
+def test_a_folder_that_no_notebook_can_name_a_newer_one_and_a_file_are_refused(tmp_path):
     with pytest.raises(UsageError, match="is not UTF-8"):
         Store(tmp_path / os.fsdecode(b"caf\xe9")).open_for_writing()
     assert not os.listdir(tmp_path)
-
-
-def test_a_newer_store_is_left_alone(tmp_path):
     write_json(tmp_path / "store.json", {"version": 99})
     with pytest.raises(UsageError, match="newer version"):
         Store(tmp_path).open_for_writing()
+    with pytest.raises(UsageError, match="cannot be used"):
+        Store(tmp_path / "store.json").open_for_writing()
 
 
 @pytest.mark.parametrize("name", ["notebooks", "index.html"])
@@ -116,17 +101,3 @@ def test_a_read_only_folder_is_refused(tmp_path):
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     with pytest.raises(UsageError, match="make it writable"):
         Store(tmp_path / "results").open_for_writing()
-
-
-def test_a_file_in_the_way_is_refused(tmp_path):
-    (tmp_path / "results").write_text("I am a file")
-    with pytest.raises(UsageError, match="cannot be used"):
-        Store(tmp_path / "results").open_for_writing()
-
-
-def test_status_merges(tmp_path):
-    store = Store(tmp_path)
-    store.write_status(SPEC.id, state="done", error=None)
-    store.write_status(SPEC.id, finished="now")
-    found = json.loads((store.run_dir(SPEC.id) / "status.json").read_text())
-    assert found == {"state": "done", "error": None, "finished": "now"}

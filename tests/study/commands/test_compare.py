@@ -1,6 +1,5 @@
 """The results of another folder beside the committed ones: a good run is taken, a doctored one refused."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from cds_lib.study.plan.settings import supervised
 from cds_lib.study.report.elsewhere import compared
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
+from run_folders import change_json
 
 MINI = Store(Path(__file__).resolve().parents[3] / "results" / "mini")
 RUNS = [supervised("mini", "cifar100", "resnet18", "cds", seed).id for seed in HEADLINE_SEEDS["mini"][:2]]
@@ -27,63 +27,63 @@ def theirs(tmp_path):
 
 
 def cell(theirs):
-    frame = compared([TABLES["table1_cifar100"]], "mini", None, MINI, theirs)
-    (row,) = frame.to_dict("records")
+    (row,) = compared([TABLES["table1_cifar100"]], "mini", None, MINI, theirs).to_dict("records")
     return row
 
 
-def test_a_repetition_lies_inside_the_interval(theirs, capsys):
+@pytest.fixture
+def compare(theirs, capsys):
+    """Run the command on their folder, or on another; returns its exit code, stdout and stderr."""
+
+    def run(folder=theirs.root):
+        return cli.main(["compare", str(folder), "--only", "table1_cifar100"]), *capsys.readouterr()
+
+    return run
+
+
+def test_a_repetition_lies_inside_the_interval(theirs, compare):
     row = cell(theirs)
     values = [MINI.metrics(run)["test_top1_last"] for run in RUNS]
     assert row["theirs"] == pytest.approx(np.mean(values)) and (row["n"], row["n_theirs"]) == (6, 2)
     assert (row["inside"], row["images"]) == ("yes", "same") and row["low"] < row["mean"] < row["high"]
-    assert cli.main(["compare", str(theirs.root), "--only", "table1_cifar100"]) == 0
-    assert "inside: 1, outside: 0, not tested: 0 of 1 cells" in capsys.readouterr().out
+    code, said, _ = compare()
+    assert code == 0 and "inside: 1, outside: 0, not tested: 0 of 1 cells" in said
 
 
-def change(path, edit):
-    content = json.loads(path.read_text())
-    edit(content)
-    path.write_text(json.dumps(content))
-
-
-def test_other_images_and_another_spec_are_seen(theirs, capsys):
-    change(theirs.run_dir(RUNS[0]) / "status.json", lambda status: status["data"].update(sha256="0" * 64))
-    assert cell(theirs)["images"] == "other"
-    assert cli.main(["compare", str(theirs.root), "--only", "table1_cifar100"]) == 1
-    change(theirs.run_dir(RUNS[1]) / "spec.json", lambda spec: spec["budget"].update(lr=0.2))
-    capsys.readouterr()
-    assert cli.main(["compare", str(theirs.root), "--only", "table1_cifar100"]) == 1
-    assert RUNS[1] in capsys.readouterr().err
+def test_other_images_and_another_spec_are_seen(theirs, compare):
+    change_json(theirs.run_dir(RUNS[0]) / "status.json", data=theirs.status(RUNS[0])["data"] | {"sha256": "0" * 64})
+    assert cell(theirs)["images"] == "other" and compare()[0] == 1
+    budget = theirs.spec(RUNS[1]).to_dict()["budget"]
+    change_json(theirs.run_dir(RUNS[1]) / "spec.json", budget=budget | {"lr": 0.2})
+    code, _, error = compare()
+    assert code == 1 and RUNS[1] in error
 
 
 @pytest.mark.parametrize("code", ["b4d19b9bb960+dirty", "unknown"])
-def test_code_of_no_commit_is_named(theirs, capsys, code):
-    change(theirs.run_dir(RUNS[1]) / "status.json", lambda status: status.update(code=code))
-    assert cli.main(["compare", str(theirs.root), "--only", "table1_cifar100"]) == 1
-    said = capsys.readouterr().out
-    assert f"no commit: {RUNS[1]}\n" in said and "other images" not in said
+def test_code_of_no_commit_is_named(theirs, compare, code):
+    change_json(theirs.run_dir(RUNS[1]) / "status.json", code=code)
+    code, said, _ = compare()
+    assert code == 1 and f"no commit: {RUNS[1]}\n" in said and "other images" not in said
 
 
 @pytest.mark.parametrize("name", ["spec.json", "status.json", "history.csv", "metrics.json"])
-def test_a_folder_that_is_not_whole_or_contradicts_itself_is_refused(theirs, capsys, name):
+def test_a_folder_that_is_not_whole_or_contradicts_itself_is_refused(theirs, compare, name):
     path = theirs.run_dir(RUNS[0]) / name
     if name == "metrics.json":
-        change(path, lambda metrics: metrics.update(test_top1_last=metrics["test_top1_last"] + 5))
+        change_json(path, test_top1_last=theirs.metrics(RUNS[0])["test_top1_last"] + 5)
     else:
         path.unlink()
-    assert cli.main(["compare", str(theirs.root), "--only", "table1_cifar100"]) == 1
-    assert str(path) in capsys.readouterr().err
+    code, _, error = compare()
+    assert code == 1 and str(path) in error
 
 
-def test_a_folder_without_such_runs_is_one_sentence(tmp_path, capsys):
-    assert cli.main(["compare", str(tmp_path), "--only", "table1_cifar100"]) == 2
-    assert "has no finished run of these tables" in capsys.readouterr().err
+def test_a_folder_without_such_runs_is_one_sentence(tmp_path, compare):
+    code, _, error = compare(tmp_path / "runs")
+    assert code == 2 and "has no finished run of these tables" in error
 
 
 def test_the_prediction_interval_holds_the_mean_of_new_seeds_in_19_of_20_cases():
-    drawn = np.random.default_rng(0).normal(30, 0.5, (4000, 8))
-    inside = 0
+    drawn, inside = np.random.default_rng(0).normal(30, 0.5, (4000, 8)), 0
     for values in drawn:
         low, high = statistics.prediction_interval(statistics.summarise(list(values[:5])), 3)
         inside += low <= values[5:].mean() <= high

@@ -115,8 +115,7 @@ SMOKE = [
 
 
 @pytest.mark.parametrize("spec", SMOKE, ids=lambda spec: f"{spec.model} {spec.method}")
-def test_counts_are_those_of_real_steps(spec, tmp_path):
-    store = Store(tmp_path)
+def test_counts_are_those_of_real_steps(spec, store, tmp_path):
     if spec.parent:
         method = build.classifier(spec.parent, 1000)
         store.run_dir(spec.parent.id).mkdir(parents=True)

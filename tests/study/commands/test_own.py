@@ -46,18 +46,14 @@ def test_the_run_is_that_of_a_table_where_one_has_it():
     assert own.find("mini", "coco", "retinanet", "dsn")[0].name == "table4_coco"
     _, free = own.find("mini", "cifar100", "resnet34", "cds")  # in no table
     assert free.run == settings.supervised("mini", "cifar100", "resnet34", "cds")
-    assert own.find("paper", "cifar10", "resnet18", "kd")[1].run == settings.distilled(
-        "paper", "cifar10", "resnet18", "kd"
-    )
+    distilled = settings.distilled("paper", "cifar10", "resnet18", "kd")
+    assert own.find("paper", "cifar10", "resnet18", "kd")[1].run == distilled
 
 
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        (
-            ("cifar1000", "resnet18", "cds"),
-            "no data set 'cifar1000': .* line to DATASETS in cds_lib",
-        ),
+        (("cifar1000", "resnet18", "cds"), "no data set 'cifar1000': .* line to DATASETS in cds_lib"),
         (("cifar100", "resnet19", "cds"), "no network 'resnet19'"),
         (("cifar100", "resnet18", "cdss"), "no method 'cdss'"),
         (("coco", "resnet18", "cds"), "No table trains resnet18 with cds on coco"),
@@ -81,8 +77,7 @@ def test_the_command_trains_one_run_beside_the_studys(tmp_path, capsys, monkeypa
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]
     (theirs,) = (study / "runs").iterdir()
     assert rows[0][:3] == ["cds,", "taps", "[1,"] and rows[0][-1] == folder.name
-    assert (rows[1][0], rows[1][-1]) == ("cds", theirs.name)
-    assert not (mine / "tables").exists()
+    assert (rows[1][0], rows[1][-1]) == ("cds", theirs.name) and not (mine / "tables").exists()
     before = (folder / "metrics.json").stat().st_mtime_ns
     assert main([*command, *more]) == 0  # only read
     assert (folder / "metrics.json").stat().st_mtime_ns == before

@@ -44,8 +44,7 @@ def python2_pickle(content):
 
 def tiny_contents(name):
     """{file name: dict} of a tiny set: random pixels, labels that go round."""
-    random = np.random.default_rng(len(name))
-    known = registry.entry(name)
+    random, known = np.random.default_rng(len(name)), registry.entry(name)
     per_batch, test = TINY[name]
     contents, start = {}, 0
     for file in known.files:

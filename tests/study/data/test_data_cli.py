@@ -4,21 +4,16 @@ import pickle
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from cds_lib.errors import UsageError
 from cds_lib.study.data.cli import add_parser
+from toys import write_images
 
 
 @pytest.fixture
-def root(tmp_path):
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def run(tiny_registry, root, capsys, monkeypatch):
+def run(tiny_registry, tmp_path, capsys, monkeypatch):
     """run(*words) -> (exit code, standard output), with the tiny registry and data folder."""
-    monkeypatch.setenv("CDS_DATA_ROOT", str(root))
+    monkeypatch.setenv("CDS_DATA_ROOT", str(tmp_path / "data"))
     monkeypatch.delenv("CDS_OFFLINE", raising=False)
 
     def run(*words):
@@ -31,36 +26,32 @@ def run(tiny_registry, root, capsys, monkeypatch):
 
 
 def held(folder, classes=100):
-    for split, count in (("train", 2), ("test", 1)):
-        for label in range(classes):
-            path = folder / split / f"{label:02d}"
-            path.mkdir(parents=True)
-            for number in range(count):
-                Image.fromarray(np.full((32, 32, 3), label + number, np.uint8)).save(path / f"{number}.png")
-    return folder
+    def image(part, label, number):
+        return np.full((32, 32, 3), label + number, np.uint8)
+
+    return write_images(folder, {"train": 2, "test": 1}, [f"{label:02d}" for label in range(classes)], image)
 
 
 def row(text, name):
     return next(line for line in text.splitlines() if line.startswith(name + " "))
 
 
-def test_list_says_what_is_there(run, root, tiny10, tiny100):
+def test_list_says_what_is_there(run, tmp_path, tiny10, tiny100):
     code, text = run("list")
     assert code == 0 and "not there" in row(text, "cifar10") and "not there" in row(text, "cifar100")
-    assert str(root) in text and "data fetch NAME" in text
-    tiny10.write(root)
-    folder = tiny100.write(root)
+    assert str(tmp_path / "data") in text and "data fetch NAME" in text
+    tiny10.write(tmp_path / "data")
+    folder = tiny100.write(tmp_path / "data")
     (folder / "meta").write_bytes(pickle.dumps(tiny100.contents["meta"]))
     _, text = run("list")
     assert "complete, verified" in row(text, "cifar10") and "cifar-10-batches-py" in row(text, "cifar10")
     assert "complete, not verified" in row(text, "cifar100")
     (folder / "test").write_bytes(b"")
-    code, text = run("list")
-    assert code == 0 and "BROKEN (data verify cifar100)" in row(text, "cifar100")
+    assert "BROKEN (data verify cifar100)" in row(run("list")[1], "cifar100")
 
 
-def test_import_of_a_subset(run, root):
-    folder = held(root / "cifar100", classes=5)
+def test_import_of_a_subset(run, tmp_path):
+    folder = held(tmp_path / "data" / "cifar100", classes=5)
     assert "folders, not imported" in row(run("list")[1], "cifar100")
     code, text = run("import", "cifar100", "--folder", folder)
     assert code == 0 and "a SUBSET, 5 of 100 classes, 10 of 200 training and 5 of 100 test images" in text
@@ -69,25 +60,25 @@ def test_import_of_a_subset(run, root):
     assert code == 1 and "10 of 200 training and 5 of 100 test images" in text
 
 
-def test_import_beside_the_official_files_says_which_come_first(run, root, tmp_path, tiny100):
+def test_import_beside_the_official_files_says_which_come_first(run, tmp_path, tiny100):
     code, text = run("import", "cifar100", "--folder", held(tmp_path / "held"))
     assert code == 0 and "complete, 100 of 100 classes, 200 of 200 training and 100 of 100 test images" in text
     code, text = run("verify", "cifar100")
     assert code == 0 and "OK: imported from image folders, complete" in text
-    (root / "imported" / "cifar100").rename(root / "before")
-    tiny100.write(root)
+    (tmp_path / "data" / "imported" / "cifar100").rename(tmp_path / "data" / "before")
+    tiny100.write(tmp_path / "data")
     assert "come first" in run("import", "cifar100", "--folder", tmp_path / "held")[1]
     assert "OK: official layout" in run("verify", "cifar100")[1]
 
 
-def test_fetch_then_verify(run, root, mirror, tiny_registry, tiny100, tools):
+def test_fetch_then_verify(run, tmp_path, mirror, tiny_registry, tiny100, tools):
     mirror.files["/x"] = tiny100.archive
     archive = {tiny100.entry.archives[0].file: tiny100.archive}
     tiny_registry["cifar100"] = tools.with_archives(tiny100.entry, archive, mirror.url("/x"))
     with pytest.raises(UsageError, match="offline"):
         run("fetch", "cifar100", "--offline")
     code, text = run("fetch", "cifar100")
-    assert code == 0 and text.strip() == str(root / "cifar-100-python")
+    assert code == 0 and text.strip() == str(tmp_path / "data" / "cifar-100-python")
     code, text = run("verify", "cifar100")
     assert code == 0 and text.startswith("CIFAR-100: OK: official layout, complete, every checksum")
 
@@ -100,8 +91,8 @@ def test_verify_says_what_is_missing(run, tmp_path, tiny100):
     assert run("verify", "cifar100", "--data-root", tmp_path / "other")[0] == 0
 
 
-def test_verify_says_everything_that_is_wrong(run, root, tiny10):
-    folder = tiny10.write(root)
+def test_verify_says_everything_that_is_wrong(run, tmp_path, tiny10):
+    folder = tiny10.write(tmp_path / "data")
     (folder / "data_batch_2").unlink()
     (folder / "data_batch_4").write_bytes(tiny10.files["data_batch_4"][:99])
     (folder / "test_batch").write_bytes(pickle.dumps(tiny10.contents["test_batch"]))
@@ -113,8 +104,8 @@ def test_verify_says_everything_that_is_wrong(run, root, tiny10):
     assert hashlib.md5(tiny10.files["test_batch"]).hexdigest() in lines[2]
 
 
-def test_verify_of_a_repacked_copy(run, root, tiny100):
-    folder = tiny100.write(root)
+def test_verify_of_a_repacked_copy(run, tmp_path, tiny100):
+    folder = tiny100.write(tmp_path / "data")
     (folder / "train").write_bytes(pickle.dumps(tiny100.contents["train"]))
     code, text = run("verify", "cifar100")
     assert code == 1 and "CIFAR-100: usable, but not as published: official layout, complete" in text

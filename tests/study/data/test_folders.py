@@ -12,6 +12,7 @@ from cds_lib.errors import UsageError
 from cds_lib.study.data import registry, sets
 from cds_lib.study.data.folders import import_folder, read_imported
 from cds_lib.study.data.writing import single_writer
+from toys import Evil, write_images
 
 CLASSES = ("bird", "cat", "dog")
 
@@ -19,13 +20,7 @@ CLASSES = ("bird", "cat", "dog")
 @pytest.fixture
 def held(tmp_path):
     """A folder of three classes, 9 training and 3 test images of 32 x 32."""
-    for split, count in (("train", 3), ("test", 1)):
-        for label, name in enumerate(CLASSES):
-            (tmp_path / "held" / split / name).mkdir(parents=True)
-            for number in range(count):
-                pixels = Image.fromarray(image(split, label, number))
-                pixels.save(tmp_path / "held" / split / name / f"{number}.png")
-    return tmp_path / "held"
+    return write_images(tmp_path / "held", {"train": 3, "test": 1}, CLASSES, image)
 
 
 def image(split, label, number):
@@ -144,8 +139,7 @@ def test_broken_images_are_named_and_counted_never_skipped(entry, held, tmp_path
         path.write_bytes(b"")
     with pytest.raises(UsageError, match=r"(9|10) of 12 .*and [45] more") as caught:
         import_folder(entry, held, tmp_path)
-    assert str(caught.value).count("cannot be decoded") == 5
-    assert nothing_left(tmp_path)
+    assert str(caught.value).count("cannot be decoded") == 5 and nothing_left(tmp_path)
 
 
 def test_never_overwrites_clears_what_a_crash_left_and_writes_alone(entry, held, tmp_path):
@@ -186,7 +180,9 @@ DAMAGE = {
         lambda folder: np.save(folder / "train_labels.npy", np.zeros(8, np.int64)),
         lambda folder: np.save(folder / "train_labels.npy", np.zeros(9, np.float32)),
         lambda folder: np.save(folder / "test_images.npy", np.zeros((3, 3, 32, 32), np.float32)),
-        lambda folder: np.save(folder / "test_labels.npy", np.array([Evil(folder), 0, 0]), allow_pickle=True),
+        lambda folder: np.save(
+            folder / "test_labels.npy", np.array([Evil(os.mkdir, folder / "was run"), 0, 0]), allow_pickle=True
+        ),
         lambda folder: (folder / "info.json").write_text(json.dumps({"train": 9, "test": 3})),
     ],
     "cub200": [
@@ -197,14 +193,6 @@ DAMAGE = {
         ),
     ],
 }
-
-
-class Evil:
-    def __init__(self, folder):
-        self.folder = folder
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.folder / "was run"),)
 
 
 def test_a_damaged_import_is_one_sentence_and_nothing_in_it_is_run(entry, held, tmp_path):

@@ -117,28 +117,15 @@ def imagenet(tar):
         synsets[row, 0] = values
     kit = "ILSVRC2012_devkit_t12/data/"
     truth = b"2\n1\n1\n"  # tench, goldfish, goldfish
-    inner = {
-        f"{wnid}.tar": tar({f"{wnid}_{k}.JPEG": jpeg(label) for k in range(2)}, "w") for label, wnid in enumerate(wnids)
-    }
+    inner = {f"{w}.tar": tar({f"{w}_{k}.JPEG": jpeg(label) for k in (0, 1)}, "w") for label, w in enumerate(wnids)}
     val = {f"ILSVRC2012_val_{k:08d}.JPEG": jpeg(label) for k, label in enumerate([0, 1, 1], 1)}
-    files = {
-        "ILSVRC2012_devkit_t12.tar.gz": tar(
-            {kit + "meta.mat": mat(synsets=synsets), kit + "ILSVRC2012_validation_ground_truth.txt": truth}
-        ),
-        "ILSVRC2012_img_val.tar": tar(val, "w"),
-        "ILSVRC2012_img_train.tar": tar(inner, "w"),
-    }
-    return files, {"train": [0, 0, 1, 1], "test": [0, 1, 1]}, tuple(wnids)
+    kit = tar({kit + "meta.mat": mat(synsets=synsets), kit + "ILSVRC2012_validation_ground_truth.txt": truth})
+    files = {"ILSVRC2012_img_val.tar": tar(val, "w"), "ILSVRC2012_img_train.tar": tar(inner, "w")}
+    return files | {"ILSVRC2012_devkit_t12.tar.gz": kit}, {"train": [0, 0, 1, 1], "test": [0, 1, 1]}, tuple(wnids)
 
 
-SETS = {
-    "cub200": cub,
-    "stanford_cars": cars,
-    "flowers102": flowers,
-    "stanford_dogs": dogs,
-    "fgvc_aircraft": aircraft,
-    "imagenet": imagenet,
-}
+SETS = {"cub200": cub, "stanford_cars": cars, "flowers102": flowers}
+SETS |= {"stanford_dogs": dogs, "fgvc_aircraft": aircraft, "imagenet": imagenet}
 
 
 @pytest.fixture
@@ -207,8 +194,7 @@ def test_a_fetch_that_is_stopped_while_it_records_leaves_nothing_that_looks_whol
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(listing.Listing, "fingerprint", stop)
         get(entry, tmp_path)
-    assert not (tmp_path / "CUB_200_2011").exists()
-    assert get(entry, tmp_path).is_dir()
+    assert not (tmp_path / "CUB_200_2011").exists() and get(entry, tmp_path).is_dir()
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -286,9 +272,8 @@ def test_malformed_files_of_the_layout_are_one_sentence(name, lay, tmp_path):
     for path, content in FAULTS[name]:
         before = (folder / path).read_bytes()
         (folder / path).write_bytes(content)
-        with pytest.raises(
-            UsageError, match=rf"or move the folder {folder} away and run `.* fetch {entry.name}`\.$"
-        ) as raised:
+        says = rf"or move the folder {folder} away and run `.* fetch {entry.name}`\.$"
+        with pytest.raises(UsageError, match=says) as raised:
             layouts.read(entry, tmp_path)
         assert "\n" not in str(raised.value)
         (folder / path).write_bytes(before)

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from cds_lib.errors import UsageError
 from cds_lib.study import cli
 from cds_lib.study.data import folders, registry, sets
 from cds_lib.study.engines import runner
 from cds_lib.study.plan import catalogue, settings
+from toys import write_images
 
 ENTRY = """[shapes]
 title = "Shapes"
@@ -35,35 +35,26 @@ def register(tmp_path, monkeypatch):
     return write
 
 
-def draw(folder, side):
-    """Eight training and four test images of two classes."""
-    generator = np.random.default_rng(0)
-    for part, count in (("train", 4), ("test", 2)):
-        for name in ("circle", "square"):
-            (folder / part / name).mkdir(parents=True)
-            for number in range(count):
-                pixels = generator.integers(0, 256, (side, side, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / part / name / f"{number}.png")
-
-
 @pytest.mark.parametrize(("line", "side", "family"), [("image_size = 32\n", 32, "cifar"), ("", 40, "imagenet")])
-def test_it_is_imported_listed_and_read_as_its_runs_read_it(
-    register, tmp_path, monkeypatch, capsys, line, side, family
-):
+def test_it_is_imported_listed_and_read_as_by_its_runs(register, tmp_path, monkeypatch, capsys, line, side, family):
     register(ENTRY + line)
     monkeypatch.setitem(catalogue.DATASETS, "shapes", catalogue.DataSet("Shapes", family))
     root, held = tmp_path / "data", tmp_path / "held"
     root.mkdir()
-    draw(held, side)
+    drawn = np.random.default_rng(0)
+
+    def image(part, label, number):
+        return drawn.integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+    write_images(held, {"train": 4, "test": 2}, ("circle", "square"), image)
     usual = settings.supervised("mini", "shapes", "resnet18", "cds", 0)
     spec = replace(usual, budget=replace(usual.budget, val_size=4, batch_size=4))
     assert "Shapes is not in" in runner._without_data([spec], root)[spec.id]
     assert folders.import_folder(registry.entry("shapes"), held, root)["complete"]
     assert "Shapes has 8 training images here" in runner._without_data([usual], root)[usual.id]
     assert runner._without_data([spec], root) == {}
-    for command in ("list", "verify"):
-        names = ["shapes"] if command == "verify" else []
-        assert cli.main(["data", command, *names, "--data-root", str(root)]) == 0
+    for command in (["list"], ["verify", "shapes"]):
+        assert cli.main(["data", *command, "--data-root", str(root)]) == 0
         assert "complete" in capsys.readouterr().out
     data = sets.load("shapes", root, "real", spec.budget.stored_size)
     assert data.train_images.shape == (8, 3, spec.budget.stored_size, spec.budget.stored_size)
@@ -82,7 +73,6 @@ def test_layouts_that_cannot_be_read_are_refused(register, tmp_path):
         registry.entries()
     register(ENTRY + 'layout = "folders"\nfolder = "s"\n')
     (tmp_path / "s").mkdir()
-    with pytest.raises(
-        UsageError, match=r"^Shapes has the layout 'folders' in registry\.toml, and layouts\.py does not"
-    ):
+    says = r"^Shapes has the layout 'folders' in registry\.toml, and layouts\.py does not"
+    with pytest.raises(UsageError, match=says):
         sets.load_files("shapes", tmp_path)

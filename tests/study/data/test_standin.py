@@ -13,8 +13,7 @@ def hundred():
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_load_makes_the_class_count_of_the_set(name):
-    data = load(name, None, "standin")
-    known = registry.entry(name)
+    data, known = load(name, None, "standin"), registry.entry(name)
     assert data.train_images.shape == (2000, 3, 32, 32) and data.test_images.shape == (1000, 3, 32, 32)
     assert np.bincount(data.train_labels).tolist() == [2000 // known.classes] * known.classes
     assert np.bincount(data.test_labels).tolist() == [1000 // known.classes] * known.classes
@@ -85,8 +84,7 @@ def test_construction_is_the_absolute_difference(monkeypatch):
     plain = standin.make(10).train_images.astype(int)
     shape["ink"] = 255
     inverted = standin.make(10).train_images.astype(int)
-    assert np.abs(plain + inverted - 255).max() <= 16
-    assert plain.std() > 30
+    assert np.abs(plain + inverted - 255).max() <= 16 and plain.std() > 30
 
 
 def test_classes_are_learnable_but_not_trivial(hundred):

@@ -27,8 +27,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
-    random = np.random.default_rng(0)
-    paths = []
+    random, paths = np.random.default_rng(0), []
     for number in range(9):
         size = [(40, 60, 3), (60, 40, 3), (45, 45)][number % 3]  # the last are grey
         paths.append(folder / f"{number}.png")
@@ -51,24 +50,18 @@ def same(left, right):
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_every_image_once_with_its_label_in_views_of_the_size(files, name):
-    batches = make(files[:8], augmentation=name)
-    seen = []
+    batches, seen = make(files[:8], augmentation=name), []
     for views, labels, index in batches.epoch(0):
-        assert [view.shape for view in views] == [(4, 3, 28, 28)] * 2
-        assert not torch.equal(*views)
+        assert [view.shape for view in views] == [(4, 3, 28, 28)] * 2 and not torch.equal(*views)
         assert torch.equal(labels, index)
         seen += index.tolist()
     assert sorted(seen) == list(range(8)) and len(batches) == 2
 
 
-def test_a_last_batch_of_one_image_is_left_out(files):
-    assert [len(labels) for _, labels, _ in make(files).epoch(0)] == [4, 4]
-
-
 def test_the_number_of_workers_changes_nothing(files):
     alone = list(make(files).epoch(1))
-    assert same(alone, list(make(files, workers=2).epoch(1)))
-    assert not same(alone, list(make(files).epoch(2)))
+    assert [len(labels) for _, labels, _ in alone] == [4, 4]  # a last batch of one image is left out
+    assert same(alone, list(make(files, workers=2).epoch(1))) and not same(alone, list(make(files).epoch(2)))
 
 
 def test_one_view_and_two_views_are_paired_and_nothing_global_is_drawn(files):
@@ -209,7 +202,7 @@ def test_as_many_files_as_the_system_lets(monkeypatch):
 
 
 @pytest.mark.slow
-def test_full_shared_memory_is_named_with_what_to_do(files):
+def test_full_shared_memory_is_named_with_what_to_do(python, files):
     """By which a worker hands its batch over: containers have little."""
     program = f"""
 import subprocess, sys, torch
@@ -226,9 +219,6 @@ except RunError as error:
     alone = ["unshare", "--mount"]
     if subprocess.run([*alone, "true"], capture_output=True).returncode:
         pytest.skip("only root may mount a small file system, on Linux")
-    root = str(Path(__file__).parents[3])
-    environment = {**os.environ, "PYTHONPATH": root}
-    command = [*alone, sys.executable, "-c", program]
-    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+    said = python(program, prefix=alone)
     assert "/dev/shm (--shm-size of a container)" in said and "run the same command again" in said
     assert len(said.splitlines()) == 1  # PyTorch 2.9 dies where later ones say that no space is left

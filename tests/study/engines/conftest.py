@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from cds_lib.study.report import write
 
@@ -43,6 +44,11 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="module")
 def one_comparison():
     """What compares runs of the study's own tables, of which the folders of these tests hold none, is made once."""
@@ -67,8 +73,7 @@ def slurm():
         pytest.skip(f"needs Debian's slurm-wlm and munge (no {', '.join(missing)})")
     if os.geteuid() != 0:
         pytest.skip("needs root to start Slurm")
-    before = dict(os.environ)
-    daemons = []
+    before, daemons = dict(os.environ), []
     with tempfile.TemporaryDirectory(prefix="slurm", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         try:

@@ -22,6 +22,7 @@ from cds_lib.study.report.frame import results, tidy
 from cds_lib.study.report.table_files import read_table, write_table
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES, _headline
+from run_folders import change_json
 
 NAMES = ("training_loss", "linear_probe", "layerwise_accuracy", "calibration", "tsne")
 CPU = torch.device("cpu")
@@ -41,15 +42,8 @@ def trained(tmp_path_factory):
     store.open_for_writing()
     for method in ("baseline", "cds"):
         execute(run(method), store, None, device="cpu")
-    for method in ("baseline", "cds"):
-        finished_run = FinishedRun(run(method), store, None, CPU)
-        for name in analyses.ANALYSES:
-            if (method, name) == ("baseline", "gradients"):  # it has one loss
-                continue
-            result = compute(finished_run, name)
-            path = analyses.path(store, run(method).id, name)
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(json.dumps(result, allow_nan=False))
+        names = [name for name in analyses.ANALYSES if (method, name) != ("baseline", "gradients")]  # it has one loss
+        assert analyse(run(method), names, store, None) == {}
     return store
 
 
@@ -106,9 +100,7 @@ def test_a_network_is_shown_its_images_as_its_run_was(tmp_path):
 def test_a_result_says_what_it_depends_on(trained):
     result = analyses.read(trained, run("cds").id, "transfer")
     assert (result["run"], result["seed"], result["compared_with"]) == (run("cds").id, 0, None)
-    assert set(result["data"]) == {"cifar100", "cifar10"} and all(
-        len(d["sha256"]) == 64 for d in result["data"].values()
-    )
+    assert {name: len(data["sha256"]) for name, data in result["data"].items()} == {"cifar100": 64, "cifar10": 64}
     assert result["code"] and result["versions"]["torch"]
     assert analyses.read(trained, run("cds").id, "similarity")["compared_with"] == run("baseline").id
 
@@ -127,10 +119,8 @@ def test_every_metric_has_a_name_and_every_baseline_is_the_run_of_its_table():
             for cell in TABLES[name].cells(profile, (0, 1)):
                 assert measure(cell.metric) and short_name(cell.metric)
                 for spec in cell.specs:
-                    assert (
-                        analyses.baseline_of(spec).id
-                        == settings.supervised(profile, "cifar100", "resnet18", "baseline", spec.seed).id
-                    )
+                    baseline = settings.supervised(profile, "cifar100", "resnet18", "baseline", spec.seed)
+                    assert analyses.baseline_of(spec).id == baseline.id
     table1 = {spec.id for spec in TABLES["table1_cifar100"].runs("mini", (0, 1, 2))}
     assert all({spec.id for spec in TABLES[name].runs("mini", (0, 1, 2))} <= table1 for name in NAMES)
 
@@ -139,8 +129,7 @@ def test_every_metric_has_a_name_and_every_baseline_is_the_run_of_its_table():
 
 
 def test_features_are_computed_once(trained, monkeypatch):
-    passes = []
-    real = finished.extract
+    passes, real = [], finished.extract
     monkeypatch.setattr(finished, "extract", lambda *arguments: passes.append(1) or real(*arguments))
     cds = FinishedRun(run("cds"), trained, None, CPU)
     for _ in range(2):
@@ -167,14 +156,11 @@ def todo(store, *names):
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"version": 0}, {"parameters": {}}, {"weights": {}}],
-    ids=["version", "parameters", "weights"],
+    "change", [{"version": 0}, {"parameters": {}}, {"weights": {}}], ids=["version", "parameters", "weights"]
 )
 def test_a_result_of_another_kind_counts_as_missing(store, change):
     assert todo(store) == [{}, {}]
-    path = analyses.path(store, run("cds").id, "calibration")
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    change_json(analyses.path(store, run("cds").id, "calibration"), **change)
     assert todo(store) == [{"cds": ("calibration",)}, {}]
     frame = tidy(results(TABLES["calibration"], "smoke", (0,), store))
     row = frame[(frame["method"] == "cds") & (frame["metric"] == "ece")].iloc[0]
@@ -184,8 +170,7 @@ def test_a_result_of_another_kind_counts_as_missing(store, change):
 @pytest.mark.parametrize("value", ["12.3", float("nan"), 10**400, True, -0.1, 100.1])
 def test_a_value_that_is_no_percentage_is_named(store, value):
     path = analyses.path(store, run("cds").id, "calibration")
-    found = json.loads(path.read_text())
-    path.write_text(json.dumps({**found, "values": {**found["values"], "ece": value}}))
+    change_json(path, values=json.loads(path.read_text())["values"] | {"ece": value})
     with pytest.raises(RunError, match=f"{path} cannot be read .*: delete it and run again"):
         tidy(results(TABLES["calibration"], "smoke", (0,), store))
 
@@ -207,10 +192,10 @@ def test_a_result_that_its_picture_cannot_be_made_of_is_named(store, name):
 
 
 def test_a_result_of_another_run_is_named(store):
-    path = analyses.path(store, run("cds").id, name := "probe")
-    path.write_text(json.dumps({**json.loads(path.read_text()), "run": run("baseline").id}))
+    path = analyses.path(store, run("cds").id, "probe")
+    change_json(path, run=run("baseline").id)
     with pytest.raises(RunError, match=f"{path} cannot be read .its run is {run('baseline').id}.: delete it"):
-        analyses.read(store, run("cds").id, name)
+        analyses.read(store, run("cds").id, "probe")
 
 
 def test_gradients_are_those_of_the_losses_before_and_after_training(store):
@@ -232,22 +217,23 @@ def clone(store):
         file.unlink()
 
 
+def compute_missing(store, *names, **options):
+    return analysis_engine.compute_missing([TABLES[name] for name in names], "smoke", (0,), store, None, **options)
+
+
 def test_a_fresh_clone_writes_the_same_tables(store, capsys):
     before = frames(store)
     clone(store)
-    assert todo(store) == [{}, {}]
-    for name, frame in frames(store).items():
-        assert frame.equals(before[name]), name
-    assert analysis_engine.compute_missing([TABLES[n] for n in NAMES], "smoke", (0,), store, None) == {}
+    assert todo(store) == [{}, {}] and compute_missing(store, *NAMES) == {}
+    assert all(frame.equals(before[name]) for name, frame in frames(store).items())
     assert capsys.readouterr().out == ""
 
 
 def test_a_fresh_clone_says_what_it_cannot_compute(store, capsys):
     clone(store)
-    analyses.path(store, run("cds").id, "similarity").unlink()
-    analyses.path(store, run("cds").id, "tsne").unlink()
-    assert todo(store) == [{}, {"cds": ("similarity", "tsne")}]
-    assert analysis_engine.compute_missing([TABLES[n] for n in NAMES], "smoke", (0,), store, None) == {}
+    for name in ("similarity", "tsne"):
+        analyses.path(store, run("cds").id, name).unlink()
+    assert todo(store) == [{}, {"cds": ("similarity", "tsne")}] and compute_missing(store, *NAMES) == {}
     said = capsys.readouterr().out
     assert said.startswith("2 analyses of 1 run cannot be computed: the weights (model.pt) of these runs are not here")
     assert run("cds").id in said
@@ -298,9 +284,9 @@ def test_the_engine_goes_on_after_a_failure_and_names_it(store, capsys):
     for method in ("baseline", "cds"):
         analyses.path(store, run(method).id, "calibration").unlink()
     store.model(run("cds").id).write_bytes(b"no weights")
-    failed = analysis_engine.compute_missing([TABLES["calibration"]], "smoke", (0,), store, None, jobs=2)
-    assert list(failed) == [f"{run('cds').id}, calibration"]
-    assert "model.pt is damaged" in failed[f"{run('cds').id}, calibration"]
+    failed = compute_missing(store, "calibration", jobs=2)
+    ((name, sentence),) = failed.items()
+    assert name == f"{run('cds').id}, calibration" and "model.pt is damaged" in sentence
     assert analyses.read(store, run("baseline").id, "calibration")
     assert not analyses.path(store, run("cds").id, "calibration").exists()
     said = capsys.readouterr().out
@@ -337,5 +323,4 @@ def test_what_another_command_has_computed_meanwhile_is_not_computed_again(store
         yield
 
     monkeypatch.setattr(store, "lock", lock)
-    assert analysis_engine.compute_missing([TABLES["calibration"]], "smoke", (0,), store, None, jobs=1) == {}
-    assert capsys.readouterr().out == ""
+    assert compute_missing(store, "calibration", jobs=1) == {} and capsys.readouterr().out == ""

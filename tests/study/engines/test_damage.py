@@ -15,6 +15,7 @@ import sweeps
 from cds_lib.errors import TrainingError
 from cds_lib.study import analyses, cli
 from cds_lib.study.commands import study
+from cds_lib.study.engines.execute import execute
 from cds_lib.study.errors import RunError
 from cds_lib.study.files import sha256_of
 from cds_lib.study.processes import send_output_to
@@ -32,11 +33,7 @@ RUN = sweeps.RUNS[0]  # a baseline
 @pytest.fixture(scope="module")
 def good(tmp_path_factory, one_comparison):
     """A finished folder and the table that was made of it."""
-    root = tmp_path_factory.mktemp("good") / "results"
-    store = Store(root)
-    store.open_for_writing()
-    for number, spec in enumerate(sweeps.RUNS):
-        sweeps.pretend(store, spec, number)
+    root = sweeps.pretend_all(tmp_path_factory.mktemp("good") / "results").root
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(TABLES, "faults", sweeps.TABLE)
         assert cli.main(["run-all", "--only", "faults", "--results", str(root)]) == 0
@@ -100,8 +97,7 @@ def test_damaged_metrics_are_never_a_number(results, command, damage):
     break_file(path, damage)
     for name in ("run-all", "report"):
         said = command(name)
-        assert str(path) in said
-        assert f"delete the folder {path.parent} and run again" in said
+        assert str(path) in said and f"delete the folder {path.parent} and run again" in said
     said = command("status")
     assert damage == "an_empty_object" or str(path) in said
 
@@ -112,8 +108,7 @@ def test_other_damaged_files_are_named_with_what_to_do(results, command, name, d
     path = results / name if name == "store.json" else Store(results).run_dir(RUN.id) / name
     break_file(path, damage)
     said = command("run-all")
-    assert str(path) in said
-    assert "delete" in said
+    assert str(path) in said and "delete" in said
 
 
 def test_a_status_of_other_types_is_named(results, command):
@@ -130,17 +125,11 @@ def test_a_status_of_other_types_is_named(results, command):
 
 
 HISTORY = sweeps.history(RUN.budget.epochs, 10.0)
-NONSENSE = [
-    "",
-    "a,b\n1,x\n",
-    "\xff",
-    "epoch\n2\n1\n3\n",
-    HISTORY.replace("10.0", "100.1"),
-    HISTORY + "4,0.1,2,900,10,1\n",
-]
+NONSENSE = ["", "a,b\n1,x\n", "\xff", "epoch\n2\n1\n3\n"]
+CHANGED = [HISTORY[:-9], HISTORY[:-1], HISTORY[:60], HISTORY.replace("10.0", "100.1"), HISTORY + "4,0.1,2,900,10,1\n"]
 
 
-@pytest.mark.parametrize("text", [HISTORY[:-9], HISTORY[:-1], HISTORY[:60], *NONSENSE])
+@pytest.mark.parametrize("text", CHANGED + NONSENSE)
 def test_a_damaged_history_is_never_a_curve(results, text):
     store = Store(results)
     (store.run_dir(RUN.id) / "history.csv").write_bytes(text.encode("latin-1"))
@@ -170,8 +159,6 @@ def test_the_results_of_another_run_are_not_taken_for_this_ones(results, command
     for name in ("run-all", "report", "status"):
         assert f"it is that of run {sweeps.RUNS[1].id}" in command(name)
     (store.run_dir(RUN.id) / "metrics.json").unlink()
-    from cds_lib.study.engines.execute import execute
-
     with pytest.raises(RunError, match="renamed or copied"):  # nor is its checkpoint
         execute(RUN, store, Path("none"))
 
@@ -207,11 +194,7 @@ def test_a_training_that_diverged_is_no_damage(results, command, good):
 @pytest.fixture
 def impatient():
     """What waits for ever fails instead."""
-
-    def give_up(*_):
-        raise AssertionError("it waits for a named pipe")
-
-    before = signal.signal(signal.SIGALRM, give_up)
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits for a named pipe"))
     signal.alarm(120)
     yield
     signal.alarm(0)
@@ -254,10 +237,10 @@ def test_what_does_not_belong_to_the_study_is_left_alone(results, command):
     (results / "runs" / "notes.txt").write_text("mine")
     (results / "runs" / "junk").mkdir()
     (results / "runs" / "junk" / "spec.json").write_text("{")
-    before = sorted(str(path) for path in (results / "runs").rglob("*"))
+    before = {*(results / "runs").rglob("*")}
     for name in ("run-all", "report", "status"):
         assert command(name) == ""
-    assert sorted(str(path) for path in (results / "runs").rglob("*")) == before
+    assert {*(results / "runs").rglob("*")} == before
     assert str(results / "runs" / "junk") in (results / "index.html").read_text()
 
 

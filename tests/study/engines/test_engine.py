@@ -5,10 +5,10 @@ import json
 import os
 import resource
 import signal
-import time
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -23,49 +23,28 @@ from cds_lib.study.engines.progress import Progress
 from cds_lib.study.errors import RunError
 from cds_lib.study.plan import settings
 from cds_lib.study.store import Store
-from cds_lib.study.tables import TABLES
-
-TIMINGS = {"seconds", "images_per_second", "peak_memory_mib"}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
-def tiny(method, seed=0, epochs=2, **options):
-    spec = settings.supervised("smoke", "cifar10", "resnet18", method, seed)
-    budget = replace(spec.budget, train_size=40, batch_size=20, epochs=epochs, val_size=20)
-    return replace(spec, budget=budget, options={**spec.options, **options})
+from sweeps import tiny, untimed, wait_until
 
 
 def train(specs, store, jobs=2, processes=1):
     return LocalEngine(jobs, processes).run(specs, store, Path("no data"), Progress(len(specs), 0))
 
 
-def results(store, spec):
-    return {key: value for key, value in store.metrics(spec.id).items() if key not in TIMINGS}
-
-
-def test_runs_are_trained_recorded_and_paired(tmp_path, capsys):
-    store = Store(tmp_path)
+def test_runs_are_trained_recorded_and_paired(store, capsys):
     baseline, cds, broken = tiny("baseline"), tiny("cds"), tiny("cds", taps=[9])
     leftover = store.run_dir(baseline.id) / ".checkpoint.pt.1.part"  # of a process that was killed
     leftover.parent.mkdir(parents=True)
     leftover.touch()
     failed = train([baseline, cds, broken], store)
-    assert list(failed) == [broken.id]
-    assert "taps must be increasing stages" in failed[broken.id]
-    assert store.status(broken.id)["state"] == "failed"
-    assert store.status(broken.id)["error"] == failed[broken.id]
+    assert list(failed) == [broken.id] and "taps must be increasing stages" in failed[broken.id]
+    assert store.status(broken.id).items() >= {"state": "failed", "error": failed[broken.id]}.items()
     assert not store.is_done(broken.id)
     for spec in (baseline, cds):
         files = set(os.listdir(store.run_dir(spec.id))) - {".lock", "log.txt", "correct.npz"}
         assert files == {"spec.json", "status.json", "history.csv", "metrics.json", "split.npz", "model.pt"}
         assert json.loads((store.run_dir(spec.id) / "spec.json").read_text()) == spec.to_dict()
         status = store.status(spec.id)
-        assert status["state"] == "done"
-        assert status["data"]["kind"] == "standin"
+        assert (status["state"], status["data"]["kind"]) == ("done", "standin")
         assert status["versions"].keys() >= {"torch", "timm", "python"}
         assert status["instructions"] == provenance.instructions()
         history, metrics = store.history(spec.id), store.metrics(spec.id)
@@ -74,23 +53,14 @@ def test_runs_are_trained_recorded_and_paired(tmp_path, capsys):
         assert metrics["test_top1_best"] == pytest.approx(history["test_top1"].max())
         assert 0 <= metrics["val_top1_last"] <= 100
     # Same seed: same images drawn from the training set.
-    splits = [(store.run_dir(spec.id) / "split.npz").read_bytes() for spec in (baseline, cds)]
-    assert splits[0] == splits[1]
+    assert len({(store.run_dir(spec.id) / "split.npz").read_bytes() for spec in (baseline, cds)}) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert sum("top-1" in line for line in lines) == 2
-    assert sum("FAILED" in line for line in lines) == 1
+    assert [sum(word in line for line in lines) for word in ("top-1", "FAILED")] == [2, 1]
 
 
 def sweep(store):
     """Of one run on two processes."""
     train([tiny("cds", epochs=12)], store, jobs=1, processes=2)
-
-
-def wait_until(condition, seconds=400):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.02)
 
 
 def test_a_killed_sweep_takes_the_processes_of_its_runs_with_it(server, tmp_path):
@@ -106,8 +76,7 @@ def test_a_killed_sweep_takes_the_processes_of_its_runs_with_it(server, tmp_path
     assert len(store.history(spec.id)) < 12 and not store.is_done(spec.id)
 
 
-def test_a_worker_that_is_killed_is_a_failure_and_the_next_run_goes_on(tmp_path):
-    store = Store(tmp_path)
+def test_a_worker_that_is_killed_is_a_failure_and_the_next_run_goes_on(store):
     victim, other = tiny("baseline", epochs=200), tiny("baseline", seed=1)
 
     class Killer(Progress):
@@ -118,8 +87,7 @@ def test_a_worker_that_is_killed_is_a_failure_and_the_next_run_goes_on(tmp_path)
                 os.kill(int(owner), signal.SIGKILL)
 
     failed = LocalEngine(1).run([victim, other], store, Path("none"), Killer(2, 0))
-    assert "died (signal 9)" in failed[victim.id]
-    assert store.status(victim.id)["state"] == "failed"
+    assert "died (signal 9)" in failed[victim.id] and store.status(victim.id)["state"] == "failed"
     assert store.is_done(other.id)
 
 
@@ -156,8 +124,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_half_written(tmp_path):
     assert execute(spec, store, Path("none"))["epochs"] == 2  # with space again it goes through
 
 
-def test_a_run_waits_for_its_parent_and_is_given_up_without_it(tmp_path, capsys):
-    store = Store(tmp_path)
+def test_a_run_waits_for_its_parent_and_is_given_up_without_it(store, capsys):
     teacher, broken = tiny("baseline", epochs=1), tiny("cds", taps=[9], epochs=1)
     child = replace(tiny("baseline", seed=1, epochs=1), parent=teacher)
     orphan = replace(tiny("baseline", seed=2, epochs=1), parent=broken)
@@ -171,7 +138,7 @@ def test_a_run_waits_for_its_parent_and_is_given_up_without_it(tmp_path, capsys)
     assert capsys.readouterr().out.count("NOT STARTED") == 2
 
 
-def test_a_labelled_fraction_is_class_balanced_and_the_same_for_every_method(tmp_path, monkeypatch):
+def test_a_labelled_fraction_is_class_balanced_and_the_same_for_every_method(store, monkeypatch):
     """The baseline sees the labelled images alone; CDS sees all, with -1 where there is no label."""
     seen = {}
 
@@ -181,29 +148,23 @@ def test_a_labelled_fraction_is_class_balanced_and_the_same_for_every_method(tmp
             super().__init__(images, labels, **options)
 
     monkeypatch.setattr(setup, "Batches", Recorder)
-    store = Store(tmp_path)
     for method in ("baseline", "cds_simclr"):
         spec = settings.semi_supervised("smoke", "cifar10", method, 20, seed=0)
         spec = replace(spec, budget=replace(spec.budget, train_size=200, epochs=1, batch_size=20))
         execute(spec, store, Path("none"))
         saved = np.load(store.run_dir(spec.id) / "split.npz")
-        assert len(saved["labelled"]) == 40
+        assert (len(saved["labelled"]), len(saved["train"])) == (40, 200)
         assert set(saved["labelled"]) <= set(saved["train"])
-        assert len(saved["train"]) == 200
     (few, few_labels), (many, many_labels) = seen[1], seen[2]
-    assert np.bincount(few_labels).tolist() == [4] * 10
-    assert len(many) == 200
+    assert np.bincount(few_labels).tolist() == [4] * 10 and len(many) == 200
     known = many_labels >= 0
-    assert np.array_equal(many[known], few)
-    assert np.array_equal(many_labels[known], few_labels)
+    assert np.array_equal(many[known], few) and np.array_equal(many_labels[known], few_labels)
 
 
 @pytest.mark.parametrize("percent", [10, 20, 30, 40])
 def test_the_matched_baseline_takes_as_many_steps_as_a_training_on_all_images(percent):
-    specs = {
-        method: settings.semi_supervised("paper", "cifar100", method, percent, 0)
-        for method in ("baseline", "baseline_matched", "cds_simclr")
-    }
+    methods = ("baseline", "baseline_matched", "cds_simclr")
+    specs = {method: settings.semi_supervised("paper", "cifar100", method, percent, 0) for method in methods}
     epochs = {method: spec.budget.epochs for method, spec in specs.items()}
     assert epochs["baseline"] == epochs["cds_simclr"] == 300
     assert epochs["baseline_matched"] * percent / 100 == pytest.approx(300, rel=0.005)
@@ -213,8 +174,7 @@ def test_the_matched_baseline_takes_as_many_steps_as_a_training_on_all_images(pe
 
 
 @pytest.mark.parametrize("method", ["sskd", "cds_kd"])
-def test_a_student_gets_its_trained_teacher_and_keeps_its_own_weights_paired(method, tmp_path):
-    store = Store(tmp_path)
+def test_a_student_gets_its_trained_teacher_and_keeps_its_own_weights_paired(method, store):
 
     def shrink(spec):
         budget = replace(spec.budget, train_size=40, batch_size=20, epochs=1)
@@ -224,10 +184,11 @@ def test_a_student_gets_its_trained_teacher_and_keeps_its_own_weights_paired(met
     for run in spec.lineage:
         execute(run, store, Path("none"))
     assert store.is_done(spec.id)
-    torch.manual_seed(5)
-    student = setup.build_method(spec, 10, store)
-    torch.manual_seed(5)
-    baseline = setup.build_method(tiny("baseline"), 10, store)
+    built = []
+    for run in (spec, tiny("baseline")):
+        torch.manual_seed(5)
+        built.append(setup.build_method(run, 10, store))
+    student, baseline = built
     trained = torch.load(store.model(spec.parent.id), weights_only=True)["method"]
     assert all(torch.equal(student.teacher.state_dict()[key], value) for key, value in trained.items())
     mine, plain = student.backbone.state_dict(), baseline.backbone.state_dict()
@@ -236,37 +197,24 @@ def test_a_student_gets_its_trained_teacher_and_keeps_its_own_weights_paired(met
         assert [run.method for run in spec.lineage] == ["baseline", "sskd_teacher", "sskd"]
 
 
-def test_teachers_are_the_runs_of_table_1():
-    table1 = {run.id for run in TABLES["table1_cifar100"].runs("mini", (0,))}
-    for method in ("kd", "cds_kd", "sskd"):
-        run = settings.distilled("mini", "cifar100", "resnet18", method, 0)
-        assert run.lineage[0].id in table1
-        assert run.budget.width == run.lineage[0].budget.width / 2
-        full = settings.distilled("paper", "cifar100", "resnet18", method, 0)
-        assert full.lineage[0].model == "resnet50" and full.budget.width == 1
-
-
-def test_a_teacher_without_weights_is_trained_again_only_when_a_student_needs_it(tmp_path):
+def test_a_teacher_without_weights_is_trained_again_only_when_a_student_needs_it(store):
     """A clone holds the committed results of finished runs, not their weights."""
-    store = Store(tmp_path)
     teacher = tiny("baseline", epochs=1)
     student = replace(tiny("kd", epochs=1), setting="distill", parent=teacher)
 
-    class OneTable:
-        def runs(self, profile, seeds):
-            return [teacher, student]
+    table = SimpleNamespace(runs=lambda profile, seeds: [teacher, student])
 
     def plan():
-        return runner.make_plan([OneTable()], "smoke", (0,), store, retry_failed=False)
+        return runner.make_plan([table], "smoke", (0,), store, retry_failed=False)
 
     execute(teacher, store, Path("none"))
-    before = results(store, teacher)
+    before = untimed(store.metrics(teacher.id))
     assert plan().missing == (student,)
     store.model(teacher.id).unlink()
     assert plan().missing == (teacher, student)
     for run in plan().missing:
         execute(run, store, Path("none"))
-    assert results(store, teacher) == before
+    assert untimed(store.metrics(teacher.id)) == before
     store.model(teacher.id).unlink()
     assert plan().done == (teacher, student)
 

@@ -20,7 +20,6 @@ import sweeps
 from cds_lib.study.files import is_locked
 from cds_lib.study.store import Store
 
-TIMINGS = {"seconds", "images_per_second", "peak_memory_mib"}
 KILLS = int(os.environ.get("CDS_KILLS", "0"))
 SEED = int(os.environ.get("CDS_KILLS_SEED", "0"))
 SECONDS = 8.0
@@ -37,12 +36,10 @@ def outcome(results):
     for spec in sweeps.RUNS:
         folder = store.run_dir(spec.id)
         metrics = json.loads((folder / "metrics.json").read_text())
-        found[f"{spec.id} metrics"] = json.dumps({k: v for k, v in metrics.items() if k not in TIMINGS})
+        found[f"{spec.id} metrics"] = json.dumps(sweeps.untimed(metrics))
         with open(folder / "history.csv", newline="") as file:
-            rows = list(csv.DictReader(file))
-        found[f"{spec.id} history"] = [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
-        found[f"{spec.id} spec"] = (folder / "spec.json").read_bytes()
-        found[f"{spec.id} split"] = (folder / "split.npz").read_bytes()
+            found[f"{spec.id} history"] = [sweeps.untimed(row) for row in csv.DictReader(file)]
+        found |= {f"{spec.id} {name}": (folder / name).read_bytes() for name in ("spec.json", "split.npz")}
         assert store.status(spec.id)["state"] == "done"
         assert "Traceback" not in (folder / "log.txt").read_text()
     assert not list(results.rglob(".*.part"))
@@ -70,10 +67,7 @@ def members(group):
 
 def begun(process, results):
     """Wait until a run is trained (or the sweep has ended); returns the time of that."""
-    end = time.monotonic() + 120
-    while not training(results) and process.poll() is None:
-        assert time.monotonic() < end, "no run was begun"
-        time.sleep(0.01)
+    sweeps.wait_until(lambda: training(results) or process.poll() is not None, 120)
     return time.monotonic()
 
 
@@ -115,10 +109,7 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_never_was(tmp_p
             print(f"{len(kills)}: {kind}", end=", ", flush=True)
         output, _ = process.communicate(timeout=200)
         assert "Traceback" not in output, output
-        end = time.monotonic() + 30
-        while training(results):
-            assert time.monotonic() < end, "a worker has outlived its sweep"
-            time.sleep(0.01)
+        sweeps.wait_until(lambda results=results: not training(results), 30)  # no worker outlives its sweep
         if process.returncode == 0:
             assert outcome(results) == expected
             finished += 1

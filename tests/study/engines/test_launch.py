@@ -4,12 +4,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from fnmatch import fnmatch
 from multiprocessing import Pipe
-from pathlib import Path
 
 import pytest
 import torch
@@ -26,7 +24,6 @@ from cds_lib.study.store import Store
 from cds_lib.study.workers import Worker
 from run_folders import write_run
 
-ROOT = Path(__file__).parents[3]
 TWO = Resources(processes=2)
 
 
@@ -82,7 +79,7 @@ def test_a_run_on_two_processes_leaves_what_a_run_on_one_does(tmp_path):
 
 
 @pytest.mark.slow
-def test_processes_find_each_other_where_the_name_of_the_machine_leads_nowhere(tmp_path):
+def test_processes_find_each_other_where_the_name_of_the_machine_leads_nowhere(python, tmp_path):
     code = """
 import json, socket, sys
 from pathlib import Path
@@ -97,8 +94,7 @@ execute(RunSpec.from_dict(json.loads(sys.argv[1])), Store(sys.argv[2]), Path(), 
     if subprocess.run([*alone, "true"], capture_output=True).returncode:
         pytest.skip("only root may give a process a machine's name of its own, on Linux")
     spec = tiny(epochs=1)
-    arguments = [sys.executable, "-c", code, json.dumps(spec.to_dict()), str(tmp_path)]
-    subprocess.run([*alone, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, timeout=300)
+    python(code, json.dumps(spec.to_dict()), tmp_path, prefix=alone)
     assert Store(tmp_path).is_trained(spec.id)
 
 
@@ -106,18 +102,10 @@ class Scripted:
     """A process that says words and ends; without an end among them it goes on for ever."""
 
     def __init__(self, words):
-        self.pipe, self.theirs = Pipe(duplex=False)
+        pipe, self.theirs = Pipe(duplex=False)
+        self.fileno, self.hear, self.kill = pipe.fileno, pipe.recv, pipe.close
         for word in words:
             self.theirs.send(word)
-
-    def fileno(self):
-        return self.pipe.fileno()
-
-    def hear(self):
-        return self.pipe.recv()
-
-    def kill(self):
-        self.pipe.close()
 
 
 PROGRESS, LOST = ("progress", 1), ("done", "Connection closed by peer: gloo")
@@ -192,9 +180,8 @@ def test_gpus_are_shared_out_and_too_few_are_one_sentence(tmp_path, monkeypatch)
     devices = ["4", "5", "6", "7", "8"]
     monkeypatch.setattr(gpus, "visible", lambda: devices)
     assert [local_engine.default_jobs(n) for n in (1, 2, 3, 5)] == [5, 2, 1, 1]
-    shared = {
-        n: [local_engine.own_gpus(devices, number, n)["CUDA_VISIBLE_DEVICES"] for number in (0, 1, 2)] for n in (2, 3)
-    }
+    shares = {n: [local_engine.own_gpus(devices, number, n) for number in (0, 1, 2)] for n in (2, 3)}
+    shared = {n: [own["CUDA_VISIBLE_DEVICES"] for own in each] for n, each in shares.items()}
     assert shared == {2: ["4,5", "6,7", "4,5"], 3: ["4,5,6"] * 3} and local_engine.own_gpus([], 1) == {}
     for ask in (
         lambda: LocalEngine(1, processes=8).run([tiny(2)], Store(tmp_path), tmp_path, Progress(1, 0)),

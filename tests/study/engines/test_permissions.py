@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-import torch
 
 import sweeps
 from cds_lib.errors import UsageError
@@ -24,7 +23,6 @@ USERS = (64002, 64003)
 
 @pytest.mark.parametrize("mask", [0o002, 0o077])
 def test_the_umask_decides(mask, tmp_path, monkeypatch, one_comparison):
-    torch.set_num_threads(1)
     monkeypatch.setitem(TABLES, "faults", sweeps.TABLE)
     results = tmp_path / "results"
     before = os.umask(mask)

@@ -6,7 +6,6 @@ import ast
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -30,10 +29,8 @@ def version(monkeypatch):
 
 
 def git(folder: Path, *arguments: str) -> str:
-    names = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    return subprocess.run(
-        ["git", *names, "-C", folder, *arguments], check=True, capture_output=True, text=True
-    ).stdout.strip()
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", folder, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture
@@ -91,18 +88,16 @@ def test_a_release_is_what_has_no_git_folder_also_inside_a_repository(checkout, 
 
 def test_a_checkout_without_git_is_no_release(checkout, version, monkeypatch):
     folder, _ = checkout
-    monkeypatch.setenv("PATH", str(folder))
-    assert version(folder) == "unknown"
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(folder))
+        assert version(folder) == "unknown"
     shutil.rmtree(folder / ".git")
     (folder / ".git").write_text("gitdir: nowhere\n")
-    monkeypatch.setattr(provenance, "CHECKOUT", folder)
-    assert provenance.code_version.__wrapped__() == "unknown"
+    assert version(folder) == "unknown"
 
 
-def test_what_is_forced_on_the_kernels_is_recorded():
+def test_what_is_forced_on_the_kernels_is_recorded(python):
     code = "from cds_lib.study.engines.provenance import instructions; print(instructions())"
     forced = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE"}
-    ran = subprocess.run([sys.executable, "-c", code], env={**os.environ, **forced}, capture_output=True, check=True)
-    found = ast.literal_eval(ran.stdout.decode())
+    found = ast.literal_eval(python(code, **forced))
     assert found["pytorch"] == "DEFAULT" and found["onednn"] == "AVX2" and forced.items() <= found.items()

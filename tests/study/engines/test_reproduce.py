@@ -16,6 +16,7 @@ from cds_lib.study.engines.execute import execute
 from cds_lib.study.engines.kernels import KNOWN, Kernels, candidates
 from cds_lib.study.plan import settings
 from cds_lib.study.store import Store
+from run_folders import change_json
 
 needs_x86 = pytest.mark.skipif(
     (platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="kernels are chosen on x86-64 and Linux only"
@@ -40,8 +41,8 @@ def trained(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("results"))
     for spec in (*STUDENT.lineage, LONGER):
         execute(spec, store, Path("no data"), device="cpu")
-    for spec in (*STUDENT.lineage, LONGER):
-        store.model(spec.id).unlink()
+    for path in store.root.glob("runs/*/model.pt"):
+        path.unlink()
     return store
 
 
@@ -66,32 +67,27 @@ def reproduce(store, *arguments):
 
 
 def change_status(store, spec, **changes):
-    path = store.run_dir(spec.id) / "status.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def change_history(store, spec, column, epoch, value):
-    path = store.run_dir(spec.id) / "history.csv"
-    frame = store.history(spec.id)
-    frame.loc[epoch - 1, column] = value
-    frame.to_csv(path, index=False)
+    change_json(store.run_dir(spec.id) / "status.json", **changes)
 
 
 def test_a_run_comes_out_the_same_its_teacher_first(store, capsys):
-    before = {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()}
+    def files():
+        return {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()}
+
+    before = files()
     assert reproduce(store, STUDENT.id, "--epochs", "all") == 0
     said = capsys.readouterr()
     assert "1 epoch," in said.out and "identical to the last digit" in said.out
-    assert STUDENT.parent.label in said.err.splitlines()[0]
-    assert {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()} == before
+    assert STUDENT.parent.label in said.err.splitlines()[0] and files() == before
 
 
 @pytest.mark.usefixtures("in_this_process")
 def test_numbers_made_up_consistently_are_told_by_column_and_epoch(store, capsys):
     """What `compare` cannot see: the history and the metrics agree, and no training gives them."""
-    metrics = store.metrics(LONGER.id) | {"test_top1_last": 99.0, "test_top1_best": 99.0}
-    change_history(store, LONGER, "test_top1", 2, 99.0)
-    (store.run_dir(LONGER.id) / "metrics.json").write_text(json.dumps(metrics))
+    folder, frame = store.run_dir(LONGER.id), store.history(LONGER.id)
+    frame.loc[1, "test_top1"] = 99.0
+    frame.to_csv(folder / "history.csv", index=False)
+    change_json(folder / "metrics.json", test_top1_last=99.0, test_top1_best=99.0)
     assert store.metrics(LONGER.id)["test_top1_last"] == 99
     assert reproduce(store, LONGER.id, "--epochs", "all") == 1
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
@@ -130,11 +126,9 @@ def test_other_images_an_unfinished_run_and_wrong_words_are_refused(store, capsy
     teacher = STUDENT.parent
     data = store.status(teacher.id)["data"]
     change_status(store, teacher, data={**data, "sha256": "0" * 64})
-    assert reproduce(store, teacher.id) == 2
-    assert "other images" in capsys.readouterr().err
+    assert reproduce(store, teacher.id) == 2 and "other images" in capsys.readouterr().err
     (store.run_dir(teacher.id) / "metrics.json").unlink()
-    assert reproduce(store, STUDENT.id) == 2
-    assert f"starts from run {teacher.id}" in capsys.readouterr().err
+    assert reproduce(store, STUDENT.id) == 2 and f"starts from run {teacher.id}" in capsys.readouterr().err
     for arguments in ([teacher.id], ["nothing"], [STUDENT.id, "--epochs", "0"], [STUDENT.id, "--epochs", "no"]):
         assert reproduce(store, *arguments) == 2
 
@@ -163,9 +157,7 @@ def test_unknown_kernels_are_tried_until_some_fit(store, tmp_path, monkeypatch):
 
     change_status(store, LONGER, machine="Linux x86_64, Intel(R) Xeon(R)")
     tried.clear()
-    assert all(
-        outcome.differences for outcome in engine.reproduce(LONGER.id, store, tmp_path, tmp_path / "b", 1, print)
-    )
+    assert all(o.differences for o in engine.reproduce(LONGER.id, store, tmp_path, tmp_path / "b", 1, print))
     assert tried == [kernels for kernels in KNOWN if kernels.mkl != "AMD"]
     monkeypatch.setattr(Kernels, "lack", property(lambda self: "" if self.instructions == "AVX2" else "no AVX512 here"))
     with pytest.raises(UsageError, match="others may have been used, and no AVX512 here"):

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from cds_lib.errors import UsageError
 from cds_lib.study.commands import dry_run
@@ -22,9 +21,10 @@ from cds_lib.study.tables.contrastive_methods import contrastive
 from cds_lib.study.tables.table4_coco import detector
 from cds_lib.study.tables.table6_finegrained import finetuned
 from cds_lib.training import checkpoint
+from sweeps import untimed
+from toys import write_images
 
 CPU = torch.device("cpu")
-TIMINGS = {"seconds", "images_per_second", "peak_memory_mib"}
 
 
 def small(spec):
@@ -56,8 +56,7 @@ def test_fine_tuning_starts_from_all_of_the_network_but_its_classifier(store):
     ready = setup.prepare(spec, store, "no data", CPU)
     before, now = weights(spec.parent, store), ready.method.state_dict()
     shared = [name for name in now if name.startswith("backbone.") and not name.startswith("backbone.fc.")]
-    assert len(shared) > 50
-    assert all(torch.equal(now[name], before[name]) for name in shared)
+    assert len(shared) > 50 and all(torch.equal(now[name], before[name]) for name in shared)
     assert now["backbone.fc.weight"].shape[0] == 120 and before["backbone.fc.weight"].shape[0] == 1000
     assert not torch.equal(now["heads.0.units.0.0.weight"], before["heads.0.units.0.0.weight"])
     assert ready.pretrained == set(shared)
@@ -78,40 +77,33 @@ def test_a_pre_training_measures_nothing_and_a_linear_classifier_changes_nothing
 
 def test_byol_and_what_is_fine_tuned_from_it(store):
     spec = small(contrastive("smoke", "byol_dsn", 0))
-    assert [run.method for run in spec.lineage] == ["byol", "dsn"]
-    assert spec.parent.budget.optimizer == "lars"
+    assert [run.method for run in spec.lineage] == ["byol", "dsn"] and spec.parent.budget.optimizer == "lars"
     assert 0 <= train(spec, store)["test_top1_last"] <= 100
 
 
 def test_a_detector_is_trained_on_the_backbone_of_another_run(store):
     spec = detector("smoke", "retinanet", "baseline", 0)
     metrics = train(spec, store)
-    assert 0 <= metrics["test_ap_last"] <= 100
-    assert metrics["test_ap_best"] == metrics["test_ap_last"]
+    assert 0 <= metrics["test_ap_last"] == metrics["test_ap_best"] <= 100
     split = np.load(store.run_dir(spec.id) / "split.npz")
     assert split.files == ["train"] and len(split["train"]) == min(spec.budget.train_size, coco_standin.TRAIN)
     assert (np.diff(split["train"]) > 0).all() and split["train"][-1] < coco_standin.TRAIN
     before, after = weights(spec.parent, store), weights(spec, store)
     frozen = [name for name in before if name.startswith(("backbone.conv1", "backbone.layer1")) and "conv" in name]
     found = {name.split("body.")[-1]: value for name, value in after.items() if "body." in name}
-    assert frozen
-    for name in frozen:
-        assert torch.equal(found[name.removeprefix("backbone.")], before[name]), name
+    assert frozen and all(torch.equal(found[name.removeprefix("backbone.")], before[name]) for name in frozen)
 
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
     """Two classes of noisy images of different shapes, imported as Stanford Dogs."""
-    root = tmp_path_factory.mktemp("data")
-    random = np.random.default_rng(0)
-    for part, count in (("train", 8), ("test", 4)):
-        for label, name in enumerate(("dark", "light")):
-            folder = root / "stanford_dogs" / part / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                shape = (90 + 4 * number, 120, 3) if number % 2 else (120, 90, 3)
-                pixels = random.integers(100 * label, 100 * label + 100, shape, dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{number}.jpg")
+    root, random = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+
+    def image(part, label, number):
+        shape = (90 + 4 * number, 120, 3) if number % 2 else (120, 90, 3)
+        return random.integers(100 * label, 100 * label + 100, shape, dtype=np.uint8)
+
+    write_images(root / "stanford_dogs", {"train": 8, "test": 4}, ("dark", "light"), image, "jpg")
     folders.import_folder(registry.entry("stanford_dogs"), root / "stanford_dogs", root)
     return root
 
@@ -149,22 +141,16 @@ def dogs(image_size, epochs=2):
 
 def test_images_too_large_for_memory_are_decoded_as_it_goes(photographs, tmp_path):
     spec = dogs(72)
-    assert spec.budget.streamed
-    assert runner._without_data([spec], photographs) == {}
+    assert spec.budget.streamed and runner._without_data([spec], photographs) == {}
     results = []
     for workers in (0, 2):
         store = Store(tmp_path / str(workers))
         store.open_for_writing()
         execute(spec, store, photographs, Resources(workers=workers), device="cpu")
-        results.append({k: v for k, v in store.metrics(spec.id).items() if k not in TIMINGS})
+        results.append(untimed(store.metrics(spec.id)))
     assert results[0] == results[1]  # bit for bit, whoever decodes
-    provenance = store.status(spec.id)["data"]
-    assert (provenance["kind"], provenance["complete"], provenance["train"], provenance["test"]) == (
-        "imported",
-        False,
-        16,
-        8,
-    )
+    expected = {"kind": "imported", "complete": False, "train": 16, "test": 8}
+    assert store.status(spec.id)["data"].items() >= expected.items()
 
 
 def test_small_images_are_decoded_once_into_arrays(photographs, tmp_path):
@@ -181,10 +167,9 @@ def test_small_images_are_decoded_once_into_arrays(photographs, tmp_path):
 
 @pytest.mark.parametrize("build", [lambda: dogs(28), lambda: dogs(72), lambda: detector("mini", "retinanet", "cds", 0)])
 def test_missing_data_is_one_sentence_before_the_first_run(build, tmp_path):
-    spec = build()
     store = Store(tmp_path / "results")
     with pytest.raises(UsageError, match="data (fetch|import)"):
-        runner.train_missing(runner.Plan((), spec.lineage, ()), store, tmp_path, LocalEngine())
+        runner.train_missing(runner.Plan((), build().lineage, ()), store, tmp_path, LocalEngine())
     assert store.ids() == []
 
 
@@ -245,9 +230,8 @@ def test_runs_whose_data_is_missing_do_not_keep_the_others_from_training(photogr
 
 def test_images_that_a_run_never_used_are_scored_at_its_end(store):
     spec = small(settings.supervised("smoke", "cifar10", "resnet18", "dsn", 3))
-    spec = replace(
-        spec, budget=replace(spec.budget, train_size=400, val_size=100, batch_size=100), options={"views": 2}
-    )
+    budget = replace(spec.budget, train_size=400, val_size=100, batch_size=100)
+    spec = replace(spec, budget=budget, options={"views": 2})
     metrics = train(spec, store)
     right, data = store.correct(spec.id), store.status(spec.id)["data"]
     assert len(right["test"]) == data["test"] and len(right["unused"]) == data["train"] - 500
@@ -277,7 +261,6 @@ def test_view_1_may_be_drawn_twice(store):
     )
     assert torch.equal(index, same) and torch.equal(plain[0], drawn[0])
     assert not torch.equal(drawn[0], drawn[1]) and not torch.equal(plain[1], drawn[1])
-    values = {tuple(pixel) for pixel in drawn[0].permute(0, 2, 3, 1).reshape(-1, 3).tolist()}
-    again = {tuple(pixel) for pixel in drawn[1].permute(0, 2, 3, 1).reshape(-1, 3).tolist()}
+    values, again = ({*map(tuple, view.permute(0, 2, 3, 1).reshape(-1, 3).tolist())} for view in drawn)
     assert len(again & values) > 0.8 * len(again)  # pixels of the same images, not coloured anew
     assert twice.id != spec.id and "view1_twice" not in spec.canonical

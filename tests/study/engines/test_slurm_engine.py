@@ -12,6 +12,7 @@ import submitit
 from cds_lib.errors import UsageError
 from cds_lib.study import cli
 from cds_lib.study.commands import study
+from cds_lib.study.engines import execute as module
 from cds_lib.study.engines import provenance, runner, slurm_engine, slurm_jobs
 from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.engines.progress import Progress
@@ -49,15 +50,8 @@ def note(store, name, *run_ids):
 def test_options_are_what_submitit_takes():
     assert set(slurm_engine.OPTIONS) <= submitit.SlurmExecutor._valid_parameters()
     given = ["partition=gpu", "time=90", "gpus-per-node=2", "mem=32G", "constraint=a100&80g", "account= me "]
-    assert slurm_engine.parse_options(given) == {
-        "partition": "gpu",
-        "time": 90,
-        "gpus_per_node": 2,
-        "mem": "32G",
-        "constraint": "a100&80g",
-        "account": "me",
-    }
-    assert slurm_engine.parse_options([]) == {}
+    taken = {"partition": "gpu", "time": 90, "gpus_per_node": 2, "mem": "32G", "constraint": "a100&80g"}
+    assert slurm_engine.parse_options(given) == {**taken, "account": "me"} and slurm_engine.parse_options([]) == {}
 
 
 @pytest.mark.parametrize(
@@ -81,10 +75,7 @@ def test_options_that_make_no_sense_are_one_sentence(given, sentence):
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
-    [
-        (["--slurm", "time=5"], "add --engine slurm"),
-        (["--engine", "slurm"], "There is no Slurm here (no sbatch)"),
-    ],
+    [(["--slurm", "time=5"], "add --engine slurm"), (["--engine", "slurm"], "There is no Slurm here (no sbatch)")],
 )
 def test_the_command_refuses_before_anything_is_begun(arguments, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PATH", "/nowhere")
@@ -125,8 +116,7 @@ def test_waves(specs, alive, trained, waves, orphans):
 # -- the code ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_snapshot_is_the_whole_package_of_one_version(tmp_path, monkeypatch):
-    store = Store(tmp_path)
+def test_a_snapshot_is_the_whole_package_of_one_version(store, tmp_path, monkeypatch):
     taken = slurm_jobs.snapshot(store)
     assert slurm_jobs.snapshot(store) == taken  # the same code is copied once
     assert os.listdir(tmp_path / "slurm" / "code") == [taken.name]
@@ -145,17 +135,11 @@ def test_a_snapshot_is_the_whole_package_of_one_version(tmp_path, monkeypatch):
 # -- the queue ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_newest_job_that_lives_stands_for_a_run(tmp_path, monkeypatch):
-    store = Store(tmp_path)
+def test_the_newest_job_that_lives_stands_for_a_run(store, tmp_path, monkeypatch):
     note(store, "cds-b", "one", "two")  # the older job, cancelled
     note(store, "cds-a", "two")
-    lines = [
-        "cds-a|12|N/A|PENDING|Dependency",
-        "cds-b|3|1|CANCELLED|None",
-        "cds-b|3|0|TIMEOUT|None",
-        "cds-b|3|0|RUNNING|None",
-    ]
-    answers(tmp_path / "bin", monkeypatch, "\n".join(lines) + "\n")
+    older = "cds-b|3|1|CANCELLED|None\ncds-b|3|0|TIMEOUT|None\ncds-b|3|0|RUNNING|None\n"
+    answers(tmp_path / "bin", monkeypatch, f"cds-a|12|N/A|PENDING|Dependency\n{older}")
     found = slurm_jobs.jobs(store)
     assert (found["two"].id, found["two"].words) == ("12", "Slurm job 12 (PENDING, Dependency)")
     assert (found["one"].id, found["one"].words) == ("3_0", "Slurm job 3_0 (RUNNING)")
@@ -167,8 +151,7 @@ def test_the_newest_job_that_lives_stands_for_a_run(tmp_path, monkeypatch):
     assert os.listdir(tmp_path / "slurm" / "waves") == []
 
 
-def test_a_silent_slurm_is_no_ended_job(tmp_path, monkeypatch, capsys):
-    store = Store(tmp_path)
+def test_a_silent_slurm_is_no_ended_job(store, tmp_path, monkeypatch, capsys):
     answers(tmp_path / "bin", monkeypatch, code=1)
     assert slurm_jobs.jobs(store) == {}  # from which nothing was submitted: Slurm is not asked
     note(store, "cds-a", "one")
@@ -255,8 +238,6 @@ def test_the_local_engine_leaves_slurms_runs_alone(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("cancelled", "state"), [(True, "interrupted"), (False, "failed")])
 def test_a_training_that_loses_its_workers_to_scancel_is_interrupted(cancelled, state, tmp_path, monkeypatch):
-    from cds_lib.study.engines import execute as module
-
     store, run = Store(tmp_path), spec(0)
 
     def fail(*arguments, **options):

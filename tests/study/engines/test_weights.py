@@ -3,6 +3,7 @@
 import random
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -16,54 +17,42 @@ from cds_lib.study.engines.launch import Resources
 from cds_lib.study.errors import RunError
 from cds_lib.study.store import Store
 from cds_lib.training import checkpoint
+from toys import Evil
 
 pytestmark = pytest.mark.xdist_group("weights")  # the fixture is costly: once, in one process
 BASELINE, _, TEACHER, STUDENT = sweeps.RUNS
 CPU = torch.device("cpu")
-TIMINGS = ["seconds", "images_per_second"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("undisturbed"))
-    torch.set_num_threads(1)
     for spec in (BASELINE, TEACHER, STUDENT):
         execute(spec, store, Path("none"))
     return store
 
 
 def history(store, spec):
-    return store.history(spec.id).drop(columns=TIMINGS).to_csv()
+    return store.history(spec.id).drop(columns=["seconds", "images_per_second"]).to_csv()
 
 
-def stop_in_epoch(epoch, monkeypatch):
-    """Ctrl-C between the checkpoint of an epoch and its row in history.csv."""
+def interrupted(root, monkeypatch, epoch=1):
+    """A store with a run that was stopped by Ctrl-C between the checkpoint of an epoch and its row in history.csv."""
 
     def write_text(path, text):
         if text.count("\n") == epoch + 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "write_text", write_text)
-
-
-def interrupted(root, monkeypatch, epoch=1):
     store = Store(root)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_in_epoch(epoch, patch)
+        patch.setattr(module, "write_text", write_text)
         execute(BASELINE, store, Path("none"))
     assert store.status(BASELINE.id)["state"] == "interrupted"
     return store
 
 
 @pytest.mark.parametrize("epoch", [1, 3])
-def test_an_epoch_is_in_the_history_even_if_the_run_was_stopped_before_it_was_written(
-    epoch, undisturbed, tmp_path, monkeypatch
-):
+def test_an_epoch_that_was_not_written_yet_is_in_the_history(epoch, undisturbed, tmp_path, monkeypatch):
     store = interrupted(tmp_path, monkeypatch, epoch)
     assert store.history(BASELINE.id).empty
     execute(BASELINE, store, Path("none"))
@@ -74,11 +63,10 @@ def test_no_flipped_byte_changes_what_is_loaded(undisturbed, tmp_path):
     """torch.load does not look at checksums: a flipped byte of a weight would be another weight."""
     whole = undisturbed.model(TEACHER.id).read_bytes()
     expected = checkpoint.load(undisturbed.model(TEACHER.id), CPU)
-    random_places = random.Random(0)
-    path, refused = tmp_path / "model.pt", 0
+    chance, path, refused = random.Random(0), tmp_path / "model.pt", 0
     for _ in range(40):
         content = bytearray(whole)
-        content[random_places.randrange(len(whole))] ^= 1 << random_places.randrange(8)
+        content[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
         path.write_bytes(content)
         try:
             found = checkpoint.load(path, CPU)
@@ -109,16 +97,13 @@ def test_a_damaged_checkpoint_is_named_and_without_it_the_result_is_the_same(und
         path.write_bytes(content)
         with pytest.raises(TrainingError, match="checkpoint.pt is .*: delete it and run again"):
             execute(BASELINE, store, Path("none"))
-        assert store.status(BASELINE.id)["state"] == "failed"
-        assert path.read_bytes() == content
+        assert store.status(BASELINE.id)["state"] == "failed" and path.read_bytes() == content
     path.unlink()
     execute(BASELINE, store, Path("none"))
     assert history(store, BASELINE) == history(undisturbed, BASELINE)
 
 
-def test_a_checkpoint_of_another_seed_is_refused_and_one_without_a_spec_is_gone_on_with(
-    undisturbed, tmp_path, monkeypatch
-):
+def test_a_checkpoint_of_another_seed_is_refused_one_without_a_spec_not(undisturbed, tmp_path, monkeypatch):
     store = interrupted(tmp_path, monkeypatch, epoch=2)
     other = BASELINE.with_seed(1)
     store.run_dir(other.id).mkdir()
@@ -132,8 +117,7 @@ def test_a_checkpoint_of_another_seed_is_refused_and_one_without_a_spec_is_gone_
     assert history(store, BASELINE) == history(undisturbed, BASELINE)
 
 
-def test_a_student_refuses_a_damaged_teacher_and_one_that_is_not_its_own(undisturbed, tmp_path):
-    store = Store(tmp_path)
+def test_a_student_refuses_a_damaged_teacher_and_one_that_is_not_its_own(undisturbed, store):
     execute(TEACHER, store, Path("none"))
     path = store.model(TEACHER.id)
     for content in [*damages(path), undisturbed.model(BASELINE.id).read_bytes()]:
@@ -175,11 +159,7 @@ def test_a_run_whose_weights_are_kept_with_the_results_is_trained(undisturbed, t
 
 
 def test_weights_that_would_run_code_are_refused(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (Path(tmp_path / "ran").touch, ())
-
-    torch.save({"method": Evil()}, tmp_path / "model.pt")
+    torch.save({"method": Evil(Path.touch, tmp_path / "ran")}, tmp_path / "model.pt")
     with pytest.raises(TrainingError, match="is damaged"):
         checkpoint.load(tmp_path / "model.pt", CPU)
     assert not (tmp_path / "ran").exists()
@@ -187,10 +167,7 @@ def test_weights_that_would_run_code_are_refused(tmp_path):
 
 @pytest.mark.parametrize("error", [MemoryError(), PermissionError(13, "Permission denied")])
 def test_a_file_that_may_be_whole_is_not_called_damaged(error, undisturbed, monkeypatch):
-    def load(*arguments, **options):
-        raise error
-
-    monkeypatch.setattr(torch, "load", load)
+    monkeypatch.setattr(torch, "load", Mock(side_effect=error))
     with pytest.raises(type(error)):
         checkpoint.load(undisturbed.model(TEACHER.id), CPU)
 
@@ -243,14 +220,13 @@ def test_a_run_that_was_begun_on_other_images_is_not_gone_on_with(undisturbed, t
     assert history(store, BASELINE) == history(undisturbed, BASELINE)
 
 
-def test_what_is_said_of_compiling_is_in_the_status(tmp_path, monkeypatch):
+def test_what_is_said_of_compiling_is_in_the_status(store, monkeypatch):
     """That steps which cannot be compiled are computed as they are, see `test_loop`."""
 
     def fit(*arguments, compile_method, on_compiled, **options):
         on_compiled(f"compiled: {compile_method}")
         raise KeyboardInterrupt
 
-    store = Store(tmp_path)
     monkeypatch.setattr(module, "fit", fit)
     with pytest.raises(KeyboardInterrupt):
         execute(BASELINE, store, Path("none"), Resources(compile_method=True), device="cpu")

@@ -1,16 +1,17 @@
 """The rematch: equal effort, images that tuning never saw, and rules that give what they were registered to give."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from cds_lib.study.checkout import CHECKOUT
 from cds_lib.study.engines.split import training_split
 from cds_lib.study.plan import rematch
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
 LABELS = np.repeat(np.arange(100), 500)
+MINI = Store(CHECKOUT / "results" / "mini")
+PATTERN = np.tile([-1.0, 1.0], 6)  # of mean 0 and sample deviation sqrt(12 / 11)
 
 
 def test_every_arm_has_twelve_trials_and_differs_in_what_is_searched_alone():
@@ -64,14 +65,12 @@ def test_finalists_are_the_best_and_edges_are_seen():
     ],
 )
 def test_the_decision_follows_the_intervals(mean, deviation, decided):
-    pattern = np.tile([-1.0, 1.0], 6)  # of mean 0 and sample deviation sqrt(12 / 11)
-    assert rematch.decide(mean + deviation * pattern / pattern.std(ddof=1)) == decided
+    assert rematch.decide(mean + deviation * PATTERN / PATTERN.std(ddof=1)) == decided
 
 
 def test_the_decision_at_its_bounds():
     """Of twelve differences with s / sqrt(12) = 1 the 95 % interval is mean ± 2.201, the 90 % interval mean ± 1.796."""
-    pattern = np.tile([-1.0, 1.0], 6)
-    pattern = pattern / pattern.std(ddof=1) * np.sqrt(12)
+    pattern = PATTERN / PATTERN.std(ddof=1) * np.sqrt(12)
     assert rematch.decide(2.2 + pattern) == ("undecided",) and rematch.decide(2.21 + pattern) == ("adds",)
     assert rematch.decide(pattern, margin=1.79) == ("undecided",)
     assert rematch.decide(pattern, margin=1.8) == ("nothing that matters",)
@@ -79,14 +78,13 @@ def test_the_decision_at_its_bounds():
 
 
 def test_the_number_of_seeds_follows_from_the_deviation_alone():
-    pattern = np.tile([-1.0, 1.0], 6)
-    assert rematch.seeds_needed(0.4 * pattern) == 12 == rematch.seeds_needed(0.4 * pattern + 50)
-    assert rematch.seeds_needed(0.8 * pattern) == 20  # 2.093 * 0.8356 / sqrt(20) = 0.391, with 19 it is 0.403
-    assert rematch.seeds_needed(5.0 * pattern) == rematch.MOST_SEEDS
+    assert rematch.seeds_needed(0.4 * PATTERN) == 12 == rematch.seeds_needed(0.4 * PATTERN + 50)
+    assert rematch.seeds_needed(0.8 * PATTERN) == 20  # 2.093 * 0.8356 / sqrt(20) = 0.391, with 19 it is 0.403
+    assert rematch.seeds_needed(5.0 * PATTERN) == rematch.MOST_SEEDS
 
 
 def test_the_ids_of_the_trials_are_those_that_were_registered():
-    page = (Path(__file__).parents[3] / "docs" / "registration.md").read_text(encoding="utf-8")
+    page = (CHECKOUT / "docs" / "registration.md").read_text(encoding="utf-8")
     registered = page.split("## Ids of the tuning runs of 2026-11-28")[1]
     for arm in rematch.ARMS:
         runs = [rematch.run("mini", arm, rematch.GRID_SEED, **trial) for trial in rematch.trials(arm)]
@@ -97,29 +95,26 @@ def test_the_ids_of_the_trials_are_those_that_were_registered():
 @pytest.mark.parametrize("arm", rematch.ARMS)
 def test_what_was_recorded_of_the_tuning_follows_from_its_results(arm):
     """Where an edge has won the next value is tried, at most twice a side; then the best three get more seeds."""
-    store, about = Store(Path(__file__).parents[3] / "results" / "mini"), rematch.ARMS[arm]
-    trials = rematch.trials(arm)
+    about, trials = rematch.ARMS[arm], rematch.trials(arm)
     ids = [rematch.run("mini", arm, rematch.GRID_SEED, **trial).id for trial in trials]
-    done = [store.is_done(run_id) for run_id in ids]
-    scores = [store.metric(run_id, rematch.VALIDATION) for run_id in ids if store.is_done(run_id)]
+    done = [MINI.is_done(run_id) for run_id in ids]
+    scores = [MINI.metric(run_id, rematch.VALIDATION) for run_id in ids if MINI.is_done(run_id)]
     if about.finalists:
         assert all(done) and list(about.finalists) == rematch.finalists(scores)
     assert len(about.beyond) <= 8 and (all(done[:12]) or not about.beyond)
     if arm in rematch.CHOSEN:
-        means = {}
-        for place in about.finalists:
-            runs = [
-                rematch.run("mini", arm, seed, **trials[place]) for seed in (rematch.GRID_SEED, *rematch.MORE_SEEDS)
-            ]
-            means[place] = np.mean([store.metric(run.id, rematch.VALIDATION) for run in runs])
-        assert rematch.CHOSEN[arm] == trials[max(means, key=means.__getitem__)]
+
+        def mean(place):
+            runs = [rematch.run("mini", arm, s, **trials[place]) for s in (rematch.GRID_SEED, *rematch.MORE_SEEDS)]
+            return np.mean([MINI.metric(run.id, rematch.VALIDATION) for run in runs])
+
+        assert rematch.CHOSEN[arm] == trials[max(about.finalists, key=mean)]
 
 
 def test_the_arms_of_a_seed_were_trained_with_the_same_kernels():
-    store = Store(Path(__file__).parents[3] / "results" / "mini")
     for seed in rematch.SEEDS:
         runs = [rematch.final("mini", arm).with_seed(seed).id for arm in rematch.CHOSEN]
-        kernels = [store.status(run).get("instructions") for run in runs if store.is_done(run)]
+        kernels = [MINI.status(run).get("instructions") for run in runs if MINI.is_done(run)]
         assert all(kernels) and len({str(one) for one in kernels}) <= 1
 
 

@@ -1,22 +1,19 @@
-"""What a run's id depends on, and what it must not depend on."""
+"""What a run's id depends on; any JSON as a spec is refused in a sentence, or the same after every round trip."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cds_lib.errors import UsageError
-from cds_lib.study.plan import settings
-from cds_lib.study.plan.spec import RunSpec
-from cds_lib.study.tables import TABLES, find_table
+from cds_lib.study.plan.settings import distilled, supervised
+from cds_lib.study.plan.spec import Budget, RunSpec
+from cds_lib.study.tables import find_table
+from toys import places
 
-SPEC = settings.supervised("paper", "cifar100", "resnet18", "cds", 0)
-
-
-def test_the_id_is_a_hash_of_the_content_and_nothing_else():
-    again = RunSpec.from_dict(json.loads(json.dumps(SPEC.to_dict())))
-    assert again == SPEC and again.id == SPEC.id
-    assert int(SPEC.id, 16) >= 0
+SPEC = supervised("paper", "cifar100", "resnet18", "cds", 0)
 
 
 @pytest.mark.parametrize(
@@ -27,41 +24,25 @@ def test_everything_that_decides_a_result_changes_the_id(change):
     assert replace(SPEC, budget=replace(SPEC.budget, epochs=301)).id != SPEC.id
 
 
-def test_a_field_added_later_leaves_old_ids_alone():
-    old = SPEC.to_dict()
-    assert old["budget"]["augmentation"] is None
-    assert "augmentation" not in SPEC.canonical
-    del old["budget"]["augmentation"]  # a spec.json from before the field was there
-    assert RunSpec.from_dict(old).id == SPEC.id
-
-
 def test_a_parent_is_part_of_what_a_run_is():
+    assert int(SPEC.id, 16) >= 0
     child = replace(SPEC, method="kd", parent=replace(SPEC, model="resnet50"))
     assert RunSpec.from_dict(json.loads(json.dumps(child.to_dict()))) == child
-    assert child.id != replace(child, parent=None).id
-    assert child.id != replace(child, parent=SPEC).id
+    assert child.id != replace(child, parent=None).id and child.id != replace(child, parent=SPEC).id
     assert child.lineage == (child.parent, child)
     grandchild = replace(child, model="resnet34", parent=child).with_seed(4)
-    assert [run.seed for run in grandchild.lineage] == [4, 4, 4]
-    assert grandchild.with_seed(0).parent == child
+    assert [run.seed for run in grandchild.lineage] == [4, 4, 4] and grandchild.with_seed(0).parent == child
 
 
 @pytest.mark.parametrize("field", ["source", "train_size", "epochs", "milestones", "cutout"])
 def test_a_field_that_was_always_there_may_not_be_missing(field):
+    """Nor of a parent, which is told once."""
     content = SPEC.to_dict()
     del content["budget"][field]
-    with pytest.raises(UsageError, match=f"{field}.*written by another version"):
-        RunSpec.from_dict(content)
-
-
-def test_the_paper_profile_is_the_released_protocol():
-    budget = SPEC.budget
-    assert (budget.epochs, budget.batch_size, budget.image_size, budget.width) == (300, 128, 32, 1.0)
-    assert (budget.lr, budget.momentum, budget.weight_decay) == (0.1, 0.9, 5e-4)
-    assert (budget.schedule, budget.milestones, budget.warmup_epochs) == ("step", (90, 180, 280), 0)
-    assert SPEC.options == {"weight": 0.1, "temperature": 0.07, "taps": [1, 2, 3, 4]}
-    assert budget.cutout
-    assert budget.train_size is None
+    for faulty in (content, {**SPEC.to_dict(), "parent": content}):
+        with pytest.raises(UsageError, match=f"{field}.*written by another version") as caught:
+            RunSpec.from_dict(faulty)
+        assert str(caught.value).count("cannot be read") == 1
 
 
 @pytest.mark.parametrize(
@@ -74,20 +55,84 @@ def test_the_paper_profile_is_the_released_protocol():
 )
 def test_unknown_names_are_refused(profile, model, method, says):
     with pytest.raises(UsageError, match=says):
-        settings.supervised(profile, "cifar100", model, method, 0)
+        supervised(profile, "cifar100", model, method, 0)
     with pytest.raises(UsageError, match="Unknown table 'table9'"):
         find_table("table9")
 
 
-def test_runs_are_unique_and_come_seed_by_seed():
-    runs = TABLES["table1_cifar100"].runs("mini", (0, 1))
-    assert len({run.id for run in runs}) == len(runs)
-    assert [run.seed for run in runs] == sorted(run.seed for run in runs)
+WHOLE = distilled("mini", "cifar100", "resnet18", "cds_kd", 1).to_dict()
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
 
 
-def test_a_parent_that_cannot_be_read_is_one_sentence():
-    child = replace(SPEC, method="kd", parent=replace(SPEC, model="resnet50")).to_dict()
-    del child["parent"]["budget"]["epochs"]
+@st.composite
+def nearly_specs(draw):
+    """A whole spec in which some values are something else, or gone, or new."""
+    spec = json.loads(json.dumps(WHOLE))
+    for _ in range(draw(st.integers(1, 3))):
+        path = draw(st.sampled_from(sorted(places(spec), key=str)))
+        if not path:
+            return draw(JUNK)
+        holder = spec
+        for key in path[:-1]:
+            holder = holder[key]
+        change = draw(st.sampled_from(("replace", "remove", "add")))
+        if change == "remove":
+            del holder[path[-1]]
+        elif change == "add" and isinstance(holder, dict):
+            holder[draw(st.text(max_size=5))] = draw(JUNK)
+        else:
+            holder[path[-1]] = draw(JUNK)
+    return spec
+
+
+@settings(max_examples=60)
+@given(nearly_specs())
+def test_a_spec_is_refused_or_comes_back_equal(content):
+    try:
+        spec = RunSpec.from_dict(content)
+    except UsageError as error:
+        assert "written by another version" in str(error)
+        return
+    again = RunSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
+    assert again == spec and again.id == spec.id and len(spec.id) == 12
+    assert json.loads(spec.canonical) is not None
+
+
+def turned(value, chance):
+    """The same content with its keys in another order."""
+    if isinstance(value, dict):
+        keys = list(value)
+        chance.shuffle(keys)
+        return {key: turned(value[key], chance) for key in keys}
+    return [turned(one, chance) for one in value] if isinstance(value, list) else value
+
+
+@settings(max_examples=20)
+@given(st.randoms(use_true_random=False), st.dictionaries(st.text(max_size=5), JUNK, max_size=4), st.integers(0, 10**9))
+def test_the_order_of_keys_and_fields_that_are_none_leave_the_id_alone(chance, options, seed):
+    try:
+        spec = RunSpec.from_dict({**WHOLE, "options": options, "seed": seed})
+    except UsageError:
+        return  # not a number
+    content = spec.to_dict()
+    assert RunSpec.from_dict(turned(content, chance)).id == spec.id
+    optional = {field.name for field in fields(Budget) if field.default is None}
+    for name in [name for name in optional if content["budget"][name] is None]:
+        del content["budget"][name]
+    assert RunSpec.from_dict(content).id == spec.id
+    assert RunSpec.from_dict({**content, "options": {**options, "new option": None}}).id == spec.id
+    assert RunSpec.from_dict({**content, "seed": seed + 1}).id != spec.id
+    assert RunSpec.from_dict({**content, "parent": None}).id != spec.id and asdict(spec)["options"] == options
+
+
+def test_a_spec_nested_without_end_is_refused():
+    content = WHOLE
+    for _ in range(5000):
+        content = {**WHOLE, "parent": content}
     with pytest.raises(UsageError) as caught:
-        RunSpec.from_dict(child)
-    assert str(caught.value).count("cannot be read") == 1
+        RunSpec.from_dict(content)
+    assert len(str(caught.value)) < 300

@@ -34,9 +34,6 @@ def test_numbers_are_those_of_the_tables_and_their_side_is_checked(results):
     frame.to_csv(path, index=False)
     with pytest.raises(RunError, match="The article does not fit .*lies above"):
         write_article(results)
-
-
-def test_a_table_that_is_not_there_is_one_sentence(results):
     (results / "tables" / "deviations.csv").unlink()
     with pytest.raises(RunError, match="The article does not fit"):
         write_article(results)

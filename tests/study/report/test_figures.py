@@ -20,9 +20,19 @@ def settings():
         yield
 
 
-ROWS = pd.DataFrame(
-    {"against": ["a"] * 3 + ["b"], "difference": [1.0, 2.0, 3.0, -1.0], "published": [2.5] * 3 + [None]}
-)
+def table_of(frame, *formats, **options):
+    return BeautifulSoup(show(frame, "a <caption>", *formats, **options).data, "html.parser")
+
+
+def texts(part, *tags):
+    return [cell.get_text() for cell in part.find_all(tags)]
+
+
+def runs_behind(soup):
+    return {cell.get_text(): cell.get("title", "") for cell in soup.tbody.find_all("td")}
+
+
+ROWS = pd.DataFrame({"against": [*"aaab"], "difference": [1.0, 2.0, 3.0, -1.0], "published": [2.5] * 3 + [None]})
 
 
 def drawn():
@@ -70,45 +80,34 @@ def test_methods_of_a_table_have_colours_that_tell_them_apart():
 
 
 def test_a_table_has_names_for_people_signs_and_gaps():
-    frame = pd.DataFrame(
-        {"method": ["dsn"], "difference": [-0.5], "p": [0.03125], "n": [6], "known": [True], "low": [None]}
-    )
-    soup = BeautifulSoup(show(frame, "a <caption>").data, "html.parser")
+    row = {"method": "dsn", "difference": -0.5, "p": 0.03125, "n": 6, "known": True, "low": None}
+    soup = table_of(pd.DataFrame([row]))
     assert soup.caption.get_text() == "a <caption>"
-    assert [cell.get_text() for cell in soup.tbody.find_all(["th", "td"])] == ["DSN", "−0.50", "0.031", "6", "yes", "–"]
+    assert texts(soup.tbody, "th", "td") == ["DSN", "−0.50", "0.031", "6", "yes", "–"]
     assert [th["scope"] for th in soup.find_all("th")] == ["col"] * 6 + ["row"]
     assert "left" in soup.tbody.th["style"] and "right" in soup.tbody.td["style"]
 
 
 def test_an_index_heads_the_rows_and_a_pivot_keeps_its_order():
     pivot = pd.DataFrame({"dsn": [1.25], "cds": [2.5]}, index=pd.Index(["top1_resnet18"]))
-    soup = BeautifulSoup(show(pivot, "c", {"cds": "{:.1f}"}).data, "html.parser")
-    assert [cell.get_text() for cell in soup.thead.find_all(["th", "td"])] == ["", "DSN", "CDS"]
-    assert [cell.get_text() for cell in soup.tbody.find_all(["th", "td"])] == ["top-1, ResNet-18", "1.25", "2.5"]
-
-
-def runs_behind(soup) -> dict[str, str]:
-    return {cell.get_text(): cell.get("title", "") for cell in soup.tbody.find_all("td")}
+    soup = table_of(pivot, {"cds": "{:.1f}"})
+    assert texts(soup.thead, "th", "td") == ["", "DSN", "CDS"]
+    assert texts(soup.tbody, "th", "td") == ["top-1, ResNet-18", "1.25", "2.5"]
+    parts = pd.concat([pd.DataFrame({"n": [1]}), pd.DataFrame({"n": [2]})])  # indices 0 and 0, which only count
+    assert texts(table_of(parts), "th", "td") == ["n", "1", "2"]
 
 
 def test_the_runs_behind_a_number_are_those_its_row_and_column_name():
-    runs = pd.DataFrame(
-        {
-            "model": ["resnet18", "resnet18", "resnet18", "resnet50"],
-            "method": ["cds", "cds", "dsn", "cds"],
-            "value": [1.0, 2.0, 3.0, None],
-            "run": ["a", "b", "c", "d"],
-        }
-    )
+    models, methods = ["resnet18"] * 3 + ["resnet50"], ["cds", "cds", "dsn", "cds"]
+    runs = pd.DataFrame({"model": models, "method": methods, "value": [1.0, 2.0, 3.0, None], "run": [*"abcd"]})
     means = runs.pivot_table(index="model", columns="method", values="value", dropna=False)
     means["seeds"] = [9, 9]
-    found = runs_behind(BeautifulSoup(show(means, "c", runs=runs).data, "html.parser"))
-    assert found == {"1.50": "runs a b", "3.00": "runs c", "9": "", "–": ""}
+    assert runs_behind(table_of(means, runs=runs)) == {"1.50": "runs a b", "3.00": "runs c", "9": "", "–": ""}
 
 
 def test_a_column_of_runs_is_behind_the_numbers_of_its_row_and_not_shown():
     rows = pd.DataFrame({"method": ["cds"], "difference": [1.0], "p": [0.5], "published": [2.0], "runs": ["a b"]})
-    soup = BeautifulSoup(show(rows, "c").data, "html.parser")
+    soup = table_of(rows)
     assert runs_behind(soup) == {"+1.00": "runs a b", "0.500": "", "+2.00": ""}
     assert "runs" not in soup.thead.get_text()
 
@@ -119,9 +118,3 @@ def test_a_figure_is_dark_where_pages_are_and_images_in_it_are_not_negatives():
     text = figures.svg(figure, "d")
     dark = text.partition("prefers-color-scheme: dark")[2].partition("</style>")[0]
     assert "#figure_1 {" in dark and "#figure_1 image {" in dark and "<image " in text
-
-
-def test_an_index_that_only_counts_is_not_shown():
-    parts = pd.concat([pd.DataFrame({"n": [1]}), pd.DataFrame({"n": [2]})])  # indices 0 and 0
-    soup = BeautifulSoup(show(parts, "c").data, "html.parser")
-    assert [cell.get_text() for cell in soup.find_all(["th", "td"])] == ["n", "1", "2"]

@@ -11,15 +11,14 @@ from cds_lib.study.report.frame import compare, histories, paired, results, tidy
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
-MINI = Path(__file__).parents[3] / "results" / "mini"
+MINI = Store(Path(__file__).parents[3] / "results" / "mini")
+COMMITTED = [name for name in TABLES if (MINI.root / "tables" / f"{name}.csv").exists() and name != "summary"]
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in TABLES if (MINI / "tables" / f"{name}.csv").exists() and name != "summary"]
-)
+@pytest.mark.parametrize("name", COMMITTED)
 def test_committed_tables_follow_from_committed_runs_to_the_last_digit(name):
-    made = tidy(results(TABLES[name], "mini", None, Store(MINI))).to_csv(index=False, lineterminator="\n")
-    assert made == (MINI / "tables" / f"{name}.csv").read_text(encoding="utf-8")
+    made = tidy(results(TABLES[name], "mini", None, MINI)).to_csv(index=False, lineterminator="\n")
+    assert made == (MINI.root / "tables" / f"{name}.csv").read_text(encoding="utf-8")
 
 
 def frame_of(values, **more):
@@ -51,8 +50,7 @@ def test_compare_takes_another_number_by_its_name():
 def test_compare_finds_a_reference_in_another_setting_alone():
     frame = frame_of({"a": [2.0, 3.0], "b": [1.0, 1.0]})
     frame.loc[frame["method"] == "b", "setting"] = "other"
-    assert compare(frame, "a", "b")["difference"].tolist() == [1.5]
-    assert compare(frame, "a", "c").empty
+    assert compare(frame, "a", "b")["difference"].tolist() == [1.5] and compare(frame, "a", "c").empty
 
 
 def test_published_differences_have_a_verdict_and_a_size():
@@ -71,7 +69,7 @@ def test_size(low, high, published, expected):
 
 
 def test_pairs_are_the_differences_that_compare_averages():
-    frame = results(TABLES["distillation_cifar100"], "mini", None, Store(MINI))  # whose baseline has another setting
+    frame = results(TABLES["distillation_cifar100"], "mini", None, MINI)  # whose baseline has another setting
     for reference in ("baseline", "kd"):
         pairs = paired(frame, reference).groupby("method").difference.agg(["mean", "count"])
         for method in pairs.index:
@@ -90,10 +88,10 @@ def test_pairs_carry_the_published_difference_and_may_be_of_another_number():
 
 
 def test_histories_have_every_epoch_of_every_run_once():
-    frame = results(TABLES["training_loss"], "mini", (0,), Store(MINI))  # two metrics of the same runs
-    found = histories(frame, Store(MINI))
+    frame = results(TABLES["training_loss"], "mini", (0,), MINI)  # two metrics of the same runs
+    found = histories(frame, MINI)
     assert found.groupby("method").epoch.agg(["count", "max"]).to_numpy().tolist() == [[60, 60]] * 3
     last = found[found["epoch"] == 60].set_index("run")["train_cross_entropy"]
     ends = frame[frame["metric"] == "train_cross_entropy"].set_index("run")["value"]
     assert last.sort_index().equals(ends.sort_index().rename("train_cross_entropy"))
-    assert histories(frame.assign(finished=False), Store(MINI)).empty
+    assert histories(frame.assign(finished=False), MINI).empty

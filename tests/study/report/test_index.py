@@ -25,8 +25,12 @@ TABLE = TABLES["table1_cifar100"]
 RESTS_ON = [TABLES[name] for name in COMPARED]
 
 
+def page_of(path):
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
 def index(results, profile="mini"):
-    return BeautifulSoup(write_index(results, profile).read_text(encoding="utf-8"), "html.parser")
+    return page_of(write_index(results, profile))
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +77,6 @@ def test_an_answer_that_the_runs_do_not_bear_out_is_not_shown(results):
     assert not page.find(class_="lead")
     one = {**first, "evidence": first["evidence"][:1], "answer": "{0}"}
     assert cards.answer(one, compared).startswith("+2.0 [")
-
-
-def test_smoke_has_no_answers(results):
     assert not index(results, "smoke").find(class_="card")
 
 
@@ -103,13 +104,13 @@ def test_any_part_may_be_missing(results, missing):
 def test_every_run_is_on_its_page_and_every_cell_leads_to_its_runs(results):
     write_provenance(results)
     index(results)
-    runs = BeautifulSoup((results / "runs.html").read_text(encoding="utf-8"), "html.parser")
+    runs = page_of(results / "runs.html")
     assert {run["id"] for run in runs.find_all(class_="run")} == set(Store(results).ids())
     assert runs.find("polyline")["points"] == "0,1 120,23"
     (results / "html").mkdir(exist_ok=True)
     (results / "html" / f"{TABLE.name}.html").touch()
     index(results)
-    runs = BeautifulSoup((results / "runs.html").read_text(encoding="utf-8"), "html.parser")
+    runs = page_of(results / "runs.html")
     back = {link.get_text() for link in runs.find_all("a", href=f"html/{TABLE.name}.html")}
     assert f"{TABLE.title}, CDS" in back
     found = pd.read_json(results / "provenance.json", typ="series")[TABLE.name]

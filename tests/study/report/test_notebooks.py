@@ -6,35 +6,26 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_markdown_cell
 
 import cds_lib
+from cds_lib.study.checkout import CHECKOUT
 from cds_lib.study.report import notebooks
-
-ROOT = Path(__file__).parents[3]
+from run_folders import write_notebook
+from sweeps import wait_until
 
 
 @pytest.fixture
 def make(tmp_path):
-    """make(name, source, ...) writes repo/notebooks/<name>.ipynb with a parameters cell and cells named c1, c2 ..."""
-    folder = tmp_path / "repo" / "notebooks"
-    folder.mkdir(parents=True)
+    """make(name, source, ...) writes repo/notebooks/<name>.ipynb with the parameter `steps`."""
 
     def write(name, *sources):
-        cells = [new_markdown_cell("# Title", id="title")]
-        cells.append(new_code_cell("steps = 1", id="parameters", metadata={"tags": ["parameters"]}))
-        cells += [new_code_cell(source, id=f"c{i}") for i, source in enumerate(sources, 1)]
-        kernelspec = {"name": "a-kernel-nobody-has", "display_name": "x", "language": "python"}
-        notebook = new_notebook(cells=cells, metadata={"kernelspec": kernelspec})
-        path = folder / f"{name}.ipynb"
-        nbformat.write(notebook, path)
-        return path
+        return write_notebook(tmp_path / "repo" / "notebooks" / f"{name}.ipynb", *sources, parameters="steps = 1")
 
     return write
 
@@ -46,22 +37,18 @@ def outputs(path):
 def test_success_runs_here_in_the_repository_with_the_parameter_and_saves(make, tmp_path):
     source = "import os, sys, time\nprint(sys.executable, end='|', flush=True)\ntime.sleep(0.5)\n"
     source += "print(os.getcwd(), steps, sep='|')"
-    path = make("good", source)
-    output = tmp_path / "out" / "good.ipynb"
+    path, output = make("good", source), tmp_path / "out" / "good.ipynb"
     before = path.read_bytes()
     result = next(notebooks.execute([(path, output)], {"steps": 7}))
-    assert (result.name, result.ok, result.error) == ("good", True, None)
-    assert result.seconds > 0
+    assert (result.name, result.ok, result.error) == ("good", True, None) and result.seconds > 0
     (printed,) = outputs(output)["c1"]  # however many pieces it came in
     assert printed["text"].strip() == f"{sys.executable}|{tmp_path / 'repo'}|7"
     assert path.read_bytes() == before
-    assert [p.name for p in path.parent.iterdir()] == ["good.ipynb"]
-    assert [p.name for p in output.parent.iterdir()] == ["good.ipynb"]
+    assert [p.name for folder in (path.parent, output.parent) for p in folder.iterdir()] == ["good.ipynb"] * 2
     saved = json.loads(output.read_text())
     assert saved["metadata"]["kernelspec"]["name"] == "python3"
     assert [cell["id"] for cell in saved["cells"]] == ["title", "parameters", "injected-parameters", "c1"]
-    assert str(tmp_path) not in json.dumps(saved["metadata"])
-    assert notebooks.stored(output)[1] == result
+    assert str(tmp_path) not in json.dumps(saved["metadata"]) and notebooks.stored(output)[1] == result
     saved = output.read_bytes()
     next(notebooks.execute([(path, output)], {"steps": 7}))
     assert output.read_bytes() == saved
@@ -119,15 +106,12 @@ def test_a_cell_that_fails_is_named_and_what_came_before_is_saved(make, tmp_path
 
 
 def test_ctrl_c_leaves_the_notebook_of_before(make, tmp_path):
-    path, output = (
-        make("stopped", f"import os, signal, time\nos.kill({os.getpid()}, signal.SIGINT)\ntime.sleep(60)"),
-        "x",
-    )
-    (tmp_path / output).write_text("as it was")
+    path = make("stopped", f"import os, signal, time\nos.kill({os.getpid()}, signal.SIGINT)\ntime.sleep(60)")
+    output = tmp_path / "x"
+    output.write_text("as it was")
     with pytest.raises(KeyboardInterrupt):
-        next(notebooks.execute([(path, tmp_path / output)], {}))
-    assert (tmp_path / output).read_text() == "as it was"
-    assert not list(tmp_path.glob(".stopped*"))
+        next(notebooks.execute([(path, output)], {}))
+    assert output.read_text() == "as it was" and not list(tmp_path.glob(".stopped*"))
 
 
 def test_what_cannot_be_read_or_written_is_the_failure_of_its_notebook(make, tmp_path):
@@ -173,23 +157,17 @@ def test_no_temporary_folder_is_needed(make, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
 def test_a_notebook_and_its_kernel_end_with_a_parent_that_is_killed(make, tmp_path):
-    path = make(
-        "slow",
-        "import os, pathlib, time\npathlib.Path('pids').write_text(f'{os.getpid()} {os.getppid()}')\ntime.sleep(300)",
-    )
+    note = "pathlib.Path('pids').write_text(f'{os.getpid()} {os.getppid()}')"
+    path = make("slow", f"import os, pathlib, time\n{note}\ntime.sleep(300)")
     code = "from cds_lib.study.report import notebooks\n"
     code += f"next(notebooks.execute([({str(path)!r}, {str(tmp_path / 'out' / 'x')!r})], {{}}))"
-    parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)})
-    pids, end = tmp_path / "repo" / "pids", time.monotonic() + 60
-    while not (pids.exists() and pids.read_text()):
-        assert parent.poll() is None and time.monotonic() < end
-        time.sleep(0.1)
+    parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(CHECKOUT)})
+    pids = tmp_path / "repo" / "pids"
+    wait_until(lambda: parent.poll() is not None or (pids.exists() and pids.read_text()), 60)
     parent.kill()
     parent.wait()
-    alive = [Path("/proc", pid) for pid in pids.read_text().split()]
-    while any(process.exists() and ") Z " not in (process / "stat").read_text() for process in alive):
-        assert time.monotonic() < end, "they go on"
-        time.sleep(0.1)
+    ended = [Path("/proc", pid) for pid in pids.read_text().split()]
+    wait_until(lambda: all(not p.exists() or ") Z " in (p / "stat").read_text() for p in ended), 60)
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -229,9 +207,7 @@ def test_what_interprets_the_miniature_is_left_out_of_other_results(make, tmp_pa
 
 
 def test_a_notebook_with_nothing_to_show_ends_there_and_has_not_failed(make, tmp_path):
-    path = make(
-        "empty", "from cds_lib.study.errors import NothingRun\nraise NothingRun('nothing yet')", "print('after')"
-    )
+    nothing = "from cds_lib.study.errors import NothingRun\nraise NothingRun('nothing yet')"
+    path = make("empty", nothing, "print('after')")
     result = next(notebooks.execute([(path, tmp_path / "empty.ipynb")], {}))
-    assert (result.ok, result.error) == (True, None)
-    assert outputs(tmp_path / "empty.ipynb")["c2"] == []
+    assert (result.ok, result.error) == (True, None) and outputs(tmp_path / "empty.ipynb")["c2"] == []

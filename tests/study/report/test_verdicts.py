@@ -33,16 +33,6 @@ def summary_of(profile, seeds, store):
     return claimed(empty | every_result(filled, profile, seeds, store), profile, seeds, store)
 
 
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def collected():
-    return published_claims("mini", SEEDS)
-
-
 DATA = {"kind": "official", "verified": True, "train": 100, "test": 10, "sha256": "f" * 64, "note": "made"}
 
 
@@ -52,18 +42,13 @@ def finish(store, spec, value, dataset_complete=True):
     write_run(store, spec, top1(value) | {"test_top5_last": value}, status, history)
 
 
-def fail(store, spec, error):
-    write_run(store, spec, status={"state": "failed", "error": error})
-
-
 def table1(store, values, models=None):
     """values: (model, method, seed) -> accuracy, or None for a run that is not there."""
     for cell in TABLES["table1_cifar100"].cells("mini", SEEDS):
-        if models is None or cell.model in models:
-            for spec in cell.specs:
-                value = values(cell.model, cell.method, spec.seed)
-                if value is not None:
-                    finish(store, spec, value)
+        for spec in cell.specs if models is None or cell.model in models else ():
+            value = values(cell.model, cell.method, spec.seed)
+            if value is not None:
+                finish(store, spec, value)
 
 
 def rows(frame, **wanted):
@@ -75,12 +60,12 @@ def only(frame, **wanted):
     return row
 
 
-def test_an_untested_summary_has_a_row_a_claim_with_n_zero(store, collected):
+def test_an_untested_summary_has_a_row_a_claim_with_n_zero(store):
     planned = summary_of("mini", None, store).query("claimed_in == 'table1_cifar100' and kind == 'poster'")
     assert planned["n_planned"].tolist() == [1]  # as many seeds as its poorest cells, nine of the ten networks
     frame = summary_of("mini", SEEDS, store)
     assert tuple(frame.columns) == (*COLUMNS, *MORE_COLUMNS)
-    assert len(frame) == len(collected)
+    assert len(frame) == len(published_claims("mini", SEEDS))
     assert set(frame["verdict"]) == {"not run"} and not frame["n"].any()
     assert frame[["mean", "baseline_delta", "p_value", "p_holm"]].isna().all(axis=None)
 
@@ -109,8 +94,7 @@ def test_cds_is_compared_with_another_method_seed_by_seed(store):
     frame = summary_of("mini", SEEDS, store)
     row = only(frame, kind="rival", model="resnet18", reference="dsn", claimed_in="table1_cifar100")
     oracle = statistics.paired_difference({0: 3.0, 1: 2.0, 2: 1.5}, dict.fromkeys(SEEDS, 0.0))
-    assert row["paper_delta"] == 2.54
-    assert row["baseline_delta"] == pytest.approx(6.5 / 3)
+    assert row["paper_delta"] == 2.54 and row["baseline_delta"] == pytest.approx(6.5 / 3)
     assert (row["ci_low"], row["p_value"]) == (pytest.approx(oracle.ci_low), 0.25)
     assert (row["n_pairs"], row["verdict"]) == (3, statistics.verdict(oracle, 2.54, "mini"))
     untested = only(frame, kind="rival", model="resnet18", reference="dks", claimed_in="table1_cifar100")
@@ -131,8 +115,7 @@ def test_an_average_is_over_all_its_cells_and_the_seeds_that_all_have(store):
     assert (row["dataset"], row["model"], row["paper_delta"]) == ("cifar100", "mean of 10 networks", 3.44)
     assert (row["n"], row["n_pairs"]) == (2, 2)  # seed 1 lacks one network
     assert row["baseline_delta"] == pytest.approx(1.45 + 0.25)  # mean of 0.0 to 0.9, and of seeds 0 and 2
-    assert row["mean"] == pytest.approx(30 + 4.5 + 1 + 1.7)
-    assert row["verdict"] == "inconclusive"
+    assert row["mean"] == pytest.approx(30 + 4.5 + 1 + 1.7) and row["verdict"] == "inconclusive"
 
 
 def test_holm_covers_the_claims_of_one_kind_in_one_table(store):
@@ -152,7 +135,8 @@ def test_reasons(store):
         finish(store, spec, 30.0 + spec.seed)
     finish(store, cells["resnet18", "dsn"][0], 31.0)
     finish(store, cells["resnet50", "cds"][0], 33.0)
-    fail(store, cells["resnet101", "dsn"][0], "out of memory\nsecond line")
+    failed = {"state": "failed", "error": "out of memory\nsecond line"}
+    write_run(store, cells["resnet101", "dsn"][0], status=failed)
     semi = {(c.dataset, c.method, c.setting): c.specs for c in TABLES["semi_supervised"].cells("mini", SEEDS)}
     finish(store, semi["cifar10", "baseline", "semi_10"][0], 40.0, dataset_complete=False)
     finish(store, semi["cifar10", "cds_simclr", "semi_10"][0], 43.0, dataset_complete=False)
@@ -176,11 +160,10 @@ def test_reasons(store):
 def test_the_lesson_on_made_data_says_nothing_of_the_real_set(store):
     """The first notebook's runs are called CIFAR-10, and their images are never complete."""
     finish(store, TABLES["00_start_here"].runs("smoke", None)[1], 50.0, dataset_complete=False)
-    where = {"claimed_in": "semi_supervised", "dataset": "cifar10", "setting": "semi_10"}
 
     def why():
-        frame = summary_of("mini", SEEDS, store)
-        return frame[(frame[list(where)] == pd.Series(where)).all(axis=1)].iloc[0]["why"]
+        where = {"claimed_in": "semi_supervised", "dataset": "cifar10", "setting": "semi_10"}
+        return rows(summary_of("mini", SEEDS, store), **where).iloc[0]["why"]
 
     assert why() == "nothing was trained on CIFAR-10: not asked for, or the images were not at hand"
     for method in ("baseline", "cds_simclr"):
@@ -225,10 +208,8 @@ def test_a_smoke_summary_judges_nothing(store):
         finish(store, spec, 50.0)
     frame = summary_of("smoke", (0,), store)
     paired = frame[frame["n_pairs"] > 0]
-    assert set(paired["verdict"]) == {"not meaningful (smoke)"} and set(paired["claimed_in"]) == {
-        "table1_cifar100",
-        "training_loss",
-    }
+    assert set(paired["verdict"]) == {"not meaningful (smoke)"}
+    assert set(paired["claimed_in"]) == {"table1_cifar100", "training_loss"}
 
 
 def test_files_round_trip_and_hold_every_claim(store, tmp_path):

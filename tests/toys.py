@@ -1,0 +1,121 @@
+"""What tests of the library share: seeded numbers, small methods with their teachers, released values."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from cds_lib.models import create_backbone
+from cds_lib.study.engines.build import create_method
+from cds_lib.study.plan.spec import Budget
+
+GOLDEN = Path(__file__).parent / "golden"
+LABELS = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
+TRAINED_ON = torch.arange(12) % 4
+INDEX = torch.tensor([5, 2, 7, 0, 9, 4, 3, 6])  # places of eight images among these
+TAUGHT = "kd at rkd sp cc crd sskd cds_kd".split()
+TEACHERS = {"cds_kd": "cds", "sskd": "sskd_teacher"}  # the others take any method
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=generator(seed), dtype=dtype)
+
+
+def noise(count, side, seed=0):
+    """Images of bytes."""
+    return torch.randint(256, (count, 3, side, side), generator=generator(seed), dtype=torch.uint8)
+
+
+def write_images(folder, counts, classes, image, suffix="png"):
+    """Folders of classes in `train` and the like, of so many images each: image(part, label, number) -> (H, W, 3)."""
+    for part, count in counts.items():
+        for label, name in enumerate(classes):
+            (folder / part / name).mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(image(part, label, number)).save(folder / part / name / f"{number}.{suffix}")
+    return folder
+
+
+def draw_views(count, seed=1, batch=8):
+    return list(normal(count, batch, 3, 16, 16, seed=seed, dtype=torch.float32))
+
+
+def released(name):
+    """Inputs, and what the official implementations return for them."""
+    inputs = {key: torch.from_numpy(value) for key, value in np.load(GOLDEN / f"{name}.npz").items()}
+    return inputs, json.loads((GOLDEN / f"{name}.json").read_text())
+
+
+class Evil:
+    """Pickled as a call."""
+
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call[0], self.call[1:]
+
+
+def places(value, path=()):
+    """Paths of all values in nested dicts and lists, itself first."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from places(inner, (*path, key))
+
+
+def make_teacher(student, width=0.25, **options):
+    """The untrained teacher that a method distils."""
+    torch.manual_seed(1)
+    network, kind = create_backbone("resnet18", 4, width=width), TEACHERS.get(student, "baseline")
+    trained = create_method("baseline", copy.deepcopy(network), 4, {}) if kind == "sskd_teacher" else None
+    return create_method(kind, network, 4, options, trained)
+
+
+def make(name, model="resnet18", *, seed=0, width=0.125, teacher=None, trained_on=TRAINED_ON, **options):
+    """A method of four classes, with the teacher that it needs."""
+    if name in TAUGHT and teacher is None:
+        teacher = make_teacher(name)
+    torch.manual_seed(seed)
+    method = create_method(name, create_backbone(model, 4, width=width), 4, options, teacher)
+    method.prepare(trained_on)
+    return method
+
+
+def terms_of(method, *views, labels=LABELS):
+    """The losses of a step, on views that are drawn where none are given."""
+    index = {"index": INDEX} if method.needs_index else {}
+    return method(*(views or draw_views(method.views)), labels=labels, **index)
+
+
+def maps_of(network, images):
+    """The four stages of a ResNet through its own modules."""
+    maps, x = [], network.act1(network.bn1(network.conv1(images)))
+    for stage in range(1, 5):
+        x = getattr(network, f"layer{stage}")(x)
+        maps.append(x)
+    return maps
+
+
+def without_gradient(module):
+    """Parameters whose gradient is missing or not finite."""
+    return [name for name, p in module.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+
+
+def make_budget(**changes):
+    """Of a training of some seconds."""
+    values = {
+        "source": "standin", "image_size": 8, "stem": "cifar", "width": 0.125, "train_size": None, "val_size": 0,
+        "epochs": 4, "batch_size": 8, "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "cosine",
+        "milestones": None, "warmup_epochs": 1, "eval_every": 2, "precision": "fp32", "cutout": False,
+    }  # fmt: skip
+    return Budget(**values | changes)
