@@ -36,7 +36,6 @@ from torch import Tensor, nn
 
 from arms import PAIR, Budget, create
 from cds_lib.augment.batches import Batches, evaluation_batches
-from cds_lib.augment.colour import ColourParams
 from cds_lib.augment.resized import resized_crop
 from cds_lib.augment.views import AUGMENTATIONS, CIFAR
 from cds_lib.errors import UsageError
@@ -150,7 +149,7 @@ def check_views(visit: Visit) -> None:
         crop = resized_crop(images, here.boxes, here.flip, 56)
         other = resized_crop(images.to(visit.device), there.boxes, there.flip, 56)
         differ(f"ImageNet view {n}, crop", crop.float(), other.float(), 2)
-        finished = (view.finish(c, ColourParams(*d[3:])) for c, d in ((crop, here), (crop.to(visit.device), there)))
+        finished = (view.finish(c, d.colour) for c, d in ((crop, here), (crop.to(visit.device), there)))
         differ(f"ImageNet view {n}, colour", *(levels_of(made, view) for made in finished))
 
 

@@ -140,7 +140,9 @@ def images_an_epoch(count: int, batch_size: int, share: Share) -> int:
 
 def part_of(params: Any, part: slice) -> Any:
     """The same draws, of some of the images."""
-    return type(params)(*(None if values is None else values[part] for values in params))
+    if params is None or isinstance(params, Tensor):
+        return params if params is None else params[part]
+    return type(params)(*(part_of(values, part) for values in params))
 
 
 def evaluation_batches(

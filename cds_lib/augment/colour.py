@@ -37,9 +37,6 @@ class ColourParams(NamedTuple):
     solarised: Tensor | None = None
 
 
-NO_COLOUR: tuple[Any, ...] = (None,) * len(ColourParams._fields)
-
-
 class Arrangement(NamedTuple):
     """The order in which `apply_colour_` wants a batch: its `rows`; then, in this order, each image's jitter
     operations, where the hue shift comes among them, and the places of the images that turn grey, of those that are

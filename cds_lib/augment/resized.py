@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.transforms import AutoAugment
 
-from cds_lib.augment.colour import NO_COLOUR, Colour, ColourParams, arrange
+from cds_lib.augment.colour import Colour, ColourParams, arrange
 from cds_lib.augment.padded import FLIP_P
 from cds_lib.augment.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise
 
@@ -30,17 +30,12 @@ class Geometry(NamedTuple):
 
 class ViewParams(NamedTuple):
     """All that is random about a view of n images: boxes (n, 4) int64 (top, left, height, width), flip and seed as in
-    `Geometry`, the fields of `ColourParams`; a colour of None fields is none."""
+    `Geometry`, and the colour or None."""
 
     boxes: Tensor
     flip: Tensor
     seed: Tensor
-    jitter: Tensor | None = None
-    order: Tensor | None = None
-    factors: Tensor | None = None
-    grey: Tensor | None = None
-    sigma: Tensor | None = None
-    solarised: Tensor | None = None
+    colour: ColourParams | None = None
 
 
 @dataclass(frozen=True)
@@ -68,11 +63,10 @@ class View:
         """Draw for n images of side `side` and views of side `size`, on the generator's device."""
         uniform, flip, seed = draw_geometry(n, generator)
         sides = torch.full((n,), side, device=generator.device)
-        return ViewParams(self.boxes(uniform, sides, sides, size), flip, seed, *self.draw_colour(n, generator))
+        return ViewParams(self.boxes(uniform, sides, sides, size), flip, seed, self.draw_colour(n, generator))
 
-    def draw_colour(self, n: int, generator: torch.Generator) -> tuple[Any, ...]:
-        """The fields of `ColourParams`, or as many None."""
-        return tuple(self.colour.draw(n, generator)) if isinstance(self.colour, Colour) else NO_COLOUR
+    def draw_colour(self, n: int, generator: torch.Generator) -> ColourParams | None:
+        return self.colour.draw(n, generator) if isinstance(self.colour, Colour) else None
 
     def boxes(self, uniform: Tensor, heights: Tensor, widths: Tensor, size: int) -> Tensor:
         """Crops (n, 4) int64 (top, left, height, width) of images of these sizes, each (n,) int64."""
@@ -91,11 +85,11 @@ class View:
         if self.autoaugment:  # on the CPU: a GPU would be waited for many times an image
             pairs = zip(crops.cpu(), params.seed.tolist(), strict=True)
             crops = torch.stack([autoaugment(crop, seed) for crop, seed in pairs]).to(crops.device)
-        return self.finish(crops, ColourParams(*params[3:]))  # type: ignore[arg-type]  # all None where none is
+        return self.finish(crops, params.colour)
 
-    def finish(self, crops: Tensor, colour: ColourParams) -> Tensor:
+    def finish(self, crops: Tensor, colour: ColourParams | None) -> Tensor:
         """What follows the crop: (B, 3, s, s) uint8 -> float32, with its colour, normalised, channels_last."""
-        if not isinstance(self.colour, Colour):
+        if not isinstance(self.colour, Colour) or colour is None:
             return normalise(crops, self.mean, self.std)
         arrangement = arrange(colour)
         x = chosen(crops, arrangement.rows).to(torch.float32, memory_format=torch.contiguous_format)
