@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from arms import PAIR, Budget, create
 from cds_lib.augment.batches import Batches, evaluation_batches
 from cds_lib.augment.resized import resized_crop
-from cds_lib.augment.views import AUGMENTATIONS, CIFAR
+from cds_lib.augment.views import AUGMENTATIONS, CIFAR, moved
 from cds_lib.errors import UsageError
 from cds_lib.evaluation.accuracy import evaluate
 from cds_lib.losses import supcon_loss
@@ -47,7 +47,6 @@ from cds_lib.training.loop import Step, fit
 from visit import CLASSES, Visit, load, machine, table
 
 LEARNING_RATE = 0.01  # of steps that are compared with one another: at the paper's, differences grow too fast
-ON_DEVICE = {"top", "left", "flip", "hole", "factors", "boxes"}  # of the draws of a view
 
 
 def budget_of(visit: Visit, **changes: Any) -> Budget:
@@ -130,10 +129,9 @@ def check_views(visit: Visit) -> None:
     images = torch.randint(0, 256, (count, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
     def drawn(view: Any, side: int, size: int) -> tuple[Any, Any]:
-        """For the CPU, and for the device: what a batch is arranged by stays on the CPU."""
+        """For the CPU, and for the device."""
         draws = view.draw(count, side, size, torch.Generator().manual_seed(1))
-        moved = {k: t.to(visit.device) for k, t in draws._asdict().items() if k in ON_DEVICE and t is not None}
-        return draws, draws._replace(**moved)
+        return draws, moved(draws, visit.device)
 
     def differ(name: str, here: Tensor, there: Tensor, levels: int = 0) -> None:
         apart = (here - there.cpu()).abs().round()

@@ -41,7 +41,8 @@ class PaddedView:
         padding: pixels on every side; None: an eighth of the image's side.
         cutout: a square of half the view's side is black, its centre anywhere in the view.
         colour: a `Colour`; True: as released; False: none.
-        mean, std: the view is normalised with, of the channels in 0..1.
+        mean, std: the view is normalised with, of the channels in 0..1; by default CIFAR's, in `View` ImageNet's.
+            Give both views of a pair the same.
     """
 
     fill: int = 0
@@ -56,9 +57,11 @@ class PaddedView:
             object.__setattr__(self, "colour", Colour())
 
     def draw(self, n: int, side: int, size: int, generator: torch.Generator) -> PaddedParams:
-        """Draw for n images of side `side` and views of side `size`, on the generator's device. Without Cutout or
-        colour the other draws stay the same."""
+        """Draw for n images of side `side` and views of side `size`, on the generator's device; ValueError where no
+        crop fits. Without Cutout or colour the other draws stay the same."""
         places, device = side + 2 * self._padding(side) - size + 1, generator.device
+        if places < 1:
+            raise ValueError(f"A crop of {size} cannot be cut from images of {side}, padded by {self._padding(side)}.")
         top, left = torch.randint(places, (2, n), generator=generator, device=device)
         flip = torch.rand(n, generator=generator, device=device) < FLIP_P
         hole = torch.randint(size, (n, 2), generator=generator, device=device) if self.cutout else None

@@ -46,7 +46,8 @@ class View:
         scale: the least share of the area that a resized crop takes; None: a crop of the output's size.
         colour: a `Colour`; True: as released; False: none.
         autoaugment: torchvision's, with its policy for ImageNet.
-        mean, std: the view is normalised with, of the channels in 0..1.
+        mean, std: the view is normalised with, of the channels in 0..1; by default ImageNet's, in `PaddedView` CIFAR's.
+            Give both views of a pair the same.
     """
 
     scale: float | None
@@ -60,7 +61,10 @@ class View:
             object.__setattr__(self, "colour", Colour())
 
     def draw(self, n: int, side: int, size: int, generator: torch.Generator) -> ViewParams:
-        """Draw for n images of side `side` and views of side `size`, on the generator's device."""
+        """Draw for n images of side `side` and views of side `size`, on the generator's device; ValueError where no
+        crop fits."""
+        if self.scale is None and size > side:
+            raise ValueError(f"A crop of {size} cannot be cut from images of {side}: give a scale, which resizes.")
         uniform, flip, seed = draw_geometry(n, generator)
         sides = torch.full((n,), side, device=generator.device)
         return ViewParams(self.boxes(uniform, sides, sides, size), flip, seed, self.draw_colour(n, generator))
@@ -167,9 +171,10 @@ def _resize_together(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> 
     top, left, height, width = boxes.unbind(1)
     columns = _weights(left, width, side, size).transpose(1, 2)  # (B, S, size)
     columns = torch.where(flip[:, None, None], columns.flip(2), columns)
-    wide = (images.float().reshape(batch, channels * side, side) @ columns).add_(0.5).floor_()
     rows = _weights(top, height, side, size)  # (B, size, S)
-    x = (rows[:, None] @ wide.reshape(batch, channels, side, size)).add_(0.5).floor_()
+    with torch.autocast(images.device.type, enabled=False):  # half precision would round pixels
+        wide = (images.float().reshape(batch, channels * side, side) @ columns).add_(0.5).floor_()
+        x = (rows[:, None] @ wide.reshape(batch, channels, side, size)).add_(0.5).floor_()
     return x.clamp_(0, 255).to(torch.uint8)
 
 
