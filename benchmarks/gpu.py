@@ -361,7 +361,7 @@ def _gradient_of_two(visit: Visit, together: Any) -> float:
             members.begin_step(len(index))
             own = members.share.of(len(index))
             losses = step.losses(*(view[own] for view in views), labels=labels[own])
-            members.weighed(sum(losses.values())).backward()
+            members.weighted(sum(losses.values())).backward()
             gradients.append(torch.cat([p.grad.flatten() for p in step.method.parameters()]).clone())
         return ((gradients[1] - gradients[0]).norm() / gradients[0].norm()).item()
 

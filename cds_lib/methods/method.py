@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from cds_lib.methods.single_process import SingleProcess
+from cds_lib.methods.processes import SingleProcess
 
 
 class Method(nn.Module):
