@@ -36,9 +36,8 @@ from torch import Tensor, nn
 
 from arms import PAIR, Budget, create
 from cds_lib.augment.batches import Batches, evaluation_batches
-from cds_lib.augment.colour import ColourParams
 from cds_lib.augment.resized import resized_crop
-from cds_lib.augment.views import AUGMENTATIONS, CIFAR
+from cds_lib.augment.views import AUGMENTATIONS, CIFAR, moved
 from cds_lib.errors import UsageError
 from cds_lib.evaluation.accuracy import evaluate
 from cds_lib.losses import supcon_loss
@@ -48,7 +47,6 @@ from cds_lib.training.loop import Step, fit
 from visit import CLASSES, Visit, load, machine, table
 
 LEARNING_RATE = 0.01  # of steps that are compared with one another: at the paper's, differences grow too fast
-ON_DEVICE = {"top", "left", "flip", "hole", "factors", "boxes"}  # of the draws of a view
 
 
 def budget_of(visit: Visit, **changes: Any) -> Budget:
@@ -131,10 +129,9 @@ def check_views(visit: Visit) -> None:
     images = torch.randint(0, 256, (count, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
     def drawn(view: Any, side: int, size: int) -> tuple[Any, Any]:
-        """For the CPU, and for the device: what a batch is arranged by stays on the CPU."""
+        """For the CPU, and for the device."""
         draws = view.draw(count, side, size, torch.Generator().manual_seed(1))
-        moved = {k: t.to(visit.device) for k, t in draws._asdict().items() if k in ON_DEVICE and t is not None}
-        return draws, draws._replace(**moved)
+        return draws, moved(draws, visit.device)
 
     def differ(name: str, here: Tensor, there: Tensor, levels: int = 0) -> None:
         apart = (here - there.cpu()).abs().round()
@@ -150,7 +147,7 @@ def check_views(visit: Visit) -> None:
         crop = resized_crop(images, here.boxes, here.flip, 56)
         other = resized_crop(images.to(visit.device), there.boxes, there.flip, 56)
         differ(f"ImageNet view {n}, crop", crop.float(), other.float(), 2)
-        finished = (view.finish(c, ColourParams(*d[3:])) for c, d in ((crop, here), (crop.to(visit.device), there)))
+        finished = (view.finish(c, d.colour) for c, d in ((crop, here), (crop.to(visit.device), there)))
         differ(f"ImageNet view {n}, colour", *(levels_of(made, view) for made in finished))
 
 
@@ -364,7 +361,7 @@ def _gradient_of_two(visit: Visit, together: Any) -> float:
             members.begin_step(len(index))
             own = members.share.of(len(index))
             losses = step.losses(*(view[own] for view in views), labels=labels[own])
-            members.weighed(sum(losses.values())).backward()
+            members.weighted(sum(losses.values())).backward()
             gradients.append(torch.cat([p.grad.flatten() for p in step.method.parameters()]).clone())
         return ((gradients[1] - gradients[0]).norm() / gradients[0].norm()).item()
 

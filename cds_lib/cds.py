@@ -48,8 +48,9 @@ class ContrastiveDeepSupervision(Method):
             each process its own. For a loop of one's own under DistributedDataParallel.
 
     Raises:
-        UsageError: a tap the network does not have, a weight that is none, a network without stages or with another
-            number of classes, a name that timm does not know, or another number of views.
+        UsageError: a tap the network does not have, a weight that is negative or not finite, a temperature that is not
+            positive, a network without stages or with another number of classes, a name that timm does not know, or
+            `cross_entropy_views` other than 1 or 2.
 
     Example:
         network = timm.create_model("regnetx_002", num_classes=10)
@@ -83,16 +84,14 @@ class ContrastiveDeepSupervision(Method):
         self.last = len(stages.indices)
         if isinstance(taps, int):
             raise UsageError(f"taps are a list of stages, such as [{taps}], not {taps}.")
-        self.taps = tuple(range(1, self.last + 1) if taps is None else taps)
-        if (
-            not self.taps
-            or not all(isinstance(tap, int) for tap in self.taps)
-            or list(self.taps) != sorted(set(self.taps))
-            or not 1 <= self.taps[0] <= self.taps[-1] <= self.last
-        ):
-            raise UsageError(f"taps must be increasing stages from 1 to {self.last}, not {list(self.taps)}.")
+        asked = list(range(1, self.last + 1) if taps is None else taps)
+        self.taps = tuple(tap for tap in range(1, self.last + 1) if tap in asked)
+        if not asked or list(self.taps) != asked:
+            raise UsageError(f"taps must be increasing stages from 1 to {self.last}, not {asked}.")
         if not 0 <= weight < math.inf:
             raise UsageError(f"weight must be a finite number, 0 or more, not {weight}.")
+        if not temperature > 0:
+            raise UsageError(f"The temperature must be positive, not {temperature}.")
         if cross_entropy_views not in (1, 2):
             raise UsageError(f"cross_entropy_views must be 1 or 2, not {cross_entropy_views}.")
         self.weight, self.temperature, self.use_labels = weight, temperature, use_labels
@@ -108,6 +107,7 @@ class ContrastiveDeepSupervision(Method):
             varied = {tap: VariedHead(stages.channels[tap - 1], stages.pooled, units[tap], head_mlp) for tap in units}
             self.heads = nn.ModuleDict({str(tap): head for tap, head in varied.items()})
         initialise(self.heads)  # once more than needed: committed runs began with these weights, not the first ones
+        self.heads.to(next(self.backbone.parameters()).device)
 
     def prepare(self, labels: Tensor) -> None:
         """Look whether all images of the training set, labels (N,), have one: no batch needs to be asked then."""
@@ -160,7 +160,7 @@ class ContrastiveDeepSupervision(Method):
         repeated = torch.cat([targets] * self.cross_entropy_views)
         logits = logits[: len(repeated)]
         if self.criterion is not None:
-            return self.criterion(logits, repeated)
+            return self.criterion(at_least_float32(logits), repeated)
         if targets.is_floating_point():
             return cross_entropy(logits, repeated)
         total = cross_entropy(logits, repeated, ignore_index=-1, reduction="sum")

@@ -12,7 +12,8 @@ from typing import Any
 
 
 def on_first_use(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """`__getattr__`, `__dir__` and `__all__` of a package (PEP 562) whose names its `__init__.pyi` imports (SPEC 1).
+    """`__getattr__`, `__dir__` and `__all__` of a package (PEP 562) whose names its `__init__.pyi` imports (Scientific
+    Python's SPEC 1).
 
     So the names are written once, and editors and type checkers read where each is from the same lines.
     """

@@ -225,9 +225,10 @@ def test_the_parts_of_the_library_serve_other_networks_and_images():
     names["loss"].backward()
     gradients = [p.grad for part in ("network", "heads") for p in names[part].parameters()]
     assert names["z"].shape == (4, 2, 8, 512) and all(torch.isfinite(gradient).all() for gradient in gradients)
-    names = example("docs/library.md", "from cds_lib.augment import Batches, Colour, PaddedView, View, two_views")
+    names = example("docs/library.md", "from cds_lib.augment import Batches, Colour, View, two_views")
     assert names["view1"].shape == names["view2"].shape == (8, 3, 64, 64)
     assert len(list(names["batches"].epoch(0))) == 2
+    assert len({(view.mean, view.std) for view in (names["plain"], names["strong"])}) == 1
 
 
 @pytest.mark.parametrize("page", PAGES)

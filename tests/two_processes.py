@@ -75,7 +75,7 @@ def steps(case, group):
         more = {"index": index} if method.needs_index else {}
         count = group.begin_step(total)
         losses = parallel(*views[:, own], labels=labels[own], **more)
-        group.weighed(sum(losses.values())).backward()
+        group.weighted(sum(losses.values())).backward()
         means = group.sum(torch.stack([loss.detach() for loss in losses.values()]) * (count / total))
         terms.append(dict(zip(losses, means.tolist(), strict=True)))
         gradients.append({k: p.grad.clone() for k, p in method.named_parameters() if p.grad is not None})

@@ -24,15 +24,14 @@ def extract(backbone: nn.Module, batches: Iterable[Tensor]) -> tuple[dict[str, T
         {block: (N, C) float32}, the map of every block averaged over its positions, blocks named and ordered as
         `block_modules` does; and the logits (N, classes) float32. All of it on the network's device.
     """
-    found: dict[str, list[Tensor]] = {}
+    blocks = block_modules(backbone)
+    found: dict[str, list[Tensor]] = {name: [] for name in blocks}
+    channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"  # Swin and its like
 
     def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         # The mean is taken here: a later block may work in place on the map.
         return lambda module, inputs, output: found[name].append(_pooled(output.float(), channels_last))
 
-    blocks = block_modules(backbone)
-    channels_last = getattr(backbone, "output_fmt", "NCHW") == "NHWC"  # Swin and its like
-    found = {name: [] for name in blocks}
     hooks = [module.register_forward_hook(keep(name)) for name, module in blocks.items()]
     try:
         with evaluating(backbone):

@@ -76,6 +76,10 @@ class Batches:
         if seed < 0:
             raise UsageError(f"a seed is a non-negative integer, not {seed}.")
         pipeline: Sequence[Any] = views_of(augmentation) if isinstance(augmentation, str) else augmentation
+        if len(pipeline) < views:
+            raise UsageError(
+                f"{views} views of an image cannot be made by {len(pipeline)}: give views=1, or another one."
+            )
         if augmentation == "cifar":
             pipeline = (replace(pipeline[0], cutout=cutout), pipeline[1])
         self.pipeline = pipeline[:views]
@@ -140,7 +144,9 @@ def images_an_epoch(count: int, batch_size: int, share: Share) -> int:
 
 def part_of(params: Any, part: slice) -> Any:
     """The same draws, of some of the images."""
-    return type(params)(*(None if values is None else values[part] for values in params))
+    if params is None or isinstance(params, Tensor):
+        return params if params is None else params[part]
+    return type(params)(*(part_of(values, part) for values in params))
 
 
 def evaluation_batches(
@@ -150,6 +156,8 @@ def evaluation_batches(
     small. `size`: side of the centre crop, None for the whole image."""
     margin = 0 if size is None else (images.shape[-1] - size) // 2
     side = images.shape[-1] if size is None else size
+    if side > images.shape[-1]:
+        raise UsageError(f"a crop of {side} cannot be cut from images of {images.shape[-1]}.")
     mean, std = statistics(check_augmentation(augmentation))
     for part, part_labels in zip(images.split(batch_size), labels.split(batch_size), strict=True):
         yield normalise(part[..., margin : margin + side, margin : margin + side], mean, std), part_labels

@@ -37,9 +37,6 @@ class ColourParams(NamedTuple):
     solarised: Tensor | None = None
 
 
-NO_COLOUR: tuple[Any, ...] = (None,) * len(ColourParams._fields)
-
-
 class Arrangement(NamedTuple):
     """The order in which `apply_colour_` wants a batch: its `rows`; then, in this order, each image's jitter
     operations, where the hue shift comes among them, and the places of the images that turn grey, of those that are
@@ -92,7 +89,7 @@ class Colour:
             raise ValueError(f"blur_sigma is the least and the largest, above 0, not {self.blur_sigma}.")
 
     def draw(self, n: int, generator: torch.Generator) -> ColourParams:
-        """Draw for n images, with the generator's device. What is left out changes no other draw."""
+        """Draw for n images, by a generator on their device or the CPU. What is left out changes no other draw."""
         device = generator.device
         uniform = torch.rand(n, 10, generator=generator, device=device)
         centre = torch.tensor([1.0, 1.0, 1.0, 0.0], device=device)
@@ -185,8 +182,9 @@ def _blurred(x: Tensor, sigma: Tensor) -> Tensor:
     weights = torch.exp(-0.5 * (distance / sigma[:, None]).square())
     weights = (weights / weights.sum(1, keepdim=True)).repeat_interleave(channels, 0)[:, None]  # one a plane
     planes = F.pad(x.reshape(1, batch * channels, side, side), (reach,) * 4, mode="reflect")
-    for kernel in (weights[:, :, None], weights[..., None]):
-        planes = F.conv2d(planes, kernel, groups=batch * channels)
+    with torch.autocast(x.device.type, enabled=False):  # half precision does not hold the products of bytes
+        for kernel in (weights[:, :, None], weights[..., None]):
+            planes = F.conv2d(planes, kernel, groups=batch * channels)
     return planes.reshape(x.shape).round_()
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cds_lib.augment.colour import NO_COLOUR, Colour, ColourParams, arrange
+from cds_lib.augment.colour import Colour, ColourParams, arrange
 from cds_lib.augment.pixels import CIFAR_MEAN, CIFAR_STD, normalise
 
 FLIP_P = 0.5
@@ -23,18 +23,13 @@ FLIP_P = 0.5
 
 class PaddedParams(NamedTuple):
     """All that is random about a view of n images: the crop's place in the padded image, top and left (n,) int64, flip
-    (n,) bool, Cutout's centre (n, 2) int64 or None, and the fields of `ColourParams`, None for no colour."""
+    (n,) bool, Cutout's centre (n, 2) int64 or None, and the colour or None."""
 
     top: Tensor
     left: Tensor
     flip: Tensor
     hole: Tensor | None = None
-    jitter: Tensor | None = None
-    order: Tensor | None = None
-    factors: Tensor | None = None
-    grey: Tensor | None = None
-    sigma: Tensor | None = None
-    solarised: Tensor | None = None
+    colour: ColourParams | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +41,8 @@ class PaddedView:
         padding: pixels on every side; None: an eighth of the image's side.
         cutout: a square of half the view's side is black, its centre anywhere in the view.
         colour: a `Colour`; True: as released; False: none.
-        mean, std: the view is normalised with, of the channels in 0..1.
+        mean, std: the view is normalised with, of the channels in 0..1; by default CIFAR's, in `View` ImageNet's.
+            Give both views of a pair the same.
     """
 
     fill: int = 0
@@ -61,28 +57,29 @@ class PaddedView:
             object.__setattr__(self, "colour", Colour())
 
     def draw(self, n: int, side: int, size: int, generator: torch.Generator) -> PaddedParams:
-        """Draw for n images of side `side` and views of side `size`, on the generator's device. Without Cutout or
-        colour the other draws stay the same."""
+        """Draw for n images of side `side` and views of side `size`, on the generator's device; ValueError where no
+        crop fits. Without Cutout or colour the other draws stay the same."""
         places, device = side + 2 * self._padding(side) - size + 1, generator.device
+        if places < 1:
+            raise ValueError(f"A crop of {size} cannot be cut from images of {side}, padded by {self._padding(side)}.")
         top, left = torch.randint(places, (2, n), generator=generator, device=device)
         flip = torch.rand(n, generator=generator, device=device) < FLIP_P
         hole = torch.randint(size, (n, 2), generator=generator, device=device) if self.cutout else None
-        colour = self.colour.draw(n, generator) if isinstance(self.colour, Colour) else NO_COLOUR
-        return PaddedParams(top, left, flip, hole, *colour)
+        colour = self.colour.draw(n, generator) if isinstance(self.colour, Colour) else None
+        return PaddedParams(top, left, flip, hole, colour)
 
     def apply(self, images: Tensor, params: PaddedParams, size: int) -> Tensor:
         """Images (B, 3, S, S) uint8 -> (B, 3, size, size) float32, normalised, channels_last; parameters on the same
         device."""
-        if not isinstance(self.colour, Colour):
+        if not isinstance(self.colour, Colour) or params.colour is None:
             rows = torch.arange(len(images), device=images.device)
             x = self._crop_flip(images, params, size, rows)
             if params.hole is not None:
                 x.mul_(_outside_hole(params.hole, size))
             return normalise(x, self.mean, self.std)
-        colour = ColourParams(*params[4:])  # type: ignore[arg-type]  # of a view with a colour, all are there
-        arrangement = arrange(colour)
+        arrangement = arrange(params.colour)
         x = self._crop_flip(images, params, size, arrangement.rows).float()
-        self.colour.apply_(x, colour, arrangement)
+        self.colour.apply_(x, params.colour, arrangement)
         if params.hole is not None:
             x.mul_(_outside_hole(params.hole, size)[arrangement.rows])
         return normalise(x, self.mean, self.std, arrangement.rows)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.transforms import AutoAugment
 
-from cds_lib.augment.colour import NO_COLOUR, Colour, ColourParams, arrange
+from cds_lib.augment.colour import Colour, ColourParams, arrange
 from cds_lib.augment.padded import FLIP_P
 from cds_lib.augment.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise
 
@@ -30,17 +30,12 @@ class Geometry(NamedTuple):
 
 class ViewParams(NamedTuple):
     """All that is random about a view of n images: boxes (n, 4) int64 (top, left, height, width), flip and seed as in
-    `Geometry`, the fields of `ColourParams`; a colour of None fields is none."""
+    `Geometry`, and the colour or None."""
 
     boxes: Tensor
     flip: Tensor
     seed: Tensor
-    jitter: Tensor | None = None
-    order: Tensor | None = None
-    factors: Tensor | None = None
-    grey: Tensor | None = None
-    sigma: Tensor | None = None
-    solarised: Tensor | None = None
+    colour: ColourParams | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,8 @@ class View:
         scale: the least share of the area that a resized crop takes; None: a crop of the output's size.
         colour: a `Colour`; True: as released; False: none.
         autoaugment: torchvision's, with its policy for ImageNet.
-        mean, std: the view is normalised with, of the channels in 0..1.
+        mean, std: the view is normalised with, of the channels in 0..1; by default ImageNet's, in `PaddedView` CIFAR's.
+            Give both views of a pair the same.
     """
 
     scale: float | None
@@ -65,14 +61,16 @@ class View:
             object.__setattr__(self, "colour", Colour())
 
     def draw(self, n: int, side: int, size: int, generator: torch.Generator) -> ViewParams:
-        """Draw for n images of side `side` and views of side `size`, on the generator's device."""
+        """Draw for n images of side `side` and views of side `size`, on the generator's device; ValueError where no
+        crop fits."""
+        if self.scale is None and size > side:
+            raise ValueError(f"A crop of {size} cannot be cut from images of {side}: give a scale, which resizes.")
         uniform, flip, seed = draw_geometry(n, generator)
         sides = torch.full((n,), side, device=generator.device)
-        return ViewParams(self.boxes(uniform, sides, sides, size), flip, seed, *self.draw_colour(n, generator))
+        return ViewParams(self.boxes(uniform, sides, sides, size), flip, seed, self.draw_colour(n, generator))
 
-    def draw_colour(self, n: int, generator: torch.Generator) -> tuple[Any, ...]:
-        """The fields of `ColourParams`, or as many None."""
-        return tuple(self.colour.draw(n, generator)) if isinstance(self.colour, Colour) else NO_COLOUR
+    def draw_colour(self, n: int, generator: torch.Generator) -> ColourParams | None:
+        return self.colour.draw(n, generator) if isinstance(self.colour, Colour) else None
 
     def boxes(self, uniform: Tensor, heights: Tensor, widths: Tensor, size: int) -> Tensor:
         """Crops (n, 4) int64 (top, left, height, width) of images of these sizes, each (n,) int64."""
@@ -91,11 +89,11 @@ class View:
         if self.autoaugment:  # on the CPU: a GPU would be waited for many times an image
             pairs = zip(crops.cpu(), params.seed.tolist(), strict=True)
             crops = torch.stack([autoaugment(crop, seed) for crop, seed in pairs]).to(crops.device)
-        return self.finish(crops, ColourParams(*params[3:]))  # type: ignore[arg-type]  # all None where none is
+        return self.finish(crops, params.colour)
 
-    def finish(self, crops: Tensor, colour: ColourParams) -> Tensor:
+    def finish(self, crops: Tensor, colour: ColourParams | None) -> Tensor:
         """What follows the crop: (B, 3, s, s) uint8 -> float32, with its colour, normalised, channels_last."""
-        if not isinstance(self.colour, Colour):
+        if not isinstance(self.colour, Colour) or colour is None:
             return normalise(crops, self.mean, self.std)
         arrangement = arrange(colour)
         x = chosen(crops, arrangement.rows).to(torch.float32, memory_format=torch.contiguous_format)
@@ -173,9 +171,10 @@ def _resize_together(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> 
     top, left, height, width = boxes.unbind(1)
     columns = _weights(left, width, side, size).transpose(1, 2)  # (B, S, size)
     columns = torch.where(flip[:, None, None], columns.flip(2), columns)
-    wide = (images.float().reshape(batch, channels * side, side) @ columns).add_(0.5).floor_()
     rows = _weights(top, height, side, size)  # (B, size, S)
-    x = (rows[:, None] @ wide.reshape(batch, channels, side, size)).add_(0.5).floor_()
+    with torch.autocast(images.device.type, enabled=False):  # half precision would round pixels
+        wide = (images.float().reshape(batch, channels * side, side) @ columns).add_(0.5).floor_()
+        x = (rows[:, None] @ wide.reshape(batch, channels, side, size)).add_(0.5).floor_()
     return x.clamp_(0, 255).to(torch.uint8)
 
 

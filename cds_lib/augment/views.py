@@ -64,19 +64,32 @@ def two_views(
         images: (B, 3, S, S) uint8.
         views: the name of a protocol, or views of one's own, as many as are wanted.
         size: side of the views; None: S.
-        generator: on the images' device; None: one that `torch.manual_seed` governs.
+        generator: on the CPU, which on a GPU no step waits for, or on the images' device; None: one on the CPU that
+            `torch.manual_seed` governs.
 
     Returns:
         As many views, each (B, 3, size, size) float32, normalised, channels_last.
 
     Raises:
-        ValueError: other images, or an unknown name.
+        ValueError: other images, an unknown name, or views that are larger than a crop can be.
     """
     if images.dtype != torch.uint8 or images.shape[1:] != (3, images.shape[-1], images.shape[-1]):
         raise ValueError(f"Images must be (B, 3, S, S) uint8, not {tuple(images.shape)} {images.dtype}.")
     side = images.shape[-1]
     size = side if size is None else size
     if generator is None:
-        generator = torch.Generator(images.device).manual_seed(int(torch.randint(2**62, ())))
+        generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
     chosen: Sequence[Any] = views_of(views) if isinstance(views, str) else views
-    return tuple(view.apply(images, view.draw(len(images), side, size, generator), size) for view in chosen)
+    draws = [moved(view.draw(len(images), side, size, generator), images.device) for view in chosen]
+    return tuple(view.apply(images, params, size) for view, params in zip(chosen, draws, strict=True))
+
+
+_READ = ("jitter", "order", "grey", "sigma", "solarised", "seed")  # by the CPU, which arranges a batch by them
+
+
+def moved(params: Any, device: torch.device) -> Any:
+    """What was drawn on the CPU, for images on the device."""
+    if params is None or isinstance(params, Tensor):
+        return params if params is None else params.to(device, non_blocking=True)
+    named = params._asdict().items()
+    return type(params)(*(value if name in _READ else moved(value, device) for name, value in named))

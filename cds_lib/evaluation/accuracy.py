@@ -35,8 +35,9 @@ def evaluate(
     with evaluating(backbone):
         for images, labels in batches:
             logits = backbone(images).float()
-            right = _right(logits, labels)
-            best = (logits.topk(min(5, logits.shape[1])).indices == labels[:, None]) & _numbers(logits)[:, None]
+            answers = _answers(logits, labels)
+            right = logits.argmax(1) == answers
+            best = logits.topk(min(5, logits.shape[1])).indices == answers[:, None]
             loss = F.cross_entropy(logits, labels, reduction="sum")
             sums = torch.stack([right.sum(), best.sum(), loss]).double()
             totals = sums if totals is None else totals + sums
@@ -61,18 +62,13 @@ def per_image(
         for images, labels in batches:
             images, labels = images.to(device), labels.to(device)
             logits = backbone(images).float()
-            right.append(_right(logits, labels))
+            right.append(logits.argmax(1) == _answers(logits, labels))
             losses.append(F.cross_entropy(logits, labels, reduction="none"))
     if not right:
         return np.zeros(0, bool), np.zeros(0, np.float32)
     return torch.cat(right).cpu().numpy(), torch.cat(losses).cpu().numpy()
 
 
-def _right(logits: Tensor, labels: Tensor) -> Tensor:
-    """Whether the first of the largest logits is that of the label: (N,) bool."""
-    return (logits.argmax(1) == labels) & _numbers(logits)
-
-
-def _numbers(logits: Tensor) -> Tensor:
-    """Where no logit is NaN, which would be the largest, and the first class the answer: (N,) bool."""
-    return ~logits.isnan().any(1)
+def _answers(logits: Tensor, labels: Tensor) -> Tensor:
+    """The labels (N,), -1 where a logit is NaN: it would be the largest, and its class the answer."""
+    return labels.where(~logits.isnan().any(1), -1)

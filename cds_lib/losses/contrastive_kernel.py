@@ -23,7 +23,7 @@ def supcon_kernel(z: Tensor, labels: Tensor, temperature: float | Tensor) -> Ten
 
 
 class _SupCon(torch.autograd.Function):
-    """Loss and gradient in one pass over blocks of anchors, so that no views^2 tensor outlives its block.
+    """Loss and gradient in one pass over blocks of anchors, so that no n x n tensor outlives its block.
 
     With w_a = 1/(number of anchors that have positives) (0 for the others), s = z z^T / t without its diagonal, and
     Q_ap = 1/|P(a)| for positives, the loss is sum_a w_a (logsumexp_k s_ak - sum_p Q_ap s_ap), its gradient with

@@ -55,7 +55,7 @@ def _relative_distances(embeddings: Tensor) -> Tensor:
     batch = len(embeddings)
     distances = _squared_distances(_gram(embeddings)).clamp(min=_SMALLEST_SQUARE).sqrt()
     distances = distances.masked_fill(torch.eye(batch, dtype=torch.bool, device=distances.device), 0.0)
-    # Any pair is at least 1e-6 apart here: below the bound there is none.
+    # Distances are 1e-6 or more: the sum is below the bound only where there is no pair.
     return distances * (batch * (batch - 1)) / distances.sum().clamp(min=_SMALLEST_SQUARE)
 
 

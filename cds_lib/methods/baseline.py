@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
@@ -11,7 +10,7 @@ from cds_lib.methods.method import Method
 
 
 class Baseline(Method):
-    """Cross-entropy of the backbone's logits on the first view.
+    """Cross-entropy of the backbone's logits.
 
     Args:
         views: 1, or 2 for a baseline that costs what CDS costs: both views go through the network together, and the
@@ -28,7 +27,7 @@ class Baseline(Method):
         self.backbone = backbone
         self.views = views
 
-    def losses(self, *views: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """One or two views (B, 3, S, S), labels (B,) -> {"cross_entropy"}."""
-        images = views[0] if len(views) == 1 else torch.cat(views)
-        return {"cross_entropy": cross_entropy(self.backbone(images), labels.repeat(len(views)))}
+    def losses(self, *batch: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """As many views (B, 3, S, S) as `views`, labels (B,) -> {"cross_entropy"}."""
+        images, labels = self._one_batch(*batch, labels=labels)
+        return {"cross_entropy": cross_entropy(self.backbone(images), labels)}

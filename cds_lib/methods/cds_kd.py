@@ -64,10 +64,10 @@ class DistilledCDS(WithTeacher, ContrastiveDeepSupervision):
             raise UsageError(f"feature_loss must be frobenius or mse, not {feature_loss!r}.")
         self.feature_weight, self.kd_temperature = feature_weight, temperature
         self.teacher_mode, self.feature_loss = teacher_mode, feature_loss
-        width, teacher_width = stage_taps(backbone).pooled, stage_taps(teacher.backbone).pooled
+        width, teacher_width = stage_taps(self.backbone).pooled, stage_taps(teacher.backbone).pooled
         self.adapters = nn.ModuleList(
             nn.Identity() if width == teacher_width else nn.Linear(width, teacher_width) for _ in self.taps
-        )
+        ).to(next(self.backbone.parameters()).device)
         self.hold_teacher(teacher)
 
     def losses(  # type: ignore[override]  # without the targets of mixed images

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from cds_lib.errors import UsageError
@@ -43,10 +42,10 @@ class DeeplySupervisedNet(Method):
         self.classifiers = nn.ModuleList(nn.Linear(taps.pooled, num_classes) for _ in self.heads)
         initialise(self.heads)  # once more than needed: committed runs began with these weights, not the first ones
 
-    def losses(self, *views: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """One or two views (B, 3, S, S), labels (B,) -> {"cross_entropy", "cross_entropy_1", ...}, one a stage before
-        the last, and with `kl_weight` as many "kl_1", ..."""
-        images, labels = views[0] if len(views) == 1 else torch.cat(views), labels.repeat(len(views))
+    def losses(self, *batch: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """As many views (B, 3, S, S) as `views`, labels (B,) -> {"cross_entropy", "cross_entropy_1", ...}, one a stage
+        before the last, and with `kl_weight` as many "kl_1", ..."""
+        images, labels = self._one_batch(*batch, labels=labels)
         maps, features = forward_stages(self.backbone, images, self.indices)
         _, logits = pooled_and_logits(self.backbone, features)
         losses = {"cross_entropy": cross_entropy(logits, labels)}

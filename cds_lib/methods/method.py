@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
-from cds_lib.methods.single_process import SingleProcess
+from cds_lib.methods.processes import SingleProcess
 
 
 class Method(nn.Module):
@@ -58,6 +59,13 @@ class Method(nn.Module):
         """Views (B, 3, S, S), as many as `views`, labels (B,) and, for those that need it, index (B,) -> the loss terms
         by name, already weighted, whose sum is to be minimised."""
         raise NotImplementedError
+
+    def _one_batch(self, *batch: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The images of all views, and their labels; ValueError for another number of views than `views`."""
+        views, labels = (batch[:-1], batch[-1]) if labels is None else (batch, labels)
+        if len(views) != self.views:
+            raise ValueError(f"This method was made for {self.views} view(s) of an image, not for {len(views)}.")
+        return views[0] if len(views) == 1 else torch.cat(views), labels.repeat(len(views))
 
     def prepare(self, labels: Tensor) -> None:
         """Called once before training, with the labels (N,) of the whole training set; -1 of unlabelled images."""

@@ -1,4 +1,4 @@
-"""Tensors of all processes that train together, with the gradient; and a method's place in a loop of one's own."""
+"""The processes that train a method together, each on its share of every batch, and tensors of all of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,25 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from cds_lib.methods.single_process import SingleProcess
+
+class SingleProcess:
+    """The answers where one process trains alone. `cds_lib.training.distributed.Group` has those of several.
+
+    Only what spans the batch needs to ask. A loss that is a mean over the images does not: the loop weights the losses
+    of the processes by their numbers of images.
+    """
+
+    def total(self, images: int) -> int:
+        """The number of images in the whole batch, given that of this process."""
+        return images
+
+    def gather(self, own: Tensor, dim: int = 0) -> Tensor:
+        """What all processes hold along `dim`, one entry an image, in the batch's order. The gradient flows back."""
+        return own
+
+    def own(self, whole: Tensor) -> Tensor:
+        """The rows of this process, of a tensor with one an image of the whole batch."""
+        return whole
 
 
 class EqualShares(SingleProcess):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from cds_lib.errors import UsageError
 from cds_lib.losses import cross_entropy, kd_loss, ranked_kd_loss, rotation_similarities
 from cds_lib.methods.method import Method
-from cds_lib.methods.single_process import SingleProcess
+from cds_lib.methods.processes import SingleProcess
 from cds_lib.methods.teacher import WithTeacher
 from cds_lib.models import pooled, pooled_and_logits, stage_taps
 

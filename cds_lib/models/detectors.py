@@ -102,14 +102,18 @@ def create_detector(
 def _keep_full_precision(anchors: nn.Module, head: nn.Module) -> None:
     """Under autocast torchvision takes the precision of the maps and scores for anchors, boxes and focal loss. In
     bfloat16 a box could only start at every eighth pixel beyond the thousandth, and easy boxes had no gradient."""
+    anchors.register_forward_pre_hook(_shapes)
+    head.register_forward_hook(_head_as_float32)
 
-    def shapes(module: nn.Module, inputs: tuple) -> tuple:
-        """The generator looks at the maps' shapes, device and precision alone: maps without memory of their own do."""
-        images, maps = inputs
-        return images, [one.new_empty((), dtype=torch.float32).expand(one.shape) for one in maps]
 
-    anchors.register_forward_pre_hook(shapes)
-    head.register_forward_hook(lambda module, inputs, output: _as_float32(output))
+def _shapes(module: nn.Module, inputs: tuple) -> tuple:
+    """The generator looks at the maps' shapes, device and precision alone: maps without memory of their own do."""
+    images, maps = inputs
+    return images, [one.new_empty((), dtype=torch.float32).expand(one.shape) for one in maps]
+
+
+def _head_as_float32(module: nn.Module, inputs: tuple, output: Any) -> Any:
+    return _as_float32(output)
 
 
 def _as_float32(output: Any) -> Any:

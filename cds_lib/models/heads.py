@@ -1,7 +1,7 @@
 """Projection heads of contrastive deep supervision: stacks of separable convolutions, used in training only.
 
 A head brings the map of an intermediate stage to the resolution and the width of the last one: one unit for each stage
-that is still to come. There is no linear layer and no MLP (released file `CIFAR/resnet.py`).
+that is still to come. The released heads have no linear layer and no MLP (`CIFAR/resnet.py`).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class Compiled:
     launched the third. That leaves nothing behind but the graph; where it fails, the method itself computes batches of
     this size. `say` is then told how batches of the sizes so far are computed, or why not.
 
-    Losses hold until the next call alone, and are to be copied before.
+    The next call overwrites the losses: copy what you keep.
     """
 
     def __init__(self, method: Method, device: torch.device, say: Callable[[str], None] = lambda how: None):

@@ -1,7 +1,7 @@
 """Several processes that train one run: each computes on its share of every batch, all hold the same weights.
 
 What is minimised stays a mean over the images of the whole batch. DistributedDataParallel takes the plain mean of the
-processes' gradients, so a process's loss is weighed by its share of the images; then gradients are those of one
+processes' gradients, so a process's loss is weighted by its share of the images; then gradients are those of one
 process, for losses that are means over the images as for losses of gathered tensors, and for uneven shares. Batch norm
 statistics are each process's own, unless they are synchronised.
 """
@@ -24,8 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from cds_lib.augment.share import Share
 from cds_lib.errors import UsageError
 from cds_lib.methods.method import Method
-from cds_lib.methods.processes import gather_rows
-from cds_lib.methods.single_process import SingleProcess
+from cds_lib.methods.processes import SingleProcess, gather_rows
 from cds_lib.training.budget import TrainingBudget
 
 TIMEOUT = timedelta(minutes=10)  # for the slowest of the processes to arrive at a meeting; a dead one is seen at once
@@ -54,7 +53,7 @@ class Group(SingleProcess):
         own = self.share.of(batch_total)
         return own.stop - own.start
 
-    def weighed(self, loss: Tensor) -> Tensor:
+    def weighted(self, loss: Tensor) -> Tensor:
         """A loss whose gradient, averaged over the processes, is that of the whole batch."""
         if self.world == 1:
             return loss

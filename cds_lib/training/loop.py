@@ -53,8 +53,9 @@ def fit(
         batches: `len(batches)` steps an epoch, `batches.epoch(e)` yields (views, labels, index) that depend on e alone;
             views and labels of this process's share of a batch, index of the whole batch.
         evaluate: called with the backbone every `eval_every` epochs and after the last; the numbers join the row.
-        on_epoch: called with all rows so far, after the checkpoint of the epoch is safe. On a GPU there is one after
-            the first epoch that ends half a minute after the last one, and at the end.
+        on_epoch: called with all rows so far, after the checkpoint of the epoch is safe. On a GPU a checkpoint is
+            written at the first end of an epoch that is half a minute after the last checkpoint, and at the end of
+            training.
         on_progress: called about once a second with the epochs done so far (a fraction).
         compile_method: compute the losses by a compiled graph where that works (`Compiled`); of one process.
         on_compiled: called with how they are computed then, or why not.
@@ -143,13 +144,12 @@ class Step:
     def __call__(
         self, views: Sequence[Tensor], labels: Tensor, index: Tensor, lr: float
     ) -> tuple[dict[str, Tensor], int]:
-        """As above."""
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = lr * parameters["lr_factor"]
         scaler, own = self.precision.scaler, self.group.begin_step(len(index))
         with self.precision.autocast():
             losses = self.losses(*views, labels=labels, **({"index": index} if self.method.needs_index else {}))
-        scaler.scale(self.group.weighed(sum(losses.values()))).backward()  # type: ignore[arg-type]
+        scaler.scale(self.group.weighted(sum(losses.values()))).backward()  # type: ignore[arg-type]
         if self.budget.clip_norm is not None:
             scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.method.parameters(), self.budget.clip_norm)

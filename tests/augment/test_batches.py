@@ -134,6 +134,9 @@ def test_evaluation_shows_every_image_once_in_order():
     assert [len(y) for _, y in parts] == [8, 8, 5] and torch.equal(torch.cat([y for _, y in parts]), labels)
     assert torch.equal(torch.cat([x for x, _ in parts]), normalise(images, CIFAR_MEAN, CIFAR_STD))
 
+    with pytest.raises(UsageError, match="a crop of 20 cannot be cut from images of 16"):
+        next(evaluation_batches(images, labels, 8, size=20))
+
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_other_augmentations_have_their_size_statistics_and_pairing(name):
@@ -160,6 +163,7 @@ def test_other_augmentations_have_their_size_statistics_and_pairing(name):
         ({"augmentation": "mixup"}, "choose one of cifar, imagenet"),
         ({"augmentation": "imagenet", "size": 17}, "side 17 cannot be cut from images of 16"),
         ({"size": 14}, "cifar views of side 14"),
+        ({"augmentation": CIFAR[:1]}, "2 views of an image cannot be made by 1"),
     ],
 )
 def test_impossible_options_are_refused(change, message):

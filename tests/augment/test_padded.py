@@ -12,11 +12,12 @@ import torchvision.transforms.functional as TF
 from PIL import Image
 from scipy import stats
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from cds_lib.augment import CIFAR, Colour, PaddedView
 from cds_lib.augment import pixels as normalisation
 from cds_lib.augment.batches import part_of
-from cds_lib.augment.colour import BRIGHTNESS, CONTRAST, HUE, JITTER_STRENGTH, SATURATION
+from cds_lib.augment.colour import BRIGHTNESS, CONTRAST, HUE, JITTER_STRENGTH, SATURATION, ColourParams
 from cds_lib.augment.padded import PaddedParams
 from cds_lib.augment.pixels import CIFAR_MEAN, CIFAR_STD, normalise
 from toys import generator
@@ -86,10 +87,10 @@ def by_pillow(view, images, params, size, padding):
         padded = TF.pad(to_pil(image), padding, fill=view.fill)
         one = TF.crop(padded, int(params.top[i]), int(params.left[i]), size, size)
         one = TF.hflip(one) if params.flip[i] else one
-        if params.jitter is not None and params.jitter[i]:
-            for operation in params.order[i].tolist():
-                one = ADJUST[operation](one, params.factors[i, operation].item())
-        if params.grey is not None and params.grey[i]:
+        if params.colour and params.colour.jitter[i]:
+            for operation in params.colour.order[i].tolist():
+                one = ADJUST[operation](one, params.colour.factors[i, operation].item())
+        if params.colour and params.colour.grey[i]:
             one = TF.to_grayscale(one, num_output_channels=3)
         one = TF.to_tensor(one)
         made.append(one if params.hole is None else cut_out(one, *params.hole[i].tolist()))
@@ -104,8 +105,8 @@ def assert_as_pillow(view, images, params):
 def fixed_view2(n, size, order=(0, 1, 2, 3), factors=NEUTRAL, jitter=True, grey=False):
     """The same parameters for n images, in the middle of the padded image and not flipped."""
     middle, switch = torch.full((n,), size // 8), torch.zeros(n, dtype=torch.bool)
-    colour = switch | jitter, torch.tensor([order] * n), torch.tensor([factors] * n), switch | grey
-    return PaddedParams(middle, middle, switch, None, *colour)
+    colour = ColourParams(switch | jitter, torch.tensor([order] * n), torch.tensor([factors] * n), switch | grey)
+    return PaddedParams(middle, middle, switch, None, colour)
 
 
 @pytest.mark.parametrize("size", [16, 24, 32])
@@ -116,8 +117,9 @@ def test_views_have_the_pixels_of_pillow(view, n, size):
 
 def test_every_order_of_the_jitter_has_the_pixels_of_pillow():
     orders = torch.tensor(list(itertools.permutations(range(4))))
-    params = draw(VIEW2, 96, 16, 3)._replace(order=orders.repeat(4, 1), jitter=torch.ones(96, dtype=torch.bool))
-    assert_as_pillow(VIEW2, make_images(96, 16), params)
+    params = draw(VIEW2, 96, 16, 3)
+    colour = params.colour._replace(order=orders.repeat(4, 1), jitter=torch.ones(96, dtype=torch.bool))
+    assert_as_pillow(VIEW2, make_images(96, 16), params._replace(colour=colour))
 
 
 @pytest.mark.parametrize("operation", ADJUST)
@@ -220,7 +222,7 @@ def test_normalised_images_go_to_their_places(side):
 
 @each_view
 def test_draws_follow_from_the_generator_alone(view):
-    first, again, other = ([v for v in draw(view, 50, 32, seed) if v is not None] for seed in (7, 7, 8))
+    first, again, other = ([v for v in tree_leaves(draw(view, 50, 32, seed)) if v is not None] for seed in (7, 7, 8))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
     plain = draw(replace(view, cutout=False), 50, 32, 7)  # whether there is a hole changes no other draw
@@ -253,16 +255,16 @@ def test_hole_centres_are_uniform_over_the_image():
 
 def test_jitter_and_grey_have_the_released_probabilities():
     n = 48_000
-    params = draw(VIEW2, n, 32, 12)
-    assert stats.binomtest(int(params.jitter.sum()), n, 0.8).pvalue > P_VALUE
-    assert stats.binomtest(int(params.grey.sum()), n, 0.2).pvalue > P_VALUE
-    both = stats.chi2_contingency(stats.contingency.crosstab(params.jitter.numpy(), params.grey.numpy()).count)
+    colour = draw(VIEW2, n, 32, 12).colour
+    assert stats.binomtest(int(colour.jitter.sum()), n, 0.8).pvalue > P_VALUE
+    assert stats.binomtest(int(colour.grey.sum()), n, 0.2).pvalue > P_VALUE
+    both = stats.chi2_contingency(stats.contingency.crosstab(colour.jitter.numpy(), colour.grey.numpy()).count)
     assert both.pvalue > P_VALUE  # drawn independently
-    code = params.order @ torch.tensor([64, 16, 4, 1])
+    code = colour.order @ torch.tensor([64, 16, 4, 1])
     counts = torch.unique(code, return_counts=True)[1].numpy()
     assert len(counts) == 24 and stats.chisquare(counts).pvalue > P_VALUE
     for operation, (low, high) in enumerate([(0.6, 1.4), (0.6, 1.4), (0.6, 1.4), (-0.1, 0.1)]):
-        factors = params.factors[:, operation].double().numpy()
+        factors = colour.factors[:, operation].double().numpy()
         assert low - 1e-6 <= factors.min() and factors.max() <= high + 1e-6
         assert stats.kstest(factors, "uniform", (low, high - low)).pvalue > P_VALUE
 
@@ -351,7 +353,7 @@ def test_padding_strengths_and_size_are_arguments():
     view = PaddedView(fill=7, padding=5, colour=Colour((0.8, 0.8, 0.8, 0.2), jitter_p=1.0, grey_p=0.0))
     images, params = make_images(64, 16), view.draw(64, 16, 20, generator(6))
     assert params.top.min() == 0 and params.top.max() == 16 + 2 * 5 - 20
-    low, high = params.factors.min(0).values, params.factors.max(0).values
+    low, high = params.colour.factors.min(0).values, params.colour.factors.max(0).values
     assert (low[:3] < 0.4).all() and (high[:3] > 1.6).all() and low[HUE] < -0.15 and high[HUE] > 0.15
     assert_same_pixels(view.apply(images, params, 20), by_pillow(view, images, params, 20, 5))
 
@@ -368,10 +370,11 @@ def test_blur_and_solarisation_are_torchvisions(size):
     view = PaddedView(padding=0, colour=Colour(jitter_p=0.0, grey_p=0.0, blur_p=0.5, solarise_p=0.5))
     images = make_images(48, size)
     params = view.draw(48, size, size, generator(8))._replace(flip=torch.zeros(48, dtype=torch.bool))
-    assert 12 < (params.sigma > 0).sum() < 36 and 12 < params.solarised.sum() < 36
-    assert params.sigma[params.sigma > 0].min() >= 0.1 and params.sigma.max() <= 2
+    sigmas, solarise = params.colour.sigma, params.colour.solarised
+    assert 12 < (sigmas > 0).sum() < 36 and 12 < solarise.sum() < 36
+    assert sigmas[sigmas > 0].min() >= 0.1 and sigmas.max() <= 2
     kernel, expected = 2 * max(1, size // 20) + 1, []
-    for image, sigma, solarised in zip(images, params.sigma.tolist(), params.solarised.tolist(), strict=True):
+    for image, sigma, solarised in zip(images, sigmas.tolist(), solarise.tolist(), strict=True):
         image = TF.gaussian_blur(image, kernel, sigma) if sigma else image
         expected.append(TF.solarize(image, 128) if solarised else image)
     difference = (pixels(view.apply(images, params, size)) - torch.stack(expected)).abs()
@@ -381,8 +384,9 @@ def test_blur_and_solarisation_are_torchvisions(size):
 
 def test_blur_and_solarisation_change_no_other_draw():
     plain, more = (PaddedView(colour=Colour(blur_p=p, solarise_p=p)).draw(50, 32, 32, generator(9)) for p in (0, 0.5))
-    assert plain.sigma is None and plain.solarised is None
-    assert all(torch.equal(a, b) for a, b in zip(plain, more, strict=True) if a is not None)
+    assert plain.colour.sigma is None and plain.colour.solarised is None
+    pairs = zip(plain[:3] + plain.colour[:4], more[:3] + more.colour[:4], strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 @pytest.mark.parametrize(

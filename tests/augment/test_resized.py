@@ -49,6 +49,13 @@ def test_a_whole_image_stays_as_it_is_or_is_flipped(resize):
         assert torch.equal(out, torch.stack([images[0], images[1].flip(2), images[2]]))
 
 
+def test_autocast_rounds_no_pixel():
+    images, places, flip = noise(40, 32), boxes(View(0.08), 40, 32, 32, 28), torch.arange(40) % 3 == 0
+    plain = _resize_together(images, places, flip, 28)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(_resize_together(images, places, flip, 28), plain)
+
+
 @pytest.mark.parametrize(("height", "width"), [(40, 40), (30, 50)])
 def test_sizes_and_places_of_resized_crops_are_distributed_as_torchvisions(height, width):
     ours = boxes(View(0.08), 4000, height, width, 16).double().numpy()

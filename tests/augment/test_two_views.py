@@ -1,5 +1,7 @@
 """Views of one batch, by name and of one's own; and the functions that they have replaced."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -37,6 +39,37 @@ def test_views_of_ones_own_are_trained_with_like_the_named_ones():
     )
     for (one, _, _), (other, _, _) in zip(named.epoch(1), given.epoch(1), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_views_made_under_autocast_are_the_same():
+    views = (View(0.5, colour=Colour(blur_p=1.0)), PaddedView(colour=True, cutout=True))
+    plain = two_views(noise(6, 32), views, generator=generator())
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = two_views(noise(6, 32), views, generator=generator())
+    assert all(torch.equal(a, b) for a, b in zip(plain, inside, strict=True))
+
+
+def test_a_device_is_not_waited_for_and_a_seed_gives_the_views_of_the_cpu(python):
+    program = """
+import torch, standin_gpu
+from cds_lib.augment import Colour, PaddedView, two_views
+images, device = torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8), standin_gpu.register()
+views, made = (PaddedView(cutout=True), PaddedView(colour=Colour(blur_p=0.5, solarise_p=0.5))), []
+for place in (images, images.to(device), images.to(device)):
+    standin_gpu.WAITS.clear()  # the first time there, constants are copied
+    torch.manual_seed(0)
+    made.append(two_views(place, views))
+print(dict(standin_gpu.WAITS), all(torch.equal(a, b.memory) for a, b in zip(made[0], made[2])))
+"""
+    path = Path(__file__).parents[1]
+    assert python(program, PYTHONPATH=f"{path.parent}:{path}") == "{} True"
+
+
+@pytest.mark.parametrize("views", ["cifar", "finetune"])
+def test_views_larger_than_a_crop_can_be_are_refused(views):
+    with pytest.raises(ValueError, match="A crop of 48 cannot be cut from images of 32"):
+        two_views(noise(2, 32), views, size=48)
+    assert two_views(noise(2, 32), "contrastive", size=48)[0].shape[2:] == (48, 48)
 
 
 @pytest.mark.parametrize("images", [torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 9, dtype=torch.uint8)])

@@ -55,11 +55,13 @@ def test_logits_that_are_no_numbers_are_wrong(classes, place):
 
 
 def test_uses_running_statistics_and_restores_the_mode():
-    norm = nn.Sequential(nn.BatchNorm2d(3), Constant())
+    norm = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3), Constant())
     norm.train()
+    norm[1].eval()  # frozen
     before = norm[0].running_mean.clone()
     result = evaluate(norm, [(torch.zeros(4, 3, 1, 1), torch.zeros(4, dtype=torch.long))])
-    assert norm.training and torch.equal(norm[0].running_mean, before)
+    assert [module.training for module in norm.modules()] == [True, True, False, True]
+    assert torch.equal(norm[0].running_mean, before)
     assert result["loss"] == pytest.approx(math.log(3))
 
 

@@ -1,5 +1,6 @@
 """Contrastive deep supervision around networks of other families: stages, a few steps, and what remains afterwards."""
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -7,6 +8,7 @@ from torch import nn
 
 from cds_lib import ContrastiveDeepSupervision
 from cds_lib.errors import UsageError
+from cds_lib.methods import DistilledCDS
 from cds_lib.models import forward_stages, stage_taps
 from toys import generator, without_gradient
 
@@ -70,6 +72,20 @@ def test_all_stages_are_taps_where_there_are_three():
     assert model.taps == (1, 2, 3) and list(model.heads) == ["1", "2"]
 
 
+def test_taps_may_be_numbers_of_numpy():
+    model = ContrastiveDeepSupervision("test_byobnet", num_classes=3, taps=np.arange(1, 3))
+    assert model.taps == (1, 2) and all(type(tap) is int for tap in model.taps)
+
+
+def test_heads_are_on_the_device_of_the_network():
+    teacher = ContrastiveDeepSupervision("convnext_atto", num_classes=3)
+    for model in (
+        ContrastiveDeepSupervision(make("test_resnet").to("meta"), num_classes=3),
+        DistilledCDS(make("test_resnet").to("meta"), 3, teacher),
+    ):
+        assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+
+
 def returned(name, modules_of):
     """What some modules of a network return in a pass, and the maps of its stages in the same."""
     backbone, found = make(name).eval(), []
@@ -114,6 +130,7 @@ def test_channels_last_memory_changes_no_loss():
         ("test_byobnet", {"taps": ["layer1"]}, r"taps must be increasing stages from 1 to \d, not \['layer1'\]"),
         ("test_byobnet", {"weight": -0.1}, "weight must be a finite number, 0 or more, not -0.1"),
         ("test_byobnet", {"weight": float("nan")}, "weight must be a finite number, 0 or more, not nan"),
+        ("test_byobnet", {"temperature": 0}, "The temperature must be positive, not 0"),
         ("test_byobnet", {"cross_entropy_views": 3}, "cross_entropy_views must be 1 or 2, not 3"),
         # timm would build a network without a classifier, and the cross-entropy would be taken of its features.
         ("test_byobnet", {"num_classes": 0}, "at least one class, not 0"),

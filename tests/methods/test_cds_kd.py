@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from cds_lib.errors import UsageError
+from cds_lib.methods import DistilledCDS
 from cds_lib.study.engines.build import create_method
 from toys import LABELS, draw_views, make, make_teacher, released, terms_of
 
@@ -59,6 +60,10 @@ def test_put_together_by_hand(feature_loss):
 def test_adapters_only_where_the_embeddings_differ_in_length():
     assert not list(with_teacher().adapters.parameters())
     assert [(a.in_features, a.out_features) for a in make("cds_kd").adapters] == [(64, 128)] * 4
+
+
+def test_a_student_may_be_a_name():
+    assert DistilledCDS("test_resnet", 4, make_teacher("cds_kd")).backbone.num_classes == 4
 
 
 def test_a_student_equal_to_its_teacher_has_no_feature_loss_and_a_finite_gradient():

@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from packaging.version import Version
 from timm.data import resolve_model_data_config
 from timm.data.mixup import mixup_target
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
@@ -27,6 +28,9 @@ NETWORKS = {
     "poolformer_s12": {},  # without a group_matcher of its own
 }
 LABELS = torch.tensor([0, 1, 2, 0])
+older_timm = pytest.mark.skipif(
+    Version(timm.__version__) < Version("1.0.31"), reason="its ResNets ignore gradient checkpointing here"
+)
 
 
 def network(name):
@@ -68,12 +72,15 @@ def test_what_timm_asks_of_a_network():
         assert model.get_submodule(model.pretrained_cfg[part]) is inside
 
 
-def test_gradient_checkpointing_computes_a_block_again_and_the_same_gradients():
+@pytest.mark.parametrize(
+    ("name", "block"), [("test_vit", "blocks.0"), pytest.param("test_resnet", "layer1.0", marks=older_timm)]
+)
+def test_gradient_checkpointing_computes_a_block_again_and_the_same_gradients(name, block):
     gradients, passes = [], []
     for enable in (False, True):
-        model = CDS(network("test_vit"), num_classes=3)
+        model = CDS(network(name), num_classes=3)
         model.set_grad_checkpointing(enable)
-        model.backbone.blocks[0].register_forward_pre_hook(lambda *_, enable=enable: passes.append(enable))
+        model.backbone.get_submodule(block).register_forward_pre_hook(lambda *_, enable=enable: passes.append(enable))
         sum(model(*views(160), LABELS).values()).backward()
         gradients.append({name: p.grad for name, p in model.named_parameters()})
     assert passes == [False, True, True]
@@ -118,6 +125,12 @@ def test_targets_of_mixed_images(criterion, count):
     for tap in (name for name in losses if name != "cross_entropy"):
         assert losses[tap].item() != both[tap].item()  # labels make more positives
         assert losses[tap].item() == pytest.approx(alone[tap].item(), rel=1e-5)
+
+
+def test_a_criterion_computes_in_full_precision():
+    model = CDS(network("test_resnet"), 3, criterion=LabelSmoothingCrossEntropy(0.1))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(*views(), LABELS)["cross_entropy"].dtype == torch.float32
 
 
 def test_unlabelled_images_and_a_criterion_that_knows_them():

@@ -15,7 +15,7 @@ from toys import LABELS, TAUGHT, draw_views, make, maps_of, terms_of, without_gr
 
 def test_baseline_is_the_cross_entropy_of_the_backbone():
     method, (view,) = make("baseline"), draw_views(1)
-    ((name, loss),) = method(view, labels=LABELS).items()
+    ((name, loss),) = method(view, LABELS).items()
     assert name == "cross_entropy"
     torch.testing.assert_close(loss, F.cross_entropy(method.backbone(view), LABELS))
 
@@ -63,7 +63,7 @@ def test_cds_without_labels_uses_the_other_view_only():
 
 def test_dsn_is_put_together_by_hand():
     method, (view,) = make("dsn", weight=0.5), draw_views(1)
-    losses = method(view, labels=LABELS)
+    losses = method(view, LABELS)
     assert list(losses) == ["cross_entropy", "cross_entropy_1", "cross_entropy_2", "cross_entropy_3"]
     *inner, last = maps_of(method.backbone, view)
     for stage, (head, classifier, found) in enumerate(zip(method.heads, method.classifiers, inner, strict=True), 1):
@@ -122,6 +122,13 @@ def test_two_views_of_dsn_are_one_batch_of_both():
     together = make("dsn")(torch.cat(pair), labels=LABELS.repeat(2))
     for name, loss in make("dsn", views=2)(*pair, labels=LABELS).items():
         assert torch.equal(loss, together[name])
+
+
+@pytest.mark.parametrize("name", ["baseline", "dsn"])
+@pytest.mark.parametrize(("views", "given"), [(1, 2), (2, 1)])
+def test_another_number_of_views_is_refused(name, views, given):
+    with pytest.raises(ValueError, match=rf"made for {views} view\(s\) of an image, not for {given}"):
+        make(name, views=views).losses(*draw_views(given), labels=LABELS)
 
 
 KINDS = {  # of methods, and of networks around which every part of them must learn

@@ -1,5 +1,7 @@
 """The detectors: what is frozen, what trains, anchors and sizes of the 1x schedule, and a training that works."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -34,7 +36,7 @@ def batch():
 
 @pytest.mark.parametrize("name", DETECTOR_NAMES)
 def test_stem_first_stage_and_batch_norms_are_fixed_and_all_else_trains(name):
-    detector = small(name).train()
+    detector = pickle.loads(pickle.dumps(small(name))).train()  # as saved whole, or sent to another process
     backbone = detector.backbone.body
     before = {key: value.clone() for key, value in detector.state_dict().items()}
     sum(detector(*batch()).values()).backward()

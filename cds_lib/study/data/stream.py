@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
 
 from cds_lib.augment.batches import ORDER, VIEW1, VIEW2, epoch_generator, images_an_epoch, part_of
-from cds_lib.augment.colour import ColourParams
 from cds_lib.augment.pixels import normalise
 from cds_lib.augment.resized import View, autoaugment, draw_geometry, resized_crop
 from cds_lib.augment.share import WHOLE, Share
@@ -82,8 +81,7 @@ class StreamedBatches:
         order = torch.randperm(count, generator=epoch_generator(self.seed, epoch, ORDER, "cpu"))[: self.used]
         generators = [epoch_generator(self.seed, epoch, stream, self.device) for stream in (VIEW1, VIEW2)]
         colours = [
-            ColourParams(*view.draw_colour(count, generator))
-            for view, generator in zip(self.pipeline, generators, strict=False)
+            view.draw_colour(count, generator) for view, generator in zip(self.pipeline, generators, strict=False)
         ]
         batches = order.split(self.batch_size)
         owned = [self.share.of(len(index)) for index in batches]
