@@ -10,11 +10,11 @@ import pandas as pd
 from scipy import stats
 
 from cds_lib.study import statistics
-from cds_lib.study.plan.ladder import CONFIRMATORY, RUNGS, SEEDS
 from cds_lib.study.plan.rematch import CDS_BOTH, CONTROL, LOOK, LOSS, OUTCOME, PRIMARY, SECONDARY, decide, seeds_needed
 from cds_lib.study.plan.table import TOP1
 from cds_lib.study.store import Store
 from cds_lib.study.tables.few_labels import PERCENTS
+from cds_lib.study.tables.ladder import CONFIRMATORY, RUNGS, SEEDS
 
 Rule = Callable[[Sequence[float]], tuple[str, ...]]
 _TEST = ["n", "difference", "low", "high", "low_90", "high_90", "p", "p_sign_flip"]

@@ -16,11 +16,11 @@ from cds_lib.study.plan.rematch import (
     OTHER_SEEDS,
     OUTCOME,
     SEEDS,
+    arm_cell,
     as_released,
     final,
 )
 from cds_lib.study.plan.table import TOP1, Cell, Table
-from cds_lib.study.tables._rematch import arm_cell
 
 DOSES = (0.03, 0.1, 0.3, 1.0, 3.0)  # weights of CDS; 0 is the control
 PULLS = ("gradient_ratio_first", "gradient_ratio_last", "gradient_cosine_last")

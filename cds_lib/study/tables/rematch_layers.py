@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from cds_lib.study.plan.rematch import ARMS, SEEDS, final
+from cds_lib.study.plan.rematch import ARMS, SEEDS, arm_cell, final
 from cds_lib.study.plan.table import Cell, Table
-from cds_lib.study.tables._rematch import arm_cell
 
 BLOCKS = ("1.2", "2.2", "3.2", "4.2")  # the last of each stage
 # Analysis -> its measures.
