@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from itertools import cycle
 from pathlib import Path
@@ -14,10 +14,13 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
+from cds_lib.study.errors import in_one_line
 from cds_lib.study.files import write_text
 from cds_lib.study.plan.catalogue import METHODS
+from cds_lib.study.plan.rematch import OUTCOME, PRIMARY
+from cds_lib.study.report.comparisons import CONTROL
+from cds_lib.study.report.frame import CELL, paired
 from cds_lib.study.report.naming import name_of
-from cds_lib.study.report.notebook import in_one_line
 from cds_lib.study.statistics import t_interval
 from cds_lib.study.tables import TABLES
 
@@ -87,6 +90,28 @@ def forest(rows: pd.DataFrame, y: str, label: str) -> Figure:
     axes.set(xlabel=label, ylabel="")
     figure.legend(loc="outside upper left")
     return figure
+
+
+KEY = (
+    "Top-1 of CDS minus that of the baseline, DSN, DKS, DHM and the two-view control, ResNet-18 on CIFAR-100: a point "
+    "per seed, the mean with its 95 % interval, the published difference as a diamond. Below: the rematch, CDS with "
+    "the cross-entropy of both views minus that control, both tuned, on all unseen images."
+)
+_AGAINST = {"baseline": "baseline", "dsn": "DSN", "dks": "DKS", "dhm": "DHM", CONTROL: "control: baseline, two views"}
+
+
+def key_figure(frames: Mapping[str, pd.DataFrame]) -> Figure:
+    """The figure of README, index and article, see KEY; from `frame.every_result`."""
+    frame = pd.concat([frames["table1_cifar100"], frames["deviations"]])[[*CELL, "run", "seed", "value", "paper"]]
+    frame = frame.query("dataset == 'cifar100' and model == 'resnet18' and setting == 'supervised'")
+    frame = frame.drop_duplicates(["run", "method"])
+    rows = [paired(frame, method).query("method == 'cds'").assign(against=name) for method, name in _AGAINST.items()]
+    ours, control = PRIMARY
+    rematch = frames["rematch"].query("setting == 'rematch'")
+    rematch = paired(rematch[rematch["metric"] == OUTCOME], control).query(f"method == '{ours}'")
+    rows.append(rematch.assign(against="rematch: CDS with both views minus its control"))
+    theme()
+    return forest(pd.concat(rows, ignore_index=True), "against", "top-1 of CDS minus that of …, points")
 
 
 def legend_above(plot: Axes | FacetGrid, columns: int) -> None:

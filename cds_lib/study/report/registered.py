@@ -181,8 +181,8 @@ def _tested(values: Sequence[float]) -> dict[str, float]:
     found = statistics.mean_difference(values)
     row = dict.fromkeys(_TEST, np.nan) | {"n": found.n}
     if found.n < 2:
-        return row | ({"difference": found.delta} if found.n else {})
+        return row | ({"difference": found.difference} if found.n else {})
     test = stats.ttest_1samp(values, 0.0)
     narrow = test.confidence_interval(0.9)
-    ends = {"low": found.ci_low, "high": found.ci_high, "low_90": narrow.low, "high_90": narrow.high}
-    return row | ends | {"difference": found.delta, "p": test.pvalue, "p_sign_flip": found.p_sign_flip}
+    ends = {"low": found.low, "high": found.high, "low_90": narrow.low, "high_90": narrow.high}
+    return row | ends | {"difference": found.difference, "p": test.pvalue, "p_sign_flip": found.p}

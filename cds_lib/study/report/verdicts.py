@@ -125,26 +125,19 @@ class _Evidence:
         elif error := self._error(claim):
             cause, why = "failed", f"a run failed: {error}"
         elif row["reason"]:
-            return {"why": f"trained, but not measured: {row['reason']}", "cause": "not analysed", "partial": partial}
+            cause, why = "not analysed", f"trained, but not measured: {row['reason']}"
         elif untrained:
-            cause, why = (
-                "no images",
-                f"nothing was trained on {untrained}: not asked for, or the images were not at hand",
-            )
+            cause = "no images"
+            why = f"nothing was trained on {untrained}: not asked for, or the images were not at hand"
         elif not filled:
             cause, why = "not trained", "not trained yet"
         elif filled == len(claim.cells):
-            cause, why = (
-                "one side",
-                f"{name_of(claim.rival)}, which it is compared with, was not trained with the same seed",
-            )
+            cause = "one side"
+            why = f"{name_of(claim.rival)}, which it is compared with, was not trained with the same seed"
         else:
             cause, why = "one side", f"only {filled} of the {len(claim.cells)} cells of the average were trained"
-        return {
-            "why": why + (f"; only a part of {partial} was at hand" if partial else ""),
-            "cause": cause,
-            "partial": partial,
-        }
+        why += f"; only a part of {partial} was at hand" if partial else ""
+        return {"why": why, "cause": cause, "partial": partial}
 
     def _error(self, claim: Claim) -> str:
         """What stopped a run that the claim needs, "" if none failed."""

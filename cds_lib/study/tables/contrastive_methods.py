@@ -10,7 +10,7 @@ from cds_lib.study.plan.settings import distilled, shortened, supervised
 from cds_lib.study.plan.spec import Budget, RunSpec
 from cds_lib.study.plan.table import Cell, Table, cell
 
-# Row -> its name on the poster, in the poster's order, and of trainings of their own batch size and epochs as published.
+# Row -> its name on the poster, in the poster's order; of trainings of their own, batch size and epochs as published.
 # A miniature has batches of 64 (128 from 1,024 on) and 30 epochs (60 from 200 on), and SupCon there no AutoAugment. The
 # form of its loss that SupCon's own code has came later: the printed number stands beside the first row alone.
 ROWS = {
