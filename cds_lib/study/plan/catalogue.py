@@ -168,12 +168,7 @@ METHODS = {
         "SSKD",
         "methods.sskd.SSKD",
         "the method's own code; on ImageNet torchdistill",
-        beyond_cifar={
-            "cross_entropy_weight": 1.0,
-            "kd_weight": 0.9,
-            "rotated_weight": 2.7,
-            "similarity_weight": 10.0,
-        },
+        beyond_cifar={"cross_entropy_weight": 1.0, "kd_weight": 0.9, "rotated_weight": 2.7, "similarity_weight": 10.0},
     ),
     "cds_kd": Method(
         "CDS, distilled",

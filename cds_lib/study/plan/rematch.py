@@ -94,12 +94,7 @@ CHOSEN: dict[str, dict[str, float]] = {
 
 # Comparisons: (ours, reference).
 PRIMARY = (CDS_BOTH, CONTROL)
-SECONDARY = (
-    ("cds_released", CONTROL),
-    ("dsn_two_views", CONTROL),
-    (CONTROL, "baseline"),
-    (CDS_BOTH, "dsn_two_views"),
-)
+SECONDARY = (("cds_released", CONTROL), ("dsn_two_views", CONTROL), (CONTROL, "baseline"), (CDS_BOTH, "dsn_two_views"))
 
 
 def run(profile: str, arm: str, seed: int, **changes: Any) -> RunSpec:

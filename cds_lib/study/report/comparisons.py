@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 
 from cds_lib.study import statistics
-from cds_lib.study.plan.rematch import PRIMARY, SECONDARY
+from cds_lib.study.plan.rematch import PRIMARY, SECONDARY, VALIDATION
 from cds_lib.study.report.frame import CELL, PLACE, compare, paired
 
 CONTROL = "baseline_two_views"
 DEEP = ("dsn", "dks", "dhm")
 EQUAL_FIT = "rematch_equal_fit"  # a question and its setting
-VALIDATION, TRAINING_LOSS = "val_top1_last", "train_cross_entropy"
+TRAINING_LOSS = "train_cross_entropy"
 
 Pairs = Iterable[tuple[str, str]]
 BEATS = [*product(("cds", *DEEP), ("baseline",)), *product(("cds",), DEEP)]

@@ -108,15 +108,12 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 def _neighbours(name: str, titles: Mapping[str, str], suffix: str) -> list[dict[str, str]]:
     """Links to the reports before and after this one."""
-    order = list(titles)
-    if name not in order:
-        return []
-    place = order.index(name)
-    found = {"Previous": order[:place][-1:], "Next": order[place + 1 :][:1]}
+    around = zip(["", "", *titles], ["", *titles], [*titles, ""], strict=False)
+    previous, following = next(((before, after) for before, one, after in around if one == name), ("", ""))
     return [
         {"label": label, "href": f"{quote(other)}{suffix}", "title": titles[other], "rel": label[:4].lower()}
-        for label, others in found.items()
-        for other in others
+        for label, other in (("Previous", previous), ("Next", following))
+        if other
     ]
 
 

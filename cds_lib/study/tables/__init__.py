@@ -23,13 +23,9 @@ ORDER = (
 )
 
 
-def _found() -> dict[str, Table]:
-    files = {module.name for module in iter_modules(__path__) if not module.name.startswith("_")}
-    names = [*(name for name in ORDER if name in files), *sorted(files - {*ORDER})]
-    return {name: replace(import_module(f"{__name__}.{name}").TABLE, name=name) for name in names}
-
-
-TABLES: dict[str, Table] = _found()
+_FILES = sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_"))
+_NAMES = dict.fromkeys([*(name for name in ORDER if name in _FILES), *_FILES])
+TABLES: dict[str, Table] = {name: replace(import_module(f"{__name__}.{name}").TABLE, name=name) for name in _NAMES}
 
 
 def official() -> list[Table]:

@@ -32,7 +32,6 @@ TABLE = Table(
     question="Do early layers learn something else from contrastive losses than from a second view?",
     note="nothing: registered in docs/registration.md",
     build=cells,
-    names={name: arm.title for name, arm in ARMS.items()} | {"rematch": "registered arms"},
     own_seeds=True,
     official=False,
 )
