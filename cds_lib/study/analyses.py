@@ -5,8 +5,6 @@ wrote, with other parameters or of other weights, counts as missing. The small f
 the weights of a few runs: in a fresh clone every table and figure can be written again, of those runs computed again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -11,8 +11,6 @@ differences are about normal; the sign-flip test beside it only that they are sy
 it cannot give less than 2 / 2**n.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

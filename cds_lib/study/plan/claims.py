@@ -12,8 +12,6 @@ A published difference of exactly 0 has no direction, so it is no claim. What ou
 `cds_lib.study.report.verdicts`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,8 +1,6 @@
 """The three profiles, smoke, mini and paper: the budget and the seeds of a run in each. Hyper-parameters of methods are
 in `catalogue.py`; how the two become a run, in `settings.py`."""
 
-from __future__ import annotations
-
 from cds_lib.errors import UsageError
 from cds_lib.study.plan import catalogue
 from cds_lib.study.plan.spec import Budget

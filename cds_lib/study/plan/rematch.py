@@ -4,8 +4,6 @@ Five arms at one point (ResNet-18 on CIFAR-100, the miniature), each tuned with 
 that no outcome is measured on, then compared on seeds that nothing has used, by rules that stood before anything ran.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """A table of the study: cells with a title, a question and the source of its published numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property

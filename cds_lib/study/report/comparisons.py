@@ -4,8 +4,6 @@ Verdicts on published claims are in the summary. Here they stand beside differen
 controls, on validation images, over all networks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from itertools import product
 

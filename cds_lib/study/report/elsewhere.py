@@ -1,7 +1,5 @@
 """Results of another folder beside those of this one: does each cell lie where a repetition of ours would?"""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Where the numbers of a page come from, gathered from the status files of its runs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from cds_lib.study.report import naming

@@ -1,7 +1,5 @@
 """The evidence as a data frame: every run is read once, and all that is shown is a function of what it says."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path

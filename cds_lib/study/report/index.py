@@ -1,7 +1,5 @@
 """RESULTS/index.html, the way in: the answers, how far they reach, verdicts, every report. And RESULTS/runs.html."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

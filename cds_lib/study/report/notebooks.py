@@ -5,8 +5,6 @@ notebook gets private Jupyter folders, so that one that dies takes nothing with 
 result, not an exception: the notebook is saved up to that point and the others go on.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import tempfile

@@ -3,8 +3,6 @@
 A notebook becomes two pages, without and with its code. Both, and the index, share `templates/page.html.j2`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import chain, count

@@ -1,7 +1,5 @@
 """What was registered, computed: the decisions of the rematch and the slopes of the ladder (docs/registration.md)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 

@@ -1,7 +1,5 @@
 """The whole report of a results folder: tables, comparisons, figures, executed notebooks, pages."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version

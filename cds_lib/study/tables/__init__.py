@@ -3,8 +3,6 @@
 A file defines TABLE. One that begins with an underscore holds what several tables share.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from importlib import import_module
 from pkgutil import iter_modules

@@ -1,7 +1,5 @@
 """Contrastive methods on ImageNet: does CDS reach in one training what contrastive pre-training reaches in two?"""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from cds_lib.study.plan.protocols import BREADTH_SEEDS

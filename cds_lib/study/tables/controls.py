@@ -3,8 +3,6 @@
 The runs that they are compared with are those of Table 1.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from cds_lib.study.plan.catalogue import TEN_NETWORKS

@@ -3,8 +3,6 @@
 Default runs are those of Table 1, Table 3 and the CIFAR distillation: only the switched ones are trained for this.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any

@@ -3,8 +3,6 @@
 The pair of the rematch with one factor changed at a time, and one corner where several are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

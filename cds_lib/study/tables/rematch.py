@@ -1,7 +1,5 @@
 """The rematch (docs/registration.md): do the contrastive losses of CDS add anything to a second view?"""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 

@@ -1,7 +1,5 @@
 """The analyses of the rematch's arms: what the networks have learned, with the control that sees both views."""
 
-from __future__ import annotations
-
 from cds_lib.study.plan.rematch import ARMS, SEEDS, arm_cell, final
 from cds_lib.study.plan.table import Cell, Table
 

@@ -6,8 +6,6 @@ is searched. CDS with the SimCLR loss is searched where it is used, on a trainin
 the search chose is in the catalogue.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from cds_lib.study.plan import catalogue, settings
