@@ -98,9 +98,9 @@ def _stated(table: Table, cells: Sequence[Cell], places: Mapping) -> list[tuple[
     """What the poster compares in words: the two that are named, or per setting an average and its references."""
     if table.margin:
         return [tuple([cell for cell in cells if cell.method == method] for method in table.margin)]
-    own = [cell for cell in cells if (cell.metric, cell.method) == (cells[0].metric, table.average)]
-    settings = dict.fromkeys(cell.setting for cell in own if cell.paper is not None)
-    groups = [[cell for cell in own if cell.setting == setting and cell.paper is not None] for setting in settings]
+    wanted = (cells[0].metric, table.average)
+    own = [cell for cell in cells if (cell.metric, cell.method) == wanted and cell.paper is not None]
+    groups = [[cell for cell in own if cell.setting == setting] for setting in dict.fromkeys(c.setting for c in own)]
     return [(group, [places[cell.reference, cell.metric] for cell in group]) for group in groups]
 
 

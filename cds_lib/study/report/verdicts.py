@@ -1,7 +1,5 @@
 """What our runs say of every published claim: the table `summary` as a frame."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -50,34 +48,6 @@ def with_seeds_enough(frame: pd.DataFrame) -> pd.DataFrame:
     """The claims with seeds enough for a verdict, in the order of `VERDICTS`: decided ones first."""
     rows = frame[(frame["n_pairs"] >= statistics.MIN_SEEDS) & (frame["verdict"] != statistics.SMOKE)]
     return rows.sort_values("verdict", key=lambda verdicts: verdicts.map(VERDICTS.index), kind="stable")
-
-
-def _row(claim: Claim, profile: str, evidence: _Evidence) -> dict[str, object]:
-    cell, both = claim.cells[0], (*claim.cells, *claim.references)
-    ours, reference = evidence.mean(claim.table, claim.cells), evidence.mean(claim.table, claim.references)
-    runs = pd.concat([evidence.runs(claim.table, each) for each in claim.cells])
-    mean = statistics.summarise(list(ours.values()))
-    row = {
-        "table": SUMMARY,
-        "dataset": claim.dataset,
-        "model": claim.model,
-        "method": cell.method,
-        "setting": cell.setting,
-        "metric": cell.metric,
-        "paper": round(float(np.mean([c.paper for c in claim.cells])), 6),
-        "profile": profile,
-        "n_planned": min(len(c.seeds) for c in both),
-        "runs": " ".join(runs.loc[runs["finished"], "run"]),
-        "reason": next(filter(None, (evidence.runs(claim.table, c)["reason"].iloc[0] for c in both)), ""),
-        "claimed_in": claim.table,
-        "kind": claim.kind,
-        "reference": claim.rival,
-        "n_wanted": claim.n_wanted,
-        "source": claim.source,
-        **{"mean": mean.mean, "std": mean.std, "n": mean.n},
-        **compared(ours, reference, claim.paper_delta, profile),
-    }
-    return row | evidence.explained(claim, row)
 
 
 class _Evidence:
@@ -145,6 +115,34 @@ class _Evidence:
             return ""
         specs = (spec for cell in (*claim.cells, *claim.references) for spec in cell.specs)
         return next((self.errors[s.id] for spec in specs for s in spec.lineage if s.id in self.errors), "")
+
+
+def _row(claim: Claim, profile: str, evidence: _Evidence) -> dict[str, object]:
+    cell, both = claim.cells[0], (*claim.cells, *claim.references)
+    ours, reference = evidence.mean(claim.table, claim.cells), evidence.mean(claim.table, claim.references)
+    runs = pd.concat([evidence.runs(claim.table, each) for each in claim.cells])
+    mean = statistics.summarise(list(ours.values()))
+    row = {
+        "table": SUMMARY,
+        "dataset": claim.dataset,
+        "model": claim.model,
+        "method": cell.method,
+        "setting": cell.setting,
+        "metric": cell.metric,
+        "paper": round(float(np.mean([c.paper for c in claim.cells])), 6),
+        "profile": profile,
+        "n_planned": min(len(c.seeds) for c in both),
+        "runs": " ".join(runs.loc[runs["finished"], "run"]),
+        "reason": next(filter(None, (evidence.runs(claim.table, c)["reason"].iloc[0] for c in both)), ""),
+        "claimed_in": claim.table,
+        "kind": claim.kind,
+        "reference": claim.rival,
+        "n_wanted": claim.n_wanted,
+        "source": claim.source,
+        **{"mean": mean.mean, "std": mean.std, "n": mean.n},
+        **compared(ours, reference, claim.paper_delta, profile),
+    }
+    return row | evidence.explained(claim, row)
 
 
 def _named(datasets: Iterable[str]) -> str:
