@@ -1,7 +1,5 @@
 """Packages that are not installed with the library alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """Names of a package that are loaded on first use, and names that have moved."""
 
-from __future__ import annotations
-
 import ast
 import sys
 import warnings

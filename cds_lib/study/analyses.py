@@ -5,8 +5,6 @@ wrote, with other parameters or of other weights, counts as missing. The small f
 the weights of a few runs: in a fresh clone every table and figure can be written again, of those runs computed again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -137,21 +135,24 @@ def missing(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store) -
                 names = wanted.setdefault(spec.id, (spec, []))[1]
                 if cell.source not in names and store.is_done(spec.id) and not read(store, spec.id, cell.source):
                     names.append(cell.source)
-    possible, impossible = [], []
+    found: tuple[list[Task], list[Task]] = [], []
     for spec, names in wanted.values():
-        able = [name for name in names if all(store.model(run.id).exists() for run in needed(spec, name))]
-        unable = [name for name in names if name not in able]
-        possible += [Task(spec, tuple(able))] if able else []
-        impossible += [Task(spec, tuple(unable))] if unable else []
-    return possible, impossible
+        for tasks, possible in zip(found, (True, False), strict=True):
+            own = tuple(name for name in names if _has_weights(spec, name, store) == possible)
+            tasks += [Task(spec, own)] if own else []
+    return found
 
 
 def reason(cell: Cell, store: Store) -> str:
     """Why finished runs of a cell have no value: an empty text if all have one."""
     lacking = [spec for spec in cell.specs if store.is_done(spec.id) and not read(store, spec.id, cell.source)]
-    without = [spec for spec in lacking if not all(store.model(s.id).exists() for s in needed(spec, cell.source))]
-    parts = [(len(without), "without weights"), (len(lacking) - len(without), "not analysed yet")]
+    able = sum(_has_weights(spec, cell.source, store) for spec in lacking)
+    parts = [(len(lacking) - able, "without weights"), (able, "not analysed yet")]
     return ", ".join(f"{counted(count, 'finished run')} {why}" for count, why in parts if count)
+
+
+def _has_weights(spec: RunSpec, name: str, store: Store) -> bool:
+    return all(store.model(run.id).exists() for run in needed(spec, name))
 
 
 def needed(spec: RunSpec, name: str) -> list[RunSpec]:

@@ -1,6 +1,8 @@
 """Errors of runs and pages: one sentence that says what is wrong and what to do."""
 
 import errno
+import sys
+from typing import Any
 
 from cds_lib.errors import TrainingError, UsageError
 
@@ -51,3 +53,16 @@ def one_sentence(error: Exception) -> str:
         return system_error(error)
     first = (str(error).strip() or "no message").splitlines()[0]
     return f"{type(error).__name__}: {first} (the traceback is in the run's log.txt)."
+
+
+def in_one_line() -> None:
+    """From now on, what a user has caused is one line in this notebook and no traceback: an error of the study, or an
+    interrupt, also of a loop of their own. Nothing where no notebook runs."""
+    if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()):
+        shell.set_custom_exc((UsageError, RunError, KeyboardInterrupt), _show)
+
+
+def _show(shell: Any, kind: type[BaseException], error: BaseException, *_: Any, **__: Any) -> list[str]:
+    line = f"{kind.__name__}: {error}".removesuffix(": ")
+    shell._showtraceback(kind, error, [line])  # no public function of IPython shows a text as a cell's error
+    return [line]

@@ -1,7 +1,5 @@
 """Names and printed decimals of the tables' metrics."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

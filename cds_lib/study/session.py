@@ -12,11 +12,10 @@ from cds_lib.study.commands import own
 from cds_lib.study.data.registry import data_root as find_data_root
 from cds_lib.study.engines import analysis_engine, runner
 from cds_lib.study.engines.local_engine import LocalEngine
-from cds_lib.study.errors import NothingRun
+from cds_lib.study.errors import NothingRun, in_one_line
 from cds_lib.study.plan import protocols
 from cds_lib.study.plan.protocols import Seeds
 from cds_lib.study.plan.table import Table, narrowed
-from cds_lib.study.report.notebook import in_one_line
 from cds_lib.study.store import Store, results_dir
 from cds_lib.study.tables import find_table, official
 

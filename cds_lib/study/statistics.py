@@ -11,11 +11,9 @@ differences are about normal; the sign-flip test beside it only that they are sy
 it cannot give less than 2 / 2**n.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy  # its parts are loaded on first use, which commands do not wait for
@@ -36,8 +34,7 @@ NO_CLAIM = "no published claim"
 SMOKE = "not meaningful (smoke)"
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(NamedTuple):
     """Mean and sample standard deviation (ddof = 1) over n seeds; mean is None for n = 0, std is None for n < 2."""
 
     mean: float | None
@@ -45,29 +42,25 @@ class Summary:
     n: int
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """Mean of the n seed-by-seed differences `ours - reference`, in the unit of the values.
 
-    delta: None when no seed is common. ci_low, ci_high: 95 % t interval of the mean; p_sign_flip: two-sided sign-flip
-    test (never below 2 / 2**n); all three are None for n < 2.
+    difference: None when no seed is common. low, high: 95 % t interval of the mean; p: two-sided sign-flip test (never
+    below 2 / 2**n); all three are None for n < 2.
     """
 
-    delta: float | None
-    ci_low: float | None
-    ci_high: float | None
-    p_sign_flip: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
     n: int
 
 
 def summarise(values: Sequence[float]) -> Summary:
     """Mean, sample standard deviation and count of one value a seed."""
     n = len(values)
-    return Summary(
-        mean=float(np.mean(values)) if n else None,
-        std=float(np.std(values, ddof=1)) if n > 1 else None,
-        n=n,
-    )
+    mean, std = float(np.mean(values)) if n else None, float(np.std(values, ddof=1)) if n > 1 else None
+    return Summary(mean, std, n)
 
 
 def paired_difference(ours: Mapping[int, float], reference: Mapping[int, float]) -> Difference:
@@ -154,9 +147,7 @@ def verdict(difference: Difference, paper_delta: float | None, profile: str) -> 
         return NO_CLAIM
     if difference.n < MIN_SEEDS:
         return INCONCLUSIVE
-    low, high = difference.ci_low, difference.ci_high
-    if paper_delta < 0:
-        low, high = -high, -low
+    low, high = _in_direction(difference, paper_delta)
     if low > 0:
         return REPRODUCED if profile == "paper" and high >= abs(paper_delta) else CONFIRMED
     return CONTRADICTED if high < 0 else INCONCLUSIVE
@@ -165,11 +156,16 @@ def verdict(difference: Difference, paper_delta: float | None, profile: str) -> 
 def size(found: Difference, published: float | None) -> str:
     """How our difference compares with the published one, in the published direction: "less" or "more" where the 95 %
     interval leaves it out, "as published" where it excludes 0 and contains it, "" where nothing can be said."""
-    if not published or found.ci_low is None or found.n < MIN_SEEDS:
+    if not published or found.low is None or found.n < MIN_SEEDS:
         return ""
-    low, high = (found.ci_low, found.ci_high) if published > 0 else (-found.ci_high, -found.ci_low)
+    low, high = _in_direction(found, published)
     if high < abs(published):
         return "less"
     if low > abs(published):
         return "more"
     return "as published" if low > 0 else ""
+
+
+def _in_direction(found: Difference, published: float) -> tuple[float, float]:
+    """The interval of a difference, counted in the published direction."""
+    return (found.low, found.high) if published > 0 else (-found.high, -found.low)

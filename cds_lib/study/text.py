@@ -1,7 +1,5 @@
 """Quantities in words."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 

@@ -79,7 +79,6 @@ class Method:
     options: its hyper-parameters where the class's own defaults do not serve, from `source`. Over them come, in this
     order: beyond_cifar, on other data than CIFAR; mini, in the miniature; mini_cifar, in the miniature on CIFAR.
     uses_unlabelled: in semi-supervised learning it is given all images, those without a label as well.
-    poster: its names on the authors' poster.
     """
 
     title: str
@@ -92,7 +91,6 @@ class Method:
     mini: Mapping[str, Any] = field(default_factory=dict)
     mini_cifar: Mapping[str, Any] = field(default_factory=dict)
     uses_unlabelled: bool = False
-    poster: tuple[str, ...] = ()
 
     def load(self) -> type[MethodClass]:
         """The class; imports torch."""
@@ -104,13 +102,7 @@ class Method:
 # a short training (CIFAR-10, 4,000 images, one seed) a weight of 0.1 did less than one of 1; no more was searched.
 _CDS = {"weight": 0.1, "temperature": 0.07, "taps": [1, 2, 3, 4]}
 METHODS = {
-    "baseline": Method(
-        "baseline",
-        "methods.baseline.Baseline",
-        "nothing to choose",
-        colour="#444444",
-        poster=("Base", "Baseline"),
-    ),
+    "baseline": Method("baseline", "methods.baseline.Baseline", "nothing to choose", colour="#444444"),
     "dsn": Method(
         "DSN",
         "methods.dsn.DeeplySupervisedNet",
@@ -118,7 +110,6 @@ METHODS = {
         colour="#0072B2",
         options={"weight": 1.0},
         mini_cifar={"weight": 3.0},
-        poster=("DSN",),
     ),
     "dks": Method(
         "DKS",
@@ -128,7 +119,6 @@ METHODS = {
         colour="#009E73",
         options={"weight": 1.0},
         mini_cifar={"weight": 3.0},
-        poster=("DKS",),
     ),
     "dhm": Method(
         "DHM",
@@ -138,7 +128,6 @@ METHODS = {
         colour="#CC79A7",
         options={"weight": 1.0},
         mini_cifar={"weight": 0.3},
-        poster=("DHM",),
     ),
     "cds": Method(
         "CDS",
@@ -150,7 +139,6 @@ METHODS = {
         mini={"weight": 1.0},
         mini_cifar={"weight": 3.0},
         uses_unlabelled=True,
-        poster=("Ours",),
     ),
     "cds_simclr": Method(
         "CDS (SimCLR loss)",
@@ -168,28 +156,19 @@ METHODS = {
         "methods.kd.KnowledgeDistillation",
         "HobbitLong/RepDistiller; on ImageNet torchdistill: temperature 1, half and half",
         beyond_cifar={"cross_entropy_weight": 0.5, "weight": 0.5, "temperature": 1.0},
-        poster=("KD",),
     ),
-    "at": Method("AT", "methods.at.AttentionTransfer", "HobbitLong/RepDistiller", poster=("AT",)),
-    "rkd": Method("RKD", "methods.rkd.RelationalDistillation", "HobbitLong/RepDistiller", poster=("RKD",)),
-    "sp": Method("SP", "methods.sp.SimilarityPreserving", "HobbitLong/RepDistiller", poster=("SP",)),
-    "cc": Method("CC", "methods.cc.CorrelationCongruence", "HobbitLong/RepDistiller", poster=("CC",)),
-    "crd": Method(
-        "CRD", "methods.crd.ContrastiveRepresentationDistillation", "HobbitLong/RepDistiller", poster=("CRD",)
-    ),
-    "okd": Method("OKD", "methods.okd.OnlineDistillation", "the method's own code", poster=("OKD",)),
+    "at": Method("AT", "methods.at.AttentionTransfer", "HobbitLong/RepDistiller"),
+    "rkd": Method("RKD", "methods.rkd.RelationalDistillation", "HobbitLong/RepDistiller"),
+    "sp": Method("SP", "methods.sp.SimilarityPreserving", "HobbitLong/RepDistiller"),
+    "cc": Method("CC", "methods.cc.CorrelationCongruence", "HobbitLong/RepDistiller"),
+    "crd": Method("CRD", "methods.crd.ContrastiveRepresentationDistillation", "HobbitLong/RepDistiller"),
+    "okd": Method("OKD", "methods.okd.OnlineDistillation", "the method's own code"),
     "sskd_teacher": Method("SSKD's teacher", "methods.sskd.SSKDTeacher", "the method's own code"),
     "sskd": Method(
         "SSKD",
         "methods.sskd.SSKD",
         "the method's own code; on ImageNet torchdistill",
-        beyond_cifar={
-            "cross_entropy_weight": 1.0,
-            "kd_weight": 0.9,
-            "rotated_weight": 2.7,
-            "similarity_weight": 10.0,
-        },
-        poster=("SSKD",),
+        beyond_cifar={"cross_entropy_weight": 1.0, "kd_weight": 0.9, "rotated_weight": 2.7, "similarity_weight": 10.0},
     ),
     "cds_kd": Method(
         "CDS, distilled",

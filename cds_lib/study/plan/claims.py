@@ -12,9 +12,7 @@ A published difference of exactly 0 has no direction, so it is no claim. What ou
 `cds_lib.study.report.verdicts`.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cds_lib.study import statistics
@@ -45,12 +43,6 @@ class Claim:
     source: str
 
     @property
-    def key(self) -> tuple[str, ...]:
-        """Names the claim within the study."""
-        cell = self.cells[0]
-        return (self.table, self.kind, self.dataset, self.model, cell.method, cell.setting, cell.metric, self.rival)
-
-    @property
     def dataset(self) -> str:
         return _name_of([cell.dataset for cell in self.cells], "data sets")
 
@@ -79,63 +71,40 @@ def collect(tables: Iterable[Table], profile: str, seeds: Seeds) -> list[Claim]:
     found = []
     for table in tables:
         cells = table.cells(profile, seeds)
-        found += [*_against_baseline(table, cells), *_against_rivals(table, cells), *_of_the_poster(table, cells)]
+        places = {(cell.key, cell.metric): cell for cell in cells}
+        pairs = [(BASELINE, cell, places.get((cell.reference, cell.metric))) for cell in cells]
+        if not table.margin:  # else its rows differ in batch size and length: no rivals but the one that is named
+            pairs += [(RIVAL, cell, rival) for cell in cells if cell.method in OURS for rival in _rivals(cell, cells)]
+        for kind, cell, reference in pairs:
+            known = reference and None not in (cell.paper, reference.paper)
+            if known and (delta := round(cell.paper - reference.paper, 6)):
+                found.append(Claim(kind, table.name, (cell,), (reference,), delta, table.source))
+        for ours, references in _stated(table, cells, places):
+            (table_id,) = table.published
+            text, points = poster_claim(table_id)
+            where = f'{source(table_id)}; stated on the poster as "{text}"'
+            found.append(Claim(POSTER, table.name, tuple(ours), tuple(references), points, where))
     return found
+
+
+def _rivals(cell: Cell, cells: Iterable[Cell]) -> list[Cell]:
+    """The other methods of the row of a cell, but for the baseline."""
+    row = (cell.dataset, cell.model, cell.setting, cell.metric)
+    in_row = [other for other in cells if (other.dataset, other.model, other.setting, other.metric) == row]
+    return [other for other in in_row if other.reference and other is not cell]
+
+
+def _stated(table: Table, cells: Sequence[Cell], places: Mapping) -> list[tuple[list[Cell], list[Cell]]]:
+    """What the poster compares in words: the two that are named, or per setting an average and its references."""
+    if table.margin:
+        return [tuple([cell for cell in cells if cell.method == method] for method in table.margin)]
+    wanted = (cells[0].metric, table.average)
+    own = [cell for cell in cells if (cell.metric, cell.method) == wanted and cell.paper is not None]
+    groups = [[cell for cell in own if cell.setting == setting] for setting in dict.fromkeys(c.setting for c in own)]
+    return [(group, [places[cell.reference, cell.metric] for cell in group]) for group in groups]
 
 
 def compared_cells(claims: Iterable[Claim]) -> list[Cell]:
     """The cells that the claims compare, each once."""
     compared = [cell for claim in claims for cell in (*claim.cells, *claim.references)]
     return list({(cell.key, cell.metric, cell.paper): cell for cell in compared}.values())
-
-
-def _pair(kind: str, table: Table, cell: Cell, reference: Cell | None) -> list[Claim]:
-    """The claim that two cells make, if both numbers are published and differ."""
-    if reference is None or cell.paper is None or reference.paper is None:
-        return []
-    delta = round(cell.paper - reference.paper, 6)
-    return [Claim(kind, table.name, (cell,), (reference,), delta, table.source)] if delta else []
-
-
-def _against_baseline(table: Table, cells: list[Cell]) -> list[Claim]:
-    places = {(cell.key, cell.metric): cell for cell in cells}
-    return [
-        claim for cell in cells for claim in _pair(BASELINE, table, cell, places.get((cell.reference, cell.metric)))
-    ]
-
-
-def _against_rivals(table: Table, cells: list[Cell]) -> list[Claim]:
-    def row(cell: Cell) -> tuple[str, ...]:
-        return (cell.dataset, cell.model, cell.setting, cell.metric)
-
-    if table.margin:  # its rows differ in batch size and length: no rivals but the one that was named
-        return []
-    return [
-        claim
-        for cell in cells
-        if cell.method in OURS
-        for rival in cells
-        if row(rival) == row(cell) and rival.reference is not None and rival is not cell
-        for claim in _pair(RIVAL, table, cell, rival)
-    ]
-
-
-def _of_the_poster(table: Table, cells: list[Cell]) -> list[Claim]:
-    places = {(cell.key, cell.metric): cell for cell in cells}
-    if table.margin:
-        (cell,), (rival,) = ([cell for cell in cells if cell.method == method] for method in table.margin)
-        return [_stated(table, [cell], [rival])]
-    averaged: dict[str, list[Cell]] = {}
-    for cell in cells:
-        if (cell.metric, cell.method) == (cells[0].metric, table.average) and cell.paper is not None:
-            averaged.setdefault(cell.setting, []).append(cell)
-    return [
-        _stated(table, group, [places[cell.reference, cell.metric] for cell in group]) for group in averaged.values()
-    ]
-
-
-def _stated(table: Table, cells: list[Cell], references: list[Cell]) -> Claim:
-    (table_id,) = table.published
-    text, points = poster_claim(table_id)
-    where = f'{source(table_id)}; stated on the poster as "{text}"'
-    return Claim(POSTER, table.name, tuple(cells), tuple(references), points, where)

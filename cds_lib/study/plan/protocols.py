@@ -1,10 +1,6 @@
 """The three profiles, smoke, mini and paper: the budget and the seeds of a run in each. Hyper-parameters of methods are
 in `catalogue.py`; how the two become a run, in `settings.py`."""
 
-from __future__ import annotations
-
-from dataclasses import replace
-
 from cds_lib.errors import UsageError
 from cds_lib.study.plan import catalogue
 from cds_lib.study.plan.spec import Budget
@@ -20,165 +16,91 @@ HEADLINE_SEEDS = {"smoke": (0,), "mini": (0, 1, 2, 3, 4, 5), "paper": (0, 1, 2, 
 # what one seed gives; three would take days on two cores, and `--seeds 0,1,2` asks for them.
 BREADTH_SEEDS = {**SEEDS, "mini": (0,)}
 
+# Budgets, field by field: what smoke, mini and paper have, or one value that all three have. In smoke the path of the
+# code is the real one, in minutes for all tables together; the numbers mean nothing.
+#
 # Released CIFAR protocol (`CIFAR/train.py`): 300 epochs, batch 128, SGD 0.1 / 0.9 / 5e-4 on all parameters,
 # lr / 10 when the 0-based epoch index is 90, 180, 280; no warm-up; Cutout in view 1. Mixed precision is ours.
 # On several processes CDS contrasts each one's own images and batch norm takes their statistics, as released: `gather`
 # and `sync_batchnorm` stay off.
-_PAPER_CIFAR = Budget(
-    source="real",
-    image_size=32,
-    stem="cifar",
-    width=1.0,
-    train_size=None,
-    val_size=0,
-    epochs=300,
-    batch_size=128,
-    lr=0.1,
-    momentum=0.9,
-    weight_decay=5e-4,
-    schedule="step",
-    milestones=(90, 180, 280),
-    warmup_epochs=0,
-    eval_every=1,
-    precision="amp",
-    cutout=True,
-)
-
+#
 # Miniature on real images: 16x16 by area averaging, a class-balanced tenth of the training set, narrow networks. Long
 # enough for the baseline to over-fit: on CIFAR-100 its validation loss has its minimum of 3.45 at half of the training
 # and ends at 3.59, with a training cross-entropy of 1.25 (with 10,000 images and 30 epochs it was still falling at the
 # end, with one of 1.85). Cutout is off: an early trial saw it hurt in so short a training.
-_MINI_CIFAR = replace(
-    _PAPER_CIFAR,
-    image_size=16,
-    width=0.25,
-    train_size=5_000,
-    val_size=2_000,
-    epochs=60,
-    batch_size=128,
-    lr=0.05,
-    schedule="cosine",
-    milestones=None,
-    warmup_epochs=1,
-    eval_every=10,
-    precision="fp32",
-    cutout=False,
-)
-
-# Minutes for all tables together: the path of the code is the real one, the numbers mean nothing.
-_SMOKE_CIFAR = replace(
-    _MINI_CIFAR,
-    source="standin",
-    width=0.0625,
-    train_size=200,
-    val_size=0,
-    epochs=2,
-    batch_size=50,
-    eval_every=2,
-    warmup_epochs=0,
-)
+_CIFAR = {
+    "source": ("standin", "real", "real"),
+    "image_size": (16, 16, 32),
+    "stem": "cifar",
+    "width": (0.0625, None, 1.0),  # in the miniature, the network's own
+    "train_size": (200, 5_000, None),
+    "val_size": (0, 2_000, 0),
+    "epochs": (2, 60, 300),
+    "batch_size": (50, 128, 128),
+    "lr": (0.05, 0.05, 0.1),
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "schedule": ("cosine", "cosine", "step"),
+    "milestones": (None, None, (90, 180, 280)),
+    "warmup_epochs": (0, 1, 0),
+    "eval_every": (2, 10, 1),
+    "precision": ("fp32", "fp32", "amp"),
+    "cutout": (False, False, True),
+}
 
 # Released ImageNet protocol (`ImageNet/Contrastive_Deep_Supervision/main.py`): 90 epochs, batch 256, SGD 0.1 / 0.9 /
-# 1e-4, lr / 10 every 30 epochs.
-_PAPER_IMAGENET = replace(
-    _PAPER_CIFAR,
-    image_size=224,
-    stem="imagenet",
-    epochs=90,
-    batch_size=256,
-    weight_decay=1e-4,
-    milestones=(30, 60),
-    cutout=False,
-    augmentation="imagenet",
-)
-
-# Images of 64 pixels, views of 56 (as 256 and 224): the stem and max-pool of ImageNet leave maps of 14 to 2 pixels.
-_MINI_IMAGENET = replace(
-    _MINI_CIFAR,
-    image_size=56,
-    stem="imagenet",
-    val_size=1_000,
-    epochs=30,
-    batch_size=64,
-    weight_decay=1e-4,
-    eval_every=5,
-    augmentation="imagenet",
-)
-_SMOKE_IMAGENET = replace(
-    _MINI_IMAGENET,
-    source="standin",
-    image_size=28,
-    width=0.0625,
-    train_size=1_000,
-    val_size=0,
-    epochs=1,
-    batch_size=100,
-    lr=0.01,
-    eval_every=1,
-    warmup_epochs=0,
-)
+# 1e-4, lr / 10 every 30 epochs. Miniature: images of 64 pixels, views of 56 (as 256 and 224): the stem and max-pool of
+# ImageNet leave maps of 14 to 2 pixels.
+_IMAGENET = _CIFAR | {
+    "image_size": (28, 56, 224),
+    "stem": "imagenet",
+    "train_size": (1_000, 5_000, None),
+    "val_size": (0, 1_000, 0),
+    "epochs": (1, 30, 90),
+    "batch_size": (100, 64, 256),
+    "lr": (0.01, 0.05, 0.1),
+    "weight_decay": 1e-4,
+    "milestones": (None, None, (30, 60)),
+    "eval_every": (1, 5, 1),
+    "cutout": False,
+    "augmentation": "imagenet",
+}
 
 # Fine-tuning. The published recipe is not known; ours: SGD 0.01 (ten times that for what is new) / 0.9 / 1e-4, 100
 # epochs of batch 64, lr / 10 after 60 and 80 of them, images of 256 cropped to 224.
-_PAPER_FINETUNE = replace(
-    _PAPER_IMAGENET,
-    epochs=100,
-    batch_size=64,
-    lr=0.01,
-    milestones=(60, 80),
-    augmentation="finetune",
-    new_lr_factor=10.0,
-)
-_FINETUNING = {"lr": 0.01, "augmentation": "finetune", "new_lr_factor": 10.0}
-_MINI_FINETUNE = replace(_MINI_IMAGENET, train_size=None, val_size=0, batch_size=32, **_FINETUNING)
-_SMOKE_FINETUNE = replace(_SMOKE_IMAGENET, train_size=200, batch_size=50, **_FINETUNING)
+_FINETUNE = _IMAGENET | {
+    "train_size": (200, None, None),
+    "val_size": 0,
+    "epochs": (1, 30, 100),
+    "batch_size": (50, 32, 64),
+    "lr": 0.01,
+    "milestones": (None, None, (60, 80)),
+    "augmentation": "finetune",
+    "new_lr_factor": 10.0,
+}
 
 # Detection, the 1x schedule: 12 epochs of batch 16, SGD 0.02 (RetinaNet 0.01) / 0.9 / 1e-4, lr / 10 after 8 and 11,
 # 500 steps of warm-up, short side 800. Gradients are clipped, as the first version of mmdetection has it
 # (configs/faster_rcnn_r50_fpn_1x.py, retinanet_r50_fpn_1x.py); later ones do not. A miniature needs it: the features of
 # bright images can be a hundred times those of others under the fixed batch norms of backbones that trained so little.
-_PAPER_DETECTION = replace(
-    _PAPER_IMAGENET,
-    image_size=800,
-    epochs=12,
-    batch_size=16,
-    lr=0.02,
-    milestones=(8, 11),
-    warmup_steps=500,
-    clip_norm=35.0,
-    augmentation=None,
-)
-# The miniature trains longer on fewer images, with a shorter warm-up: after 12 epochs of 178 images AP was still 0.
-_MINI_DETECTION = replace(
-    _PAPER_DETECTION,
-    image_size=160,
-    width=0.125,
-    train_size=500,
-    epochs=24,
-    milestones=(16, 22),
-    batch_size=4,
-    warmup_steps=50,
-    precision="fp32",
-    eval_every=24,
-)
-_SMOKE_DETECTION = replace(
-    _MINI_DETECTION,
-    source="standin",
-    image_size=64,
-    width=0.0625,
-    train_size=16,
-    epochs=1,
-    milestones=None,
-    lr=0.005,
-    eval_every=1,
-)
-
-_BUDGETS = {
-    "cifar": (_SMOKE_CIFAR, _MINI_CIFAR, _PAPER_CIFAR),
-    "imagenet": (_SMOKE_IMAGENET, _MINI_IMAGENET, _PAPER_IMAGENET),
-    "finetune": (_SMOKE_FINETUNE, _MINI_FINETUNE, _PAPER_FINETUNE),
-    "detection": (_SMOKE_DETECTION, _MINI_DETECTION, _PAPER_DETECTION),
+# It trains longer on fewer images, with a shorter warm-up: after 12 epochs of 178 images AP was still 0.
+_DETECTION = _IMAGENET | {
+    "image_size": (64, 160, 800),
+    "train_size": (16, 500, None),
+    "val_size": 0,
+    "epochs": (1, 24, 12),
+    "batch_size": (4, 4, 16),
+    "lr": (0.005, 0.02, 0.02),
+    "schedule": "step",
+    "milestones": (None, (16, 22), (8, 11)),
+    "warmup_epochs": 0,
+    "warmup_steps": (50, 50, 500),
+    "eval_every": (1, 24, 1),
+    "clip_norm": 35.0,
+    "augmentation": None,
 }
+
+_BUDGETS = {"cifar": _CIFAR, "imagenet": _IMAGENET, "finetune": _FINETUNE, "detection": _DETECTION}
 
 # What the numbers of a profile are; shown wherever they are.
 DESCRIPTIONS = {
@@ -217,5 +139,6 @@ def budget(profile: str, family: str, model: str) -> Budget:
 
     UsageError for a network that has no width in the miniature.
     """
-    found = _BUDGETS[family][PROFILES.index(check_profile(profile))]
-    return replace(found, width=catalogue.mini_width(model)) if profile == "mini" else found
+    place = PROFILES.index(check_profile(profile))
+    fields = {name: each[place] if isinstance(each, tuple) else each for name, each in _BUDGETS[family].items()}
+    return Budget(**fields | ({"width": catalogue.mini_width(model)} if profile == "mini" else {}))

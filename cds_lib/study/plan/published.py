@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING
 import yaml
 
 from cds_lib.errors import UsageError
-from cds_lib.study.plan.catalogue import DATASETS, METHODS, NETWORKS
+from cds_lib.study.plan.catalogue import DATASETS, DEEP_SUPERVISION, DISTILLATION, METHODS, NETWORKS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PAPER_TABLES = Path(__file__).with_name("paper_tables.yaml")
 
-# Heading on the poster -> name in the catalogue.
-HEADINGS = {
-    **{entry.poster: name for name, entry in (DATASETS | NETWORKS).items() if entry.poster},
-    **{heading: name for name, method in METHODS.items() for heading in method.poster},
-}
+# Heading on the poster -> name in the catalogue; most methods are called there as here.
+HEADINGS = {entry.poster: name for name, entry in (DATASETS | NETWORKS).items() if entry.poster}
+HEADINGS |= {METHODS[name].title: name for name in (*DEEP_SUPERVISION, *DISTILLATION)}
+HEADINGS |= {"Base": "baseline", "Baseline": "baseline", "Ours": "cds"}
 # Rows such as `top1_RNT18` and `faster_rcnn_Ours` carry a measure or a detector in front of the name to translate.
 PREFIXES = ("top1_", "top5_", "faster_rcnn_", "retinanet_")
 # In the distillation table `Ours` is CDS with a teacher. In the comparison of contrastive methods the numbered rows

@@ -4,8 +4,6 @@ Five arms at one point (ResNet-18 on CIFAR-100, the miniature), each tuned with 
 that no outcome is measured on, then compared on seeds that nothing has used, by rules that stood before anything ran.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +13,7 @@ import scipy
 
 from cds_lib.study.plan import protocols, settings
 from cds_lib.study.plan.spec import RunSpec
+from cds_lib.study.plan.table import METRICS, TOP1, Cell
 
 DATASET, MODEL = "cifar100", "resnet18"
 CONTROL, CDS_BOTH = "control", "cds_both"  # the primary pair
@@ -93,12 +92,7 @@ CHOSEN: dict[str, dict[str, float]] = {
 
 # Comparisons: (ours, reference).
 PRIMARY = (CDS_BOTH, CONTROL)
-SECONDARY = (
-    ("cds_released", CONTROL),
-    ("dsn_two_views", CONTROL),
-    (CONTROL, "baseline"),
-    (CDS_BOTH, "dsn_two_views"),
-)
+SECONDARY = (("cds_released", CONTROL), ("dsn_two_views", CONTROL), (CONTROL, "baseline"), (CDS_BOTH, "dsn_two_views"))
 
 
 def run(profile: str, arm: str, seed: int, **changes: Any) -> RunSpec:
@@ -138,6 +132,21 @@ def as_released(profile: str, arm: str) -> RunSpec:
     return run(profile, arm, 0, **{name: getattr(published, name) for name in names}, **weight)
 
 
+def arm_cell(
+    profile: str,
+    run: RunSpec | None,
+    seeds: tuple[int, ...],
+    method: str,
+    setting: str,
+    metric: str = TOP1,
+    source: str = METRICS,
+) -> Cell:
+    """A row that is compared with the control of its setting; one seed in smoke, which shows that it works."""
+    reference = (DATASET, MODEL, CONTROL, setting) if method != CONTROL else None
+    seeds = seeds if profile != "smoke" else (0,)
+    return Cell(DATASET, MODEL, method, setting, metric, run, seeds, reference=reference, source=source)
+
+
 def trials(arm: str) -> list[dict[str, float]]:
     """The combinations of the searched values of an arm, the first setting outermost; then what lies beyond."""
     tried = {name: list(values) for name, values in ARMS[arm].searched.items()}
@@ -156,12 +165,6 @@ def finalists(scores: Sequence[float]) -> list[int]:
     """Places of the trials with the highest validation accuracies with the seed of the grid, best first; of equal ones
     the earlier."""
     return sorted(range(len(scores)), key=lambda place: (-scores[place], place))[:FINALISTS]
-
-
-def on_edge(arm: str, trial: Mapping[str, float]) -> list[str]:
-    """The searched settings of which a trial has the smallest or the largest value that was tried."""
-    tried = {name: {each[name] for each in trials(arm)} for name in ARMS[arm].searched}
-    return [name for name, values in tried.items() if trial[name] in (min(values), max(values))]
 
 
 def seeds_needed(differences: Sequence[float]) -> int:

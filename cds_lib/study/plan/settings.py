@@ -4,8 +4,6 @@ trains otherwise (detectors, fine-tuning, contrastive pre-training) is in the fi
 Every function gives a run under one profile and seed; runs that it starts from are its parents.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from cds_lib.study.plan import catalogue, protocols

@@ -1,7 +1,5 @@
 """A table of the study: cells with a title, a question and the source of its published numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -81,7 +79,8 @@ class Table:
     note: what is said in the place of either.
     average: the method whose average difference over the rows the poster states; margin: the two methods whose
     difference it states.
-    names: its rows and settings that are not the catalogue's, for people; colours: of such rows in figures.
+    names: its rows and settings that neither the catalogue nor another table names, for people; colours: of such rows
+    in figures.
     protocol: what is run, in words, where that is the same in every profile.
     own_seeds: its seeds are its own, whichever are asked for.
     official: False of a table that is not the paper's: it enters no claim, count or cost.

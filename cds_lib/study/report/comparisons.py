@@ -4,21 +4,20 @@ Verdicts on published claims are in the summary. Here they stand beside differen
 controls, on validation images, over all networks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from itertools import product
 
+import numpy as np
 import pandas as pd
 
 from cds_lib.study import statistics
-from cds_lib.study.plan.rematch import PRIMARY, SECONDARY
-from cds_lib.study.report.frame import CELL, PLACE, compare, difference_columns, paired
+from cds_lib.study.plan.rematch import PRIMARY, SECONDARY, VALIDATION
+from cds_lib.study.report.frame import CELL, PLACE, compare, paired
 
 CONTROL = "baseline_two_views"
 DEEP = ("dsn", "dks", "dhm")
 EQUAL_FIT = "rematch_equal_fit"  # a question and its setting
-VALIDATION, TRAINING_LOSS = "val_top1_last", "train_cross_entropy"
+TRAINING_LOSS = "train_cross_entropy"
 
 Pairs = Iterable[tuple[str, str]]
 BEATS = [*product(("cds", *DEEP), ("baseline",)), *product(("cds",), DEEP)]
@@ -77,8 +76,10 @@ def comparisons(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             found = compare(frame, method, reference, metric)
             rows.append(found.assign(question=question, method=method, reference=reference))
     rows += [across(frames["table1_cifar100"]), labels_together(frames["semi_supervised"])]
-    found = pd.concat(rows, ignore_index=True).assign(side=lambda frame: frame.apply(_side, axis=1))
-    return found.astype({"above": "Int64"})[list(COLUMNS)]
+    numeric = {"above": "Int64", "low": "float64", "high": "float64"}
+    found = pd.concat(rows, ignore_index=True).astype(numeric)
+    sides = [found["n"] < statistics.MIN_SEEDS, found["low"] > 0, found["high"] < 0]
+    return found.assign(side=np.select(sides, ["", "above", "below"], "open"))[list(COLUMNS)]
 
 
 def across(frame: pd.DataFrame) -> pd.DataFrame:
@@ -88,16 +89,10 @@ def across(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for method, reference in BEATS:
         each = compare(frame, method, reference).dropna(subset=["difference"])
-        place = {"dataset": "cifar100", "model": f"{len(each)} networks", "setting": "supervised"}
-        rows.append(
-            {
-                **{"question": "networks", "method": method, "reference": reference, **place},
-                "metric": frame["metric"].iloc[0],
-                **difference_columns(statistics.mean_difference(each["difference"].to_numpy())),
-                **{"published": each["published"].mean(), "verdict": "", "size": ""},
-                "above": (each["difference"] > 0).sum(),
-            }
-        )
+        place = ("cifar100", f"{len(each)} networks", "supervised", frame["metric"].iloc[0])
+        above, published = (each["difference"] > 0).sum(), each["published"].mean()
+        row = _mean_of(each["difference"], "networks", method, reference, *place)
+        rows.append({**row, "published": published, "above": above})
     return pd.DataFrame(rows)
 
 
@@ -106,20 +101,13 @@ def labels_together(frame: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for reference in ("baseline", "baseline_matched"):
         found = paired(frame, reference).query("method == 'cds_simclr'")
-        for place, each in found.groupby(["dataset", "model", "metric"], sort=False):
+        for (dataset, model, metric), each in found.groupby(["dataset", "model", "metric"], sort=False):
             gains = each.pivot(index="seed", columns="setting", values="difference").dropna().mean(axis=1)
-            rows.append(
-                {
-                    **{"question": "labels_together", "method": "cds_simclr", "reference": reference},
-                    **dict(zip(["dataset", "model", "metric"], place, strict=True)),
-                    **{"setting": "semi", "verdict": "", "size": ""},
-                    **difference_columns(statistics.mean_difference(gains.to_numpy())),
-                }
-            )
+            rows.append(_mean_of(gains, "labels_together", "cds_simclr", reference, dataset, model, "semi", metric))
     return pd.DataFrame(rows)
 
 
-def _side(row: pd.Series) -> str:
-    if row["n"] < statistics.MIN_SEEDS:
-        return ""
-    return "above" if row["low"] > 0 else "below" if row["high"] < 0 else "open"
+def _mean_of(differences: pd.Series, *names: str) -> dict[str, object]:
+    """The mean of differences that no verdict is about, as a row; names: of its first columns."""
+    found = statistics.mean_difference(differences.to_numpy())
+    return {**dict(zip(COLUMNS, names, strict=False)), **found._asdict(), "verdict": "", "size": ""}

@@ -1,7 +1,5 @@
 """Results of another folder beside those of this one: does each cell lie where a repetition of ours would?"""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import pandas as pd
@@ -37,25 +35,20 @@ def compared(tables: Iterable[Table], profile: str, seeds: Seeds, ours: Store, t
             low, high = statistics.prediction_interval(summary, len(their))
             mean = their["value"].mean()
             inside = "" if low is None else "yes" if low <= mean <= high else "no"
-            place = {"table": table.name, **dict(zip(CELL, key, strict=True))}
-            row = {
-                "mean": summary.mean,
-                "n": summary.n,
-                "theirs": mean,
-                "n_theirs": len(their),
-                "low": low,
-                "high": high,
-            }
-            row |= {"inside": inside, "images": _images(our, their, ours, theirs)}
-            row["uncommitted"] = [run for run in their["run"] if not _committed(theirs, run)]
-            rows.append({**place, **row})
+            row = {"table": table.name, **dict(zip(CELL, key, strict=True)), "mean": summary.mean, "n": summary.n}
+            row |= {"theirs": mean, "n_theirs": len(their), "low": low, "high": high, "inside": inside}
+            uncommitted = [run for run in their["run"] if not _committed(theirs, run)]
+            rows.append({**row, "images": _images(our, their, ours, theirs), "uncommitted": uncommitted})
     if not rows:
         raise UsageError(f"{theirs.root} has no finished run of these tables under the profile {profile}.")
     return pd.DataFrame(rows).astype(dict.fromkeys(("mean", "theirs", "low", "high"), "float64"))
 
 
 def _images(our: pd.DataFrame, their: pd.DataFrame, ours: Store, theirs: Store) -> str:
-    known, used = ({_hash(store, run) for run in rows["run"]} for rows, store in ((our, ours), (their, theirs)))
+    known, used = (
+        {(store.status(run).get("data") or {}).get("sha256", "") for run in rows["run"]}
+        for rows, store in ((our, ours), (their, theirs))
+    )
     return "" if not known else "same" if used <= known else "other"
 
 
@@ -66,7 +59,3 @@ def _committed(store: Store, run: str) -> bool:
     if not (code := store.status(run).get("code")):
         raise store.damaged(run, "status.json", "it does not say which code the run was trained with")
     return code != "unknown" and not code.endswith("+dirty")
-
-
-def _hash(store: Store, run: str) -> str:
-    return (store.status(run).get("data") or {}).get("sha256", "")

@@ -1,30 +1,29 @@
 """One look for every figure, and files that are the same bytes every time they are drawn."""
 
-from __future__ import annotations
-
 import io
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import pandas as pd
+import seaborn as sns
+from IPython.display import SVG
+from matplotlib import pyplot
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cds_lib.study.errors import in_one_line
 from cds_lib.study.files import write_text
 from cds_lib.study.plan.catalogue import METHODS
+from cds_lib.study.plan.rematch import OUTCOME, PRIMARY
+from cds_lib.study.report.comparisons import CONTROL
+from cds_lib.study.report.frame import CELL, paired
 from cds_lib.study.report.naming import name_of
-from cds_lib.study.report.notebook import in_one_line
 from cds_lib.study.statistics import t_interval
 from cds_lib.study.tables import TABLES
-
-if TYPE_CHECKING:
-    from IPython.display import SVG
-    from matplotlib.axes import Axes
-    from seaborn import FacetGrid
 
 # Of others, in the order of their table, where no method of that table has them.
 _OTHERS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#6A51A3", "#7A8B00", "#000000", "#8C6D31")
@@ -44,12 +43,8 @@ _STYLE = {
     "axes.titlesize": 11,
     "axes.titlelocation": "left",
     "axes.labelsize": 10.5,
-    "xtick.labelsize": 10,
-    "ytick.labelsize": 10,
-    "legend.fontsize": 10,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 10),
+    **dict.fromkeys(("legend.frameon", "axes.spines.top", "axes.spines.right"), False),
     "text.parse_math": False,  # a dollar in the name of a class is no formula
     "grid.color": "#dddddd",
     "grid.linewidth": 0.6,
@@ -58,8 +53,6 @@ _STYLE = {
 
 def theme() -> None:
     """How every notebook looks: seaborn on white, a grid, letters of one size; an interrupt in one line."""
-    import seaborn as sns  # slow to import
-
     in_one_line()
     mpl.rcdefaults()  # whatever the user's matplotlibrc says
     sns.set_theme(style="whitegrid", rc=_STYLE)
@@ -68,9 +61,6 @@ def theme() -> None:
 def forest(rows: pd.DataFrame, y: str, label: str) -> Figure:
     """Differences, a line for each value of the column `y`: every seed pale, the mean with its 95 % interval, the
     published difference as a diamond, and n. `rows` are those of `frame.paired`; label: of the axis, with the unit."""
-    import seaborn as sns
-    from matplotlib import pyplot
-
     lines = rows.groupby(y, sort=False, observed=True)
     figure, axes = pyplot.subplots(figsize=(WIDTH, 1.3 + 0.42 * max(lines.ngroups, 1)))
     rows = rows.assign(**{y: [textwrap.fill(str(name), 24, break_on_hyphens=False) for name in rows[y]]})
@@ -89,10 +79,30 @@ def forest(rows: pd.DataFrame, y: str, label: str) -> Figure:
     return figure
 
 
-def legend_above(plot: Axes | FacetGrid, columns: int) -> None:
-    """Move the legend of a plot, if it has one, above the whole figure."""
-    import seaborn as sns
+KEY = (
+    "Top-1 of CDS minus that of the baseline, DSN, DKS, DHM and the two-view control, ResNet-18 on CIFAR-100: a point "
+    "per seed, the mean with its 95 % interval, the published difference as a diamond. Below: the rematch, CDS with "
+    "the cross-entropy of both views minus that control, both tuned, on all unseen images."
+)
+_AGAINST = {"baseline": "baseline", "dsn": "DSN", "dks": "DKS", "dhm": "DHM", CONTROL: "control: baseline, two views"}
 
+
+def key_figure(frames: Mapping[str, pd.DataFrame]) -> Figure:
+    """The figure of README, index and article, see KEY; from `frame.every_result`."""
+    frame = pd.concat([frames["table1_cifar100"], frames["deviations"]])[[*CELL, "run", "seed", "value", "paper"]]
+    frame = frame.query("dataset == 'cifar100' and model == 'resnet18' and setting == 'supervised'")
+    frame = frame.drop_duplicates(["run", "method"])
+    rows = [paired(frame, method).query("method == 'cds'").assign(against=name) for method, name in _AGAINST.items()]
+    ours, control = PRIMARY
+    rematch = frames["rematch"].query("setting == 'rematch'")
+    rematch = paired(rematch[rematch["metric"] == OUTCOME], control).query(f"method == '{ours}'")
+    rows.append(rematch.assign(against="rematch: CDS with both views minus its control"))
+    theme()
+    return forest(pd.concat(rows, ignore_index=True), "against", "top-1 of CDS minus that of …, points")
+
+
+def legend_above(plot: Axes | sns.FacetGrid, columns: int) -> None:
+    """Move the legend of a plot, if it has one, above the whole figure."""
     legend = plot.legend if isinstance(plot, sns.FacetGrid) else plot.get_legend()
     if legend:
         labels = [text.get_text() for text in legend.get_texts()]
@@ -106,9 +116,6 @@ def save(figure: Figure, path: Path | None, description: str) -> SVG:
 
     Text stays text in it. `path`: None writes no file.
     """
-    from IPython.display import SVG
-    from matplotlib import pyplot
-
     text = svg(figure, description)
     pyplot.close(figure)  # or the notebook shows it a second time
     if path is not None:

@@ -1,7 +1,5 @@
 """Where the numbers of a page come from, gathered from the status files of its runs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from cds_lib.study.report import naming
@@ -22,9 +20,10 @@ def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str
     seconds = sum(store.metric(run_id, "seconds") for run_id in finished)
     versions = [", ".join(map(" ".join, status.get("versions", {}).items())) for status in statuses]
     data = [
-        f"{naming.name_of(store.spec(run_id).dataset)}: {_data(status['data'])}"
+        f"{naming.name_of(store.spec(run_id).dataset)}: {read['note']} ({read['train']} training and {read['test']} "
+        f"test images, sha256 {read['sha256'][:12]})"
         for run_id, status in zip(finished, statuses, strict=True)
-        if status.get("data")
+        if (read := status.get("data"))  # what was read, whether its checksum is the published one, how many images
     ]
     processes = _distinct(str(status.get("processes", 1)) for status in statuses)
     rows = [
@@ -45,14 +44,6 @@ def _code(versions: list[str]) -> str:
     found = dict.fromkeys(versions)
     text = "".join(found) if len(found) < 2 else f"{len(found)} versions"
     return text + (f"; {counted(dirty, 'run')} +dirty" if dirty else "")
-
-
-def _data(provenance: dict) -> str:
-    """What was read and whether its checksum is the published one, as the data set said, and how many images."""
-    return (
-        f"{provenance['note']} ({provenance['train']} training and {provenance['test']} test images, "
-        f"sha256 {provenance['sha256'][:12]})"
-    )
 
 
 def _distinct(values: Iterable[str]) -> str:

@@ -1,7 +1,5 @@
 """How numbers are printed. They stay numeric in the csv; everything here is for reading."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The evidence as a data frame: every run is read once, and all that is shown is a function of what it says."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -151,15 +149,8 @@ def compared(
 ) -> dict[str, object]:
     """The columns about a difference, paired by seed, and the verdict on the published one."""
     found = statistics.paired_difference(ours, reference)
-    return {
-        "baseline_delta": found.delta,
-        "ci_low": found.ci_low,
-        "ci_high": found.ci_high,
-        "p_value": found.p_sign_flip,
-        "n_pairs": found.n,
-        "paper_delta": published,
-        "verdict": statistics.verdict(found, published, profile),
-    }
+    columns = dict(zip(("baseline_delta", "ci_low", "ci_high", "p_value", "n_pairs"), found, strict=True))
+    return {**columns, "paper_delta": published, "verdict": statistics.verdict(found, published, profile)}
 
 
 def _places(frame: pd.DataFrame, reference: str) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
@@ -214,7 +205,7 @@ def compare(frame: pd.DataFrame, method: str, reference: str, metric: str | None
             {
                 **ours.iloc[0][[*PLACE, "metric"]],
                 **({"metric": metric} if metric else {}),
-                **difference_columns(found),
+                **found._asdict(),
                 "published": published,
                 "verdict": statistics.verdict(found, published, ours["profile"].iloc[0]),
                 "size": statistics.size(found, published),
@@ -224,8 +215,3 @@ def compare(frame: pd.DataFrame, method: str, reference: str, metric: str | None
     columns = [*PLACE, "metric", "difference", "low", "high", "p", "n", "published", "verdict", "size", "runs"]
     numeric = dict.fromkeys(["difference", "low", "high", "p", "published"], "float64")
     return pd.DataFrame(rows, columns=columns).astype(numeric)
-
-
-def difference_columns(found: statistics.Difference) -> dict[str, float | None]:
-    """A difference as columns of `compare`."""
-    return {"difference": found.delta, "low": found.ci_low, "high": found.ci_high, "p": found.p_sign_flip, "n": found.n}

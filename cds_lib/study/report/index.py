@@ -1,12 +1,11 @@
 """RESULTS/index.html, the way in: the answers, how far they reach, verdicts, every report. And RESULTS/runs.html."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -17,7 +16,7 @@ from cds_lib.study.errors import RunError
 from cds_lib.study.files import read_bytes, write_json, write_text
 from cds_lib.study.measures import measure, short_name
 from cds_lib.study.plan import protocols
-from cds_lib.study.report import cards, formats, pages
+from cds_lib.study.report import formats, pages
 from cds_lib.study.report.comparisons import CONTROL
 from cds_lib.study.report.footer import provenance_rows
 from cds_lib.study.report.frame import CELL, PLACE
@@ -50,14 +49,13 @@ def write_index(results: Path, profile: str, executed_now: Sequence[NotebookResu
     )
     ids = [run["id"] for run in runs if run["state"] != DAMAGED]
     compared = _comparisons(results)
-    answered = _cards(compared, results) if profile != "smoke" else []
     tables, unreadable = read_tables(results)
     figures = [_figure(path) for path in sorted((results / "figures").glob("*.svg"))]
     content = {
         "headline": borne_out(results, profile),
         "article": (results / "article.pdf").exists(),
         "key_figure": next((figure for figure in figures if figure["name"] == "key"), None),
-        "cards": answered,
+        "cards": [] if compared is None or profile == "smoke" else _cards(compared, results),
         "description": protocols.DESCRIPTIONS[profile],
         "diagram": Markup((pages.TEMPLATES / "diagram.svg").read_text(encoding="utf-8")),
         "verdicts": _verdicts(tables[SUMMARY], compared, results) if SUMMARY in tables else None,
@@ -73,8 +71,29 @@ def write_index(results: Path, profile: str, executed_now: Sequence[NotebookResu
 
 def borne_out(results: Path, profile: str) -> bool:
     """Whether what people wrote about the miniature is what the tables of this folder say."""
-    answered = _cards(_comparisons(results), results) if profile == "mini" else []
-    return bool(answered) and all(card["borne_out"] for card in answered)
+    compared = _comparisons(results)
+    return profile == "mini" and compared is not None and all(answer(card, compared) for card in read_cards())
+
+
+def read_cards() -> list[dict[str, Any]]:
+    """The answers of cards.yaml: question, answer, sure (how sure), page (the report that shows it) and evidence."""
+    return yaml.safe_load(Path(__file__).with_name("cards.yaml").read_text(encoding="utf-8"))
+
+
+def answer(card: dict[str, Any], comparisons: pd.DataFrame) -> str | None:
+    """The card's answer with its numbers, or None where `comparisons` does not bear it out."""
+    texts = []
+    for evidence in card.get("evidence", ()):
+        rows = comparisons[comparisons["side"] == evidence["side"]]
+        for name, value in evidence["where"].items():
+            rows = rows[rows[name].astype(str) == value]
+        if len(rows) != evidence.get("rows", 1):
+            return None
+        if "rows" not in evidence:
+            row = rows.iloc[0]
+            decimals = measure(row["metric"]).decimals - 1
+            texts.append(formats.difference(row["difference"], row["low"], row["high"], decimals))
+    return card["answer"].format(*texts)
 
 
 def _write_page(results: Path, name: str, title: str, content: dict, profile: str, ids: Sequence[str]) -> None:
@@ -100,15 +119,13 @@ def _comparisons(results: Path) -> pd.DataFrame | None:
     return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"above": "Int64"})
 
 
-def _cards(compared: pd.DataFrame | None, results: Path) -> list[dict]:
-    if compared is None:
-        return []
+def _cards(compared: pd.DataFrame, results: Path) -> list[dict]:
+    """The cards as they are shown; of a report that has no page, without the link."""
     found = []
-    for card in cards.read_cards():
-        answer = cards.answer(card, compared)
-        shown = {"answer": answer, "sure": card["sure"]} if answer else {"answer": _OTHERWISE, "sure": ""}
+    for card in read_cards():
+        said = answer(card, compared)
         page = card["page"] if (results / "html" / f"{card['page']}.html").exists() else ""
-        found.append({"question": card["question"], "page": page, "borne_out": answer is not None, **shown})
+        found.append({**card, "page": page, "answer": said or _OTHERWISE, "sure": card["sure"] if said else ""})
     return found
 
 

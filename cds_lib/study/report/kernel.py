@@ -3,8 +3,6 @@
 This module begins the process that imports it: it is for the server of `fork_server` and for what it forks.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

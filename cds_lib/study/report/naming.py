@@ -1,18 +1,14 @@
 """How methods, networks, data sets and settings are called for people; files and commands have short names."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from functools import cache
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from cds_lib.study.measures import short_name
 from cds_lib.study.plan import published
 from cds_lib.study.plan.catalogue import DATASETS, METHODS, NETWORKS, SETTINGS
 from cds_lib.study.tables import TABLES
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @cache
@@ -36,8 +32,6 @@ def group_title(names: Iterable[str]) -> str:
 def named(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with names for people where a column is known by its name (dataset, model, method, metric and others):
     ordered categories, so that a table or plot keeps the order of the rows."""
-    import pandas as pd
-
     namers = dict.fromkeys(
         ("dataset", "model", "student", "teacher", "method", "setting", "against", "reference"), name_of
     )

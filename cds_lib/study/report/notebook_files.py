@@ -1,7 +1,5 @@
 """What can be said of a notebook before it is executed, without anything that is slow to import."""
 
-from __future__ import annotations
-
 import ast
 import json
 from collections.abc import Iterable

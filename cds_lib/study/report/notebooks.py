@@ -5,8 +5,6 @@ notebook gets private Jupyter folders, so that one that dies takes nothing with 
 result, not an exception: the notebook is saved up to that point and the others go on.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import tempfile
@@ -29,7 +27,6 @@ from cds_lib.study.workers import Worker, kill, work_off
 
 # Some starts fail for reasons that have nothing to do with the notebook, such as a port taken in the same instant.
 START_ATTEMPTS = 3
-START_TIMEOUT = 120
 # Papermill marks a failed notebook with cells of its own; the report has a banner instead.
 ERROR_MARKER = "papermill-error-cell-tag"
 # The tag of cells, of Markdown, that interpret the committed miniature.
@@ -132,13 +129,8 @@ def _run(executions: list[_Execution], parameters: dict[str, Any], jobs: int) ->
 
     def start(one: _Execution, number: int) -> Worker:
         folder = Path(one.folder.name)
-        variables = {
-            "JUPYTER_PATH": str(folder / "share"),
-            "JUPYTER_DATA_DIR": str(folder / "data"),
-            "JUPYTER_CONFIG_DIR": str(folder / "config"),
-            "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
-            "IPYTHONDIR": str(folder / "ipython"),
-        }
+        private = ("JUPYTER_PATH", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+        variables = {name: str(folder / name.lower()) for name in private}
         how: dict[str, Any] = {"variables": variables, "log": folder / "output.txt"}
         ours, theirs = context.Pipe()
         one.attempts, one.began = one.attempts + 1, time.monotonic()
@@ -286,7 +278,7 @@ def _execute(
             language="python",
             progress_bar=False,
             cwd=str(notebook.parents[1]),
-            start_timeout=START_TIMEOUT,
+            start_timeout=120,
         )
     except papermill.PapermillExecutionError as error:
         if error.ename != NothingRun.__name__:

@@ -3,8 +3,6 @@
 A notebook becomes two pages, without and with its code. Both, and the index, share `templates/page.html.j2`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import chain, count
@@ -108,15 +106,12 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 def _neighbours(name: str, titles: Mapping[str, str], suffix: str) -> list[dict[str, str]]:
     """Links to the reports before and after this one."""
-    order = list(titles)
-    if name not in order:
-        return []
-    place = order.index(name)
-    found = {"Previous": order[:place][-1:], "Next": order[place + 1 :][:1]}
+    around = zip(["", "", *titles], ["", *titles], [*titles, ""], strict=False)
+    previous, following = next(((before, after) for before, one, after in around if one == name), ("", ""))
     return [
         {"label": label, "href": f"{quote(other)}{suffix}", "title": titles[other], "rel": label[:4].lower()}
-        for label, others in found.items()
-        for other in others
+        for label, other in (("Previous", previous), ("Next", following))
+        if other
     ]
 
 

@@ -1,7 +1,5 @@
 """What was registered, computed: the decisions of the rematch and the slopes of the ladder (docs/registration.md)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 
@@ -10,11 +8,11 @@ import pandas as pd
 from scipy import stats
 
 from cds_lib.study import statistics
-from cds_lib.study.plan.ladder import CONFIRMATORY, RUNGS, SEEDS
 from cds_lib.study.plan.rematch import CDS_BOTH, CONTROL, LOOK, LOSS, OUTCOME, PRIMARY, SECONDARY, decide, seeds_needed
 from cds_lib.study.plan.table import TOP1
 from cds_lib.study.store import Store
 from cds_lib.study.tables.few_labels import PERCENTS
+from cds_lib.study.tables.ladder import CONFIRMATORY, RUNGS, SEEDS
 
 Rule = Callable[[Sequence[float]], tuple[str, ...]]
 _TEST = ["n", "difference", "low", "high", "low_90", "high_90", "p", "p_sign_flip"]
@@ -181,8 +179,8 @@ def _tested(values: Sequence[float]) -> dict[str, float]:
     found = statistics.mean_difference(values)
     row = dict.fromkeys(_TEST, np.nan) | {"n": found.n}
     if found.n < 2:
-        return row | ({"difference": found.delta} if found.n else {})
+        return row | ({"difference": found.difference} if found.n else {})
     test = stats.ttest_1samp(values, 0.0)
     narrow = test.confidence_interval(0.9)
-    ends = {"low": found.ci_low, "high": found.ci_high, "low_90": narrow.low, "high_90": narrow.high}
-    return row | ends | {"difference": found.delta, "p": test.pvalue, "p_sign_flip": found.p_sign_flip}
+    ends = {"low": found.low, "high": found.high, "low_90": narrow.low, "high_90": narrow.high}
+    return row | ends | {"difference": found.difference, "p": test.pvalue, "p_sign_flip": found.p}

@@ -1,18 +1,14 @@
 """A data frame as a notebook shows it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+from IPython.display import HTML
 from markupsafe import Markup
 
 from cds_lib.study.report import formats
 from cds_lib.study.report.naming import label, name_of, named
-
-if TYPE_CHECKING:
-    from IPython.display import HTML
 
 # Columns of `compare`, whose numbers have a sign; a p value has three decimals. Other floating-point numbers have two.
 _FORMATS = dict.fromkeys(("difference", "low", "high", "published"), "{:+.2f}") | {"p": "{:.3f}"}
@@ -37,8 +33,6 @@ def show(
     written, for all or by column. A column `runs`, ids, is not shown: its runs stand behind the numbers of the row.
     runs: where a number stands for the rows of `results` that have what its row and its column name.
     """
-    from IPython.display import HTML
-
     usual, by_column = (form, {}) if isinstance(form, str) else ("{:.2f}", form)
     counts = frame.index.nlevels == 1 and frame.index.name is None and pd.api.types.is_integer_dtype(frame.index)
     labels = 0 if counts else frame.index.nlevels

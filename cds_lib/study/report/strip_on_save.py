@@ -1,8 +1,6 @@
 """An extension of JupyterLab's server, on in the environment that `run_all.sh` makes: the notebooks of this repository
 are saved without what they show, so that running one changes no tracked file. A copy elsewhere keeps it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

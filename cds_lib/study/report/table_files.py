@@ -1,7 +1,5 @@
 """The files of a table, RESULTS/tables/<name>: .csv with numbers to their last digit, .md and .tex to be read."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """What our runs say of every published claim: the table `summary` as a frame."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -52,34 +50,6 @@ def with_seeds_enough(frame: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values("verdict", key=lambda verdicts: verdicts.map(VERDICTS.index), kind="stable")
 
 
-def _row(claim: Claim, profile: str, evidence: _Evidence) -> dict[str, object]:
-    cell, both = claim.cells[0], (*claim.cells, *claim.references)
-    ours, reference = evidence.mean(claim.table, claim.cells), evidence.mean(claim.table, claim.references)
-    runs = pd.concat([evidence.runs(claim.table, each) for each in claim.cells])
-    mean = statistics.summarise(list(ours.values()))
-    row = {
-        "table": SUMMARY,
-        "dataset": claim.dataset,
-        "model": claim.model,
-        "method": cell.method,
-        "setting": cell.setting,
-        "metric": cell.metric,
-        "paper": round(float(np.mean([c.paper for c in claim.cells])), 6),
-        "profile": profile,
-        "n_planned": min(len(c.seeds) for c in both),
-        "runs": " ".join(runs.loc[runs["finished"], "run"]),
-        "reason": next(filter(None, (evidence.runs(claim.table, c)["reason"].iloc[0] for c in both)), ""),
-        "claimed_in": claim.table,
-        "kind": claim.kind,
-        "reference": claim.rival,
-        "n_wanted": claim.n_wanted,
-        "source": claim.source,
-        **{"mean": mean.mean, "std": mean.std, "n": mean.n},
-        **compared(ours, reference, claim.paper_delta, profile),
-    }
-    return row | evidence.explained(claim, row)
-
-
 class _Evidence:
     """The rows of every cell and, beside them, which data sets were trained on, which runs had only a part of their
     images at hand, and which failed."""
@@ -125,26 +95,19 @@ class _Evidence:
         elif error := self._error(claim):
             cause, why = "failed", f"a run failed: {error}"
         elif row["reason"]:
-            return {"why": f"trained, but not measured: {row['reason']}", "cause": "not analysed", "partial": partial}
+            cause, why = "not analysed", f"trained, but not measured: {row['reason']}"
         elif untrained:
-            cause, why = (
-                "no images",
-                f"nothing was trained on {untrained}: not asked for, or the images were not at hand",
-            )
+            cause = "no images"
+            why = f"nothing was trained on {untrained}: not asked for, or the images were not at hand"
         elif not filled:
             cause, why = "not trained", "not trained yet"
         elif filled == len(claim.cells):
-            cause, why = (
-                "one side",
-                f"{name_of(claim.rival)}, which it is compared with, was not trained with the same seed",
-            )
+            cause = "one side"
+            why = f"{name_of(claim.rival)}, which it is compared with, was not trained with the same seed"
         else:
             cause, why = "one side", f"only {filled} of the {len(claim.cells)} cells of the average were trained"
-        return {
-            "why": why + (f"; only a part of {partial} was at hand" if partial else ""),
-            "cause": cause,
-            "partial": partial,
-        }
+        why += f"; only a part of {partial} was at hand" if partial else ""
+        return {"why": why, "cause": cause, "partial": partial}
 
     def _error(self, claim: Claim) -> str:
         """What stopped a run that the claim needs, "" if none failed."""
@@ -152,6 +115,34 @@ class _Evidence:
             return ""
         specs = (spec for cell in (*claim.cells, *claim.references) for spec in cell.specs)
         return next((self.errors[s.id] for spec in specs for s in spec.lineage if s.id in self.errors), "")
+
+
+def _row(claim: Claim, profile: str, evidence: _Evidence) -> dict[str, object]:
+    cell, both = claim.cells[0], (*claim.cells, *claim.references)
+    ours, reference = evidence.mean(claim.table, claim.cells), evidence.mean(claim.table, claim.references)
+    runs = pd.concat([evidence.runs(claim.table, each) for each in claim.cells])
+    mean = statistics.summarise(list(ours.values()))
+    row = {
+        "table": SUMMARY,
+        "dataset": claim.dataset,
+        "model": claim.model,
+        "method": cell.method,
+        "setting": cell.setting,
+        "metric": cell.metric,
+        "paper": round(float(np.mean([c.paper for c in claim.cells])), 6),
+        "profile": profile,
+        "n_planned": min(len(c.seeds) for c in both),
+        "runs": " ".join(runs.loc[runs["finished"], "run"]),
+        "reason": next(filter(None, (evidence.runs(claim.table, c)["reason"].iloc[0] for c in both)), ""),
+        "claimed_in": claim.table,
+        "kind": claim.kind,
+        "reference": claim.rival,
+        "n_wanted": claim.n_wanted,
+        "source": claim.source,
+        **{"mean": mean.mean, "std": mean.std, "n": mean.n},
+        **compared(ours, reference, claim.paper_delta, profile),
+    }
+    return row | evidence.explained(claim, row)
 
 
 def _named(datasets: Iterable[str]) -> str:

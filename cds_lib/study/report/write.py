@@ -1,7 +1,5 @@
 """The whole report of a results folder: tables, comparisons, figures, executed notebooks, pages."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -10,13 +8,13 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 
+from cds_lib.files import replacing
 from cds_lib.study.checkout import CHECKOUT
 from cds_lib.study.errors import RunError
 from cds_lib.study.files import write_text
 from cds_lib.study.plan.protocols import Seeds
 from cds_lib.study.plan.table import Table
-from cds_lib.study.report import figures, key_figure, notebooks, pages
-from cds_lib.study.report.article import write_article
+from cds_lib.study.report import figures, notebooks, pages
 from cds_lib.study.report.comparisons import COMPARED, comparisons
 from cds_lib.study.report.frame import every_result, tidy
 from cds_lib.study.report.index import borne_out, write_index, write_provenance
@@ -43,11 +41,19 @@ def write_report(
     compared = comparisons(frames)
     write_text(store.root / "tables" / "comparisons.csv", compared.to_csv(index=False, lineterminator="\n"))
     mpl.use("agg")  # no window
-    figures.save(key_figure.key_figure(frames), store.root / "figures" / "key.svg", key_figure.DESCRIPTION)
+    figures.save(figures.key_figure(frames), store.root / "figures" / "key.svg", figures.KEY)
     results = _execute(notebook_files, frames, profile, seeds, store, jobs)
     pages.render_notebooks(store.root, [result.name for result in results])
     write_provenance(store.root)
-    failed = [result.name for result in results if not result.ok] + _article(store.root, profile)
+    failed = [result.name for result in results if not result.ok]
+    try:
+        if borne_out(store.root, profile):
+            write_article(store.root)
+        else:  # what people wrote about other results
+            (store.root / "article.pdf").unlink(missing_ok=True)
+    except RunError as error:
+        print(f"article: FAILED: {error}", flush=True)
+        failed.append("article")
     index = write_index(store.root, profile, results)
     for name, why in pages.damaged(store.root).items():
         if name not in failed:  # left by another command
@@ -57,17 +63,23 @@ def write_report(
     return failed
 
 
-def _article(results: Path, profile: str) -> list[str]:
-    """Its name if it failed. What people wrote about other results is not there."""
-    if not borne_out(results, profile):
-        (results / "article.pdf").unlink(missing_ok=True)
-        return []
+def write_article(results: Path) -> None:
+    """RESULTS/article.pdf: what people wrote in article.typ, with numbers and figures of the results folder; the same
+    results give the same bytes.
+
+    Raises:
+        RunError: a row or figure that it names is not there, or a difference does not lie where it says.
+    """
+    import typst  # needed by this function alone
+
+    source = Path(__file__).with_name("article.typ").read_bytes()
+    fonts = Path(mpl.get_data_path()) / "fonts" / "ttf"  # of the figures
     try:
-        write_article(results)
-    except RunError as error:
-        print(f"article: FAILED: {error}", flush=True)
-        return ["article"]
-    return []
+        written = typst.compile(source, root=results, font_paths=[fonts])
+    except typst.TypstError as error:
+        raise RunError(f"The article does not fit {results}: {' '.join(str(error).split())}.") from error
+    with replacing(results / "article.pdf") as file:
+        file.write(written)
 
 
 def _execute(

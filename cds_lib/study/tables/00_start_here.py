@@ -1,7 +1,5 @@
 """Two short trainings for the first notebook: ten epochs on the ten-class stand-in, plain and with CDS."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from cds_lib.study.plan import protocols, settings

@@ -3,8 +3,6 @@
 A file defines TABLE. One that begins with an underscore holds what several tables share.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from importlib import import_module
 from pkgutil import iter_modules
@@ -23,13 +21,9 @@ ORDER = (
 )
 
 
-def _found() -> dict[str, Table]:
-    files = {module.name for module in iter_modules(__path__) if not module.name.startswith("_")}
-    names = [*(name for name in ORDER if name in files), *sorted(files - {*ORDER})]
-    return {name: replace(import_module(f"{__name__}.{name}").TABLE, name=name) for name in names}
-
-
-TABLES: dict[str, Table] = _found()
+_FILES = sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_"))
+_NAMES = dict.fromkeys([*(name for name in ORDER if name in _FILES), *_FILES])
+TABLES: dict[str, Table] = {name: replace(import_module(f"{__name__}.{name}").TABLE, name=name) for name in _NAMES}
 
 
 def official() -> list[Table]:

@@ -1,7 +1,5 @@
 """The runs of the analyses: ResNet-18 on CIFAR-100 under the baseline, DSN and CDS, the runs of Table 1."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from cds_lib.study.plan.protocols import HEADLINE_SEEDS

@@ -1,7 +1,5 @@
 """Is a network that was trained with CDS better calibrated?"""
 
-from __future__ import annotations
-
 from cds_lib.study.plan.table import METRICS, TOP1, Table
 from cds_lib.study.tables._headline import measured
 

@@ -1,7 +1,5 @@
 """Contrastive methods on ImageNet: does CDS reach in one training what contrastive pre-training reaches in two?"""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from cds_lib.study.plan.protocols import BREADTH_SEEDS
@@ -10,32 +8,21 @@ from cds_lib.study.plan.settings import distilled, shortened, supervised
 from cds_lib.study.plan.spec import Budget, RunSpec
 from cds_lib.study.plan.table import Cell, Table, cell
 
-# Row -> its name on the poster, in the poster's order. The form of its loss that SupCon's own code has came later: the
-# printed number stands beside the first row alone.
+# Row -> its name on the poster, in the poster's order; of trainings of their own, batch size and epochs as published.
+# A miniature has batches of 64 (128 from 1,024 on) and 30 epochs (60 from 200 on), and SupCon there no AutoAugment. The
+# form of its loss that SupCon's own code has came later: the printed number stands beside the first row alone.
 ROWS = {
-    "baseline": "Baseline_1",
-    "baseline_autoaugment": "Baseline_2",
-    "supcon": "SupCon_1",
-    "supcon_base_temperature": None,
-    "supcon_512": "SupCon_2",
-    "supcon_100_epochs": "SupCon_3",
-    "byol": "BYOL",
-    "byol_dsn": "BYOL_DSN",
-    "cds": "Ours_1",
-    "cds_kd": "Ours_2",
-    "cds_autoaugment": "Ours_3",
-}
-
-# The rows of the contrastive comparison that are trainings of their own: batch size and epochs as published. A
-# miniature has batches of 64 (128 from 1,024 on) and 30 epochs (60 from 200 on), and SupCon there no AutoAugment.
-CONTRASTIVE_ROWS = {
-    "baseline_autoaugment": (4096, 270),
-    "supcon": (6144, 350),
-    "supcon_base_temperature": (6144, 350),
-    "supcon_512": (512, 350),
-    "supcon_100_epochs": (6144, 100),
-    "byol": (1024, 1000),
-    "cds_autoaugment": (256, 350),
+    "baseline": ("Baseline_1",),
+    "baseline_autoaugment": ("Baseline_2", 4096, 270),
+    "supcon": ("SupCon_1", 6144, 350),
+    "supcon_base_temperature": (None, 6144, 350),
+    "supcon_512": ("SupCon_2", 512, 350),
+    "supcon_100_epochs": ("SupCon_3", 6144, 100),
+    "byol": ("BYOL", 1024, 1000),
+    "byol_dsn": ("BYOL_DSN", 1024, 1000),
+    "cds": ("Ours_1",),
+    "cds_kd": ("Ours_2",),
+    "cds_autoaugment": ("Ours_3", 256, 350),
 }
 _BYOL_FINETUNING = 80  # of the 1,080 published epochs, presumably (1000 is a preset of BYOL's own configuration)
 _MINI_BYOL = {"hidden": 256, "dimensions": 64}
@@ -50,14 +37,13 @@ def contrastive(profile: str, row: str, seed: int = 0) -> RunSpec:
     those of the methods' own code, scaled with the batch size: SupCon 0.5 at 1,024 (its CIFAR recipe: that for
     ImageNet is not known), BYOL 0.2 (LARS; taken as that of a batch of 256), plain training 0.1 at 256.
     """
-    name = "byol" if row == "byol_dsn" else row
-    spec = supervised(profile, "imagenet", "resnet50", name.split("_")[0], seed)
-    budget = _stretched(spec.budget, profile, *CONTRASTIVE_ROWS[name])
+    spec = supervised(profile, "imagenet", "resnet50", row.split("_")[0], seed)
+    budget = _stretched(spec.budget, profile, *ROWS[row][1:])
     autoaugment = replace(budget, augmentation="imagenet_autoaugment")
-    if name == "cds_autoaugment":
+    if row == "cds_autoaugment":
         return replace(spec, budget=autoaugment)
     cosine = {"schedule": "cosine", "milestones": None, "warmup_epochs": 10 if profile == "paper" else 1}
-    if name == "baseline_autoaugment":
+    if row == "baseline_autoaugment":
         lr = 0.1 * budget.batch_size / 256 if profile == "paper" else budget.lr
         return replace(spec, budget=replace(autoaugment, lr=lr, **cosine))
     if spec.method == "supcon":
@@ -66,7 +52,7 @@ def contrastive(profile: str, row: str, seed: int = 0) -> RunSpec:
         # equal embeddings.
         augmentation = "contrastive" if profile == "mini" else "contrastive_autoaugment"
         before = replace(budget, lr=lr, augmentation=augmentation, **cosine)
-        options = {"base_temperature": 0.07} if name == "supcon_base_temperature" else {}
+        options = {"base_temperature": 0.07} if row == "supcon_base_temperature" else {}
         return linear(profile, replace(spec, setting="pretrain", budget=before, options={**spec.options, **options}))
     lars = {
         "optimizer": "lars",
@@ -108,11 +94,8 @@ def _stretched(budget: Budget, profile: str, batch_size: int, epochs: int) -> Bu
 
 def run(profile: str, row: str) -> RunSpec:
     """The run of any row."""
-    if row in ("baseline", "cds"):
-        return supervised(profile, "imagenet", "resnet50", row)
-    if row == "cds_kd":
-        return distilled(profile, "imagenet", "resnet50", row)
-    return contrastive(profile, row)
+    build = {"baseline": supervised, "cds": supervised, "cds_kd": distilled}.get(row)
+    return build(profile, "imagenet", "resnet50", row) if build else contrastive(profile, row)
 
 
 def cells(profile: str) -> list[Cell]:
@@ -125,7 +108,7 @@ def cells(profile: str) -> list[Cell]:
             setting="supervised",
             paper=name and published("contrastive_comparison", name, "top1_percent"),
         )
-        for row, name in ROWS.items()
+        for row, (name, *_) in ROWS.items()
     ]
 
 

@@ -3,8 +3,6 @@
 Default runs are those of Table 1, Table 3 and the CIFAR distillation: only the switched ones are trained for this.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,14 +36,9 @@ def _options(**changes: Any) -> Callable[[RunSpec], RunSpec]:
     return lambda spec: replace(spec, options={**spec.options, **changes})
 
 
-def _weight(factor: float) -> Callable[[RunSpec], RunSpec]:
-    """lambda of every tap times a factor."""
-    return lambda spec: _options(weight=round(spec.options["weight"] * factor, 6))(spec)
-
-
-def _two_ce_views_with_weight(factor: float) -> Callable[[RunSpec], RunSpec]:
-    """The cross-entropy of both views, and lambda of every tap times a factor."""
-    return lambda spec: _options(cross_entropy_views=2)(_weight(factor)(spec))
+def _weight(factor: float, **changes: Any) -> Callable[[RunSpec], RunSpec]:
+    """lambda of every tap times a factor, and other options."""
+    return lambda spec: _options(weight=round(spec.options["weight"] * factor, 6), **changes)(spec)
 
 
 def _cutout(on: bool) -> Callable[[RunSpec], RunSpec]:
@@ -74,7 +67,7 @@ SWITCHES = (
         "CDS, cross-entropy of both views, weight × 1/10",
         "cds",
         "D10",
-        _two_ce_views_with_weight(1 / 10),
+        _weight(1 / 10, cross_entropy_views=2),
     ),
     Switch("cds_three_taps", "CDS, taps 1 to 3", "cds", "D1", _options(taps=[1, 2, 3])),
     Switch("cds_weight_tenth", "CDS, weight × 1/10", "cds", "D6", _weight(1 / 10)),

@@ -1,7 +1,5 @@
 """Distillation on CIFAR-100, under one protocol: does distilled CDS give a better student?"""
 
-from __future__ import annotations
-
 from cds_lib.study.plan.catalogue import DISTILLATION
 from cds_lib.study.plan.protocols import SEEDS
 from cds_lib.study.plan.settings import distilled, student

@@ -1,7 +1,5 @@
 """CDS without labels with smaller weights (docs/registration.md): the search had ended at its lower edge."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from cds_lib.study.plan import settings

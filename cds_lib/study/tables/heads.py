@@ -1,11 +1,8 @@
 """Heads and taps (docs/registration.md, exploratory): what must stand between a stage and its contrastive loss?"""
 
-from __future__ import annotations
-
-from cds_lib.study.plan.ladder import SEEDS
-from cds_lib.study.plan.rematch import CDS_BOTH, CONTROL, final
+from cds_lib.study.plan.rematch import CDS_BOTH, CONTROL, arm_cell, final
 from cds_lib.study.plan.table import Cell, Table
-from cds_lib.study.tables._rematch import arm_cell
+from cds_lib.study.tables.ladder import SEEDS
 
 VARIANTS = {
     "heads": {

@@ -1,12 +1,72 @@
-"""The ladder (docs/registration.md): the pair of the rematch towards the paper's scale, one factor at a time."""
+"""The ladder: does the effect of the rematch grow towards the paper's scale? As registered in docs/registration.md.
 
-from __future__ import annotations
+The pair of the rematch with one factor changed at a time, and one corner where several are.
+"""
 
-from cds_lib.study.plan.ladder import RUNGS, Rung
-from cds_lib.study.plan.rematch import ARMS, CDS_BOTH, CONTROL, final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cds_lib.study.plan.rematch import ARMS, CDS_BOTH, CONTROL, arm_cell, final
 from cds_lib.study.plan.table import Cell, Table
-from cds_lib.study.tables._rematch import arm_cell
 
+SEEDS = (6, 7, 8)
+# Factors, and how a rung of each is called.
+TITLES = {
+    "epochs": "{:g} epochs",
+    "images": "{:,} images",
+    "images_fixed_steps": "{:,} images, as many steps as 5,000",
+    "resolution": "{:g} pixels",
+    "width": "width {:g}",
+    "corner": "{:,} images of 32 pixels",
+    "batch": "batches of {:g}",
+}
+CONFIRMATORY = ("epochs", "images")  # whose slope is tested, over the rungs of three seeds
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One value of a factor: the control and CDS with these changes of the budget.
+
+    end: the first or the last rung, where the baseline is trained too; weights: CDS also with a third and three times
+    the weight that tuning chose.
+    """
+
+    factor: str
+    value: float
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] = SEEDS
+    end: bool = False
+    weights: bool = False
+
+    @property
+    def setting(self) -> str:
+        return f"{self.factor}_{self.value:g}"
+
+    @property
+    def title(self) -> str:
+        return TITLES[self.factor].format(self.value)
+
+
+RUNGS = (
+    Rung("epochs", 30, {"epochs": 30}, end=True),
+    Rung("epochs", 60),
+    Rung("epochs", 120, {"epochs": 120}),
+    Rung("epochs", 240, {"epochs": 240}, end=True, weights=True),
+    Rung("images", 2_500, {"train_size": 2_500}, end=True),
+    Rung("images", 5_000),
+    Rung("images", 10_000, {"train_size": 10_000}),
+    Rung("images", 20_000, {"train_size": 20_000}, weights=True),
+    Rung("images", 40_000, {"train_size": 40_000}, seeds=(6,), end=True),
+    Rung("images_fixed_steps", 20_000, {"train_size": 20_000, "epochs": 15}, end=True),
+    Rung("resolution", 16, end=True),
+    Rung("resolution", 24, {"image_size": 24}),
+    Rung("resolution", 32, {"image_size": 32}, end=True),
+    Rung("width", 0.25, end=True),
+    Rung("width", 0.5, {"width": 0.5}, end=True),
+    Rung("corner", 20_000, {"train_size": 20_000, "image_size": 32}, seeds=(6, 7)),
+    *(Rung("batch", size, {"batch_size": size}) for size in (32, 64, 128, 256)),
+)
 _WEIGHTS = {f"{CDS_BOTH}_third": (1 / 3, "a third of"), f"{CDS_BOTH}_triple": (3, "three times")}
 
 

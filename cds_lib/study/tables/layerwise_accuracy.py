@@ -1,7 +1,5 @@
 """Block by block: do classifiers on intermediate layers bind these to the task, and does a contrastive loss not?"""
 
-from __future__ import annotations
-
 from cds_lib.study.plan.table import Cell, Table
 from cds_lib.study.tables._headline import BLOCKS, METHODS, measured
 

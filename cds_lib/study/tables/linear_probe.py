@@ -1,7 +1,5 @@
 """How much of the class can be read linearly from each of the four stages?"""
 
-from __future__ import annotations
-
 from cds_lib.study.plan.table import Table
 from cds_lib.study.tables._headline import STAGES, measured
 

@@ -1,26 +1,11 @@
 """The rematch (docs/registration.md): do the contrastive losses of CDS add anything to a second view?"""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 
-from cds_lib.study.plan.rematch import (
-    ARMS,
-    CDS_BOTH,
-    CONTROL,
-    FIT,
-    GRID_SEED,
-    LOSS,
-    MORE_SEEDS,
-    OTHER_SEEDS,
-    OUTCOME,
-    SEEDS,
-    as_released,
-    final,
-)
+from cds_lib.study.plan import rematch as plan
+from cds_lib.study.plan.rematch import ARMS, CDS_BOTH, CONTROL, FIT, OUTCOME, SEEDS, arm_cell, as_released, final
 from cds_lib.study.plan.table import TOP1, Cell, Table
-from cds_lib.study.tables._rematch import arm_cell
 
 DOSES = (0.03, 0.1, 0.3, 1.0, 3.0)  # weights of CDS; 0 is the control
 PULLS = ("gradient_ratio_first", "gradient_ratio_last", "gradient_cosine_last")
@@ -35,8 +20,8 @@ def cells(profile: str) -> list[Cell]:
     control = final(profile, CONTROL)
     at_lr = {"lr": control.budget.lr} if control else {}
     found = [
-        row(final(profile, arm), SEEDS if arm in (CONTROL, CDS_BOTH) else OTHER_SEEDS, arm, "rematch", metric)
-        for metric in (OUTCOME, LOSS, TOP1, *FIT)
+        row(final(profile, arm), SEEDS if arm in (CONTROL, CDS_BOTH) else plan.OTHER_SEEDS, arm, "rematch", metric)
+        for metric in (OUTCOME, plan.LOSS, TOP1, *FIT)
         for arm in ARMS
     ]
     found.append(row(control, _SIX, CONTROL, "rematch_dose", OUTCOME))
@@ -57,7 +42,7 @@ def cells(profile: str) -> list[Cell]:
         CDS_BOTH: final(profile, CDS_BOTH),
     }
     found += [
-        row(run, (GRID_SEED, *MORE_SEEDS), name, "rematch_equal_fit", metric)
+        row(run, (plan.GRID_SEED, *plan.MORE_SEEDS), name, "rematch_equal_fit", metric)
         for metric in (OUTCOME, FIT[0])
         for name, run in fitting.items()
     ]

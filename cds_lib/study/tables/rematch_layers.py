@@ -1,10 +1,7 @@
 """The analyses of the rematch's arms: what the networks have learned, with the control that sees both views."""
 
-from __future__ import annotations
-
-from cds_lib.study.plan.rematch import ARMS, SEEDS, final
+from cds_lib.study.plan.rematch import ARMS, SEEDS, arm_cell, final
 from cds_lib.study.plan.table import Cell, Table
-from cds_lib.study.tables._rematch import arm_cell
 
 BLOCKS = ("1.2", "2.2", "3.2", "4.2")  # the last of each stage
 # Analysis -> its measures.
@@ -33,7 +30,6 @@ TABLE = Table(
     question="Do early layers learn something else from contrastive losses than from a second view?",
     note="nothing: registered in docs/registration.md",
     build=cells,
-    names={name: arm.title for name, arm in ARMS.items()} | {"rematch": "registered arms"},
     own_seeds=True,
     official=False,
 )

@@ -1,7 +1,5 @@
 """The tuning of the rematch (docs/registration.md): the same effort for every arm, on validation images alone."""
 
-from __future__ import annotations
-
 from cds_lib.study.plan.rematch import ARMS, GRID_SEED, MORE_SEEDS, VALIDATION, run, trials
 from cds_lib.study.plan.table import Cell, Table, cell
 

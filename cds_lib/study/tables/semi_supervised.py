@@ -1,7 +1,5 @@
 """Few labels: does CDS without labels on all images beat training on the labelled ones?"""
 
-from __future__ import annotations
-
 from cds_lib.study.plan import settings
 from cds_lib.study.plan.protocols import HEADLINE_SEEDS
 from cds_lib.study.plan.published import published

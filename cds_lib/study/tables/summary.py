@@ -1,7 +1,5 @@
 """The summary: which of the published differences does this study confirm, which not, and which are unknown?"""
 
-from __future__ import annotations
-
 from cds_lib.study import tables
 from cds_lib.study.plan import claims
 from cds_lib.study.plan.claims import Claim

@@ -1,7 +1,5 @@
 """Table 1: does CDS beat deep supervision with classifiers on CIFAR-100, for ten networks?"""
 
-from __future__ import annotations
-
 from cds_lib.study.plan.catalogue import DEEP_SUPERVISION, TEN_NETWORKS
 from cds_lib.study.plan.protocols import BREADTH_SEEDS, HEADLINE_SEEDS
 from cds_lib.study.plan.published import published

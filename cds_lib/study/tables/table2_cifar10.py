@@ -1,7 +1,5 @@
 """Table 2: the same on CIFAR-10, where accuracies are near their ceiling."""
 
-from __future__ import annotations
-
 from cds_lib.study.plan.catalogue import DEEP_SUPERVISION, TEN_NETWORKS
 from cds_lib.study.plan.protocols import BREADTH_SEEDS
 from cds_lib.study.plan.settings import supervised

@@ -1,7 +1,5 @@
 """Table 3: does CDS beat deep supervision with classifiers on ImageNet, and does it depend on the max-pool?"""
 
-from __future__ import annotations
-
 from cds_lib.study.plan.catalogue import DEEP_SUPERVISION, IMAGENET_NETWORKS
 from cds_lib.study.plan.protocols import BREADTH_SEEDS
 from cds_lib.study.plan.published import published

@@ -1,7 +1,5 @@
 """Table 4: does a backbone that CDS pre-trained give a better detector?"""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from cds_lib.study.plan.catalogue import DEEP_SUPERVISION

@@ -1,7 +1,5 @@
 """Table 6: does CDS help a network that is fine-tuned on fine-grained classes?"""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from cds_lib.study.plan.catalogue import DEEP_SUPERVISION

@@ -1,7 +1,5 @@
 """Table 7: does distilled CDS beat other ways of distilling on ImageNet?"""
 
-from __future__ import annotations
-
 from cds_lib.study.plan.catalogue import DISTILLATION, IMAGENET_NETWORKS
 from cds_lib.study.plan.protocols import BREADTH_SEEDS
 from cds_lib.study.plan.published import published

@@ -1,7 +1,5 @@
 """Does CDS regularise: a higher training loss, and a higher test accuracy?"""
 
-from __future__ import annotations
-
 from cds_lib.study.plan.table import HISTORY, METRICS, TOP1, Table
 from cds_lib.study.tables._headline import measured
 

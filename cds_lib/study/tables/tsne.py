@@ -1,7 +1,5 @@
 """How well are classes apart at each stage, in the space that the pictures are drawn from?"""
 
-from __future__ import annotations
-
 from cds_lib.study.plan.table import Table
 from cds_lib.study.tables._headline import STAGES, measured
 

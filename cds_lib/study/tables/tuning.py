@@ -6,27 +6,18 @@ is searched. CDS with the SimCLR loss is searched where it is used, on a trainin
 the search chose is in the catalogue.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from cds_lib.study.plan import catalogue, settings
+from cds_lib.study.plan.rematch import DATASET, MODEL, VAL_SIZE, VALIDATION
 from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.plan.table import Cell, Table, cell
 
-DATASET, MODEL = "cifar100", "resnet18"
-VALIDATION = "val_top1_last"
 SEARCHED = {
     "baseline": ("lr", (0.025, 0.05, 0.1)),
-    "dsn": ("weight", (0.3, 1.0, 3.0)),
-    "cds": ("weight", (0.3, 1.0, 3.0)),
-    "dks": ("weight", (0.3, 1.0, 3.0)),
-    "dhm": ("weight", (0.3, 1.0, 3.0)),
-    "cds_simclr": ("weight", (0.3, 1.0, 3.0)),
+    **dict.fromkeys(("dsn", "cds", "dks", "dhm", "cds_simclr"), ("weight", (0.3, 1.0, 3.0))),
 }
 LABELLED_PERCENT = 20  # in the search of `cds_simclr`
-# Images held back from training: none of them is a test image.
-_VAL_SIZE = {"smoke": 200, "mini": 10_000, "paper": 5_000}
 SEED = 100
 
 
@@ -41,7 +32,7 @@ def candidate(profile: str, method: str, value: float) -> RunSpec:
     """The run of one candidate; it has a seed of its own, so that it shares no run and no split with a table."""
     name, _ = SEARCHED[method]
     spec = default_run(profile, method, SEED)
-    budget = replace(spec.budget, val_size=_VAL_SIZE[profile])
+    budget = replace(spec.budget, val_size=VAL_SIZE[profile])
     if name == "lr":
         return replace(spec, budget=replace(budget, lr=value))
     return replace(spec, budget=budget, options={**spec.options, name: value})

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from cds_lib.study.errors import RunError
-from cds_lib.study.report.article import write_article
+from cds_lib.study.report.write import write_article
 from run_folders import MINI
 
 
@@ -17,17 +17,22 @@ def results(tmp_path):
     return tmp_path
 
 
+def written(results):
+    write_article(results)
+    return (results / "article.pdf").read_bytes()
+
+
 def test_the_committed_article_is_that_of_the_committed_tables(results):
-    assert write_article(results).read_bytes() == (MINI / "article.pdf").read_bytes()
+    assert written(results) == (MINI / "article.pdf").read_bytes()
 
 
 def test_numbers_are_those_of_the_tables_and_their_side_is_checked(results):
     path = results / "tables" / "comparisons.csv"
-    committed, frame = write_article(results).read_bytes(), pd.read_csv(path, dtype=str, keep_default_na=False)
+    committed, frame = written(results), pd.read_csv(path, dtype=str, keep_default_na=False)
     control = (frame["question"] == "control") & (frame["method"] == "cds") & (frame["metric"] == "test_top1_last")
     frame.loc[control, "low"] = "-9.5"
     frame.to_csv(path, index=False)
-    assert write_article(results).read_bytes() != committed
+    assert written(results) != committed
     frame.loc[control, "side"] = "above"
     frame.to_csv(path, index=False)
     with pytest.raises(RunError, match="The article does not fit .*lies above"):

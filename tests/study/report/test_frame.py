@@ -35,7 +35,7 @@ def test_compare_pairs_by_seed_and_leaves_out_what_only_one_has():
     frame = frame_of({"a": [3.0, 5.0, 4.0, 9.0], "b": [1.0, 2.0, 3.0, np.nan]})
     (row,) = compare(frame, "a", "b").to_dict("records")
     found = statistics.paired_difference({0: 3.0, 1: 5.0, 2: 4.0}, {0: 1.0, 1: 2.0, 2: 3.0})
-    assert (row["difference"], row["low"], row["high"], row["n"]) == (found.delta, found.ci_low, found.ci_high, 3)
+    assert (row["difference"], row["low"], row["high"], row["n"]) == (found.difference, found.low, found.high, 3)
     assert row["difference"] == 2.0 and row["verdict"] == statistics.NO_CLAIM
     assert row["runs"] == "a0 a1 a2 b0 b1 b2"
 

@@ -8,10 +8,9 @@ import pytest
 from bs4 import BeautifulSoup
 
 from cds_lib.study import statistics
-from cds_lib.study.report import cards
 from cds_lib.study.report.comparisons import COMPARED, comparisons
 from cds_lib.study.report.frame import every_result, tidy
-from cds_lib.study.report.index import write_index, write_provenance
+from cds_lib.study.report.index import answer, read_cards, write_index, write_provenance
 from cds_lib.study.report.table_files import write_table
 from cds_lib.study.report.verdicts import claimed
 from cds_lib.study.store import Store
@@ -56,9 +55,9 @@ def results(written, tmp_path):
 
 def test_the_committed_runs_bear_out_every_answer():
     compared = pd.read_csv(MINI / "tables" / "comparisons.csv").astype({"above": "Int64"})
-    found = {card["question"]: cards.answer(card, compared) for card in cards.read_cards()}
+    found = {card["question"]: answer(card, compared) for card in read_cards()}
     assert len(found) >= 8 and all(found.values()), found
-    assert all(card["page"] in TABLES for card in cards.read_cards())
+    assert all(card["page"] in TABLES for card in read_cards())
 
 
 def test_the_committed_comparisons_follow_from_the_committed_runs():
@@ -68,13 +67,13 @@ def test_the_committed_comparisons_follow_from_the_committed_runs():
 
 def test_an_answer_that_the_runs_do_not_bear_out_is_not_shown(results):
     compared = pd.read_csv(results / "tables" / "comparisons.csv").astype({"above": "Int64"})
-    first = cards.read_cards()[0]
-    assert first["question"].startswith("Does CDS beat the baseline") and cards.answer(first, compared) is None
+    first = read_cards()[0]
+    assert first["question"].startswith("Does CDS beat the baseline") and answer(first, compared) is None
     page = index(results)
     assert "do not say what the committed ones say" in page.find(class_="card").get_text()
     assert not page.find(class_="lead")
     one = {**first, "evidence": first["evidence"][:1], "answer": "{0}"}
-    assert cards.answer(one, compared).startswith("+2.0 [")
+    assert answer(one, compared).startswith("+2.0 [")
     assert not index(results, "smoke").find(class_="card")
 
 

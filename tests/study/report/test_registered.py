@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from cds_lib.study.plan.ladder import RUNGS
 from cds_lib.study.plan.rematch import CDS_BOTH, CONTROL, LOSS, OUTCOME, PRIMARY, SECONDARY
 from cds_lib.study.plan.table import TOP1
 from cds_lib.study.report.frame import results, tidy
 from cds_lib.study.report.registered import decisions, few_labels, image_sampling, slopes, untouched
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
+from cds_lib.study.tables.ladder import RUNGS
 
 
 def rows(method, setting, metric, values):

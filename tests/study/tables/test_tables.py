@@ -35,7 +35,7 @@ def test_every_claim_is_planned_with_the_seeds_it_wants_or_is_of_the_breadth_of_
     for profile, least in (("mini", 1), ("paper", None)):
         for claim in claims.collect(tables, profile, None):
             planned = min(len(cell.specs) for cell in (*claim.cells, *claim.references))
-            assert planned >= claim.n_wanted or planned == least, claim.key
+            assert planned >= claim.n_wanted or planned == least, claim
 
 
 @pytest.mark.parametrize("profile", ["smoke", "mini", "paper"])
