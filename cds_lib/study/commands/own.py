@@ -1,7 +1,8 @@
-"""One run of one's own: a run of the study with other options, in a results folder that no table reads."""
+"""The command `train`: a run of the study with other options, in a results folder that no table reads."""
 
 from __future__ import annotations
 
+import argparse
 import ast
 import inspect
 from collections.abc import Iterable, Mapping
@@ -11,18 +12,40 @@ from typing import TYPE_CHECKING, Any
 
 from cds_lib.errors import UsageError
 from cds_lib.study.checkout import CHECKOUT
+from cds_lib.study.data.registry import data_root
 from cds_lib.study.engines import runner
+from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.errors import RunError
 from cds_lib.study.plan import catalogue, protocols, settings
 from cds_lib.study.plan.spec import Budget, RunSpec
 from cds_lib.study.plan.table import Cell, Table, cell
-from cds_lib.study.store import Store
+from cds_lib.study.store import Store, results_dir
 from cds_lib.study.tables import TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _TYPES = {"int": int, "float": float, "bool": bool, "str": str, "Sequence": list, "tuple": tuple}
+
+
+def train_one(options: argparse.Namespace) -> int:
+    """`train`: 0 when the run is finished.
+
+    Raises:
+        UsageError: unknown names or options, no data. RunError: the training failed.
+    """
+    import pandas as pd
+
+    profile, (seed,) = options.profile, protocols.parse_seeds(str(options.seed))
+    table, cell = find(profile, options.dataset, options.model, options.method, options.setting)
+    store = Store(results_dir(profile, options.results).absolute()) if options.results else own_store()
+    root = data_root(options.data_root or None).absolute()
+    mine = train(table, cell, profile, seed, parse(options.set), store, root, LocalEngine())
+    theirs = beside(table, cell, profile, seed, Store(results_dir(profile)))
+    shown = pd.concat([mine, theirs])[["method", "value", "best", "seconds", "run"]]
+    print(f"Seed {seed}, {cell.metric}; yours first, which is in {store.run_dir(mine['run'].iloc[0])}:")
+    print(shown.to_string(index=False, float_format="{:.2f}".format))
+    return 0
 
 
 def own_store() -> Store:
