@@ -47,19 +47,23 @@ def begin() -> None:
     sys.modules.setdefault("rfc3987_syntax", None)
 
 
-def _paths() -> dict[str, str]:
-    """Without PYTHONSAFEPATH the working directory, the user's, would be searched first: for `random` as for us."""
-    paths = [str(CHECKOUT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
-
-
 def begin_as_child(_worker_id: int = 0) -> None:
-    """The same for a worker process, which also ends with its parent.
+    """The same for a worker process, which also ends with its parent: when that is killed, no work is left behind that
+    nobody waits for. A fork server stands between the two, so the process's parent, as the system knows it, stays.
 
     The argument is there for DataLoader, which gives it to the `worker_init_fn` of its workers.
     """
     begin()
-    _die_with_the_parent()
+    parent = parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            connection.wait([parent.sentinel])
+            for folder in temporary:
+                shutil.rmtree(folder, ignore_errors=True)
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _open_standard_streams() -> None:
@@ -82,9 +86,11 @@ def fork_server(preload: list[str]) -> multiprocessing.context.ForkServerContext
     use_short_temporary_folder()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(preload)
-    paths = _paths()
-    theirs = {name: os.environ.get(name) for name in paths}
-    os.environ.update(paths)  # there is no other way to tell the server
+    paths = os.pathsep.join([str(CHECKOUT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
+    # Without PYTHONSAFEPATH the working directory, the user's, would be searched first: for `random` as for us.
+    ours = {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
+    theirs = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)  # there is no other way to tell the server
     resource_tracker.ensure_running()  # which the server needs; starting it would undo the next line
     # Ctrl-C reaches the whole group: a server that is still importing must not answer with a traceback. Slurm's
     # warnings of the end reach all processes of a job, and are for the first.
@@ -96,23 +102,6 @@ def fork_server(preload: list[str]) -> multiprocessing.context.ForkServerContext
         for name, value in theirs.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
     return context
-
-
-def _die_with_the_parent() -> None:
-    """End this process when its parent is gone: killed, it must not leave work behind that nobody waits for.
-
-    A fork server stands between the two, so the process's parent, as the system knows it, stays.
-    """
-    parent = parent_process()
-    if parent is not None:
-
-        def watch() -> None:
-            connection.wait([parent.sentinel])
-            for folder in temporary:
-                shutil.rmtree(folder, ignore_errors=True)
-            os._exit(1)
-
-        threading.Thread(target=watch, daemon=True).start()
 
 
 def send_output_to(path: Path) -> None:

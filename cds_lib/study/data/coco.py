@@ -15,8 +15,7 @@ import numpy as np
 from cds_lib.errors import UsageError
 from cds_lib.study.data.image_files import decoded
 from cds_lib.study.data.listing import PUT_BACK, leads_out, refuse
-from cds_lib.study.data.registry import entry
-from cds_lib.study.data.writing import single_writer
+from cds_lib.study.data.registry import entry, single_writer
 from cds_lib.study.files import write_json
 
 OVERHANG = 1.0  # pixels: published boxes stick out of their images by fractions of one, and are taken as they are

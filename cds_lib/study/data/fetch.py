@@ -15,9 +15,8 @@ from tqdm import tqdm
 
 from cds_lib.errors import UsageError
 from cds_lib.study.data import sets
-from cds_lib.study.data.registry import Archive, DataSet, md5_of
+from cds_lib.study.data.registry import Archive, DataSet, md5_of, single_writer
 from cds_lib.study.data.unpack import unpack
-from cds_lib.study.data.writing import single_writer
 
 BLOCK = 1 << 18  # bytes read at a time
 TIMEOUT = 30.0  # seconds without a byte until a connection counts as lost

@@ -14,10 +14,9 @@ from PIL import Image
 
 from cds_lib.errors import UsageError
 from cds_lib.study.data import image_files
-from cds_lib.study.data.arrays import Arrays
-from cds_lib.study.data.listing import Listing, class_folders, refuse
-from cds_lib.study.data.registry import DataSet
-from cds_lib.study.data.writing import new_folder, single_writer
+from cds_lib.study.data.listing import Arrays, Listing, class_folders, refuse
+from cds_lib.study.data.registry import DataSet, single_writer
+from cds_lib.study.files import new_folder
 
 ARRAYS = Arrays._fields[:4]  # one .npy file each; the class names are in info.json
 _CURE = "repair or remove them, then import again"

@@ -15,8 +15,7 @@ import numpy as np
 
 from cds_lib.errors import UsageError
 from cds_lib.study.data import cifar
-from cds_lib.study.data.arrays import Arrays
-from cds_lib.study.data.listing import Listing, Split, class_folders
+from cds_lib.study.data.listing import Arrays, Listing, Split, class_folders
 from cds_lib.study.data.registry import DataSet
 
 

@@ -1,15 +1,19 @@
-"""Facts about each data set (registry.toml), and where data sets lie. Imports neither torch nor NumPy."""
+"""Facts about each data set (registry.toml), where data sets lie, and who writes there. Imports no torch or NumPy."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from cds_lib.errors import UsageError
 from cds_lib.study.checkout import CHECKOUT
+from cds_lib.study.errors import cure
+from cds_lib.study.files import locked
 
 REGISTRY = Path(__file__).with_name("registry.toml")
 
@@ -120,3 +124,24 @@ def data_root(argument: str | os.PathLike[str] | None = None) -> Path:
     """The folder the data sets lie in: the argument, else the environment variable CDS_DATA_ROOT, else data/ of this
     checkout, wherever a notebook or a script is started."""
     return Path(os.path.expanduser(argument or os.environ.get("CDS_DATA_ROOT") or CHECKOUT / "data"))
+
+
+@contextlib.contextmanager
+def single_writer(root: Path, name: str) -> Iterator[None]:
+    """Hold the write lock of data set `name` in `root` (made if needed) for the length of the block.
+
+    Raises UsageError if another process holds it or the block cannot write.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with locked(root / f".{name}.lock") as owner:
+            if owner is not None:
+                raise UsageError(
+                    f"{owner} is writing {name} in {root} right now; wait until it has finished, then try again."
+                )
+            yield
+    except OSError as error:
+        raise UsageError(
+            f"cannot write in the data folder {root} ({error.strerror or error}), where what is decoded, fetched or "
+            f"imported is kept; {cure(error)} or choose one of your own with --data-root."
+        ) from error

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data.arrays import Arrays
+from cds_lib.study.data.listing import Arrays
 
 TRAIN, TEST = 2000, 1000  # images made unless told otherwise
 PHOTOGRAPHS = ("temple", "flower")  # scikit-learn's china.jpg and flower.jpg

@@ -14,8 +14,7 @@ from cds_lib.errors import UsageError
 from cds_lib.study.data import layouts
 from cds_lib.study.data.listing import hidden, image_names
 from cds_lib.study.data.registry import Archive, DataSet
-from cds_lib.study.data.writing import new_folder
-from cds_lib.study.files import write_json
+from cds_lib.study.files import new_folder, write_json
 
 FETCHED = "fetched.json"  # in an official folder of image files: the fingerprint of what was unpacked
 
