@@ -60,7 +60,10 @@ class Worker:
             kind, value = self.pipe.recv()
         except (EOFError, OSError):
             self.process.join()
-            kind, value = "died", _death(self.process.exitcode)
+            code, kind = self.process.exitcode, "died"
+            value = f"The process died (exit code {code}): see the run's log.txt and what was printed here."
+            if code < 0:
+                value = f"The process died (signal {-code}), perhaps for want of memory: try fewer jobs (--jobs)."
         if kind != "progress":
             self.process.join()
             self.pipe.close()
@@ -71,12 +74,6 @@ class Worker:
         self.process.kill()
         self.process.join()
         self.pipe.close()
-
-
-def _death(code: int) -> str:
-    if code < 0:
-        return f"The process died (signal {-code}), perhaps for want of memory: try fewer jobs (--jobs)."
-    return f"The process died (exit code {code}): see the run's log.txt and what was printed here."
 
 
 def _work(pipe: Any, log: Path | None, variables: dict[str, str], work: Callable[..., Any], arguments: tuple) -> None:

@@ -269,13 +269,14 @@ def _follow(
         progress.advance(spec, len(store.history(spec.id)))
         return None
     status, failure = store.status(spec.id), ""
+    since = time.monotonic() - ended.setdefault(spec.id, time.monotonic())
     if not store.is_trained(spec.id):
         if status.get("state") == "failed":
             failure = status.get("error", "no message")
         elif spec.parent and not store.is_trained(spec.parent.id):
             progress.skip(spec, lacks_parent(spec))
             return lacks_parent(spec)
-        elif job and job.state in ("COMPLETED", "FAILED") and not _settled(spec, ended):
+        elif job and job.state in ("COMPLETED", "FAILED") and since < _SETTLE_SECONDS:
             return None  # the job has said how it ended; its files may be late
         else:
             which = f"{job.words} has ended, its log is {job.log}" if job else "Its Slurm job has ended"
@@ -284,8 +285,3 @@ def _follow(
         progress.start(spec)
     progress.finish(spec, outcome(spec, store, failure))
     return failure
-
-
-def _settled(spec: RunSpec, ended: dict[str, float]) -> bool:
-    """Whether files that were written when the job ended would be seen by now."""
-    return time.monotonic() - ended.setdefault(spec.id, time.monotonic()) >= _SETTLE_SECONDS
