@@ -8,19 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from cds_lib.augment.batches import Batches, evaluation_batches
 from cds_lib.augment.views import CIFAR
 from cds_lib.evaluation.accuracy import evaluate, per_image
+from cds_lib.files import replacing
 from cds_lib.methods.method import Method
 from cds_lib.study.data.stream import StreamedBatches, StreamedEvaluation
-from cds_lib.study.engines import build, kept
+from cds_lib.study.engines import build
 from cds_lib.study.engines.build import create_method
 from cds_lib.study.engines.split import labelled_part, load, streams, training_split
 from cds_lib.study.errors import RunError
-from cds_lib.study.files import sha256_of
+from cds_lib.study.files import sha256_of, write_text
 from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.training import checkpoint
@@ -28,6 +31,7 @@ from cds_lib.training.distributed import Group
 
 # Of files less: a worker decodes a whole batch, and a test set is to be shared among all of them.
 _EVALUATION_BATCH, _STREAMED_EVALUATION_BATCH = 500, 64
+_SUMS = "SHA256SUMS"  # of all kept weights of a folder, as `sha256sum` writes and checks it
 
 
 @dataclass
@@ -187,8 +191,13 @@ def trained_weights(spec: RunSpec, store: Store) -> dict[str, torch.Tensor]:
     """What the run has learned; RunError if the file is damaged or holds the weights of another run, or training."""
     path = store.model(spec.id)
     recorded = store.status(spec.id).get("weights")  # none in runs of version 0.1.0
-    if path.suffix == ".safetensors":
-        state = kept.read(path)
+    if path.suffix == ".safetensors":  # of `keep_weights`
+        if f"{sha256_of(path)}  {path.name}\n" not in (path.parent / _SUMS).read_text(encoding="utf-8"):
+            raise RunError(
+                f"{path} is not the file that {_SUMS} beside it names: bring it back with git, or delete it."
+            )
+        with safe_open(path, "pt") as file:
+            state = {**file.metadata(), "method": safetensors.torch.load_file(path)}
         same = state.get("model") == recorded
     else:
         state = checkpoint.load(path, torch.device("cpu"))
@@ -196,6 +205,19 @@ def trained_weights(spec: RunSpec, store: Store) -> dict[str, torch.Tensor]:
     if not same or state.get("spec") != spec.canonical or not isinstance(state.get("method"), dict):
         raise RunError(f"{path} does not hold the weights of run {spec.id}: delete it and run again.")
     return state["method"]
+
+
+def keep_weights(folder: Path, spec: RunSpec, method: dict[str, torch.Tensor], model: str) -> None:
+    """Write RESULTS/weights/<id>.safetensors, to be kept with committed results; its header names the run.
+
+    method: the state of the run's method, by name; model: sha256 of the model.pt that it was read from.
+    """
+    tensors = {name: value.contiguous().clone() for name, value in method.items()}  # none may share memory
+    content = safetensors.torch.save(tensors, {"run": spec.id, "spec": spec.canonical, "model": model})
+    with replacing(folder / f"{spec.id}.safetensors") as file:
+        file.write(content)
+    sums = (f"{sha256_of(path)}  {path.name}\n" for path in sorted(folder.glob("*.safetensors")))
+    write_text(folder / _SUMS, "".join(sums))
 
 
 def _load_backbone(backbone: nn.Module, spec: RunSpec, store: Store) -> None:
