@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data import coco, folders, image_files, layouts, standin, unpack
+from cds_lib.study.data import coco, folders, image_files, layouts, standin
 from cds_lib.study.data.coco import DetectionData
 from cds_lib.study.data.listing import Arrays
 from cds_lib.study.data.registry import DataSet, entry
 from cds_lib.study.data.registry import data_root as default_data_root
+from cds_lib.study.files import read_json
 
 STANDIN_SIZE = 32  # side of stand-in images where no size is asked for
+FETCHED = "fetched.json"  # in a fetched folder of image files: the fingerprint of what was unpacked
 CHUNK = 2048  # images averaged at a time: keeps the temporary arrays near 10 MiB at 32 x 32
 
 
@@ -87,7 +89,7 @@ def load_real(known: DataSet, root: Path) -> ArrayData | DetectionData:
         sha256 = held.fingerprint()
         if known.image_size:
             verified, how = not unpublished, "every checksum the published one"
-        elif verified := unpack.is_verified(known, root, sha256):
+        elif verified := _fetched(root / known.folder / FETCHED) == sha256:
             how = "every archive had the published checksum"
         if unpublished:
             how = f"checksum not the published one: {', '.join(unpublished)}"
@@ -104,6 +106,14 @@ def load_real(known: DataSet, root: Path) -> ArrayData | DetectionData:
     arrays = held if known.image_size else held.arrays()
     note = f"{'official layout' if kind == 'official' else 'imported from image folders'}, {{extent}}, {how}"
     return ArrayData(known.name, *arrays, _provenance(known, kind, arrays, verified, sha256, note))
+
+
+def _fetched(file: Path) -> Any:
+    """The fingerprint of what was unpacked from archives with the published md5, None if nothing is known of that."""
+    try:
+        return read_json(file).get("sha256")
+    except (OSError, ValueError):
+        return None
 
 
 def _provenance(known: DataSet, kind: str, of: Arrays, verified: bool, sha256: str, note: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data import coco, coco_standin, folders, sets, splits
+from cds_lib.study.data import coco, folders, sets, splits, standin
 from cds_lib.study.data.registry import DataSet
 from cds_lib.study.plan.spec import RunSpec
 
@@ -21,7 +21,7 @@ _SPLIT, _WEIGHTS, _ORDER = range(3)
 def load(spec: RunSpec, data_root: Path) -> Any:
     """The run's data set as the run reads it: images in memory or files, of a detector COCO. UsageError: see `sets`."""
     if spec.detects:
-        return coco_standin.make() if spec.budget.source == "standin" else coco.load(data_root)
+        return standin.make_coco() if spec.budget.source == "standin" else coco.load(data_root)
     if spec.budget.streamed:
         return sets.load_files(spec.dataset, data_root)
     return sets.load(spec.dataset, data_root, spec.budget.source, spec.budget.stored_size)
