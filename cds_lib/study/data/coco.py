@@ -45,7 +45,7 @@ class CocoImage:
 @dataclass(frozen=True)
 class DetectionData:
     """Images to train on (with at least one object that is no crowd) and all images to evaluate on; `names[k]` is the
-    category of label k + 1. `provenance` as in `sets.ArrayData`, its sha256 of what is fed to `_describe`."""
+    category of label k + 1. `provenance` as in `sets.ArrayData`, its sha256 of ids, sizes and objects."""
 
     train: tuple[CocoImage, ...]
     val: tuple[CocoImage, ...]
@@ -185,6 +185,11 @@ def described(
     train: tuple[CocoImage, ...], val: tuple[CocoImage, ...], names: tuple[str, ...], kind: str, note: str = ""
 ) -> DetectionData:
     """These images, with their provenance; note: what is said of them in the place of how complete they are."""
+    digest = hashlib.sha256()  # of every image's id and size and every object's box, label, area and crowd flag
+    for image in (*train, *val):
+        digest.update(f"{image.image_id} {image.height} {image.width}\n".encode())
+        for array in (image.boxes, image.labels, image.area, image.crowd):
+            digest.update(np.ascontiguousarray(array).data)
     known = entry("coco")
     complete = (len(train), len(val)) == (known.train, known.test)
     images = f"{len(train)} of {known.train} training, {len(val)} of {known.test} validation images"
@@ -195,19 +200,8 @@ def described(
         "verified": False,
         "train": len(train),
         "test": len(val),
-        "sha256": _describe(train, val),
+        "sha256": digest.hexdigest(),
         "note": note or f"COCO's layout, {extent}, no published checksum to compare with",
     }
     trained = tuple(image for image in train if (~image.crowd).any())
     return DetectionData(trained, val, names, provenance)
-
-
-def _describe(*splits: tuple[CocoImage, ...]) -> str:
-    """sha256 (hex) of every image's id and size and every object's box, label, area and crowd flag."""
-    digest = hashlib.sha256()
-    for images in splits:
-        for image in images:
-            digest.update(f"{image.image_id} {image.height} {image.width}\n".encode())
-            for array in (image.boxes, image.labels, image.area, image.crowd):
-                digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()

@@ -12,9 +12,8 @@ from pathlib import Path
 from cds_lib.study.engines import gpus, provenance
 from cds_lib.study.errors import RunError
 from cds_lib.study.plan.spec import RunSpec
-from cds_lib.study.processes import fork_server
+from cds_lib.study.processes import Worker, fork_server, kill
 from cds_lib.study.store import Store
-from cds_lib.study.workers import Worker, kill
 
 _HERE = "127.0.0.1"  # the machine's name need not lead to it
 _SECONDS_TO_END = 10.0

@@ -20,8 +20,8 @@ from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.errors import RunError
 from cds_lib.study.plan import settings
+from cds_lib.study.processes import Worker
 from cds_lib.study.store import Store
-from cds_lib.study.workers import Worker
 from run_folders import write_run
 
 TWO = Resources(processes=2)
