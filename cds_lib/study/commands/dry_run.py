@@ -9,7 +9,6 @@ from pathlib import Path
 from cds_lib.errors import UsageError
 from cds_lib.study.commands import costs
 from cds_lib.study.data import registry
-from cds_lib.study.data.cli import held_at
 from cds_lib.study.engines.runner import Plan
 from cds_lib.study.plan.protocols import PROFILES, Seeds
 from cds_lib.study.plan.spec import RunSpec
@@ -33,7 +32,8 @@ def lines(
         if spec.budget.source == "real":
             needed.setdefault(spec.dataset, []).append(spec)
     for name, specs in needed.items():
-        if not held_at(known := registry.entry(name), data_root):
+        known = registry.entry(name)
+        if not known.held_at(data_root):
             yield (
                 f"{known.title} is not in {data_root}: {counted(len(specs), 'run')} would not be trained "
                 f"(python -m cds_lib data fetch {name} --data-root {data_root})."

@@ -7,6 +7,7 @@ import ast
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,9 +166,7 @@ def beside(table: Table, cell: Cell, profile: str, seed: int, store: Store) -> p
     """The finished runs of the study in the same data set, network and setting, of the same seed: rows of `results`."""
     from cds_lib.study.report.frame import results
 
-    def place(other: Cell) -> tuple[str, ...]:
-        return (other.dataset, other.model, other.setting, other.metric)
-
+    place = attrgetter("dataset", "model", "setting", "metric")
     cells = [replace(other, seeds=(seed,)) for other in table.cells(profile, None) if place(other) == place(cell)]
     frame = results(replace(table, build=lambda _: cells), profile, None, store)
     return frame[frame["finished"]]

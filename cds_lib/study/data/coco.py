@@ -61,7 +61,7 @@ def load(data_root: Path) -> DetectionData:
     known, root = entry("coco"), Path(data_root)
     if known.is_official(root):
         return read(root / known.folder)
-    record = root / "imported" / "coco" / "info.json"
+    record = known.imported(root) / "info.json"
     if record.exists():
         try:
             folder = Path(json.loads(record.read_bytes())["folder"])
@@ -87,7 +87,7 @@ def import_coco(folder: Path, root: Path) -> dict:
     refuse(broken_images(data), len(data.train) + len(data.val), "cannot be used", "repair them, then import again")
     info = {"folder": str(folder.absolute()), "class_names": list(data.names), **data.provenance}
     with single_writer(root, "coco"):
-        write_json(root / "imported" / "coco" / "info.json", info)
+        write_json(entry("coco").imported(root) / "info.json", info)
     return info
 
 

@@ -8,6 +8,7 @@ Labels count from 0 in the order of the published class ids. Whether the images 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,18 +109,13 @@ def _aircraft(folder: Path) -> Listing:
     return Listing(folder, split("trainval"), split("test"), names)
 
 
-def _ilsvrc(folder: Path) -> Listing:
-    """train/<wnid>/ and val/<wnid>/; classes in the order of the wnids."""
-    return class_folders(folder, "train", "val")
-
-
 _READERS: dict[str, Callable[[Path], Listing]] = {
     "cub": _cub,
     "cars": _cars,
     "flowers": _flowers,
     "dogs": _dogs,
     "aircraft": _aircraft,
-    "ilsvrc": _ilsvrc,
+    "ilsvrc": partial(class_folders, train="train", test="val"),  # val/<wnid>/; classes in the order of the wnids
 }
 
 

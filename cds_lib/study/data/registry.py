@@ -61,6 +61,15 @@ class DataSet:
         """Whether the data folder `root` holds the set in its published layout, if that is one that is read here."""
         return bool(self.layout) and (root / self.folder / self.marker).exists()
 
+    def imported(self, root: Path) -> Path:
+        """Where in the data folder `root` the imported arrays, or the listing, lie."""
+        return root / "imported" / self.name
+
+    def held_at(self, root: Path) -> list[Path]:
+        """Where the set lies, as published or imported; empty if it is not there."""
+        official, imported = root / self.folder, self.imported(root)
+        return [official] * self.is_official(root) + [imported] * imported.is_dir()
+
     def part(self, part: str) -> tuple[PublishedFile, ...]:
         """The published files of one part (`train`, `test` or `meta`), in the order they are read."""
         return tuple(file for file in self.files if file.part == part)

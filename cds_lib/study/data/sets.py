@@ -93,13 +93,13 @@ def load_real(known: DataSet, root: Path) -> ArrayData | DetectionData:
             how = "every archive had the published checksum"
         if unpublished:
             how = f"checksum not the published one: {', '.join(unpublished)}"
-    elif folders.imported_folder(known, root).is_dir():
+    elif known.imported(root).is_dir():
         kind, (held, info) = "imported", folders.read_imported(known, root)
         sha256 = held.fingerprint()
         if sha256 != info["sha256"]:
             raise UsageError(
                 f"the images of {known.title} have changed since they were imported; delete "
-                f"{folders.imported_folder(known, root)} and import again."
+                f"{known.imported(root)} and import again."
             )
     else:
         raise UsageError(known.missing(root))

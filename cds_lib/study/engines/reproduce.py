@@ -73,8 +73,9 @@ def reproduce(
             _train(spec, again, data_root, kernels, status, stop)
             kept, found = ((s.get("data") or {}).get("sha256") for s in (status, again.status(run_id)))
             if kept != found:
-                found = f"(sha256 {kept}) than are here ({found})"
-                raise UsageError(f"It was trained on other images of {spec.dataset} {found}.")
+                raise UsageError(
+                    f"It was trained on other images of {spec.dataset} (sha256 {kept}) than are here ({found})."
+                )
             differences = compare(store.run_dir(run_id) / "history.csv", again.run_dir(run_id) / "history.csv")
             if differences:
                 break
