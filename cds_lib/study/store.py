@@ -284,9 +284,7 @@ class Store:
             time.sleep(_PAUSE)
 
 
-@once
-def _spec(path: Path) -> RunSpec:
-    return RunSpec.from_dict(read_json(path))
+_spec = once(lambda path: RunSpec.from_dict(read_json(path)))
 
 
 @once

@@ -47,13 +47,17 @@ def lines(
 
 def _too_small(known: registry.DataSet, specs: Sequence[RunSpec], data_root: Path) -> Counter[str]:
     """Why runs cannot be trained on what was imported of their set -> how many of them."""
-    from cds_lib.study.engines import split  # NumPy and Pillow, which `--help` can do without
+    from cds_lib.study.data import folders  # NumPy and Pillow, which `--help` can do without
+    from cds_lib.study.engines import split
 
+    if known.is_official(data_root):  # the published files come first, and are complete
+        return Counter()
     try:
-        labels = split.labels_at_hand(known, data_root)
+        held, _ = folders.read_imported(known, data_root)
     except UsageError as error:
         return Counter({str(error): len(specs)})
-    return Counter() if labels is None else Counter(split.too_small(specs, labels, known.title).values())
+    labels = (held if known.image_size else held.arrays()).train_labels
+    return Counter(split.too_small(specs, labels, known.title).values())
 
 
 def say_what_lacks(known: registry.DataSet, data_root: Path) -> None:

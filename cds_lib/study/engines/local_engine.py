@@ -40,12 +40,7 @@ class LocalEngine:
     compile_method: bool = False
 
     def run(
-        self,
-        specs: Sequence[RunSpec],
-        store: Store,
-        data_root: Path,
-        progress: Progress,
-        release: Callable[[], None] = lambda: None,
+        self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress, release: Callable[[], None]
     ) -> dict[str, str]:
         """See `runner.Engine`. UsageError: a run needs more GPUs than there are, or Slurm has one of the runs; if Slurm
         cannot be asked, nobody knows."""

@@ -22,12 +22,7 @@ class Engine(Protocol):
     """Where runs are trained. A third is one more class of this shape, which the commands make of their options."""
 
     def run(
-        self,
-        specs: Sequence[RunSpec],
-        store: Store,
-        data_root: Path,
-        progress: Progress,
-        release: Callable[[], None],
+        self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress, release: Callable[[], None]
     ) -> dict[str, str]:
         """Train the runs, parents before their children; returns {run id: sentence} of those that were not trained.
 

@@ -111,12 +111,7 @@ class SlurmEngine:
     compile_method: bool = False
 
     def run(
-        self,
-        specs: Sequence[RunSpec],
-        store: Store,
-        data_root: Path,
-        progress: Progress,
-        release: Callable[[], None] = lambda: None,
+        self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress, release: Callable[[], None]
     ) -> dict[str, str]:
         """See `runner.Engine`. UsageError: there is no Slurm, or it refuses a job; those submitted before it stay.
         RunError: no answer."""
