@@ -18,10 +18,7 @@ from cds_lib.study.text import counted
 
 def compare(options: argparse.Namespace) -> int:
     """`compare DIR`: 0 every run of the cells is whole, on the same images as ours and of a commit; 1 some are not.
-
-    Raises:
-        UsageError: an unknown name, no results. RunError: a run is damaged, or its numbers contradict one another.
-    """
+    UsageError: an unknown name, no results. RunError: a run is damaged, or its numbers contradict one another."""
     from cds_lib.study.report.elsewhere import compared  # imports pandas
 
     tables = [find_table(name) for name in options.only.split(",")] if options.only else list(TABLES.values())
@@ -42,11 +39,7 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def reproduce(options: argparse.Namespace) -> int:
-    """`reproduce RUN_ID`: 0 identical to the last digit, 1 not.
-
-    Raises:
-        UsageError: it cannot be checked.
-    """
+    """`reproduce RUN_ID`: 0 identical to the last digit, 1 not. UsageError: it cannot be checked."""
     epochs = None if options.epochs == "all" else int(options.epochs) if options.epochs.isdecimal() else 0
     if epochs == 0:
         raise UsageError(f"--epochs must be a whole number, 1 or more, or all, not {options.epochs!r}.")

@@ -30,11 +30,8 @@ _TYPES = {"int": int, "float": float, "bool": bool, "str": str, "Sequence": list
 
 
 def train_one(options: argparse.Namespace) -> int:
-    """`train`: 0 when the run is finished.
-
-    Raises:
-        UsageError: unknown names or options, no data. RunError: the training failed.
-    """
+    """`train`: 0 when the run is finished. UsageError: unknown names or options, no data. RunError: the training
+    failed."""
     import pandas as pd
 
     profile, (seed,) = options.profile, protocols.parse_seeds(str(options.seed))
@@ -56,10 +53,7 @@ def own_store() -> Store:
 
 def find(profile: str, dataset: str, model: str, method: str, setting: str = "") -> tuple[Table, Cell]:
     """The first table that has such a run, and its cell; a table of its own for what no table has, but could.
-
-    Raises:
-        UsageError: unknown names, or no such run.
-    """
+    UsageError: unknown names, or no such run."""
     protocols.check_profile(profile)
     wanted = (dataset, model, method)
     for table in TABLES.values():
@@ -97,11 +91,8 @@ def parse(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def changed(spec: RunSpec, changes: Mapping[str, Any]) -> RunSpec:
-    """The run with other options of its method or of its budget.
-
-    Raises:
-        UsageError: neither has such an option, or it is of another type.
-    """
+    """The run with other options of its method or of its budget. UsageError: neither has such an option, or it is of
+    another type."""
     entry = catalogue.method(spec.method)
     budget = {field.name: str(field.type) for field in fields(Budget)}
     own = {name: str(parameter.annotation) for name, parameter in inspect.signature(entry.load()).parameters.items()}
@@ -145,10 +136,7 @@ def train(
 ) -> pd.DataFrame:
     """Train the cell's run with this seed and other options, what it starts from first, and return its row of
     `cds_lib.study.report.frame.results`, whose method says what was changed. A run that is there is only read.
-
-    Raises:
-        UsageError: an option that it does not have, no data. RunError: the training failed.
-    """
+    UsageError: an option that it does not have, no data. RunError: the training failed."""
     from cds_lib.study.report.frame import results
 
     spec = changed(cell.run.with_seed(seed), changes)

@@ -43,11 +43,8 @@ def on_several(
     on_progress: Callable[[float], None],
 ) -> dict[str, float]:
     """Train a run on several new processes, which each call `execute`, and return its metrics; they do not compile.
-
-    Raises:
-        UsageError: fewer GPUs than processes. RunError: the training failed, or one of its processes was killed; the
-            others are ended then.
-    """
+    UsageError: fewer GPUs than processes. RunError: the training failed, or one of its processes was killed; the others
+    are ended then."""
     from torch.distributed import TCPStore  # slow
 
     count = resources.processes

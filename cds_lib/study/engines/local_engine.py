@@ -81,7 +81,7 @@ class LocalEngine:
         try:
             for spec, kind, value in work_off(take, start, jobs):
                 if kind == "begun":
-                    progress.start(spec)
+                    progress.advance(spec, 0.0)
                 elif kind == "progress":
                     progress.advance(spec, value)
                 else:
@@ -121,11 +121,8 @@ def outcome(spec: RunSpec, store: Store, failure: str | None) -> str:
 
 
 def default_jobs(processes: int = 1, wanted: int = 0) -> int:
-    """Runs at a time, of so many processes: as many as wanted, or as the GPUs suffice for, else the cores.
-
-    Raises:
-        UsageError: the machine has GPUs, but fewer than one run needs.
-    """
+    """Runs at a time, of so many processes: as many as wanted, or as the GPUs suffice for, else the cores. UsageError:
+    the machine has GPUs, but fewer than one run needs."""
     fitting = max(1, (gpus.check(processes) or cores()) // processes)
     return wanted or fitting
 

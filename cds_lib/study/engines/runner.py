@@ -79,10 +79,8 @@ def train_missing(plan: Plan, store: Store, data_root: Path, engine: Engine) -> 
     """Train what the plan misses through the engine; returns {run id: sentence} of the failures.
 
     Runs whose data set is missing, damaged or too small for them are among the failures, one sentence a set, before the
-    first run starts; the others are trained. They leave no trace and are tried again by the next command.
-
-    Raises:
-        UsageError: no run has its data, the results folder is not writable, the engine refuses.
+    first run starts; the others are trained. They leave no trace and are tried again by the next command. UsageError:
+    no run has its data, the results folder is not writable, the engine refuses.
     """
     if not plan.missing:
         return {}

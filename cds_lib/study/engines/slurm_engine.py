@@ -259,8 +259,6 @@ def _follow(
         if not job.started:  # queued, perhaps again
             progress.requeue(spec)
             return None
-        if spec.id not in progress.running:
-            progress.start(spec)
         progress.advance(spec, len(store.history(spec.id)))
         return None
     status, failure = store.status(spec.id), ""
@@ -276,7 +274,5 @@ def _follow(
         else:
             which = f"{job.words} has ended, its log is {job.log}" if job else "Its Slurm job has ended"
             failure = f"{which}, but the training has not: the same command resumes it."
-    if spec.id not in progress.running:
-        progress.start(spec)
     progress.finish(spec, outcome(spec, store, failure))
     return failure
