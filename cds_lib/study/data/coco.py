@@ -142,26 +142,17 @@ def _images(folder: Path, split: str) -> tuple[tuple[CocoImage, ...], tuple[str,
                 raise ValueError(wrong)
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UsageError(f"{file} is malformed ({error!r} in {last!r:.200}); {_CURE}.") from error
-    boxes = corners.astype(np.float32)
+    boxes, labels = corners.astype(np.float32), labels[:, 0].astype(np.int64)
+    area, crowd = area[:, 0].astype(np.float32), crowd[:, 0].astype(bool)
     # What single precision still tells apart after a box was mirrored and scaled to any size.
     resolved = 4 * np.finfo(np.float32).eps * size.max(1, keepdims=True)
     kept = (boxes[:, 2:] - boxes[:, :2] > resolved).all(1)
     found = []
     for number, image in images.items():
         chosen = [row for row in rows[number] if kept[row]]
-        found.append(
-            CocoImage(
-                image_id=number,
-                path=folder / f"{split}2017" / image["file_name"],
-                pixels=None,
-                height=image["height"],
-                width=image["width"],
-                boxes=boxes[chosen],
-                labels=labels[chosen, 0].astype(np.int64),
-                area=area[chosen, 0].astype(np.float32),
-                crowd=crowd[chosen, 0].astype(bool),
-            )
-        )
+        path, sides = folder / f"{split}2017" / image["file_name"], (image["height"], image["width"])
+        objects = boxes[chosen], labels[chosen], area[chosen], crowd[chosen]
+        found.append(CocoImage(number, path, None, *sides, *objects))
     if not any((~image.crowd).any() for image in found):
         raise UsageError(f"{file} has no object that is no crowd; {_CURE}.")
     return tuple(found), names

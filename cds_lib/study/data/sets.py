@@ -51,10 +51,9 @@ def load(name: str, data_root: Path | None, source: str, image_size: int | None 
     brings them to; stand-ins are made at that size. The arrays are writable and the caller's own. Raises UsageError:
     unknown name or source, data missing (says what to run) or broken, a size that is larger than the images.
     """
-    known = entry(name)
+    known, side = entry(name), STANDIN_SIZE if image_size is None else image_size
     if source == "standin":
-        size = STANDIN_SIZE if image_size is None else image_size
-        made = standin.make(known.classes, size, max(standin.TRAIN, known.classes), max(standin.TEST, known.classes))
+        made = standin.make(known.classes, side, max(standin.TRAIN, known.classes), max(standin.TEST, known.classes))
         note = "stand-in images made from scikit-learn's digits and photographs: accuracies on them mean nothing"
         return ArrayData(name, *made, _provenance(known, "standin", made, False, made.fingerprint(), note))
     if source != "real":
@@ -62,7 +61,6 @@ def load(name: str, data_root: Path | None, source: str, image_size: int | None 
     root = default_data_root(data_root)
     data = load_real(known, root)
     if known.image_size is None:
-        side = STANDIN_SIZE if image_size is None else image_size
         splits = {"train": data.train_images, "test": data.test_images}
         train, test = image_files.arrays(splits, f"{name}_{side}_{data.provenance['sha256'][:12]}", root, side)
     elif image_size is None:
