@@ -8,12 +8,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cds_lib.study.engines import kept
-from cds_lib.study.engines.setup import trained_weights
+from cds_lib.study.engines.setup import keep_weights, trained_weights
 from cds_lib.study.store import Store
 
 results, to, *runs = sys.argv[1:]
 store = Store(results)
 for run in runs:
     spec = store.spec(run)
-    kept.write(Path(to), spec, trained_weights(spec, store), store.status(run)["weights"])
+    keep_weights(Path(to), spec, trained_weights(spec, store), store.status(run)["weights"])

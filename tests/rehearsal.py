@@ -20,7 +20,7 @@ import standin_gpu
 from cds_lib.evaluation import detection
 from cds_lib.study import analyses
 from cds_lib.study.data import sets, standin
-from cds_lib.study.engines import analyse, build, finished, setup
+from cds_lib.study.engines import analyse, build, setup
 from cds_lib.study.plan import settings
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
@@ -100,7 +100,7 @@ def analysed(device):
             weights = build.classifier(run, 100).state_dict()
             store.run_dir(run.id).mkdir(parents=True)
             torch.save({"method": weights, "spec": run.canonical}, store.model(run.id))
-        run = finished.FinishedRun(spec, store, NOWHERE, device)
+        run = analyse.FinishedRun(spec, store, NOWHERE, device)
         for name in analyses.ANALYSES:
             values |= analyse.compute(run, name)["values"]
     return values
@@ -116,7 +116,7 @@ def work(say, file):
     # The stand-in does not know inference mode.
     setup.evaluate = torch.no_grad()(setup.evaluate.__wrapped__)
     detection.evaluate_detection = torch.no_grad()(detection.evaluate_detection.__wrapped__)
-    finished.extract = torch.no_grad()(finished.extract.__wrapped__)
+    analyse.extract = torch.no_grad()(analyse.extract.__wrapped__)
     gpu = standin_gpu.register()
     results = {"analyses": {"cpu": analysed(torch.device("cpu")), "gpu": analysed(gpu), "waits": {}}}
     sets.load.cache_clear()

@@ -21,7 +21,6 @@ import pytest
 
 from cds_lib.errors import UsageError
 from cds_lib.study.data import registry
-from cds_lib.study.data.cli import held_at
 from cds_lib.study.engines import provenance
 from cds_lib.study.engines.kernels import Kernels, on_amd
 from cds_lib.study.engines.reproduce import reproduce
@@ -70,7 +69,7 @@ def test_steps_of_every_kind_of_run_are_what_they_were(kernels, tmp_path):
 def test_an_epoch_of_a_committed_run_is_what_it_was(run_id, tmp_path):
     store, root = Store(HERE.parent / "results" / "mini"), registry.data_root()
     data = registry.entry(store.spec(run_id).dataset)
-    if not held_at(data, root):  # as the training would say, seconds later
+    if not data.held_at(root):  # as the training would say, seconds later
         pytest.skip(f"{data.title} is not in {root}")
     try:
         outcomes = reproduce(run_id, store, root, tmp_path, 1, print)

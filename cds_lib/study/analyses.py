@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cds_lib.study.files import once, read_json
+from cds_lib.study.files import has_shape, once, read_json
 from cds_lib.study.plan.protocols import Seeds
 from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.plan.table import Cell, Table
@@ -23,7 +23,7 @@ class Analysis:
     """version: raise it when the code computes something else; parameters: all else that decides the numbers.
 
     `compares`: with the baseline run of the same seed, whose weights it needs as well. `pictures`: what it has for them
-    beside its values, name -> types (`_has_shape`).
+    beside its values, name -> types (`has_shape`).
     """
 
     version: int
@@ -101,7 +101,7 @@ def read(store: Store, run_id: str, name: str) -> dict[str, Any] | None:
 def _fault(file: Path) -> str:
     """What is wrong with the result of an analysis, "" if nothing is."""
     found = read_json(file)
-    if not _has_shape(found, {"values": dict, **ANALYSES[file.stem].pictures}):
+    if not has_shape(found, {"values": dict, **ANALYSES[file.stem].pictures}):
         return "a part of it is missing, or of another type"
     return fault_of_numbers(found["values"])
 
@@ -110,15 +110,6 @@ def weights(store: Store, spec: RunSpec, name: str) -> dict[str, str]:
     """Of the runs whose weights an analysis is made from: id -> sha256 of model.pt, where the run has it recorded."""
     recorded = {run.id: store.status(run.id).get("weights") for run in needed(spec, name)}
     return {run_id: sha256 for run_id, sha256 in recorded.items() if sha256}
-
-
-def _has_shape(value: Any, shape: Any) -> bool:
-    """Whether `value` is of these types; of a dict and of a list, what they hold: {"points": [NUMBER]}."""
-    if isinstance(shape, dict):
-        return isinstance(value, dict) and all(_has_shape(value.get(name), kind) for name, kind in shape.items())
-    if isinstance(shape, list):
-        return isinstance(value, list) and all(_has_shape(each, shape[0]) for each in value)
-    return isinstance(value, shape)
 
 
 def baseline_of(spec: RunSpec) -> RunSpec:

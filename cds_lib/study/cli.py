@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from cds_lib import __version__
 from cds_lib.errors import TrainingError, UsageError
-from cds_lib.study.commands import compare, dry_run, export, reproduce, study, train
+from cds_lib.study.commands import checks, dry_run, export, own, study
 from cds_lib.study.data import cli as data_cli
 from cds_lib.study.errors import system_error
 from cds_lib.study.plan import protocols
@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     command("status", study.status, "what is done, running and failed", *plan)
 
     what = "train one run of your own and show it beside the study's"
-    add = command("train", train.train, what, "--profile", "--results", results="mine")
+    add = command("train", own.train_one, what, "--profile", "--results", results="mine")
     for name, kind in (("dataset", "data set"), ("model", "network"), ("method", "method")):
         add(f"--{name}", required=True, metavar="NAME", help=f"a {kind} of run-all --list")
     add("--setting", default="", metavar="NAME", help="of run-all --list; default: the first that fits")
@@ -100,13 +100,13 @@ def _parser() -> argparse.ArgumentParser:
     add("out", metavar="OUT", help="the file to write, such as network.pt")
 
     what = "train a finished run again and compare it to the last digit"
-    add = command("reproduce", reproduce.reproduce, what, "--results", results="mini")
+    add = command("reproduce", checks.reproduce, what, "--results", results="mini")
     add("run", metavar="RUN_ID", help="12 digits: the folder's name in RESULTS/runs")
     add("--epochs", default="1", metavar="N|all", help="how many epochs to compare (default: 1)")
     data_cli.add_data_root(add)
 
     what = "set the results of another folder beside the committed ones"
-    add = command("compare", compare.compare, what, *plan, profile="mini")
+    add = command("compare", checks.compare, what, *plan, profile="mini")
     add("folder", metavar="DIR", help="a results folder: DIR/runs/<id>")
 
     data_cli.add_parser(subparsers, dry_run.say_what_lacks)

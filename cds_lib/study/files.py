@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import socket
 import sys
 import time
@@ -79,6 +80,28 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("it holds no JSON object")
     return found
+
+
+def has_shape(value: Any, shape: Any) -> bool:
+    """Whether `value` is of these types; of a dict and of a list, what they hold: {"points": [int | float]}."""
+    if isinstance(shape, dict):
+        return isinstance(value, dict) and all(has_shape(value.get(name), kind) for name, kind in shape.items())
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(has_shape(each, shape[0]) for each in value)
+    return isinstance(value, shape)
+
+
+@contextlib.contextmanager
+def new_folder(target: Path, part: str = "") -> Iterator[Path]:
+    """A folder to fill that becomes `target` when the block ends well, or whose `part` does; else it vanishes."""
+    building = target.with_name(f".{target.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    try:
+        building.mkdir(parents=True)
+        yield building
+        os.rename(building / part, target)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 @contextlib.contextmanager

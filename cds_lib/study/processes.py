@@ -1,6 +1,9 @@
-"""How processes of the study begin, and what they need of the system.
+"""How processes of the study begin, what they need of the system, and those that work for another one: for runs,
+analyses, notebooks, the shares of one run.
 
-Importing the library changes nothing about a process; those that are the study's own call this.
+Importing the library changes nothing about a process; those that are the study's own call this. Workers are forked from
+a server that has imported once what they need, so that starting one takes a fraction of a second; it has no GPU that
+they could inherit. They are heard through a pipe and end with the process that they work for.
 """
 
 from __future__ import annotations
@@ -15,11 +18,17 @@ import signal
 import sys
 import tempfile
 import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing import connection, forkserver, parent_process, resource_tracker
 from pathlib import Path
+from typing import Any, TypeVar
 
 from cds_lib.files import refuse_no_file
 from cds_lib.study.checkout import CHECKOUT
+from cds_lib.study.errors import one_sentence
+
+T = TypeVar("T")
 
 temporary: list[Path] = []  # folders of a child that go when it ends with its parent
 _FILES = 65_536  # more than the images that any number of workers has on its way
@@ -47,19 +56,23 @@ def begin() -> None:
     sys.modules.setdefault("rfc3987_syntax", None)
 
 
-def _paths() -> dict[str, str]:
-    """Without PYTHONSAFEPATH the working directory, the user's, would be searched first: for `random` as for us."""
-    paths = [str(CHECKOUT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
-
-
 def begin_as_child(_worker_id: int = 0) -> None:
-    """The same for a worker process, which also ends with its parent.
+    """The same for a worker process, which also ends with its parent: when that is killed, no work is left behind that
+    nobody waits for. A fork server stands between the two, so the process's parent, as the system knows it, stays.
 
     The argument is there for DataLoader, which gives it to the `worker_init_fn` of its workers.
     """
     begin()
-    _die_with_the_parent()
+    parent = parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            connection.wait([parent.sentinel])
+            for folder in temporary:
+                shutil.rmtree(folder, ignore_errors=True)
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _open_standard_streams() -> None:
@@ -82,9 +95,11 @@ def fork_server(preload: list[str]) -> multiprocessing.context.ForkServerContext
     use_short_temporary_folder()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(preload)
-    paths = _paths()
-    theirs = {name: os.environ.get(name) for name in paths}
-    os.environ.update(paths)  # there is no other way to tell the server
+    paths = os.pathsep.join([str(CHECKOUT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
+    # Without PYTHONSAFEPATH the working directory, the user's, would be searched first: for `random` as for us.
+    ours = {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
+    theirs = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)  # there is no other way to tell the server
     resource_tracker.ensure_running()  # which the server needs; starting it would undo the next line
     # Ctrl-C reaches the whole group: a server that is still importing must not answer with a traceback. Slurm's
     # warnings of the end reach all processes of a job, and are for the first.
@@ -96,23 +111,6 @@ def fork_server(preload: list[str]) -> multiprocessing.context.ForkServerContext
         for name, value in theirs.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
     return context
-
-
-def _die_with_the_parent() -> None:
-    """End this process when its parent is gone: killed, it must not leave work behind that nobody waits for.
-
-    A fork server stands between the two, so the process's parent, as the system knows it, stays.
-    """
-    parent = parent_process()
-    if parent is not None:
-
-        def watch() -> None:
-            connection.wait([parent.sentinel])
-            for folder in temporary:
-                shutil.rmtree(folder, ignore_errors=True)
-            os._exit(1)
-
-        threading.Thread(target=watch, daemon=True).start()
 
 
 def send_output_to(path: Path) -> None:
@@ -131,3 +129,109 @@ def allow_many_files() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(ValueError, OSError):  # a system may refuse what it names as its limit
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class Worker:
+    """A process that calls `work(say, *arguments)`, where `say` sends ("progress", value).
+
+    Args:
+        context: of `fork_server`.
+        variables: of its environment, which are set before `work` is called.
+        log: a file that gets what it prints; None: it prints where this process does.
+    """
+
+    def __init__(
+        self,
+        context: Any,
+        work: Callable[..., Any],
+        *arguments: Any,
+        variables: Mapping[str, str],
+        log: Path | None = None,
+    ):
+        self.pipe, theirs = context.Pipe(duplex=False)
+
+        def start() -> Any:
+            process = context.Process(target=_work, args=(theirs, log, dict(variables), work, arguments))
+            process.start()  # no daemon: those may not have processes of their own
+            return process
+
+        try:
+            self.process = start()
+        except (EOFError, ConnectionError):  # the server was killed in this instant: there is a new one by now
+            self.process = start()
+        theirs.close()
+
+    def fileno(self) -> int:
+        return self.pipe.fileno()
+
+    def hear(self) -> tuple[str, Any]:
+        """("progress", value); last ("done", what `work` returned), ("failed", sentence) or ("died", sentence)."""
+        try:
+            kind, value = self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            code, kind = self.process.exitcode, "died"
+            value = f"The process died (exit code {code}): see the run's log.txt and what was printed here."
+            if code < 0:
+                value = f"The process died (signal {-code}), perhaps for want of memory: try fewer jobs (--jobs)."
+        if kind != "progress":
+            self.process.join()
+            self.pipe.close()
+        return kind, value
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def _work(pipe: Any, log: Path | None, variables: dict[str, str], work: Callable[..., Any], arguments: tuple) -> None:
+    """The new process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    begin_as_child()
+    os.environ.update(variables)
+    try:
+        if log:
+            send_output_to(log)
+        end = "done", work(lambda value: pipe.send(("progress", value)), *arguments)
+    except Exception as error:
+        with contextlib.suppress(OSError):  # a full disk
+            traceback.print_exc()
+        end = "failed", one_sentence(error)
+    pipe.send(end)
+
+
+def work_off(
+    take: Callable[[], T | None], start: Callable[[T, int], Worker], at_a_time: int
+) -> Iterator[tuple[T, str, Any]]:
+    """Work off tasks, a process each, and yield what these say: (task, kind, value), as of `Worker.hear`, and before
+    that (task, "begun", None).
+
+    Args:
+        take: returns a task that may begin, or None if there is none, now or at all.
+        start: is called with it and a number below `at_a_time`, which no other task has meanwhile.
+    """
+    working: dict[Worker, tuple[T, int]] = {}
+    try:
+        while True:
+            while len(working) < at_a_time and (task := take()) is not None:
+                number = min(set(range(at_a_time)) - {taken for _, taken in working.values()})
+                working[start(task, number)] = task, number
+                yield task, "begun", None
+            if not working:
+                return
+            for worker in connection.wait(list(working)):
+                task = working[worker][0]
+                kind, value = worker.hear()
+                if kind != "progress":
+                    del working[worker]
+                yield task, kind, value
+    finally:
+        kill(working)
+
+
+def kill(workers: Iterable[Worker]) -> None:
+    """End them all."""
+    for worker in workers:
+        worker.kill()

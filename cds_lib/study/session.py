@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from cds_lib.errors import UsageError
 from cds_lib.study import analyses
@@ -16,29 +19,23 @@ from cds_lib.study.errors import NothingRun, in_one_line
 from cds_lib.study.plan import protocols
 from cds_lib.study.plan.protocols import Seeds
 from cds_lib.study.plan.table import Table, narrowed
+from cds_lib.study.report.frame import every_result, histories, results, tidy
+from cds_lib.study.report.verdicts import claimed
 from cds_lib.study.store import Store, results_dir
 from cds_lib.study.tables import find_table, official
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-
+@dataclass(frozen=True)
 class Session:
     """A table, a profile, its seeds and its store. See `open_study`."""
 
-    def __init__(
-        self,
-        table: Table,
-        profile: str,
-        seeds: Seeds,
-        store: Store,
-        data_root: Path,
-        engine: LocalEngine,
-        writes: bool = True,
-    ):
-        self.table, self.profile, self.seeds = table, profile, seeds
-        self.store, self.data_root, self.engine = store, data_root, engine
-        self.writes = writes
+    table: Table
+    profile: str
+    seeds: Seeds
+    store: Store
+    data_root: Path
+    engine: LocalEngine
+    writes: bool = True
 
     def plan(self, retry_failed: bool = False) -> runner.Plan:
         """What is done, missing and failed at this moment; with `retry_failed` what failed is missing."""
@@ -58,35 +55,26 @@ class Session:
 
     def describe(self) -> str:
         """What the profile runs, how much of it is there, and what that cost to train. NothingRun: none is there."""
-        frame = self.results()
-        if frame["value"].isna().all():
+        rows = self.results()
+        if rows["value"].isna().all():
             raise NothingRun(f"{self.table.name} has no result in {self.store.root} yet: set train = True.")
-        hours = frame.drop_duplicates("run")["seconds"].sum() / 3600
+        hours = rows.drop_duplicates("run")["seconds"].sum() / 3600
         return f"{self.table.describe(self.profile)} {self.plan().describe()}; {hours:.1f} hours of training."
 
     def results(self) -> pd.DataFrame:
         """The evidence, one row a planned run of each cell: see `cds_lib.study.report.frame.results`."""
-        from cds_lib.study.report.frame import results
-
         return results(self.table, self.profile, self.seeds, self.store)
 
     def frame(self) -> pd.DataFrame:
         """The tidy result, one row per cell."""
-        from cds_lib.study.report.frame import tidy
-
         return tidy(self.results())
 
     def history(self) -> pd.DataFrame:
         """One row an epoch of every finished run: see `cds_lib.study.report.frame.histories`."""
-        from cds_lib.study.report.frame import histories
-
         return histories(self.results(), self.store)
 
     def claims(self) -> pd.DataFrame:
         """Every published claim of the study, one row each: see `cds_lib.study.report.verdicts.claimed`."""
-        from cds_lib.study.report.frame import every_result
-        from cds_lib.study.report.verdicts import claimed
-
         frames = every_result(official(), self.profile, self.seeds, self.store)
         return claimed(frames, self.profile, self.seeds, self.store)
 

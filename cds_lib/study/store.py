@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 from cds_lib.errors import UsageError
 from cds_lib.study.checkout import CHECKOUT
 from cds_lib.study.errors import RunError, cure
-from cds_lib.study.files import is_locked, locked, once, read_bytes, read_json, write_json
+from cds_lib.study.files import has_shape, is_locked, locked, once, read_bytes, read_json, write_json
 from cds_lib.study.measures import is_percentage
 from cds_lib.study.plan import protocols
 from cds_lib.study.plan.spec import RunSpec
@@ -46,12 +46,12 @@ if TYPE_CHECKING:
 VERSION = 1
 _PAUSE = 0.5  # seconds between two looks at whether another process still holds the store
 
-# What other parts rely on where they read a status: the type of each value that is there and not null.
-_STATUS = dict.fromkeys(("state", "error", "started", "finished", "machine", "device", "code", "weights"), str)
-_STATUS |= dict.fromkeys(("threads", "processes"), int)
-_STATUS |= dict.fromkeys(("versions", "instructions", "data"), dict)
-_DATA = {"kind": str, "train": int, "test": int, "sha256": str, "note": str}  # all of it
-_MORE_OF_DATA = {"complete": bool, "verified": bool}
+# What other parts rely on where they read a status.
+_STATUS = dict.fromkeys(("error", "started", "finished", "machine", "device", "code", "weights"), str | None)
+_STATUS |= dict.fromkeys(("threads", "processes"), int | None)
+_STATUS |= {"state": str, **dict.fromkeys(("versions", "instructions", "data"), dict | None)}
+_DATA = {"kind": str, "train": int, "test": int, "sha256": str, "note": str}
+_DATA |= dict.fromkeys(("complete", "verified"), bool | None)
 
 
 def results_dir(profile: str, argument: str = "") -> Path:
@@ -138,7 +138,9 @@ class Store:
         if not path.exists():
             return {}
         status = {name: value for name, value in self.json(run_id, "status.json", path).items() if value is not None}
-        if not _is_status(status):
+        data, versions = status.get("data"), status.get("versions")
+        whole = has_shape(status, _STATUS) and (not data or has_shape(data, _DATA))
+        if not whole or not all(isinstance(version, str) for version in (versions or {}).values()):
             raise self.damaged(run_id, "status.json", "it lacks the state, or a value has another type", path)
         if status["state"] == "running" or (status["state"] == "done" and not self.is_done(run_id)):
             status["state"] = "running" if is_locked(self.run_dir(run_id) / ".lock") else "interrupted"
@@ -282,9 +284,7 @@ class Store:
             time.sleep(_PAUSE)
 
 
-@once
-def _spec(path: Path) -> RunSpec:
-    return RunSpec.from_dict(read_json(path))
+_spec = once(lambda path: RunSpec.from_dict(read_json(path)))
 
 
 @once
@@ -309,19 +309,6 @@ def fault_of_numbers(values: Mapping[str, Any]) -> str:
         if is_percentage(name) and not 0 <= value <= 100:
             return f"{name!r} is {value}, and a percentage is 0 to 100"
     return ""
-
-
-def _is_status(status: dict[str, Any]) -> bool:
-    def fits(found: dict[str, Any], types: dict[str, type]) -> bool:
-        return all(isinstance(found[name], kind) for name, kind in types.items() if name in found)
-
-    data, versions = status.get("data"), status.get("versions")
-    return (
-        fits(status, _STATUS)
-        and status.get("state") is not None
-        and (not data or (fits(data, _DATA | _MORE_OF_DATA) and all(data.get(name) is not None for name in _DATA)))
-        and (not versions or all(isinstance(version, str) for version in versions.values()))
-    )
 
 
 def _phrase(why: object) -> str:

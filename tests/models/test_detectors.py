@@ -16,7 +16,7 @@ from cds_lib.evaluation.detection import evaluate_detection
 from cds_lib.methods.detection import Detection
 from cds_lib.models import create_backbone, create_detector
 from cds_lib.models.detectors import DETECTOR_NAMES
-from cds_lib.study.data import coco_standin
+from cds_lib.study.data import standin
 from cds_lib.study.data.detection_batches import DetectionBatches, DetectionEvaluation
 
 CPU = torch.device("cpu")
@@ -143,7 +143,7 @@ def test_what_cannot_be_built_is_one_sentence(arguments, says):
 @pytest.mark.parametrize("name", DETECTOR_NAMES)
 def test_training_on_a_few_images_finds_their_objects(name):
     """Overfitting three images: the loss of the classes falls to less than half."""
-    data = coco_standin.make()
+    data = standin.make_coco()
     images = data.train[:3]
     torch.manual_seed(0)
     backbone = create_backbone("resnet18", 10, stem="imagenet", width=0.25)

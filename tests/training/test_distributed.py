@@ -10,7 +10,7 @@ from cds_lib.augment.share import Share
 from cds_lib.errors import UsageError
 from cds_lib.models import create_backbone
 from cds_lib.study.engines.build import create_method
-from cds_lib.study.workers import Worker, kill
+from cds_lib.study.processes import Worker, kill
 from cds_lib.training.distributed import Group
 
 METHODS = (

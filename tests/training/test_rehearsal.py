@@ -6,7 +6,7 @@ import pytest
 from torch.utils import backend_registration
 
 from cds_lib.study.plan.catalogue import METHODS
-from cds_lib.study.workers import Worker
+from cds_lib.study.processes import Worker
 
 # Cut on a GPU by another kernel than on a CPU, which rounds otherwise now and then; further steps enlarge it.
 RESIZED = ("imagenet", "contrastive")

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from cds_lib.study.data import coco_standin, registry, standin
+from cds_lib.study.data import registry, standin
 from cds_lib.study.engines import build
 from cds_lib.study.plan.spec import RunSpec
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from cds_lib.methods.method import Method
 
@@ -92,7 +92,7 @@ def image_counts(spec: RunSpec) -> tuple[int, int]:
     if budget.source == "real":
         train, test = known.train, known.test
     elif spec.detects:
-        train, test = coco_standin.TRAIN, coco_standin.VAL
+        train, test = standin.COCO_TRAIN, standin.COCO_VAL
     else:
         train, test = max(standin.TRAIN, known.classes), max(standin.TEST, known.classes)
     train = min(train - budget.val_size, budget.train_size or train)
@@ -121,22 +121,21 @@ def _count(spec: RunSpec) -> StepCost:
     classes = _entry(spec.dataset).classes
     images, _ = image_counts(spec)
     with torch.device("meta"):
-        if spec.detects:
-            method = build.detector(spec, build.backbone(spec.parent, 1), classes)
-        else:
-            method = build.classifier(spec, classes)
+        backbone = build.backbone(spec.parent, 1) if spec.detects else None
+        method = build.detector(spec, backbone, classes) if spec.detects else build.classifier(spec, classes)
     method.train()
     method.prepare(torch.arange(images) % classes)
     state = sum(t.numel() * t.element_size() for t in method.state_dict().values())
     trained = [p for p in method.parameters() if p.requires_grad]
     _skip_norms(method)
-    step = _detector_step if spec.detects else _classifier_step
+    step = _detector_outputs if spec.detects else _classifier_loss
     train_flops = _flops(lambda: _backward(step(method, spec, spec.budget.batch_size)))
     evaluated = 0
     if method.classifies:
-        method.backbone.eval()
+        network, side = method.backbone.eval(), spec.budget.image_size
+        image = torch.empty(1, 3, side, side, device="meta")
         with torch.no_grad():
-            evaluated = _flops(lambda: _evaluation(method.backbone, spec))
+            evaluated = _flops(lambda: step(method, spec, 1) if spec.detects else network(image))
     return StepCost(
         train_flops=train_flops,
         eval_flops=evaluated,
@@ -164,7 +163,7 @@ def _flops(call: Any) -> int:
     # a full one (512 times too much for a depthwise convolution of 512 channels), and knows `baddbmm` but not in place.
     corrected = {
         torch.ops.aten.convolution_backward: _convolution_backward_flops,
-        torch.ops.aten.baddbmm_: _product_flops,
+        torch.ops.aten.baddbmm_: lambda _, left, right, **rest: 2 * math.prod(left) * right[2],
     }
     with FlopCounterMode(display=False, custom_mapping=corrected) as counter:
         call()
@@ -180,10 +179,6 @@ def _convolution_backward_flops(
     return forward * (wanted[0] + wanted[1])
 
 
-def _product_flops(_: Any, left: Any, right: Any, **rest: Any) -> int:
-    return 2 * left[0] * left[1] * left[2] * right[2]
-
-
 def _backward(outputs: list[Tensor]) -> None:
     import torch
 
@@ -191,7 +186,7 @@ def _backward(outputs: list[Tensor]) -> None:
     torch.autograd.backward(outputs, [torch.empty_like(output) for output in outputs])
 
 
-def _classifier_step(method: Method, spec: RunSpec, batch: int) -> list[Tensor]:
+def _classifier_loss(method: Method, spec: RunSpec, batch: int) -> list[Tensor]:
     import torch
 
     side = spec.budget.image_size
@@ -201,35 +196,22 @@ def _classifier_step(method: Method, spec: RunSpec, batch: int) -> list[Tensor]:
     return [sum(method(*views, labels=labels, **more).values())]
 
 
-def _detector_step(method: Method, spec: RunSpec, batch: int) -> list[Tensor]:
+def _detector_outputs(method: Method, spec: RunSpec, batch: int) -> list[Tensor]:
     """The networks of a detector one by one: matching and suppressing boxes needs their values, which meta tensors do
-    not have, and no products. Faster R-CNN's box head sees as many boxes an image as it samples."""
-    detector = method.backbone
-    boxes = detector.roi_heads.fg_bg_sampler.batch_size_per_image if hasattr(detector, "roi_heads") else 0
-    return _detector_outputs(detector, spec, batch, boxes)
-
-
-def _detector_outputs(detector: nn.Module, spec: RunSpec, batch: int, boxes: int) -> list[Tensor]:
+    not have, and no products. Faster R-CNN's box head sees as many boxes an image as it samples, or, evaluated, as are
+    proposed."""
     import torch
 
+    detector, side = method.backbone, spec.budget.image_size
     ratio = _STANDIN_RATIO if spec.budget.source == "standin" else _PHOTOGRAPH_RATIO
-    sides = [
-        -(-round(side) // _PADDED_TO) * _PADDED_TO for side in (spec.budget.image_size, spec.budget.image_size * ratio)
-    ]
+    sides = [-(-round(length) // _PADDED_TO) * _PADDED_TO for length in (side, side * ratio)]
     maps = list(detector.backbone(torch.empty(batch, 3, *sides, device="meta")).values())
-    if not boxes:
+    if not hasattr(detector, "roi_heads"):
         return list(detector.head(maps).values())
     scores, offsets = detector.rpn.head(maps)
-    side = detector.roi_heads.box_roi_pool.output_size[0]
+    heads = detector.roi_heads
+    boxes = heads.fg_bg_sampler.batch_size_per_image if detector.training else detector.rpn.post_nms_top_n()
+    side = heads.box_roi_pool.output_size[0]
     pooled = torch.empty(batch * boxes, maps[0].shape[1], side, side, device="meta")
     pooled.requires_grad_(torch.is_grad_enabled())
-    return [*scores, *offsets, *detector.roi_heads.box_predictor(detector.roi_heads.box_head(pooled.flatten(1)))]
-
-
-def _evaluation(backbone: nn.Module, spec: RunSpec) -> None:
-    import torch
-
-    if spec.detects:
-        _detector_outputs(backbone, spec, 1, backbone.rpn.post_nms_top_n() if hasattr(backbone, "rpn") else 0)
-    else:
-        backbone(torch.empty(1, 3, spec.budget.image_size, spec.budget.image_size, device="meta"))
+    return [*scores, *offsets, *heads.box_predictor(heads.box_head(pooled.flatten(1)))]

@@ -9,7 +9,6 @@ from pathlib import Path
 from cds_lib.errors import UsageError
 from cds_lib.study.commands import costs
 from cds_lib.study.data import registry
-from cds_lib.study.data.cli import held_at
 from cds_lib.study.engines.runner import Plan
 from cds_lib.study.plan.protocols import PROFILES, Seeds
 from cds_lib.study.plan.spec import RunSpec
@@ -33,7 +32,8 @@ def lines(
         if spec.budget.source == "real":
             needed.setdefault(spec.dataset, []).append(spec)
     for name, specs in needed.items():
-        if not held_at(known := registry.entry(name), data_root):
+        known = registry.entry(name)
+        if not known.held_at(data_root):
             yield (
                 f"{known.title} is not in {data_root}: {counted(len(specs), 'run')} would not be trained "
                 f"(python -m cds_lib data fetch {name} --data-root {data_root})."
@@ -47,13 +47,17 @@ def lines(
 
 def _too_small(known: registry.DataSet, specs: Sequence[RunSpec], data_root: Path) -> Counter[str]:
     """Why runs cannot be trained on what was imported of their set -> how many of them."""
-    from cds_lib.study.engines import split  # NumPy and Pillow, which `--help` can do without
+    from cds_lib.study.data import folders  # NumPy and Pillow, which `--help` can do without
+    from cds_lib.study.engines import split
 
+    if known.is_official(data_root):  # the published files come first, and are complete
+        return Counter()
     try:
-        labels = split.labels_at_hand(known, data_root)
+        held, _ = folders.read_imported(known, data_root)
     except UsageError as error:
         return Counter({str(error): len(specs)})
-    return Counter() if labels is None else Counter(split.too_small(specs, labels, known.title).values())
+    labels = (held if known.image_size else held.arrays()).train_labels
+    return Counter(split.too_small(specs, labels, known.title).values())
 
 
 def say_what_lacks(known: registry.DataSet, data_root: Path) -> None:

@@ -13,12 +13,8 @@ _TIMM_NAMES = {"preactresnet18": "resnetv2_18"}  # where timm calls a network ot
 
 
 def export(options: argparse.Namespace) -> int:
-    """`export RUN_ID OUT`: 0 when the file is written.
-
-    Raises:
-        UsageError: no such run, not finished, without weights, or a detector; a file among the runs. RunError: damaged
-            weights.
-    """
+    """`export RUN_ID OUT`: 0 when the file is written. UsageError: no such run, not finished, without weights, or a
+    detector; a file among the runs. RunError: damaged weights."""
     store = Store(results_dir(options.profile, options.results))
     spec = _finished_classifier(Path(options.run).name, store)  # a path to the folder, completed by Tab, names it too
     if Path(options.out).resolve().is_relative_to((store.root / "runs").resolve()):

@@ -1,28 +1,49 @@
-"""One run of one's own: a run of the study with other options, in a results folder that no table reads."""
+"""The command `train`: a run of the study with other options, in a results folder that no table reads."""
 
 from __future__ import annotations
 
+import argparse
 import ast
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cds_lib.errors import UsageError
 from cds_lib.study.checkout import CHECKOUT
+from cds_lib.study.data.registry import data_root
 from cds_lib.study.engines import runner
+from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.errors import RunError
 from cds_lib.study.plan import catalogue, protocols, settings
 from cds_lib.study.plan.spec import Budget, RunSpec
 from cds_lib.study.plan.table import Cell, Table, cell
-from cds_lib.study.store import Store
+from cds_lib.study.store import Store, results_dir
 from cds_lib.study.tables import TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _TYPES = {"int": int, "float": float, "bool": bool, "str": str, "Sequence": list, "tuple": tuple}
+
+
+def train_one(options: argparse.Namespace) -> int:
+    """`train`: 0 when the run is finished. UsageError: unknown names or options, no data. RunError: the training
+    failed."""
+    import pandas as pd
+
+    profile, (seed,) = options.profile, protocols.parse_seeds(str(options.seed))
+    table, cell = find(profile, options.dataset, options.model, options.method, options.setting)
+    store = Store(results_dir(profile, options.results).absolute()) if options.results else own_store()
+    root = data_root(options.data_root or None).absolute()
+    mine = train(table, cell, profile, seed, parse(options.set), store, root, LocalEngine())
+    theirs = beside(table, cell, profile, seed, Store(results_dir(profile)))
+    shown = pd.concat([mine, theirs])[["method", "value", "best", "seconds", "run"]]
+    print(f"Seed {seed}, {cell.metric}; yours first, which is in {store.run_dir(mine['run'].iloc[0])}:")
+    print(shown.to_string(index=False, float_format="{:.2f}".format))
+    return 0
 
 
 def own_store() -> Store:
@@ -32,10 +53,7 @@ def own_store() -> Store:
 
 def find(profile: str, dataset: str, model: str, method: str, setting: str = "") -> tuple[Table, Cell]:
     """The first table that has such a run, and its cell; a table of its own for what no table has, but could.
-
-    Raises:
-        UsageError: unknown names, or no such run.
-    """
+    UsageError: unknown names, or no such run."""
     protocols.check_profile(profile)
     wanted = (dataset, model, method)
     for table in TABLES.values():
@@ -73,11 +91,8 @@ def parse(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def changed(spec: RunSpec, changes: Mapping[str, Any]) -> RunSpec:
-    """The run with other options of its method or of its budget.
-
-    Raises:
-        UsageError: neither has such an option, or it is of another type.
-    """
+    """The run with other options of its method or of its budget. UsageError: neither has such an option, or it is of
+    another type."""
     entry = catalogue.method(spec.method)
     budget = {field.name: str(field.type) for field in fields(Budget)}
     own = {name: str(parameter.annotation) for name, parameter in inspect.signature(entry.load()).parameters.items()}
@@ -121,10 +136,7 @@ def train(
 ) -> pd.DataFrame:
     """Train the cell's run with this seed and other options, what it starts from first, and return its row of
     `cds_lib.study.report.frame.results`, whose method says what was changed. A run that is there is only read.
-
-    Raises:
-        UsageError: an option that it does not have, no data. RunError: the training failed.
-    """
+    UsageError: an option that it does not have, no data. RunError: the training failed."""
     from cds_lib.study.report.frame import results
 
     spec = changed(cell.run.with_seed(seed), changes)
@@ -142,9 +154,7 @@ def beside(table: Table, cell: Cell, profile: str, seed: int, store: Store) -> p
     """The finished runs of the study in the same data set, network and setting, of the same seed: rows of `results`."""
     from cds_lib.study.report.frame import results
 
-    def place(other: Cell) -> tuple[str, ...]:
-        return (other.dataset, other.model, other.setting, other.metric)
-
+    place = attrgetter("dataset", "model", "setting", "metric")
     cells = [replace(other, seeds=(seed,)) for other in table.cells(profile, None) if place(other) == place(cell)]
     frame = results(replace(table, build=lambda _: cells), profile, None, store)
     return frame[frame["finished"]]

@@ -33,11 +33,9 @@ def run_all(options: argparse.Namespace) -> int:
 
     1 if anything failed.
     """
-    tables, notebook_files = _select(options.only)
+    tables, notebook_files, profile, seeds, store = _study(options)
     if not options.only and not options.list:
         tables = official()
-    profile = protocols.check_profile(options.profile)
-    seeds = protocols.parse_seeds(options.seeds)
     trained = narrowed(tables, profile, options.models, options.methods)
     if options.jobs < 0:
         raise UsageError(f"--jobs must be 1 or more, not {options.jobs}.")
@@ -46,7 +44,6 @@ def run_all(options: argparse.Namespace) -> int:
     if options.compile and options.processes > 1:
         raise UsageError("--compile is for runs of one process: leave it out, or --processes.")
     engine = _engine(options)
-    store = Store(results_dir(profile, options.results).absolute())
     data_root = registry.data_root(options.data_root or None).absolute()
     if options.offline:
         os.environ["CDS_OFFLINE"] = "1"
@@ -86,20 +83,14 @@ def run_all(options: argparse.Namespace) -> int:
 
 def report_again(options: argparse.Namespace) -> int:
     """`report`: tables, notebooks and index from what the store holds; trains nothing."""
-    tables, notebook_files = _select(options.only)
-    profile = protocols.check_profile(options.profile)
-    seeds = protocols.parse_seeds(options.seeds)
-    store = Store(results_dir(profile, options.results).absolute())
-    store.open_for_writing()
-    return 1 if _report(tables, notebook_files, profile, seeds, store) else 0
+    chosen = _study(options)
+    chosen[-1].open_for_writing()
+    return 1 if _report(*chosen) else 0
 
 
 def status(options: argparse.Namespace) -> int:
     """`status`: a line a table, then a line for every run that is queued, running, interrupted or failed."""
-    tables, _ = _select(options.only)
-    profile = protocols.check_profile(options.profile)
-    seeds = protocols.parse_seeds(options.seeds)
-    store = Store(results_dir(profile, options.results))
+    tables, _, profile, seeds, store = _study(options)
     there = "" if store.root.exists() else ", a folder that is not there"
     print(f"Profile {profile}, results in {store.root}{there}.")
     for table in tables:
@@ -142,17 +133,20 @@ def _engine(options: argparse.Namespace) -> runner.Engine:
     return local_engine.LocalEngine(*how)
 
 
-def _select(only: str) -> tuple[list[Table], list[Path]]:
-    """The tables and the notebook files that --only names; all of them when it is empty."""
+def _study(options: argparse.Namespace) -> tuple[list[Table], list[Path], str, Seeds, Store]:
+    """The tables and the notebook files that --only names, all of them when it is empty; profile, seeds and store."""
     files = {path.stem: path for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
     everything = list(dict.fromkeys([*files, *TABLES]))
-    names = [name.strip() for name in only.split(",") if name.strip()] if only else everything
+    names = [name.strip() for name in options.only.split(",") if name.strip()] if options.only else everything
     if not names:
         raise UsageError(f"--only names no table and no notebook: choose from {', '.join(everything)}.")
     for name in names:
         if name not in files and name not in TABLES:
             raise UsageError(f"There is no table or notebook {name!r}: choose from {', '.join(everything)}.")
-    return [TABLES[name] for name in names if name in TABLES], [files[name] for name in names if name in files]
+    tables, files = ([known[name] for name in names if name in known] for known in (TABLES, files))
+    profile = protocols.check_profile(options.profile)
+    store = Store(results_dir(profile, options.results).absolute())
+    return tables, files, profile, protocols.parse_seeds(options.seeds), store
 
 
 def _list(tables: list[Table], notebook_files: list[Path], data_root: Path) -> int:

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data.arrays import Arrays
-from cds_lib.study.data.listing import some
+from cds_lib.study.data.listing import Arrays, some
 from cds_lib.study.data.registry import DataSet, md5_of
 
 

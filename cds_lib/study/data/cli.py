@@ -83,7 +83,7 @@ def verify_set(args: argparse.Namespace) -> int:
 
 def import_set(imported: Callable[[DataSet, Path], None], args: argparse.Namespace) -> int:
     """`data import NAME --folder DIR`: 0 when all images are stored or listed, else UsageError."""
-    from cds_lib.study.data.folders import import_folder, imported_folder
+    from cds_lib.study.data.folders import import_folder
 
     known, root = entry(args.name), data_root(args.data_root)
     print(f"{known.title}: decoding the images in {args.folder} ...", file=sys.stderr)
@@ -97,7 +97,7 @@ def import_set(imported: Callable[[DataSet, Path], None], args: argparse.Namespa
     print(
         f"{known.title}: {extent}, {len(info['class_names'])} of {known.classes} classes, "
         f"{info['train']} of {known.train} training and {info['test']} of {known.test} test images, "
-        f"in {imported_folder(known, root)}"
+        f"in {known.imported(root)}"
     )
     if known.is_official(root) and Path(args.folder).resolve() != (root / known.folder).resolve():
         print(f"The official files in {root / known.folder} come first: the import is not used while they are there.")
@@ -107,7 +107,7 @@ def import_set(imported: Callable[[DataSet, Path], None], args: argparse.Namespa
 
 def data_state(known: DataSet, root: Path) -> tuple[str, str]:
     """In words, what is there of a set and whether it is complete and verified; and where ("-": nowhere)."""
-    there = held_at(known, root)
+    there = known.held_at(root)
     if not there:
         held = root / known.name
         return ("folders, not imported", str(held)) if (held / "train").is_dir() else ("not there", "-")
@@ -119,14 +119,6 @@ def data_state(known: DataSet, root: Path) -> tuple[str, str]:
         return f"BROKEN (data verify {known.name})", str(there[0])
     extent = "complete" if provenance["complete"] else f"subset ({provenance['train']} + {provenance['test']})"
     return f"{extent}, {'verified' if provenance['verified'] else 'not verified'}", str(there[0])
-
-
-def held_at(known: DataSet, root: Path) -> list[Path]:
-    """Where a set lies, as published or imported; empty if it is not there."""
-    from cds_lib.study.data.folders import imported_folder
-
-    official, imported = root / known.folder, imported_folder(known, root)
-    return [official] * known.is_official(root) + [imported] * imported.is_dir()
 
 
 def _faults(known: DataSet, root: Path) -> tuple[list[str], str]:

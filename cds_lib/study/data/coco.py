@@ -15,8 +15,7 @@ import numpy as np
 from cds_lib.errors import UsageError
 from cds_lib.study.data.image_files import decoded
 from cds_lib.study.data.listing import PUT_BACK, leads_out, refuse
-from cds_lib.study.data.registry import entry
-from cds_lib.study.data.writing import single_writer
+from cds_lib.study.data.registry import entry, single_writer
 from cds_lib.study.files import write_json
 
 OVERHANG = 1.0  # pixels: published boxes stick out of their images by fractions of one, and are taken as they are
@@ -46,7 +45,7 @@ class CocoImage:
 @dataclass(frozen=True)
 class DetectionData:
     """Images to train on (with at least one object that is no crowd) and all images to evaluate on; `names[k]` is the
-    category of label k + 1. `provenance` as in `sets.ArrayData`, its sha256 of what is fed to `_describe`."""
+    category of label k + 1. `provenance` as in `sets.ArrayData`, its sha256 of ids, sizes and objects."""
 
     train: tuple[CocoImage, ...]
     val: tuple[CocoImage, ...]
@@ -62,7 +61,7 @@ def load(data_root: Path) -> DetectionData:
     known, root = entry("coco"), Path(data_root)
     if known.is_official(root):
         return read(root / known.folder)
-    record = root / "imported" / "coco" / "info.json"
+    record = known.imported(root) / "info.json"
     if record.exists():
         try:
             folder = Path(json.loads(record.read_bytes())["folder"])
@@ -88,7 +87,7 @@ def import_coco(folder: Path, root: Path) -> dict:
     refuse(broken_images(data), len(data.train) + len(data.val), "cannot be used", "repair them, then import again")
     info = {"folder": str(folder.absolute()), "class_names": list(data.names), **data.provenance}
     with single_writer(root, "coco"):
-        write_json(root / "imported" / "coco" / "info.json", info)
+        write_json(entry("coco").imported(root) / "info.json", info)
     return info
 
 
@@ -143,26 +142,17 @@ def _images(folder: Path, split: str) -> tuple[tuple[CocoImage, ...], tuple[str,
                 raise ValueError(wrong)
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UsageError(f"{file} is malformed ({error!r} in {last!r:.200}); {_CURE}.") from error
-    boxes = corners.astype(np.float32)
+    boxes, labels = corners.astype(np.float32), labels[:, 0].astype(np.int64)
+    area, crowd = area[:, 0].astype(np.float32), crowd[:, 0].astype(bool)
     # What single precision still tells apart after a box was mirrored and scaled to any size.
     resolved = 4 * np.finfo(np.float32).eps * size.max(1, keepdims=True)
     kept = (boxes[:, 2:] - boxes[:, :2] > resolved).all(1)
     found = []
     for number, image in images.items():
         chosen = [row for row in rows[number] if kept[row]]
-        found.append(
-            CocoImage(
-                image_id=number,
-                path=folder / f"{split}2017" / image["file_name"],
-                pixels=None,
-                height=image["height"],
-                width=image["width"],
-                boxes=boxes[chosen],
-                labels=labels[chosen, 0].astype(np.int64),
-                area=area[chosen, 0].astype(np.float32),
-                crowd=crowd[chosen, 0].astype(bool),
-            )
-        )
+        path, sides = folder / f"{split}2017" / image["file_name"], (image["height"], image["width"])
+        objects = boxes[chosen], labels[chosen], area[chosen], crowd[chosen]
+        found.append(CocoImage(number, path, None, *sides, *objects))
     if not any((~image.crowd).any() for image in found):
         raise UsageError(f"{file} has no object that is no crowd; {_CURE}.")
     return tuple(found), names
@@ -186,6 +176,11 @@ def described(
     train: tuple[CocoImage, ...], val: tuple[CocoImage, ...], names: tuple[str, ...], kind: str, note: str = ""
 ) -> DetectionData:
     """These images, with their provenance; note: what is said of them in the place of how complete they are."""
+    digest = hashlib.sha256()  # of every image's id and size and every object's box, label, area and crowd flag
+    for image in (*train, *val):
+        digest.update(f"{image.image_id} {image.height} {image.width}\n".encode())
+        for array in (image.boxes, image.labels, image.area, image.crowd):
+            digest.update(np.ascontiguousarray(array).data)
     known = entry("coco")
     complete = (len(train), len(val)) == (known.train, known.test)
     images = f"{len(train)} of {known.train} training, {len(val)} of {known.test} validation images"
@@ -196,19 +191,8 @@ def described(
         "verified": False,
         "train": len(train),
         "test": len(val),
-        "sha256": _describe(train, val),
+        "sha256": digest.hexdigest(),
         "note": note or f"COCO's layout, {extent}, no published checksum to compare with",
     }
     trained = tuple(image for image in train if (~image.crowd).any())
     return DetectionData(trained, val, names, provenance)
-
-
-def _describe(*splits: tuple[CocoImage, ...]) -> str:
-    """sha256 (hex) of every image's id and size and every object's box, label, area and crowd flag."""
-    digest = hashlib.sha256()
-    for images in splits:
-        for image in images:
-            digest.update(f"{image.image_id} {image.height} {image.width}\n".encode())
-            for array in (image.boxes, image.labels, image.area, image.crowd):
-                digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()

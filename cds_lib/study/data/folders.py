@@ -14,18 +14,12 @@ from PIL import Image
 
 from cds_lib.errors import UsageError
 from cds_lib.study.data import image_files
-from cds_lib.study.data.arrays import Arrays
-from cds_lib.study.data.listing import Listing, class_folders, refuse
-from cds_lib.study.data.registry import DataSet
-from cds_lib.study.data.writing import new_folder, single_writer
+from cds_lib.study.data.listing import Arrays, Listing, class_folders, refuse
+from cds_lib.study.data.registry import DataSet, single_writer
+from cds_lib.study.files import new_folder
 
 ARRAYS = Arrays._fields[:4]  # one .npy file each; the class names are in info.json
 _CURE = "repair or remove them, then import again"
-
-
-def imported_folder(entry: DataSet, root: Path) -> Path:
-    """Where the imported arrays, or the listing, of a data set lie."""
-    return root / "imported" / entry.name
 
 
 def import_folder(entry: DataSet, folder: Path, root: Path) -> dict:
@@ -50,7 +44,7 @@ def import_folder(entry: DataSet, folder: Path, root: Path) -> dict:
             f"{entry.title} has {entry.classes}, {official[0]} and {official[1]}; give the folder that holds "
             "train/<class>/ and test/<class>/ of this set."
         )
-    target = imported_folder(entry, root)
+    target = entry.imported(root)
     with single_writer(root, entry.name):
         if target.exists():
             raise UsageError(f"{entry.name} was imported before; delete {target} to import it again.")
@@ -73,7 +67,7 @@ def read_imported(entry: DataSet, root: Path) -> tuple[Arrays | Listing, dict]:
 
     The caller compares the fingerprint with info["sha256"].
     """
-    folder = imported_folder(entry, root)
+    folder = entry.imported(root)
     try:
         info = json.loads((folder / "info.json").read_text())
         names = tuple(info["class_names"])

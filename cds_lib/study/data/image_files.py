@@ -14,7 +14,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from cds_lib.study.data.listing import refuse
-from cds_lib.study.data.writing import new_folder, single_writer
+from cds_lib.study.data.registry import single_writer
+from cds_lib.study.files import new_folder
 
 THREADS = 4  # decoding small files waits for the disk more than it computes
 NARROW = 100  # an image that is more times as long as wide would take gigabytes once its short side is resized

@@ -8,6 +8,7 @@ Labels count from 0 in the order of the published class ids. Whether the images 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,7 @@ import numpy as np
 
 from cds_lib.errors import UsageError
 from cds_lib.study.data import cifar
-from cds_lib.study.data.arrays import Arrays
-from cds_lib.study.data.listing import Listing, Split, class_folders
+from cds_lib.study.data.listing import Arrays, Listing, Split, class_folders
 from cds_lib.study.data.registry import DataSet
 
 
@@ -109,18 +109,13 @@ def _aircraft(folder: Path) -> Listing:
     return Listing(folder, split("trainval"), split("test"), names)
 
 
-def _ilsvrc(folder: Path) -> Listing:
-    """train/<wnid>/ and val/<wnid>/; classes in the order of the wnids."""
-    return class_folders(folder, "train", "val")
-
-
 _READERS: dict[str, Callable[[Path], Listing]] = {
     "cub": _cub,
     "cars": _cars,
     "flowers": _flowers,
     "dogs": _dogs,
     "aircraft": _aircraft,
-    "ilsvrc": _ilsvrc,
+    "ilsvrc": partial(class_folders, train="train", test="val"),  # val/<wnid>/; classes in the order of the wnids
 }
 
 

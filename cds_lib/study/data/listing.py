@@ -1,6 +1,7 @@
-"""Which files are the training and the test images of a set that is too large for memory, and which class each is of.
+"""What readers of images return: arrays, or, of a set that is too large for memory, which files are the training and
+the test images, and which class each is of.
 
-A listing comes from the official layout (`layouts.py`) or from an import (`folders.py`).
+They read the official layout (`layouts.py`) or an import (`folders.py`).
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data.arrays import Arrays
 
 PUT_BACK = "put them back, or fetch or import the set again"
 SHOWN = 5  # words named in an error; the rest is counted
@@ -24,6 +25,24 @@ SUFFIXES = frozenset(
 )  # in any case, of what is an image in a class folder
 
 Split = tuple[tuple[str, int], ...]
+
+
+class Arrays(NamedTuple):
+    """Images (N, 3, H, W) uint8, labels (N,) int64 counting from 0, and one name per class."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: tuple[str, ...]
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) of train images, train labels, test images, test labels; labels as little-endian int64."""
+        digest = hashlib.sha256()
+        for images, labels in ((self.train_images, self.train_labels), (self.test_images, self.test_labels)):
+            digest.update(np.ascontiguousarray(images).data)
+            digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,19 @@
-"""Facts about each data set (registry.toml), and where data sets lie. Imports neither torch nor NumPy."""
+"""Facts about each data set (registry.toml), where data sets lie, and who writes there. Imports no torch or NumPy."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from cds_lib.errors import UsageError
 from cds_lib.study.checkout import CHECKOUT
+from cds_lib.study.errors import cure
+from cds_lib.study.files import locked
 
 REGISTRY = Path(__file__).with_name("registry.toml")
 
@@ -56,6 +60,15 @@ class DataSet:
     def is_official(self, root: Path) -> bool:
         """Whether the data folder `root` holds the set in its published layout, if that is one that is read here."""
         return bool(self.layout) and (root / self.folder / self.marker).exists()
+
+    def imported(self, root: Path) -> Path:
+        """Where in the data folder `root` the imported arrays, or the listing, lie."""
+        return root / "imported" / self.name
+
+    def held_at(self, root: Path) -> list[Path]:
+        """Where the set lies, as published or imported; empty if it is not there."""
+        official, imported = root / self.folder, self.imported(root)
+        return [official] * self.is_official(root) + [imported] * imported.is_dir()
 
     def part(self, part: str) -> tuple[PublishedFile, ...]:
         """The published files of one part (`train`, `test` or `meta`), in the order they are read."""
@@ -120,3 +133,24 @@ def data_root(argument: str | os.PathLike[str] | None = None) -> Path:
     """The folder the data sets lie in: the argument, else the environment variable CDS_DATA_ROOT, else data/ of this
     checkout, wherever a notebook or a script is started."""
     return Path(os.path.expanduser(argument or os.environ.get("CDS_DATA_ROOT") or CHECKOUT / "data"))
+
+
+@contextlib.contextmanager
+def single_writer(root: Path, name: str) -> Iterator[None]:
+    """Hold the write lock of data set `name` in `root` (made if needed) for the length of the block.
+
+    Raises UsageError if another process holds it or the block cannot write.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with locked(root / f".{name}.lock") as owner:
+            if owner is not None:
+                raise UsageError(
+                    f"{owner} is writing {name} in {root} right now; wait until it has finished, then try again."
+                )
+            yield
+    except OSError as error:
+        raise UsageError(
+            f"cannot write in the data folder {root} ({error.strerror or error}), where what is decoded, fetched or "
+            f"imported is kept; {cure(error)} or choose one of your own with --data-root."
+        ) from error

@@ -2,20 +2,29 @@
 
 The construction is that of MNIST-M: the absolute difference of a photograph's patch and a digit. A class is a digit
 and a style (which photograph, and the hue its patch is tinted with), so that there can be as many classes as a real
-set has. Training and test images never share a scan of a digit. Integer arithmetic throughout, so that the bytes
-depend on the machine only as far as decoding the two JPEG photographs does.
+set has. Training and test images never share a scan of a digit. Of COCO's stand-in the digits are pasted, with boxes.
+Integer arithmetic throughout, so that the bytes depend on the machine only as far as decoding the two JPEG photographs
+does.
 """
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data.arrays import Arrays
+from cds_lib.study.data.coco import CocoImage, DetectionData, described
+from cds_lib.study.data.listing import Arrays
 
 TRAIN, TEST = 2000, 1000  # images made unless told otherwise
 PHOTOGRAPHS = ("temple", "flower")  # scikit-learn's china.jpg and flower.jpg
 ONE = 256  # 1.0 in the fixed-point arithmetic below
+
+COCO_TRAIN, COCO_VAL = 48, 24
+SIDE = 128
+STYLES = 8  # colours; times ten digits: 80 categories
+EXTENTS = ((12, 28), (36, 80), (100, 120))  # of small, medium and large objects by COCO's areas, in pixels
 
 
 def make(classes: int, size: int = 32, train: int = TRAIN, test: int = TEST, seed: int = 0) -> Arrays:
@@ -138,3 +147,57 @@ def _style_name(style: int, styles: int) -> str:
         return "on any photograph"
     hues = -(-styles // len(PHOTOGRAPHS))
     return f"on the {PHOTOGRAPHS[style % len(PHOTOGRAPHS)]}, tint {style // len(PHOTOGRAPHS) + 1} of {hues}"
+
+
+@cache
+def make_coco() -> DetectionData:
+    """24 validation images, and those of 48 that are trained on; the same bytes every time.
+
+    The category is the digit and its colour; an image has one to four objects.
+    """
+    scans, digits = load_scans()
+    photographs = load_photographs(SIDE)
+    parts = []
+    for split, count in enumerate((COCO_TRAIN, COCO_VAL)):
+        random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(0, spawn_key=(split,))))
+        images = []
+        for number in range(1, count + 1):
+            photograph = photographs[int(random.integers(len(photographs)))]
+            top, left = (int(random.integers(length - SIDE + 1)) for length in photograph.shape[1:])
+            pixels = photograph[:, top : top + SIDE, left : left + SIDE] // 2
+            boxes, labels = [], []
+            for extent in _extents(number, random):
+                chosen = int(random.integers(len(scans)))
+                style = int(random.integers(STYLES))
+                x, y = (int(v) for v in random.integers(0, SIDE - extent + 1, size=2))
+                colour = hue_to_rgb(np.array([style * 1536 // STYLES]))[0]
+                boxes.append(_paste(pixels, scans[chosen], colour, x, y, extent))
+                labels.append(int(digits[chosen]) * STYLES + style + 1)
+            corners = np.array(boxes, np.float32)
+            area = (corners[:, 2:] - corners[:, :2]).prod(1)
+            crowd = np.zeros(len(boxes), bool)
+            images.append(CocoImage(number, None, pixels, SIDE, SIDE, corners, np.array(labels), area, crowd))
+        parts.append(tuple(images))
+    names = tuple(f"{c // STYLES} in colour {c % STYLES + 1}" for c in range(10 * STYLES))
+    note = "stand-in images made from scikit-learn's digits and photographs: AP on them means nothing"
+    return described(*parts, names, "standin", note)
+
+
+def _extents(number: int, random: np.random.Generator) -> list[int]:
+    """Sides of the objects of an image; every third image has a large one, and then no other."""
+    if number % 3 == 0:
+        return [int(random.integers(*EXTENTS[2]))]
+    sizes = [EXTENTS[int(random.integers(2))] for _ in range(int(random.integers(1, 5)))]
+    return [int(random.integers(*size)) for size in sizes]
+
+
+def _paste(
+    image: np.ndarray, scan: np.ndarray, colour: np.ndarray, x: int, y: int, extent: int
+) -> tuple[int, int, int, int]:
+    """Draw the digit in a square of side `extent` at (x, y), in place; the corners (x1, y1, x2, y2) of its ink."""
+    index = np.arange(extent) * 8 // extent
+    ink = scan[np.ix_(index, index)] > 100
+    patch = image[:, y : y + extent, x : x + extent]
+    patch[:, ink] = colour[:, None]
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
+    return x + int(columns[0]), y + int(rows[0]), x + int(columns[-1]) + 1, y + int(rows[-1]) + 1

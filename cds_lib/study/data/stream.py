@@ -181,11 +181,7 @@ class Decoder:
     """
 
     def __init__(
-        self,
-        dataset: Dataset,
-        device: torch.device,
-        workers: int,
-        collate: Callable[[list[Tensor]], Any] | None = None,
+        self, dataset: Dataset, device: torch.device, workers: int, collate: Callable[[list[Tensor]], Any] | None = None
     ):
         self.keys: list[list[Any]] = []  # of the items of each batch; the loader asks for these whenever it begins
         options: dict[str, Any] = {}

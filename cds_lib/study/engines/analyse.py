@@ -1,34 +1,115 @@
-"""Compute analyses of one finished run and write their results. What runs inside a worker process of the analyses."""
+"""Compute analyses of one finished run and write their results, in a worker process of `analysis_engine`."""
 
 from __future__ import annotations
 
 import math
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cds_lib.analysis import embedding, similarity
+from cds_lib.analysis.features import extract
 from cds_lib.analysis.gradients import compare_gradients
 from cds_lib.analysis.probe import probe
+from cds_lib.augment.batches import Batches, evaluation_batches
 from cds_lib.evaluation.calibration import calibration
 from cds_lib.study import analyses
-from cds_lib.study.data import splits
+from cds_lib.study.data import sets, splits
 from cds_lib.study.engines import gpus, provenance
-from cds_lib.study.engines.finished import FinishedRun
-from cds_lib.study.engines.setup import prepare, trained_weights
+from cds_lib.study.engines.setup import load_trained, prepare, trained_weights
+from cds_lib.study.engines.split import training_split
 from cds_lib.study.errors import RunError, one_sentence
 from cds_lib.study.files import write_json
 from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.store import Store
 
 Result = tuple[dict[str, float], dict[str, Any]]  # metric -> number, and what the pictures need besides
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Features:
+    """blocks: block -> (N, C) float32, pooled, rounded to float16; labels (N,) int64; logits (N, classes) float32;
+    class_names: of the data set. All on one device."""
+
+    blocks: dict[str, Tensor]
+    labels: Tensor
+    logits: Tensor
+    class_names: tuple[str, ...]
+
+
+class FinishedRun:
+    """`features` and `data` remember what they have returned.
+
+    UsageError: data missing or not as it should be. RunError: damaged weights.
+    """
+
+    def __init__(self, spec: RunSpec, store: Store, data_root: Path, device: torch.device):
+        self.spec, self.store, self.data_root, self.device = spec, store, data_root, device
+        self.features, self.data = cache(self._features), cache(self._data)
+
+    @cached_property
+    def baseline(self) -> FinishedRun:
+        """The baseline run that it is compared with."""
+        return FinishedRun(analyses.baseline_of(self.spec), self.store, self.data_root, self.device)
+
+    @cached_property
+    def backbone(self) -> nn.Module:
+        method = load_trained(self.spec, len(self.data(None).class_names), self.store)
+        return method.backbone.to(self.device, memory_format=torch.channels_last)
+
+    def _data(self, dataset: str | None) -> sets.ArrayData:
+        """The run's data set, or another one."""
+        budget = self.spec.budget
+        return sets.load(dataset or self.spec.dataset, self.data_root, budget.source, budget.stored_size)
+
+    def _features(self, part: str, dataset: str | None = None) -> Features | None:
+        """Of a part, "train", "val" or "test", of the run's data set or of another one.
+
+        The training and validation images are the run's own; of another data set those that a run of the same budget
+        and seed would have. None of "val" where the run held nothing back.
+        """
+        data = self.data(dataset)
+        images, labels = data.test_images, data.test_labels
+        if part != "test":
+            train, val = training_split(self.spec, data.train_labels)
+            chosen = train if part == "train" else val
+            images, labels = data.train_images[chosen], data.train_labels[chosen]
+        if not len(labels):
+            return None
+        tensors = self._tensors(images, labels)
+        batches = evaluation_batches(*tensors, _BATCH, **self.spec.budget.views)
+        blocks, logits = extract(self.backbone, (batch for batch, _ in batches))
+        rounded = {block: values.half().float() for block, values in blocks.items()}
+        if not all(torch.isfinite(values).all() for values in rounded.values()):
+            raise RunError(f"Features of run {self.spec.id} ({self.spec.label}) are not finite in float16.")
+        return Features(rounded, tensors[1], logits, data.class_names)
+
+    def views(self, images: int, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """block -> (N, C) float32 of view 1 (without Cutout), and of view 2, of the same test images.
+
+        `images`: how many, class-balanced; all of them if there are fewer. `seed` decides which, and how they are
+        augmented, so that every network sees the same views.
+        """
+        data = self.data(None)
+        chosen = splits.balanced_subset(data.test_labels, min(images, len(data.test_labels)), seed)
+        pictures, labels = self._tensors(data.test_images[chosen], data.test_labels[chosen])
+        batches = Batches(
+            pictures, labels, batch_size=len(chosen), seed=seed, views=2, cutout=False, **self.spec.budget.views
+        )
+        (((view1, view2), _, _),) = batches.epoch(0)
+        return extract(self.backbone, view1.split(_BATCH))[0], extract(self.backbone, view2.split(_BATCH))[0]
+
+    def _tensors(self, *arrays: np.ndarray) -> tuple[Tensor, ...]:
+        return tuple(torch.from_numpy(array).to(self.device) for array in arrays)
 
 
 def analyse(spec: RunSpec, names: Iterable[str], store: Store, data_root: Path) -> dict[str, str]:
@@ -71,17 +152,11 @@ def last_blocks(blocks: Iterable[str]) -> dict[str, str]:
     return {block.split(".")[0]: block for block in blocks}
 
 
-def _probe(run: FinishedRun, parameters: dict[str, Any]) -> Result:
-    """Test accuracy of a linear probe at every block, and under the stage's name that of its last block."""
-    return _probes(run, parameters, None, "probe_top1")
-
-
-def _transfer(run: FinishedRun, parameters: dict[str, Any]) -> Result:
-    """The same for the classes of another data set, which the network was never trained on."""
-    return _probes(run, parameters, parameters["dataset"], "transfer_top1")
-
-
-def _probes(run: FinishedRun, parameters: dict[str, Any], dataset: str | None, metric: str) -> Result:
+def _probes(run: FinishedRun, parameters: dict[str, Any]) -> Result:
+    """Test accuracy of a linear probe at every block, and under the stage's name that of its last block; of the run's
+    own classes, or of those of another data set, which the network was never trained on."""
+    dataset = parameters.get("dataset")
+    metric = "transfer_top1" if dataset else "probe_top1"
     train, val, test = (run.features(part, dataset) for part in ("train", "val", "test"))
     fitted = train.blocks, train.labels
     if val:
@@ -185,8 +260,8 @@ def _tsne(run: FinishedRun, parameters: dict[str, Any]) -> Result:
 
 
 _COMPUTE: dict[str, Callable[[FinishedRun, dict[str, Any]], Result]] = {
-    "probe": _probe,
-    "transfer": _transfer,
+    "probe": _probes,
+    "transfer": _probes,
     "similarity": _similarity,
     "invariance": _invariance,
     "gradients": _gradients,

@@ -12,10 +12,9 @@ from cds_lib.study.engines.local_engine import cores, default_jobs, own_gpus
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.plan.protocols import Seeds
 from cds_lib.study.plan.table import Table
-from cds_lib.study.processes import fork_server
+from cds_lib.study.processes import Worker, fork_server, work_off
 from cds_lib.study.store import Store
 from cds_lib.study.text import counted, duration
-from cds_lib.study.workers import Worker, work_off
 
 PRELOAD = ["cds_lib.study.engines.analyse"]
 

@@ -83,8 +83,7 @@ def execute(
     with _recorded(spec, store) if group.first else contextlib.nullcontext():
         setup = prepare(spec, store, data_root, target, resources.workers, group)
         if group.first:
-            _refuse_other_images(spec, store, setup)
-            _write_setup(spec, store, setup, target, group)
+            _record_setup(spec, store, setup, target, group)
         rows = fit(
             setup.method,
             setup.batches,
@@ -205,11 +204,7 @@ def _peak_memory_mib(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _refuse_other_images(spec: RunSpec, store: Store, setup: Setup) -> None:
+def _record_setup(spec: RunSpec, store: Store, setup: Setup, device: torch.device, group: Group) -> None:
     """RunError if the run was begun on other images than those that are there now, with which it would go on."""
     begun = (store.status(spec.id).get("data") or {}).get("sha256", setup.provenance["sha256"])
     if store.checkpoint(spec.id).exists() and begun != setup.provenance["sha256"]:
@@ -217,11 +212,9 @@ def _refuse_other_images(spec: RunSpec, store: Store, setup: Setup) -> None:
             f"Run {spec.id} was begun on other images of {spec.dataset}: delete {store.run_dir(spec.id)} to train it "
             "from the start, or bring those back."
         )
-
-
-def _write_setup(spec: RunSpec, store: Store, setup: Setup, device: torch.device, group: Group) -> None:
-    where = {"device": _device_name(device), "threads": torch.get_num_threads(), "processes": group.world}
+    where = {"device": device.type, "threads": torch.get_num_threads(), "processes": group.world}
     if device.type == "cuda":
+        where["device"] = torch.cuda.get_device_name(device)
         where["kernels"] = {
             "cudnn": str(torch.backends.cudnn.version()),
             "searched": torch.backends.cudnn.benchmark,

@@ -84,11 +84,8 @@ KNOWN = [Kernels(*pair) for pair in _PAIRS]
 
 
 def candidates(status: dict[str, Any]) -> list[Kernels]:
-    """Those that a run with this status may have been trained with, widest first.
-
-    Raises:
-        UsageError: it was trained on another kind of system, or with kernels that nobody gets unasked.
-    """
+    """Those that a run with this status may have been trained with, widest first. UsageError: it was trained on another
+    kind of system, or with kernels that nobody gets unasked."""
     machine = status.get("machine") or ""
     here = f"{platform.system()} {platform.machine()}"
     if machine.split(",")[0] != here:

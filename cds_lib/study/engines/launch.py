@@ -12,9 +12,8 @@ from pathlib import Path
 from cds_lib.study.engines import gpus, provenance
 from cds_lib.study.errors import RunError
 from cds_lib.study.plan.spec import RunSpec
-from cds_lib.study.processes import fork_server
+from cds_lib.study.processes import Worker, fork_server, kill
 from cds_lib.study.store import Store
-from cds_lib.study.workers import Worker, kill
 
 _HERE = "127.0.0.1"  # the machine's name need not lead to it
 _SECONDS_TO_END = 10.0
@@ -44,11 +43,8 @@ def on_several(
     on_progress: Callable[[float], None],
 ) -> dict[str, float]:
     """Train a run on several new processes, which each call `execute`, and return its metrics; they do not compile.
-
-    Raises:
-        UsageError: fewer GPUs than processes. RunError: the training failed, or one of its processes was killed; the
-            others are ended then.
-    """
+    UsageError: fewer GPUs than processes. RunError: the training failed, or one of its processes was killed; the others
+    are ended then."""
     from torch.distributed import TCPStore  # slow
 
     count = resources.processes

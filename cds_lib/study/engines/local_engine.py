@@ -18,9 +18,8 @@ from cds_lib.study.engines.launch import Resources
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.errors import RunError
 from cds_lib.study.plan.spec import RunSpec
-from cds_lib.study.processes import fork_server
+from cds_lib.study.processes import Worker, fork_server, work_off
 from cds_lib.study.store import Store
-from cds_lib.study.workers import Worker, work_off
 
 # What runs import; stand-ins are made with the latter.
 PRELOAD = ["cds_lib.study.engines.execute", "sklearn.datasets"]
@@ -41,17 +40,18 @@ class LocalEngine:
     compile_method: bool = False
 
     def run(
-        self,
-        specs: Sequence[RunSpec],
-        store: Store,
-        data_root: Path,
-        progress: Progress,
-        release: Callable[[], None] = lambda: None,
+        self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress, release: Callable[[], None]
     ) -> dict[str, str]:
         """See `runner.Engine`. UsageError: a run needs more GPUs than there are, or Slurm has one of the runs; if Slurm
         cannot be asked, nobody knows."""
         jobs = min(default_jobs(self.processes, self.jobs), len(specs))
-        _refuse_slurms(specs, store)
+        with contextlib.suppress(RunError):  # Slurm does not answer: nobody knows
+            found = slurm_jobs.alive(store)
+            if theirs := [found[spec.id] for spec in specs if spec.id in found]:
+                raise UsageError(
+                    f"Slurm has {len(theirs)} of these runs queued or running: wait for them with --engine slurm, or "
+                    f"cancel them with {slurm_jobs.cancel_command(theirs)}."
+                )
         progress.say(f"{jobs} at a time; each run's own log is in {store.root / 'runs'}/<id>/log.txt")
         context = fork_server(PRELOAD)
         devices = gpus.visible()
@@ -81,7 +81,7 @@ class LocalEngine:
         try:
             for spec, kind, value in work_off(take, start, jobs):
                 if kind == "begun":
-                    progress.start(spec)
+                    progress.advance(spec, 0.0)
                 elif kind == "progress":
                     progress.advance(spec, value)
                 else:
@@ -95,16 +95,6 @@ class LocalEngine:
             progress.say("Stopped. Run the same command again to go on: finished runs are kept, started ones resume.")
             raise
         return failed
-
-
-def _refuse_slurms(specs: Sequence[RunSpec], store: Store) -> None:
-    with contextlib.suppress(RunError):
-        found = slurm_jobs.alive(store)
-        if ours := [found[spec.id] for spec in specs if spec.id in found]:
-            raise UsageError(
-                f"Slurm has {len(ours)} of these runs queued or running: wait for them with --engine slurm, or cancel "
-                f"them with {slurm_jobs.cancel_command(ours)}."
-            )
 
 
 def _train(say: Callable[[float], None], spec: RunSpec, store: Store, data_root: Path, resources: Resources) -> None:
@@ -131,11 +121,8 @@ def outcome(spec: RunSpec, store: Store, failure: str | None) -> str:
 
 
 def default_jobs(processes: int = 1, wanted: int = 0) -> int:
-    """Runs at a time, of so many processes: as many as wanted, or as the GPUs suffice for, else the cores.
-
-    Raises:
-        UsageError: the machine has GPUs, but fewer than one run needs.
-    """
+    """Runs at a time, of so many processes: as many as wanted, or as the GPUs suffice for, else the cores. UsageError:
+    the machine has GPUs, but fewer than one run needs."""
     fitting = max(1, (gpus.check(processes) or cores()) // processes)
     return wanted or fitting
 

@@ -29,23 +29,18 @@ class Progress:
         how = {"unit": "run", "leave": False, "dynamic_ncols": True, "disable": not sys.stdout.isatty()}
         self.bar = tqdm(total=total, initial=done, file=sys.stdout, **how)
 
-    def start(self, spec: RunSpec) -> None:
-        """A run begins."""
-        self.running[spec.id] = time.monotonic(), 0.0, ""
-        self.advance(spec, 0.0)
-
     def advance(self, spec: RunSpec, epochs_done: float) -> None:
-        """A run has done this many epochs (a fraction is fine)."""
-        epochs = spec.budget.epochs
-        words = f"{spec.label} epoch {epochs_done:.0f}/{epochs}"
-        self.running[spec.id] = self.running[spec.id][0], epochs_done / epochs, words
+        """A run begins, or has done this many epochs (a fraction is fine)."""
+        began, *_ = self.running.get(spec.id, (time.monotonic(),))
+        words = f"{spec.label} epoch {epochs_done:.0f}/{spec.budget.epochs}"
+        self.running[spec.id] = began, epochs_done / spec.budget.epochs, words
         running = self._show()
         if self.bar.disable and time.monotonic() - self.last_print >= _LOG_SECONDS:
             self.say(f"[{self.done}/{self.total}] running: {running}{self._left()}")
 
     def finish(self, spec: RunSpec, text: str) -> None:
         """A run ended, well or badly: one line."""
-        began, *_ = self.running.pop(spec.id)
+        began, *_ = self.running.pop(spec.id, (time.monotonic(),))
         self.count(f"{spec.label} ({spec.id}): {text} in {duration(time.monotonic() - began)}")
 
     def skip(self, spec: RunSpec, text: str) -> None:

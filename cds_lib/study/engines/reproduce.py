@@ -71,7 +71,11 @@ def reproduce(
         for stop in dict.fromkeys((1, min(epochs or spec.budget.epochs, spec.budget.epochs))):
             say(f"training {spec.label} for {stop} of {spec.budget.epochs} epochs, kernels for {kernels.name}")
             _train(spec, again, data_root, kernels, status, stop)
-            _refuse_other_images(spec, status, again)
+            kept, found = ((s.get("data") or {}).get("sha256") for s in (status, again.status(run_id)))
+            if kept != found:
+                raise UsageError(
+                    f"It was trained on other images of {spec.dataset} (sha256 {kept}) than are here ({found})."
+                )
             differences = compare(store.run_dir(run_id) / "history.csv", again.run_dir(run_id) / "history.csv")
             if differences:
                 break
@@ -109,12 +113,6 @@ def _refuse_other_surroundings(status: dict) -> None:
         raise UsageError(f"It was trained with {', '.join(others) or 'versions that nobody recorded'}: install those.")
     if status.get("device") != "cpu" or (status.get("processes") or 1) > 1:
         raise UsageError("It was not trained by one process on the CPU: no other training is the same each time.")
-
-
-def _refuse_other_images(spec: RunSpec, status: dict, again: Store) -> None:
-    kept, found = ((s.get("data") or {}).get("sha256") for s in (status, again.status(spec.id)))
-    if kept != found:
-        raise UsageError(f"It was trained on other images of {spec.dataset} (sha256 {kept}) than are here ({found}).")
 
 
 def _trained_parent(parent: RunSpec, store: Store, data_root: Path, folder: Path, say: Callable[[str], None]) -> Path:

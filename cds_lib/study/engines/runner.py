@@ -22,12 +22,7 @@ class Engine(Protocol):
     """Where runs are trained. A third is one more class of this shape, which the commands make of their options."""
 
     def run(
-        self,
-        specs: Sequence[RunSpec],
-        store: Store,
-        data_root: Path,
-        progress: Progress,
-        release: Callable[[], None],
+        self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress, release: Callable[[], None]
     ) -> dict[str, str]:
         """Train the runs, parents before their children; returns {run id: sentence} of those that were not trained.
 
@@ -57,11 +52,6 @@ class Plan:
         failed = f", {len(self.failed)} failed before (--retry-failed tries them again)" if self.failed else ""
         return f"{counted(self.total, 'run')}: {len(self.done)} done, {len(self.missing)} to train{again}{failed}"
 
-    def without_trained(self, store: Store) -> Plan:
-        """The plan less what another command has trained since it was made."""
-        trained = tuple(spec for spec in self.missing if store.is_trained(spec.id))
-        return replace(self, done=(*self.done, *trained), missing=tuple(s for s in self.missing if s not in trained))
-
 
 def make_plan(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store, retry_failed: bool) -> Plan:
     """Sort the runs of the tables by state; a run that failed is missing again if `retry_failed`.
@@ -89,19 +79,19 @@ def train_missing(plan: Plan, store: Store, data_root: Path, engine: Engine) -> 
     """Train what the plan misses through the engine; returns {run id: sentence} of the failures.
 
     Runs whose data set is missing, damaged or too small for them are among the failures, one sentence a set, before the
-    first run starts; the others are trained. They leave no trace and are tried again by the next command.
-
-    Raises:
-        UsageError: no run has its data, the results folder is not writable, the engine refuses.
+    first run starts; the others are trained. They leave no trace and are tried again by the next command. UsageError:
+    no run has its data, the results folder is not writable, the engine refuses.
     """
     if not plan.missing:
         return {}
     store.open_for_writing()
     with contextlib.ExitStack() as held:
         held.enter_context(store.lock())
-        plan = plan.without_trained(store)
-        if not plan.missing:
+        since = [spec for spec in plan.missing if store.is_trained(spec.id)]  # by another command
+        missing = tuple(spec for spec in plan.missing if spec not in since)
+        if not missing:
             return {}
+        plan = replace(plan, done=(*plan.done, *since), missing=missing)
         progress = Progress(plan.total, len(plan.done) + len(plan.failed), store.root / "log.txt")
         progress.say(f"{plan.describe()}.")
         without = _without_data(plan.missing, data_root)

@@ -8,19 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from cds_lib.augment.batches import Batches, evaluation_batches
 from cds_lib.augment.views import CIFAR
 from cds_lib.evaluation.accuracy import evaluate, per_image
+from cds_lib.files import replacing
 from cds_lib.methods.method import Method
 from cds_lib.study.data.stream import StreamedBatches, StreamedEvaluation
-from cds_lib.study.engines import build, kept
+from cds_lib.study.engines import build
 from cds_lib.study.engines.build import create_method
 from cds_lib.study.engines.split import labelled_part, load, streams, training_split
 from cds_lib.study.errors import RunError
-from cds_lib.study.files import sha256_of
+from cds_lib.study.files import sha256_of, write_text
 from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.store import Store
 from cds_lib.training import checkpoint
@@ -28,6 +31,7 @@ from cds_lib.training.distributed import Group
 
 # Of files less: a worker decodes a whole batch, and a test set is to be shared among all of them.
 _EVALUATION_BATCH, _STREAMED_EVALUATION_BATCH = 500, 64
+_SUMS = "SHA256SUMS"  # of all kept weights of a folder, as `sha256sum` writes and checks it
 
 
 @dataclass
@@ -54,12 +58,7 @@ class Setup:
 
 
 def prepare(
-    spec: RunSpec,
-    store: Store,
-    data_root: Path,
-    device: torch.device,
-    workers: int = 0,
-    group: Group | None = None,
+    spec: RunSpec, store: Store, data_root: Path, device: torch.device, workers: int = 0, group: Group | None = None
 ) -> Setup:
     """Load the data and build the method of a run.
 
@@ -70,14 +69,9 @@ def prepare(
     Raises:
         UsageError: data missing or not as it should be, unknown names. RunError: damaged weights of a parent.
     """
-    prepared = _detection if spec.detects else _classification
-    return prepared(spec, store, data_root, device, workers, group or Group())
-
-
-def _classification(
-    spec: RunSpec, store: Store, data_root: Path, device: torch.device, workers: int, group: Group
-) -> Setup:
-    budget = spec.budget
+    group, budget = group or Group(), spec.budget
+    if spec.detects:
+        return _detection(spec, store, data_root, device, workers, group)
     data = load(spec, data_root)
     classes = len(data.class_names)
     _, weight_seed, order_seed = streams(spec.seed)
@@ -89,12 +83,11 @@ def _classification(
     split = {"train": train_index, "val": val_index}
     train_labels = data.train_labels.copy()
     if spec.labelled is not None:
-        labelled = labelled_part(spec, train_labels, train_index)
-        split["labelled"] = labelled
+        split["labelled"] = labelled_part(spec, train_labels, train_index)
         if spec.uses_unlabelled:
-            train_labels[np.setdiff1d(train_index, labelled)] = -1
+            train_labels[np.setdiff1d(train_index, split["labelled"])] = -1
         else:
-            train_index = labelled
+            train_index = split["labelled"]
 
     labels = torch.from_numpy(train_labels[train_index]).to(device)
     method.prepare(labels)
@@ -108,20 +101,20 @@ def _classification(
         drawn = views | ({"augmentation": (replace(CIFAR[0], cutout=budget.cutout),) * 2} if budget.view1_twice else {})
         batches = Batches(images, labels, **order, **drawn, cutout=budget.cutout)
 
-    def part(images: np.ndarray, labels: np.ndarray) -> Callable[[], Any]:
-        """Where an evaluation starts from: what is in memory is on the device, files are read each time."""
-        own = group.share.of(len(images))
-        images, labels = images[own], labels[own]
-        on_device = torch.from_numpy(labels).to(device)
+    def part(name: str, index: Any, where: torch.device = device) -> Callable[[], Any]:
+        """Where an evaluation starts from: what is in memory lies there, files are read each time."""
+        images, labels = (getattr(data, f"{name}_{what}")[index] for what in ("images", "labels"))
+        labels = torch.from_numpy(labels).to(where)
         if budget.streamed:
-            streamed = StreamedEvaluation(list(images), on_device, _STREAMED_EVALUATION_BATCH, **views, **decoding)
+            streamed = StreamedEvaluation(list(images), labels, _STREAMED_EVALUATION_BATCH, **views, **decoding)
             return lambda: streamed
-        tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device)
-        return lambda: evaluation_batches(tensor, on_device, _EVALUATION_BATCH, **views)
+        images = torch.from_numpy(np.ascontiguousarray(images)).to(where)
+        return lambda: evaluation_batches(images, labels, _EVALUATION_BATCH, **views) if len(labels) else ()
 
-    parts = {"test": part(data.test_images, data.test_labels)}
+    share = group.share.of
+    parts = {"test": part("test", share(len(data.test_labels)))}
     if len(val_index):
-        parts["val"] = part(data.train_images[val_index], data.train_labels[val_index])
+        parts["val"] = part("train", val_index[share(len(val_index))])
 
     def measure(backbone: nn.Module) -> dict[str, float]:
         if not method.classifies:
@@ -134,18 +127,10 @@ def _classification(
 
     def score(backbone: nn.Module) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         unused = np.setdiff1d(np.arange(len(data.train_images)), np.concatenate([split["train"], split["val"]]))
-        trained = split.get("labelled", split["train"])
-        parts = {
-            "test": (data.test_images, data.test_labels),
-            "unused": (data.train_images[unused], data.train_labels[unused]),
-            "trained": (data.train_images[trained], data.train_labels[trained]),
-        }
-
-        def in_batches(images: np.ndarray, labels: np.ndarray) -> Any:
-            tensors = torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels)
-            return evaluation_batches(*tensors, _EVALUATION_BATCH, **views) if len(labels) else ()
-
-        return {name: per_image(backbone, in_batches(*part), device) for name, part in parts.items()}
+        chosen = {"test": ("test", slice(None)), "unused": ("train", unused)}
+        chosen["trained"] = ("train", split.get("labelled", split["train"]))
+        cpu = torch.device("cpu")  # where there is room for all of a large set
+        return {name: per_image(backbone, part(*which, cpu)(), device) for name, which in chosen.items()}
 
     pretrained = None
     if spec.finetunes:
@@ -206,8 +191,13 @@ def trained_weights(spec: RunSpec, store: Store) -> dict[str, torch.Tensor]:
     """What the run has learned; RunError if the file is damaged or holds the weights of another run, or training."""
     path = store.model(spec.id)
     recorded = store.status(spec.id).get("weights")  # none in runs of version 0.1.0
-    if path.suffix == ".safetensors":
-        state = kept.read(path)
+    if path.suffix == ".safetensors":  # of `keep_weights`
+        if f"{sha256_of(path)}  {path.name}\n" not in (path.parent / _SUMS).read_text(encoding="utf-8"):
+            raise RunError(
+                f"{path} is not the file that {_SUMS} beside it names: bring it back with git, or delete it."
+            )
+        with safe_open(path, "pt") as file:
+            state = {**file.metadata(), "method": safetensors.torch.load_file(path)}
         same = state.get("model") == recorded
     else:
         state = checkpoint.load(path, torch.device("cpu"))
@@ -215,6 +205,19 @@ def trained_weights(spec: RunSpec, store: Store) -> dict[str, torch.Tensor]:
     if not same or state.get("spec") != spec.canonical or not isinstance(state.get("method"), dict):
         raise RunError(f"{path} does not hold the weights of run {spec.id}: delete it and run again.")
     return state["method"]
+
+
+def keep_weights(folder: Path, spec: RunSpec, method: dict[str, torch.Tensor], model: str) -> None:
+    """Write RESULTS/weights/<id>.safetensors, to be kept with committed results; its header names the run.
+
+    method: the state of the run's method, by name; model: sha256 of the model.pt that it was read from.
+    """
+    tensors = {name: value.contiguous().clone() for name, value in method.items()}  # none may share memory
+    content = safetensors.torch.save(tensors, {"run": spec.id, "spec": spec.canonical, "model": model})
+    with replacing(folder / f"{spec.id}.safetensors") as file:
+        file.write(content)
+    sums = (f"{sha256_of(path)}  {path.name}\n" for path in sorted(folder.glob("*.safetensors")))
+    write_text(folder / _SUMS, "".join(sums))
 
 
 def _load_backbone(backbone: nn.Module, spec: RunSpec, store: Store) -> None:

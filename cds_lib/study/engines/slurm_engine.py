@@ -111,12 +111,7 @@ class SlurmEngine:
     compile_method: bool = False
 
     def run(
-        self,
-        specs: Sequence[RunSpec],
-        store: Store,
-        data_root: Path,
-        progress: Progress,
-        release: Callable[[], None] = lambda: None,
+        self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress, release: Callable[[], None]
     ) -> dict[str, str]:
         """See `runner.Engine`. UsageError: there is no Slurm, or it refuses a job; those submitted before it stay.
         RunError: no answer."""
@@ -264,28 +259,20 @@ def _follow(
         if not job.started:  # queued, perhaps again
             progress.requeue(spec)
             return None
-        if spec.id not in progress.running:
-            progress.start(spec)
         progress.advance(spec, len(store.history(spec.id)))
         return None
     status, failure = store.status(spec.id), ""
+    since = time.monotonic() - ended.setdefault(spec.id, time.monotonic())
     if not store.is_trained(spec.id):
         if status.get("state") == "failed":
             failure = status.get("error", "no message")
         elif spec.parent and not store.is_trained(spec.parent.id):
             progress.skip(spec, lacks_parent(spec))
             return lacks_parent(spec)
-        elif job and job.state in ("COMPLETED", "FAILED") and not _settled(spec, ended):
+        elif job and job.state in ("COMPLETED", "FAILED") and since < _SETTLE_SECONDS:
             return None  # the job has said how it ended; its files may be late
         else:
             which = f"{job.words} has ended, its log is {job.log}" if job else "Its Slurm job has ended"
             failure = f"{which}, but the training has not: the same command resumes it."
-    if spec.id not in progress.running:
-        progress.start(spec)
     progress.finish(spec, outcome(spec, store, failure))
     return failure
-
-
-def _settled(spec: RunSpec, ended: dict[str, float]) -> bool:
-    """Whether files that were written when the job ended would be seen by now."""
-    return time.monotonic() - ended.setdefault(spec.id, time.monotonic()) >= _SETTLE_SECONDS

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data import coco, coco_standin, folders, sets, splits
-from cds_lib.study.data.registry import DataSet
+from cds_lib.study.data import coco, sets, splits, standin
 from cds_lib.study.plan.spec import RunSpec
 
 # Independent random streams of a run; the split, the order, view 1 and the backbone's weights depend on the seed alone,
@@ -21,7 +20,7 @@ _SPLIT, _WEIGHTS, _ORDER = range(3)
 def load(spec: RunSpec, data_root: Path) -> Any:
     """The run's data set as the run reads it: images in memory or files, of a detector COCO. UsageError: see `sets`."""
     if spec.detects:
-        return coco_standin.make() if spec.budget.source == "standin" else coco.load(data_root)
+        return standin.make_coco() if spec.budget.source == "standin" else coco.load(data_root)
     if spec.budget.streamed:
         return sets.load_files(spec.dataset, data_root)
     return sets.load(spec.dataset, data_root, spec.budget.source, spec.budget.stored_size)
@@ -51,15 +50,6 @@ def labelled_part(spec: RunSpec, labels: np.ndarray, train: np.ndarray) -> np.nd
     """Those of the images `train` whose labels a semi-supervised run may use: sorted indices."""
     size = round(spec.labelled * len(train))
     return train[splits.balanced_subset(labels[train], size, streams(spec.seed)[_SPLIT])]
-
-
-def labels_at_hand(known: DataSet, root: Path) -> np.ndarray | None:
-    """The training labels of a set that was imported, which may be any part of it; None where the published files,
-    which are not read here, come first. UsageError: the import is broken."""
-    if known.is_official(root):
-        return None
-    held, _ = folders.read_imported(known, root)
-    return held.train_labels if known.image_size else held.arrays().train_labels
 
 
 def too_small(specs: Sequence[RunSpec], labels: np.ndarray, title: str) -> dict[str, str]:

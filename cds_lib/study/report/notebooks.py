@@ -22,8 +22,8 @@ from cds_lib.files import refuse_no_file
 from cds_lib.study import processes
 from cds_lib.study.errors import NothingRun, system_error
 from cds_lib.study.files import once, write_text
+from cds_lib.study.processes import Worker, kill, work_off
 from cds_lib.study.report.notebook_files import PRELOAD, fault
-from cds_lib.study.workers import Worker, kill, work_off
 
 # Some starts fail for reasons that have nothing to do with the notebook, such as a port taken in the same instant.
 START_ATTEMPTS = 3

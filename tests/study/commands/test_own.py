@@ -67,7 +67,7 @@ def test_names_that_nothing_has_are_one_sentence(names, says):
 
 def test_the_command_trains_one_run_beside_the_studys(tmp_path, capsys, monkeypatch):
     study, mine = tmp_path / "study", tmp_path / "mine"
-    monkeypatch.setattr("cds_lib.study.commands.train.results_dir", lambda profile, argument=study: Path(argument))
+    monkeypatch.setattr("cds_lib.study.commands.own.results_dir", lambda profile, argument=study: Path(argument))
     command = ["train", "--dataset", "cifar10", "--model", "resnet18", "--method", "cds", "--seed", "3"]
     assert main([*command, "--results", str(study)]) == 0  # the study's own run
     more = ["--set", "taps=1,2,3", "--set", "epochs=1", "--results", str(mine)]

@@ -14,7 +14,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from cds_lib.augment.share import Share
 from cds_lib.errors import UsageError
 from cds_lib.study.cli import main
-from cds_lib.study.data import coco, coco_standin
+from cds_lib.study.data import coco, standin
 from cds_lib.study.data.detection_batches import DetectionBatches, DetectionEvaluation, _mirrored
 from cds_lib.study.errors import RunError
 from toys import places
@@ -285,7 +285,7 @@ def test_evaluation_has_every_object_crowds_included(folder):
 
 
 def test_the_stand_in_is_the_same_every_time_with_objects_of_every_size():
-    first, second = coco_standin.make.__wrapped__(), coco_standin.make.__wrapped__()
+    first, second = standin.make_coco.__wrapped__(), standin.make_coco.__wrapped__()
     assert first.provenance == second.provenance and first.provenance["kind"] == "standin"
     assert len(first.names) == 80 and (len(first.train), len(first.val)) == (48, 24)
     area = np.concatenate([image.area for image in first.val])

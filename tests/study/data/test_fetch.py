@@ -13,7 +13,7 @@ import pytest
 
 from cds_lib.errors import UsageError
 from cds_lib.study.data.fetch import fetch
-from cds_lib.study.data.writing import single_writer
+from cds_lib.study.data.registry import single_writer
 
 FILE = "cifar-100-python.tar.gz"
 PATH = "/" + FILE
@@ -195,7 +195,7 @@ def test_a_set_without_urls_says_what_to_do(tiny100, tmp_path):
 
 def test_lock_holds_between_processes_and_dies_with_them(entry, tmp_path):
     code = (
-        "import sys, pathlib; from cds_lib.study.data.writing import single_writer\n"
+        "import sys, pathlib; from cds_lib.study.data.registry import single_writer\n"
         "with single_writer(pathlib.Path(sys.argv[1]), 'cifar100'): print('held', flush=True); sys.stdin.read()"
     )
     child = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

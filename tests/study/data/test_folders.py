@@ -11,7 +11,7 @@ from PIL import Image
 from cds_lib.errors import UsageError
 from cds_lib.study.data import registry, sets
 from cds_lib.study.data.folders import import_folder, read_imported
-from cds_lib.study.data.writing import single_writer
+from cds_lib.study.data.registry import single_writer
 from toys import Evil, write_images
 
 CLASSES = ("bird", "cat", "dog")

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data import layouts, listing, registry, sets, unpack
+from cds_lib.study.data import layouts, listing, registry, sets
 from cds_lib.study.data.fetch import fetch
 
 SIDE = 24
@@ -170,7 +170,7 @@ def test_the_published_archives_are_fetched_and_read(name, lay, tools, tmp_path)
         assert all(path.is_file() for path in paths)
     get(entry, tmp_path)  # again: nothing to do
     assert not list(tmp_path.rglob("*.building"))
-    (tmp_path / entry.folder / unpack.FETCHED).write_text("{")
+    (tmp_path / entry.folder / sets.FETCHED).write_text("{")
     assert sets.load_files(name, tmp_path).provenance["verified"] is False
 
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data.arrays import CHUNK, area_average
-from cds_lib.study.data.sets import load
+from cds_lib.study.data.sets import CHUNK, area_average, load
 
 
 def test_official_files(tiny_registry, tiny100, tmp_path, monkeypatch):

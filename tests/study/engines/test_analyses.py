@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from cds_lib.study import analyses
-from cds_lib.study.engines import analysis_engine, finished
-from cds_lib.study.engines.analyse import analyse, compute
+from cds_lib.study.engines import analyse as module
+from cds_lib.study.engines import analysis_engine
+from cds_lib.study.engines.analyse import FinishedRun, analyse, compute
 from cds_lib.study.engines.execute import execute
-from cds_lib.study.engines.finished import FinishedRun
 from cds_lib.study.engines.split import training_split
 from cds_lib.study.errors import RunError
 from cds_lib.study.measures import measure, short_name
@@ -129,8 +129,8 @@ def test_every_metric_has_a_name_and_every_baseline_is_the_run_of_its_table():
 
 
 def test_features_are_computed_once(trained, monkeypatch):
-    passes, real = [], finished.extract
-    monkeypatch.setattr(finished, "extract", lambda *arguments: passes.append(1) or real(*arguments))
+    passes, real = [], module.extract
+    monkeypatch.setattr(module, "extract", lambda *arguments: passes.append(1) or real(*arguments))
     cds = FinishedRun(run("cds"), trained, None, CPU)
     for _ in range(2):
         for part in ("train", "test"):

@@ -27,7 +27,7 @@ from sweeps import tiny, untimed, wait_until
 
 
 def train(specs, store, jobs=2, processes=1):
-    return LocalEngine(jobs, processes).run(specs, store, Path("no data"), Progress(len(specs), 0))
+    return LocalEngine(jobs, processes).run(specs, store, Path("no data"), Progress(len(specs), 0), print)
 
 
 def test_runs_are_trained_recorded_and_paired(store, capsys):
@@ -86,7 +86,7 @@ def test_a_worker_that_is_killed_is_a_failure_and_the_next_run_goes_on(store):
                 owner = (store.run_dir(victim.id) / ".lock").read_text().split()[1]
                 os.kill(int(owner), signal.SIGKILL)
 
-    failed = LocalEngine(1).run([victim, other], store, Path("none"), Killer(2, 0))
+    failed = LocalEngine(1).run([victim, other], store, Path("none"), Killer(2, 0), print)
     assert "died (signal 9)" in failed[victim.id] and store.status(victim.id)["state"] == "failed"
     assert store.is_done(other.id)
 

@@ -20,8 +20,8 @@ from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.errors import RunError
 from cds_lib.study.plan import settings
+from cds_lib.study.processes import Worker
 from cds_lib.study.store import Store
-from cds_lib.study.workers import Worker
 from run_folders import write_run
 
 TWO = Resources(processes=2)
@@ -184,7 +184,7 @@ def test_gpus_are_shared_out_and_too_few_are_one_sentence(tmp_path, monkeypatch)
     shared = {n: [own["CUDA_VISIBLE_DEVICES"] for own in each] for n, each in shares.items()}
     assert shared == {2: ["4,5", "6,7", "4,5"], 3: ["4,5,6"] * 3} and local_engine.own_gpus([], 1) == {}
     for ask in (
-        lambda: LocalEngine(1, processes=8).run([tiny(2)], Store(tmp_path), tmp_path, Progress(1, 0)),
+        lambda: LocalEngine(1, processes=8).run([tiny(2)], Store(tmp_path), tmp_path, Progress(1, 0), print),
         lambda: execute(tiny(2), Store(tmp_path), tmp_path, Resources(processes=8)),
     ):
         with pytest.raises(UsageError, match="8 processes needs as many GPUs, and this machine has 5"):

@@ -36,7 +36,7 @@ def test_duration(seconds, text):
 
 def test_one_line_a_finished_run_and_one_every_half_minute(clock, capsys, tmp_path):
     progress = Progress(total=4, done=1, log=tmp_path / "log.txt")
-    progress.start(a)
+    progress.advance(a, 0)
     for second in range(1, 41):
         clock.now = float(second)
         progress.advance(a, second / 5)
@@ -53,12 +53,12 @@ def test_one_line_a_finished_run_and_one_every_half_minute(clock, capsys, tmp_pa
 
 def test_two_at_a_time_halve_the_estimate_and_the_last_line_has_none(clock, capsys):
     progress = Progress(total=3, done=0)
-    progress.start(a)
-    progress.start(b)
+    progress.advance(a, 0)
+    progress.advance(b, 0)
     clock.now = 20.0
     progress.advance(b, 10)
     progress.finish(a, "done")  # two of three in 20 s
-    progress.start(c)
+    progress.advance(c, 0)
     progress.finish(b, "done")
     clock.now = 40.0
     progress.finish(c, "FAILED: no")
@@ -72,7 +72,7 @@ def test_two_at_a_time_halve_the_estimate_and_the_last_line_has_none(clock, caps
 def test_a_terminal_gets_a_bar_that_is_gone_when_a_line_is_said(clock, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     progress = Progress(total=2, done=0)
-    progress.start(a)
+    progress.advance(a, 0)
     progress.advance(a, 5)
     progress.finish(a, "done")
     progress.bar.close()
@@ -84,7 +84,7 @@ def test_a_terminal_gets_a_bar_that_is_gone_when_a_line_is_said(clock, capsys, m
 def test_a_run_that_was_begun_in_vain_runs_no_longer(clock, capsys):
     progress = Progress(total=3, done=0)
     for spec in (a, b):
-        progress.start(spec)
+        progress.advance(spec, 0)
     progress.requeue(b)
     progress.skip(a, "no weights")
     progress.requeue(c)  # never begun

@@ -9,7 +9,7 @@ import torch
 
 from cds_lib.errors import UsageError
 from cds_lib.study.commands import dry_run
-from cds_lib.study.data import coco_standin, folders, registry
+from cds_lib.study.data import folders, registry, standin
 from cds_lib.study.engines import runner, setup, split
 from cds_lib.study.engines.execute import execute
 from cds_lib.study.engines.launch import Resources
@@ -86,8 +86,8 @@ def test_a_detector_is_trained_on_the_backbone_of_another_run(store):
     metrics = train(spec, store)
     assert 0 <= metrics["test_ap_last"] == metrics["test_ap_best"] <= 100
     split = np.load(store.run_dir(spec.id) / "split.npz")
-    assert split.files == ["train"] and len(split["train"]) == min(spec.budget.train_size, coco_standin.TRAIN)
-    assert (np.diff(split["train"]) > 0).all() and split["train"][-1] < coco_standin.TRAIN
+    assert split.files == ["train"] and len(split["train"]) == min(spec.budget.train_size, standin.COCO_TRAIN)
+    assert (np.diff(split["train"]) > 0).all() and split["train"][-1] < standin.COCO_TRAIN
     before, after = weights(spec.parent, store), weights(spec, store)
     frozen = [name for name in before if name.startswith(("backbone.conv1", "backbone.layer1")) and "conv" in name]
     found = {name.split("body.")[-1]: value for name, value in after.items() if "body." in name}

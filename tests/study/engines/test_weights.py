@@ -11,7 +11,7 @@ import torch
 import sweeps
 from cds_lib.errors import TrainingError
 from cds_lib.study.engines import execute as module
-from cds_lib.study.engines import kept, setup
+from cds_lib.study.engines import setup
 from cds_lib.study.engines.execute import execute
 from cds_lib.study.engines.launch import Resources
 from cds_lib.study.errors import RunError
@@ -140,7 +140,7 @@ def test_a_run_whose_weights_are_kept_with_the_results_is_trained(undisturbed, t
     shutil.copytree(undisturbed.run_dir(TEACHER.id), store.run_dir(TEACHER.id))
     store.model(TEACHER.id).unlink()
     assert not store.is_trained(TEACHER.id)
-    kept.write(tmp_path / "weights", TEACHER, trained, undisturbed.status(TEACHER.id)["weights"])
+    setup.keep_weights(tmp_path / "weights", TEACHER, trained, undisturbed.status(TEACHER.id)["weights"])
     found = setup.trained_weights(TEACHER, store)
     assert store.is_trained(TEACHER.id) and found.keys() == trained.keys()
     assert all(torch.equal(found[name], value) for name, value in trained.items())
@@ -153,7 +153,7 @@ def test_a_run_whose_weights_are_kept_with_the_results_is_trained(undisturbed, t
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(RunError, match=f"{path.name} is not the file that SHA256SUMS beside it names"):
             setup.trained_weights(TEACHER, store)
-    kept.write(tmp_path / "weights", TEACHER, trained, "0" * 64)  # of another training of the run
+    setup.keep_weights(tmp_path / "weights", TEACHER, trained, "0" * 64)  # of another training of the run
     with pytest.raises(RunError, match="does not hold the weights of run"):
         setup.trained_weights(TEACHER, store)
 

@@ -1,4 +1,4 @@
-"""The command `reproduce`: a finished run trained again and compared to the last digit."""
+"""The commands `compare` and `reproduce`: results beside the committed ones, cell by cell or to the last digit."""
 
 from __future__ import annotations
 
@@ -10,16 +10,36 @@ from pathlib import Path
 from cds_lib.errors import TrainingError, UsageError
 from cds_lib.study.data.registry import data_root
 from cds_lib.study.engines import reproduce as engine
+from cds_lib.study.plan import protocols
 from cds_lib.study.store import Store, results_dir
+from cds_lib.study.tables import TABLES, find_table
 from cds_lib.study.text import counted
 
 
-def reproduce(options: argparse.Namespace) -> int:
-    """`reproduce RUN_ID`: 0 identical to the last digit, 1 not.
+def compare(options: argparse.Namespace) -> int:
+    """`compare DIR`: 0 every run of the cells is whole, on the same images as ours and of a commit; 1 some are not.
+    UsageError: an unknown name, no results. RunError: a run is damaged, or its numbers contradict one another."""
+    from cds_lib.study.report.elsewhere import compared  # imports pandas
 
-    Raises:
-        UsageError: it cannot be checked.
-    """
+    tables = [find_table(name) for name in options.only.split(",")] if options.only else list(TABLES.values())
+    ours = Store(results_dir(options.profile, options.results))
+    theirs = Store(Path(options.folder).expanduser())
+    found = compared(tables, options.profile, protocols.parse_seeds(options.seeds), ours, theirs)
+    shown = found.drop(columns=["images", "uncommitted"])
+    print(shown.to_string(index=False, float_format="{:.2f}".format, na_rep="–"))
+    print(
+        f"inside: {(found['inside'] == 'yes').sum()}, outside: {(found['inside'] == 'no').sum()}, not tested: "
+        f"{(found['inside'] == '').sum()} of {len(found)} cells"
+    )
+    if (other := found.loc[found["images"] == "other", ["dataset"]].drop_duplicates()).size:
+        print(f"other images than ours: {', '.join(other['dataset'])}")
+    if uncommitted := sorted({run for runs in found["uncommitted"] for run in runs}):
+        print(f"trained with code of no commit: {', '.join(uncommitted)}")
+    return 1 if other.size or uncommitted else 0
+
+
+def reproduce(options: argparse.Namespace) -> int:
+    """`reproduce RUN_ID`: 0 identical to the last digit, 1 not. UsageError: it cannot be checked."""
     epochs = None if options.epochs == "all" else int(options.epochs) if options.epochs.isdecimal() else 0
     if epochs == 0:
         raise UsageError(f"--epochs must be a whole number, 1 or more, or all, not {options.epochs!r}.")
