@@ -59,7 +59,7 @@ def test_an_option_is_taken_or_refused_in_one_line(capfd, option, good, text):
 
 def test_a_results_folder_that_the_terminal_cannot_print(capfd):
     assert cli.main(["status", "--only", "00_start_here", "--results", "no\udcffne"]) == 0
-    assert r"results in no\udcffne" in capfd.readouterr().out
+    assert r"no\udcffne, a folder that is not there" in capfd.readouterr().out
 
 
 ARGUMENTS = ("profile", "results", "data_root", "seeds", "jobs", "processes")

@@ -29,7 +29,7 @@ class Rung:
     """One value of a factor: the control and CDS with these changes of the budget.
 
     end: the first or the last rung, where the baseline is trained too; weights: CDS also with a third and three times
-    the weight that tuning chose.
+    the weight that tuning chose; more: seeds of the pair that were added and are in no slope.
     """
 
     factor: str
@@ -38,6 +38,7 @@ class Rung:
     seeds: tuple[int, ...] = SEEDS
     end: bool = False
     weights: bool = False
+    more: tuple[int, ...] = ()
 
     @property
     def setting(self) -> str:
@@ -52,7 +53,7 @@ RUNGS = (
     Rung("epochs", 30, {"epochs": 30}, end=True),
     Rung("epochs", 60),
     Rung("epochs", 120, {"epochs": 120}),
-    Rung("epochs", 240, {"epochs": 240}, end=True, weights=True),
+    Rung("epochs", 240, {"epochs": 240}, end=True, weights=True, more=tuple(range(9, 14))),
     Rung("images", 2_500, {"train_size": 2_500}, end=True),
     Rung("images", 5_000),
     Rung("images", 10_000, {"train_size": 10_000}),
@@ -77,7 +78,8 @@ def _cell(profile: str, rung: Rung, row: str, factor: float = 1) -> Cell:
     run = final(profile, arm, **(rung.changes if profile != "smoke" else {}))
     if run and factor != 1:
         run = final(profile, arm, **rung.changes, weight=round(run.options["weight"] * factor, 6))
-    return arm_cell(profile, run, rung.seeds, row, rung.setting)
+    seeds = rung.seeds + rung.more if row in (CONTROL, CDS_BOTH) else rung.seeds
+    return arm_cell(profile, run, seeds, row, rung.setting)
 
 
 def cells(profile: str) -> list[Cell]:
