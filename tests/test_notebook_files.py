@@ -130,3 +130,13 @@ def test_as_it_is_a_notebook_reads_the_miniature_in_seconds(path, tmp_path):
     nbformat.write(timed, copy)
     result = next(notebooks.execute([(copy, output)], {}))
     assert result.error is None and float(nbformat.read(output, as_version=4).cells[-1].outputs[0].text) < 45
+
+
+@pytest.mark.parametrize(
+    "name", sorted({path.stem for path in NOTEBOOKS} & TABLES.keys() - {table.name for table in official()})
+)
+def test_a_table_that_nothing_has_trained_is_read_to_the_end(name, tmp_path):
+    """`run-all` trains no table that is not the paper's; its notebooks are executed all the same."""
+    parameters = {"profile": "smoke", "results": str(tmp_path / "smoke")}
+    path = ROOT / "notebooks" / f"{name}.ipynb"
+    assert next(notebooks.execute([(path, tmp_path / path.name)], parameters)).error is None
