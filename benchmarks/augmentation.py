@@ -5,8 +5,6 @@ decoded images of 256x256. The released pipelines are those of `CIFAR/train.py` 
 `ImageNet/Contrastive_Deep_Supervision/main.py`, in torchvision's classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The contrastive loss of all taps at once, forward and backward, against four calls of a straightforward one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

@@ -11,8 +11,6 @@ on a shortened schedule.
 No network is needed, and of the packages only those of the library; the study's, to decode images and read a data root.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

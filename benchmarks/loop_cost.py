@@ -5,8 +5,6 @@ the same number of bare forward and backward passes of the same network and head
 neither.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace

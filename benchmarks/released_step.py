@@ -7,8 +7,6 @@ network in PyTorch's default memory format, the released Pillow pipelines, the c
 In float32; 2x32 views, since 2x128 take 15 seconds a step.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace

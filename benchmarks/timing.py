@@ -1,7 +1,5 @@
 """Measuring variants of the same work in turn, so that a busy machine slows all of them alike."""
 
-from __future__ import annotations
-
 import platform
 import statistics
 import time

@@ -1,7 +1,5 @@
 """A visit to a device: what it is, the images to try it with, and what was found, as lines of JSON and as a table."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math

@@ -1,7 +1,5 @@
 """Contrastive deep supervision (Zhang et al., ECCV 2022): what it is, with `losses/contrastive.py`."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

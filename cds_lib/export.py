@@ -1,7 +1,5 @@
 """A trained network without its training: what is left for inference, in a file that timm loads."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import safetensors.torch

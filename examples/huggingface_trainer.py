@@ -3,8 +3,6 @@
 python examples/huggingface_trainer.py
 """
 
-from __future__ import annotations
-
 import tempfile
 
 import timm

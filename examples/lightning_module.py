@@ -3,8 +3,6 @@
 python examples/lightning_module.py
 """
 
-from __future__ import annotations
-
 import lightning as L
 import timm
 import torch

@@ -1,7 +1,5 @@
 """CDS in a loop of one's own: images in memory, a timm network, plain PyTorch.    python examples/plain_loop.py"""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import timm

@@ -1,7 +1,5 @@
 """CDS with parts of timm: optimizer with layer decay, schedule, label smoothing, EMA.  python examples/timm_style.py"""
 
-from __future__ import annotations
-
 import timm
 import torch
 from timm.loss import LabelSmoothingCrossEntropy

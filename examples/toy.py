@@ -1,7 +1,5 @@
 """Images that stand where yours go: noise, with a coloured bar whose place and colour say the class."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -4,8 +4,6 @@ It holds the tracked files and `ro-crate-metadata.json` (RO-Crate 1.1), which ha
 file is made from the commit when it is needed and is not committed, so it cannot go stale.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import subprocess

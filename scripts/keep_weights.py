@@ -3,8 +3,6 @@
 RESULTS is the folder that the runs were trained in; TO, such as results/mini/weights, gets a file a run and SHA256SUMS.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -5,8 +5,6 @@ so every link between them stays as it is, and `api/` has the library's public n
 folder, GitHub Pages among them. Needs the library and pdoc; no network.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 import sys

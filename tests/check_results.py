@@ -4,8 +4,6 @@ Prints what is wrong, one line each, and exits 1; prints one line and exits 0 wh
 smoke profile, good for any profile whose runs are all finished, with the profile's own seeds.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import re

@@ -4,8 +4,6 @@ Run by `test_golden.py` as `python golden_steps.py FILE`, with the kernels that 
 smoke runs, made smaller, that together have every method, detector, augmentation and setting of version 0.1.0.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

@@ -5,8 +5,6 @@ would have made the CPU wait for the GPU between two steps, and the tensors that
 method that says that it compiles.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import math

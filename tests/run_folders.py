@@ -1,7 +1,5 @@
 """Run folders as training leaves them, as far as tables and reports read them, without training; and notebooks."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """A repository in a folder with spaces, and a PATH of stand-ins for python, uv and pip, to run the scripts in."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path

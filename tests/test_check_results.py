@@ -1,7 +1,5 @@
 """The check of a results folder finds each kind of fault, and nothing in a good one."""
 
-from __future__ import annotations
-
 import pytest
 
 import check_results as check

@@ -1,7 +1,5 @@
 """The house rules that no tool checks: packaging files agree, layers do not reach upwards, files stay small."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import re

@@ -3,8 +3,6 @@
 Each test has a repository in a folder whose name has spaces, and a PATH of stand-ins and what the scripts may use.
 """
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path

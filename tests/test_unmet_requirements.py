@@ -1,7 +1,5 @@
 """scripts/unmet_requirements.py, which decides whether an environment has what the project needs."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

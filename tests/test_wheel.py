@@ -1,7 +1,5 @@
 """The wheel, installed away from the checkout beside what it asks for and nothing else, runs what people run first."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import re

@@ -1,7 +1,5 @@
 """What tests of the library share: seeded numbers, small methods with their teachers, released values."""
 
-from __future__ import annotations
-
 import copy
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How features of different classes lie: a t-SNE picture, and the numbers that say whether to believe it."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from cds_lib.extras import extra

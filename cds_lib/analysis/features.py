@@ -1,7 +1,5 @@
 """The pooled features of every block of a network, from one pass over the images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any
 

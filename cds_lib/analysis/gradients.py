@@ -1,7 +1,5 @@
 """How hard two losses pull at the weights that they share, and whether in the same direction."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch

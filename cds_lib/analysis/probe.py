@@ -1,7 +1,5 @@
 """Linear probes: multinomial logistic regression on frozen features, many feature sets of a network in one go."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """How alike two representations are: linear CKA, and the invariance of features to augmentation."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -7,8 +7,6 @@ and training resumed at an epoch boundary goes on exactly as it would have, with
 Several processes that train one run draw the same for every image; each makes the views of its share of every batch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any

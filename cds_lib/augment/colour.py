@@ -3,8 +3,6 @@
 Images hold whole numbers from 0 to 255 after every operation, as Pillow's do, in float32 where arithmetic needs it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 

@@ -7,8 +7,6 @@ parameters can be given to Pillow and torchvision: the pixels are then equal, bi
 Images hold whole numbers from 0 to 255 after every operation, as Pillow's do, in float32 where arithmetic needs it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 

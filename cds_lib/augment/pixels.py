@@ -1,7 +1,5 @@
 """From bytes to what a network is given: the end of every view, and all of the test transform."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import torch

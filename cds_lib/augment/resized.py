@@ -1,7 +1,5 @@
 """Views of larger images, batched and per sample: a resized or plain crop, a flip, then AutoAugment or colour."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Which part of a batch, or of the images of an evaluation, belongs to a process."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -7,8 +7,6 @@ in view 1 of "imagenet", and takes the place of the colour in both views of "con
 not known.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Accuracy and cross-entropy of a plain backbone: no heads, no test-time augmentation, every image once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 import numpy as np

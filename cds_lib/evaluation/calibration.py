@@ -1,7 +1,5 @@
 """Whether a network's confidence is its accuracy: expected calibration error, likelihood, reliability diagram."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """COCO's average precision of a detector, by torchmetrics with faster-coco-eval."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any
 

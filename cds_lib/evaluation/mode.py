@@ -1,7 +1,5 @@
 """Eval mode for the length of a block."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Attention transfer (Zagoruyko and Komodakis): where in a map the student has its energy."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The contrastive loss of CDS: supervised (SupCon) with labels, SimCLR's NT-Xent without."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

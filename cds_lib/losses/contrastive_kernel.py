@@ -3,8 +3,6 @@
 Committed runs need its bits: a change that rounds otherwise is another training.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

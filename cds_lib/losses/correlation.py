@@ -1,7 +1,5 @@
 """Correlation congruence (Peng et al.)."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from cds_lib.losses.precision import full_precision

@@ -1,7 +1,5 @@
 """Contrastive representation distillation (Tian et al.): noise-contrastive estimation against a bank of embeddings."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Knowledge distillation on logits (Hinton et al.), in the two forms that the compared methods use."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 

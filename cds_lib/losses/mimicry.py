@@ -1,7 +1,5 @@
 """The mimicry loss of DKS and DHM: every classifier of a network learns from the predictions of all the others."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

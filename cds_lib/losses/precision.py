@@ -1,7 +1,5 @@
 """Losses compute in at least float32, whatever precision the network runs in."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 from collections.abc import Callable

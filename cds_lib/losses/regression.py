@@ -1,7 +1,5 @@
 """BYOL's loss: the squared distance between two L2-normalised vectors."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Similarity-preserving distillation (Tung and Mori): which images of the batch resemble one another."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 

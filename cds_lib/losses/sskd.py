@@ -1,7 +1,5 @@
 """Self-supervised knowledge distillation (Xu et al.): rotated copies, and targets ranked by the teacher."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Attention transfer (Zagoruyko and Komodakis)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """Plain training: cross-entropy at the end."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from cds_lib.errors import UsageError

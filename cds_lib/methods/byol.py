@@ -1,7 +1,5 @@
 """BYOL (Grill et al.): pre-training without labels and without negatives."""
 
-from __future__ import annotations
-
 import copy
 import math
 

@@ -1,7 +1,5 @@
 """Correlation congruence for knowledge distillation (Peng et al.)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

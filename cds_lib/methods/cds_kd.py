@@ -1,7 +1,5 @@
 """Contrastive deep supervision with a teacher: distilled CDS, as released."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Contrastive representation distillation (Tian, Krishnan and Isola)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

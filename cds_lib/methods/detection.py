@@ -1,7 +1,5 @@
 """Detector training: the losses are torchvision's own."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor, nn

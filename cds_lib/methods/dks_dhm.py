@@ -1,7 +1,5 @@
 """DKS and DHM: auxiliary branches of residual stages that mimic one another and the network."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Deeply-supervised nets: classifiers on the intermediate stages (Lee et al., with cross-entropy companions)."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from cds_lib.errors import UsageError

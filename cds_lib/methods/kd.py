@@ -1,7 +1,5 @@
 """Knowledge distillation (Hinton, Vinyals and Dean)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,6 +1,6 @@
 """A linear classifier on a network that stays as it is: the second stage of contrastive pre-training."""
 
-from __future__ import annotations
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ class LinearClassifier(Method):
         self.backbone = backbone.requires_grad_(False).eval()
         backbone.get_classifier().requires_grad_(True)
 
-    def train(self, mode: bool = True) -> LinearClassifier:
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         self.backbone.eval()
         return self

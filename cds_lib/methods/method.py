@@ -1,7 +1,5 @@
 """The base of all methods: a backbone, what supervises it, and what the training has to know about that."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 

@@ -1,7 +1,5 @@
 """Online knowledge distillation by an on-the-fly native ensemble: ONE (Lan, Zhu and Gong)."""
 
-from __future__ import annotations
-
 import copy
 
 import torch

@@ -1,7 +1,5 @@
 """The processes that train a method together, each on its share of every batch, and tensors of all of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

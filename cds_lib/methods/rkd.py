@@ -1,7 +1,5 @@
 """Relational knowledge distillation (Park et al.)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

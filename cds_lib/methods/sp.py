@@ -1,7 +1,5 @@
 """Similarity-preserving knowledge distillation (Tung and Mori)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

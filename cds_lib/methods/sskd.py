@@ -1,6 +1,6 @@
 """Knowledge distillation meets self-supervision: SSKD (Xu et al.), its teacher's head and its student."""
 
-from __future__ import annotations
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class SSKDTeacher(Method):
         self.backbone = backbone.requires_grad_(False).eval()
         self.head = _head(backbone)
 
-    def train(self, mode: bool = True) -> SSKDTeacher:
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         self.backbone.eval()
         return self

@@ -1,7 +1,5 @@
 """Supervised contrastive pre-training (Khosla et al.): the first of SupContrast's two stages."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

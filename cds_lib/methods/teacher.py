@@ -1,9 +1,7 @@
 """The base of methods with a teacher: a trained network that teaches and is not changed by it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -28,7 +26,7 @@ class WithTeacher(Method):
         object.__setattr__(self, "teacher", teacher.requires_grad_(False))  # past the registration of nn.Module
         self.train(self.training)
 
-    def train(self, mode: bool = True) -> WithTeacher:
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
         self.teacher.train(mode and self.teacher_mode == "train")
         return self

@@ -8,8 +8,6 @@ that the method is not tied to the eleven. A training step reads
     embedding, logits = pooled_and_logits(backbone, features)
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass

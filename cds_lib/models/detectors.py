@@ -1,7 +1,5 @@
 """The two detectors of the study: torchvision's Faster R-CNN and RetinaNet, with an FPN on one of our ResNets."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -4,8 +4,6 @@ A head brings the map of an intermediate stage to the resolution and the width o
 that is still to come. The released heads have no linear layer and no MLP (`CIFAR/resnet.py`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch.nn.functional as F

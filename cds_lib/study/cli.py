@@ -1,7 +1,5 @@
 """The command line. Exit code 0 done, 1 failed, 2 asked wrongly, 130 stopped."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -1,7 +1,5 @@
 """Files that are whole or absent, and locks that die with their owner: what keeps results and data safe."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

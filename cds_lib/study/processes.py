@@ -6,8 +6,6 @@ a server that has imported once what they need, so that starting one takes a fra
 they could inherit. They are heard through a pipe and end with the process that they work for.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import multiprocessing

@@ -1,7 +1,5 @@
 """The session of a notebook: one table of the study under one profile, ready to train, to read and to show."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The part of a run's budget that training reads."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 

@@ -1,7 +1,5 @@
 """Checkpoints that are either whole or absent, and load as weights only (nothing is unpickled that could run code)."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 from pathlib import Path

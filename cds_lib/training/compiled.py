@@ -1,7 +1,5 @@
 """A method whose losses are computed by a compiled graph, where that works."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

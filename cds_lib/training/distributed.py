@@ -6,8 +6,6 @@ process, for losses that are means over the images as for losses of gathered ten
 statistics are each process's own, unless they are synchronised.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import warnings

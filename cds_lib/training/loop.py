@@ -4,8 +4,6 @@ It knows a method that returns named losses, batches that yield views and labels
 is decided in `cds_lib.study`.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The optimizer of a run: SGD, or LARS for long pre-training in large batches."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Set
 
 import torch

@@ -1,7 +1,5 @@
 """One precision path: autocast and loss scaling that are no-ops in float32."""
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager
 
 import torch

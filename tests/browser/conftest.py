@@ -1,7 +1,5 @@
 """Headless Chromium, and a results folder of the smoke profile with pages to open in it."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

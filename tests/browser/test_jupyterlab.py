@@ -3,8 +3,6 @@
 One of them; all with CDS_TEST_ALL_NOTEBOOKS=1 in the environment, which takes some minutes.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Every page of the report in a real browser: on a desk, on a telephone, in the dark, on paper, by keyboard."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 

@@ -1,7 +1,5 @@
 """Backbones against timm, torchvision and the published counts; stage features on eight families of networks."""
 
-from __future__ import annotations
-
 import functools
 import math
 import re

@@ -1,7 +1,5 @@
 """Projection heads against their published sizes and an independent computation."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """The commands `compare` and `reproduce`: results beside the committed ones, cell by cell or to the last digit."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile

@@ -1,7 +1,5 @@
 """The output of `--dry-run`: the runs that would be trained, and what they would cost, table by table."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path

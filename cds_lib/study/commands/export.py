@@ -1,7 +1,5 @@
 """The command `export`: the plain network of a finished run as a file, and how to load it."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

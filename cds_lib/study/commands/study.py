@@ -1,7 +1,5 @@
 """The commands of the study: run everything, write the report again, show the state."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -6,8 +6,6 @@ were written by Python 2, so keys and names arrive as bytes; copies written by P
 the names.
 """
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The commands `data list|fetch|verify|import`."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable

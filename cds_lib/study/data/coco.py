@@ -3,8 +3,6 @@
 folder/train2017/*.jpg, folder/val2017/*.jpg, folder/annotations/instances_{train,val}2017.json
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Batches for detectors: images of like shape together, mirrored at random, decoded by worker processes as it goes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

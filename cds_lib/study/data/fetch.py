@@ -3,8 +3,6 @@
 Nothing that is unpacked ever leaves the folder it belongs in. ILSVRC is brought into folders.
 """
 
-from __future__ import annotations
-
 import http.client
 import os
 import shutil

@@ -4,8 +4,6 @@ Images of one small size (CIFAR) are decoded once and kept as arrays. Of larger 
 they are, and are read from there.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

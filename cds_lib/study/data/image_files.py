@@ -1,7 +1,5 @@
 """Images decoded from files: to check them, or into small arrays, as miniatures use them."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence

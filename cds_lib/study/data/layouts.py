@@ -5,8 +5,6 @@ Labels count from 0 in the order of the published class ids. Whether the images 
 `Listing.fingerprint` to see.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path

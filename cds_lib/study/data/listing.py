@@ -4,8 +4,6 @@ the test images, and which class each is of.
 They read the official layout (`layouts.py`) or an import (`folders.py`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections import Counter

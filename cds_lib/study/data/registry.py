@@ -1,7 +1,5 @@
 """Facts about each data set (registry.toml), where data sets lie, and who writes there. Imports no torch or NumPy."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """Load a data set, real or stand-in, as uint8 arrays. Nothing is downloaded here (see fetch)."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Class-balanced subsets and validation splits: NumPy only, the same indices for the same seed everywhere."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from cds_lib.errors import UsageError

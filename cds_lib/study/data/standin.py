@@ -7,8 +7,6 @@ Integer arithmetic throughout, so that the bytes depend on the machine only as f
 does.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

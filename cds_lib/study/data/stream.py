@@ -4,8 +4,6 @@ A worker sends whole uint8 crops; colour and normalisation are done in batches o
 from (seed, epoch, image), never from the number of workers.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

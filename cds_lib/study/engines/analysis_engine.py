@@ -1,7 +1,5 @@
 """Computes the analyses that some tables lack, a process a run, as many at a time as there are GPUs or cores."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path

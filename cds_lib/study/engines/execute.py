@@ -1,7 +1,5 @@
 """One run from its spec to its results: training and files. The one function that every engine calls."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import os

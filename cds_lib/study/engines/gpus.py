@@ -1,7 +1,5 @@
 """The GPUs of this machine, and whether they suffice for a run."""
 
-from __future__ import annotations
-
 import glob
 import itertools
 import os

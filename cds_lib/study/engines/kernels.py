@@ -5,8 +5,6 @@ who made the processor: on AMD's it takes kernels that it never takes on Intel's
 where all three are.
 """
 
-from __future__ import annotations
-
 import platform
 import shutil
 import subprocess

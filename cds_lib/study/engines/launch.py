@@ -1,7 +1,5 @@
 """One run on several processes of this machine, connected by torch.distributed."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable

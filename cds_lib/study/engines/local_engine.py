@@ -4,8 +4,6 @@ A run on the CPU always has one thread: two such runs on two cores finish more t
 result, which depends on the number of threads in the last digits, is the same whatever `jobs` is.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Callable, Sequence

@@ -3,8 +3,6 @@
 One line a finished run, always. What runs now is a bar in a terminal, and a line every half minute elsewhere.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Where a number comes from: the code version, the library versions and the machine, as recorded with every run."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import platform

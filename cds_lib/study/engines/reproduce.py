@@ -1,7 +1,5 @@
 """A finished run trained again, and its history set beside the one that is kept, to the last digit."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

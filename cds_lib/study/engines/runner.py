@@ -1,7 +1,5 @@
 """From tables to trained runs: what is done, what is missing, train the missing through an engine."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """From a run's spec to what the training loop needs: the method around its network, the batches, the evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -6,8 +6,6 @@ job that is preempted, out of time or on a node that fails is put back into the 
 last epoch, as trainings do.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -9,8 +9,6 @@
 States come from `squeue`, which every cluster has, and not from `sacct`, which needs an accounting database.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

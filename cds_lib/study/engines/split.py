@@ -1,7 +1,5 @@
 """The data set of a run, which of its images it trains on, and whether there are enough for it. Imports no torch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Which code made a number: of real checkouts, whoever they belong to and whatever git is told."""
 
-from __future__ import annotations
-
 import ast
 import os
 import shutil
