@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cds_lib.study import statistics
-from cds_lib.study.plan.rematch import PRIMARY, SECONDARY, VALIDATION
+from cds_lib.study.plan.rematch import OUTCOME, PRIMARY, SECONDARY, VALIDATION
 from cds_lib.study.report.frame import CELL, PLACE, compare, paired
 
 CONTROL = "baseline_two_views"
@@ -48,7 +48,7 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], Pairs, tuple[str | None, ...]]] = {
     ),
     "rematch": (("rematch", "rematch_layers"), [PRIMARY, *SECONDARY], (None,)),
     EQUAL_FIT: (("rematch",), [PRIMARY], (None,)),
-    "ladder": (("ladder",), [PRIMARY], (None,)),
+    "ladder": (("ladder",), [PRIMARY], (None, OUTCOME)),
 }
 COMPARED = tuple(dict.fromkeys(name for names, _, _ in QUESTIONS.values() for name in names))  # tables
 ONE_NETWORK = ("accuracy", "control", "control_loss", "regularisation")  # of Table 1's ten, the one with six seeds
@@ -65,7 +65,7 @@ def comparisons(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     The question "networks" pairs by network instead of by seed; above: how many of them lie above 0. Of the question
     "labels_together" each seed counts with its mean over the shares of labels.
     """
-    rows, columns = [], [*CELL, "run", "seed", "value", "paper", "profile", VALIDATION, TRAINING_LOSS]
+    rows, columns = [], [*CELL, "run", "seed", "value", "paper", "profile", VALIDATION, TRAINING_LOSS, OUTCOME]
     frames = {name: frame.reindex(columns=columns) for name, frame in frames.items()}
     for question, (tables, pairs, metrics) in QUESTIONS.items():
         frame = pd.concat([frames[name] for name in tables]).drop_duplicates(["run", "method", "metric", "setting"])
