@@ -20,9 +20,3 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def refuse_no_file(path: Path) -> None:
-    """OSError if there is something that is no file: a named pipe would be waited on for ever when it is opened."""
-    if path.exists() and not path.is_file():
-        raise OSError(f"{path} is no file")

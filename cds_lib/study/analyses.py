@@ -6,11 +6,10 @@ the weights of a few runs: in a fresh clone every table and figure can be writte
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cds_lib.study.files import has_shape, once, read_json
 from cds_lib.study.plan.protocols import Seeds
 from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.plan.table import Cell, Table
@@ -22,18 +21,14 @@ from cds_lib.study.text import counted
 class Analysis:
     """version: raise it when the code computes something else; parameters: all else that decides the numbers.
 
-    `compares`: with the baseline run of the same seed, whose weights it needs as well. `pictures`: what it has for them
-    beside its values, name -> types (`has_shape`).
+    compares: with the baseline run of the same seed, whose weights it needs as well.
     """
 
     version: int
-    parameters: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any]
     compares: bool = False
-    pictures: dict[str, Any] = field(default_factory=dict)
 
 
-_NUMBER = int | float
-_BINS = [int | float | None]
 # Weights of the penalty, strongest first; validation images choose. They are the run's own, or a part of the training
 # images where it held none back. On features of a miniature, 25 iterations a penalty came within 0.15 points of the
 # accuracy of 200 at every block, at a fifth of the cost.
@@ -48,17 +43,9 @@ ANALYSES = {
     "invariance": Analysis(1, {"images": 1000, "seed": 0}),
     # The contrastive losses against the cross-entropy, before and after training, on the batches of an epoch to come.
     "gradients": Analysis(1, {"batches": 8}),
-    "calibration": Analysis(
-        1, {"bins": 15}, pictures={"diagram": {"counts": [int], "confidence": _BINS, "accuracy": _BINS}}
-    ),
+    "calibration": Analysis(1, {"bins": 15}),
     # The pooled stages on test images of the first classes.
-    "tsne": Analysis(
-        1,
-        {"classes": 10, "images": 500, "perplexity": 30.0, "neighbours": 10, "seed": 0},
-        pictures={
-            "picture": {"classes": [str], "labels": [int], "points": {str(stage): [[_NUMBER]] for stage in range(1, 5)}}
-        },
-    ),
+    "tsne": Analysis(1, {"classes": 10, "images": 500, "perplexity": 30.0, "neighbours": 10, "seed": 0}),
 }
 
 
@@ -91,19 +78,10 @@ def read(store: Store, run_id: str, name: str) -> dict[str, Any] | None:
     elif (found.get("version"), found.get("parameters")) != (analysis.version, analysis.parameters):
         return None
     else:
-        fault = _fault(file)
+        fault = fault_of_numbers(found["values"])
     if fault:
         raise store.damaged(run_id, f"analysis/{name}.json", fault, file)
     return found if found.get("weights", {}) == weights(store, spec, name) else None
-
-
-@once
-def _fault(file: Path) -> str:
-    """What is wrong with the result of an analysis, "" if nothing is."""
-    found = read_json(file)
-    if not has_shape(found, {"values": dict, **ANALYSES[file.stem].pictures}):
-        return "a part of it is missing, or of another type"
-    return fault_of_numbers(found["values"])
 
 
 def weights(store: Store, spec: RunSpec, name: str) -> dict[str, str]:

@@ -8,17 +8,14 @@ import json
 import os
 import shutil
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import cache, partial, wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import IO, Any
 
 from cds_lib.errors import UsageError
-from cds_lib.files import refuse_no_file, replacing
-
-_NUMBERS = {"int": int, "float": float, "constant": float}  # as JSON is read; constants are NaN and the infinities
+from cds_lib.files import replacing
 
 
 def once(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
@@ -47,46 +44,19 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
     write_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a file; OSError where there is none, or something else."""
-    refuse_no_file(path)
-    return path.read_bytes()
-
-
 def sha256_of(path: Path) -> str:
-    """Of all that a file holds, in hexadecimal digits."""
-    refuse_no_file(path)
+    """The checksum of a file, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @once
 def read_json(path: Path) -> dict[str, Any]:
-    """What `write_json` wrote; OSError, ValueError where it is no object or has a number that no float can hold."""
-
-    def number(kind: type, text: str) -> float:
-        value = kind(text)
-        if not abs(value) <= sys.float_info.max:
-            raise ValueError(f"{text[:20]} in it is no number, or too large")
-        return value
-
-    numbers = {f"parse_{name}": partial(number, kind) for name, kind in _NUMBERS.items()}
-    try:
-        found = json.loads(read_bytes(path), **numbers)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+    """What `write_json` wrote; OSError or ValueError if it cannot be read or is no JSON object."""
+    found = json.loads(path.read_bytes())
     if not isinstance(found, dict):
         raise ValueError("it holds no JSON object")
     return found
-
-
-def has_shape(value: Any, shape: Any) -> bool:
-    """Whether `value` is of these types; of a dict and of a list, what they hold: {"points": [int | float]}."""
-    if isinstance(shape, dict):
-        return isinstance(value, dict) and all(has_shape(value.get(name), kind) for name, kind in shape.items())
-    if isinstance(shape, list):
-        return isinstance(value, list) and all(has_shape(each, shape[0]) for each in value)
-    return isinstance(value, shape)
 
 
 @contextlib.contextmanager
@@ -109,7 +79,6 @@ def locked(path: Path) -> Iterator[str | None]:
     Yields None when the lock is ours until the block ends. The system frees it when a process dies; the file stays,
     since removing it would let two processes hold "the" lock.
     """
-    refuse_no_file(path)
     with open(path, "a+", encoding="utf-8", errors="replace") as file:
         for attempt in range(5):  # somebody who only asks whether it is held holds it for an instant
             if _lock(file, fcntl.LOCK_EX):

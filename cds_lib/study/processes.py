@@ -22,7 +22,6 @@ from multiprocessing import connection, forkserver, parent_process, resource_tra
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cds_lib.files import refuse_no_file
 from cds_lib.study.checkout import CHECKOUT
 from cds_lib.study.errors import one_sentence
 
@@ -114,7 +113,6 @@ def fork_server(preload: list[str]) -> multiprocessing.context.ForkServerContext
 def send_output_to(path: Path) -> None:
     """Let all that this process and those that it starts print go to the end of a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    refuse_no_file(path)
     with open(path, "ab") as log:
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cds_lib.files import refuse_no_file
 from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.text import duration
 
@@ -62,7 +61,6 @@ class Progress:
         sys.stdout.flush()
         self.last_print = time.monotonic()
         if self.log is not None:
-            refuse_no_file(self.log)
             with open(self.log, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 

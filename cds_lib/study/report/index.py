@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from cds_lib.study import statistics
 from cds_lib.study.errors import RunError
-from cds_lib.study.files import read_bytes, write_json, write_text
+from cds_lib.study.files import write_json, write_text
 from cds_lib.study.measures import measure, short_name
 from cds_lib.study.plan import protocols
 from cds_lib.study.report import formats, pages
@@ -193,7 +193,7 @@ def _reports(results: Path, executed_now: Sequence[NotebookResult], tables: dict
 
 def _figure(path: Path) -> dict[str, str | int]:
     """A figure's name, what a screen reader says (its title), and its size in pixels, which keeps its place."""
-    text = read_bytes(path).decode(errors="replace")
+    text = path.read_bytes().decode(errors="replace")
     size = re.search(r'<svg[^>]* width="([\d.]+)pt" height="([\d.]+)pt"', text)
     width, height = (round(float(points) * 96 / 72) for points in size.groups()) if size else (0, 0)
     title = re.search(r"<title[^>]*>(.*?)</title>", text, re.DOTALL)

@@ -18,7 +18,6 @@ from typing import Any
 import nbformat
 
 from cds_lib.errors import UsageError
-from cds_lib.files import refuse_no_file
 from cds_lib.study import processes
 from cds_lib.study.errors import NothingRun, system_error
 from cds_lib.study.files import once, write_text
@@ -206,7 +205,6 @@ def stored(notebook: Path) -> tuple[nbformat.NotebookNode, NotebookResult]:
 
 def _read(notebook: Path) -> nbformat.NotebookNode:
     try:
-        refuse_no_file(notebook)
         return nbformat.read(notebook, as_version=4)
     except Exception as error:  # a broken file can raise nearly anything
         first = str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from cds_lib.study.errors import RunError
-from cds_lib.study.files import once, refuse_no_file, write_text
+from cds_lib.study.files import once, write_text
 from cds_lib.study.measures import measure
 from cds_lib.study.plan import published
 from cds_lib.study.plan.table import Table
@@ -102,7 +102,6 @@ def read_table(name: str, results: Path) -> pd.DataFrame:
 
 @once
 def _read(path: Path) -> pd.DataFrame:
-    refuse_no_file(path)
     frame = pd.read_csv(path, dtype=_TYPES, keep_default_na=False, na_values=[""], encoding="utf-8")
     return frame.fillna({name: "" for name in frame if _TYPES.get(name) == "str"})
 

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,18 +11,14 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 import sweeps
-from cds_lib.errors import TrainingError
-from cds_lib.study import analyses, cli
+from cds_lib.study import cli
 from cds_lib.study.commands import study
 from cds_lib.study.engines.execute import execute
 from cds_lib.study.errors import RunError
-from cds_lib.study.files import sha256_of
-from cds_lib.study.processes import send_output_to
 from cds_lib.study.report import notebooks, pages
 from cds_lib.study.report.index import write_index
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
-from cds_lib.training import checkpoint
 
 pytestmark = pytest.mark.xdist_group("damage")  # the fixture is costly: once, in one process
 STUDY_PARAMETERS = "profile = results = data_root = seeds = ''\ntrain = True"
@@ -72,14 +67,11 @@ def command(results, good, capfd):
 def break_file(path, damage):
     whole = path.read_bytes()
     contents = {
-        "empty": b"",
         "truncated": whole[: len(whole) * 2 // 3],
         "garbled": bytes(byte ^ 0x5A for byte in whole),
         "a_list": b"[1, 2]",
-        "too_deep": b"[" * 200_000,
         "an_empty_object": b"{}",
-        "not_a_number": whole.replace(b"10.0", b"NaN").replace(b"4.5", b"Infinity"),
-        "a_text": whole.replace(b"10.0", b'"10.0"').replace(b'"done"', b"7"),
+        "not_a_number": whole.replace(b"4.5", b"NaN"),
     }
     if damage == "a_folder":
         path.unlink()
@@ -88,10 +80,7 @@ def break_file(path, damage):
         path.write_bytes(contents[damage])
 
 
-DAMAGES = "empty truncated too_deep a_list an_empty_object a_folder not_a_number a_text".split()
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", ["truncated", "a_list", "an_empty_object", "a_folder", "not_a_number"])
 def test_damaged_metrics_are_never_a_number(results, command, damage):
     path = Store(results).run_dir(RUN.id) / "metrics.json"
     break_file(path, damage)
@@ -102,7 +91,7 @@ def test_damaged_metrics_are_never_a_number(results, command, damage):
     assert damage == "an_empty_object" or str(path) in said
 
 
-@pytest.mark.parametrize("damage", ["truncated", "garbled", "a_list", "a_folder"])
+@pytest.mark.parametrize("damage", ["truncated", "garbled", "a_list", "an_empty_object", "a_folder"])
 @pytest.mark.parametrize("name", ["spec.json", "status.json", "store.json"])
 def test_other_damaged_files_are_named_with_what_to_do(results, command, name, damage):
     path = results / name if name == "store.json" else Store(results).run_dir(RUN.id) / name
@@ -111,25 +100,19 @@ def test_other_damaged_files_are_named_with_what_to_do(results, command, name, d
     assert str(path) in said and "delete" in said
 
 
-def test_a_status_of_other_types_is_named(results, command):
-    store = Store(results)
-    changes = [{"state": 7}, {"error": [1]}, {"versions": {"torch": 2}}, {"data": {"kind": "x"}}, {"code": {}}]
-    for change in [*changes, {"data": {**sweeps.DATA, "complete": "no"}}, {"processes": "2"}]:
-        good = (store.run_dir(RUN.id) / "status.json").read_text()
-        store.write_status(RUN.id, **change)
-        assert "status.json" in command("report")
-        (store.run_dir(RUN.id) / "status.json").write_text(good)
-    store.write_status(RUN.id, data=None, versions=None, processes=None, device=None, code=None, started=None)
+def test_a_status_without_what_earlier_versions_did_not_record_is_whole(results, command):
+    nothing = dict.fromkeys(("data", "versions", "processes", "device", "code", "started"))
+    Store(results).write_status(RUN.id, **nothing)
     for name in ("report", "status", "run-all"):
         assert command(name) == ""
 
 
 HISTORY = sweeps.history(RUN.budget.epochs, 10.0)
-NONSENSE = ["", "a,b\n1,x\n", "\xff", "epoch\n2\n1\n3\n"]
-CHANGED = [HISTORY[:-9], HISTORY[:-1], HISTORY[:60], HISTORY.replace("10.0", "100.1"), HISTORY + "4,0.1,2,900,10,1\n"]
+CUT_OFF = [HISTORY[:-9], HISTORY[:-1], HISTORY[:60], ""]
+CHANGED = [HISTORY + "4,0.1,2,900,10,1\n", "a,b\n1,x\n", "\xff", "epoch\n2\n1\n3\n"]
 
 
-@pytest.mark.parametrize("text", CHANGED + NONSENSE)
+@pytest.mark.parametrize("text", CUT_OFF + CHANGED)
 def test_a_damaged_history_is_never_a_curve(results, text):
     store = Store(results)
     (store.run_dir(RUN.id) / "history.csv").write_bytes(text.encode("latin-1"))
@@ -171,13 +154,6 @@ def test_a_file_of_another_run_is_named(results, command, name):
     assert f"{RUN.id}/metrics.json cannot be read ('test_top1_last' is not that of the last row" in said
 
 
-@pytest.mark.parametrize("value", ["1" + "0" * 400, "1e400", "-0.5", "100.5", "true"])
-def test_results_that_no_training_gives_are_named(results, command, value):
-    path = Store(results).run_dir(RUN.id) / "metrics.json"
-    path.write_text(path.read_text().replace("12.0", value))  # the best epoch, of which there is no other record
-    assert f"{path} cannot be read" in command("report")
-
-
 def test_a_training_that_diverged_is_no_damage(results, command, good):
     """What it left before it failed, and infinite losses on the way of one that came to its end."""
     store = Store(results)
@@ -189,44 +165,6 @@ def test_a_training_that_diverged_is_no_damage(results, command, good):
     store.write_status(failed.name, state="failed", error="it diverged; lower the learning rate.")
     assert cli.main(["report", "--only", "faults", "--results", str(results)]) == 0
     assert command("status") == "" and len(store.history(failed.name)) == RUN.budget.epochs
-
-
-@pytest.fixture
-def impatient():
-    """What waits for ever fails instead."""
-    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits for a named pipe"))
-    signal.alarm(120)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-
-
-READ_BY = {
-    "spec.json": Store.spec,
-    "status.json": Store.status,
-    "metrics.json": Store.metrics,
-    "history.csv": Store.history,
-    "correct.npz": Store.correct,
-    "analysis/calibration.json": lambda store, run_id: analyses.read(store, run_id, "calibration"),
-    "checkpoint.pt": lambda store, run_id: checkpoint.load(store.checkpoint(run_id), "cpu"),
-    "model.pt": lambda store, run_id: sha256_of(store.model(run_id)),
-    ".lock": lambda store, run_id: store.lock_run(run_id).__enter__(),
-    "log.txt": lambda store, run_id: send_output_to(store.run_dir(run_id) / "log.txt"),
-}
-
-
-def pipe_at(path):
-    path.parent.mkdir(exist_ok=True)
-    path.unlink(missing_ok=True)
-    os.mkfifo(path)
-
-
-@pytest.mark.parametrize("name", READ_BY)
-def test_a_named_pipe_in_the_place_of_a_runs_file_is_not_waited_for(results, impatient, name):
-    store = Store(results)
-    pipe_at(store.run_dir(RUN.id) / name)
-    with pytest.raises((TrainingError, OSError), match=f"{RUN.id}/{name} is (no file|damaged)"):
-        READ_BY[name](store, RUN.id)
 
 
 def test_what_does_not_belong_to_the_study_is_left_alone(results, command):
@@ -253,19 +191,18 @@ def test_a_damaged_run_of_another_table_is_named_before_the_training(results, co
     assert not store.run_dir(RUN.id).exists()
 
 
-def test_damaged_reports_are_named(results, good, impatient, capfd):
-    """What an earlier command left, and is only collected by this one; a named pipe is not waited for."""
-    names = ["tables/table1_cifar100.csv", "tables/table2_cifar10.csv", "tables/table3_imagenet.csv"]
-    names += [f"notebooks/{name}.ipynb" for name in "abc"]
+def test_damaged_reports_are_named(results, good, capfd):
+    """What an earlier command left, and is only collected by this one."""
+    names = ["tables/table1_cifar100.csv", "tables/table2_cifar10.csv", "notebooks/a.ipynb", "notebooks/b.ipynb"]
     paths = [results / name for name in names]
-    for path, damage in zip(paths, ["truncated", "a_folder", "a_pipe"] * 2, strict=True):
+    for path, damage in zip(paths, ["truncated", "a_folder"] * 2, strict=True):
         path.parent.mkdir(exist_ok=True)
         table = good[1].replace("faults,", f"{path.stem},")
         path.write_text(table if path.suffix == ".csv" else '{"cells": [], "metadata": {}, "nbformat": 4}')
-        pipe_at(path) if damage == "a_pipe" else break_file(path, damage)
+        break_file(path, damage)
     assert cli.main(["report", "--only", "faults", "--results", str(results)]) == 1
     said, index = capfd.readouterr().out, (results / "index.html").read_text()
-    assert "Traceback" not in said and "table3_imagenet.csv is no file" in said
+    assert "Traceback" not in said
     assert all(str(path) in said and str(path) in index for path in paths)
     assert (results / "tables" / "faults.csv").read_text() == good[1]
 
