@@ -25,11 +25,8 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
         with zipfile.ZipFile(path) as members:  # torch does not look at the checksums of its own files
             if broken := members.testzip():
                 raise zipfile.BadZipFile(broken)
-        state = torch.load(path, map_location=device, weights_only=True)
-        if not isinstance(state, dict):
-            raise TypeError(type(state))
-        return state
+        return torch.load(path, map_location=device, weights_only=True)
     except (MemoryError, PermissionError, torch.cuda.OutOfMemoryError):
         raise  # the file may well be whole
-    except Exception as error:  # damaged zip, damaged pickle, wrong content: torch has no common class for them
+    except Exception as error:  # damaged zip, damaged pickle: torch has no common class for them
         raise TrainingError(f"{path} is damaged ({type(error).__name__}): delete it and run again.") from error

@@ -112,9 +112,8 @@ class Group(SingleProcess):
             return method
         devices = None if (device := next(method.parameters()).device).type == "cpu" else [device]
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", FutureWarning
-            )  # its new name, forward_sync_buffers, is not in older PyTorch
+            # The new name of broadcast_buffers, forward_sync_buffers, is not in older PyTorch.
+            warnings.simplefilter("ignore", FutureWarning)
             return DistributedDataParallel(
                 method,
                 device_ids=devices,

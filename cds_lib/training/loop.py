@@ -76,7 +76,7 @@ def fit(
     group = step.group
     rows: list[dict[str, float]] = []
     if checkpoint_path.exists():
-        rows = _restore(checkpoint_path, method, step.optimizer, step.precision.scaler, device, budget.epochs, spec)
+        rows = _restore(step, checkpoint_path, spec)
         on_epoch(rows)  # it may have been stopped between the checkpoint and this
     if compile_method and method.compiles and group.world == 1:
         step.losses = Compiled(method, device, on_compiled)
@@ -107,8 +107,7 @@ def fit(
         row["seconds"] = time.perf_counter() - began
         rows = [*rows, row]
         if group.first and (time.perf_counter() - saved >= apart or epoch + 1 == until):
-            state = _state(rows, method, step.optimizer, step.precision.scaler, device)
-            checkpoint.save(checkpoint_path, {**state, "spec": spec})
+            checkpoint.save(checkpoint_path, {**_state(step), "rows": rows, "spec": spec})
             saved = time.perf_counter()
         on_epoch(rows)
         on_progress(epoch + 1)
@@ -133,7 +132,7 @@ class Step:
     ):
         method.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch has it
         method.train()
-        self.method, self.budget, self.group = method, budget, group or Group()
+        self.method, self.budget, self.device, self.group = method, budget, device, group or Group()
         self.group.join(method, budget, device)
         self.precision = Precision(budget.precision, device)
         self.optimizer = make_optimizer(method, budget, pretrained)
@@ -194,42 +193,32 @@ class _TermLog:
         return int(images), {"train_loss": sum(named.values()), **named}
 
 
-def _state(
-    rows: list[dict[str, float]], method: nn.Module, optimizer: Any, scaler: Any, device: torch.device
-) -> dict[str, Any]:
+def _state(step: Step) -> dict[str, Any]:
     return {
-        "rows": rows,
-        "method": method.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scaler": scaler.state_dict(),
+        "method": step.method.state_dict(),
+        "optimizer": step.optimizer.state_dict(),
+        "scaler": step.precision.scaler.state_dict(),
         "random": torch.get_rng_state(),
-        "random_cuda": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
+        "random_cuda": [torch.cuda.get_rng_state(step.device)] if step.device.type == "cuda" else [],
     }
 
 
-def _restore(
-    path: Path,
-    method: nn.Module,
-    optimizer: Any,
-    scaler: Any,
-    device: torch.device,
-    epochs: int,
-    spec: str | None,
-) -> list[dict[str, float]]:
+def _restore(step: Step, path: Path, spec: str | None) -> list[dict[str, float]]:
+    """Bring a step to the state of a checkpoint; returns the rows of the epochs that are done."""
     state = checkpoint.load(path, torch.device("cpu"))  # a second copy of everything might not fit on the device
     try:
         rows = state["rows"]
         if None not in (spec, state.get("spec")) and state["spec"] != spec:  # version 0.1.0 wrote none
             raise ValueError("it is of another training")
-        if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)) or len(rows) > epochs:
-            raise ValueError("its epochs are not those of this training")
-        method.load_state_dict(state["method"])
-        optimizer.load_state_dict(state["optimizer"])
+        if len(rows) > step.budget.epochs:
+            raise ValueError("it is of a longer training")
+        step.method.load_state_dict(state["method"])
+        step.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:  # empty where nothing was scaled: it may have begun on a device that computes in bfloat16
-            scaler.load_state_dict(state["scaler"])
+            step.precision.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
-        if state["random_cuda"] and device.type == "cuda":
-            torch.cuda.set_rng_state(state["random_cuda"][0], device)
+        if state["random_cuda"] and step.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_cuda"][0], step.device)
         return rows
     except torch.cuda.OutOfMemoryError:
         raise

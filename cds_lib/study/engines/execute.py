@@ -47,7 +47,7 @@ def execute(
 
     A finished run whose weights are there is only read. One without them is trained again, and its records stay as they
     are until the new ones are complete. Of several processes that train it together, each calls this with their
-    group, and the first one alone writes.
+    group; the first one alone writes, and returns metrics.
 
     Args:
         data_root: where real data sets are; not used by stand-ins.
@@ -98,28 +98,29 @@ def execute(
             spec=spec.canonical,
             stop_after=stop_after,
         )
+        if not group.first:
+            return {}
         if len(rows) < spec.budget.epochs:
             store.write_status(spec.id, state="interrupted", finished=provenance.now())
             return {}
-        if group.first and setup.score:
+        if setup.score:
             rows[-1] |= _write_scores(run_dir, setup.score(setup.method.backbone))
             write_history(rows)
         metrics = _metrics(rows, target)
-        if group.first:
-            for stale in run_dir.glob("analysis/*.json"):  # of other weights
-                stale.unlink()
-            weights = run_dir / ".model.pt.part"
-            checkpoint.save(weights, {"method": setup.method.state_dict(), "spec": spec.canonical})
-            # An earlier training's numbers go before the new weights come: what a kill leaves from here on is a run
-            # that goes on at its last epoch, never one with the weights of another training.
-            (run_dir / "metrics.json").unlink(missing_ok=True)
-            recorded = sha256_of(weights)
-            os.replace(weights, run_dir / "model.pt")
-            store.write_status(spec.id, state="done", finished=provenance.now(), weights=recorded)
-            os.replace(history, run_dir / "history.csv")
-            write_json(run_dir / "metrics.json", metrics)  # last: from here on the run is finished
-            for leftover in (store.checkpoint(spec.id), run_dir / "history.part.csv"):
-                leftover.unlink(missing_ok=True)
+        for stale in run_dir.glob("analysis/*.json"):  # of other weights
+            stale.unlink()
+        weights = run_dir / ".model.pt.part"
+        checkpoint.save(weights, {"method": setup.method.state_dict(), "spec": spec.canonical})
+        # An earlier training's numbers go before the new weights come: what a kill leaves from here on is a run
+        # that goes on at its last epoch, never one with the weights of another training.
+        (run_dir / "metrics.json").unlink(missing_ok=True)
+        recorded = sha256_of(weights)
+        os.replace(weights, run_dir / "model.pt")
+        store.write_status(spec.id, state="done", finished=provenance.now(), weights=recorded)
+        os.replace(history, run_dir / "history.csv")
+        write_json(run_dir / "metrics.json", metrics)  # last: from here on the run is finished
+        for leftover in (store.checkpoint(spec.id), run_dir / "history.part.csv"):
+            leftover.unlink(missing_ok=True)
     return metrics
 
 
@@ -203,9 +204,10 @@ def _peak_memory_mib(device: torch.device) -> float:
 
 
 def _record_setup(spec: RunSpec, store: Store, setup: Setup, device: torch.device, group: Group) -> None:
-    """RunError if the run was begun on other images than those that are there now, with which it would go on."""
-    begun = (store.status(spec.id).get("data") or {}).get("sha256", setup.provenance["sha256"])
-    if store.checkpoint(spec.id).exists() and begun != setup.provenance["sha256"]:
+    """Write where the run is trained and on which images. RunError if it was begun on others, with which it would
+    go on."""
+    begun_on = store.status(spec.id).get("data")
+    if begun_on and store.checkpoint(spec.id).exists() and begun_on["sha256"] != setup.provenance["sha256"]:
         raise RunError(
             f"Run {spec.id} was begun on other images of {spec.dataset}: delete {store.run_dir(spec.id)} to train it "
             "from the start, or bring those back."

@@ -84,7 +84,7 @@ KNOWN = [Kernels(*pair) for pair in _PAIRS]
 def candidates(status: dict[str, Any]) -> list[Kernels]:
     """Those that a run with this status may have been trained with, widest first. UsageError: it was trained on another
     kind of system, or with kernels that nobody gets unasked."""
-    machine = status.get("machine") or ""
+    machine = status.get("machine", "")
     here = f"{platform.system()} {platform.machine()}"
     if machine.split(",")[0] != here:
         raise UsageError(f"It was trained on {machine or 'an unknown machine'}, and this one is {here}.")

@@ -69,7 +69,7 @@ def reproduce(
         for stop in dict.fromkeys((1, min(epochs or spec.budget.epochs, spec.budget.epochs))):
             say(f"training {spec.label} for {stop} of {spec.budget.epochs} epochs, kernels for {kernels.name}")
             _train(spec, again, data_root, kernels, status, stop)
-            kept, found = ((s.get("data") or {}).get("sha256") for s in (status, again.status(run_id)))
+            kept, found = (s.get("data", {}).get("sha256") for s in (status, again.status(run_id)))
             if kept != found:
                 raise UsageError(
                     f"It was trained on other images of {spec.dataset} (sha256 {kept}) than are here ({found})."
@@ -105,11 +105,11 @@ def compare(kept: Path, found: Path) -> list[str]:
 
 def _refuse_other_surroundings(status: dict) -> None:
     """UsageError if the run was not trained as this machine can train it."""
-    versions = {name: version for name, version in (status.get("versions") or {}).items() if name != "python"}
+    versions = {name: version for name, version in status.get("versions", {}).items() if name != "python"}
     others = [f"{name} {version}" for name, version in versions.items() if provenance.versions().get(name) != version]
     if others or not versions:
         raise UsageError(f"It was trained with {', '.join(others) or 'versions that nobody recorded'}: install those.")
-    if status.get("device") != "cpu" or (status.get("processes") or 1) > 1:
+    if status.get("device") != "cpu" or status.get("processes", 1) > 1:
         raise UsageError("It was not trained by one process on the CPU: no other training is the same each time.")
 
 
@@ -131,9 +131,9 @@ def _trained_parent(parent: RunSpec, store: Store, data_root: Path, folder: Path
 def _train(spec: RunSpec, again: Store, data_root: Path, kernels: Kernels, status: dict, stop_after: int) -> None:
     """Train in a process of its own, since kernels are chosen once in a process; UsageError if it fails."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(provenance.CHOOSING)}
-    recorded = {name: value for name, value in (status.get("instructions") or {}).items() if name.isupper()}
+    recorded = {name: value for name, value in status.get("instructions", {}).items() if name.isupper()}
     paths = os.pathsep.join([str(CHECKOUT), *filter(None, [inherited.get("PYTHONPATH")])])
-    own = {"PYTHONPATH": paths, "OMP_NUM_THREADS": str(status.get("threads") or 1)}
+    own = {"PYTHONPATH": paths, "OMP_NUM_THREADS": str(status.get("threads", 1))}
     done = subprocess.run(
         [sys.executable, "-m", __name__, json.dumps(spec.to_dict()), str(data_root.absolute()), str(stop_after)],
         cwd=again.root,

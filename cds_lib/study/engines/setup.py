@@ -200,7 +200,7 @@ def trained_weights(spec: RunSpec, store: Store) -> dict[str, torch.Tensor]:
     else:
         state = checkpoint.load(path, torch.device("cpu"))
         same = not recorded or sha256_of(path) == recorded
-    if not same or state.get("spec") != spec.canonical or not isinstance(state.get("method"), dict):
+    if not same or state.get("spec") != spec.canonical:
         raise RunError(f"{path} does not hold the weights of run {spec.id}: delete it and run again.")
     return state["method"]
 

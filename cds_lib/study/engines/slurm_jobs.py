@@ -10,7 +10,6 @@ States come from `squeue`, which every cluster has, and not from `sacct`, which 
 """
 
 import hashlib
-import os
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -20,7 +19,7 @@ from pathlib import Path
 import cds_lib
 from cds_lib.study.engines import provenance
 from cds_lib.study.errors import RunError
-from cds_lib.study.files import read_json
+from cds_lib.study.files import new_folder, read_json
 from cds_lib.study.store import Store
 
 _ENDED = frozenset(
@@ -73,13 +72,9 @@ def snapshot(store: Store) -> Path:
             digest.update(f"\n{name} {len(content)}\n".encode() + content)
     target = folder(store) / "code" / digest.hexdigest()[:12]
     if not target.exists():
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            shutil.copytree(package, part / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-            (part / provenance.VERSION_FILE).write_text(version + "\n", encoding="utf-8")
-            os.rename(part, target)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        with new_folder(target) as building:
+            shutil.copytree(package, building / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+            (building / provenance.VERSION_FILE).write_text(version + "\n", encoding="utf-8")
     return target
 
 

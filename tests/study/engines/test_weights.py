@@ -85,9 +85,8 @@ def damages(path):
     yield whole[: len(whole) // 2]
     yield whole[:-30]
     yield b"no archive"
-    for content in ({"method": {}}, [1, 2], {"rows": 3, "method": "x"}):
-        torch.save(content, path)
-        yield path.read_bytes()
+    torch.save({"method": {}}, path)
+    yield path.read_bytes()
 
 
 def test_a_damaged_checkpoint_is_named_and_without_it_the_result_is_the_same(undisturbed, tmp_path, monkeypatch):
