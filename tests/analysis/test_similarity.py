@@ -25,24 +25,7 @@ def test_is_the_definition_by_gram_matrices():
     x, y = normal(30, 5) + 3, normal(30, 8, seed=1)
     y[:, :5] += 0.5 * x
     assert linear_cka(x, y) == pytest.approx(hsic_cka(x, y), rel=1e-10)
-    assert linear_cka(x, y) == pytest.approx(linear_cka(y, x), rel=1e-10)
-
-
-def test_rotation_scale_and_shift_change_nothing():
-    x, y = normal(40, 6), normal(40, 7, seed=1)
-    rotation, _ = torch.linalg.qr(normal(6, 6, seed=2))
-    assert linear_cka(x, x @ rotation * 3 + 10) == pytest.approx(1, abs=1e-10)
-    assert linear_cka(x @ rotation * 0.1 - 4, y) == pytest.approx(linear_cka(x, y), rel=1e-9)
-
-
-def test_independent_features_are_far_apart():
-    assert linear_cka(normal(5000, 4), normal(5000, 4, seed=1)) < 0.01
-    assert math.isnan(linear_cka(torch.ones(5, 2), normal(5, 2)))
-
-
-def test_half_precision_changes_no_printed_digit():
-    x, y = normal(500, 20).relu(), normal(500, 20).relu() + 0.3 * normal(500, 20, seed=1).relu()
-    assert linear_cka(x.half().float(), y.half().float()) == pytest.approx(linear_cka(x, y), abs=5e-4)
+    assert math.isnan(linear_cka(torch.ones(30, 2), y))
 
 
 def test_cosines_are_those_of_the_pairs():
@@ -52,10 +35,3 @@ def test_cosines_are_those_of_the_pairs():
     same, different = view_similarity(first, second)
     assert same == pytest.approx(float(pairs.diagonal().mean()))
     assert different == pytest.approx(float(pairs[~torch.eye(6, dtype=torch.bool)].mean()))
-
-
-def test_equal_views_are_alike_and_a_common_offset_does_not_count():
-    x = normal(200, 8)
-    assert view_similarity(x, x)[0] == pytest.approx(1)
-    same, different = view_similarity(normal(2000, 8) + 100, normal(2000, 8, seed=1) + 100)
-    assert abs(same) < 0.03 and abs(different) < 0.01

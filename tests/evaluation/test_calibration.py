@@ -47,11 +47,6 @@ def test_confidence_that_is_the_accuracy_has_no_error():
     assert found.accuracy[11] is None and found.accuracy[12] == pytest.approx(80)
 
 
-def test_overconfidence_and_underconfidence_are_their_distance():
-    assert calibration(logits_of(0.9, 10), torch.tensor([0] * 6 + [1] * 4), 15).ece == pytest.approx(30, abs=1e-3)
-    assert calibration(logits_of(0.6, 10), torch.tensor([0] * 9 + [1]), 15).ece == pytest.approx(30, abs=1e-3)
-
-
 def test_complete_certainty_belongs_to_the_last_bin():
     logits = torch.tensor([[1000.0, 0.0]] * 4 + [[4.0, 0.0]] * 4)  # confidences 1 and 0.982
     found = calibration(logits, torch.tensor([0, 0, 1, 1] + [0] * 4), 15)

@@ -111,12 +111,6 @@ def test_equal_to_pycocotools(seed):
     assert 5 < expected["ap"] < 95 and any(target["iscrowd"].any() for target in targets)
 
 
-def test_perfect_detections_have_a_hundred_percent():
-    targets = [{**t, "iscrowd": torch.zeros(len(t["boxes"]), dtype=torch.bool)} for t in objects(1)]
-    answers = [{k: t[k] for k in ("boxes", "labels")} | {"scores": torch.ones(len(t["boxes"]))} for t in targets]
-    assert ours(targets, answers) == pytest.approx(dict.fromkeys(NAMES, 100.0))
-
-
 def test_a_size_without_objects_has_no_entry():
     box = torch.tensor([[10.0, 10.0, 20.0, 20.0]])
     both = {"boxes": box, "labels": torch.tensor([1])}
