@@ -26,10 +26,10 @@ from cds_lib.training.distributed import Group
 from cds_lib.training.loop import fit
 from cds_lib.training.precision import Precision
 
-provenance.code_version()  # that of the code which is being imported: a checkout may change while the runs are trained
+provenance.code_version()  # it is cached now: the checkout may change while runs are trained
 
 _ALONE = Resources()
-_MEASURED = ("test_", "val_", "unseen_", "trained_")  # how the columns of what was measured on images begin
+_MEASURED = ("test_", "val_", "unseen_", "trained_")  # prefixes of the columns measured on images
 
 
 def execute(
@@ -103,19 +103,21 @@ def execute(
         if len(rows) < spec.budget.epochs:
             store.write_status(spec.id, state="interrupted", finished=provenance.now())
             return {}
+        weights, correct = run_dir / ".model.pt.part", run_dir / ".correct.npz.part"
         if setup.score:
-            rows[-1] |= _write_scores(run_dir, setup.score(setup.method.backbone))
+            rows[-1] |= _write_scores(correct, setup.score(setup.method.backbone))
             write_history(rows)
         metrics = _metrics(rows, target)
+        checkpoint.save(weights, {"method": setup.method.state_dict(), "spec": spec.canonical})
+        recorded = sha256_of(weights)
+        # The numbers of an earlier training go before the files of the new one come: a kill from here on leaves a run
+        # that goes on at its last epoch, never one with files of two trainings.
+        (run_dir / "metrics.json").unlink(missing_ok=True)
         for stale in run_dir.glob("analysis/*.json"):  # of other weights
             stale.unlink()
-        weights = run_dir / ".model.pt.part"
-        checkpoint.save(weights, {"method": setup.method.state_dict(), "spec": spec.canonical})
-        # An earlier training's numbers go before the new weights come: what a kill leaves from here on is a run
-        # that goes on at its last epoch, never one with the weights of another training.
-        (run_dir / "metrics.json").unlink(missing_ok=True)
-        recorded = sha256_of(weights)
         os.replace(weights, run_dir / "model.pt")
+        if setup.score:
+            os.replace(correct, run_dir / "correct.npz")
         store.write_status(spec.id, state="done", finished=provenance.now(), weights=recorded)
         os.replace(history, run_dir / "history.csv")
         write_json(run_dir / "metrics.json", metrics)  # last: from here on the run is finished
@@ -126,8 +128,8 @@ def execute(
 
 @contextlib.contextmanager
 def _recorded(spec: RunSpec, store: Store) -> Iterator[None]:
-    """Hold the run's folder, cleared of what a killed process left, keep status.json true, and turn what a training can
-    run into into one sentence."""
+    """Lock the run's folder, delete what a killed process left there, keep status.json up to date, and turn an error of
+    the training into one sentence."""
     run_dir = store.run_dir(spec.id)
     if (run_dir / "spec.json").exists():
         store.spec(spec.id)  # what lies in a folder that was renamed is another run's, its checkpoint too
@@ -183,11 +185,13 @@ def _metrics(rows: list[dict[str, float]], device: torch.device) -> dict[str, fl
     return metrics
 
 
-def _write_scores(run_dir: Path, scores: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-    """Which images are classified rightly goes into correct.npz, 8 of them a byte (`Store.correct`); returns top-1 in
-    percent and mean cross-entropy of "unseen" images (test and unused ones together) and of "trained" ones, as the last
-    epoch's row has them."""
-    with replacing(run_dir / "correct.npz") as file:
+def _write_scores(path: Path, scores: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """Write which images are classified correctly, 8 to a byte (`Store.correct`).
+
+    Returns columns of the last epoch's row: top-1 in percent and mean cross-entropy of "unseen" images (test and unused
+    ones together) and of "trained" ones.
+    """
+    with replacing(path) as file:
         np.savez_compressed(file, **{name: np.packbits(scores[name][0]) for name in ("test", "unused")})
     unseen = tuple(np.concatenate(parts) for parts in zip(scores["test"], scores["unused"], strict=True))
     found = {}

@@ -244,8 +244,8 @@ def test_the_records_of_a_run_that_is_trained_again_stay_whole_until_the_new_one
     assert store.history(spec.id)["train_loss"].tolist() == before["train_loss"].tolist()
 
 
-@pytest.mark.parametrize("name", ["model.pt", "history.csv", "metrics.json"])
-def test_a_kill_at_the_end_never_leaves_old_numbers_beside_new_weights(tmp_path, monkeypatch, name):
+@pytest.mark.parametrize("name", ["model.pt", "correct.npz", "history.csv", "metrics.json"])
+def test_a_kill_at_the_end_never_leaves_old_numbers_beside_new_files(tmp_path, monkeypatch, name):
     """A finished run is trained again and stopped just before the file is put in its place; given again, it ends."""
     store, spec = Store(tmp_path), tiny("baseline", epochs=1)
     execute(spec, store, tmp_path, device="cpu")
