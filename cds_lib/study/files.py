@@ -19,7 +19,7 @@ from cds_lib.files import replacing
 
 
 def once(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
-    """`read`, a function of a file, which reads it again only where it was written since; nobody changes the result."""
+    """Cache a function of a file: it is called again only after the file was written. Do not change what it returns."""
 
     @cache
     def stamped(path: Path, *stamp: int) -> Any:
@@ -61,7 +61,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def new_folder(target: Path, part: str = "") -> Iterator[Path]:
-    """A folder to fill that becomes `target` when the block ends well, or whose `part` does; else it vanishes."""
+    """Yield a folder to fill; at the end of the block it, or `part` of it, becomes `target`. Deleted on an error."""
     building = target.with_name(f".{target.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     try:
@@ -74,10 +74,9 @@ def new_folder(target: Path, part: str = "") -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[str | None]:
-    """Hold the lock that the file `path` stands for, or yield the name of its owner if another process holds it.
+    """Hold the lock on the file `path` until the block ends and yield None; if another process has it, yield its name.
 
-    Yields None when the lock is ours until the block ends. The system frees it when a process dies; the file stays,
-    since removing it would let two processes hold "the" lock.
+    The system frees the lock when a process dies. The file stays: if it were removed, two processes could hold a lock.
     """
     with open(path, "a+", encoding="utf-8", errors="replace") as file:
         for attempt in range(5):  # somebody who only asks whether it is held holds it for an instant

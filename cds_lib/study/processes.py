@@ -1,9 +1,8 @@
-"""How processes of the study begin, what they need of the system, and those that work for another one: for runs,
-analyses, notebooks, the shares of one run.
+"""How processes of the study begin, and worker processes: for runs, analyses, notebooks, the shares of one run.
 
-Importing the library changes nothing about a process; those that are the study's own call this. Workers are forked from
-a server that has imported once what they need, so that starting one takes a fraction of a second; it has no GPU that
-they could inherit. They are heard through a pipe and end with the process that they work for.
+Importing the library changes nothing about a process; the study's own processes call `begin`. Workers are forked from a
+server that has imported once what they need, so that starting one takes a fraction of a second; the server uses no GPU,
+which a fork could not use again. Workers report through a pipe and end with the process that they work for.
 """
 
 import contextlib
@@ -27,15 +26,15 @@ from cds_lib.study.errors import one_sentence
 
 T = TypeVar("T")
 
-temporary: list[Path] = []  # folders of a child that go when it ends with its parent
+temporary: list[Path] = []  # folders that a child deletes when it ends with its parent
 _FILES = 65_536  # more than the images that any number of workers has on its way
 _LONGEST_TEMPORARY = 64  # bytes; multiprocessing appends 32
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as glibc's malloc.h has them
 
 
 def begin() -> None:
-    """Make this process one of the study's own, before it imports what is slow: faster at views and at notebooks, and
-    with what Python and its packages take for granted."""
+    """Prepare a process of the study, before slow imports: standard streams, a home, a short temporary folder, memory
+    that is kept."""
     _open_standard_streams()
     use_short_temporary_folder()
     if os.path.expanduser("~") == "~":  # no HOME and no entry in passwd, as in a container: Jupyter wants one
@@ -54,8 +53,8 @@ def begin() -> None:
 
 
 def begin_as_child(_worker_id: int = 0) -> None:
-    """The same for a worker process, which also ends with its parent: when that is killed, no work is left behind that
-    nobody waits for. A fork server stands between the two, so the process's parent, as the system knows it, stays.
+    """The same for a worker process, which also ends when its parent ends, however that happens. To the system the fork
+    server is its parent, so it watches for the end itself.
 
     The argument is there for DataLoader, which gives it to the `worker_init_fn` of its workers.
     """
@@ -111,7 +110,7 @@ def fork_server(preload: list[str]) -> multiprocessing.context.ForkServerContext
 
 
 def send_output_to(path: Path) -> None:
-    """Let all that this process and those that it starts print go to the end of a file."""
+    """Append to a file what this process and its children print."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as log:
         os.dup2(log.fileno(), sys.stdout.fileno())

@@ -260,7 +260,7 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the whole store for training; while another process does, say so and wait."""
+        """Hold the whole store for training; wait, and say so, while another process holds it."""
         told = False
         while True:
             with locked(self.root / ".lock") as owner:

@@ -60,8 +60,9 @@ def fit(
         pretrained: names of the parameters that were trained before; all others learn `budget.new_lr_factor` times as
             fast. None: all learn alike.
         group: the processes that train this run together, which all call this; the first one writes. None: this alone.
-        spec: all that decides the result, as a text that checkpoints carry. None: none is asked for, nor refused.
-        stop_after: epochs to stop after, on the way of the whole training; called again, it goes on. None: at its end.
+        spec: a text that identifies the training, kept in its checkpoints; one with another text is refused. None: any
+            checkpoint is taken.
+        stop_after: epochs to stop after; called again, the training goes on. None: at its end.
 
     Returns:
         One row an epoch: epoch (1-based), lr, train_loss, train_<term> (means over the epoch's images),

@@ -47,7 +47,7 @@ class Features:
 
 
 class FinishedRun:
-    """`features` and `data` remember what they have returned.
+    """A finished run, its data and its features; the methods `features` and `data` are cached.
 
     UsageError: data missing or not as it should be. RunError: damaged weights.
     """

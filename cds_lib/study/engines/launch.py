@@ -19,11 +19,11 @@ _SECONDS_TO_END = 10.0
 
 @dataclass(frozen=True)
 class Resources:
-    """The resources of one run, on any engine. It decides speed, and no result is looked up by it.
+    """What one run is computed with, on any engine. It decides speed, and is no part of the run's id.
 
-    processes: that the run is spread over, a GPU each where there are GPUs; threads: that each of them computes on, 0
-    for as many as they have; workers: processes that decode images, for each of them; compile_method: torch.compile
-    the training step, of a run on one process.
+    processes: how many train the run together, a GPU each where there are GPUs; threads: of each of them, 0 for
+    PyTorch's default; workers: processes that decode images, for each of them; compile_method: torch.compile the
+    training step, of a run on one process.
     """
 
     processes: int = 1
@@ -69,9 +69,9 @@ def on_several(
 
 
 def _bad_end(workers: dict[Worker, int], on_progress: Callable[[float], None]) -> str:
-    """Hear of the processes until all have ended; returns the most telling of their bad ends, "" if there was none.
+    """Listen to the processes until all have ended; returns the reason that tells most why they failed, "" if none did.
 
-    When one has ended badly, the others, which may wait for it, are waited for some seconds.
+    After a failure the others, which may wait for the failed one, get some seconds to end.
     """
     ends: list[tuple[int, str]] = []
     going, latest = set(workers), math.inf

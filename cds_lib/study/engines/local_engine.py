@@ -19,7 +19,7 @@ from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.processes import Worker, fork_server, work_off
 from cds_lib.study.store import Store
 
-# What runs import; stand-ins are made with the latter.
+# What runs import; scikit-learn makes the stand-ins.
 PRELOAD = ["cds_lib.study.engines.execute", "sklearn.datasets"]
 
 
@@ -78,10 +78,8 @@ class LocalEngine:
 
         try:
             for spec, kind, value in work_off(take, start, jobs):
-                if kind == "begun":
-                    progress.advance(spec, 0.0)
-                elif kind == "progress":
-                    progress.advance(spec, value)
+                if kind in ("begun", "progress"):
+                    progress.advance(spec, value or 0.0)
                 else:
                     unfinished.discard(spec.id)
                     if not store.is_trained(spec.id):  # else it may have died when all was done but the telling
@@ -126,7 +124,7 @@ def default_jobs(processes: int = 1, wanted: int = 0) -> int:
 
 
 def own_gpus(devices: Sequence[str], number: int, processes: int = 1) -> dict[str, str]:
-    """The variable that gives the worker with this number its GPUs, of those of the machine; nothing without any."""
+    """The environment variable that gives a worker its GPUs, of the machine's `devices`; {} without any."""
     if not devices:
         return {}
     first = number % (len(devices) // processes) * processes

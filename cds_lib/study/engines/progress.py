@@ -41,22 +41,22 @@ class Progress:
         self.count(f"{spec.label} ({spec.id}): {text} in {duration(time.monotonic() - began)}")
 
     def skip(self, spec: RunSpec, text: str) -> None:
-        """A run that cannot begin, or has begun in vain: one line."""
+        """A run that cannot be trained: one line."""
         self.requeue(spec)
         self.count(f"{spec.label} ({spec.id}): NOT STARTED: {text}")
 
     def requeue(self, spec: RunSpec) -> None:
-        """A run does not go on for now, if it had begun at all."""
+        """A run waits, perhaps again."""
         self.running.pop(spec.id, None)
 
     def count(self, text: str) -> None:
-        """One more is done: one line."""
+        """One more has ended: one line."""
         self.done += 1
         self._show()
         self.say(f"[{self.done}/{self.total}] {text}{self._left()}")
 
     def say(self, line: str) -> None:
-        """Print a lasting line."""
+        """Print a line that stays, and append it to the log."""
         self.bar.write(line, file=sys.stdout)
         sys.stdout.flush()
         self.last_print = time.monotonic()
@@ -73,7 +73,7 @@ class Progress:
 
     @property
     def _done(self) -> float:
-        """With the parts of those that run."""
+        """Finished runs and the done parts of running ones."""
         return self.done + sum(part for _, part, _ in self.running.values())
 
     def _left(self) -> str:

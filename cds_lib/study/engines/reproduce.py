@@ -42,7 +42,7 @@ def reproduce(
         say: called with a line of progress.
 
     Returns:
-        What came out with each kernels that were tried, until one that was identical, which is the last then.
+        An outcome for each choice of kernels that was tried; after an identical one no more are tried.
 
     Raises:
         UsageError: it cannot be checked.
@@ -87,8 +87,10 @@ def reproduce(
 
 
 def compare(kept: Path, found: Path) -> list[str]:
-    """From which epoch on each column of a history differs, with its two values there, over the epochs of `found`,
-    which may be fewer; times do not count, nor what `found` measures beyond."""
+    """A line for each column of a history that differs: the first epoch where it does, and the two values there.
+
+    `found` may have fewer epochs. Times are not compared, nor columns that only `found` has.
+    """
     with open(kept, encoding="utf-8", newline="") as one, open(found, encoding="utf-8", newline="") as other:
         before, now = list(csv.DictReader(one)), list(csv.DictReader(other))
     differences = []

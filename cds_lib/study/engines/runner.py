@@ -32,8 +32,8 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """The union of the runs of some tables, each once, by state; `again`: missing ones that were finished, but whose
-    weights, which others start from, are not here."""
+    """The runs of some tables, each once, by state. again: how many of the missing ones are finished, but trained again
+    for their weights, which others start from and which are not here."""
 
     done: tuple[RunSpec, ...]
     missing: tuple[RunSpec, ...]
@@ -89,7 +89,8 @@ def train_missing(plan: Plan, store: Store, data_root: Path, engine: Engine) -> 
         missing = tuple(spec for spec in plan.missing if spec not in since)
         if not missing:
             return {}
-        plan = replace(plan, done=(*plan.done, *since), missing=missing)
+        again = sum(store.is_done(spec.id) for spec in missing)
+        plan = replace(plan, done=(*plan.done, *since), missing=missing, again=again)
         progress = Progress(plan.total, len(plan.done) + len(plan.failed), store.root / "log.txt")
         progress.say(f"{plan.describe()}.")
         without = _without_data(plan.missing, data_root)

@@ -76,7 +76,7 @@ class Training(submitit.helpers.Checkpointable):
 
 
 def parse_options(assignments: Iterable[str]) -> dict[str, Any]:
-    """Turn KEY=VALUE into what submitit takes; UsageError for a key that is not in OPTIONS or a value that is none."""
+    """Turn KEY=VALUE into what submitit takes. UsageError: the key is not in OPTIONS, or the value does not fit it."""
     options: dict[str, Any] = {}
     for assignment in assignments:
         key, separator, value = assignment.partition("=")
@@ -210,7 +210,7 @@ class SlurmEngine:
 
 
 def _how_to_go_on(store: Store) -> str:
-    """What a user who no longer waits may do."""
+    """What a user who has stopped waiting can do."""
     cancel = "scancel"
     with contextlib.suppress(RunError):
         if not (found := slurm_jobs.alive(store)):

@@ -61,14 +61,16 @@ def test_plans_sort_runs_by_state(store, tmp_path):
     assert runner.train_missing(plan, store, tmp_path, Elsewhere()) == {}
 
 
-def test_a_plan_counts_what_is_trained_again_for_its_weights(tmp_path):
+def test_a_plan_counts_what_is_trained_again_for_its_weights(tmp_path, capsys):
     """As in a clone of committed results, which have none."""
     store, child = Store(tmp_path), finetuned("smoke", "cub200", "resnet50", "cds", "finetune", 0)
     write_run(store, child.parent, top1(5.0), {"state": "done"})
     table = Table("One", "?", lambda profile: [cell(child, (0,))])
     plan = runner.make_plan([table], "smoke", (0,), store, retry_failed=False)
     assert plan.describe() == "2 runs: 0 done, 2 to train (1 of them again, for weights that others start from)"
-    store.model(child.parent.id).touch()
+    store.model(child.parent.id).touch()  # another command has trained it
+    runner.train_missing(plan, store, tmp_path, Elsewhere())
+    assert capsys.readouterr().out.startswith("2 runs: 1 done, 1 to train.\n")
     plan = runner.make_plan([table], "smoke", (0,), store, retry_failed=False)
     assert plan.describe() == "2 runs: 1 done, 1 to train"
 
