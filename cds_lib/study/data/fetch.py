@@ -14,7 +14,6 @@ import urllib.request
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TextIO
 
 from tqdm import tqdm
 
@@ -34,19 +33,18 @@ class _MirrorFailed(Exception):
     """This mirror cannot deliver the file; the next one may."""
 
 
-def fetch(entry: DataSet, root: Path, offline: bool = False, out: TextIO | None = None) -> Path:
+def fetch(entry: DataSet, root: Path, offline: bool = False) -> Path:
     """Bring the official files of a data set into `root` and return their folder.
 
-    Does nothing if it is there whole (with the md5 of each file, where one is published). An archive that lies in
-    `root` already (put there by hand, or by an earlier fetch) is used without the network. Progress is written to `out`
-    (default: standard error).
+    Does nothing if they are complete (with the md5 of each file, where one is published). An archive that lies in
+    `root` already (put there by hand, or by an earlier fetch) is used without the network. Progress goes to standard
+    error.
 
     Raises UsageError: a set without archives, offline although a download is needed, another writer, another folder in
     the way, wrong checksum, no mirror delivers (the download so far stays as a .part file and is resumed next time).
     """
     if not entry.archives:
         raise UsageError(f"{entry.title} is not downloaded here. {entry.manual}")
-    out = out or sys.stderr
     folder = root / entry.folder
     with single_writer(root, entry.name):
         if entry.is_official(root):
@@ -58,18 +56,18 @@ def fetch(entry: DataSet, root: Path, offline: bool = False, out: TextIO | None 
             if entry.image_size is None:  # no image has a checksum of its own, and half of them may be there
                 sets.load_real(entry, root)
             checked = "every file has the published checksum" if entry.image_size else "every image is there"
-            print(f"{entry.title}: already in {folder}, {checked}", file=out)
+            print(f"{entry.title}: already in {folder}, {checked}", file=sys.stderr)
             return folder
         if folder.exists() and any(folder.iterdir()):
             raise UsageError(
                 f"{folder} is in the way, and is not {entry.title} as published; move it away to fetch it."
             )
-        _unpack([(_obtain(archive, entry, root, offline, out), archive) for archive in entry.archives], entry, root)
-    print(f"{entry.title}: checked and unpacked to {folder}", file=out)
+        _unpack([(_obtain(archive, entry, root, offline), archive) for archive in entry.archives], entry, root)
+    print(f"{entry.title}: checked and unpacked to {folder}", file=sys.stderr)
     return folder
 
 
-def _obtain(archive: Archive, entry: DataSet, root: Path, offline: bool, out: TextIO) -> Path:
+def _obtain(archive: Archive, entry: DataSet, root: Path, offline: bool) -> Path:
     """The path of the archive with its published md5: the one in `root`, else from the first mirror that works."""
     path, part = root / archive.file, root / f"{archive.file}.part"
     if path.exists():
@@ -82,9 +80,9 @@ def _obtain(archive: Archive, entry: DataSet, root: Path, offline: bool, out: Te
         raise UsageError(f"{archive.file} is not in {root} and fetching is switched off (offline). {entry.manual}")
     failures = []
     for url in archive.urls:
-        print(f"{entry.title}: {url} (terms: {entry.terms})", file=out)
+        print(f"{entry.title}: {url} (terms: {entry.terms})", file=sys.stderr)
         try:
-            _download(url, part, archive.md5, out)
+            _download(url, part, archive.md5)
         except _MirrorFailed as error:
             failures.append(f"{url}: {error}")
         else:
@@ -95,18 +93,18 @@ def _obtain(archive: Archive, entry: DataSet, root: Path, offline: bool, out: Te
     )
 
 
-def _download(url: str, part: Path, md5: str, out: TextIO) -> None:
+def _download(url: str, part: Path, md5: str) -> None:
     """Make connections to one mirror, each going on where the last one broke off, until `part` is the file."""
     resumed, idle = part.exists(), 0
     while True:
         before = part.stat().st_size if part.exists() else 0
         reason = "it closed the connection early"
         try:
-            if _transfer(url, part, before, out):
+            if _transfer(url, part, before):
                 break
         except urllib.error.HTTPError as error:
             raise _MirrorFailed(f"it answered {error.code} {_one_line(error.reason)}") from error
-        except ValueError as error:  # its address, the one it sends on to, or a length is none
+        except ValueError as error:  # its address, one it redirects to, or a length is malformed
             raise _MirrorFailed(_one_line(error)) from error
         except (OSError, http.client.HTTPException) as error:  # refused, reset, timed out, disk full, ...
             reason = _one_line(getattr(error, "reason", None) or error) or type(error).__name__
@@ -118,36 +116,35 @@ def _download(url: str, part: Path, md5: str, out: TextIO) -> None:
         part.unlink()
         if not resumed:
             raise _MirrorFailed("the checksum of what it sent is not the published one")
-        _download(url, part, md5, out)  # the fault may lie in the old beginning: once more from the start
+        _download(url, part, md5)  # the old beginning may be at fault: once more from the start
 
 
 def _one_line(words: object) -> str:
-    """What a server, or Python, says is wrong: a server may say it in many lines."""
+    """The reason for a failure; servers may send many lines."""
     return " ".join(str(words).split())[:200]
 
 
-def _transfer(url: str, part: Path, have: int, out: TextIO) -> bool:
+def _transfer(url: str, part: Path, have: int) -> bool:
     """One connection: append to `part`, which holds `have` bytes. True if complete by the server's own count."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # nothing lies behind `have`: complete or too long, the checksum will tell
+        if error.code == 416 and have:  # no bytes after `have`: complete or too long, the checksum will tell
             return True
         raise
     with response:
-        if response.status != 206:  # no support of ranges: from the start
+        if response.status != 206:  # no support for ranges: from the start
             have = 0
         elif not (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
             raise _MirrorFailed("it sent another range than was asked for")
         length = response.headers.get("Content-Length")
-        if length and len(length) > 15:  # tqdm would fail, and keep its lock
-            raise ValueError(f"it states a length of {length[:20]} ... bytes")
         total = have + int(length) if length else None
-        shown = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "mininterval": 0.2 if out.isatty() else 30.0}
+        interval = 0.2 if sys.stderr.isatty() else 30.0
+        shown = {"unit": "B", "unit_scale": True, "unit_divisor": 1024, "mininterval": interval}
         with (
             open(part, "ab" if have else "wb") as handle,
-            tqdm(desc=f"  {part.stem}", initial=have, total=total, file=out, **shown) as bar,
+            tqdm(desc=f"  {part.stem}", initial=have, total=total, **shown) as bar,
         ):
             while block := response.read(BLOCK):
                 handle.write(block)
@@ -178,7 +175,7 @@ def _unpack(archives: Iterable[tuple[Path, Archive]], entry: DataSet, root: Path
             wanted = "/".join(filter(None, (entry.folder, entry.marker)))
             raise UsageError(f"the archives of {entry.title} hold no {wanted}; delete them and fetch again.")
         if entry.image_size is None and entry.layout != "coco":
-            # Their images have no checksums of their own: what was unpacked is known by this again.
+            # The images have no published checksums: this one recognises what was unpacked.
             sha256 = layouts.read(entry, building).fingerprint()
             write_json(building / entry.folder / sets.FETCHED, {"sha256": sha256})
 
@@ -191,14 +188,13 @@ def _extract(path: Path, into: Path) -> None:
             archive.extractall(into)  # keeps every member inside, and makes no links
     else:
         with tarfile.open(path) as archive:
-            for member in archive:  # files and folders inside of `into` alone: not every Python 3.11 has such filters
-                target = into / member.name
-                if not (member.isfile() or member.isdir()) or not target.resolve().is_relative_to(into.resolve()):
-                    raise tarfile.TarError(f"{member.name!r} is no file or folder inside of it")
-                (target if member.isdir() else target.parent).mkdir(parents=True, exist_ok=True)
-                if member.isfile():  # with the permissions of the user's own new files
-                    with archive.extractfile(member) as source, open(target, "wb") as copy:
-                        shutil.copyfileobj(source, copy)
+            archive.extraction_filter = _inside  # before Python 3.11.4 there are none: the checksum is trusted
+            archive.extractall(into)
+
+
+def _inside(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
+    """Refuse what would be written outside of the folder, and give the rest the permissions of new files."""
+    return tarfile.data_filter(member, folder).replace(mode=None, deep=False)
 
 
 def _into_class_folders(folder: Path) -> None:

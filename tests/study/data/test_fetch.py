@@ -19,10 +19,6 @@ FILE = "cifar-100-python.tar.gz"
 PATH = "/" + FILE
 
 
-def get(entry, root, **options):
-    return fetch(entry, root, out=io.StringIO(), **options)
-
-
 @pytest.fixture
 def entry(mirror, tiny100, tools):
     """The tiny CIFAR-100, whose only url is that of the local mirror, which has it."""
@@ -38,15 +34,16 @@ def names(root):
     return sorted(p.name for p in root.iterdir())
 
 
-def test_fetch_unpacks_the_official_files_once(mirror, entry, tiny100, tmp_path):
-    out, root = io.StringIO(), tmp_path / "new" / "data"
-    folder = fetch(entry, root, out=out)
+def test_fetch_unpacks_the_official_files_once(mirror, entry, tiny100, tmp_path, capsys):
+    root = tmp_path / "new" / "data"
+    folder = fetch(entry, root)
     assert folder == root / "cifar-100-python"
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == tiny100.files
     assert names(root) == [".cifar100.lock", "cifar-100-python", FILE]
-    assert all(word in out.getvalue() for word in (mirror.url(PATH), "100%", entry.terms))
-    assert fetch(entry, root, offline=True, out=out) == folder
-    assert len(mirror.asked) == 1 and "already" in out.getvalue()
+    said = capsys.readouterr().err
+    assert all(word in said for word in (mirror.url(PATH), "100%", entry.terms))
+    assert fetch(entry, root, offline=True) == folder
+    assert len(mirror.asked) == 1 and "already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -63,7 +60,7 @@ def test_fetch_unpacks_the_official_files_once(mirror, entry, tiny100, tmp_path)
 def test_a_download_goes_on_where_a_part_file_ends(mirror, entry, tiny100, tmp_path, begun, ranges, asked):
     mirror.ranges = ranges
     part_of(tmp_path).write_bytes(begun(tiny100.archive))
-    get(entry, tmp_path)
+    fetch(entry, tmp_path)
     whole = len(tiny100.archive)
     lengths = {"bytes=all-": f"bytes={whole}-", "bytes=more-": f"bytes={whole + 4}-"}
     assert mirror.asked == [(PATH, lengths.get(header, header)) for header in asked]
@@ -72,17 +69,17 @@ def test_a_download_goes_on_where_a_part_file_ends(mirror, entry, tiny100, tmp_p
 
 def test_broken_connections_are_continued(mirror, entry, tiny100, tmp_path):
     mirror.cut = len(tiny100.archive) // 4 + 1
-    get(entry, tmp_path)
+    fetch(entry, tmp_path)
     assert mirror.asked == [(PATH, None)] + [(PATH, f"bytes={k * mirror.cut}-") for k in (1, 2, 3)]
 
 
 def test_truncating_server_without_ranges_gives_up_and_keeps_the_part(mirror, entry, tmp_path):
     mirror.ranges, mirror.cut = False, 5000
     with pytest.raises(UsageError, match="could not be fetched .*closed the connection early.*try again to resume"):
-        get(entry, tmp_path)
+        fetch(entry, tmp_path)
     assert names(tmp_path) == [".cifar100.lock", part_of(tmp_path).name] and part_of(tmp_path).stat().st_size == 5000
     mirror.ranges, mirror.cut = True, None
-    get(entry, tmp_path)
+    fetch(entry, tmp_path)
     assert mirror.asked[-1] == (PATH, "bytes=5000-")
 
 
@@ -94,16 +91,16 @@ def test_dead_missing_and_wrong_mirrors_are_passed_over(mirror, tiny100, tools, 
     urls = [dead, "nonsense", "http://[::1", *map(mirror.url, ("/nowhere", "/wrong", "/good"))]
     entry = tools.with_archives(tiny100.entry, {FILE: tiny100.archive}, *urls)
     with pytest.raises(UsageError) as caught:
-        get(entry, tmp_path)
+        fetch(entry, tmp_path)
     said = str(caught.value)
     assert all(f"{url}: " in said for url in urls) and entry.manual in said
     assert "checksum of what it sent is not the published one" in said and names(tmp_path) == [".cifar100.lock"]
     mirror.files["/good"] = tiny100.archive
-    assert get(entry, tmp_path).is_dir()
+    assert fetch(entry, tmp_path).is_dir()
     assert [path for path, _ in mirror.asked] == ["/nowhere", "/wrong", "/good"] * 2
 
 
-LENGTHS = ["abc", "9" * 400, "-5"]
+LENGTHS = ["abc", "-5"]
 PLACES = ["http://[::1", "file:///etc/passwd", "/odd"]
 
 
@@ -114,7 +111,7 @@ def test_a_mirror_that_answers_nonsense_is_passed_over(header, mirror, tiny100, 
     mirror.odd["/odd"] = (200 if header[0] == "Content-Length" else 302, *header)
     mirror.files["/good"] = tiny100.archive
     entry = tools.with_archives(tiny100.entry, {FILE: tiny100.archive}, mirror.url("/odd"), mirror.url("/good"))
-    assert get(entry, tmp_path).is_dir()
+    assert fetch(entry, tmp_path).is_dir()
 
 
 @pytest.mark.parametrize("how", ["argument", "environment"])
@@ -123,13 +120,13 @@ def test_offline_uses_only_an_archive_put_there_by_hand(mirror, entry, tiny100, 
         monkeypatch.setenv("CDS_OFFLINE", "1")
     options = {"offline": how == "argument"}
     with pytest.raises(UsageError, match="offline"):
-        get(entry, tmp_path, **options)
+        fetch(entry, tmp_path, **options)
     (tmp_path / FILE).write_bytes(b"not it")
     with pytest.raises(UsageError, match="is not the published .* delete that file"):
-        get(entry, tmp_path, **options)
+        fetch(entry, tmp_path, **options)
     assert names(tmp_path) == [".cifar100.lock", FILE]
     (tmp_path / FILE).write_bytes(tiny100.archive)
-    assert get(entry, tmp_path, **options).is_dir() and mirror.asked == []
+    assert fetch(entry, tmp_path, **options).is_dir() and mirror.asked == []
 
 
 def test_another_folder_in_the_way_is_left_alone(mirror, entry, tiny100, tmp_path):
@@ -137,9 +134,9 @@ def test_another_folder_in_the_way_is_left_alone(mirror, entry, tiny100, tmp_pat
     (folder / "test").write_bytes(b"repacked")
     (folder / "meta").unlink()
     with pytest.raises(UsageError, match="not as published: test, meta; move that folder away"):
-        get(entry, tmp_path)
+        fetch(entry, tmp_path)
     with pytest.raises(UsageError, match="is in the way"):
-        get(dataclasses.replace(entry, marker="meta"), tmp_path)
+        fetch(dataclasses.replace(entry, marker="meta"), tmp_path)
     assert (folder / "test").read_bytes() == b"repacked" and mirror.asked == []
 
 
@@ -174,23 +171,23 @@ def test_no_archive_writes_outside_of_its_folder_or_leaves_a_part(kind, tiny100,
     root.mkdir()
     (root / f"x{suffix}").write_bytes(data)
     with pytest.raises(UsageError, match="delete (it|them) and fetch again"):
-        get(tools.with_archives(tiny100.entry, {f"x{suffix}": data}), root)
+        fetch(tools.with_archives(tiny100.entry, {f"x{suffix}": data}), root)
     assert names(tmp_path) == ["root"] and names(root) == [".cifar100.lock", f"x{suffix}"]
 
 
 def test_permissions_are_those_of_new_files(tiny100, tools, tmp_path):
     data = tools.tar({INSIDE: b"x"}, mode=0o4777)
     (tmp_path / FILE).write_bytes(data)
-    folder = get(tools.with_archives(tiny100.entry, {FILE: data}), tmp_path)
+    folder = fetch(tools.with_archives(tiny100.entry, {FILE: data}), tmp_path)
     assert (folder / "train").stat().st_mode & 0o7133 == 0
 
 
 def test_a_set_without_urls_says_what_to_do(tiny100, tmp_path):
     entry = dataclasses.replace(tiny100.entry, manual="Ask for it.")
     with pytest.raises(UsageError, match=f"{FILE} is not in .* and cannot be downloaded. Ask for it."):
-        get(entry, tmp_path)
+        fetch(entry, tmp_path)
     with pytest.raises(UsageError, match="is not downloaded here. Ask for it."):
-        get(dataclasses.replace(entry, archives=()), tmp_path)
+        fetch(dataclasses.replace(entry, archives=()), tmp_path)
 
 
 def test_lock_holds_between_processes_and_dies_with_them(entry, tmp_path):
@@ -202,7 +199,7 @@ def test_lock_holds_between_processes_and_dies_with_them(entry, tmp_path):
     try:
         assert child.stdout.readline() == b"held\n"
         with pytest.raises(UsageError, match=f"process {child.pid} .* is writing cifar100"):
-            get(entry, tmp_path)
+            fetch(entry, tmp_path)
         with single_writer(tmp_path, "cifar10"):  # another set is no obstacle
             pass
     finally:
@@ -210,10 +207,10 @@ def test_lock_holds_between_processes_and_dies_with_them(entry, tmp_path):
         child.communicate()
     with single_writer(tmp_path, "x"), open(tmp_path / ".x.lock") as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    assert get(entry, tmp_path).is_dir()
+    assert fetch(entry, tmp_path).is_dir()
 
 
 def test_folder_that_cannot_be_written(entry, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="cannot write in the data folder"):
-        get(entry, tmp_path / "file")
+        fetch(entry, tmp_path / "file")

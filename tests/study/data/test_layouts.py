@@ -147,14 +147,10 @@ def lay(monkeypatch, tools, tmp_path):
     return lay
 
 
-def get(entry, root):
-    return fetch(entry, root, out=io.StringIO())
-
-
 @pytest.mark.parametrize("name", SETS)
 def test_the_published_archives_are_fetched_and_read(name, lay, tools, tmp_path):
     entry, (_, expected, names) = lay(name), SETS[name](tools.tar)
-    assert get(entry, tmp_path) == tmp_path / entry.folder
+    assert fetch(entry, tmp_path) == tmp_path / entry.folder
     data, files = sets.load(name, tmp_path, "real", SIDE), sets.load_files(name, tmp_path)
     assert data.class_names == (names or ("class 1", "class 2"))  # flowers have none of their own
     assert data.provenance == files.provenance
@@ -168,7 +164,7 @@ def test_the_published_archives_are_fetched_and_read(name, lay, tools, tmp_path)
         assert images.shape == (len(paths), 3, SIDE, SIDE) and labels.tolist() == expected[split]
         assert np.abs(images[:, 0].mean((1, 2)) - (60 + 40 * labels)).max() < 3
         assert all(path.is_file() for path in paths)
-    get(entry, tmp_path)  # again: nothing to do
+    fetch(entry, tmp_path)  # again: nothing to do
     assert not list(tmp_path.rglob("*.building"))
     (tmp_path / entry.folder / sets.FETCHED).write_text("{")
     assert sets.load_files(name, tmp_path).provenance["verified"] is False
@@ -176,13 +172,13 @@ def test_the_published_archives_are_fetched_and_read(name, lay, tools, tmp_path)
 
 def test_lists_with_their_checksums_are_not_taken_for_the_images(lay, tmp_path):
     entry = lay("stanford_dogs")
-    folder = get(entry, tmp_path)
+    folder = fetch(entry, tmp_path)
     published = registry.PublishedFile("train_list.mat", "train", registry.md5_of(folder / "train_list.mat"))
     entry = dataclasses.replace(entry, files=(published,))
-    assert get(entry, tmp_path) == folder
+    assert fetch(entry, tmp_path) == folder
     shutil.rmtree(folder / "Images")
     with pytest.raises(UsageError, match="images are missing"):
-        get(entry, tmp_path)
+        fetch(entry, tmp_path)
 
 
 def test_a_fetch_that_is_stopped_while_it_records_leaves_nothing_that_looks_whole(lay, tmp_path, monkeypatch):
@@ -193,14 +189,14 @@ def test_a_fetch_that_is_stopped_while_it_records_leaves_nothing_that_looks_whol
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(listing.Listing, "fingerprint", stop)
-        get(entry, tmp_path)
-    assert not (tmp_path / "CUB_200_2011").exists() and get(entry, tmp_path).is_dir()
+        fetch(entry, tmp_path)
+    assert not (tmp_path / "CUB_200_2011").exists() and fetch(entry, tmp_path).is_dir()
 
 
 @pytest.mark.parametrize("name", SETS)
 def test_damaged_and_missing_images_are_named_and_counted(name, lay, tmp_path):
     entry = lay(name)
-    get(entry, tmp_path)
+    fetch(entry, tmp_path)
     files = sets.load_files(name, tmp_path)
     first, last = files.train_images[0], files.test_images[-1]
     last.write_bytes(last.read_bytes()[:100])
@@ -217,7 +213,7 @@ def test_damaged_and_missing_images_are_named_and_counted(name, lay, tmp_path):
     with pytest.raises(UsageError, match=missing):
         sets.load_files(name, tmp_path)
     with pytest.raises(UsageError, match=missing):  # and does not say that it is there already
-        get(entry, tmp_path)
+        fetch(entry, tmp_path)
 
 
 CUB = b"1 001.Albatross/a_1.jpg\n2 001.Albatross/a_2.jpg\n3 002.Auklet/b_1.jpg\n4 002.Auklet/b_2.jpg\n"
@@ -267,7 +263,7 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_malformed_files_of_the_layout_are_one_sentence(name, lay, tmp_path):
     entry = lay(name)
-    folder = get(entry, tmp_path)
+    folder = fetch(entry, tmp_path)
     whole = layouts.read(entry, tmp_path)
     for path, content in FAULTS[name]:
         before = (folder / path).read_bytes()
@@ -284,7 +280,7 @@ def test_hidden_files_of_an_archive_are_passed_over(lay, tools, tmp_path):
     val = {f"v_{k}.JPEG": jpeg(label) for k, label in enumerate([0, 1, 1])}
     hidden = {"._v_0.JPEG": b"x"}  # as an archive that was made on a Mac has them
     entry = lay("imagenet", **{"ILSVRC2012_img_val.tar": tools.tar(hidden | val, "w")})
-    get(entry, tmp_path)
+    fetch(entry, tmp_path)
     assert [label for _, label in layouts.read(entry, tmp_path).test] == [0, 1, 1]
 
 
@@ -293,5 +289,5 @@ def test_a_development_kit_that_does_not_fit_leaves_nothing(lay, tools, tmp_path
     broken = tools.tar({kit + "meta.mat": b"no", kit + "ILSVRC2012_validation_ground_truth.txt": b"1\n"})
     entry = lay("imagenet", **{"ILSVRC2012_devkit_t12.tar.gz": broken})
     with pytest.raises(UsageError, match="development kit cannot be read"):
-        get(entry, tmp_path)
+        fetch(entry, tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
