@@ -19,12 +19,12 @@ from cds_lib.augment.padded import PaddedView
 from cds_lib.augment.pixels import normalise
 from cds_lib.augment.resized import View, chosen
 from cds_lib.augment.share import WHOLE, Share
-from cds_lib.augment.views import check_augmentation, statistics, views_of
+from cds_lib.augment.views import statistics, views_of
 from cds_lib.errors import UsageError
 
 ORDER, VIEW1, VIEW2 = range(3)  # the random streams of an epoch
-# Of a GPU, whose small kernels take longer to launch than to run, and are as many for one batch as for several. A CPU
-# is fastest with what stays in its cache.
+# A GPU makes the views of several batches at once, since its small kernels take longer to launch than to run. A CPU is
+# fastest on what stays in its cache.
 _PIXELS_AT_ONCE = 2**20
 
 
@@ -67,8 +67,6 @@ class Batches:
             raise UsageError(f"training images must be (N, 3, S, S) uint8, not {tuple(images.shape)} {images.dtype}.")
         if labels.shape != images.shape[:1] or labels.device != images.device:
             raise UsageError(f"{len(images)} images need as many labels on the same device, not {tuple(labels.shape)}.")
-        if not 2 <= batch_size <= len(images):
-            raise UsageError(f"a batch cannot be {batch_size} of {len(images)} images; choose 2 to {len(images)}.")
         if views not in (1, 2):
             raise UsageError(f"there are 1 or 2 views of an image, not {views}.")
         if seed < 0:
@@ -89,7 +87,7 @@ class Batches:
         if self.size > images.shape[-1] or (augmentation == "cifar" and self.size != images.shape[-1]):
             raise UsageError(f"{augmentation} views of side {size} cannot be cut from images of {images.shape[-1]}.")
         self.used, self.share = images_an_epoch(len(images), batch_size, share), share
-        # Batches whose views are made at once, which changes none of them.
+        # Batches whose views are made together, with the same values.
         several = images.device.type == "cuda" and share.world == 1
         self.at_once = max(1, _PIXELS_AT_ONCE // (batch_size * self.size**2)) if several else 1
 
@@ -129,7 +127,10 @@ def epoch_generator(seed: int, epoch: int, stream: int, device: torch.device | s
 
 
 def images_an_epoch(count: int, batch_size: int, share: Share) -> int:
-    """All, but for a last batch of one image; UsageError if a process would get less than two images of a batch."""
+    """All, but for a last batch of one image; UsageError for another batch size than 2 to `count`, or if a process
+    would get fewer than two images of a batch."""
+    if not 2 <= batch_size <= count:
+        raise UsageError(f"a batch cannot be {batch_size} of {count} images; choose 2 to {count}.")
     used = count - (count % batch_size == 1)
     smallest = used % batch_size or batch_size
     if smallest < 2 * share.world:
@@ -142,8 +143,10 @@ def images_an_epoch(count: int, batch_size: int, share: Share) -> int:
 
 def part_of(params: Any, part: slice) -> Any:
     """The same draws, of some of the images."""
-    if params is None or isinstance(params, Tensor):
-        return params if params is None else params[part]
+    if params is None:
+        return None
+    if isinstance(params, Tensor):
+        return params[part]
     return type(params)(*(part_of(values, part) for values in params))
 
 
@@ -152,10 +155,10 @@ def evaluation_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield every image once, in order: (normalised (B, 3, size, size) float32, labels (B,)); the last batch may be
     small. `size`: side of the centre crop, None for the whole image."""
-    margin = 0 if size is None else (images.shape[-1] - size) // 2
     side = images.shape[-1] if size is None else size
+    margin = (images.shape[-1] - side) // 2
     if side > images.shape[-1]:
         raise UsageError(f"a crop of {side} cannot be cut from images of {images.shape[-1]}.")
-    mean, std = statistics(check_augmentation(augmentation))
+    mean, std = statistics(augmentation)
     for part, part_labels in zip(images.split(batch_size), labels.split(batch_size), strict=True):
         yield normalise(part[..., margin : margin + side, margin : margin + side], mean, std), part_labels

@@ -10,12 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-JITTER_P, GREY_P = 0.8, 0.2
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # torchvision's numbering of ColorJitter's operations
-JITTER_STRENGTH = (0.4, 0.4, 0.4, 0.1)  # factors 1 +- 0.4 for the first three, hue shift 0 +- 0.1 of the colour circle
-
-
-# Pixels whose hue a CPU turns together: their planes stay in its cache.
+# A CPU shifts the hue of this many pixels at a time, so that their planes stay in its cache.
 _CACHED = 2**18
 
 
@@ -70,9 +66,9 @@ class Colour:
         ValueError: a share outside 0 to 1, a strength or a sigma outside its range.
     """
 
-    strength: tuple[float, float, float, float] = JITTER_STRENGTH
-    jitter_p: float = JITTER_P
-    grey_p: float = GREY_P
+    strength: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
+    jitter_p: float = 0.8
+    grey_p: float = 0.2
     blur_p: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     solarise_p: float = 0.0

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from cds_lib.augment.padded import PaddedView
-from cds_lib.augment.pixels import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD
 from cds_lib.augment.resized import View
 from cds_lib.errors import UsageError
 
 CIFAR = (PaddedView(fill=128, cutout=True), PaddedView(colour=True))
-# Those of larger images, which files can be streamed in.
+# Of larger images, which can be decoded from files during training.
 AUGMENTATIONS: dict[str, tuple[View, View]] = {
     "imagenet": (View(0.08), View(0.2, colour=True)),
     "contrastive": (View(0.2, colour=True), View(0.2, colour=True)),
@@ -29,21 +28,19 @@ AUGMENTATIONS: dict[str, tuple[View, View]] = {
 }
 
 
-def views_of(augmentation: str) -> tuple[PaddedView, PaddedView] | tuple[View, View]:
+def views_of(augmentation: str) -> tuple[PaddedView | View, PaddedView | View]:
     """The two views of that name; UsageError if there is no such augmentation."""
-    return CIFAR if check_augmentation(augmentation) == "cifar" else AUGMENTATIONS[augmentation]
-
-
-def check_augmentation(name: str) -> str:
-    """Return the name; UsageError if there is no such augmentation."""
-    if name != "cifar" and name not in AUGMENTATIONS:
-        raise UsageError(f"Unknown augmentation {name!r}: choose one of cifar, {', '.join(AUGMENTATIONS)}.")
-    return name
+    if augmentation == "cifar":
+        return CIFAR
+    if augmentation not in AUGMENTATIONS:
+        raise UsageError(f"Unknown augmentation {augmentation!r}: choose one of cifar, {', '.join(AUGMENTATIONS)}.")
+    return AUGMENTATIONS[augmentation]
 
 
 def statistics(augmentation: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation that images are normalised with; the released code's own for "cifar"."""
-    return (CIFAR_MEAN, CIFAR_STD) if augmentation == "cifar" else (IMAGENET_MEAN, IMAGENET_STD)
+    """Mean and standard deviation that its images are normalised with; UsageError if there is no such augmentation."""
+    view, _ = views_of(augmentation)
+    return view.mean, view.std
 
 
 def two_views(
@@ -62,7 +59,7 @@ def two_views(
         images: (B, 3, S, S) uint8.
         views: the name of a protocol, or views of one's own, as many as are wanted.
         size: side of the views; None: S.
-        generator: on the CPU, which on a GPU no step waits for, or on the images' device; None: one on the CPU that
+        generator: on the CPU, or on the images' device, where a GPU would make the CPU wait; None: one on the CPU that
             `torch.manual_seed` governs.
 
     Returns:
@@ -87,7 +84,9 @@ _READ = ("jitter", "order", "grey", "sigma", "solarised", "seed")  # by the CPU,
 
 def moved(params: Any, device: torch.device) -> Any:
     """What was drawn on the CPU, for images on the device."""
-    if params is None or isinstance(params, Tensor):
-        return params if params is None else params.to(device, non_blocking=True)
+    if params is None:
+        return None
+    if isinstance(params, Tensor):
+        return params.to(device, non_blocking=True)
     named = params._asdict().items()
     return type(params)(*(value if name in _READ else moved(value, device) for name, value in named))

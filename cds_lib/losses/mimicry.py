@@ -1,12 +1,14 @@
 """The mimicry loss of DKS and DHM: every classifier of a network learns from the predictions of all the others."""
 
-import torch
 from torch import Tensor
+
+from cds_lib.losses.precision import full_precision
 
 # Keeps the logarithms finite where a probability underflows; as released.
 _SMOOTHING = 1e-8
 
 
+@full_precision
 def mimicry_loss(logits: Tensor) -> Tensor:
     """Sum over all ordered pairs of classifiers of KL(p_j || p_i), where p_j, the target, is a constant.
 
@@ -17,7 +19,7 @@ def mimicry_loss(logits: Tensor) -> Tensor:
     temperature at 1) add to the cross-entropies.
 
     Args:
-        logits: (classifiers, batch, classes); any floating type, computed in at least float32.
+        logits: (classifiers, batch, classes).
 
     Returns:
         A scalar >= 0, float32 (float64 for float64 input); 0 for a single classifier.
@@ -28,8 +30,7 @@ def mimicry_loss(logits: Tensor) -> Tensor:
     if logits.ndim != 3:
         raise ValueError(f"logits must be (classifiers, batch, classes), not {tuple(logits.shape)}.")
     _, batch, classes = logits.shape
-    p = logits.softmax(-1, dtype=torch.float64 if logits.dtype == torch.float64 else torch.float32)
-    p = (p + _SMOOTHING) / (1 + classes * _SMOOTHING)
+    p = (logits.softmax(-1) + _SMOOTHING) / (1 + classes * _SMOOTHING)
     log_p, target = p.log(), p.detach()
     # All pairs (j, i) at once. A classifier paired with itself adds nothing to the loss or to its gradient.
     return (target[:, None] * (target.log()[:, None] - log_p)).sum() / batch

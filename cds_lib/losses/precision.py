@@ -25,8 +25,8 @@ def full_precision(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(loss)
     def wrapped(*args: Any, **named: Any) -> Tensor:
-        tensors = [value for value in (*args, *named.values()) if isinstance(value, Tensor)]
-        with outside_autocast(tensors[0].device) if tensors else contextlib.nullcontext():
+        first = next(value for value in (*args, *named.values()) if isinstance(value, Tensor))
+        with outside_autocast(first.device):
             return loss(*map(_raised, args), **{name: _raised(value) for name, value in named.items()})
 
     return wrapped

@@ -1,11 +1,10 @@
 """Correlation congruence for knowledge distillation (Peng et al.)."""
 
-import torch
 from torch import Tensor, nn
 
 from cds_lib.losses import correlation_loss, cross_entropy
 from cds_lib.methods.teacher import WithTeacher
-from cds_lib.models import pooled, pooled_and_logits, stage_taps
+from cds_lib.models import stage_taps
 
 
 class CorrelationCongruence(WithTeacher):
@@ -24,9 +23,7 @@ class CorrelationCongruence(WithTeacher):
 
     def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "correlation"}."""
-        student, logits = pooled_and_logits(self.backbone, self.backbone.forward_features(view))
-        with torch.no_grad():
-            target = pooled(self.teacher.backbone, self.teacher.backbone.forward_features(view))
+        student, logits, target = self.pooled_of_both(view)
         embeddings = self.embed_student(student), self.embed_teacher(target)
         term = correlation_loss(*map(self.group.gather, embeddings))
         return {"cross_entropy": cross_entropy(logits, labels), "correlation": self.weight * term}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cds_lib.errors import UsageError
 from cds_lib.losses import at_least_float32, contrast, cross_entropy, nce_loss, updated_memory
 from cds_lib.methods.teacher import WithTeacher
-from cds_lib.models import pooled, pooled_and_logits, stage_taps
+from cds_lib.models import stage_taps
 
 _BANKS = ("memory_student", "memory_teacher")
 
@@ -102,9 +102,7 @@ class ContrastiveRepresentationDistillation(WithTeacher):
 
         `index` (B,) is that of the whole batch, for which the negatives are drawn: all processes draw the same.
         """
-        student, logits = pooled_and_logits(self.backbone, self.backbone.forward_features(view))
-        with torch.no_grad():
-            target = pooled(self.teacher.backbone, self.teacher.backbone.forward_features(view))
+        student, logits, target = self.pooled_of_both(view)
         candidates = torch.cat([index[:, None], self.sample_negatives(index)], dim=1)
         term = self.contrastive(student, target, index, self.group.own(candidates))
         return {"cross_entropy": cross_entropy(logits, labels), "contrastive": self.weight * term}

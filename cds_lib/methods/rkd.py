@@ -1,11 +1,9 @@
 """Relational knowledge distillation (Park et al.)."""
 
-import torch
 from torch import Tensor, nn
 
 from cds_lib.losses import angle_loss, cross_entropy, distance_loss
 from cds_lib.methods.teacher import WithTeacher
-from cds_lib.models import pooled, pooled_and_logits
 
 
 class RelationalDistillation(WithTeacher):
@@ -28,9 +26,7 @@ class RelationalDistillation(WithTeacher):
 
     def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "distance", "angle"}."""
-        student, logits = pooled_and_logits(self.backbone, self.backbone.forward_features(view))
-        with torch.no_grad():
-            target = pooled(self.teacher.backbone, self.teacher.backbone.forward_features(view))
+        student, logits, target = self.pooled_of_both(view)
         student, target = self.group.gather(student), self.group.gather(target)
         return {
             "cross_entropy": cross_entropy(logits, labels),

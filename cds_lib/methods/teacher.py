@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
 from cds_lib.methods.baseline import Baseline
 from cds_lib.methods.method import Method
+from cds_lib.models import pooled, pooled_and_logits
 
 
 class WithTeacher(Method):
@@ -25,6 +27,13 @@ class WithTeacher(Method):
         teacher = teacher if isinstance(teacher, Method) else Baseline(teacher)
         object.__setattr__(self, "teacher", teacher.requires_grad_(False))  # past the registration of nn.Module
         self.train(self.training)
+
+    def pooled_of_both(self, view: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The student's pooled vectors and logits, and the teacher's pooled vectors."""
+        student, logits = pooled_and_logits(self.backbone, self.backbone.forward_features(view))
+        with torch.no_grad():
+            target = pooled(self.teacher.backbone, self.teacher.backbone.forward_features(view))
+        return student, logits, target
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

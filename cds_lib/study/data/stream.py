@@ -20,7 +20,7 @@ from cds_lib.augment.batches import ORDER, VIEW1, VIEW2, epoch_generator, images
 from cds_lib.augment.pixels import normalise
 from cds_lib.augment.resized import View, autoaugment, draw_geometry, resized_crop
 from cds_lib.augment.share import WHOLE, Share
-from cds_lib.augment.views import AUGMENTATIONS, check_augmentation, statistics
+from cds_lib.augment.views import statistics, views_of
 from cds_lib.errors import UsageError
 from cds_lib.study.data.image_files import read_rgb
 from cds_lib.study.errors import RunError
@@ -59,13 +59,11 @@ class StreamedBatches:
         workers: int,
         share: Share = WHOLE,
     ):
-        if check_augmentation(augmentation) == "cifar":
+        if augmentation == "cifar":
             raise UsageError("CIFAR's views are made of images in memory; choose another augmentation for files.")
-        if not 2 <= batch_size <= len(files):
-            raise UsageError(f"a batch cannot be {batch_size} of {len(files)} images; choose 2 to {len(files)}.")
         self.files, self.labels = _packed(files), labels
         self.batch_size, self.seed, self.device = batch_size, seed, device
-        self.pipeline = AUGMENTATIONS[augmentation][:views]
+        self.pipeline: Sequence[Any] = views_of(augmentation)[:views]
         self.used, self.share = images_an_epoch(len(self.files), batch_size, share), share
         self.decoder = Decoder(_Crops(self.files, self.pipeline, size, seed), device, workers)
 
@@ -127,7 +125,7 @@ def in_order(count: int, batch_size: int) -> list[list[int]]:
 class _Crops(Dataset):
     """Image i in an epoch, as one uint8 crop (3, S, S) a view."""
 
-    def __init__(self, files: np.ndarray, pipeline: tuple[View, ...], size: int, seed: int):
+    def __init__(self, files: np.ndarray, pipeline: Sequence[View], size: int, seed: int):
         self.files, self.pipeline, self.size, self.seed = files, pipeline, size, seed
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
