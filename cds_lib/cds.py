@@ -36,14 +36,14 @@ class ContrastiveDeepSupervision(Method):
         temperature: of the contrastive loss, above 0.
         use_labels: positives are all images of the class (SupCon); if False, the other view only (SimCLR).
         cross_entropy_views: 1, as released, or 2: then the cross-entropy is the mean over both views.
-        criterion: takes the place of the cross-entropy, and still is the term "cross_entropy": criterion(logits,
-            targets) -> a mean over the images, as timm's losses and torch's are. Images labelled -1 are among them
+        criterion: replaces the cross-entropy in the term "cross_entropy": criterion(logits, targets) -> a mean over the
+            images, as timm's losses and torch's are. It also gets images labelled -1
             (`nn.CrossEntropyLoss(ignore_index=-1, label_smoothing=0.1)` leaves them out).
         head_units: separable-convolution units of the head at every tap, the last one too; None, as released: as many
             as stages are still to come, none at the last.
         head_mlp: end every head, the last one too, with two fully connected layers.
-        gather: contrast the images of all processes of `torch.distributed`, each with as many; if not, as released,
-            each process its own. For a loop of one's own under DistributedDataParallel.
+        gather: contrast the images of all processes of `torch.distributed`, each with as many; if False, as released,
+            each process contrasts its own. For your own loop under DistributedDataParallel.
 
     Raises:
         UsageError: a tap the network does not have, a weight that is negative or not finite, a temperature that is not
@@ -60,7 +60,7 @@ class ContrastiveDeepSupervision(Method):
     """
 
     views = 2
-    all_labelled = False  # of the training set, as far as is known
+    all_labelled = False  # known to be true of the training set
 
     def __init__(
         self,
@@ -104,11 +104,11 @@ class ContrastiveDeepSupervision(Method):
             units = {tap: self.last - tap if head_units is None else head_units for tap in self.taps}
             varied = {tap: VariedHead(stages.channels[tap - 1], stages.pooled, units[tap], head_mlp) for tap in units}
             self.heads = nn.ModuleDict({str(tap): head for tap, head in varied.items()})
-        initialise(self.heads)  # once more than needed: committed runs began with these weights, not the first ones
+        initialise(self.heads)  # a second time: committed runs began with these weights
         self.heads.to(next(self.backbone.parameters()).device)
 
     def prepare(self, labels: Tensor) -> None:
-        """Look whether all images of the training set, labels (N,), have one: no batch needs to be asked then."""
+        """Note whether all images of the training set, labels (N,), have a label: then no batch is checked for it."""
         self.all_labelled = bool((labels >= 0).all())
 
     def losses(
@@ -117,9 +117,9 @@ class ContrastiveDeepSupervision(Method):
         """Two views (B, 3, S, S) and labels (B,) -> {"cross_entropy", "contrastive_<tap>", ...}.
 
         An image labelled -1 is unlabelled: the cross-entropy is the mean over the others (0 if there is none), and
-        in the contrastive loss its only positive is its other view. targets (B, num_classes), of mixed images, are
-        what the logits are compared with in place of the labels, which may then be left out: without any, the only
-        positive of every image is its other view.
+        in the contrastive loss its only positive is its other view. targets (B, num_classes), of mixed images, replace
+        the labels in the cross-entropy; labels may then be left out, and the only positive of every image is its other
+        view.
         """
         known = (
             targets is not None if labels is None else (labels.shape, labels.dtype) == (view1.shape[:1], torch.int64)

@@ -35,8 +35,8 @@ class Batches:
         images: (N, 3, S, S) uint8 on the device that trains; the augmentation runs there.
         labels: (N,) int64 on the same device.
         batch_size: images a batch, 2 to N. The last, smaller batch is kept as in the released code, except when it
-            holds a single image: BatchNorm cannot train on one value a channel, which is what 1 x 1 maps would give it.
-        seed: non-negative integer; with the epoch it decides all that is random. The order is the same on every device,
+            holds a single image: batch norm cannot train on one value a channel, which is what 1 x 1 maps would give.
+        seed: non-negative integer; with the epoch it determines all randomness. The order is the same on every device,
             the augmentation on every device of one type.
         views: 1 (view 1 alone) or 2.
         augmentation: "cifar" (the released CIFAR views), a name of `cds_lib.augment.views.AUGMENTATIONS`, or two views
@@ -101,7 +101,7 @@ class Batches:
         of the share, and index is still that of the whole batch."""
         count, device = len(self.images), self.images.device
         order = torch.randperm(count, generator=epoch_generator(self.seed, epoch, ORDER, "cpu")).to(device)
-        # Drawn for the whole epoch at once: small draws for every batch would add a tenth to the cost of the views.
+        # Drawn for the whole epoch: small draws for every batch would add a tenth to the cost of the views.
         generators = [epoch_generator(self.seed, epoch, stream, device) for stream in (VIEW1, VIEW2)[: self.views]]
         draws = [
             view.draw(count, self.images.shape[-1], self.size, generator)
@@ -142,7 +142,7 @@ def images_an_epoch(count: int, batch_size: int, share: Share) -> int:
 
 
 def part_of(params: Any, part: slice) -> Any:
-    """The same draws, of some of the images."""
+    """The draws of some of the images."""
     if params is None:
         return None
     if isinstance(params, Tensor):

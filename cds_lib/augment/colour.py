@@ -16,12 +16,12 @@ _CACHED = 2**18
 
 
 class ColourParams(NamedTuple):
-    """Of n images: jitter and grey (n,) bool: whether it is done; order (n, 4) int64: the jitter operations, first to
-    last; factors (n, 4) float32: column k belongs to operation k; sigma (n,) float32: of the blur, in pixels, 0 for
-    none; solarised (n,) bool. The last two are None where no image is.
+    """For n images: jitter and grey (n,) bool: whether they are done; order (n, 4) int64: the jitter operations, first
+    to last; factors (n, 4) float32: column k belongs to operation k; sigma (n,) float32: of the blur, in pixels, 0 for
+    none; solarised (n,) bool. The last two are None for a view that never blurs or solarises.
 
-    The factors are on the device of the images. The others are on the CPU: a batch is arranged by them, and reading
-    them from a GPU would make the CPU wait for it in every step."""
+    The factors are on the device of the images, the others on the CPU: a batch is arranged by them, and reading them
+    from a GPU would make the CPU wait for it in every step."""
 
     jitter: Tensor
     order: Tensor
@@ -32,12 +32,12 @@ class ColourParams(NamedTuple):
 
 
 class Arrangement(NamedTuple):
-    """The order in which `apply_colour_` wants a batch: its `rows`; then, in this order, each image's jitter
-    operations, where the hue shift comes among them, and the places of the images that turn grey, of those that are
-    blurred, with their sigmas, and of those that are solarised; and how many images the groups up to each one have.
+    """The order in which `Colour.apply_` takes a batch: its `rows`; then, in this order, each image's operations, the
+    position of the hue shift among them, the places of the images that turn grey, of those that are blurred, with their
+    sigmas, and of those that are solarised; and the cumulative sizes of the groups.
 
-    Images are handled in the order "hue last, hue third, second, first, not jittered". Then, for each j, those whose
-    blend j comes before the hue shift are a leading slice and those where it comes after are the slice behind it.
+    The groups are "hue last, hue third, second, first, not jittered". So, for each j, the images whose blend j comes
+    before the hue shift are a leading slice, and those where it comes after are the slice behind it.
     """
 
     rows: Tensor
@@ -83,7 +83,8 @@ class Colour:
             raise ValueError(f"blur_sigma is the least and the largest, above 0, not {self.blur_sigma}.")
 
     def draw(self, n: int, generator: torch.Generator) -> ColourParams:
-        """Draw for n images, by a generator on their device or the CPU. What is left out changes no other draw."""
+        """Draw for n images, by a generator on their device or the CPU. Leaving out blur or solarisation changes no
+        other draw."""
         device = generator.device
         uniform = torch.rand(n, 10, generator=generator, device=device)
         centre = torch.tensor([1.0, 1.0, 1.0, 0.0], device=device)
@@ -111,7 +112,7 @@ class Colour:
 
 
 def arrange(colour: ColourParams) -> Arrangement:
-    """How a batch with these parameters is to be ordered; all but `ends` is on the device of the images."""
+    """The order for a batch with these parameters; all but `ends` is on the device of the images."""
     hue_position = (colour.order == HUE).int().argmax(1)
     group = torch.where(colour.jitter, 3 - hue_position, 4)
     rows = group.argsort()
@@ -139,7 +140,7 @@ def _jitter(x: Tensor, factors: Tensor, arrangement: Arrangement, turn: bool) ->
         _blend_(x[:cut], blends[:cut, blend], strengths[:cut, blend])
     together = max(1, _CACHED // x.shape[2]) if x.device.type == "cpu" else len(x)
     for part, fraction in zip(x[:jittered].split(together), factors[:jittered, HUE].split(together), strict=True):
-        if turn:  # by nothing, it would still be rounded to 8-bit HSV
+        if turn:  # even a shift by 0 rounds to 8-bit HSV
             _shift_hue_(part, fraction)
     for blend, cut in enumerate((ends[2], ends[1], ends[0])):
         _blend_(x[cut:jittered], blends[cut:jittered, blend], strengths[cut:jittered, blend])
@@ -166,7 +167,7 @@ def _luma(x: Tensor) -> Tensor:
 
 
 def _blurred(x: Tensor, sigma: Tensor) -> Tensor:
-    """A Gaussian blur of every image with its own deviation, at the borders of the image mirrored, as torchvision's.
+    """A Gaussian blur with a deviation for each image and reflected borders, as torchvision's.
     x (B, 3, S, S) float32, sigma (B,) -> whole numbers."""
     if not len(x):
         return x
@@ -185,10 +186,10 @@ def _blurred(x: Tensor, sigma: Tensor) -> Tensor:
 def _shift_hue_(x: Tensor, fraction: Tensor) -> None:
     """Turn the hue by a fraction (B,) of the circle, through 8-bit HSV as Pillow does; x (B, 3, P) float32, in place.
 
-    Compared with Pillow for all 2^24 colours: no difference.
+    Equal to Pillow for all 2^24 colours.
     """
     red, green, blue = x.unbind(1)
-    # Every intermediate result goes into one of six planes: new tensors would cost as much as the arithmetic.
+    # All intermediate results go into six planes: new tensors would cost as much as the arithmetic.
     value, chroma, not_red, green_leads, difference, other = x.new_empty(6, len(x), x.shape[2])
     torch.maximum(torch.maximum(red, green, out=value), blue, out=value)
     torch.minimum(torch.minimum(red, green, out=chroma), blue, out=chroma)

@@ -1,8 +1,8 @@
 """Views of small images, batched and per sample: a crop of the padded image, a flip, Cutout or colour.
 
 Source: `CIFAR/train.py` of the released code. View 1 (classified) is padded with grey and has Cutout, view 2
-(contrasted) is padded with black and has colour. Drawing parameters is separate from applying them, so that the same
-parameters can be given to Pillow and torchvision: the pixels are then equal, bit for bit.
+(contrasted) is padded with black and has colour. Drawing parameters is separate from applying them: given to Pillow and
+torchvision, the same parameters give the same pixels.
 
 Images hold whole numbers from 0 to 255 after every operation, as Pillow's do, in float32 where arithmetic needs it.
 """
@@ -20,8 +20,8 @@ FLIP_P = 0.5
 
 
 class PaddedParams(NamedTuple):
-    """All that is random about a view of n images: the crop's place in the padded image, top and left (n,) int64, flip
-    (n,) bool, Cutout's centre (n, 2) int64 or None, and the colour or None."""
+    """The draws for a view of n images: the crop's place in the padded image, top and left (n,) int64, flip (n,) bool,
+    Cutout's centre (n, 2) int64 or None, and the colour or None."""
 
     top: Tensor
     left: Tensor
@@ -110,8 +110,8 @@ def _outside_hole(centre: Tensor, size: int) -> Tensor:
 def _windows(canvas: Tensor, start: Tensor, size: int) -> Tensor:
     """Square crops (n, C, size, size) of contiguous images (B, C, L, L), given the element (n,) each crop starts at.
 
-    Entry i of the strided view is the crop that starts at element i, so that cropping is choosing entries: whole rows
-    of pixels are copied, which is four times faster than gathering single ones.
+    Entry i of the strided view is the crop that starts at element i, so cropping is selecting entries: whole rows of
+    pixels are copied, four times as fast as gathering single ones.
     """
     _, channels, side, _ = canvas.shape
     reach = (channels - 1) * side * side + (size - 1) * (side + 1)

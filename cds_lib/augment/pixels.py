@@ -1,4 +1,4 @@
-"""From bytes to what a network is given: the end of every view, and all of the test transform."""
+"""Normalisation: the end of every view, and all of the test transform."""
 
 from functools import lru_cache
 
@@ -12,18 +12,15 @@ CIFAR_STD = (0.2023, 0.1994, 0.2010)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# From this many values on, a CPU takes an image through all steps of the normalisation while it is in the cache.
+# Images of at least this many values are normalised one by one on a CPU, to stay in its cache.
 _ALONE = 3 * 128**2
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...], places: Tensor | None = None) -> Tensor:
-    """(B, 3, S, S) uint8, or float32 of whole numbers -> (x / 255 - mean) / std, float32, channels_last as the networks
-    run. places: (B,) int64, where each image goes in the batch that is returned; None: they stay in order.
-
-    It is the test transform, and the end of every view. Float images may be changed.
-    """
+    """(B, 3, S, S) uint8, or float32 of whole numbers, which may be overwritten -> (x / 255 - mean) / std, float32,
+    channels_last. places: (B,) int64, the place of each image in the batch that is returned; None: in order."""
     scale, shift = _scale_and_shift(mean, std, images.shape[-1], images.device)
-    # A row of pixels at a time: single pixels are too short for the vector units, which take eight times as long then.
+    # Whole rows of pixels: on single pixels the vector units take eight times as long.
     if images.device.type == "cpu" and images[0].numel() >= _ALONE:
         x = torch.empty(images.shape, memory_format=torch.channels_last)
         pixels = x.permute(0, 2, 3, 1)

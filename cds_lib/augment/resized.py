@@ -19,7 +19,7 @@ DRAWS = 2 * TRIES + 2  # uniform numbers a box takes
 
 
 class Geometry(NamedTuple):
-    """Of n images: uniform (n, DRAWS) that `View.boxes` makes crops of, flip (n,) bool, AutoAugment seed (n,) int64."""
+    """For n images: uniform (n, DRAWS) for the crops of `View.boxes`, flip (n,) bool, AutoAugment seed (n,) int64."""
 
     uniform: Tensor
     flip: Tensor
@@ -27,8 +27,8 @@ class Geometry(NamedTuple):
 
 
 class ViewParams(NamedTuple):
-    """All that is random about a view of n images: boxes (n, 4) int64 (top, left, height, width), flip and seed as in
-    `Geometry`, and the colour or None."""
+    """The draws for a view of n images: boxes (n, 4) int64 (top, left, height, width), flip and seed as in `Geometry`,
+    and the colour or None."""
 
     boxes: Tensor
     flip: Tensor
@@ -84,13 +84,13 @@ class View:
         """Images (B, 3, S, S) uint8 -> (B, 3, size, size) float32, normalised, channels_last; a CPU is fastest on
         images that are channels_last as well."""
         crops = resized_crop(images, params.boxes, params.flip, size)
-        if self.autoaugment:  # on the CPU: a GPU would be waited for many times an image
+        if self.autoaugment:  # on the CPU: on a GPU it would synchronise many times an image
             pairs = zip(crops.cpu(), params.seed.tolist(), strict=True)
             crops = torch.stack([autoaugment(crop, seed) for crop, seed in pairs]).to(crops.device)
         return self.finish(crops, params.colour)
 
     def finish(self, crops: Tensor, colour: ColourParams | None) -> Tensor:
-        """What follows the crop: (B, 3, s, s) uint8 -> float32, with its colour, normalised, channels_last."""
+        """Colour and normalisation of crops: (B, 3, s, s) uint8 -> float32, channels_last."""
         if not isinstance(self.colour, Colour) or colour is None:
             return normalise(crops, self.mean, self.std)
         arrangement = arrange(colour)
@@ -100,7 +100,7 @@ class View:
 
 
 def chosen(images: Tensor, index: Tensor) -> Tensor:
-    """images[index] in the same memory format; a plain index_select would give channels_last images planes."""
+    """images[index] in the same memory format, which a plain index_select does not keep."""
     if images.is_contiguous():
         return images.index_select(0, index)
     return images.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
@@ -117,7 +117,7 @@ def draw_geometry(n: int, generator: torch.Generator) -> Geometry:
 
 
 def autoaugment(image: Tensor, seed: int) -> Tensor:
-    """AutoAugment (ImageNet policy) of an image, uint8 (3, S, S) or Pillow's; the process's own randomness stays."""
+    """AutoAugment (ImageNet policy) of an image, uint8 (3, S, S) or Pillow's; the global generator is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not a GPU's, which torch.manual_seed would seed as well
         return _AUTOAUGMENT(image)
@@ -146,17 +146,17 @@ def resized_crop(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tens
     """Crop, resize as Pillow does, bilinear with antialiasing, and flip some: (B, 3, S, S) uint8 -> (B, 3, size, size)
     uint8. boxes: (B, 4) int64 (top, left, height, width); flip: (B,) bool.
 
-    A value that falls near a half, before or after the other direction is resized, is rounded apart from Pillow's: of
-    noise, the worst case, up to one in twenty by one grey level, and less than one in 100,000 by two.
+    Values near a half may be rounded otherwise than by Pillow: of noise, the worst case, up to one in twenty differ by
+    one grey level, and fewer than one in 100,000 by two.
     """
     return (_resize_each if images.device.type == "cpu" else _resize_together)(images, boxes, flip, size)
 
 
 def _resize_each(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
-    """With PyTorch's own kernel, which the CPU alone has for bytes: image by image, and still the faster there."""
+    """Image by image with PyTorch's kernel for bytes, which only the CPU has, and which is the fastest there."""
     crops = []
     for i, ((top, left, height, width), flipped) in enumerate(zip(boxes.tolist(), flip.tolist(), strict=True)):
-        # A slice of one image, not the image: only so does the kernel see that it is channels_last, its fast case.
+        # A slice of one image, not the image: else the kernel does not take channels_last, its fast case.
         crop = images[i : i + 1, :, top : top + height, left : left + width]
         crop = interpolate(crop, (size, size), mode="bilinear", antialias=True)
         crops.append(crop.flip(3) if flipped else crop)
@@ -164,7 +164,7 @@ def _resize_each(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tens
 
 
 def _resize_together(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
-    """As a product with one matrix for the columns and one for the rows, rounded in between as Pillow does."""
+    """By matrix products with the weights of columns, then rows, rounded in between as Pillow does."""
     batch, channels, side, _ = images.shape
     top, left, height, width = boxes.unbind(1)
     columns = _weights(left, width, side, size).transpose(1, 2)  # (B, S, size)
@@ -177,7 +177,7 @@ def _resize_together(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> 
 
 
 def _weights(start: Tensor, length: Tensor, side: int, size: int) -> Tensor:
-    """(B, size, side): how much each pixel of a line counts for each output pixel of the crop start, length (B,)."""
+    """(B, size, side): the weight of each pixel of a line in each output pixel of the crop start, length (B,)."""
     device = start.device
     scale = (length.double() / size)[:, None, None]
     centre = (torch.arange(size, device=device) + 0.5)[:, None] * scale

@@ -32,9 +32,9 @@ def supcon_loss(z: Tensor, labels: Tensor | None = None, temperature: float | Te
     is the SupCon loss with the positives' mean outside the logarithm and t / base temperature = 1; the released copy
     lacks the guard for an anchor without positives.
 
-    It assumes that z is normalised, and does not look: three times as long, embeddings have another loss, as with a
-    ninth of the temperature, and beyond lengths of 1e8 even the gradient is wrong. `SupConLoss` normalises. Labels are
-    compared, nothing more: images labelled -1 are a class like any other. No device is waited for.
+    z is assumed to be normalised, which is not checked: embeddings three times as long have the loss of a ninth of the
+    temperature. `SupConLoss` normalises. Images labelled -1 are a class like any other. The device is not synchronised
+    with.
 
     Args:
         z: L2-normalised embeddings (..., views, batch, dim); any floating type, computed in at least float32.
@@ -43,16 +43,16 @@ def supcon_loss(z: Tensor, labels: Tensor | None = None, temperature: float | Te
         temperature: t > 0, a number or a tensor of one element, which is differentiated if it requires it.
 
     Returns:
-        One loss per leading index, shape (...), float32 (float64 for float64 input). Once differentiable; as often as
-        one likes under `torch.func` and where the temperature is learned, which `supcon_formula` computes instead, at
-        the cost of more memory.
+        One loss per leading index, shape (...), float32 (float64 for float64 input). Once differentiable; under
+        `torch.func` or with a learned temperature `supcon_formula` computes it, which is differentiable any number of
+        times and takes more memory.
 
     Raises:
         ValueError: on a shape that does not fit or a temperature that is not positive.
     """
     if z.ndim < 3:
         raise ValueError(f"z must be (..., views, batch, dim), not {tuple(z.shape)}.")
-    if isinstance(temperature, Tensor):  # whose value would have to be waited for
+    if isinstance(temperature, Tensor):  # its value is not checked: that would synchronise with the device
         if temperature.numel() != 1:
             raise ValueError(f"The temperature must be one number, not {tuple(temperature.shape)}.")
         temperature = temperature.reshape(())
@@ -64,7 +64,7 @@ def supcon_loss(z: Tensor, labels: Tensor | None = None, temperature: float | Te
     elif labels.shape != (batch,):
         raise ValueError(f"labels must be ({batch},) for {batch} images, not {tuple(labels.shape)}.")
     if not views * batch:
-        return at_least_float32(z).sum((-3, -2, -1))  # no anchor, and still a part of the graph
+        return at_least_float32(z).sum((-3, -2, -1))  # 0, as a part of the graph
     with outside_autocast(z.device):  # exp(1 / 0.07) overflows float16
         z = at_least_float32(z)
         learned = isinstance(temperature, Tensor) and temperature.requires_grad
@@ -75,12 +75,12 @@ def supcon_loss(z: Tensor, labels: Tensor | None = None, temperature: float | Te
 
 
 class SupConLoss(nn.Module):
-    """`supcon_loss` of embeddings as they come from a network: it normalises them and checks what it is given.
+    """`supcon_loss` of embeddings as they come from a network: it normalises them and checks its arguments.
 
     Args:
         temperature: t > 0, a number, or an `nn.Parameter` of one element that is learned.
         batch_first: embeddings are (..., batch, views, dim), as in SupContrast; if False, (..., views, batch, dim).
-            It is never guessed from the shape: as many views as images look alike.
+            It cannot be told from the shape where there are as many views as images.
 
     Called with embeddings of any length and floating type and with labels (batch,) of an integer type, in which images
     labelled -1 are unlabelled (their positives are their own other views), or None (SimCLR). Returns one loss for each

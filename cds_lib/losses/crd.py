@@ -14,8 +14,8 @@ from cds_lib.losses.precision import full_precision
 def contrast(anchors: Tensor, memory: Tensor, candidates: Tensor, temperature: float) -> Tensor:
     """anchor . candidate / T for the candidates that each anchor is given.
 
-    All N products are computed and the candidates' picked: one matrix product reads far less memory than a copy of
-    every anchor's candidates would.
+    All N products are computed and the candidates' picked: this reads far less memory than a copy of every anchor's
+    candidates would.
 
     Args:
         anchors: (B, D), L2-normalised.

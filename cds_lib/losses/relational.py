@@ -6,9 +6,9 @@ from torch import Tensor
 
 from cds_lib.losses.precision import full_precision
 
-_SMALLEST_SQUARE = 1e-12  # as released: a squared distance below it is taken for rounding
+_SMALLEST_SQUARE = 1e-12  # as released: squared distances are at least this
 _SMALLEST_DISTANCE = 1e-12  # as released: below it two embeddings have no direction
-# A squared distance that is a smaller part of the two squared norms is mostly the rounding of the scalar products.
+# A squared distance below this part of the two squared norms is mostly rounding error of the scalar products.
 _CANCELLED = 1e-5
 
 
@@ -32,8 +32,8 @@ def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Smooth-L1 (mean over all B x B x B triplets) between the cosines of the angles at i from j to k.
 
     Source, arguments and result as for `distance_loss`; weight 50 there. The angles are computed from scalar products,
-    which needs B^3 numbers where the differences themselves need B^2 D more; those are taken, as released, in a batch
-    with two embeddings so near each other that scalar products cannot tell them apart.
+    which saves the B^2 D numbers of the differences. The differences are used, as released, where two embeddings of the
+    batch are so near each other that scalar products cannot tell them apart.
     """
     return F.smooth_l1_loss(_cosines(student), _cosines(teacher))
 
@@ -65,7 +65,7 @@ def _cosines(embeddings: Tensor) -> Tensor:
     near = squares <= (_CANCELLED * (norms[:, None] + norms[None, :])).clamp(min=_SMALLEST_DISTANCE**2)
     if gram.device.type == "cpu":
         return _from_differences(embeddings) if (near & apart).any() else _from_products(gram, squares, apart)
-    # A GPU would be waited for to know whether there are any: it computes both.
+    # To ask whether there are any would synchronise with a GPU: it computes both.
     products = _from_products(gram, squares, apart & ~near)
     return torch.where((near & apart).any(), _from_differences(embeddings), products)
 

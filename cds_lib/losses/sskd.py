@@ -25,7 +25,7 @@ def rotation_similarities(embeddings: Tensor) -> Tensor:
 def ranked_kd_loss(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float, keep_wrong: float) -> Tensor:
     """`kd_loss` on the rows where the teacher is right and on the best of those where it is wrong.
 
-    A wrong row is the better, the fewer columns the teacher puts before the target; the best `keep_wrong` of them
+    The fewer columns the teacher ranks above the target, the better a wrong row is; the best `keep_wrong` of them
     (rounded down; among equals, the first) are kept. The mean is over the kept rows. Source: `student.py` of
     xuguodong03/SSKD, which leaves the choice among equals to the sorting.
 
@@ -40,7 +40,7 @@ def ranked_kd_loss(student: Tensor, teacher: Tensor, targets: Tensor, temperatur
     """
     rank = (teacher > teacher.gather(1, targets[:, None])).sum(1)
     wrong = (rank > 0).sum()
-    # A mask instead of a selection: its size is not known without waiting for the device.
+    # A mask, not a selection, whose size would have to be read from the device.
     kept = rank.argsort(stable=True).argsort() < len(rank) - wrong + (wrong * keep_wrong).floor()
     log_p, log_target = F.log_softmax(student / temperature, dim=1), F.log_softmax(teacher / temperature, dim=1)
     rows = F.kl_div(log_p, log_target, log_target=True, reduction="none").sum(1)

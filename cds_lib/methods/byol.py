@@ -63,8 +63,8 @@ class BYOL(Method):
 
     @torch.no_grad()
     def _move_target(self) -> None:
-        """What follows an optimizer step, done before the next one: the loop has no place for it. The first time, the
-        target is a copy of the online network, and moving it changes nothing."""
+        """Belongs after an optimizer step, and is done before the next one, as the loop has no hook for it. The first
+        time the target equals the online network, and moving it changes nothing."""
         done = self.images_seen / (self.epochs * self.num_images)
         momentum = 1 - (1 - self.momentum) * (torch.cos(math.pi * done) + 1) / 2
         online: list[Tensor] = [*self.backbone.parameters(), *self.projector.parameters()]

@@ -25,8 +25,8 @@ class ContrastiveRepresentationDistillation(WithTeacher):
     All constants are those of HobbitLong/RepDistiller for CIFAR-100. It draws an image's negatives without repetition
     where the other classes have enough images; here they are independent draws, as the loss assumes of its noise.
 
-    Call `prepare` once with the labels of the training set before training, also before training goes on from a
-    checkpoint. What is only to be looked at needs no preparation: weights that are loaded bring their banks along.
+    Call `prepare` once with the labels of the training set before training, also before it is resumed. Without training
+    it is not needed: a state dict that is loaded brings its banks along.
 
     Args:
         negatives: an image; fewer where the other classes have fewer images: no class gets more negatives than there
@@ -34,7 +34,7 @@ class ContrastiveRepresentationDistillation(WithTeacher):
     """
 
     needs_index = True
-    compiles = False  # a step puts new banks in the place of the old ones, which a captured graph has the addresses of
+    compiles = False  # a captured graph has the addresses of the banks, and every step makes new ones
     partition: Tensor
     memory_student: Tensor
     memory_teacher: Tensor
@@ -59,7 +59,7 @@ class ContrastiveRepresentationDistillation(WithTeacher):
         self.embed_student = nn.Linear(stage_taps(backbone).pooled, dimensions)
         self.embed_teacher = nn.Linear(stage_taps(self.teacher.backbone).pooled, dimensions)
         self.register_buffer("partition", torch.zeros(2))  # of the student's and the teacher's anchors; 0: not yet set
-        self.has_partition = False  # known without asking the device; after a resume it is found to be set already
+        self.has_partition = False  # on the CPU, to save a read from the device; a resumed run keeps its `partition`
         self.register_load_state_dict_pre_hook(_take_banks)
 
     def prepare(self, labels: Tensor) -> None:
@@ -91,7 +91,7 @@ class ContrastiveRepresentationDistillation(WithTeacher):
     def sample_negatives(self, index: Tensor) -> Tensor:
         """Images (B, K) of other classes than those of `index` (B,), independent and uniform."""
         start, size = self.class_start[index, None], self.class_size[index, None]
-        # A rank among the images of other classes, then past the image's own class. Double precision: all alike likely.
+        # A rank among the images of other classes, then past the image's own class. Uniform only in double precision.
         uniform = torch.rand(len(index), self.draws, device=index.device, dtype=torch.float64)
         rank = uniform.mul_(len(self.by_class) - size).long()
         rank.add_((rank >= start) * size)
@@ -131,7 +131,7 @@ class ContrastiveRepresentationDistillation(WithTeacher):
 
 
 def _take_banks(method: Any, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """Before weights are loaded: make room for their banks where `prepare` has not."""
+    """Before a state dict is loaded: register its banks where `prepare` was not called."""
     for name in _BANKS:
         if not hasattr(method, name) and prefix + name in state:
             method.register_buffer(name, torch.empty_like(state[prefix + name], device=method.partition.device))

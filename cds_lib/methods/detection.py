@@ -14,7 +14,7 @@ class Detection(Method):
         backbone: a detector of `create_detector`; it is what is evaluated.
     """
 
-    compiles = False  # of each size of image and number of boxes it would be anew
+    compiles = False  # it would be compiled again for every image size and number of boxes
 
     def __init__(self, backbone: nn.Module):
         super().__init__()

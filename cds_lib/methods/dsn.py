@@ -11,13 +11,13 @@ from cds_lib.models import forward_stages, initialise, pooled_and_logits, projec
 class DeeplySupervisedNet(Method):
     """Cross-entropy at the end plus `weight` times the cross-entropy of a classifier after every earlier stage.
 
-    The classifier is the separable-convolution stack that CDS uses, then one linear layer. Which variant stands behind
-    the paper's DSN rows is not known; this is the author's own deep classifier, so DSN and CDS differ in the loss and
-    the second view, not in the capacity of their heads.
+    The classifier is the separable-convolution stack that CDS uses, then one linear layer. The paper does not say
+    which variant its DSN rows are; this is the author's own deep classifier, so DSN and CDS differ in the loss and the
+    second view, not in the capacity of their heads.
 
     Args:
         weight: of every classifier but the last.
-        views: 1, or 2 for what costs as many images as CDS: both views go through the network together, and every
+        views: 1, or 2 to process as many images as CDS: both views go through the network together, and every
             cross-entropy is the mean over both.
         kl_weight: of the KL divergence from the last classifier, which teaches and is not taught, to every other one:
             the paper's equation 3. 0, as in deeply-supervised nets: none.
@@ -38,7 +38,7 @@ class DeeplySupervisedNet(Method):
         self.indices = taps.indices
         self.heads = projection_heads(taps.channels[:-1], taps.pooled)
         self.classifiers = nn.ModuleList(nn.Linear(taps.pooled, num_classes) for _ in self.heads)
-        initialise(self.heads)  # once more than needed: committed runs began with these weights, not the first ones
+        initialise(self.heads)  # a second time: committed runs began with these weights
 
     def losses(self, *batch: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """As many views (B, 3, S, S) as `views`, labels (B,) -> {"cross_entropy", "cross_entropy_1", ...}, one a stage

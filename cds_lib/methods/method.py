@@ -15,7 +15,7 @@ class Method(nn.Module):
         in training mode: method(*views, labels=labels) -> its losses by name
         in eval mode: method(images) -> logits (B, num_classes), the backbone's alone; no head is computed
 
-    What a class says of itself:
+    Class attributes:
 
     views: how many augmented views of each image it is given, 1 or 2.
     classifies: False of a pre-training, which leaves the backbone's classifier untrained; nothing is evaluated then.
@@ -23,13 +23,13 @@ class Method(nn.Module):
     compiles: False where a step cannot be one graph for the whole training.
     teacher: the trained method that it distils, if it does; not among its modules.
 
-    It follows timm's conventions: `timm.optim.create_optimizer_v2(method, ...)` and its like decay, and slow down by
-    layers, what they would of the network; what supervises it learns at the rate of the classifier.
+    It follows timm's conventions: in `timm.optim.create_optimizer_v2(method, ...)` the network has the weight decay and
+    layer decay that it has on its own, and what supervises it has the learning rate of the classifier.
 
     What the training sets where several processes, each with its share of every batch, train the run:
 
-    group: whom a method asks whose loss, or whose memory, spans the batch; then it computes what one process would.
-    gathers: CDS contrasts the images of the whole batch; if not, as released, each process its own.
+    group: the processes; a method whose loss or memory spans the batch gathers from them what one process would have.
+    gathers: CDS contrasts the images of the whole batch; if False, as released, each process its own.
     """
 
     backbone: nn.Module
@@ -68,7 +68,7 @@ class Method(nn.Module):
     def prepare(self, labels: Tensor) -> None:
         """Called once before training, with the labels (N,) of the whole training set; -1 of unlabelled images."""
 
-    # -- timm's conventions: what it asks a network, with the names that the network's parameters have here ----------
+    # -- timm's conventions, with the names that the network's parameters have here ----------------------------------
     @property
     def num_classes(self) -> int:
         return cast(int, self.backbone.num_classes)

@@ -1,4 +1,4 @@
-"""The processes that train a method together, each on its share of every batch, and tensors of all of them."""
+"""The processes that train a method together, each on its share of every batch, and gathering from them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 class SingleProcess:
-    """The answers where one process trains alone. `cds_lib.training.distributed.Group` has those of several.
+    """One process that trains alone; several are a `cds_lib.training.distributed.Group`.
 
-    Only what spans the batch needs to ask. A loss that is a mean over the images does not: the loop weights the losses
-    of the processes by their numbers of images.
+    A loss that is a mean over the images needs no gathering: the loop weights the losses of the processes by their
+    numbers of images.
     """
 
     def total(self, images: int) -> int:
@@ -29,10 +29,11 @@ class SingleProcess:
 
 
 class EqualShares(SingleProcess):
-    """The processes of `torch.distributed`, each with as many images, as under a `DistributedSampler`.
+    """The processes of `torch.distributed`, each with as many images, as under a `DistributedSampler`; one process
+    where it was not initialised.
 
-    Where it was not initialised, one process. With losses of what it gathers, the mean of the processes' gradients,
-    which DistributedDataParallel takes, is the gradient of one process with all the images.
+    For losses of gathered tensors the mean of the processes' gradients, which DistributedDataParallel takes, is the
+    gradient of one process with all the images.
     """
 
     def total(self, images: int) -> int:

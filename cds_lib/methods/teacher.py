@@ -12,11 +12,10 @@ from cds_lib.models import pooled, pooled_and_logits
 
 
 class WithTeacher(Method):
-    """Holds `self.teacher`, a trained method, or network in a `Baseline`, outside the module's own registration.
+    """Holds `self.teacher`, a trained method, or a network in a `Baseline`, without registering it as a submodule.
 
-    So the teacher's parameters are not among the student's and its state is not in the student's checkpoint; it is
-    frozen, moves along with the student and is in eval mode whatever mode the student is in (`teacher_mode = "train"`:
-    in the student's mode).
+    So its parameters are not among the student's and its state is not in the student's checkpoint. It is frozen, moves
+    along with the student and stays in eval mode (`teacher_mode = "train"`: in the student's mode).
     """
 
     teacher: Method

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-with warnings.catch_warnings():  # in a notebook; nothing of this needs widgets
+with warnings.catch_warnings():  # in a notebook without widgets, which are not needed
     warnings.filterwarnings("ignore", message="IProgress not found")
     import timm
 from timm.layers import make_divisible
@@ -36,8 +36,8 @@ MODEL_NAMES: tuple[str, ...] = (
 )
 STEMS: tuple[str, ...] = ("cifar", "imagenet", "imagenet_no_max_pool")
 
-# (kernel, stride, padding) of the one convolution of the stem, and how much less it shrinks the image than timm's own
-# stem, which is followed by a max-pool.
+# (kernel, stride, padding) of the stem's one convolution, and how much larger its maps are than those of timm's own
+# stem and max-pool.
 _STEM_CONV = {"cifar": (3, 1, 1), "imagenet": (7, 2, 3), "imagenet_no_max_pool": (7, 2, 3)}
 _STEM_GAIN = {"cifar": 4, "imagenet": 1, "imagenet_no_max_pool": 2}
 _STAGE_CHANNELS = (64, 128, 256, 512)

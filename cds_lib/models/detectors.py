@@ -7,6 +7,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import freeze_batch_norm_2d
 from timm.models.resnet import ResNet
 from torch import nn
+from torch.utils._pytree import tree_map
 from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
@@ -98,29 +99,20 @@ def create_detector(
 
 
 def _keep_full_precision(anchors: nn.Module, head: nn.Module) -> None:
-    """Under autocast torchvision takes the precision of the maps and scores for anchors, boxes and focal loss. In
-    bfloat16 a box could only start at every eighth pixel beyond the thousandth, and easy boxes had no gradient."""
+    """Under autocast torchvision computes anchors, boxes and focal loss in the precision of the maps. bfloat16 rounds
+    coordinates above 1,024 to multiples of 8, and the gradients of easy boxes to 0."""
     anchors.register_forward_pre_hook(_shapes)
     head.register_forward_hook(_head_as_float32)
 
 
 def _shapes(module: nn.Module, inputs: tuple) -> tuple:
-    """The generator looks at the maps' shapes, device and precision alone: maps without memory of their own do."""
+    """The generator reads only shapes, device and precision of the maps: float32 maps without memory will do."""
     images, maps = inputs
     return images, [one.new_empty((), dtype=torch.float32).expand(one.shape) for one in maps]
 
 
 def _head_as_float32(module: nn.Module, inputs: tuple, output: Any) -> Any:
-    return _as_float32(output)
-
-
-def _as_float32(output: Any) -> Any:
-    """A head's output: tensors in lists, tuples or a dict."""
-    if isinstance(output, torch.Tensor):
-        return output.float()
-    if isinstance(output, dict):
-        return {key: _as_float32(value) for key, value in output.items()}
-    return type(output)(map(_as_float32, output))
+    return tree_map(torch.Tensor.float, output)
 
 
 class _Predictor(nn.Module):
@@ -136,10 +128,10 @@ class _Predictor(nn.Module):
 
 
 def _widen_initialisation(head: nn.Module, channels: int) -> None:
-    """Keep the scale of the activations of RetinaNet's head, which has no normalisation, when it is narrow.
+    """Keep the scale of the activations of a narrow head of RetinaNet, which has no normalisation.
 
-    It is initialised with a deviation of 0.01 for 256 channels; with 64 nothing would reach its end and it would not
-    learn. With 256 this changes nothing.
+    It is initialised with a deviation of 0.01 for 256 channels; with 64 its signal would vanish and it would not learn.
+    With 256 this changes nothing.
     """
     with torch.no_grad():
         for module in head.modules():

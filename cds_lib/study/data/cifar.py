@@ -24,7 +24,7 @@ def _latin1_bytes(text: str, encoding: str) -> bytes:
 
 
 def _dtype(kind: str | bytes, align: int = 0, copy: int = 1) -> np.dtype:
-    """numpy.dtype as old pickles call it, with 0 and 1 for booleans, which NumPy 2.4 began to warn about."""
+    """numpy.dtype for old pickles, which have 0 and 1 for booleans: NumPy 2.4 warns about that."""
     found = np.dtype(_text(kind), align=bool(align), copy=bool(copy))
     if found.kind not in "biufSU":  # no references to objects, no records of them
         raise pickle.UnpicklingError(f"it asks for the NumPy type {kind!r}, which no CIFAR file needs")
@@ -35,7 +35,7 @@ def _text(value: object) -> object:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-_ADMITTED = {  # by name alone: NumPy's modules were called otherwise when the official files were written
+_ADMITTED = {  # by name alone: the official files have the module names of an old NumPy
     "ndarray": np.ndarray,
     "dtype": _dtype,
     "encode": _latin1_bytes,
@@ -80,7 +80,7 @@ def read_batch(known: DataSet, path: Path) -> tuple[np.ndarray, np.ndarray]:
         data, labels = content["data"], np.asarray(content[key])
         good = data.dtype == np.uint8 and data.shape == (labels.size, 3 * side * side) and labels.dtype.kind in "iu"
         good = good and 0 <= labels.min() <= labels.max() <= last
-    except (KeyError, AttributeError, ValueError):  # not there, no arrays, lists of several lengths or of none
+    except (KeyError, AttributeError, ValueError):  # missing, no array, or nested lists of several lengths
         good = False
     if not good:
         raise UsageError(
@@ -118,8 +118,8 @@ def faults(known: DataSet, root: Path) -> list[str]:
 
 
 def read(known: DataSet, folder: Path) -> Arrays:
-    """Read the official folder; the number of images need not be the official one. Raises UsageError as `read_batch`
-    and `read_names` do, and for a class without training or test images."""
+    """Read the official folder, whatever its number of images. Raises UsageError as `read_batch` and `read_names`, and
+    for a class without training or test images."""
     names = read_names(known, folder / known.part("meta")[0].path)
     parts = []
     for part in ("train", "test"):

@@ -12,12 +12,10 @@ from cds_lib.study.data.registry import DataSet, data_root, entries, entry
 # NumPy, Pillow and the readers are imported by the commands that need them: `--help` answers at once.
 
 
-def add_parser(
-    subparsers: argparse._SubParsersAction, imported: Callable[[DataSet, Path], None] = lambda known, root: None
-) -> None:
+def add_parser(subparsers: argparse._SubParsersAction, after_import: Callable[[DataSet, Path], None]) -> None:
     """Add the command `data` with its four commands; each sets `handler(args) -> exit code`.
 
-    `imported`: called with a set that was imported and the data folder, to say what the set is good for.
+    `after_import`: called with the set and the data folder once an import has succeeded.
     """
     parser = subparsers.add_parser("data", help="list, fetch, verify and import data sets")
     commands = parser.add_subparsers(dest="data_command", required=True, metavar="list|fetch|verify|import")
@@ -34,7 +32,7 @@ def add_parser(
     fetching = command("fetch", fetch_set, "download, check and unpack a data set (resumes)")
     fetching.add_argument("--offline", action="store_true", help="never use the network (as CDS_OFFLINE=1)")
     command("verify", verify_set, "check a data set; exit code 1 if anything is not as published")
-    importing = command("import", partial(import_set, imported), "take in images you hold as folders")
+    importing = command("import", partial(import_set, after_import), "take in images you hold as folders")
     where = "holds train/<class>/ and test/<class>/ (or val/<class>/)"
     importing.add_argument("--folder", metavar="DIR", required=True, help=where)
 
@@ -46,13 +44,13 @@ def add_data_root(add_argument: Callable) -> None:
 
 
 def list_sets(args: argparse.Namespace) -> int:
-    """`data list`: a table of all known sets, and what is there of them."""
+    """`data list`: a table of all known sets, and how much of each is there."""
     root = data_root(args.data_root)
     rows = [("name", "classes", "train", "test", "state", "where")]
     for known in entries().values():
         state, where = data_state(known, root)
         rows.append((known.name, str(known.classes), str(known.train), str(known.test), state, where))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     print(
@@ -79,7 +77,7 @@ def verify_set(args: argparse.Namespace) -> int:
     return 1 if faults else 0
 
 
-def import_set(imported: Callable[[DataSet, Path], None], args: argparse.Namespace) -> int:
+def import_set(after_import: Callable[[DataSet, Path], None], args: argparse.Namespace) -> int:
     """`data import NAME --folder DIR`: 0 when all images are stored or listed, else UsageError."""
     from cds_lib.study.data.folders import import_folder
 
@@ -99,12 +97,12 @@ def import_set(imported: Callable[[DataSet, Path], None], args: argparse.Namespa
     )
     if known.is_official(root) and Path(args.folder).resolve() != (root / known.folder).resolve():
         print(f"The official files in {root / known.folder} come first: the import is not used while they are there.")
-    imported(known, root)
+    after_import(known, root)
     return 0
 
 
 def data_state(known: DataSet, root: Path) -> tuple[str, str]:
-    """In words, what is there of a set and whether it is complete and verified; and where ("-": nowhere)."""
+    """How much of a set is there and whether it is verified, in words; and its folder ("-": none)."""
     there = known.held_at(root)
     if not there:
         held = root / known.name
@@ -120,7 +118,7 @@ def data_state(known: DataSet, root: Path) -> tuple[str, str]:
 
 
 def _faults(known: DataSet, root: Path) -> tuple[list[str], str]:
-    """Everything that is missing or differs, and one phrase that sums it up; every image is decoded."""
+    """Everything that is missing or differs, and a summary in one phrase; every image is decoded."""
     from cds_lib.study.data import cifar, coco, image_files, sets
 
     faults = cifar.faults(known, root) if known.is_official(root) and known.image_size else []

@@ -1,4 +1,4 @@
-"""COCO 2017 for detection: read from the published layout, without torch, into one record an image.
+"""COCO 2017 for detection: the published layout, read into one record per image. Imports no torch.
 
 folder/train2017/*.jpg, folder/val2017/*.jpg, folder/annotations/instances_{train,val}2017.json
 """
@@ -14,7 +14,7 @@ from cds_lib.errors import UsageError
 from cds_lib.study.data.image_files import decoded
 from cds_lib.study.data.listing import PUT_BACK, leads_out, refuse
 from cds_lib.study.data.registry import entry, single_writer
-from cds_lib.study.files import write_json
+from cds_lib.study.files import read_json, write_json
 
 OVERHANG = 1.0  # pixels: published boxes stick out of their images by fractions of one, and are taken as they are
 _CURE = "get COCO's annotations again"
@@ -24,7 +24,7 @@ _CURE = "get COCO's annotations again"
 class CocoImage:
     """One image with its objects.
 
-    path: the file; pixels: (3, H, W) uint8 where the image is made and there is no file. boxes (N, 4) float32, corners
+    path: the file; pixels: (3, H, W) uint8 of a stand-in image, which has no file. boxes (N, 4) float32, corners
     x1, y1, x2, y2 in pixels; labels (N,) int64 from 1; area (N,) float32, of the object, in square pixels; crowd (N,)
     bool: a group of objects, which is not trained on.
     """
@@ -56,17 +56,17 @@ def load(data_root: Path) -> DetectionData:
 
     Raises UsageError: not there (says what to run), images missing, annotations that cannot be read.
     """
-    known, root = entry("coco"), Path(data_root)
-    if known.is_official(root):
-        return read(root / known.folder)
-    record = known.imported(root) / "info.json"
-    if record.exists():
-        try:
-            folder = Path(json.loads(record.read_bytes())["folder"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UsageError(f"{record} cannot be read ({error}); delete it and import again.") from error
-        return read(folder, "imported")
-    raise UsageError(known.missing(root))
+    known = entry("coco")
+    if known.is_official(data_root):
+        return read(data_root / known.folder)
+    record = known.imported(data_root) / "info.json"
+    if not record.exists():
+        raise UsageError(known.missing(data_root))
+    try:
+        folder = Path(read_json(record)["folder"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{record} cannot be read ({error}); delete it and import again.") from error
+    return read(folder, "imported")
 
 
 def read(folder: Path, kind: str = "official") -> DetectionData:
@@ -80,7 +80,7 @@ def read(folder: Path, kind: str = "official") -> DetectionData:
 
 
 def import_coco(folder: Path, root: Path) -> dict:
-    """Check a folder of the published layout, decode every image, and remember it in `root`; returns its info.json."""
+    """Check a folder of the published layout, decode every image, and record it in `root`; returns its info.json."""
     data = read(folder, "imported")
     refuse(broken_images(data), len(data.train) + len(data.val), "cannot be used", "repair them, then import again")
     info = {"folder": str(folder.absolute()), "class_names": list(data.names), **data.provenance}
@@ -90,7 +90,7 @@ def import_coco(folder: Path, root: Path) -> dict:
 
 
 def broken_images(data: DetectionData) -> list[str]:
-    """Decode every image; for each that cannot be, or that its annotations do not fit, its path and what is wrong."""
+    """Decode every image: path and fault of each that cannot be decoded or has another size than in its annotations."""
     images = (*data.train, *data.val)
     found = zip(images, decoded([image.path for image in images], lambda image: image.size), strict=True)
     faults = ((one, size if isinstance(size, str) else misfit(size, (one.width, one.height))) for one, size in found)
@@ -98,16 +98,17 @@ def broken_images(data: DetectionData) -> list[str]:
 
 
 def misfit(size: tuple[int, int], annotated: tuple[int, int]) -> str:
-    """What is wrong with an image of this width and height, whose annotations are for another; "" if they fit."""
+    """Both sizes (width, height) in words where an image has another than in its annotations, else ""."""
     there, stated = ("{} x {}".format(*both) for both in (size, annotated))
     return "" if there == stated else f"is {there}, its annotations are for {stated}"
 
 
 def _images(folder: Path, split: str) -> tuple[tuple[CocoImage, ...], tuple[str, ...]]:
-    """All images of "train" or "val", in the order of their ids, and the names of the categories in the order of
-    theirs; boxes without area, which are published as well, are left out."""
+    """All images of "train" or "val" and the names of the categories, each in the order of their ids.
+
+    Boxes without area, of which COCO has some, are left out."""
     file = folder / "annotations" / f"instances_{split}2017.json"
-    last: object = "the whole"  # what was looked at when it went wrong
+    last: object = "the whole"  # what is being checked, for the error message
     try:
         content = json.loads(file.read_text(encoding="utf-8"), object_hook=_without_outline)
         categories = _by_id(content["categories"])
@@ -142,7 +143,7 @@ def _images(folder: Path, split: str) -> tuple[tuple[CocoImage, ...], tuple[str,
         raise UsageError(f"{file} is malformed ({error!r} in {last!r:.200}); {_CURE}.") from error
     boxes, labels = corners.astype(np.float32), labels[:, 0].astype(np.int64)
     area, crowd = area[:, 0].astype(np.float32), crowd[:, 0].astype(bool)
-    # What single precision still tells apart after a box was mirrored and scaled to any size.
+    # Narrower boxes may lose their width to rounding when they are mirrored and scaled.
     resolved = 4 * np.finfo(np.float32).eps * size.max(1, keepdims=True)
     kept = (boxes[:, 2:] - boxes[:, :2] > resolved).all(1)
     found = []
@@ -157,13 +158,13 @@ def _images(folder: Path, split: str) -> tuple[tuple[CocoImage, ...], tuple[str,
 
 
 def _without_outline(one: dict) -> dict:
-    """Most of the file, and nothing that boxes need."""
+    """Drop the outline of an object: outlines are most of the file, and boxes do not need them."""
     one.pop("segmentation", None)
     return one
 
 
 def _by_id(rows: list[dict]) -> dict[int, dict]:
-    """The images or categories in the order of their ids; ValueError if one is no whole number, or there twice."""
+    """The images or categories in the order of their ids; ValueError if an id is no integer, or there twice."""
     found = {one["id"]: one for one in rows}
     if not all(type(number) is int for number in found) or len(found) < len(rows):
         raise ValueError("its ids are not different whole numbers")
@@ -173,7 +174,7 @@ def _by_id(rows: list[dict]) -> dict[int, dict]:
 def described(
     train: tuple[CocoImage, ...], val: tuple[CocoImage, ...], names: tuple[str, ...], kind: str, note: str = ""
 ) -> DetectionData:
-    """These images, with their provenance; note: what is said of them in the place of how complete they are."""
+    """These images with their provenance; note: in place of the sentence on how complete they are."""
     digest = hashlib.sha256()  # of every image's id and size and every object's box, label, area and crowd flag
     for image in (*train, *val):
         digest.update(f"{image.image_id} {image.height} {image.width}\n".encode())

@@ -1,4 +1,4 @@
-"""Batches for detectors: images of like shape together, mirrored at random, decoded by worker processes as it goes."""
+"""Batches for detectors: images of like shape, mirrored at random, decoded by worker processes during training."""
 
 from collections.abc import Iterator, Sequence
 
@@ -21,7 +21,7 @@ Target = dict[str, Tensor]
 
 
 class DetectionBatches:
-    """Training batches: every image once an epoch; wide images and tall ones are not mixed, which would pad much.
+    """Training batches: every image once an epoch; wide and tall images are not mixed, to save padding.
 
     Args:
         images: with at least one object each; crowds are not trained on.
@@ -30,11 +30,11 @@ class DetectionBatches:
         device: where images and targets are wanted.
         workers: processes that decode; 0: this one does. The batches are the same.
         share: which part of every batch is decoded here. A part without an image (a last batch may hold fewer images
-            than there are processes) is given the batch's first one, which does not count: see `training.distributed`.
+            than there are processes) gets the batch's first one, which does not count: see `training.distributed`.
 
     Raises:
-        UsageError: there is no image. RunError, while iterating: an image that cannot be decoded, or that its
-            annotations do not fit, by name.
+        UsageError: there is no image. RunError, while iterating, names an image that cannot be decoded or has
+            another size than in its annotations.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class DetectionEvaluation:
 
 
 class _Pixels(Dataset):
-    """Image i as (3, H, W) uint8. Workers are sent what they need of it, and not its objects."""
+    """Image i as (3, H, W) uint8. Without the objects: workers are sent a copy of this."""
 
     def __init__(self, images: Sequence[CocoImage]):
         self.files = [image.path if image.pixels is None else image.pixels for image in images]

@@ -1,7 +1,7 @@
 """Import images held as train/<class>/... and test|val/<class>/...
 
-Images of one small size (CIFAR) are decoded once and kept as arrays. Of larger ones a listing is kept: they stay where
-they are, and are read from there.
+Images of one small size (CIFAR) are decoded once and kept as arrays. Larger ones stay where they are: a listing of them
+is kept.
 """
 
 import json
@@ -14,7 +14,7 @@ from cds_lib.errors import UsageError
 from cds_lib.study.data import image_files
 from cds_lib.study.data.listing import Arrays, Listing, class_folders, refuse
 from cds_lib.study.data.registry import DataSet, single_writer
-from cds_lib.study.files import new_folder
+from cds_lib.study.files import new_folder, write_json
 
 ARRAYS = Arrays._fields[:4]  # one .npy file each; the class names are in info.json
 _CURE = "repair or remove them, then import again"
@@ -47,16 +47,17 @@ def import_folder(entry: DataSet, folder: Path, root: Path) -> dict:
         if target.exists():
             raise UsageError(f"{entry.name} was imported before; delete {target} to import it again.")
         with new_folder(target) as building:
-            keep = _keep_listing if entry.image_size is None else _keep_arrays
+            side = entry.image_size
+            kept = _keep_arrays(listing, building, side) if side else _keep_listing(listing, building)
             info = {
                 "name": entry.name,
                 "train": counts[0],
                 "test": counts[1],
                 "complete": (len(listing.class_names), counts) == (entry.classes, official),
-                **keep(entry, listing, building),
+                **kept,
                 "class_names": list(listing.class_names),
             }
-            (building / "info.json").write_text(json.dumps(info, indent=1) + "\n")
+            write_json(building / "info.json", info)
     return info
 
 
@@ -85,17 +86,17 @@ def read_imported(entry: DataSet, root: Path) -> tuple[Arrays | Listing, dict]:
         ) from error
 
 
-def _keep_listing(entry: DataSet, listing: Listing, folder: Path) -> dict:
-    """Decode every image to check it, and keep the listing; what info.json says of it."""
+def _keep_listing(listing: Listing, folder: Path) -> dict:
+    """Decode every image to check it, and write the listing; returns entries of info.json."""
     paths = [listing.folder / name for name, _ in listing.train + listing.test]
     refuse(image_files.broken_images(paths), len(paths), "cannot be used", _CURE)
     (folder / "listing.json").write_text(json.dumps({"train": listing.train, "test": listing.test}))
     return {"sha256": listing.fingerprint(), "folder": str(listing.folder)}
 
 
-def _keep_arrays(entry: DataSet, listing: Listing, folder: Path) -> dict:
-    """Decode every image into an array; what info.json says of them."""
-    side, held = entry.image_size, listing.arrays()
+def _keep_arrays(listing: Listing, folder: Path, side: int) -> dict:
+    """Decode every image into an array; returns entries of info.json."""
+    held = listing.arrays()
 
     def use(image: Image.Image) -> np.ndarray | str:
         fits = image.size == (side, side)
@@ -110,7 +111,7 @@ def _keep_arrays(entry: DataSet, listing: Listing, folder: Path) -> dict:
 
 
 def _part(folder: Path, *names: str) -> str:
-    """Which of these folders is there; UsageError, without a full stop, if it is not one of them."""
+    """The one of these folders that exists; UsageError, without a full stop, if none or several do."""
     there = [name for name in names if (folder / name).is_dir()]
     if len(there) > 1:
         raise UsageError(f"{folder} has both test and val, and one of them is not the official test split")

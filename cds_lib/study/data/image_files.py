@@ -16,14 +16,14 @@ from cds_lib.study.data.registry import single_writer
 from cds_lib.study.files import new_folder
 
 THREADS = 4  # decoding small files waits for the disk more than it computes
-NARROW = 100  # an image that is more times as long as wide would take gigabytes once its short side is resized
+NARROW = 100  # largest aspect ratio: the long side of a narrower image would take gigabytes once it is resized
 _CHUNK = 1024
-# What Pillow may open, whatever a file is called: for an EPS that is named .jpg it would start Ghostscript.
+# What Pillow may open, whatever the file is called: for an EPS named .jpg it would start Ghostscript.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
 
 def broken_images(paths: Sequence[Path]) -> list[str]:
-    """Decode every image; for each that cannot be, its path and what is wrong."""
+    """Decode every image: path and fault of each that cannot be decoded."""
     found = decoded(paths, lambda image: None)
     return [f"{path}: {fault}" for path, fault in zip(paths, found, strict=True) if fault]
 
@@ -52,17 +52,16 @@ def decode_into(
     use: Callable[[Image.Image], np.ndarray | str],
     cure: str,
 ) -> None:
-    """Decode images into new files `folder`/<name>.npy (N, 3, side, side) uint8 that are mapped, so that memory stays
-    small.
+    """Decode images into new files `folder`/<name>.npy (N, 3, side, side) uint8, mapped to save memory.
 
-    `use` makes of an image its array (side, side, 3), or one phrase that says what is wrong. UsageError names all that
-    was wrong, and the cure. OSError: the disk is full.
+    `use` turns an image into its array (side, side, 3), or a phrase that says what is wrong with it. UsageError: images
+    that are wrong, with the cure. OSError: the disk is full.
     """
     broken = []
     for name, paths in files.items():
         file = folder / f"{name}.npy"
         images = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(len(paths), 3, side, side))
-        if hasattr(os, "posix_fallocate"):  # not on macOS; of a sparse file a full disk kills who writes into the map
+        if hasattr(os, "posix_fallocate"):  # not on macOS; writing to a mapped sparse file on a full disk is fatal
             with open(file, "r+b") as whole:
                 os.posix_fallocate(whole.fileno(), 0, file.stat().st_size)
         for row, made in enumerate(decoded(paths, use)):
@@ -86,9 +85,8 @@ def square(image: Image.Image, side: int) -> np.ndarray:
 def read_rgb(path: Path) -> Image.Image:
     """The whole image as RGB of 8 bits, as the released pipelines read it: no transparency, no rotation by EXIF.
 
-    Raises what Pillow's decoders raise, also for what is not of `FORMATS`, and ValueError for an image that would
-    silently become another: of more than 8 bits a channel (Pillow clips them to 255), or too narrow to be cut to a
-    square.
+    Raises what Pillow's decoders raise, also for formats other than `FORMATS`, and ValueError for an image with more
+    than 8 bits a channel (which Pillow clips to 255) or one that is too narrow to be cut to a square.
     """
     with Image.open(path, formats=FORMATS) as image:
         if image.mode.startswith(("I", "F")):
@@ -99,10 +97,9 @@ def read_rgb(path: Path) -> Image.Image:
 
 
 def decoded(paths: Sequence[Path], use: Callable[[Image.Image], Any]) -> Iterator[Any]:
-    """What `use` makes of every image, in order; of one that cannot be decoded, a phrase that says why.
+    """`use` of every image, in order; for one that cannot be decoded, a phrase that says why.
 
-    A few threads decode a part of the images at a time. Of many it takes hours, and says from half a minute on how
-    many are done.
+    A few threads decode a chunk of the images at a time. After half a minute a progress bar appears.
     """
 
     def one(path: Path) -> Any:

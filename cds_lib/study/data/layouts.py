@@ -1,8 +1,6 @@
-"""The published on-disk layouts of the image sets: each function turns one into a listing of files and classes, or into
-arrays.
+"""Readers of the published on-disk layouts of the image sets, each into a listing of files and classes, or arrays.
 
-Labels count from 0 in the order of the published class ids. Whether the images are there is for
-`Listing.fingerprint` to see.
+Labels count from 0 in the order of the published class ids. `Listing.fingerprint` checks that the images exist.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,7 +17,7 @@ from cds_lib.study.data.registry import DataSet
 
 
 def read(known: DataSet, root: Path) -> Arrays | Listing:
-    """What an official folder below `root` holds. Raises UsageError for a missing or malformed file."""
+    """Read the official folder below `root`. Raises UsageError for a missing or malformed file."""
     if known.layout not in (*_READERS, "cifar-batches"):
         raise UsageError(f"{known.title} has the layout {known.layout!r} in registry.toml, and layouts.py does not.")
     folder = root / known.folder
@@ -122,7 +120,7 @@ def _counted_from_1(files: list[str], labels: Iterable[int]) -> Split:
 
 
 def _whole(values: Any) -> list[int]:
-    """Labels or image numbers of a MATLAB file, which keeps them as numbers of any type."""
+    """Labels or image numbers of a MATLAB file, which may store them as floats."""
     numbers = [float(value) for value in np.atleast_1d(values)]
     if any(not number.is_integer() for number in numbers):
         raise ValueError("labels or numbers of images are not whole numbers")

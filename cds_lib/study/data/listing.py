@@ -1,8 +1,5 @@
-"""What readers of images return: arrays, or, of a set that is too large for memory, which files are the training and
-the test images, and which class each is of.
-
-They read the official layout (`layouts.py`) or an import (`folders.py`).
-"""
+"""What the readers of images (`layouts.py`, `folders.py`) return: arrays, or the files of a set that is too large for
+memory, with the class of each."""
 
 import hashlib
 import os
@@ -47,7 +44,7 @@ class Arrays(NamedTuple):
 class Listing:
     """Files relative to `folder`, as (path, class) pairs, classes counting from 0 in the order of `class_names`.
 
-    UsageError, without a full stop: a label that is none, a class without images in train or in test, an image that is
+    UsageError, without a full stop: a label out of range, a class without images in train or in test, an image that is
     listed twice or lies outside of the folder.
     """
 
@@ -71,7 +68,7 @@ class Listing:
                 raise UsageError(f"{self.folder} lists no {part} images of {some(empty)}")
 
     def arrays(self) -> Arrays:
-        """The set with paths in the place of images."""
+        """As arrays, with paths in place of images."""
         parts = []
         for split in (self.train, self.test):
             parts.append(np.array([self.folder / name for name, _ in split], object))
@@ -110,8 +107,7 @@ def refuse(faulty: Sequence[str], total: int, what: str, cure: str) -> None:
 def class_folders(folder: Path, train: str, test: str) -> Listing:
     """The images of folder/train/<class>/ and folder/test/<class>/; classes in the order of their names, each sorted.
 
-    UsageError, without a full stop: the two differ in their classes, or a class folder holds something else, which must
-    not be dropped in silence.
+    UsageError, without a full stop: the two differ in their classes, or a class folder holds something else.
     """
     names, others = (
         sorted(d.name for d in (folder / part).iterdir() if d.is_dir() and not hidden(d.name)) for part in (train, test)
@@ -127,13 +123,13 @@ def class_folders(folder: Path, train: str, test: str) -> Listing:
 
 
 def hidden(name: str) -> bool:
-    """Whether a file or folder is what file managers leave behind, never a part of a set."""
+    """Whether a file or folder was left behind by a file manager, and is no part of a set."""
     return name.startswith(".") or name in ("Thumbs.db", "desktop.ini")
 
 
 def image_names(folder: Path) -> list[str]:
-    """The images of a class folder, sorted: all that is in it and not hidden. UsageError, without a full stop: there is
-    none, or something that is not named as one."""
+    """The images of a class folder, sorted. UsageError, without a full stop: there is none, or anything else that is
+    not hidden."""
     names = sorted(name for name in os.listdir(folder) if not hidden(name))
     if others := [name for name in names if os.path.splitext(name)[1].lower() not in SUFFIXES]:
         raise UsageError(f"{folder} holds what is not named as an image ({some(others)})")

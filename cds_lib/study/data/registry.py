@@ -18,8 +18,8 @@ REGISTRY = Path(__file__).with_name("registry.toml")
 
 @dataclass(frozen=True)
 class Archive:
-    """A published archive or loose file: its name, md5 (hex), the urls it can be had from, in the order they are tried
-    (none: only by hand), and the folder below the data folder that it is unpacked into."""
+    """A published archive or loose file: its name, md5 (hex), urls in the order they are tried (none: it must be put
+    there by hand), and the folder below the data folder that it is unpacked into."""
 
     file: str
     md5: str

@@ -44,10 +44,10 @@ def load(name: str, data_root: Path | None, source: str, image_size: int | None 
     """Load data set `name`.
 
     `source` "real": the official files in `data_root`, else the images imported there. `source` "standin": made-up
-    images with the class count of the set, `data_root` is not used. `image_size`: of CIFAR the side to shrink to by
-    area averaging (None: as they are); of image files the side that `image_files.arrays`
-    brings them to; stand-ins are made at that size. The arrays are writable and the caller's own. Raises UsageError:
-    unknown name or source, data missing (says what to run) or broken, a size that is larger than the images.
+    images with the class count of the set, `data_root` is not used. `image_size`: CIFAR is shrunk to this side by area
+    averaging (None: not at all), image files as by `image_files.arrays`, and stand-ins are made at it. The arrays are
+    writable and the caller's own. Raises UsageError: unknown name or source, data missing (says what to run) or broken,
+    a size that is larger than the images.
     """
     known, side = entry(name), STANDIN_SIZE if image_size is None else image_size
     if source == "standin":
@@ -105,7 +105,7 @@ def load_real(known: DataSet, root: Path) -> ArrayData | DetectionData:
 
 
 def _fetched(file: Path) -> Any:
-    """The fingerprint of what was unpacked from archives with the published md5, None if nothing is known of that."""
+    """The fingerprint of what was unpacked from archives with the published md5; None if it is not recorded."""
     try:
         return read_json(file).get("sha256")
     except (OSError, ValueError):
@@ -113,7 +113,7 @@ def _fetched(file: Path) -> Any:
 
 
 def _provenance(known: DataSet, kind: str, of: Arrays, verified: bool, sha256: str, note: str) -> dict[str, Any]:
-    """As `ArrayData` has it; note: how complete it is takes the place of {extent}."""
+    """As in `ArrayData`; in `note` {extent} is replaced by how complete the set is."""
     classes, train, test = len(of.class_names), len(of.train_labels), len(of.test_labels)
     complete = (classes, train, test) == (known.classes, known.train, known.test)
     images = f"{train} of {known.train} training, {test} of {known.test} test images"

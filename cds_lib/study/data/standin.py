@@ -15,7 +15,7 @@ from cds_lib.errors import UsageError
 from cds_lib.study.data.coco import CocoImage, DetectionData, described
 from cds_lib.study.data.listing import Arrays
 
-TRAIN, TEST = 2000, 1000  # images made unless told otherwise
+TRAIN, TEST = 2000, 1000  # images made by default
 PHOTOGRAPHS = ("temple", "flower")  # scikit-learn's china.jpg and flower.jpg
 ONE = 256  # 1.0 in the fixed-point arithmetic below
 
@@ -25,7 +25,7 @@ STYLES = 8  # colours; times ten digits: 80 categories
 EXTENTS = ((12, 28), (36, 80), (100, 120))  # of small, medium and large objects by COCO's areas, in pixels
 
 
-def make(classes: int, size: int = 32, train: int = TRAIN, test: int = TEST, seed: int = 0) -> Arrays:
+def make(classes: int, size: int = 32, train: int = TRAIN, test: int = TEST) -> Arrays:
     """Make a stand-in data set: the same arguments give the same bytes.
 
     Images (train, 3, size, size) and (test, 3, size, size) uint8 RGB, labels int64 in 0..classes-1, in random order,
@@ -43,7 +43,7 @@ def make(classes: int, size: int = 32, train: int = TRAIN, test: int = TEST, see
     styles = -(-classes // 10)
     parts = []
     for split, count in enumerate((train, test)):
-        random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(split,))))
+        random = np.random.Generator(np.random.PCG64(np.random.SeedSequence(0, spawn_key=(split,))))
         labels = random.permutation(np.arange(count, dtype=np.int64) % classes)
         digit, style = labels % 10, labels // 10
         chosen = np.empty(count, np.int64)

@@ -1,7 +1,7 @@
-"""Batches of images that are too large, or too many, for memory: decoded and cropped by worker processes as it goes.
+"""Batches of images that are too large, or too many, for memory: decoded and cropped by worker processes in training.
 
-A worker sends whole uint8 crops; colour and normalisation are done in batches on the device. What is random follows
-from (seed, epoch, image), never from the number of workers.
+A worker sends whole uint8 crops; colour and normalisation are done in batches on the device. Randomness follows from
+(seed, epoch, image), never from the number of workers.
 """
 
 import os
@@ -157,20 +157,20 @@ class _Centres(Dataset):
 
 
 def _packed(files: Sequence[Path]) -> np.ndarray:
-    """The paths as one array of bytes: every worker is sent them, and of a million paths a list takes
-    seconds and half a gigabyte in each."""
+    """The paths as one array of bytes: every worker is sent a copy, and a list of a million would take seconds and half
+    a gigabyte."""
     return np.array([os.fsencode(file) for file in files])
 
 
 def _pixels(file: bytes) -> Tensor:
-    """A whole image (3, H, W) uint8, decoded by Pillow. PyTorch resizes it in a third of Pillow's time, to values of
-    which two in a hundred are rounded apart, by one grey level, of photographs."""
+    """A whole image (3, H, W) uint8, decoded by Pillow. PyTorch then resizes it, in a third of Pillow's time; of a
+    photograph, 2 % of the values differ from Pillow's by one grey level."""
     return TF.pil_to_tensor(decode(Path(os.fsdecode(file))))
 
 
 class Decoder:
-    """Batches of a data set, decoded by `workers` processes on the CPU, from where a GPU can fetch them meanwhile. The
-    processes are started by the first batch and kept: starting them would be a good part of an epoch of a small set.
+    """Batches of a data set, decoded by `workers` processes into memory that is pinned for a GPU. The processes start
+    with the first batch and are kept, since starting them takes a good part of an epoch of a small set.
 
     Args:
         collate: how items become a batch (None: stacked).
@@ -182,17 +182,17 @@ class Decoder:
         self.keys: list[list[Any]] = []  # of the items of each batch; the loader asks for these whenever it begins
         options: dict[str, Any] = {}
         if workers:
-            # They are not forked, and end with a training that is killed. What their server has imported they need not:
-            # each would take seconds, one after another.
+            # They end with a training that is killed. Their server has imported this module for all of them: in each it
+            # would take seconds, one after another.
             options = {"multiprocessing_context": fork_server([__name__]), "worker_init_fn": begin_as_child}
-            allow_many_files()  # each image that is on its way is an open file
+            allow_many_files()  # each tensor that a worker has ready is an open file
         self.loader = DataLoader(
             dataset,
             batch_sampler=self.keys,
             collate_fn=collate,
             num_workers=workers,
             pin_memory=device.type == "cuda",
-            generator=torch.Generator(),  # else the loader would draw from the process's own, and shift what follows
+            generator=torch.Generator(),  # else the loader would draw from the global one
             persistent_workers=workers > 0,
             **options,
         )
@@ -202,7 +202,7 @@ class Decoder:
         self.keys[:] = keys
         try:
             yield from self.loader
-        except Exception as error:  # a worker's comes with its traceback wrapped round the sentence
+        except Exception as error:  # a worker's message starts with its traceback
             if "DataLoader worker (pid" in str(error):
                 raise RunError(
                     "A process that decodes images died, for want of memory or of space in /dev/shm (--shm-size of a "

@@ -18,7 +18,7 @@ def run(tiny_registry, tmp_path, capsys, monkeypatch):
 
     def run(*words):
         parser = argparse.ArgumentParser()
-        add_parser(parser.add_subparsers())
+        add_parser(parser.add_subparsers(), lambda known, root: None)
         args = parser.parse_args(["data", *map(str, words)])
         return args.handler(args), capsys.readouterr().out
 

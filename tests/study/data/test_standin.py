@@ -38,7 +38,6 @@ def test_any_class_count_and_split_size(classes, size, train, test):
 
 def test_the_same_arguments_give_the_same_bytes(hundred):
     assert hundred.fingerprint() == standin.make(100).fingerprint()
-    assert hundred.fingerprint() != standin.make(100, seed=1).fingerprint()
 
 
 def test_labels_and_digits_of_the_first_images_are_fixed(hundred):
