@@ -151,16 +151,6 @@ def test_batches_in_which_all_or_none_are_jittered_or_grey(jitter, grey):
         assert_same_pixels(apply(VIEW2, images, params), images)
 
 
-def test_cutout_is_black_half_as_wide_and_clipped():
-    white = torch.full((3, 3, 32, 32), 255, dtype=torch.uint8)
-    middle = torch.full((3,), 4)
-    hole = torch.tensor([[16, 16], [0, 31], [5, 20]])
-    params = PaddedParams(middle, middle, torch.zeros(3, dtype=torch.bool), hole)
-    black = pixels(apply(VIEW1, white, params)) == 0
-    assert black.sum((1, 2, 3)).tolist() == [3 * 16 * 16, 3 * 8 * 9, 3 * 13 * 16]
-    assert black[0, :, 8:24, 8:24].all() and black[1, :, :8, 23:].all() and black[2, :, :13, 12:28].all()
-
-
 def test_the_padding_is_grey_in_view_1_and_black_in_view_2():
     images = torch.full((1, 3, 32, 32), 200, dtype=torch.uint8)
     corner, no = torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.bool)

@@ -125,16 +125,6 @@ def test_attention_by_a_loop_over_images():
     torch.testing.assert_close(losses.attention_loss(teacher, student), total / (3 * 9))
 
 
-def test_similarity_by_a_loop_over_rows():
-    student, teacher = normal(4, 3, 2, 2), normal(4, 6, seed=1)
-    total = 0.0
-    for i in range(4):
-        a = torch.stack([(student[i] * student[j]).sum() for j in range(4)])
-        b = torch.stack([(teacher[i] * teacher[j]).sum() for j in range(4)])
-        total += ((a / a.norm() - b / b.norm()) ** 2).sum()
-    torch.testing.assert_close(losses.similarity_loss(student, teacher), total / 16)
-
-
 def test_relations_by_loops_over_pairs_and_triplets():
     student, teacher = normal(5, 3), 10 + normal(5, 4, seed=1)
 
@@ -155,12 +145,6 @@ def test_relations_by_loops_over_pairs_and_triplets():
     torch.testing.assert_close(losses.distance_loss(student, teacher), expected)
     expected = F.smooth_l1_loss(cosines(student), cosines(teacher))
     torch.testing.assert_close(losses.angle_loss(student, teacher), expected)
-
-
-def test_relations_do_not_see_scale_shift_or_rotation():
-    student, rotation = normal(6, 4), torch.linalg.qr(normal(4, 4, seed=1)).Q
-    for loss in (losses.distance_loss, losses.angle_loss):
-        assert loss(student, 3 * student @ rotation - 5).item() == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
@@ -193,13 +177,6 @@ def test_distances_of_equal_embeddings_have_a_finite_gradient():
     assert torch.isfinite(student.grad).all()
 
 
-def test_correlation_by_a_loop_over_neighbours():
-    student, teacher = normal(4, 3), normal(4, 3, seed=1)
-    apart = abs(student - teacher)
-    total = sum(apart[i, d] * apart[i + 1, d] for i in range(3) for d in range(3))
-    torch.testing.assert_close(losses.correlation_loss(student, teacher), total / 3)
-
-
 def test_contrast_and_nce_by_loops():
     anchors, memory = normal(3, 4), normal(9, 4, seed=1)
     candidates = torch.tensor([[0, 5, 6], [1, 5, 8], [2, 2, 7]])
@@ -211,27 +188,6 @@ def test_contrast_and_nce_by_loops():
             x, noise = x / 1.7, 2 / 9
             total -= math.log((x if column == 0 else noise) / (x + noise + 1e-7))
     assert losses.nce_loss(logits, math.log(1.7), 9).item() == pytest.approx(total / 3)
-
-
-def test_memory_rows_move_half_way_and_stay_of_length_one():
-    memory, z = normal(6, 4), normal(2, 4, seed=1)
-    moved = losses.updated_memory(memory, torch.tensor([4, 1]), z, 0.5)
-    for row, embedding in ((4, z[0]), (1, z[1])):
-        mean = (memory[row] + embedding) / 2
-        torch.testing.assert_close(moved[row], mean / mean.norm())
-    kept = [0, 2, 3, 5]
-    assert torch.equal(moved[kept], memory[kept])
-
-
-def test_rotation_similarities_by_a_loop():
-    embeddings = normal(12, 5)
-    result = losses.rotation_similarities(embeddings)
-    assert result.shape == (9, 3)
-    for image in range(3):
-        for turn in (1, 2, 3):
-            for upright in range(3):
-                cosine = F.cosine_similarity(embeddings[4 * image + turn], embeddings[4 * upright], dim=0)
-                torch.testing.assert_close(result[3 * image + turn - 1, upright], cosine)
 
 
 @pytest.mark.parametrize(("keep_wrong", "kept"), [(0.0, [1, 4]), (0.3, [1, 2, 4]), (0.5, [0, 1, 2, 4]), (1.0, None)])

@@ -3,7 +3,6 @@
 import math
 
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -68,15 +67,13 @@ def test_one_head_computed_independently(training):
     torch.testing.assert_close(head_output, y.mean((2, 3)))
 
 
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [32, 16, 8, 1])
-def test_embeddings_have_one_length_and_are_not_negative(size, memory_format):
+def test_embeddings_have_one_length_and_are_not_negative(size):
     torch.manual_seed(0)
-    heads = projection_heads([8, 16, 32], 64).to(memory_format=memory_format)
+    heads = projection_heads([8, 16, 32], 64)
     for stage, (head, channels) in enumerate(zip(heads, (8, 16, 32), strict=True)):
         side = max(1, size // 2**stage)
-        x = torch.randn(4, channels, side, side).to(memory_format=memory_format)
-        embedding = head(x)
+        embedding = head(torch.randn(4, channels, side, side))
         assert embedding.shape == (4, 64) and embedding.min() >= 0
         assert not torch.allclose(embedding.norm(dim=1), torch.ones(4))  # normalising is the method's work
 
@@ -106,21 +103,6 @@ def test_channels_grow_geometrically_where_stages_do_not_double():
     assert [unit[0].in_channels for unit in SepConvHead(192, 192, units=3).units] == [192, 192, 192]  # a ViT
     with pytest.raises(UsageError, match="at least one unit"):
         SepConvHead(8, 16, units=0)
-
-
-@pytest.mark.parametrize("name", ["convnext_atto", "vit_tiny_patch16_224", "mobilenetv3_small_100", "levit_128s"])
-def test_heads_fit_any_timm_network(name):
-    torch.manual_seed(0)
-    backbone = timm.create_model(name, num_classes=5)
-    taps = stage_taps(backbone)
-    heads = projection_heads(taps.channels[:-1], taps.pooled)
-    assert [len(head.units) for head in heads] == list(range(len(taps.indices) - 1, 0, -1))
-    maps, features = forward_stages(backbone, torch.randn(2, 3, 224, 224), taps.indices)
-    vector, logits = pooled_and_logits(backbone, features)
-    embeddings = [head(stage_map) for head, stage_map in zip(heads, maps, strict=False)]
-    assert {e.shape for e in [*embeddings, vector]} == {(2, taps.pooled)}
-    (logits.square().sum() + sum(e.square().sum() for e in embeddings)).backward()
-    assert all(p.grad is not None for p in heads.parameters())
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "seresnet50", "preactresnet18"])
