@@ -40,7 +40,7 @@ class Batches:
             the augmentation on every device of one type.
         views: 1 (view 1 alone) or 2.
         augmentation: "cifar" (the released CIFAR views), a name of `cds_lib.augment.views.AUGMENTATIONS`, or two views
-            of one's own.
+            of your own.
         size: side of the views, at most S; None: S. The CIFAR views have the side of the images.
         cutout: False leaves Cutout out of CIFAR's view 1 and changes nothing else.
         share: which part of every batch is made here.

@@ -57,7 +57,7 @@ def two_views(
 
     Args:
         images: (B, 3, S, S) uint8.
-        views: the name of a protocol, or views of one's own, as many as are wanted.
+        views: the name of a protocol, or any number of views of your own.
         size: side of the views; None: S.
         generator: on the CPU, or on the images' device, where a GPU would make the CPU wait; None: one on the CPU that
             `torch.manual_seed` governs.

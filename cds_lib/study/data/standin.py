@@ -118,9 +118,8 @@ def _backgrounds(
         for i in np.flatnonzero(which == number):
             patch = photograph[:, top[i] : top[i] + size, left[i] : left[i] + size]
             patches[i] = patch[:, :, ::-1] if mirrored[i] else patch
-    grey = (
-        patches.sum(axis=1, keepdims=True, dtype=np.uint16) // 4 + 64
-    )  # lifted, so that dark places show the tint as well
+    # Lifted, so that dark places show the tint as well.
+    grey = patches.sum(axis=1, keepdims=True, dtype=np.uint16) // 4 + 64
     tint = hue_to_rgb(hue)[:, :, None, None]
     tinted = grey * tint // 85  # 0..765: every product fits in 16 bits
     return (patches + tinted) // 4  # a quarter photograph, three quarters its grey version in the tint
