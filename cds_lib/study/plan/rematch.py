@@ -18,14 +18,14 @@ from cds_lib.study.plan.table import METRICS, TOP1, Cell
 DATASET, MODEL = "cifar100", "resnet18"
 CONTROL, CDS_BOTH = "control", "cds_both"  # the primary pair
 
-# All runs hold back the same images: those that tuning is judged on are in no training set and in no outcome.
+# All runs hold back the same validation images: those that tuning uses are in no training set and in no outcome.
 VAL_SEED = 101
 VAL_SIZE = {"smoke": 200, "mini": 10_000, "paper": 5_000}
 OUTCOME, LOSS, VALIDATION = "unseen_top1_last", "unseen_loss_last", "val_top1_last"
-FIT = ("trained_top1_last", "trained_loss_last")  # on a run's own training images, by the final network
+FIT = ("trained_top1_last", "trained_loss_last")  # of the final network on its own training images
 
 GRID_SEED, MORE_SEEDS, FINALISTS = 101, (102, 103, 104, 105), 3
-LOOK = 12  # seeds of the pair, after which the deviation alone says how many there are to be
+LOOK = 12  # seeds of the pair; then their deviation alone decides how many more are trained
 SEEDS = tuple(range(6, 25))  # of the pair: the twelve, and the seven that the look asked for
 OTHER_SEEDS = tuple(range(6, 14))
 MOST_SEEDS, HALF_WIDTH = 24, 0.4
@@ -156,8 +156,7 @@ def trials(arm: str) -> list[dict[str, float]]:
         other = second if name == first else first
         found += [{name: value, other: each} for each in tried[other]]
         tried[name].append(value)
-    decay = CHOSEN.get(CONTROL, {}).get("weight_decay")
-    fixed = {} if "weight_decay" in ARMS[arm].searched else {"weight_decay": decay}
+    fixed = {} if "weight_decay" in ARMS[arm].searched else {"weight_decay": CHOSEN[CONTROL]["weight_decay"]}
     return [trial | fixed for trial in found]
 
 
@@ -181,10 +180,8 @@ def decide(differences: Sequence[float], margin: float | None = MARGIN) -> tuple
     """What the paired differences `ours - reference` decide, where more is better; several may hold.
 
     "adds": the 95 % t interval of their mean lies above 0; "harms": below. "nothing that matters": the 90 % interval
-    lies within ± margin (two one-sided tests at 5 %). ("undecided",) if none holds, ("not run",) below two seeds.
+    lies within ± margin (two one-sided tests at 5 %). ("undecided",) if none holds. It takes two differences or more.
     """
-    if len(differences) < 2:
-        return ("not run",)
     found = scipy.stats.ttest_1samp(differences, 0.0)
     wide, narrow = found.confidence_interval(0.95), found.confidence_interval(0.9)
     decided = {

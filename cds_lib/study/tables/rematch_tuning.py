@@ -14,8 +14,7 @@ def _words(arm: str, trial: dict[str, float]) -> str:
     return ", ".join(f"{_WORDS[name]} {trial[name]:g}" for name in ARMS[arm].searched)
 
 
-# An arm with a weight joins when the weight decay of the control is known.
-TRIALS = [(arm, trial) for arm in ARMS for trial in trials(arm) if None not in trial.values()]
+TRIALS = [(arm, trial) for arm in ARMS for trial in trials(arm)]
 
 
 def cells(profile: str) -> list[Cell]:
