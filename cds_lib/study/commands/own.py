@@ -1,4 +1,4 @@
-"""The command `train`: a run of the study with other options, in a results folder that no table reads."""
+"""The command `train`: a run of the study with other options, in a results folder of its own."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def train_one(options: argparse.Namespace) -> int:
     profile, (seed,) = options.profile, protocols.parse_seeds(str(options.seed))
     table, cell = find(profile, options.dataset, options.model, options.method, options.setting)
     store = Store(results_dir(profile, options.results).absolute()) if options.results else own_store()
-    root = data_root(options.data_root or None).absolute()
+    root = data_root(options.data_root).absolute()
     mine = train(table, cell, profile, seed, parse(options.set), store, root, LocalEngine())
     theirs = beside(table, cell, profile, seed, Store(results_dir(profile)))
     shown = pd.concat([mine, theirs])[["method", "value", "best", "seconds", "run"]]
@@ -47,7 +47,7 @@ def train_one(options: argparse.Namespace) -> int:
 
 
 def own_store() -> Store:
-    """Where runs of one's own go unless told otherwise."""
+    """The default folder of a user's own runs."""
     return Store(CHECKOUT / "results" / "mine")
 
 

@@ -42,7 +42,7 @@ def run_all(options: argparse.Namespace) -> int:
     if options.compile and options.processes > 1:
         raise UsageError("--compile is for runs of one process: leave it out, or --processes.")
     engine = _engine(options)
-    data_root = registry.data_root(options.data_root or None).absolute()
+    data_root = registry.data_root(options.data_root).absolute()
     if options.offline:
         os.environ["CDS_OFFLINE"] = "1"
     if options.list:

@@ -62,7 +62,7 @@ def shortened(budget: Budget, divisor: int) -> Budget:
     """The same schedule in a fraction of the epochs, tested at its end."""
     epochs = max(1, budget.epochs // divisor)
     milestones = budget.milestones and tuple(m // divisor for m in budget.milestones)
-    return replace(budget, epochs=epochs, milestones=milestones, eval_every=max(1, budget.epochs // divisor))
+    return replace(budget, epochs=epochs, milestones=milestones, eval_every=epochs)
 
 
 def semi_supervised(profile: str, dataset: str, method: str, percent: int, seed: int = 0) -> RunSpec:

@@ -1,9 +1,8 @@
-"""One look for every figure, and files that are the same bytes every time they are drawn."""
+"""Figures: one style for all, written as SVG files that are the same bytes every time."""
 
 import io
 import textwrap
 from collections.abc import Iterable, Mapping
-from functools import cache
 from itertools import cycle
 from pathlib import Path
 
@@ -25,12 +24,12 @@ from cds_lib.study.report.naming import name_of
 from cds_lib.study.statistics import t_interval
 from cds_lib.study.tables import TABLES
 
-# Of others, in the order of their table, where no method of that table has them.
+# For methods without a colour of their own, in this order; a colour that another method of the figure has is left out.
 _OTHERS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#6A51A3", "#7A8B00", "#000000", "#8C6D31")
 _DIAMOND = {"marker": "D", "s": 55, "fc": "none", "ec": "#c05000", "linewidth": 1.6, "legend": False, "zorder": 3}
 _SEED = {"color": "#9db7d5", "size": 5, "edgecolor": "white", "linewidth": 0.6, "zorder": 1}
 OURS, PAPER = "#1f4e8c", "#c05000"  # where these two are set against each other
-# White becomes nearly black and hues stay; images within are turned back. Of the figure alone, wherever it is put.
+# In dark mode: white becomes nearly black and hues stay; images inside the figure are inverted back.
 _DARK = """<style>@media (prefers-color-scheme: dark) {
   #figure_1 { filter: invert(0.9) hue-rotate(180deg); }
   #figure_1 image { filter: invert(1) hue-rotate(180deg); }
@@ -52,15 +51,15 @@ _STYLE = {
 
 
 def theme() -> None:
-    """How every notebook looks: seaborn on white, a grid, letters of one size; an interrupt in one line."""
+    """Set seaborn's style for a notebook, and print errors of the study and interrupts as one line."""
     in_one_line()
-    mpl.rcdefaults()  # whatever the user's matplotlibrc says
+    mpl.rcdefaults()  # ignore the user's matplotlibrc
     sns.set_theme(style="whitegrid", rc=_STYLE)
 
 
 def forest(rows: pd.DataFrame, y: str, label: str) -> Figure:
-    """Differences, a line for each value of the column `y`: every seed pale, the mean with its 95 % interval, the
-    published difference as a diamond, and n. `rows` are those of `frame.paired`; label: of the axis, with the unit."""
+    """A forest plot of the rows of `frame.paired`, a line for each value of the column `y`: every seed pale, the mean
+    with its 95 % interval, the published difference as a diamond, and n. label: of the x axis, with the unit."""
     lines = rows.groupby(y, sort=False, observed=True)
     figure, axes = pyplot.subplots(figsize=(WIDTH, 1.3 + 0.42 * max(lines.ngroups, 1)))
     rows = rows.assign(**{y: [textwrap.fill(str(name), 24, break_on_hyphens=False) for name in rows[y]]})
@@ -112,9 +111,9 @@ def legend_above(plot: Axes | sns.FacetGrid, columns: int) -> None:
 
 
 def save(figure: Figure, path: Path | None, description: str) -> SVG:
-    """What a notebook shows of the figure, and the file; `description` is what a screen reader says.
+    """Write the figure to `path` (None: to no file) and return what a notebook shows of it; text stays text.
 
-    Text stays text in it. `path`: None writes no file.
+    description: what a screen reader says.
     """
     text = svg(figure, description)
     pyplot.close(figure)  # or the notebook shows it a second time
@@ -129,7 +128,7 @@ def save(figure: Figure, path: Path | None, description: str) -> SVG:
 
 
 def svg(figure: Figure, description: str) -> str:
-    """The figure as a document that is the same, byte for byte, every time; dark where the reader's pages are."""
+    """The figure as SVG, the same bytes every time, with a style for dark mode."""
     text = io.StringIO()
     figure.set_layout_engine("constrained")
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cds_lib"}):
@@ -137,16 +136,12 @@ def svg(figure: Figure, description: str) -> str:
     return text.getvalue().replace('<g id="figure_1">', _DARK + ' <g id="figure_1">', 1)
 
 
-@cache
-def _colours() -> dict[str, str]:
-    """Of the rows to which the catalogue or their table gives one: the same in every figure."""
-    own = {row: colour for table in TABLES.values() for row, colour in table.colours.items()}
-    return own | {name: method.colour for name, method in METHODS.items() if method.colour}
-
-
 def palette(methods: Iterable[str]) -> dict[str, str]:
-    """Name for people -> colour, of the methods of a table: what seaborn takes beside `hue`."""
-    every, own = list(dict.fromkeys(methods)), _colours()
+    """Display name -> colour of these methods: seaborn's `palette` for `hue`. A method to which the catalogue or a
+    table gives a colour has it in every figure; the others take free ones in order."""
+    every = list(dict.fromkeys(methods))
+    own = {row: colour for table in TABLES.values() for row, colour in table.colours.items()}
+    own |= {name: method.colour for name, method in METHODS.items() if method.colour}
     taken = {own.get(method) for method in every}
     free = cycle(colour for colour in _OTHERS if colour not in taken)
     return {name_of(method): own.get(method) or next(free) for method in every}

@@ -88,7 +88,7 @@ def _execute(
     """Execute the notebooks, which only read: everything that could be trained has been."""
     values = (profile, _from_repository(store.root), "", ",".join(map(str, seeds or ())), False)
     parameters = dict(zip(PARAMETERS, values, strict=True))
-    # Those without a table compute by themselves, which takes longest: first, so that no processor waits at the end.
+    # Notebooks without a table compute something themselves and take longest: they begin first.
     files = sorted(files, key=lambda path: path.stem in TABLES)
     evidence, results = _evidence(frames, store), []
     pairs = [(path, store.root / "notebooks" / path.name) for path in files]
@@ -97,13 +97,14 @@ def _execute(
         how = how if result.ok else f"FAILED: {result.error}"
         print(f"[{number}/{len(files)}] notebook {result.name}: {how}", flush=True)
         results.append(result)
-    return sorted(results, key=lambda result: [path.stem for path in files].index(result.name))
+    return results
 
 
 def _evidence(frames: Mapping[str, pd.DataFrame], store: Store) -> str:
-    """A hash of all that decides what a notebook shows: what was measured, the code, the packages that draw.
+    """A hash of all that a notebook's output depends on: the results, the code, the packages that draw.
 
-    Engines and commands only train. A run that is finished is never changed, so its numbers stand for its files.
+    Engines and commands are left out: they only train. The numbers of a finished run stand for its files, which never
+    change.
     """
     found = hashlib.sha256()
     for frame in frames.values():
@@ -117,5 +118,5 @@ def _evidence(frames: Mapping[str, pd.DataFrame], store: Store) -> str:
 
 
 def _from_repository(path: Path) -> str:
-    """Relative where possible: an executed notebook is committed and must not carry a machine's paths."""
+    """Relative to the checkout if it is in it: executed notebooks are committed, without a machine's paths."""
     return str(path.relative_to(CHECKOUT)) if path.is_relative_to(CHECKOUT) else str(path)

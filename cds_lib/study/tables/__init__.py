@@ -12,7 +12,7 @@ from cds_lib.study.plan.table import Table
 
 SUMMARY = "summary"  # no grid of its own: every published claim of the others, with a verdict
 
-# In what order they are trained and shown. Tables that are not named here follow by name.
+# The order in which they are trained and shown. Other tables follow by name.
 ORDER = (
     *("00_start_here", "tuning", "table1_cifar100", "table2_cifar10", "table3_imagenet", "table4_coco"),
     *("table6_finegrained", "table7_imagenet_distillation", "contrastive_methods", "distillation_cifar100"),
@@ -20,10 +20,10 @@ ORDER = (
     *("deviations", SUMMARY),
 )
 
-
 _FILES = sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_"))
-_NAMES = dict.fromkeys([*(name for name in ORDER if name in _FILES), *_FILES])
-TABLES: dict[str, Table] = {name: replace(import_module(f"{__name__}.{name}").TABLE, name=name) for name in _NAMES}
+TABLES: dict[str, Table] = {
+    name: replace(import_module(f"{__name__}.{name}").TABLE, name=name) for name in dict.fromkeys([*ORDER, *_FILES])
+}
 
 
 def official() -> list[Table]:
