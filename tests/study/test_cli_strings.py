@@ -8,7 +8,6 @@ from cds_lib.errors import UsageError
 from cds_lib.study import cli
 from cds_lib.study.checkout import CHECKOUT
 from cds_lib.study.plan import protocols
-from cds_lib.study.report import notebook_files
 from cds_lib.study.session import Session, open_study
 from cds_lib.study.tables import TABLES
 
@@ -83,14 +82,3 @@ def test_parameters_of_a_notebook(parameters):
 def test_a_table_that_is_none(table):
     with pytest.raises(UsageError):
         open_study(table)
-
-
-@settings(max_examples=20)
-@given(st.dictionaries(st.sampled_from(("profile", "seeds", "train")) | st.text(max_size=6), VALUES, max_size=3))
-def test_only_declared_names_are_parameters(parameters):
-    notebook = CHECKOUT / "notebooks" / "00_start_here.ipynb"
-    found = notebook_files.fault(notebook, parameters)
-    if parameters.keys() <= notebook_files.parameter_names(notebook):
-        assert found is None
-    else:
-        assert "has no parameter" in found

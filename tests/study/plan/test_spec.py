@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from cds_lib.errors import UsageError
 from cds_lib.study.plan.settings import distilled, supervised
 from cds_lib.study.plan.spec import Budget, RunSpec
-from cds_lib.study.tables import find_table
 from toys import places
 
 SPEC = supervised("paper", "cifar100", "resnet18", "cds", 0)
@@ -43,21 +42,6 @@ def test_a_field_that_was_always_there_may_not_be_missing(field):
         with pytest.raises(UsageError, match=f"{field}.*written by another version") as caught:
             RunSpec.from_dict(faulty)
         assert str(caught.value).count("cannot be read") == 1
-
-
-@pytest.mark.parametrize(
-    ("profile", "model", "method", "says"),
-    [
-        ("tiny", "resnet18", "cds", "Unknown profile 'tiny'"),
-        ("mini", "resnet18", "cdx", "no method 'cdx': .* line to METHODS in cds_lib/study/plan/catalogue.py"),
-        ("mini", "nonesuch", "cds", "no network 'nonesuch': .* line to NETWORKS in cds_lib/study/plan/catalogue.py"),
-    ],
-)
-def test_unknown_names_are_refused(profile, model, method, says):
-    with pytest.raises(UsageError, match=says):
-        supervised(profile, "cifar100", model, method, 0)
-    with pytest.raises(UsageError, match="Unknown table 'table9'"):
-        find_table("table9")
 
 
 WHOLE = distilled("mini", "cifar100", "resnet18", "cds_kd", 1).to_dict()
