@@ -1,4 +1,4 @@
-"""Where this copy of the code is: the folder that holds the package, with notebooks and results if it is a checkout."""
+"""The folder that holds this copy of the package; a checkout has notebooks and results there."""
 
 from pathlib import Path
 

@@ -25,11 +25,11 @@ class RunError(TrainingError):
 
 
 class NothingRun(RunError):
-    """Nothing is there to be shown yet: a notebook ends here, and has not failed."""
+    """There is nothing to show yet: a notebook stops here and counts as successful."""
 
 
 def cure(error: OSError) -> str:
-    """The remedy for an error of the system; it follows from the error's number."""
+    """What to do about an error of the system, by its number."""
     return _CURES.get(error.errno, "put that right")
 
 
@@ -39,7 +39,7 @@ def system_error(error: OSError) -> str:
 
 
 def one_sentence(error: Exception) -> str:
-    """What a run or an analysis ran into, and what to do."""
+    """What went wrong in a run or an analysis, and what to do."""
     if isinstance(error, UsageError | TrainingError):
         return str(error)
     if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
@@ -56,8 +56,8 @@ def one_sentence(error: Exception) -> str:
 
 
 def in_one_line() -> None:
-    """From now on, what a user has caused is one line in this notebook and no traceback: an error of the study, or an
-    interrupt, also of a loop of their own. Nothing where no notebook runs."""
+    """In a notebook, print errors of the study and interrupts (also of the user's own loops) as one line instead of a
+    traceback. Does nothing outside IPython."""
     if "IPython" in sys.modules and (shell := sys.modules["IPython"].get_ipython()):
         shell.set_custom_exc((UsageError, RunError, KeyboardInterrupt), _show)
 

@@ -49,7 +49,7 @@ _PERCENT = re.compile(
 
 
 def is_percentage(name: str) -> bool:
-    """Whether this column of a history, this result or this value of an analysis is a percentage, 0 to 100."""
+    """Whether this column of a history, metric or value of an analysis is a percentage (0 to 100)."""
     return _PERCENT.fullmatch(name) is not None
 
 
@@ -60,7 +60,7 @@ def at_a_layer(metric: str) -> tuple[str, str]:
 
 
 def measure(metric: str) -> Measure:
-    """Name and decimals of a metric, the same for every layer that it is taken at; its own name if none is here."""
+    """Name and decimals of a metric, the same at every layer; an unknown metric keeps its name."""
     name, layer = at_a_layer(metric)
     return _AT_A_LAYER[name] if layer else _MEASURES.get(metric, Measure(metric))
 

@@ -81,19 +81,19 @@ class Session:
         return analyses.read(self.store, run, name) or {}
 
     def figure(self, kind: str = "") -> Path | None:
-        """Where a figure of this table is written: RESULTS/figures/<table>[_<kind>].svg. None where no results folder
-        was named: who only looks writes nothing."""
+        """Where a figure of this table is written: RESULTS/figures/<table>[_<kind>].svg. None, which writes no file,
+        if `open_study` was given no results folder."""
         name = f"{self.table.name}_{kind}" if kind else self.table.name
         return self.store.root / "figures" / f"{name}.svg" if self.writes else None
 
     def train(self, method: str, model: str = "", seed: int = 0, **changes: Any) -> pd.DataFrame:
         """Train one run of this table with other options, in results/mine, and return its row of `results`.
 
-        changes: of the method (weight, taps, temperature) or of the budget (epochs, lr, train_size, source="standin").
-        Its method in the row says what was changed. A run that is there is only read.
+        changes: options of the method (weight, taps, temperature) or of the budget (epochs, lr, train_size,
+        source="standin"); the method in the row names them. A run that is already there is only read.
 
         Raises:
-            UsageError: the table has no such run, an option that neither has, no data. RunError: the training failed.
+            UsageError: the table has no such run, neither has such an option, no data. RunError: the training failed.
         """
         found = [c for c in self.table.cells(self.profile, None) if c.method == method and model in ("", c.model)]
         if not found:

@@ -20,7 +20,7 @@ import scipy  # its parts are loaded on first use, which commands do not wait fo
 
 CONFIDENCE = 0.95
 MIN_SEEDS = 3
-# The fewest with which a two-sided sign-flip test can fall below 0.05; what a headline claim should have.
+# With fewer seeds the p value of a two-sided sign-flip test cannot fall below 0.05; headline claims have so many.
 SIGN_FLIP_SEEDS = 6
 # All sign patterns are enumerated up to so many differences; beyond that 2**16 are drawn, from a fixed seed.
 ENUMERATED = 20
@@ -105,8 +105,8 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def prediction_interval(found: Summary, m: int) -> tuple[float, float] | tuple[None, None]:
-    """Where the mean of m new seeds of the same runs lies with 95 %, given n seeds: mean ± t std sqrt(1/n + 1/m).
-    (None, None) for fewer than two seeds."""
+    """95 % prediction interval of the mean of m new seeds, given n seeds: mean ± t std sqrt(1/n + 1/m).
+    (None, None) for n < 2."""
     if found.n < 2:
         return None, None
     margin = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, df=found.n - 1) * found.std * math.sqrt(1 / found.n + 1 / m)
@@ -154,8 +154,8 @@ def verdict(difference: Difference, paper_delta: float | None, profile: str) -> 
 
 
 def size(found: Difference, published: float | None) -> str:
-    """How our difference compares with the published one, in the published direction: "less" or "more" where the 95 %
-    interval leaves it out, "as published" where it excludes 0 and contains it, "" where nothing can be said."""
+    """How our difference compares with the published one, in its direction: "less" or "more" if our 95 % interval lies
+    below or above it, "as published" if the interval contains it and not 0, "" otherwise or below three seeds."""
     if not published or found.low is None or found.n < MIN_SEEDS:
         return ""
     low, high = _in_direction(found, published)

@@ -1,4 +1,4 @@
-"""The commands `compare` and `reproduce`: results beside the committed ones, cell by cell or to the last digit."""
+"""The commands `compare` (cell by cell) and `reproduce` (to the last digit): results against the committed ones."""
 
 import argparse
 import sys

@@ -68,7 +68,7 @@ def say_what_lacks(known: registry.DataSet, data_root: Path) -> None:
 
 
 def _table(plan: Plan, tables: Sequence[Table], profile: str, seeds: Seeds) -> Iterator[str]:
-    """How many runs each table has and how many are to train; in the paper profile what these cost, counted."""
+    """How many runs each table has and how many are to train; in the paper profile also their computed cost."""
     full, missing = profile == "paper", {spec.id for spec in plan.missing}
     if full:
         yield "Counting what a step of each kind of run costs, some minutes for the whole study ..."
@@ -91,7 +91,7 @@ def _table(plan: Plan, tables: Sequence[Table], profile: str, seeds: Seeds) -> I
 
 
 def _measured(plan: Plan, profile: str, store: Store) -> Iterator[str]:
-    """The time on this kind of machine, if anything like it has finished, here or in the results of this checkout."""
+    """The time it will take, if similar runs have finished here or in the results of this checkout."""
     ours = Store(results_dir(profile))
     seconds: dict[str, list[float]] = {}  # kind of run -> of its finished ones
     for one in {store.root: store, ours.root: ours}.values():
@@ -109,7 +109,7 @@ def _measured(plan: Plan, profile: str, store: Store) -> Iterator[str]:
 
 
 def _kinds(spec: RunSpec) -> tuple[str, ...]:
-    """What runs of equal cost have in common, the likest first."""
+    """Keys that runs of similar cost share, the most specific first."""
     place = f"{spec.dataset} {spec.setting}"
     broader = (f"{place} {spec.model} {spec.method}", f"{place} {spec.model}", f"{spec.setting} {spec.model}")
     return spec.with_seed(0).id, *broader, spec.dataset

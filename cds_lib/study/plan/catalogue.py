@@ -1,7 +1,5 @@
-"""Every data set, network and method of the study, named once: its title, its looks, what it is trained with.
-
-Runs, rows and commands call them by the names here. What a class of the library knows of itself (how many views it
-needs, whether it learns from unlabelled images) is asked of the class. Imports no torch.
+"""Every data set, network and method of the study: its name in runs, rows and commands, its title, its
+hyper-parameters. Imports no torch.
 """
 
 from __future__ import annotations
@@ -21,8 +19,8 @@ Entry = TypeVar("Entry")
 
 @dataclass(frozen=True)
 class DataSet:
-    """family: whose budgets and hyper-parameters it is trained with (`protocols`); poster: its name on the authors'
-    poster. What else is known of it: `data/registry.toml`."""
+    """family: which budgets (`protocols`) and hyper-parameters it is trained with; poster: its name on the authors'
+    poster. More about data sets is in `data/registry.toml`."""
 
     title: str
     family: str
@@ -44,7 +42,7 @@ DATASETS = {
 
 @dataclass(frozen=True)
 class Network:
-    """mini_width: in the miniature, None of a detector, whose backbone has one; poster: its name on the poster."""
+    """mini_width: its width in the miniature (None of a detector: its backbone has one); poster: its name there."""
 
     title: str
     mini_width: float | None
@@ -76,9 +74,9 @@ class Method:
 
     cls: its class, as "module.Class" below `cds_lib`; fixed: arguments of the class that make it this method.
     colour: in figures; without one it gets a free one.
-    options: its hyper-parameters where the class's own defaults do not serve, from `source`. Over them come, in this
+    options: hyper-parameters from `source` that differ from the defaults of the class. They are overridden by, in this
     order: beyond_cifar, on other data than CIFAR; mini, in the miniature; mini_cifar, in the miniature on CIFAR.
-    uses_unlabelled: in semi-supervised learning it is given all images, those without a label as well.
+    uses_unlabelled: in semi-supervised learning it also gets the images without a label.
     """
 
     title: str

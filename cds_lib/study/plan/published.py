@@ -1,7 +1,7 @@
-"""The published numbers, read from `paper_tables.yaml` and addressed in this project's vocabulary.
+"""The published numbers, read from `paper_tables.yaml`, under this project's names.
 
 The authors' poster names a row `Ours` and a column `RNT18`; here they are `cds` and `resnet18`. A number that was
-never found is None: an empty cell, not a guess.
+never found is None.
 """
 
 from __future__ import annotations

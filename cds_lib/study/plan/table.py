@@ -76,14 +76,14 @@ class Table:
     title and topic: its name for people, "Table 1", and what it is about.
     build: profile -> its cells, in print order, with the seeds of the profile.
     published: the ids in `paper_tables.yaml` of its published numbers; unpublished: why the paper's are not known;
-    note: what is said in the place of either.
+    note: what is printed instead of either.
     average: the method whose average difference over the rows the poster states; margin: the two methods whose
     difference it states.
-    names: its rows and settings that neither the catalogue nor another table names, for people; colours: of such rows
-    in figures.
-    protocol: what is run, in words, where that is the same in every profile.
-    own_seeds: its seeds are its own, whichever are asked for.
-    official: False of a table that is not the paper's: it enters no claim, count or cost.
+    names: display names of its rows and settings that neither the catalogue nor another table has; colours: of such
+    rows in figures.
+    protocol: what is run, in words, if that is the same in every profile.
+    own_seeds: it always has the seeds of `build`, whichever are asked for.
+    official: False for a table that is not the paper's: it is part of no claim, count or cost.
     """
 
     title: str

@@ -1,6 +1,6 @@
-"""What the study asks, as comparisons: "A minus B" of every question in one frame, RESULTS/tables/comparisons.csv.
+"""RESULTS/tables/comparisons.csv: the differences "A minus B" behind the answers of the study.
 
-Verdicts on published claims are in the summary. Here they stand beside differences that nobody published: against
+Beside published differences, whose verdicts the summary has, they are differences that nobody published: against
 controls, on validation images, over all networks.
 """
 
@@ -23,7 +23,7 @@ Pairs = Iterable[tuple[str, str]]
 BEATS = [*product(("cds", *DEEP), ("baseline",)), *product(("cds",), DEEP)]
 LAYERS = [("dsn", "baseline"), ("cds", "baseline"), ("cds", "dsn")]
 
-# Question -> the tables that answer it, pairs (method, reference), and the numbers compared (None: the table's own).
+# Question -> its tables, its pairs (method, reference), and the columns compared (None: the cell's own value).
 QUESTIONS: dict[str, tuple[tuple[str, ...], Pairs, tuple[str | None, ...]]] = {
     "accuracy": (("table1_cifar100",), BEATS, (None, VALIDATION)),
     "control": (
@@ -51,7 +51,7 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], Pairs, tuple[str | None, ...]]] = {
     "ladder": (("ladder",), [PRIMARY], (None, OUTCOME)),
 }
 COMPARED = tuple(dict.fromkeys(name for names, _, _ in QUESTIONS.values() for name in names))  # tables
-ONE_NETWORK = ("accuracy", "control", "control_loss", "regularisation")  # of Table 1's ten, the one with six seeds
+ONE_NETWORK = ("accuracy", "control", "control_loss", "regularisation")  # about ResNet-18, which has six seeds
 COLUMNS = ("question", "method", "reference", *PLACE, "metric", "difference", "low", "high", "p", "n")
 COLUMNS += ("published", "verdict", "size", "side", "above")
 
@@ -62,8 +62,8 @@ def comparisons(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     published difference, verdict and size where there is one; side: "above" or "below" where the interval excludes 0,
     "open" where it does not, "" below three pairs.
 
-    The question "networks" pairs by network instead of by seed; above: how many of them lie above 0. Of the question
-    "labels_together" each seed counts with its mean over the shares of labels.
+    The question "networks" pairs by network instead of by seed; above: how many networks lie above 0. In the question
+    "labels_together" a seed's value is its mean over the shares of labels.
     """
     rows, columns = [], [*CELL, "run", "seed", "value", "paper", "profile", VALIDATION, TRAINING_LOSS, OUTCOME]
     frames = {name: frame.reindex(columns=columns) for name, frame in frames.items()}
@@ -83,8 +83,8 @@ def comparisons(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def across(frame: pd.DataFrame) -> pd.DataFrame:
-    """The differences over networks: each counts once, with the mean of its seed-by-seed differences, and the interval
-    is over networks. They share their training images, so no verdict rests on it.
+    """The differences over networks: the value of a network is the mean of its differences by seed, and the interval is
+    over networks. These share their training images, so no verdict is based on it.
     """
     rows = []
     for method, reference in BEATS:
@@ -108,6 +108,6 @@ def labels_together(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mean_of(differences: pd.Series, *names: str) -> dict[str, object]:
-    """The mean of differences that no verdict is about, as a row; names: of its first columns."""
+    """The mean of these differences as a row without a verdict; names: the values of its first columns."""
     found = statistics.mean_difference(differences.to_numpy())
     return {**dict(zip(COLUMNS, names, strict=False)), **found._asdict(), "verdict": "", "size": ""}

@@ -1,4 +1,4 @@
-"""Results of another folder beside those of this one: does each cell lie where a repetition of ours would?"""
+"""Compare the results of another folder with ours: is each cell within the prediction interval of a repetition?"""
 
 from collections.abc import Iterable
 
@@ -53,7 +53,7 @@ def _images(our: pd.DataFrame, their: pd.DataFrame, ours: Store, theirs: Store) 
 
 
 def _committed(store: Store, run: str) -> bool:
-    """Whether the run's code is known; RunError if what says where its numbers come from is not there."""
+    """Whether the run was trained with committed code; RunError if its history or its code's version is missing."""
     if not store.epochs(run):
         raise store.damaged(run, "history.csv", "it is not there")
     if not (code := store.status(run).get("code")):

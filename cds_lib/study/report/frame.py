@@ -1,4 +1,4 @@
-"""The evidence as a data frame: every run is read once, and all that is shown is a function of what it says."""
+"""All results as a data frame: every run is read once, and tables, figures and pages are computed from the frame."""
 
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -25,14 +25,12 @@ COLUMNS = (
 )
 NUMBERS = ("paper", "mean", "std", "ci_low", "ci_high", "baseline_delta", "paper_delta")
 NUMBERS += ("best_mean", "best_std", "p_value")
-_OF_SIZES = ("test_ap_s_last", "test_ap_m_last", "test_ap_l_last")  # which a data set may have no object of
+_OF_SIZES = ("test_ap_s_last", "test_ap_m_last", "test_ap_l_last")  # a data set may have no objects of a size
 
 
 def numbers(store: Store, run_id: str) -> dict[str, float]:
     """All that was measured of a finished run, by name: the last row of history.csv, its analyses, metrics.json.
-
-    RunError names a file that is damaged.
-    """
+    RunError if one of these files is damaged."""
     found = {name: value for rows in store.epochs(run_id)[-1:] for name, value in rows.items() if name != "epoch"}
     for name in analyses.ANALYSES:
         found |= (analyses.read(store, run_id, name) or {"values": {}})["values"]
@@ -97,8 +95,8 @@ def histories(frame: pd.DataFrame, store: Store) -> pd.DataFrame:
 
 
 def _value(cell: Cell, folder: Path, found: dict[str, float], reason: str) -> float | None:
-    """The cell's metric among the `numbers` of a finished run, which lies in `folder`; None if it was not measured, for
-    a `reason` or since the data set has no object of a size. RunError if it should be there."""
+    """The cell's metric among the `numbers` of the finished run in `folder`. None if there is a `reason` that it was
+    not measured, or if the data set has no objects of the size; RunError if it is missing otherwise."""
     if cell.metric in found or cell.metric in _OF_SIZES or reason:
         return found.get(cell.metric)
     file = {METRICS: "metrics.json", HISTORY: "history.csv"}.get(cell.source, f"analysis/{cell.source}.json")
@@ -110,7 +108,7 @@ def _best(cell: Cell, found: dict[str, float]) -> float | None:
 
 
 def by_seed(rows: pd.DataFrame, column: str = "value") -> dict[int, float]:
-    """Seed -> value of the runs among the rows of one cell that have one; a column that no run has is empty."""
+    """Seed -> value, of the rows of one cell that have a value; {} if there is no such column."""
     values = rows.get(column, [])
     return {seed: value for seed, value in zip(rows["seed"], values, strict=False) if not pd.isna(value)}
 

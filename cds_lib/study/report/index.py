@@ -31,7 +31,7 @@ NOT_TESTED, DAMAGED = "not tested", "damaged"
 _OTHERWISE = "These runs do not say what the committed ones say, or are not there: see the report."
 HEADLINES = ("test_top1_last", "test_ap_last")
 _FILES = ("history.csv", "metrics.json", "status.json")
-# Each verdict has a sign of its own, so that no meaning hangs on a colour.
+# A sign for each verdict: colour alone must not carry the meaning.
 _SIGNS = dict(zip(VERDICTS, "✔↗✘?○~", strict=True))
 _SIDES = {"above": "above it", "below": "below it", "open": "not told apart"}
 
@@ -43,7 +43,7 @@ def write_index(results: Path, profile: str, executed_now: Sequence[NotebookResu
     """
     results = Path(results)
     store = Store(results)
-    # Runs that differ in nothing but their seed lie beside each other.
+    # Runs that differ in the seed alone are neighbours.
     runs = sorted(
         (_run(store, run_id) for run_id in store.ids()), key=lambda run: (run["place"], run["spec"], run["seed"])
     )
@@ -70,7 +70,7 @@ def write_index(results: Path, profile: str, executed_now: Sequence[NotebookResu
 
 
 def borne_out(results: Path, profile: str) -> bool:
-    """Whether what people wrote about the miniature is what the tables of this folder say."""
+    """Whether the tables of this folder confirm what people wrote about the miniature."""
     compared = _comparisons(results)
     return profile == "mini" and compared is not None and all(answer(card, compared) for card in read_cards())
 
@@ -81,7 +81,7 @@ def read_cards() -> list[dict[str, Any]]:
 
 
 def answer(card: dict[str, Any], comparisons: pd.DataFrame) -> str | None:
-    """The card's answer with its numbers, or None where `comparisons` does not bear it out."""
+    """The card's answer with its numbers, or None where `comparisons` does not confirm it."""
     texts = []
     for evidence in card.get("evidence", ()):
         rows = comparisons[comparisons["side"] == evidence["side"]]
@@ -120,7 +120,7 @@ def _comparisons(results: Path) -> pd.DataFrame | None:
 
 
 def _cards(compared: pd.DataFrame, results: Path) -> list[dict]:
-    """The cards as they are shown; of a report that has no page, without the link."""
+    """The cards as they are shown; without the link if the report has no page."""
     found = []
     for card in read_cards():
         said = answer(card, compared)
@@ -146,7 +146,8 @@ def _verdicts(frame: pd.DataFrame, compared: pd.DataFrame | None, results: Path)
 
 
 def _claim(row: dict, compared: pd.DataFrame | None) -> dict[str, str]:
-    """A tested claim; its control is that of two views on CIFAR-100's ResNet-18, of as many steps with few labels."""
+    """A tested claim. Its control is the baseline of two views (ResNet-18 on CIFAR-100) or of as many steps (few
+    labels)."""
     control = formats.EMPTY
     if compared is not None:
         same = compared[compared["reference"].isin([CONTROL, "baseline_matched"])]
@@ -192,7 +193,7 @@ def _reports(results: Path, executed_now: Sequence[NotebookResult], tables: dict
 
 
 def _figure(path: Path) -> dict[str, str | int]:
-    """A figure's name, what a screen reader says (its title), and its size in pixels, which keeps its place."""
+    """A figure's name, its title (for screen readers), and its size in pixels, with which a browser reserves space."""
     text = path.read_bytes().decode(errors="replace")
     size = re.search(r'<svg[^>]* width="([\d.]+)pt" height="([\d.]+)pt"', text)
     width, height = (round(float(points) * 96 / 72) for points in size.groups()) if size else (0, 0)
@@ -202,8 +203,7 @@ def _figure(path: Path) -> dict[str, str | int]:
 
 
 def _run(store: Store, run_id: str) -> dict[str, object]:
-    """What runs.html shows of a run: what it is, what came out, its curve, where it comes from; of a damaged one, which
-    may be of no table that is asked for, why."""
+    """What runs.html shows of a run: its spec, result, curve and origin; of a damaged one, what is wrong."""
     try:
         spec, status = store.spec(run_id), store.status(run_id)
         metrics, epochs = (store.metrics(run_id), store.epochs(run_id)) if store.is_done(run_id) else ({}, [])
@@ -231,7 +231,7 @@ def _run(store: Store, run_id: str) -> dict[str, object]:
 
 
 def _rows(tables: dict[str, pd.DataFrame], results: Path) -> dict[str, dict[str, str]]:
-    """Run -> report -> the row of its table that the run stands behind; of the reports that have a page."""
+    """Run -> report -> the row of its table that uses the run, for the reports that have a page."""
     found: dict[str, dict[str, str]] = {}
     for name, frame in tables.items():
         if name != SUMMARY and (results / "html" / f"{name}.html").exists():

@@ -1,6 +1,6 @@
-"""The kernel of a notebook, as a process that was forked from one that has imported what notebooks import.
+"""A notebook's kernel as a process forked from a server that has imported what notebooks import: it starts at once.
 
-This module begins the process that imports it: it is for the server of `fork_server` and for what it forks.
+Only that server and its children may import this module: it calls `processes.begin`.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvision
 
 
 def serve(say: Callable[[Any], None], pipe: Connection) -> None:
-    """Be the kernel that is asked for at the other end of the pipe, see `use`, until it is shut down."""
+    """Run the kernel that `use` asks for at the other end of the pipe, until it is shut down."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # the server blocks it; a cell may be interrupted
     os.environ.pop("PYTHONSTARTUP", None)  # the user's, which a kernel would run
     pipe.send(os.getpid())
@@ -30,13 +30,13 @@ def serve(say: Callable[[Any], None], pipe: Connection) -> None:
     except EOFError:  # the notebook could not be begun
         return
     os.chdir(folder)
-    mpl.rcParams["backend"] = "module://matplotlib_inline.backend_inline"  # as a kernel tells those who import it later
-    # Its history would be a data base in the results folder, which may be on a network that cannot lock one.
+    mpl.rcParams["backend"] = "module://matplotlib_inline.backend_inline"  # matplotlib was imported before the kernel
+    # The history is an SQLite file in the results folder, and network file systems may not be able to lock it.
     IPKernelApp.launch_instance(["-f", connection_file, "--HistoryManager.enabled=False"])
 
 
 def use(pipe: Connection) -> None:
-    """Let the kernel at the other end of the pipe be the one that Jupyter starts next in this process."""
+    """From now on Jupyter in this process uses the forked kernel at the other end of the pipe."""
 
     class Forked(LocalProvisioner):
         async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
@@ -52,7 +52,7 @@ def use(pipe: Connection) -> None:
 
 
 class _Process:
-    """What Jupyter asks of a `subprocess.Popen`, of a process that is another one's child."""
+    """What Jupyter uses of `subprocess.Popen`, for a process that is not a child of this one."""
 
     stdin = stdout = stderr = None
 
@@ -60,7 +60,7 @@ class _Process:
         self.pipe, self.pid = pipe, pipe.recv()
 
     def poll(self) -> int | None:
-        return 1 if self.pipe.poll() else None  # nothing more is sent: the pipe's end is that of the process
+        return 1 if self.pipe.poll() else None  # nothing more is sent: it is readable once the process has ended
 
     def wait(self) -> int:
         self.pipe.poll(None)

@@ -1,4 +1,4 @@
-"""How methods, networks, data sets and settings are called for people; files and commands have short names."""
+"""Display names of methods, networks, data sets and settings; files and commands use short names."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -13,14 +13,15 @@ from cds_lib.study.tables import TABLES
 
 @cache
 def _names() -> dict[str, str]:
-    """Short name -> name for people: what tables call their rows and settings, and the catalogue."""
+    """Short name -> display name, from the tables and the catalogue."""
     own = {short: name for table in TABLES.values() for short, name in table.names.items()}
     own |= {short: table.title for short, table in TABLES.items()}
     return own | SETTINGS | {short: entry.title for short, entry in (DATASETS | NETWORKS | METHODS).items()}
 
 
 def name_of(name: str) -> str:
-    """Of a row, data set, network, setting or table: `CIFAR-100`, `ResNet-18`, `10 % labelled`; another is its own."""
+    """The display name of a row, data set, network, setting or table: `CIFAR-100`, `10 % labelled`; an unknown name is
+    returned as it is."""
     return _names().get(name, name)
 
 
@@ -30,7 +31,7 @@ def group_title(names: Iterable[str]) -> str:
 
 
 def named(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with names for people where a column is known by its name (dataset, model, method, metric and others):
+    """The frame with display names in its columns dataset, model, method, metric and others that have them; they become
     ordered categories, so that a table or plot keeps the order of the rows."""
     namers = dict.fromkeys(
         ("dataset", "model", "student", "teacher", "method", "setting", "against", "reference"), name_of
@@ -52,7 +53,8 @@ _MEASURED = {
 
 
 def label(name: str) -> str:
-    """Of a row or column: `top1_resnet18` is `top-1, ResNet-18`, `dsn` is `DSN`; another name is its own."""
+    """The heading of a row or column: `top-1, ResNet-18` of `top1_resnet18`, `DSN` of `dsn`; an unknown name is
+    returned as it is."""
     for prefix in published.PREFIXES:
         if name.startswith(prefix) and name not in _MEASURED:
             return f"{label(prefix.removesuffix('_'))}, {label(name.removeprefix(prefix))}"

@@ -1,13 +1,13 @@
-"""What can be said of a notebook before it is executed, without anything that is slow to import."""
+"""Checks of a notebook file before it is executed; imports nothing slow."""
 
 import ast
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
-PARAMETERS = ("profile", "results", "data_root", "seeds", "train")  # that every notebook is executed with
-# What `fork_server` imports once for all notebooks: this code, and what most of them import. In a command that has
-# trained, the server is that of the training, and each notebook imports it itself.
+PARAMETERS = ("profile", "results", "data_root", "seeds", "train")  # of every notebook
+# What `fork_server` imports once for all notebooks: this code, and what most of them import. A command that has trained
+# already has a server, without these; each notebook then imports them itself.
 PRELOAD = [f"cds_lib.study.{name}" for name in "report.kernel report.notebooks session report.registered".split()]
 PRELOAD += ["papermill", "seaborn", "matplotlib.pyplot"]
 
@@ -30,7 +30,7 @@ def fault(notebook: Path, parameters: Iterable[str]) -> str | None:
 
 
 def parameter_names(notebook: Path) -> set[str]:
-    """Names that the notebook's cell tagged `parameters` gives a value to; a damaged file raises nearly anything."""
+    """The names assigned in the notebook's cell tagged `parameters`. A damaged file can raise nearly any error."""
     for cell in json.loads(notebook.read_bytes())["cells"]:
         if "parameters" in cell["metadata"].get("tags", []):
             assigned = [node for node in ast.parse("".join(cell["source"])).body if isinstance(node, ast.Assign)]

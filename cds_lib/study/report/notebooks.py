@@ -1,7 +1,7 @@
-"""Execute notebooks through papermill, each in its own process and with a kernel of its own, which has this code.
+"""Execute notebooks with papermill, each in a process and with a kernel of its own.
 
-The kernel named in a notebook's metadata is ignored: it may not be installed, or be another environment's. Every
-notebook gets private Jupyter folders, so that one that dies takes nothing with it. What goes wrong with a notebook is a
+The kernel named in a notebook's metadata is ignored: it may not be installed, or belong to another environment. Every
+notebook has its own Jupyter folders, so that one that dies does not affect the others. A failure of a notebook is a
 result, not an exception: the notebook is saved up to that point and the others go on.
 """
 
@@ -24,20 +24,20 @@ from cds_lib.study.files import once, write_text
 from cds_lib.study.processes import Worker, kill, work_off
 from cds_lib.study.report.notebook_files import PRELOAD, fault
 
-# Some starts fail for reasons that have nothing to do with the notebook, such as a port taken in the same instant.
+# A start can fail for reasons outside the notebook, such as a port that another process takes in the same instant.
 START_ATTEMPTS = 3
 # Papermill marks a failed notebook with cells of its own; the report has a banner instead.
 ERROR_MARKER = "papermill-error-cell-tag"
-# The tag of cells, of Markdown, that interpret the committed miniature.
+# The tag of Markdown cells that interpret the committed miniature.
 READING = "mini"
-# Where the executed notebook carries its result, for reports that are written later.
+# The key in an executed notebook's metadata that holds its result, for later reports.
 METADATA = "cds_lib"
 
 
 @dataclass(frozen=True)
 class NotebookResult:
-    """How an execution ended. `error` is one line, None if the notebook ran to its end; `cell` the id of the one that
-    failed, "" if it is none's fault; `seconds` what it took now, 0 where it was not executed again."""
+    """How an execution ended. error: one line, None if the notebook ran to its end; cell: the id of the cell that
+    failed, "" if none did; seconds: how long it took, 0 if it was not executed again."""
 
     name: str
     error: str | None
@@ -51,8 +51,8 @@ class NotebookResult:
 
 @dataclass
 class _Execution:
-    """A notebook that is executed. inputs: a hash of what it is made of; folder: where it works; began and kernel: of
-    the last attempt."""
+    """A notebook to execute. inputs: the hash of notebook, parameters and evidence; folder: its working folder; began
+    and kernel: of the last attempt."""
 
     notebook: Path
     output: Path
@@ -67,7 +67,7 @@ class _Execution:
         return Path(self.folder.name) / "executed.ipynb"
 
     def result(self, error: str | None, cell: str = "") -> NotebookResult:
-        """How it ended; its folder goes."""
+        """How it ended; removes its folder."""
         if self.folder:
             self.folder.cleanup()
         return NotebookResult(self.notebook.stem, error, cell, round(time.monotonic() - self.began, 1))
@@ -105,7 +105,7 @@ def execute(
 
 
 def _without_running(one: _Execution, parameters: dict[str, Any], evidence: str) -> NotebookResult | None:
-    """The result of a notebook that need not or cannot be run; of any other it makes the folder."""
+    """The result of a notebook that need not or cannot be run. For any other, make its folder and return None."""
     if error := fault(one.notebook, parameters):
         return one.result(error)
     try:
@@ -154,11 +154,11 @@ def _run(executions: list[_Execution], parameters: dict[str, Any], jobs: int) ->
 
 
 def _saved(one: _Execution, how: dict[str, Any], parameters: dict[str, Any]) -> NotebookResult:
-    """Save what was executed, as far as it came."""
+    """Save the notebook as far as it was executed."""
     try:
         try:
             saved = _read(one.executed)
-        except UsageError:  # papermill did not come to write it, or could not
+        except UsageError:  # papermill has not written it
             saved = _read(one.notebook)
         ended = one.result(how["error"], how["cell"])
         _clean(saved, one.notebook.name, parameters)
@@ -179,7 +179,7 @@ def _saved(one: _Execution, how: dict[str, Any], parameters: dict[str, Any]) -> 
 
 
 def _is_made_of(output: Path, inputs: str) -> bool:
-    """Whether `output` was made, without an error, of these inputs, and the figures that it wrote are still there."""
+    """Whether `output` was made from these inputs without an error, and its figures are still there."""
     try:
         made, ended = stored(output)
     except UsageError:
@@ -229,12 +229,12 @@ def _last_cell_started(executed: Path) -> str:
 
 
 def _clean(notebook: nbformat.NotebookNode, name: str, parameters: dict[str, Any]) -> None:
-    """Drop papermill's markers, times and paths of this machine: what the same inputs would not give again."""
+    """Drop what differs from one execution to the next: papermill's markers, times, paths of this machine."""
     from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor  # slow
 
     notebook.cells = [cell for cell in notebook.cells if ERROR_MARKER not in cell.metadata.get("tags", [])]
     for number, cell in enumerate(notebook.cells):
-        # How busy the machine is decides in how many pieces printed lines arrive.
+        # Printed lines arrive in more or fewer pieces, depending on the load of the machine.
         CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, number)
         cell.metadata = nbformat.from_dict({name: value for name, value in cell.metadata.items() if name == "tags"})
         if "injected-parameters" in cell.metadata.get("tags", []):
@@ -244,14 +244,14 @@ def _clean(notebook: nbformat.NotebookNode, name: str, parameters: dict[str, Any
 
 
 def _leave_out_readings(notebook: nbformat.NotebookNode) -> None:
-    """Put a line where a person has interpreted the committed miniature: other results may say something else."""
+    """Replace the cells that interpret the committed miniature: these results may differ."""
     for cell in notebook.cells:
         if READING in cell.metadata.get("tags", []):
             cell.source = "*Here stands what the committed miniature says. These results are not those.*"
 
 
 def _serve(say: Callable[[Any], None], pipe: Connection) -> None:
-    from cds_lib.study.report import kernel  # which imports all that notebooks do: in the server, not here
+    from cds_lib.study.report import kernel  # not in the process that asks for notebooks: see there
 
     kernel.serve(say, pipe)
 

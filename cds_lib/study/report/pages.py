@@ -1,6 +1,6 @@
-"""Executed notebooks and the results folder as HTML pages that need nothing but themselves: no network, no script.
+"""Executed notebooks as HTML pages that need no other file, no network and no script.
 
-A notebook becomes two pages, without and with its code. Both, and the index, share `templates/page.html.j2`.
+A notebook becomes two pages, without and with its code. They share `templates/page.html.j2` with the index.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -70,7 +70,7 @@ def render_notebook(executed: Path, html: Path, titles: Mapping[str, str] | None
 
 
 def render_notebooks(results: Path, names: Iterable[str]) -> None:
-    """Write the pages of these notebooks, and of all others if the set of reports has changed, since they link."""
+    """Write the pages of these notebooks; of all, since they link to each other, if the set of reports has changed."""
     folder, html = Path(results) / "notebooks", Path(results) / "html"
     titles = {name: title for name, (title, _) in executed_notebooks(folder).items() if title is not None}
     known = {path.stem for path in html.glob("*.html") if not path.stem.endswith(".code")}
@@ -80,7 +80,7 @@ def render_notebooks(results: Path, names: Iterable[str]) -> None:
 
 
 def executed_notebooks(folder: Path) -> dict[str, tuple[str | None, NotebookResult]]:
-    """Title and result of every executed notebook, in the order of reading; of a damaged one no title, and why."""
+    """Title and result of every executed notebook, in the order of reading; of a damaged one None and the error."""
     found: dict[str, tuple[str | None, NotebookResult]] = {}
     for name in in_order(path.stem for path in folder.glob("*.ipynb")):
         try:
@@ -92,7 +92,7 @@ def executed_notebooks(folder: Path) -> dict[str, tuple[str | None, NotebookResu
 
 
 def damaged(results: Path) -> dict[str, str]:
-    """{name: sentence} of the reports that earlier commands left and that cannot be read."""
+    """Name -> what is wrong, of the tables and executed notebooks in the folder that cannot be read."""
     executed = executed_notebooks(Path(results) / "notebooks")
     return read_tables(results)[1] | {name: ended.error for name, (title, ended) in executed.items() if title is None}
 
@@ -134,18 +134,19 @@ def _exporter(with_code: bool) -> HTMLExporter:
 
 
 def with_contents(body: str, others: Sequence[str] = ()) -> tuple[str, list[dict[str, str]]]:
-    """The body with a distinct id at every h2 and h3, no table that is wider than the page, and links where the text
-    names one of the other reports; and the contents.
-
-    What would run or load something is left out, whoever wrote it into a cell.
+    """The body, and the contents: its h2 and h3, each with an id of its own. In the body tables scroll where they are
+    wider than the page, numbers lead to their runs, and names of other reports are links. Scripts and embedded objects
+    are removed.
     """
     soup = BeautifulSoup(body, "html.parser")
     for active in soup.find_all(["script", "iframe", "object", "embed"]):
         active.decompose()
-    for pilcrow in soup.find_all("a", class_="anchor-link"):  # nbconvert's; the contents do its work
+    for pilcrow in soup.find_all("a", class_="anchor-link"):  # nbconvert's; the contents link to headings
         pilcrow.decompose()
     _let_tables_scroll(soup)
-    for number in soup.find_all("td", title=True):  # of `show`: the runs behind it, which lie beside each other
+    for number in soup.find_all(
+        "td", title=True
+    ):  # the title is the run ids of `show`; they are neighbours in runs.html
         first = number["title"].removeprefix("runs ").split()[0]
         number.string.wrap(soup.new_tag("a", attrs={"href": f"../runs.html#{first}"}))
     for named in soup.find_all("code"):
@@ -163,7 +164,7 @@ def with_contents(body: str, others: Sequence[str] = ()) -> tuple[str, list[dict
 
 
 def _let_tables_scroll(soup: BeautifulSoup) -> None:
-    """Put tables of Markdown and pandas into a region of their own, as `html.scrolling` does for the study's."""
+    """Put tables of Markdown and pandas into a region that scrolls, as `show` does with its own."""
     for number, table in enumerate(soup.find_all("table"), 1):
         if not table.find_parent(class_="scroll"):
             above = table.find_previous(["h1", "h2", "h3"])
@@ -175,12 +176,12 @@ def _let_tables_scroll(soup: BeautifulSoup) -> None:
 
 
 def whole_page(*, code: bool = False, **content: object) -> str:
-    """The page of these contents (`templates/page.html.j2`); what is not given is not on it."""
+    """Render `templates/page.html.j2`; optional parts that are not given are left out."""
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     content = dict.fromkeys(("neighbours", "profile", "error", "error_anchor", "provenance")) | content
     if code:
         light, dark = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("default", "github-dark"))
-        # The page has its own background; only the colours of the tokens are wanted.
+        # Only the colours of the tokens: the page has its own background.
         style += f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
         style += ".highlight { background: none; }\n"
     return environment().get_template("page.html.j2").render(style=style, **content) + "\n"

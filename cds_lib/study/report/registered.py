@@ -140,8 +140,9 @@ def few_labels(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _said(rule: Rule, planned: pd.Series, begun: bool = False, wanted: int = 0) -> str:
-    """What a rule says of one value a planned seed, of at least so many: nothing of a part of them, or every look would
-    be a test. begun: whether some of what each value is made of has run."""
+    """What the rule decides from one value per planned seed, NaN where it has not run. While values are missing it
+    decides nothing: every look would be another test. wanted: how many values there must be at least; begun: whether
+    parts of some values have run."""
     values = planned.dropna().to_numpy()
     if len(values) < 2:
         return "not complete" if begun else "not run"
@@ -154,7 +155,7 @@ def _under(p_holm: float, rule: Rule) -> Rule:
 
 
 def _holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values, NaN for what has not run, which counts as 1: the family is as large as was planned."""
+    """Holm's adjusted p values. NaN (not run) stays NaN and counts as 1: the family is as large as it was planned."""
     adjusted = statistics.holm([1.0 if np.isnan(p) else p for p in p_values])
     return [np.nan if np.isnan(p) else one for p, one in zip(p_values, adjusted, strict=True)]
 
@@ -165,7 +166,7 @@ def _direction(values: Sequence[float]) -> tuple[str, ...]:
 
 
 def _gains(frame: pd.DataFrame, settings: list[str], metric: str, ours: str, reference: str) -> pd.DataFrame:
-    """`ours - reference`: a row a seed for which all of it is planned, a column a setting; NaN what has not run."""
+    """`ours - reference`: a row per seed that is planned in all settings, a column per setting; NaN if not run."""
     arms = frame["method"].isin([ours, reference])
     rows = frame[arms & frame["setting"].isin(settings) & (frame["metric"] == metric)]
     planned = rows.groupby("seed").size() == 2 * len(settings)

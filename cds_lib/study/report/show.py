@@ -10,11 +10,10 @@ from markupsafe import Markup
 from cds_lib.study.report import formats
 from cds_lib.study.report.naming import label, name_of, named
 
-# Columns of `compare`, whose numbers have a sign; a p value has three decimals. Other floating-point numbers have two.
+# How numbers of `compare` are written, by column.
 _FORMATS = dict.fromkeys(("difference", "low", "high", "published"), "{:+.2f}") | {"p": "{:.3f}"}
-_OF_OTHERS = ("p", "published")  # numbers that no run has
-# The alignment is said here, since JupyterLab has labels at the right. The title is seen under a pointer, and a page
-# makes a link of it (pages.py).
+_OF_OTHERS = ("p", "published")  # columns of numbers that come from no single run
+# Alignment is inline, since JupyterLab aligns labels right. The title lists the runs; pages.py makes a link of it.
 _CELL = Markup('<{tag} style="text-align:{side}"{title}>{text}</{end}>')
 _TITLE = Markup(' title="runs {}"')
 _PAGE = Markup(
@@ -29,9 +28,11 @@ def show(
 ) -> HTML:
     """The frame as a table with a caption: names for people, labels to the left, numbers to the right.
 
-    The first column heads the rows, or the index where it says more than a count. form: how floating-point numbers are
-    written, for all or by column. A column `runs`, ids, is not shown: its runs stand behind the numbers of the row.
-    runs: where a number stands for the rows of `results` that have what its row and its column name.
+    The headings of rows are the index, or the first column where the index only counts. form: the format of
+    floating-point numbers, for all or by column.
+
+    Numbers lead to their runs. A column `runs` (ids) holds those of its row and is not shown. Otherwise `runs`, a frame
+    of `results`, is searched for the rows that a number's row and column name.
     """
     usual, by_column = (form, {}) if isinstance(form, str) else ("{:.2f}", form)
     counts = frame.index.nlevels == 1 and frame.index.name is None and pd.api.types.is_integer_dtype(frame.index)
@@ -82,8 +83,7 @@ def _heading(column: Any) -> str:
 
 def _cell(tag: str, side: str, column: Any, value: Any, form: str = "", ids: str = "") -> Markup:
     text = formats.text(value, form)
-    # A corner that says nothing is no heading.
-    tag = tag if text else "td"
+    tag = tag if text else "td"  # an empty corner is no heading
     of_runs = ids and isinstance(value, float) and not pd.isna(value) and column not in _OF_OTHERS
     title = _TITLE.format(ids) if of_runs else ""
     return _CELL.format(tag=Markup(tag), side=side, title=title, text=text, end=tag.split()[0])

@@ -51,8 +51,8 @@ def with_seeds_enough(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 class _Evidence:
-    """The rows of every cell and, beside them, which data sets were trained on, which runs had only a part of their
-    images at hand, and which failed."""
+    """The rows of every cell; which data sets were trained on; which runs had only a part of their images; which
+    failed."""
 
     def __init__(self, frames: Mapping[str, pd.DataFrame], store: Store, profile: str):
         self._runs = {
@@ -65,7 +65,7 @@ class _Evidence:
             status = store.status(run_id)
             if store.is_done(run_id):
                 spec = store.spec(run_id)
-                # Not the first notebook's lesson, which is on synthetic data in every profile.
+                # The first notebook's runs do not count: they are on synthetic images in every profile.
                 if spec.budget.source == "real" or profile == "smoke":
                     self.trained.add(spec.dataset)
                 if not status.get("data", {}).get("complete", True):

@@ -8,9 +8,10 @@ from cds_lib.study.plan.settings import distilled, shortened, supervised
 from cds_lib.study.plan.spec import Budget, RunSpec
 from cds_lib.study.plan.table import Cell, Table, cell
 
-# Row -> its name on the poster, in the poster's order; of trainings of their own, batch size and epochs as published.
-# A miniature has batches of 64 (128 from 1,024 on) and 30 epochs (60 from 200 on), and SupCon there no AutoAugment. The
-# form of its loss that SupCon's own code has came later: the printed number stands beside the first row alone.
+# Row -> its name on the poster, in the poster's order; then, for runs of this table alone, batch size and epochs as
+# published. The miniature has batches of 64 (128 where 1,024 or more are published), 30 epochs (60 where 200 or more
+# are), and no AutoAugment in SupCon. `supcon_base_temperature`, the loss as in SupCon's own code, was added later: the
+# published number is that of the first row.
 ROWS = {
     "baseline": ("Baseline_1",),
     "baseline_autoaugment": ("Baseline_2", 4096, 270),

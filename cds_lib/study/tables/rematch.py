@@ -10,7 +10,7 @@ from cds_lib.study.plan.table import TOP1, Cell, Table
 DOSES = (0.03, 0.1, 0.3, 1.0, 3.0)  # weights of CDS; 0 is the control
 PULLS = ("gradient_ratio_first", "gradient_ratio_last", "gradient_cosine_last")
 _SIX = SEEDS[:6]
-# Of the control's finalists the one that fits its training images best: as well as CDS with what was chosen for it.
+# The finalist of the control that fits its training images best: as well as the CDS run with its chosen settings.
 _FITS_AS_WELL = {"lr": 0.05, "weight_decay": 2e-3}
 
 
