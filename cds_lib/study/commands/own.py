@@ -95,7 +95,8 @@ def changed(spec: RunSpec, changes: Mapping[str, Any]) -> RunSpec:
     another type."""
     entry = catalogue.method(spec.method)
     budget = {field.name: str(field.type) for field in fields(Budget)}
-    own = {name: str(parameter.annotation) for name, parameter in inspect.signature(entry.load()).parameters.items()}
+    parameters = inspect.signature(entry.load()).parameters.items()
+    own = {name: inspect.formatannotation(one.annotation).removeprefix("collections.abc.") for name, one in parameters}
     own |= {name: type(value).__name__ for name, value in spec.options.items() if name not in own}
     taken = {"backbone", "num_classes", "teacher", *entry.fixed, *budget}
     own = {name: kind for name, kind in own.items() if name not in taken and any(word in kind for word in _TYPES)}
