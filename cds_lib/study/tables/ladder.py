@@ -100,7 +100,7 @@ TABLE = Table(
     note="nothing: registered in docs/registration.md",
     build=cells,
     names={rung.setting: rung.title for rung in RUNGS}
-    | {row: f"{ARMS[CDS_BOTH].title}, {words} the weight" for row, (_, words) in _WEIGHTS.items()},
+    | {row: f"CDS, {words} the weight" for row, (_, words) in _WEIGHTS.items()},
     own_seeds=True,
     official=False,
 )
