@@ -188,13 +188,14 @@ def _extract(path: Path, into: Path) -> None:
             archive.extractall(into)  # keeps every member inside, and makes no links
     else:
         with tarfile.open(path) as archive:
-            archive.extraction_filter = _inside  # before Python 3.11.4 there are none: the checksum is trusted
-            archive.extractall(into)
-
-
-def _inside(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo:
-    """Refuse what would be written outside of the folder, and give the rest the permissions of new files."""
-    return tarfile.data_filter(member, folder).replace(mode=None, deep=False)
+            for member in archive:  # files and folders inside of `into` alone: Python 3.11.3 has no such filters
+                target = into / member.name
+                if not (member.isfile() or member.isdir()) or not target.resolve().is_relative_to(into.resolve()):
+                    raise tarfile.TarError(f"{member.name!r} is no file or folder inside of it")
+                (target if member.isdir() else target.parent).mkdir(parents=True, exist_ok=True)
+                if member.isfile():  # with the permissions of the user's own new files
+                    with archive.extractfile(member) as source, open(target, "wb") as copy:
+                        shutil.copyfileobj(source, copy)
 
 
 def _into_class_folders(folder: Path) -> None:
