@@ -135,6 +135,7 @@ def _recorded(spec: RunSpec, store: Store) -> Iterator[None]:
         store.spec(spec.id)  # what lies in a folder that was renamed is another run's, its checkpoint too
     with store.lock_run(spec.id):
         try:
+            rounds_by = {"instructions": provenance.instructions(), "versions": provenance.versions()}
             store.write_status(
                 spec.id,
                 state="running",
@@ -142,8 +143,8 @@ def _recorded(spec: RunSpec, store: Store) -> Iterator[None]:
                 started=provenance.now(),
                 finished=None,
                 machine=provenance.machine(),
-                instructions=provenance.instructions(),
-                versions=provenance.versions(),
+                **rounds_by,
+                earlier=_earlier(spec, store, rounds_by),
                 code=provenance.code_version(),
             )
             for leftover in run_dir.glob(".*.part"):  # of a process that was killed while it wrote
@@ -158,6 +159,15 @@ def _recorded(spec: RunSpec, store: Store) -> Iterator[None]:
             if stopped or isinstance(error, UsageError | TrainingError):
                 raise
             raise RunError(outcome["error"]) from error
+
+
+def _earlier(spec: RunSpec, store: Store, rounds_by: dict[str, dict]) -> list[dict] | None:
+    """What an interrupted run that goes on here was computed with before, where that was something else."""
+    if not store.checkpoint(spec.id).exists():
+        return None
+    status = store.status(spec.id)
+    before = {name: status.get(name) for name in rounds_by}
+    return [*status.get("earlier", []), *([before] if before != rounds_by else [])] or None
 
 
 def _metrics(rows: list[dict[str, float]], device: torch.device) -> dict[str, float]:

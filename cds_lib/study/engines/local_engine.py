@@ -51,7 +51,8 @@ class LocalEngine:
                     f"cancel them with {slurm_jobs.cancel_command(theirs)}."
                 )
         progress.say(f"{jobs} at a time; each run's own log is in {store.root / 'runs'}/<id>/log.txt")
-        context = fork_server(PRELOAD)
+        detect = ["cds_lib.evaluation.detection"] if any(spec.detects for spec in specs) else []  # torchmetrics is slow
+        context = fork_server(PRELOAD + detect)
         devices = gpus.visible()
         each = max(1, cores() // (jobs * self.processes))
         resources = Resources(self.processes, each if devices else 1, each, self.compile_method)

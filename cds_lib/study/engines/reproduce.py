@@ -111,6 +111,8 @@ def _refuse_other_surroundings(status: dict) -> None:
     others = [f"{name} {version}" for name, version in versions.items() if provenance.versions().get(name) != version]
     if others or not versions:
         raise UsageError(f"It was trained with {', '.join(others) or 'versions that nobody recorded'}: install those.")
+    if status.get("earlier"):
+        raise UsageError("It was interrupted and went on with other kernels or versions: no training is the same.")
     if status.get("device") != "cpu" or status.get("processes", 1) > 1:
         raise UsageError("It was not trained by one process on the CPU: no other training is the same each time.")
 

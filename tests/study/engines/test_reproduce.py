@@ -109,6 +109,7 @@ def test_differences_are_the_first_of_each_column_in_the_epochs_at_hand(tmp_path
         ({"versions": {"torch": "1.0", "numpy": "2"}}, "torch 1.0, numpy 2"),
         ({"versions": None}, "versions"),
         ({"device": "NVIDIA H100"}, "CPU"),
+        ({"earlier": [{"instructions": {"pytorch": "AVX2"}}]}, "interrupted"),
         ({"processes": 2}, "one process"),
         ({"machine": "Darwin arm64, Apple M3", "instructions": None}, "Darwin arm64"),
         ({"instructions": {"pytorch": "DEFAULT", "onednn": "AVX2"}}, "DEFAULT"),

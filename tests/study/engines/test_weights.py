@@ -11,7 +11,7 @@ import torch
 import sweeps
 from cds_lib.errors import TrainingError
 from cds_lib.study.engines import execute as module
-from cds_lib.study.engines import setup
+from cds_lib.study.engines import provenance, setup
 from cds_lib.study.engines.execute import execute
 from cds_lib.study.engines.launch import Resources
 from cds_lib.study.errors import RunError
@@ -57,6 +57,15 @@ def test_an_epoch_that_was_not_written_yet_is_in_the_history(epoch, undisturbed,
     assert store.history(BASELINE.id).empty
     execute(BASELINE, store, Path("none"))
     assert history(store, BASELINE) == history(undisturbed, BASELINE)
+    assert "earlier" not in store.status(BASELINE.id)
+
+
+def test_a_run_that_goes_on_with_other_kernels_records_both(tmp_path, monkeypatch):
+    store = interrupted(tmp_path, monkeypatch)
+    before = {name: store.status(BASELINE.id)[name] for name in ("instructions", "versions")}
+    monkeypatch.setattr(provenance, "instructions", lambda: {"pytorch": "others"})
+    execute(BASELINE, store, Path("none"))
+    assert store.status(BASELINE.id)["earlier"] == [before]
 
 
 def test_no_flipped_byte_changes_what_is_loaded(undisturbed, tmp_path):
