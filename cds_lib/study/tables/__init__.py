@@ -17,7 +17,7 @@ ORDER = (
     *("00_start_here", "tuning", "table1_cifar100", "table2_cifar10", "table3_imagenet", "table4_coco"),
     *("table6_finegrained", "table7_imagenet_distillation", "contrastive_methods", "distillation_cifar100"),
     *("semi_supervised", "linear_probe", "layerwise_accuracy", "calibration", "training_loss", "tsne"),
-    *("deviations", SUMMARY),
+    *("deviations", SUMMARY, "rematch", "ladder"),
 )
 
 _FILES = sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_"))
