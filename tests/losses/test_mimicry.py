@@ -1,4 +1,4 @@
-"""The mimicry loss against the released values, torch's own KL divergence, finite differences and closed forms."""
+"""The mimicry loss against the released values and torch's own KL divergence."""
 
 import itertools
 import math
@@ -9,10 +9,6 @@ import torch.nn.functional as F
 
 from cds_lib.losses import mimicry_loss
 from toys import normal, released
-
-
-def random_logits(*shape, dtype=torch.float32):
-    return 2 * normal(*shape, dtype=dtype)
 
 
 def pairwise(logits, targets):
@@ -32,30 +28,13 @@ def test_equals_the_released_implementations(release):
         assert total.item() == pytest.approx(expected[release], rel=tolerance)
 
 
-@pytest.mark.parametrize("classifiers", [1, 2, 3, 4])
-def test_equals_all_ordered_pairs_of_torch_kl_div(classifiers):
-    logits = random_logits(classifiers, 16, 10, dtype=torch.float64)
-    assert mimicry_loss(logits).item() == pytest.approx(float(pairwise(logits, logits)), rel=1e-5, abs=1e-15)
-
-
 def test_gradient_is_that_of_the_side_that_learns():
-    logits = random_logits(3, 6, 5, dtype=torch.float64).requires_grad_()
-    (grad,) = torch.autograd.grad(mimicry_loss(logits), logits)
-    # Finite differences with the targets held fixed, on the independent form.
-    learner = logits.detach().clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda z: pairwise(z, logits.detach()), learner)
-    (expected,) = torch.autograd.grad(pairwise(learner, logits.detach()), learner)
-    torch.testing.assert_close(grad, expected, rtol=1e-5, atol=1e-7)
-    # In closed form (p_i - p_j) / batch for every pair: sum over j gives this.
-    p = logits.detach().softmax(-1)
-    torch.testing.assert_close(grad, (3 * p - p.sum(0)) / 6, rtol=1e-5, atol=1e-7)
-
-
-def test_is_zero_where_the_classifiers_agree():
-    agreeing = random_logits(1, 8, 10).expand(3, 8, 10).clone().requires_grad_()
-    loss = mimicry_loss(agreeing)
-    loss.backward()
-    assert loss.item() == 0 and agreeing.grad.abs().max() < 1e-6
+    logits = (2 * normal(3, 6, 5)).requires_grad_()
+    found, expected = mimicry_loss(logits), pairwise(logits, logits.detach())
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(loss, logits)[0] for loss in (found, expected)), rtol=1e-5, atol=1e-7
+    )
 
 
 def test_contradicting_certainties_stay_finite():
@@ -67,9 +46,8 @@ def test_contradicting_certainties_stay_finite():
     assert loss.item() == pytest.approx(2 * math.log(1e8), rel=1e-5) and torch.isfinite(logits.grad).all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_computes_in_float32_inside_autocast(dtype):
-    logits = random_logits(3, 8, 10).to(dtype)
+def test_computes_in_float32_inside_autocast():
+    logits = (2 * normal(3, 8, 10)).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = mimicry_loss(logits)
     assert loss.dtype == torch.float32

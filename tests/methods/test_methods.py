@@ -166,17 +166,13 @@ def test_taps_choose_stages_and_their_heads():
         ("baseline", {"views": 3}, "views must be 1 or 2, not 3"),
         ("dsn", {"temperature": 0.1}, "Method 'dsn' does not take these options"),
         ("dks", {"layout": "dhm"}, "Method 'dks' does not take these options"),  # what is not to choose
+        ("dks", {"backbone": None}, "Method 'dks' does not take these options"),
         ("okd", {"branches": 1}, "at least two branches"),
     ],
 )
 def test_unknown_methods_and_options_are_refused(name, options, says):
     with pytest.raises(UsageError, match=says):
         make(name, **options)
-
-
-def test_a_backbone_is_no_option():
-    with pytest.raises(UsageError, match="Method 'dks' does not take these options"):
-        create_method("dks", create_backbone("resnet18", 4, width=0.125), 4, {"backbone": None})
 
 
 def test_a_mistake_in_a_constructor_is_not_taken_for_wrong_options(monkeypatch):
