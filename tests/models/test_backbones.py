@@ -12,7 +12,7 @@ import torchvision
 from torch import nn
 
 from cds_lib.errors import UsageError
-from cds_lib.models import create_backbone, forward_stages, pooled, pooled_and_logits, stage_taps
+from cds_lib.models import create_backbone, forward_stages, initialise, pooled, pooled_and_logits, stage_taps
 from cds_lib.models.backbones import MODEL_NAMES, STEMS
 from toys import check_initialisation
 
@@ -173,6 +173,14 @@ def test_the_classifier_keeps_the_frameworks_default(name):
     for tensor in (classifier.weight, classifier.bias):
         assert 0.9 * bound < tensor.abs().max().item() <= bound
     assert classifier.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03)
+
+
+def test_initialise_leaves_linear_layers_and_biases_alone():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    initialise(module)
+    changed = {key for key, value in module.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {"0.weight"}
 
 
 @pytest.mark.parametrize("name", OTHER_TIMM)
