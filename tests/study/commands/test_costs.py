@@ -135,6 +135,12 @@ def test_grouped_convolutions_cost_three_forward_passes_too():
     assert train_macs(spec) == pytest.approx(3 * forward - stem_macs(spec), rel=1e-4)
 
 
+def test_products_that_add_in_place_are_counted():
+    total = torch.empty(3, 4, 5, device="meta")
+    left, right = torch.empty(3, 4, 7, device="meta"), torch.empty(3, 7, 5, device="meta")
+    assert costs._flops(lambda: total.baddbmm_(left, right)) == 2 * 3 * 4 * 7 * 5
+
+
 @pytest.mark.parametrize("method", ["baseline", "baseline_matched", "cds_simclr"])
 def test_images_are_those_that_the_run_is_given(method, tmp_path):
     spec = settings.semi_supervised("smoke", "cifar10", method, 30, 0)
