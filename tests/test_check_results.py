@@ -21,6 +21,9 @@ GOOD = {
     [
         ("index.html", "x", "y", []),
         ("runs/r/status.json", "done", "failed", ["run r is failed"]),
+        ("tables/t.csv", "2.5", "", ["t.csv: x x was not run"]),
+        ("tables/t.csv", "verdict", "other", ["t.csv lacks verdict"]),
+        ("figures/t.svg", "/>", ">", ["t.svg is no SVG (no element found: line 1, column 40)"]),
         ("html/t.html", "<a ", "<img ", ["t.html loads from elsewhere: '<img href=\"https://'"]),
     ],
 )
@@ -29,4 +32,4 @@ def test_each_fault_is_named(tmp_path, name, old, new, problems):
     for file, text in (GOOD | {name: GOOD[name].replace(old, new, 1)}).items():
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text(text)
-    assert check.problems(tmp_path, ["t"], ["t"], ["r"]) == problems
+    assert list(check.problems(tmp_path, ["t"], ["t"], ["r"])) == problems

@@ -1,9 +1,10 @@
-"""Deviations and choices are what the code does: every quoted default is read from the code; links lead somewhere."""
+"""Pages say what the code does and what the results are: quoted defaults, links, examples, costs, every finding."""
 
 import inspect
 import re
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -270,3 +271,54 @@ def test_terms_of_the_papers_sets_are_those_that_data_fetch_shows():
         if line := rows.pop(entry.title, ""):
             assert f"]({entry.page})" in line and entry.terms.startswith(line.rsplit(" | ", 1)[1].removesuffix(" |"))
     assert not rows
+
+
+# -- findings ----------------------------------------------------------------------------------------------------------
+
+
+# A number has its address in a comment behind it, as in `2.6<!-- comparisons: question=accuracy; difference above -->`:
+# column `difference` of the one row of results/mini/tables/comparisons.csv with these values, at the printed decimals.
+# `above`, `below` or `open` is how its 95 % interval lies; `rows` counts the rows. An address without a column checks
+# the interval alone.
+ADDRESS = re.compile(r"([+−-]?[\d,]*\.?\d+|none|\w+)<!-- (\w+): ?([^;>]*); ([^>]+?) -->")
+FOUND = [(page, *found) for page in PAGES for found in ADDRESS.findall(read(page))]
+
+
+def row_of(table: str, where: str) -> pd.DataFrame:
+    frame = pd.read_csv(ROOT / "results" / "mini" / "tables" / f"{table}.csv")
+    for name, value in re.findall(r"(\w+)=(.+?)(?= \w+=|\s*$)", where):
+        frame = frame[frame[name].astype(str) == value]
+    return frame
+
+
+def side(row: pd.Series) -> str:
+    low, high = (row["low"], row["high"]) if "low" in row else (row["ci_low"], row["ci_high"])
+    return "above" if low > 0 else "below" if high < 0 else "open"
+
+
+@pytest.mark.parametrize(
+    ("page", "text", "table", "where", "what"), FOUND, ids=[f"{p} {t} {w}" for p, t, _, w, _ in FOUND]
+)
+def test_a_stated_number_is_where_its_address_says(page, text, table, where, what):
+    rows = row_of(table, where)
+    column, *sides = what.split()
+    if column == "rows":
+        assert len(rows) == (0 if text == "none" else int(text.replace(",", "")))
+        return
+    assert len(rows) == 1, f"{page}: {table}: {where} is the address of {len(rows)} rows"
+    (row,) = (row for _, row in rows.iterrows())
+    if column in ("above", "below", "open"):
+        sides = [column]
+    else:
+        printed = text.replace("−", "-").replace(",", "")
+        decimals = len(printed.partition(".")[2])
+        assert f"{row[column]:.{decimals}f}" == f"{float(printed):.{decimals}f}"
+    assert all(side(row) == said for said in sides)
+
+
+def test_no_address_is_overlooked_and_every_finding_has_one():
+    for page in PAGES:
+        assert len(re.findall(r"<!-- \w+:", read(page))) == len(ADDRESS.findall(read(page))), page
+    findings = read("README.md").split("## What was found")[1].split("What limits this")[0]
+    items = re.split(r"^\d\. ", findings, flags=re.M)[1:]
+    assert len(items) >= 3 and all(ADDRESS.search(item) for item in items)

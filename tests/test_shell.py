@@ -5,6 +5,7 @@ Each test has a repository in a folder whose name has spaces, and a PATH of stan
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -346,3 +347,26 @@ def test_scripts_stay_within_the_bash_of_macos(name):
     text = (ROOT / name).read_text()
     for newer in ("mapfile", "readarray", "declare -A", ",,}", "^^}", "&>>", "|&", "realpath", "readlink -f"):
         assert newer not in text
+
+
+# -- what an environment lacks -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dependencies", "extras", "lacks"),
+    [
+        (["numpy>=1.0", "pytest>=8"], [], ""),
+        (["numpy>=999.1", "no-such-package>=1", "pytest>=8"], [], "it lacks numpy>=999.1, no-such-package>=1"),
+        (["numpy>=1.0"], ["part"], "it lacks nothing-like-it>=1"),
+        (["numpy>=1.0"], ["whole"], "it lacks nor-this>=2, nothing-like-it>=1"),  # which includes the part
+    ],
+)
+def test_what_a_repository_with_these_dependencies_lacks(tmp_path, dependencies, extras, lacks):
+    script = tmp_path / "scripts/unmet_requirements.py"
+    script.parent.mkdir()
+    shutil.copy(ROOT / "scripts/unmet_requirements.py", script)
+    text = f"[project]\nname = 'a-name'\ndependencies = {dependencies!r}\n[project.optional-dependencies]\n"
+    text += "part = ['nothing-like-it>=1']\nwhole = ['a-name[part]', 'nor-this>=2']\n"
+    (tmp_path / "pyproject.toml").write_text(text)
+    done = subprocess.run([sys.executable, script, *extras], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == (1 if lacks else 0, lacks)

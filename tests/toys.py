@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from cds_lib.models import create_backbone
 from cds_lib.study.engines.build import create_method
@@ -102,6 +103,18 @@ def maps_of(network, images):
         x = getattr(network, f"layer{stage}")(x)
         maps.append(x)
     return maps
+
+
+def check_initialisation(module):
+    """Of convolutions as He et al., by a fan-out of all output channels, in depthwise ones too; of norms 1 and 0."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            drawn = layer.weight * (layer.out_channels * layer.kernel_size[0] ** 2 / 2) ** 0.5
+            assert (
+                abs(drawn.std() - 1) < 4 / (2 * drawn.numel()) ** 0.5 and abs(drawn.mean()) < 4 / drawn.numel() ** 0.5
+            ), name
+        elif isinstance(layer, nn.BatchNorm2d):
+            assert layer.weight.eq(1).all() and layer.bias.eq(0).all(), name
 
 
 def without_gradient(module):

@@ -22,6 +22,7 @@ from cds_lib.study.tables import TABLES
 
 pytestmark = pytest.mark.xdist_group("browser")
 
+EVERY = bool(os.environ.get("CDS_TEST_ALL_NOTEBOOKS"))
 ALL = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 # In the smoke profile; it trains one of its two runs in JupyterLab. The others read what is committed.
 SMOKE = {"00_start_here": {"profile": "smoke", "train": True}}
@@ -51,10 +52,12 @@ def lab(tmp_path_factory, results):
     """Address of a JupyterLab with folders of its own, serving copies of the notebooks; ended with its kernels."""
     home = tmp_path_factory.mktemp("jupyterlab")
     work, mini = home / "work", home / "mini"
-    shutil.copytree(ROOT / "results" / "mini" / "runs", mini / "runs")
-    for name in ALL:
-        committed = {"profile": "mini", "results": str(mini), "train": False}
-        copy_notebook(name, work, **({"results": str(results), **SMOKE[name]} if name in SMOKE else committed))
+    for name, parameters in SMOKE.items():
+        copy_notebook(name, work, results=str(results), **parameters)
+    if EVERY:
+        shutil.copytree(ROOT / "results" / "mini" / "runs", mini / "runs")
+        for name in {*ALL} - SMOKE.keys():
+            copy_notebook(name, work, profile="mini", results=str(mini), train=False)
     for name, content in SETTINGS.items():
         path = home / "settings" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +163,7 @@ def committed_plots(name):
 
 
 def each_notebook():
-    rest = pytest.mark.skipif(not os.environ.get("CDS_TEST_ALL_NOTEBOOKS"), reason="CDS_TEST_ALL_NOTEBOOKS=1 opens it")
+    rest = pytest.mark.skipif(not EVERY, reason="CDS_TEST_ALL_NOTEBOOKS=1 opens it")
     return [pytest.param(name, marks=() if name in SMOKE else rest) for name in ALL]
 
 

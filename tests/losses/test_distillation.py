@@ -1,5 +1,6 @@
-"""The distillation losses against the released values, finite differences, and loops over their definitions."""
+"""The losses of the compared methods against the released values, finite differences and double precision."""
 
+import itertools
 import math
 
 import pytest
@@ -7,6 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from cds_lib import losses
+from cds_lib.losses import mimicry_loss
+from cds_lib.losses.crd import _SoftplusSum
+from cds_lib.losses.kd import kd_loss
+from cds_lib.losses.precision import cross_entropy
 from toys import normal, released
 
 INPUTS, EXPECTED = released("distillation")
@@ -25,8 +30,9 @@ def test_logit_losses_equal_the_released_implementations():
 
 @pytest.mark.parametrize(("name", "loss"), [("at", losses.attention_loss), ("sp", losses.similarity_loss)])
 def test_map_losses_equal_the_released_implementations(name, loss):
-    values = [loss(INPUTS[f"map_student_{pair}"], INPUTS[f"map_teacher_{pair}"]).item() for pair in range(2)]
-    assert values == pytest.approx(EXPECTED[f"{name}_per_pair"], rel=1e-5)
+    for one, other in (("student", "teacher"), ("teacher", "student")):  # whichever has the larger maps
+        values = [loss(INPUTS[f"map_{one}_{pair}"], INPUTS[f"map_{other}_{pair}"]).item() for pair in range(2)]
+        assert values == pytest.approx(EXPECTED[f"{name}_per_pair"], rel=1e-5)
 
 
 def test_embedding_losses_equal_the_released_implementations():
@@ -72,6 +78,8 @@ SAMPLES = {
     "distance": (lambda s: losses.distance_loss(s, normal(4, 5, seed=1)), (4, 3)),
     "angle": (lambda s: losses.angle_loss(s, normal(4, 5, seed=1)), (4, 3)),
     "nce": (lambda s: losses.nce_loss(losses.contrast(s, bank(s), CANDIDATES, 0.5), 0.3, 6), (2, 3)),
+    "regression": (lambda s: losses.regression_loss(s, normal(4, 5, seed=1)), (4, 5)),
+    "supcon": (lambda s: losses.supcon_loss(s, None, 0.3), (2, 3, 4)),
     "rotations": (lambda s: losses.rotation_similarities(s).square().sum(), (8, 3)),
     "ranked": (
         lambda s: losses.ranked_kd_loss(s, normal(6, 4, seed=1), torch.zeros(6, dtype=torch.int64), 2.0, 0.5),
@@ -101,50 +109,7 @@ def test_a_single_image_has_no_relation_to_another(loss):
     assert value.item() == 0 and grad.abs().sum() == 0
 
 
-# -- by loops over their definitions -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_logit_losses_by_their_definitions(temperature):
-    student, teacher = normal(5, 7), normal(5, 7, seed=1)
-    p, q = (torch.softmax(logits / temperature, 1) for logits in (student, teacher))
-    kl = (q * (q / p).log()).sum() / 5
-    entropy = -(q * q.log()).sum() / 5
-    torch.testing.assert_close(losses.kd_loss(student, teacher, temperature), temperature**2 * kl)
-    torch.testing.assert_close(losses.soft_cross_entropy(student, teacher, temperature), kl + entropy)
-    assert losses.kd_loss(student, student, temperature).item() == pytest.approx(0, abs=1e-12)
-
-
-def test_attention_by_a_loop_over_images():
-    student, teacher = normal(3, 4, 6, 6), normal(3, 5, 3, 3, seed=1)
-    total = 0.0
-    for one, other in zip(F.avg_pool2d(student, 2), teacher, strict=True):
-        a, b = ((maps**2).mean(0).flatten() for maps in (one, other))
-        total += ((a / a.norm() - b / b.norm()) ** 2).sum()
-    torch.testing.assert_close(losses.attention_loss(student, teacher), total / (3 * 9))
-    torch.testing.assert_close(losses.attention_loss(teacher, student), total / (3 * 9))
-
-
-def test_relations_by_loops_over_pairs_and_triplets():
-    student, teacher = normal(5, 3), 10 + normal(5, 4, seed=1)
-
-    def distances(e):
-        d = torch.tensor([[math.dist(a, b) for b in e.tolist()] for a in e.tolist()], dtype=e.dtype)
-        return d / d[d > 0].mean()
-
-    def cosines(e):
-        result = torch.zeros(5, 5, 5, dtype=e.dtype)
-        for i in range(5):
-            for j in range(5):
-                for k in range(5):
-                    if i not in (j, k):
-                        result[i, j, k] = F.cosine_similarity(e[j] - e[i], e[k] - e[i], dim=0)
-        return result
-
-    expected = F.smooth_l1_loss(distances(student), distances(teacher))
-    torch.testing.assert_close(losses.distance_loss(student, teacher), expected)
-    expected = F.smooth_l1_loss(cosines(student), cosines(teacher))
-    torch.testing.assert_close(losses.angle_loss(student, teacher), expected)
+# -- near each other, and ranked ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
@@ -177,19 +142,6 @@ def test_distances_of_equal_embeddings_have_a_finite_gradient():
     assert torch.isfinite(student.grad).all()
 
 
-def test_contrast_and_nce_by_loops():
-    anchors, memory = normal(3, 4), normal(9, 4, seed=1)
-    candidates = torch.tensor([[0, 5, 6], [1, 5, 8], [2, 2, 7]])
-    logits, total = losses.contrast(anchors, memory, candidates, 0.5), 0.0
-    for i in range(3):
-        for column, row in enumerate(candidates[i].tolist()):
-            x = math.exp(sum(a * b for a, b in zip(anchors[i].tolist(), memory[row].tolist(), strict=True)) / 0.5)
-            assert logits[i, column].item() == pytest.approx(math.log(x))
-            x, noise = x / 1.7, 2 / 9
-            total -= math.log((x if column == 0 else noise) / (x + noise + 1e-7))
-    assert losses.nce_loss(logits, math.log(1.7), 9).item() == pytest.approx(total / 3)
-
-
 @pytest.mark.parametrize(("keep_wrong", "kept"), [(0.0, [1, 4]), (0.3, [1, 2, 4]), (0.5, [0, 1, 2, 4]), (1.0, None)])
 def test_the_best_ranked_wrong_rows_are_kept(keep_wrong, kept):
     #       rank of the target, which is column 0:   2        0        1        3        0        2
@@ -208,3 +160,76 @@ def test_no_row_to_keep_is_no_loss():
     value = losses.ranked_kd_loss(student, teacher, torch.tensor([0]), temperature=1.0, keep_wrong=0.75)
     value.backward()
     assert value.item() == 0 == student.grad.abs().sum()
+
+
+# -- mimicry -----------------------------------------------------------------------------------------------------------
+
+
+def pairwise(logits, targets):
+    """The same sum pair by pair with torch's KL divergence, without smoothing."""
+    pairs = itertools.permutations(range(len(logits)), 2)
+    log_p, log_target = logits.log_softmax(-1), targets.log_softmax(-1)
+    return sum(F.kl_div(log_p[i], log_target[j], log_target=True, reduction="batchmean") for i, j in pairs)
+
+
+@pytest.mark.parametrize("release", ["dks_total", "dhm_total"])
+def test_mimicry_equals_the_released_implementations(release):
+    inputs, expected = released("mimicry")
+    logits, targets = torch.stack([inputs[f"branch_{branch}"] for branch in range(3)]), inputs["branch_targets"]
+    # The smoothing of both sides is worth 1e-6 of this value: float64 is tight enough to notice if one side lacked it.
+    for inside, tolerance in ((logits, 1e-5), (logits.double(), 4e-7)):
+        total = sum(F.cross_entropy(one, targets) for one in inside) + mimicry_loss(inside)
+        assert total.item() == pytest.approx(expected[release], rel=tolerance)
+
+
+def test_mimicry_has_the_gradient_of_the_side_that_learns():
+    logits = (2 * normal(3, 6, 5)).requires_grad_()
+    found, expected = mimicry_loss(logits), pairwise(logits, logits.detach())
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(loss, logits)[0] for loss in (found, expected)), rtol=1e-5, atol=1e-7
+    )
+
+
+def test_mimicry_of_contradicting_certainties_is_finite():
+    logits = torch.zeros(2, 3, 4)
+    logits[0, :, 0] = logits[1, :, 1] = 1000.0  # the probabilities of the others underflow to 0
+    logits.requires_grad_()
+    loss = mimicry_loss(logits)
+    loss.backward()
+    assert loss.item() == pytest.approx(2 * math.log(1e8), rel=1e-5) and torch.isfinite(logits.grad).all()
+
+
+def test_mimicry_computes_in_float32_inside_autocast():
+    logits = (2 * normal(3, 8, 10)).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = mimicry_loss(logits)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, mimicry_loss(logits.float()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(8, 10), (1, 3, 8, 10)])
+def test_mimicry_of_other_shapes_is_refused(shape):
+    with pytest.raises(ValueError, match="must be"):
+        mimicry_loss(torch.zeros(shape))
+
+
+# -- precision ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_arguments_by_name_are_raised_as_those_by_place(dtype):
+    student, teacher = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0)).to(dtype)
+    expected = kd_loss(student.float(), teacher.float(), 4.0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(kd_loss(student, teacher, 4.0), expected)
+        assert torch.equal(kd_loss(student=student, teacher=teacher, temperature=4.0), expected)
+        weighed = cross_entropy(student, torch.arange(4), weight=teacher[0].abs())
+    assert weighed.dtype == torch.float32
+    assert torch.equal(weighed, F.cross_entropy(student.float(), torch.arange(4), weight=teacher[0].abs().float()))
+
+
+def test_the_sum_of_softplus_is_its_sum():
+    x = torch.linspace(-40, 40, 101, dtype=torch.float64)
+    found = _SoftplusSum.apply(x.float())
+    torch.testing.assert_close(found.double(), F.softplus(x).sum(), rtol=1e-6, atol=0)

@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cds_lib.errors import UsageError
 from cds_lib.methods import DistilledCDS
 from cds_lib.study.engines.build import create_method
 from toys import LABELS, draw_views, make, make_teacher, released, terms_of
@@ -93,17 +92,3 @@ def test_images_without_a_label_join_all_but_the_cross_entropy():
     logits = method.embed(torch.cat([view1, view2]))[1][:8]
     torch.testing.assert_close(terms["cross_entropy"], F.cross_entropy(logits[labels >= 0], labels[labels >= 0]))
     torch.testing.assert_close(terms["soft_cross_entropy"], method(view1, view2, LABELS)["soft_cross_entropy"])
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ({"teacher_mode": "frozen"}, "teacher_mode must be eval or train"),
-        ({"feature_loss": "l1"}, "feature_loss must be frobenius or mse"),
-        ({"teacher": make("cds", taps=(1, 4))}, r"taps \[1, 4\] and the student's \[1, 2, 3, 4\] must be equal"),
-        ({"teacher": make("baseline")}, "a teacher with CDS heads"),
-    ],
-)
-def test_wrong_choices_are_refused(options, says):
-    with pytest.raises(UsageError, match=says):
-        make("cds_kd", **options)

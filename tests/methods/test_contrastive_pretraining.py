@@ -14,7 +14,7 @@ from cds_lib.methods.byol import BYOL
 from cds_lib.methods.linear import LinearClassifier
 from cds_lib.methods.supcon import SupervisedContrastive
 from cds_lib.models import create_backbone
-from toys import draw_views, normal
+from toys import draw_views
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
 
@@ -47,33 +47,17 @@ def test_regression_loss_is_the_squared_distance_of_unit_vectors():
     unit_q, unit_z = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (q, z))
     expected = np.mean(np.sum((unit_q - unit_z) ** 2, axis=1))
     assert regression_loss(torch.from_numpy(q), torch.from_numpy(z)).item() == pytest.approx(expected, rel=1e-12)
-    assert regression_loss(torch.ones(2, 3), 7 * torch.ones(2, 3)).item() == pytest.approx(0, abs=1e-6)
-    assert regression_loss(torch.ones(2, 3), -torch.ones(2, 3)).item() == pytest.approx(4)
-
-
-def test_gradient_of_the_regression_loss():
-    q, z = normal(2, 4, 5, seed=2)
-    assert torch.autograd.gradcheck(lambda q: regression_loss(q, z), q.requires_grad_())
 
 
 @pytest.mark.parametrize("base", [None, 0.07])
-def test_supcon_put_together_by_hand(base):
+def test_supcon_is_that_of_pytorch_metric_learning_on_its_projections(base):
     method = SupervisedContrastive(network(), temperature=0.1, base_temperature=base).train()
     with torch.no_grad():
         (loss,) = method(*draw_views(2), LABELS).values()
         images = torch.cat(draw_views(2))
-        z = F.normalize(method.head(method.backbone.forward_features(images).mean((2, 3))), dim=1).double()
-    similarity, labels = z @ z.T / 0.1, LABELS.repeat(2)
-    anchors = []
-    for a in range(16):
-        others = [k for k in range(16) if k != a]
-        log_sum = torch.logsumexp(similarity[a, others], 0)
-        positives = [k for k in others if labels[k] == labels[a]]
-        anchors.append(sum(log_sum - similarity[a, p] for p in positives) / len(positives))
-    factor = 0.1 / base if base else 1
-    assert loss.item() == pytest.approx(factor * (sum(anchors) / 16).item(), rel=1e-5)
-    metric_learning = SupConLoss(temperature=0.1, reducer=MeanReducer())(z.float(), labels)
-    assert loss.item() == pytest.approx(factor * metric_learning.item(), rel=1e-5)
+        z = F.normalize(method.head(method.backbone.forward_features(images).mean((2, 3))), dim=1)
+    expected = SupConLoss(temperature=0.1, reducer=MeanReducer())(z, LABELS.repeat(2))
+    assert loss.item() == pytest.approx((0.1 / base if base else 1) * expected.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("method", [SupervisedContrastive(network()), byol()], ids=["supcon", "byol"])

@@ -13,9 +13,11 @@ from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.utils import ModelEmaV3
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import cds_lib
-from cds_lib import CDS
+from cds_lib import CDS, methods
 from cds_lib.study.engines.build import create_method
 from toys import normal
 
@@ -170,8 +172,9 @@ AVERAGE = torch.optim.swa_utils.AveragedModel
 def test_what_holds_a_method_is_exported_as_the_network_that_timm_loads(tmp_path, wrap, ending):
     model = CDS(network("test_resnet"), 3).to(memory_format=torch.channels_last)
     model(*views(), LABELS)  # statistics that no untrained network has
-    file = tmp_path / f"network.{ending}"
+    file = tmp_path / "new" / f"network.{ending}"
     cds_lib.export_backbone(wrap(model), file)
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
     plain = timm.create_model("test_resnet", num_classes=3, checkpoint_path=str(file)).eval()
     with torch.no_grad():
         torch.testing.assert_close(plain(views()[0]), model.eval()(views()[0]))
@@ -188,3 +191,30 @@ def test_an_average_of_a_distilled_method_has_a_teacher_of_its_own():
     average.update(student)
     for name, p in student.backbone.named_parameters():
         torch.testing.assert_close(average.module.backbone.get_parameter(name), (before[name] + p) / 2)
+
+
+# -- what a device may lack --------------------------------------------------------------------------------------------
+
+
+class NoFloat64(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        if any(isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float64 for leaf in tree_leaves(found)):
+            raise TypeError(f"{func} makes float64")
+        return found
+
+
+@pytest.mark.parametrize("name", ["Baseline", "DeeplySupervisedNet", "ContrastiveDeepSupervision"])
+def test_a_step_and_an_evaluation_make_no_float64(name):
+    """Which Apple's GPUs do not have: CDS, and what it is compared with first."""
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet", num_classes=2)
+    method = getattr(methods, name)(network, 2)
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.1, momentum=0.9)
+    views = [torch.randn(4, 3, 32, 32) for _ in range(method.views)]
+    with NoFloat64():
+        losses = method(*views, labels=torch.tensor([0, 1, 0, 1]))
+        sum(losses.values()).backward()
+        optimizer.step()
+        assert method.eval()(views[0]).shape == (4, 2)
+    assert all(torch.isfinite(loss) for loss in losses.values())

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from cds_lib.errors import UsageError
 from cds_lib.models import create_backbone
 from cds_lib.study.engines.build import create_method
-from toys import LABELS, draw_views, make, maps_of, terms_of
+from toys import LABELS, check_initialisation, draw_views, make, maps_of, terms_of
 
 DEPTHS, PREACT = ("resnet18", "resnet34", "resnet50", "resnet101"), "preactresnet18"
 # Blocks like (stage 3, stage 4) in the branch after stage 2; the branch after stage 3 has all blocks of stage 4.
@@ -84,13 +84,6 @@ def test_preactivation_branches_end_in_their_own_norm():
     torch.testing.assert_close(method(view, labels=LABELS)["cross_entropy_1"], F.cross_entropy(logits, LABELS))
 
 
-def test_mimicry_alone_teaches_the_backbone_and_both_branches():
-    method = make("dhm")
-    terms_of(method)["mimicry"].backward()
-    for part in (method.backbone.layer4, method.backbone.fc, *method.branches, *method.classifiers):
-        assert all(p.grad.abs().sum() > 0 for p in part.parameters() if p.ndim > 1)
-
-
 @pytest.mark.parametrize("model", ["seresnet18", PREACT])
 def test_branches_share_nothing_and_start_afresh(model):
     torch.manual_seed(0)
@@ -116,11 +109,7 @@ def test_branches_share_nothing_and_start_afresh(model):
 
 @pytest.mark.parametrize("name", ["dks", "dhm"])
 def test_new_convolutions_have_the_released_initialisation(name):
-    method = make(name, width=0.5)
-    for layer in method.branches[1].modules():
-        if isinstance(layer, torch.nn.Conv2d):
-            fan_out = layer.out_channels * layer.kernel_size[0] * layer.kernel_size[1]
-            assert layer.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+    check_initialisation(make(name, width=0.5).branches[1])
 
 
 @pytest.mark.parametrize("name", ["dks", "dhm"])

@@ -134,7 +134,7 @@ def test_another_number_of_views_is_refused(name, views, given):
 KINDS = {  # of methods, and of networks around which every part of them must learn
     "baseline dsn cds cds_simclr okd": "resnet50 preactresnet18 seresnet18",
     "dks dhm": "resnet18 resnet50 resnext50_32x4d seresnet50 preactresnet18",
-    " ".join(TAUGHT): "resnet50 preactresnet18",
+    " ".join(TAUGHT): "preactresnet18",  # of ResNets see test_distillation
 }
 EVERY = [(name, model) for names, models in KINDS.items() for name in names.split() for model in models.split()]
 
@@ -166,17 +166,24 @@ def test_taps_choose_stages_and_their_heads():
         ("baseline", {"views": 3}, "views must be 1 or 2, not 3"),
         ("dsn", {"temperature": 0.1}, "Method 'dsn' does not take these options"),
         ("dks", {"layout": "dhm"}, "Method 'dks' does not take these options"),  # what is not to choose
+        ("dks", {"backbone": None}, "Method 'dks' does not take these options"),
         ("okd", {"branches": 1}, "at least two branches"),
+        ("crd", {"trained_on": torch.zeros(5, dtype=torch.int64)}, "at least two classes"),
+        ("sskd", {"teacher": make("baseline", width=0.25)}, "an SSKDTeacher"),
+        ("sskd_teacher", {"teacher": make("baseline", width=0.25)}, "teacher's own network"),
+        ("cds_kd", {"teacher_mode": "frozen"}, "teacher_mode must be eval or train"),
+        ("cds_kd", {"feature_loss": "l1"}, "feature_loss must be frobenius or mse"),
+        (
+            "cds_kd",
+            {"teacher": make("cds", taps=(1, 4))},
+            r"taps \[1, 4\] and the student's .* must be equal",
+        ),
+        ("cds_kd", {"teacher": make("baseline")}, "a teacher with CDS heads"),
     ],
 )
-def test_unknown_methods_and_options_are_refused(name, options, says):
+def test_unknown_methods_options_and_teachers_are_refused(name, options, says):
     with pytest.raises(UsageError, match=says):
         make(name, **options)
-
-
-def test_a_backbone_is_no_option():
-    with pytest.raises(UsageError, match="Method 'dks' does not take these options"):
-        create_method("dks", create_backbone("resnet18", 4, width=0.125), 4, {"backbone": None})
 
 
 def test_a_mistake_in_a_constructor_is_not_taken_for_wrong_options(monkeypatch):

@@ -14,6 +14,7 @@ from torch import nn
 from cds_lib.errors import UsageError
 from cds_lib.models import create_backbone, forward_stages, initialise, pooled, pooled_and_logits, stage_taps
 from cds_lib.models.backbones import MODEL_NAMES, STEMS
+from toys import check_initialisation
 
 # Trainable parameters: (CIFAR stem and 100 classes, ImageNet stem and 1000 classes).
 PARAMETERS = {
@@ -88,14 +89,6 @@ def test_full_width_is_exactly_timms_network(name):
     assert changed == stem | classifier
 
 
-@pytest.mark.parametrize("name", TORCHVISION)
-def test_parameters_have_torchvisions_names_and_shapes(name):
-    with torch.device("meta"):
-        reference = getattr(torchvision.models, name)()
-    shapes = {key: value.shape for key, value in reference.state_dict().items()}
-    assert {key: value.shape for key, value in on_meta(name, "imagenet").state_dict().items()} == shapes
-
-
 @pytest.mark.parametrize("stem", ["imagenet", "cifar"])
 @pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d"])
 def test_every_stage_and_the_logits_equal_torchvisions(name, stem):
@@ -120,51 +113,22 @@ def test_every_stage_and_the_logits_equal_torchvisions(name, stem):
         torch.testing.assert_close(logits, reference(x))
 
 
-def test_preactivation_block_and_final_norm_by_hand():
-    torch.manual_seed(0)
-    backbone = create_backbone("preactresnet18", 10, width=0.125).eval()
-    randomise_batch_norms(backbone)
-    weights = backbone.state_dict()
-
-    def norm_relu(x, name):
-        statistics = [weights[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
-        return torch.nn.functional.batch_norm(x, *statistics).relu()
-
-    def conv(x, name, stride=1):
-        weight = weights[f"{name}.weight"]
-        return torch.nn.functional.conv2d(x, weight, stride=stride, padding=weight.shape[-1] // 2)
-
-    x = torch.randn(2, 3, 16, 16)
-    expected = conv(x, "stem.conv")  # no norm and no pooling: the first block's own pre-activation follows
-    for stage in range(4):
-        for block in range(2):
-            name = f"stages.{stage}.blocks.{block}"
-            stride = 2 if stage > 0 and block == 0 else 1
-            active = norm_relu(expected, f"{name}.norm1")
-            shortcut = conv(active, f"{name}.downsample.conv", stride) if stride == 2 else expected
-            residual = norm_relu(conv(active, f"{name}.conv1", stride), f"{name}.norm2")
-            expected = conv(residual, f"{name}.conv2") + shortcut
-    expected = norm_relu(expected, "norm").mean((2, 3))
-    with torch.no_grad():
-        maps, features = forward_stages(backbone, x, stage_taps(backbone).indices)
-    torch.testing.assert_close(pooled(backbone, features), expected)
-    assert [tuple(m.shape[1:]) for m in maps] == [(8, 16, 16), (16, 8, 8), (32, 4, 4), (64, 2, 2)]
-
-
 @pytest.mark.parametrize(
     ("name", "stem"), [(name, stem) for stem in STEMS for name in (MODEL_NAMES if stem == "cifar" else BLOCKS)]
 )
-def test_stage_shapes(name, stem):
-    backbone = create_backbone(name, 7, stem=stem, width=0.125).eval()
+def test_stages_have_their_sizes_and_train(name, stem):
+    backbone = create_backbone(name, 7, stem=stem, width=0.125)
     taps = stage_taps(backbone)
-    with torch.no_grad():
-        maps, features = forward_stages(backbone, torch.randn(2, 3, 32, 32), taps.indices)
-        vector, logits = pooled_and_logits(backbone, features)
+    maps, features = forward_stages(backbone, torch.randn(2, 3, 32, 32), taps.indices)
+    vector, logits = pooled_and_logits(backbone, features)
     assert [m.shape[1] for m in maps] == list(taps.channels)
     first = {"cifar": 32, "imagenet": 8, "imagenet_no_max_pool": 16}[stem]
     assert [m.shape[-1] for m in maps] == [first, first // 2, first // 4, first // 8]
     assert [32 // m.shape[-1] for m in maps] == [info["reduction"] for info in backbone.feature_info[1:]]
     assert vector.shape == (2, taps.pooled) and logits.shape == (2, 7)
+    # The maps enter the loss too: an in-place operation that overwrote one of them would fail here.
+    (logits.square().mean() + sum(m.square().mean() for m in maps)).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in backbone.parameters())
 
 
 @pytest.mark.parametrize(
@@ -178,36 +142,13 @@ def test_width_scales_channels_and_nothing_else(name, width):
         if isinstance(layer, nn.Conv2d):
             other = small_layers[key]
             assert (other.kernel_size, other.stride, other.padding) == (layer.kernel_size, layer.stride, layer.padding)
-            if layer.groups > 1:
-                assert other.groups == 32 * width
+            if layer.groups > 1:  # as many channels in a group
+                assert other.groups == 32 * width and other.in_channels == max(16, layer.in_channels * width)
     stages = [max(8, int(c * width)) for c in (64, 128, 256, 512)]
     expansion = 1 if name.endswith(("net18", "net34")) else 4
     assert stage_taps(small).channels == tuple(c * expansion for c in stages)
     stem = small.stem.conv if name == "preactresnet18" else small.conv1
     assert stem.weight.shape == (stages[0], 3, 3, 3) and stem.bias is None
-
-
-def test_resnext_miniature_keeps_the_channels_of_a_group():
-    for name, group_width in (("resnext50_32x4d", 4), ("resnext101_32x8d", 8)):
-        for width in (1.0, 0.25, 0.125):
-            small, groups = on_meta(name, width=width), int(32 * width)
-            for stage, layer in enumerate((small.layer1, small.layer2, small.layer3, small.layer4)):
-                assert layer[1].conv2.groups == groups
-                assert layer[1].conv2.in_channels == groups * group_width * 2**stage
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "width"), [*((name, 16, 0.125) for name in MODEL_NAMES), *((name, 32, 0.0625) for name in BLOCKS)]
-)
-def test_miniatures_train_at_both_cifar_sizes(name, size, width):
-    torch.manual_seed(0)
-    backbone = create_backbone(name, 5, width=width)
-    maps, features = forward_stages(backbone, torch.randn(2, 3, size, size), stage_taps(backbone).indices)
-    assert [m.shape[-1] for m in maps] == [size, size // 2, size // 4, size // 8]
-    _, logits = pooled_and_logits(backbone, features)
-    # The maps enter the loss too: an in-place operation that overwrote one of them would fail here.
-    (logits.square().mean() + sum(m.square().mean() for m in maps)).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in backbone.parameters())
 
 
 @pytest.mark.parametrize("name", ["resnet50", "seresnet18", "preactresnet18"])
@@ -219,16 +160,9 @@ def test_miniatures_of_odd_width_run(name, stem):
 
 
 def test_initialisation_is_the_released_one():
+    """Also of the last norm of each residual branch, which timm sets to 0."""
     torch.manual_seed(0)
-    backbone = create_backbone("resnet50", 100, width=0.5)
-    for name, layer in backbone.named_modules():
-        if isinstance(layer, nn.Conv2d) and layer.weight.numel() > 10_000:
-            fan_out = layer.out_channels * layer.kernel_size[0] ** 2
-            assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=0.04), name
-            assert layer.weight.mean().abs().item() < 0.1 * math.sqrt(2 / fan_out), name
-        if isinstance(layer, nn.BatchNorm2d):
-            assert layer.weight.eq(1).all(), name  # also the last of each residual branch, which timm sets to 0
-            assert layer.bias.eq(0).all(), name
+    check_initialisation(create_backbone("resnet50", 100, width=0.5))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "preactresnet18"])
@@ -244,7 +178,6 @@ def test_the_classifier_keeps_the_frameworks_default(name):
 def test_initialise_leaves_linear_layers_and_biases_alone():
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
     before = {key: value.clone() for key, value in module.state_dict().items()}
-    nn.init.constant_(module[1].weight, 3.0)
     initialise(module)
     changed = {key for key, value in module.state_dict().items() if not torch.equal(value, before[key])}
     assert changed == {"0.weight"}

@@ -1,15 +1,14 @@
 """Projection heads against their published sizes and an independent computation."""
 
-import math
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from cds_lib.errors import UsageError
-from cds_lib.models import create_backbone, forward_stages, pooled_and_logits, projection_heads, stage_taps
+from cds_lib.models import create_backbone, projection_heads, stage_taps
 from cds_lib.models.heads import SepConvHead
+from toys import check_initialisation
 
 
 def build(name, width=1.0):
@@ -67,33 +66,9 @@ def test_one_head_computed_independently(training):
     torch.testing.assert_close(head_output, y.mean((2, 3)))
 
 
-@pytest.mark.parametrize("size", [32, 16, 8, 1])
-def test_embeddings_have_one_length_and_are_not_negative(size):
-    torch.manual_seed(0)
-    heads = projection_heads([8, 16, 32], 64)
-    for stage, (head, channels) in enumerate(zip(heads, (8, 16, 32), strict=True)):
-        side = max(1, size // 2**stage)
-        embedding = head(torch.randn(4, channels, side, side))
-        assert embedding.shape == (4, 64) and embedding.min() >= 0
-        assert not torch.allclose(embedding.norm(dim=1), torch.ones(4))  # normalising is the method's work
-
-
-def test_memory_format_does_not_change_the_embedding():
-    torch.manual_seed(0)
-    head, x, layout = SepConvHead(8, 32, units=2), torch.randn(4, 8, 16, 16), {"memory_format": torch.channels_last}
-    expected = head(x)
-    torch.testing.assert_close(head.to(**layout)(x.contiguous(**layout)), expected)
-
-
 def test_initialisation_is_the_released_one():
     torch.manual_seed(0)
-    for name, layer in projection_heads([64, 128, 256], 512).named_modules():
-        if isinstance(layer, nn.Conv2d):
-            # fan-out counts all output channels, in depthwise convolutions too
-            std = math.sqrt(2 / (layer.out_channels * layer.kernel_size[0] ** 2))
-            assert layer.weight.std().item() == pytest.approx(std, rel=0.12), name
-        if isinstance(layer, nn.BatchNorm2d):
-            assert layer.weight.eq(1).all() and layer.bias.eq(0).all(), name
+    check_initialisation(projection_heads([64, 128, 256], 512))
 
 
 def test_channels_grow_geometrically_where_stages_do_not_double():
@@ -103,19 +78,3 @@ def test_channels_grow_geometrically_where_stages_do_not_double():
     assert [unit[0].in_channels for unit in SepConvHead(192, 192, units=3).units] == [192, 192, 192]  # a ViT
     with pytest.raises(UsageError, match="at least one unit"):
         SepConvHead(8, 16, units=0)
-
-
-@pytest.mark.parametrize("name", ["resnet18", "resnext50_32x4d", "seresnet50", "preactresnet18"])
-def test_heads_train_the_shared_backbone_and_do_not_change_its_logits(name):
-    torch.manual_seed(0)
-    backbone, heads = build(name, width=0.125)
-    x = torch.randn(4, 3, 16, 16)
-    expected = backbone.eval()(x)
-    maps, features = forward_stages(backbone, x, stage_taps(backbone).indices)
-    embeddings = [head(stage_map) for head, stage_map in zip(heads, maps, strict=False)]
-    _, logits = pooled_and_logits(backbone, features)
-    assert torch.equal(logits, expected)  # the heads' in-place ReLUs must not write into the backbone's maps
-    sum(e.square().sum() for e in embeddings).backward()
-    assert all(p.grad.isfinite().all() for p in heads.parameters())
-    stem = backbone.stem.conv if name == "preactresnet18" else backbone.conv1
-    assert stem.weight.grad.abs().sum() > 0 and backbone.get_classifier().weight.grad is None

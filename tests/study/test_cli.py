@@ -8,10 +8,16 @@ import sys
 from unittest.mock import Mock
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from cds_lib.errors import UsageError
 from cds_lib.study import cli
+from cds_lib.study.checkout import CHECKOUT
 from cds_lib.study.checkout import CHECKOUT as ROOT
 from cds_lib.study.files import write_json
+from cds_lib.study.plan import protocols
+from cds_lib.study.session import Session, open_study
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 from sweeps import wait_until
@@ -78,7 +84,7 @@ def test_a_results_folder_that_cannot_be_written(command, tmp_path):
 def test_list_and_dry_run_train_nothing(command, tmp_path):
     code, out, _ = command("run-all", "--list", "--results", tmp_path)
     assert code == 0
-    for word in ("table1_cifar100", "resnext101_32x8d", "cds", "cifar100", "50 / 75 / 165"):
+    for word in ("table1_cifar100", "resnext101_32x8d", "cds", "cifar100", "50 / 75 / 165", "rematch_tuning"):
         assert word in out
     arguments = ["--profile", "paper", "--only", "calibration", "--data-root", tmp_path / "none"]
     code, out, _ = command("run-all", "--dry-run", "--results", tmp_path, *arguments)
@@ -107,12 +113,12 @@ def test_models_and_methods_narrow_what_is_trained_and_keep_parents_and_referenc
 
 def test_without_only_the_papers_tables_are_trained(command, tmp_path):
     def tables(*arguments):
-        code, out, _ = command("run-all", "--results", tmp_path, *arguments)
+        code, out, _ = command("run-all", "--dry-run", "--results", tmp_path, *arguments)
         assert code == 0
         return {line.split()[0] for line in out.splitlines() if line.startswith("  ")}
 
-    assert "rematch_tuning" in tables("--list") and "rematch_tuning" not in tables("--dry-run")
-    assert "rematch_tuning" in tables("--dry-run", "--only", "rematch_tuning,tuning")
+    assert "rematch_tuning" not in tables()
+    assert "rematch_tuning" in tables("--only", "rematch_tuning,tuning")
 
 
 def test_status_names_what_failed(command, store, tmp_path):
@@ -178,3 +184,79 @@ def test_what_to_do_follows_from_what_the_system_refused(number, advice, monkeyp
     assert cli.main(["status"]) == 1
     said = capsys.readouterr().err
     assert advice in said and ("free space" in said) == (number == "ENOSPC") and len(said.splitlines()) == 1
+
+
+# -- any text as an option, any values as parameters -------------------------------------------------------------------
+
+
+# What a shell can pass: no NUL, and bytes that are no UTF-8 as surrogates.
+TEXT = st.text(st.characters(min_codepoint=1, max_codepoint=0xDCFF), max_size=12)
+NUMBERS = st.integers(-3, 10**12).map(str) | st.integers(0, 9).map(lambda n: str(n) * 5000) | st.floats().map(str)
+
+
+def good_seeds(text):
+    parts = [part.strip() for part in text.split(",")]
+    return not text or all(part.isascii() and part.isdigit() and len(part) <= 9 for part in parts)
+
+
+def test_seeds():
+    assert protocols.parse_seeds("") is None and protocols.parse_seeds("2, 0,2") == (2, 0)
+
+
+def good_jobs(text):
+    try:
+        return int(text) >= 0
+    except ValueError:
+        return False
+
+
+def good_only(text):
+    files = {path.stem for path in (CHECKOUT / "notebooks").glob("*.ipynb")}
+    names = {name.strip() for name in text.split(",") if name.strip()}
+    return not text or bool(names and names <= files | TABLES.keys())
+
+
+LISTS = st.lists(NUMBERS | TEXT | st.sampled_from(sorted(TABLES)), max_size=3).map(",".join)
+
+
+@pytest.mark.parametrize(("option", "good"), [("seeds", good_seeds), ("jobs", good_jobs), ("only", good_only)])
+@settings(max_examples=25)
+@given(text=LISTS | NUMBERS)
+def test_an_option_is_taken_or_refused_in_one_line(capfd, option, good, text):
+    command = ["run-all", "--list"] if option == "jobs" else ["status"]
+    only = [] if option == "only" else ["--only", "00_start_here"]
+    try:
+        code = cli.main([*command, *only, "--results", "none", f"--{option}={text}"])
+    except SystemExit as left:  # argparse
+        code = left.code
+    out, err = capfd.readouterr()
+    assert "Traceback" not in out + err and code == (0 if good(text) else 2)
+    assert "error: " in err.splitlines()[-1] if code else err == ""
+
+
+def test_a_results_folder_that_the_terminal_cannot_print(capfd):
+    assert cli.main(["status", "--only", "00_start_here", "--results", "no\udcffne"]) == 0
+    assert r"no\udcffne, a folder that is not there" in capfd.readouterr().out
+
+
+ARGUMENTS = ("profile", "results", "data_root", "seeds", "jobs", "processes")
+VALUES = st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.lists(st.integers(), max_size=2)
+
+
+@settings(max_examples=40)
+@given(st.dictionaries(st.sampled_from(ARGUMENTS), VALUES, min_size=1))
+def test_parameters_of_a_notebook(parameters):
+    try:
+        study = open_study("00_start_here", **parameters)
+    except UsageError as error:
+        assert len(str(error).splitlines()) == 1
+        return
+    assert isinstance(study, Session) and study.profile in ("smoke", "mini", "paper")
+    assert all(type(seed) is int and seed >= 0 for seed in study.seeds or ())
+    assert study.engine.jobs >= 0 and study.engine.processes >= 1
+
+
+@pytest.mark.parametrize("table", [None, 7, ["x"], "", "table9"])
+def test_a_table_that_is_none(table):
+    with pytest.raises(UsageError):
+        open_study(table)

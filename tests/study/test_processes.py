@@ -110,8 +110,3 @@ print(process.exitcode)
     long = tmp_path / ("x" * 90)
     long.mkdir()
     assert python(program, TMPDIR=str(long)) == "0"
-
-
-def test_reading_a_notebook_builds_no_grammar_first(python):
-    program = "import sys\nfrom cds_lib.study import processes\nprocesses.begin()\nimport nbformat\n"
-    assert python(program + "print('lark' in sys.modules)") == "False"

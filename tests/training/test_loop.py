@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from cds_lib import CDS
 from cds_lib.errors import TrainingError
 from cds_lib.methods.method import Method
 from cds_lib.training import loop
 from cds_lib.training.loop import fit
-from toys import generator, make, make_budget
+from toys import generator, make_budget
 
 CPU = torch.device("cpu")
 TIMINGS = {"seconds", "images_per_second"}
@@ -38,7 +39,8 @@ class Dropped(Method):
 
     def __init__(self):
         super().__init__()
-        self.method = make("cds", seed=3)
+        torch.manual_seed(3)
+        self.method = CDS("test_resnet", num_classes=4)
         self.backbone = self.method.backbone
 
     def losses(self, *views, labels):
@@ -50,7 +52,9 @@ def checksum(backbone):
 
 
 def train(path, on_epoch=lambda rows: None, method=None, batches=None, spec=None, stop_after=None, **changes):
+    """The method and its rows; of the changes those are the loop's own that say how it compiles."""
     method = method or Dropped()
+    compiling = {name: changes.pop(name) for name in ("compile_method", "on_compiled") if name in changes}
     path.mkdir(exist_ok=True)
     torch.manual_seed(11)
     rows = fit(
@@ -63,6 +67,7 @@ def train(path, on_epoch=lambda rows: None, method=None, batches=None, spec=None
         on_epoch=on_epoch,
         spec=spec,
         stop_after=stop_after,
+        **compiling,
     )
     return method, [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
 
@@ -200,17 +205,12 @@ def test_a_run_goes_on_where_the_device_computes_in_another_precision(tmp_path, 
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
 
 
-def compiled(path, monkeypatch, backend, **changes):
+def compiled(path, monkeypatch, backend, method=None, **changes):
     """Method and rows of a training whose graphs go to this backend, and what is said of them."""
     real_compile, said = torch.compile, []
     monkeypatch.setattr(torch, "compile", lambda module, **options: real_compile(module, backend=backend, **options))
-    method = Dropped()
-    torch.manual_seed(11)
-    rows = fit(
-        method, Noise(), checksum, make_budget(epochs=1, **changes), device=CPU, checkpoint_path=path / "c.pt",
-        on_epoch=lambda rows: None, compile_method=True, on_compiled=said.append,
-    )  # fmt: skip
-    return method, rows, said
+    found = train(path, method=method, epochs=1, compile_method=True, on_compiled=said.append, **changes)
+    return *found, said
 
 
 def test_the_compiled_step_is_the_same_step(tmp_path, monkeypatch):
@@ -223,16 +223,14 @@ def test_the_compiled_step_is_the_same_step(tmp_path, monkeypatch):
 
 
 def test_a_method_that_says_so_is_not_compiled(tmp_path, monkeypatch):
-    monkeypatch.setattr(Dropped, "compiles", False)
-    assert compiled(tmp_path, monkeypatch, "eager")[2] == []
+    monkeypatch.setattr(Breaking, "compiles", False)
+    assert compiled(tmp_path, monkeypatch, "eager", Breaking())[2] == []
 
 
 def test_a_step_that_cannot_be_compiled_is_computed_as_it_is_and_it_is_said_why(tmp_path, monkeypatch):
     def broken(graph, inputs):
         raise RuntimeError("no compiler here\nand a traceback")
 
-    method, _, said = compiled(tmp_path, monkeypatch, broken)
+    _, rows, said = compiled(tmp_path, monkeypatch, broken, Breaking())
     assert "no compiler here)" in said[-1] and "traceback" not in said[-1]
-    plain, _ = train(tmp_path / "eager", epochs=1)
-    for key, value in plain.state_dict().items():
-        assert torch.equal(method.state_dict()[key], value), key
+    assert rows == train(tmp_path / "eager", method=Breaking(), epochs=1)[1]

@@ -5,7 +5,6 @@ import json
 import shutil
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
@@ -14,7 +13,6 @@ from cds_lib.study.engines import analyse as module
 from cds_lib.study.engines import analysis_engine
 from cds_lib.study.engines.analyse import FinishedRun, analyse, compute
 from cds_lib.study.engines.execute import execute
-from cds_lib.study.engines.split import training_split
 from cds_lib.study.errors import RunError
 from cds_lib.study.measures import measure, short_name
 from cds_lib.study.plan import settings
@@ -103,14 +101,6 @@ def test_a_result_says_what_it_depends_on(trained):
     assert {name: len(data["sha256"]) for name, data in result["data"].items()} == {"cifar100": 64, "cifar10": 64}
     assert result["code"] and result["versions"]["torch"]
     assert analyses.read(trained, run("cds").id, "similarity")["compared_with"] == run("baseline").id
-
-
-def test_the_split_is_the_one_that_was_trained_on(trained):
-    with np.load(trained.run_dir(run("cds").id) / "split.npz") as split:
-        labels = FinishedRun(run("cds"), trained, None, CPU).data(None).train_labels
-        train, val = training_split(run("cds"), labels)
-        np.testing.assert_array_equal(train, split["train"])
-        np.testing.assert_array_equal(val, split["val"])
 
 
 def test_every_metric_has_a_name_and_every_baseline_is_the_run_of_its_table():

@@ -91,8 +91,14 @@ def test_damaged_metrics_are_never_a_number(results, command, damage):
     assert damage == "an_empty_object" or str(path) in said
 
 
-@pytest.mark.parametrize("damage", ["truncated", "garbled", "a_list", "an_empty_object", "a_folder"])
-@pytest.mark.parametrize("name", ["spec.json", "status.json", "store.json"])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        *(("spec.json", damage) for damage in ("truncated", "garbled", "a_list", "an_empty_object", "a_folder")),
+        *(("status.json", damage) for damage in ("garbled", "a_folder")),
+        *(("store.json", damage) for damage in ("a_list", "an_empty_object")),
+    ],
+)
 def test_other_damaged_files_are_named_with_what_to_do(results, command, name, damage):
     path = results / name if name == "store.json" else Store(results).run_dir(RUN.id) / name
     break_file(path, damage)
@@ -100,27 +106,21 @@ def test_other_damaged_files_are_named_with_what_to_do(results, command, name, d
     assert str(path) in said and "delete" in said
 
 
-def test_a_status_without_what_earlier_versions_did_not_record_is_whole(results, command):
-    nothing = dict.fromkeys(("data", "versions", "processes", "device", "code", "started"))
-    Store(results).write_status(RUN.id, **nothing)
-    for name in ("report", "status", "run-all"):
-        assert command(name) == ""
-
-
 HISTORY = sweeps.history(RUN.budget.epochs, 10.0)
 CUT_OFF = [HISTORY[:-9], HISTORY[:-1], HISTORY[:60], ""]
 CHANGED = [HISTORY + "4,0.1,2,900,10,1\n", "a,b\n1,x\n", "\xff", "epoch\n2\n1\n3\n"]
 
 
-@pytest.mark.parametrize("text", CUT_OFF + CHANGED)
-def test_a_damaged_history_is_never_a_curve(results, text):
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_damaged_history_is_never_a_curve(results, finished):
     store = Store(results)
-    (store.run_dir(RUN.id) / "history.csv").write_bytes(text.encode("latin-1"))
-    with pytest.raises(RunError, match=f"history.csv cannot be read .* delete the folder .*{RUN.id} and run again"):
-        store.history(RUN.id)
-    (store.run_dir(RUN.id) / "metrics.json").unlink()  # a run that is under way writes it again
-    with pytest.raises(RunError, match="history.csv cannot be read .* delete it and run again"):
-        store.history(RUN.id)
+    if not finished:  # a run that is under way writes it again
+        (store.run_dir(RUN.id) / "metrics.json").unlink()
+    what = f"the folder .*{RUN.id}" if finished else "it"
+    for text in CUT_OFF + CHANGED:
+        (store.run_dir(RUN.id) / "history.csv").write_bytes(text.encode("latin-1"))
+        with pytest.raises(RunError, match=f"history.csv cannot be read .* delete {what} and run again"):
+            store.history(RUN.id)
 
 
 def test_a_history_that_lacks_its_last_epoch(results):
@@ -146,14 +146,6 @@ def test_the_results_of_another_run_are_not_taken_for_this_ones(results, command
         execute(RUN, store, Path("none"))
 
 
-@pytest.mark.parametrize("name", ["metrics.json", "history.csv"])
-def test_a_file_of_another_run_is_named(results, command, name):
-    store = Store(results)
-    shutil.copy(store.run_dir(sweeps.RUNS[1].id) / name, store.run_dir(RUN.id) / name)
-    said = command("report")
-    assert f"{RUN.id}/metrics.json cannot be read ('test_top1_last' is not that of the last row" in said
-
-
 def test_a_training_that_diverged_is_no_damage(results, command, good):
     """What it left before it failed, and infinite losses on the way of one that came to its end."""
     store = Store(results)
@@ -167,9 +159,10 @@ def test_a_training_that_diverged_is_no_damage(results, command, good):
     assert command("status") == "" and len(store.history(failed.name)) == RUN.budget.epochs
 
 
-def test_what_does_not_belong_to_the_study_is_left_alone(results, command):
-    """A run of no known table, a folder without a spec, a file among the runs, one that is not finished."""
+def test_an_old_status_is_whole_and_what_does_not_belong_to_the_study_is_left_alone(results, command):
+    """What earlier versions did not record; and a run of no known table, folders without a spec, a file."""
     store = Store(results)
+    store.write_status(RUN.id, **dict.fromkeys(("data", "versions", "processes", "device", "code", "started")))
     sweeps.pretend(store, replace(RUN, dataset="fashion", method="magic"), 5)
     (results / "runs" / "notes").mkdir()
     (results / "runs" / "notes.txt").write_text("mine")

@@ -1,15 +1,17 @@
-"""A results folder on a disk that is full, or read only: small file systems in memory, which only root may mount."""
+"""A results folder on a disk that is full or read only (small ones in memory, which only root may mount), or shared."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import sweeps
 from cds_lib.study import cli
+from cds_lib.study.engines.execute import execute
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
 
@@ -80,3 +82,24 @@ def test_a_read_only_folder_can_be_looked_at_and_is_not_written(disk, run_all):
         assert "make it writable or choose another --results" in output
     code, output = run_all(results, command="status")
     assert code == 0 and "faults: 4 runs: 4 done, 0 to train" in output
+
+
+# -- permissions -------------------------------------------------------------------------------------------------------
+
+
+def test_the_umask_decides_who_shares_a_results_folder(tmp_path, run_all):
+    results, mask = tmp_path / "results", 0o007
+    before = os.umask(mask)
+    try:
+        store = Store(results)
+        store.open_for_writing()
+        execute(sweeps.RUNS[2], store, Path("none"))
+        with store.lock():
+            pass
+        assert run_all(results, command="report")[0] == 0
+    finally:
+        os.umask(before)
+    found = [results, *results.rglob("*")]
+    assert {"model.pt", "metrics.json", ".lock", "store.json", "index.html"} <= {path.name for path in found}
+    for path in found:
+        assert path.stat().st_mode & 0o7777 == (0o777 if path.is_dir() else 0o666) & ~mask, path

@@ -8,7 +8,6 @@ import signal
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,14 +15,14 @@ import pytest
 import torch
 
 from cds_lib.study.engines import execute as execution
-from cds_lib.study.engines import provenance, runner, setup
+from cds_lib.study.engines import provenance, setup
 from cds_lib.study.engines.execute import execute
 from cds_lib.study.engines.local_engine import LocalEngine
 from cds_lib.study.engines.progress import Progress
 from cds_lib.study.errors import RunError
 from cds_lib.study.plan import settings
 from cds_lib.study.store import Store
-from sweeps import tiny, untimed, wait_until
+from sweeps import tiny, wait_until
 
 
 def train(specs, store, jobs=2, processes=1):
@@ -195,28 +194,6 @@ def test_a_student_gets_its_trained_teacher_and_keeps_its_own_weights_paired(met
     assert all(torch.equal(mine[key], value) for key, value in plain.items())
     if method == "sskd":
         assert [run.method for run in spec.lineage] == ["baseline", "sskd_teacher", "sskd"]
-
-
-def test_a_teacher_without_weights_is_trained_again_only_when_a_student_needs_it(store):
-    """A clone holds the committed results of finished runs, not their weights."""
-    teacher = tiny("baseline", epochs=1)
-    student = replace(tiny("kd", epochs=1), setting="distill", parent=teacher)
-
-    table = SimpleNamespace(runs=lambda profile, seeds: [teacher, student])
-
-    def plan():
-        return runner.make_plan([table], "smoke", (0,), store, retry_failed=False)
-
-    execute(teacher, store, Path("none"))
-    before = untimed(store.metrics(teacher.id))
-    assert plan().missing == (student,)
-    store.model(teacher.id).unlink()
-    assert plan().missing == (teacher, student)
-    for run in plan().missing:
-        execute(run, store, Path("none"))
-    assert untimed(store.metrics(teacher.id)) == before
-    store.model(teacher.id).unlink()
-    assert plan().done == (teacher, student)
 
 
 def test_the_records_of_a_run_that_is_trained_again_stay_whole_until_the_new_ones_are(tmp_path, monkeypatch):
