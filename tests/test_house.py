@@ -130,7 +130,7 @@ def test_layers_do_not_reach_upwards(package, forbidden):
 def test_reading_results_needs_no_torch(python):
     """It must start fast, and work where torch does not."""
     names = "commands.dry_run analyses session cli engines.runner report.write".split()
-    data = "cifar cli coco fetch folders image_files layouts listing registry sets splits standin"
+    data = "cifar cli coco fetch folders image_files images layouts registry sets splits standin"
     names += [f"data.{name}" for name in data.split()]
     program = f"import sys, cds_lib, {', '.join(f'cds_lib.study.{name}' for name in names)}; "
     program += "print(*{'torch', 'torchvision', 'timm'} & {*sys.modules})"

@@ -161,7 +161,7 @@ def coco_images(count):
     random = np.random.default_rng(6)
     return [
         CocoImage(
-            i, None, random.integers(0, 256, (3, 64, 64), dtype=np.uint8), 64, 64,
+            i, random.integers(0, 256, (3, 64, 64), dtype=np.uint8), 64, 64,
             np.array([[4, 6, 40, 44], [20, 10, 60, 50]], np.float32)[: 1 + i % 2], np.array([1, 2])[: 1 + i % 2],
             np.array([1444, 1600], np.float32)[: 1 + i % 2], np.zeros(1 + i % 2, bool),
         )

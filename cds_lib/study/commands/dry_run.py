@@ -54,8 +54,7 @@ def _too_small(known: registry.DataSet, specs: Sequence[RunSpec], data_root: Pat
         held, _ = folders.read_imported(known, data_root)
     except UsageError as error:
         return Counter({str(error): len(specs)})
-    labels = (held if known.image_size else held.arrays()).train_labels
-    return Counter(split.too_small(specs, labels, known.title).values())
+    return Counter(split.too_small(specs, held.train_labels, known.title).values())
 
 
 def say_what_lacks(known: registry.DataSet, data_root: Path) -> None:

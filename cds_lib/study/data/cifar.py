@@ -8,12 +8,13 @@ the names.
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data.listing import Arrays, some
-from cds_lib.study.data.registry import DataSet, md5_of
+from cds_lib.study.data.images import Images
+from cds_lib.study.data.registry import DataSet
 
 
 def _latin1_bytes(text: str, encoding: str) -> bytes:
@@ -54,39 +55,35 @@ class RestrictedUnpickler(pickle.Unpickler):
         return _ADMITTED[name]
 
 
-def _unpickle(path: Path) -> dict[str, object]:
-    """The dict in a batch or meta file, keys as text. Raises UsageError for a missing or broken file or no dict."""
-    try:
-        with open(path, "rb") as handle:
-            content = RestrictedUnpickler(handle, encoding="bytes").load()
-        return {str(_text(key)): value for key, value in content.items()}
-    except FileNotFoundError:
-        raise UsageError(f"{path} is missing") from None
-    except Exception as error:  # a broken pickle can raise nearly anything
-        reason = str(error) or type(error).__name__
-        raise UsageError(f"{path} cannot be read ({reason}): it is truncated or not a CIFAR file") from error
+def read(known: DataSet, folder: Path) -> Images:
+    """Read the official folder, whatever its number of images. UsageError, without a full stop, names a file that is
+    missing, truncated, or holds anything else."""
+    parts: dict[str, list[Any]] = {"train": [], "test": [], "meta": []}
+    for file in known.files:
+        path, use = folder / file.name, _names if file.part == "meta" else _batch
+        try:
+            with open(path, "rb") as handle:
+                content = RestrictedUnpickler(handle, encoding="bytes").load()
+            parts[file.part].append(use(known, {_text(key): value for key, value in content.items()}))
+        except Exception as error:  # a broken pickle can raise nearly anything
+            reason = str(error) or type(error).__name__
+            raise UsageError(
+                f"{path} cannot be read ({reason}): it is missing, truncated or no file of {known.title}"
+            ) from error
+    arrays = [np.concatenate(arrays) for part in ("train", "test") for arrays in zip(*parts[part], strict=True)]
+    return Images(*arrays, *parts["meta"])
 
 
-def read_batch(known: DataSet, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """One batch file -> images (N, 3, S, S) uint8 and labels (N,) int64 (S = `known.image_size`).
+def _batch(known: DataSet, content: dict[Any, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """The images (N, 3, S, S) uint8 and labels (N,) int64 of one file (S = `known.image_size`).
 
     CIFAR-100 comes in the order of classes and file names, as from an import of its PNG files: the committed runs had
-    that order, and the official archive has another. Raises UsageError, naming the file, for anything that is not
-    `data` rows of 3 S S bytes with one label each in 0..classes-1.
+    that order, and the official archive has another.
     """
-    content, side, last = _unpickle(path), known.image_size, known.classes - 1
-    key = "fine_labels" if known.name == "cifar100" else "labels"
-    try:
-        data, labels = content["data"], np.asarray(content[key])
-        good = data.dtype == np.uint8 and data.shape == (labels.size, 3 * side * side) and labels.dtype.kind in "iu"
-        good = good and 0 <= labels.min() <= labels.max() <= last
-    except (KeyError, AttributeError, ValueError):  # missing, no array, or nested lists of several lengths
-        good = False
-    if not good:
-        raise UsageError(
-            f"{path} is no batch of {known.title}: `data` must be uint8 rows of {3 * side * side} bytes, and `{key}` "
-            f"an integer in 0..{last} for each"
-        )
+    side, key = known.image_size, "fine_labels" if known.name == "cifar100" else "labels"
+    data, labels = content["data"], np.asarray(content[key])
+    if data.dtype != np.uint8 or data.shape != (labels.size, 3 * side * side) or labels.dtype.kind not in "iu":
+        raise ValueError(f"`data` must be uint8 rows of {3 * side * side} bytes, and `{key}` an integer for each")
     images, labels = data.reshape(-1, 3, side, side), labels.ravel().astype(np.int64)
     names = content.get("filenames")
     if known.name == "cifar100" and isinstance(names, list) and len(names) == len(labels):  # copies may lack them
@@ -95,36 +92,6 @@ def read_batch(known: DataSet, path: Path) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-def read_names(known: DataSet, path: Path) -> tuple[str, ...]:
-    """The class names of a meta file, in label order. Raises UsageError if there is not one name per class."""
-    names = _unpickle(path).get("fine_label_names" if known.name == "cifar100" else "label_names")
-    if not isinstance(names, list) or len(names) != known.classes:
-        raise UsageError(f"{path} must name {known.classes} classes")
-    return tuple(str(_text(name)) for name in names)
-
-
-def faults(known: DataSet, root: Path) -> list[str]:
-    """One sentence for every file that is missing, cannot be read, or has another md5 than the published one."""
-    found, unpublished = [], known.unpublished(root)
-    for file in known.files:
-        path = root / known.folder / file.path
-        if file.path in unpublished:
-            try:
-                read_names(known, path) if file.part == "meta" else read_batch(known, path)
-                found.append(f"{path}: checksum not the published one (md5 {md5_of(path)}, published {file.md5})")
-            except UsageError as error:
-                found.append(f"{error}; {known.cure(root)}.")
-    return found
-
-
-def read(known: DataSet, folder: Path) -> Arrays:
-    """Read the official folder, whatever its number of images. Raises UsageError as `read_batch` and `read_names`, and
-    for a class without training or test images."""
-    names = read_names(known, folder / known.part("meta")[0].path)
-    parts = []
-    for part in ("train", "test"):
-        images, labels = zip(*(read_batch(known, folder / file.path) for file in known.part(part)), strict=True)
-        parts += [np.concatenate(images), np.concatenate(labels)]
-        if empty := sorted(set(range(known.classes)).difference(parts[-1].tolist())):
-            raise UsageError(f"{folder} has no {part} images of {some([names[k] for k in empty])}")
-    return Arrays(*parts, names)
+def _names(known: DataSet, content: dict[Any, Any]) -> tuple[str, ...]:
+    """The class names of the meta file, in label order."""
+    return tuple(str(_text(name)) for name in content[f"{'fine_' * (known.name == 'cifar100')}label_names"])

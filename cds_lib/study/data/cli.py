@@ -68,12 +68,27 @@ def fetch_set(args: argparse.Namespace) -> int:
 
 
 def verify_set(args: argparse.Namespace) -> int:
-    """`data verify NAME`: 0 if all is as published (or as imported), else 1 and each fault."""
+    """`data verify NAME`: 0 if all is as published (or as imported), else 1 and each fault; every image is decoded."""
+    from cds_lib.study.data import coco, image_files, sets
+
     known, root = entry(args.name), data_root(args.data_root)
-    faults, summary = _faults(known, root)
-    for fault in faults:
-        print(f"- {fault}")
-    print(f"{known.title}: {summary}")
+    faults = [*known.unpublished(root).values()] if known.is_official(root) else []
+    try:
+        data = sets.load_real(known, root)
+    except UsageError as error:
+        faults.append(str(error))
+        summary = "cannot be used"
+    else:
+        of = data.provenance
+        if known.layout == "coco":
+            faults += coco.faults(data)
+        elif known.image_size is None:
+            faults += image_files.broken_images([*data.train_images, *data.test_images])
+        if not of["complete"]:
+            faults.append(f"{of['train']} of {known.train} training and {of['test']} of {known.test} test images")
+        usable = "usable, but not as published" if faults else "OK"
+        summary = f"{usable}: {of['note']} (sha256 of the images and labels {of['sha256']})"
+    print(*(f"- {fault}" for fault in faults), f"{known.title}: {summary}", sep="\n")
     return 1 if faults else 0
 
 
@@ -83,12 +98,7 @@ def import_set(after_import: Callable[[DataSet, Path], None], args: argparse.Nam
 
     known, root = entry(args.name), data_root(args.data_root)
     print(f"{known.title}: decoding the images in {args.folder} ...", file=sys.stderr)
-    if known.layout == "coco":
-        from cds_lib.study.data.coco import import_coco
-
-        info = import_coco(Path(args.folder), root)
-    else:
-        info = import_folder(known, Path(args.folder), root)
+    info = import_folder(known, Path(args.folder), root)
     extent = "complete" if info["complete"] else "a SUBSET"
     print(
         f"{known.title}: {extent}, {len(info['class_names'])} of {known.classes} classes, "
@@ -103,37 +113,14 @@ def import_set(after_import: Callable[[DataSet, Path], None], args: argparse.Nam
 
 def data_state(known: DataSet, root: Path) -> tuple[str, str]:
     """How much of a set is there and whether it is verified, in words; and its folder ("-": none)."""
-    there = known.held_at(root)
+    there, held = known.held_at(root), root / known.name
     if not there:
-        held = root / known.name
         return ("folders, not imported", str(held)) if (held / "train").is_dir() else ("not there", "-")
     from cds_lib.study.data import sets
 
     try:
-        provenance = sets.load_real(known, root).provenance
+        of = sets.load_real(known, root).provenance
     except UsageError:
         return f"BROKEN (data verify {known.name})", str(there[0])
-    extent = "complete" if provenance["complete"] else f"subset ({provenance['train']} + {provenance['test']})"
-    return f"{extent}, {'verified' if provenance['verified'] else 'not verified'}", str(there[0])
-
-
-def _faults(known: DataSet, root: Path) -> tuple[list[str], str]:
-    """Everything that is missing or differs, and a summary in one phrase; every image is decoded."""
-    from cds_lib.study.data import cifar, coco, image_files, sets
-
-    faults = cifar.faults(known, root) if known.is_official(root) and known.image_size else []
-    try:
-        data = sets.load_real(known, root)
-    except UsageError as error:
-        return faults or [str(error)], "cannot be used"
-    if known.layout == "coco":
-        faults += coco.broken_images(data)
-    elif known.image_size is None:
-        faults += image_files.broken_images([*data.train_images, *data.test_images])
-    provenance = data.provenance
-    if not provenance["complete"]:
-        faults.append(
-            f"{provenance['train']} of {known.train} training and {provenance['test']} of {known.test} test images"
-        )
-    usable = "OK" if not faults else "usable, but not as published"
-    return faults, f"{usable}: {provenance['note']} (sha256 of the images and labels {provenance['sha256']})"
+    extent = "complete" if of["complete"] else f"subset ({of['train']} + {of['test']})"
+    return f"{extent}, {'verified' if of['verified'] else 'not verified'}", str(there[0])

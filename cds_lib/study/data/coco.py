@@ -5,14 +5,15 @@ folder/train2017/*.jpg, folder/val2017/*.jpg, folder/annotations/instances_{trai
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cds_lib.errors import UsageError
-from cds_lib.study.data.image_files import decoded
-from cds_lib.study.data.listing import PUT_BACK, leads_out, refuse
+from cds_lib.study.data.image_files import broken_images
+from cds_lib.study.data.images import PUT_BACK, leads_out, refuse
 from cds_lib.study.data.registry import entry, single_writer
 from cds_lib.study.files import read_json, write_json
 
@@ -20,18 +21,16 @@ OVERHANG = 1.0  # pixels: published boxes stick out of their images by fractions
 _CURE = "get COCO's annotations again"
 
 
-@dataclass(frozen=True)
-class CocoImage:
+class CocoImage(NamedTuple):
     """One image with its objects.
 
-    path: the file; pixels: (3, H, W) uint8 of a stand-in image, which has no file. boxes (N, 4) float32, corners
-    x1, y1, x2, y2 in pixels; labels (N,) int64 from 1; area (N,) float32, of the object, in square pixels; crowd (N,)
-    bool: a group of objects, which is not trained on.
+    file: where it lies, or the pixels (3, H, W) uint8 of a stand-in image. boxes (N, 4) float32, corners x1, y1, x2, y2
+    in pixels; labels (N,) int64 from 1; area (N,) float32, of the object, in square pixels; crowd (N,) bool: a group of
+    objects, which is not trained on.
     """
 
     image_id: int
-    path: Path | None
-    pixels: np.ndarray | None
+    file: Path | np.ndarray
     height: int
     width: int
     boxes: np.ndarray
@@ -40,15 +39,14 @@ class CocoImage:
     crowd: np.ndarray
 
 
-@dataclass(frozen=True)
-class DetectionData:
+class DetectionData(NamedTuple):
     """Images to train on (with at least one object that is no crowd) and all images to evaluate on; `names[k]` is the
-    category of label k + 1. `provenance` as in `sets.ArrayData`, its sha256 of ids, sizes and objects."""
+    category of label k + 1. `provenance` see `DataSet.provenance`, its sha256 of ids, sizes and objects."""
 
     train: tuple[CocoImage, ...]
     val: tuple[CocoImage, ...]
     names: tuple[str, ...]
-    provenance: dict
+    provenance: dict[str, Any]
 
 
 def load(data_root: Path) -> DetectionData:
@@ -70,91 +68,74 @@ def load(data_root: Path) -> DetectionData:
 
 
 def read(folder: Path, kind: str = "official") -> DetectionData:
-    """The set, or a subset, in a folder of the published layout; `kind` as in `sets.ArrayData`. Raises as `load`."""
+    """The set, or a subset, in a folder of the published layout; `kind` of its provenance. Raises as `load`."""
     (train, names), (val, names_in_val) = (_images(folder, split) for split in ("train", "val"))
     if names != names_in_val:
         raise UsageError(f"{folder}: train and val do not name the same categories; {_CURE}.")
-    missing = [str(image.path.relative_to(folder)) for image in (*train, *val) if not image.path.is_file()]
+    missing = [str(image.file.relative_to(folder)) for image in (*train, *val) if not image.file.is_file()]
     refuse(missing, len(train) + len(val), f"are missing in {folder}", PUT_BACK)
     return described(train, val, names, kind)
 
 
-def import_coco(folder: Path, root: Path) -> dict:
+def import_coco(folder: Path, root: Path) -> dict[str, Any]:
     """Check a folder of the published layout, decode every image, and record it in `root`; returns its info.json."""
     data = read(folder, "imported")
-    refuse(broken_images(data), len(data.train) + len(data.val), "cannot be used", "repair them, then import again")
+    refuse(faults(data), len(data.train) + len(data.val), "cannot be used", "repair them, then import again")
     info = {"folder": str(folder.absolute()), "class_names": list(data.names), **data.provenance}
     with single_writer(root, "coco"):
         write_json(entry("coco").imported(root) / "info.json", info)
     return info
 
 
-def broken_images(data: DetectionData) -> list[str]:
+def faults(data: DetectionData) -> list[str]:
     """Decode every image: path and fault of each that cannot be decoded or has another size than in its annotations."""
     images = (*data.train, *data.val)
-    found = zip(images, decoded([image.path for image in images], lambda image: image.size), strict=True)
-    faults = ((one, size if isinstance(size, str) else misfit(size, (one.width, one.height))) for one, size in found)
-    return [f"{image.path}: {fault}" for image, fault in faults if fault]
-
-
-def misfit(size: tuple[int, int], annotated: tuple[int, int]) -> str:
-    """Both sizes (width, height) in words where an image has another than in its annotations, else ""."""
-    there, stated = ("{} x {}".format(*both) for both in (size, annotated))
-    return "" if there == stated else f"is {there}, its annotations are for {stated}"
+    return broken_images([image.file for image in images], [(image.width, image.height) for image in images])
 
 
 def _images(folder: Path, split: str) -> tuple[tuple[CocoImage, ...], tuple[str, ...]]:
-    """All images of "train" or "val" and the names of the categories, each in the order of their ids.
-
-    Boxes without area, of which COCO has some, are left out."""
+    """All images of "train" or "val" and the names of the categories, each in the order of their ids."""
     file = folder / "annotations" / f"instances_{split}2017.json"
     last: object = "the whole"  # what is being checked, for the error message
     try:
         content = json.loads(file.read_text(encoding="utf-8"), object_hook=_without_outline)
-        categories = _by_id(content["categories"])
-        names = tuple(str(category["name"]) for category in categories.values())
+        categories, images = _by_id(content["categories"]), _by_id(content["images"])
         label = {number: k for k, number in enumerate(categories, 1)}
-        images = _by_id(content["images"])
-        for last in images.values():
-            for side in (last["width"], last["height"]):
-                if type(side) is not int or not 0 < side < 1 << 16:
-                    raise ValueError(f"{side!r} is no height or width")
+        names = tuple(str(category["name"]) for category in categories.values())
+        objects: dict[int, list[tuple]] = {}
+        for number, last in images.items():
+            objects[number] = []
+            if not all(type(last[side]) is int and 0 < last[side] < 1 << 16 for side in ("width", "height")):
+                raise ValueError("it has no width or no height")
             if leads_out(last["file_name"]):
                 raise ValueError("it is outside of the folder of its images")
-        rows: dict[int, list[int]] = {number: [] for number in images}
-        table = []
-        for row, last in enumerate(content["annotations"]):
-            rows[last["image_id"]].append(row)
-            image, (x, y, across, down) = images[last["image_id"]], last["bbox"]
+        for last in content["annotations"]:
+            width, height = (images[last["image_id"]][side] + OVERHANG for side in ("width", "height"))
+            x, y, across, down = last["bbox"]
             area, crowd = last.get("area", across * down), last.get("iscrowd") or 0
-            box = (x, y, x + across, y + down)
-            table.append((*box, area, crowd, label[last["category_id"]], image["width"], image["height"]))
-        corners, area, crowd, labels, size = np.split(np.array(table, float).reshape(-1, 9), [4, 5, 6, 7], axis=1)
-        start, end = corners[:, :2], corners[:, 2:]
-        for wrong, good in {
-            "its box is not inside of its image": (start >= -OVERHANG) & (start <= end) & (end <= size + OVERHANG),
-            "its area is not one in its image": (area >= 0) & (area <= (size + 2 * OVERHANG).prod(1, keepdims=True)),
-            "iscrowd is not 0 or 1": (crowd == 0) | (crowd == 1),
-        }.items():
-            if not good.all():
-                last = content["annotations"][good.all(1).argmin()]
-                raise ValueError(wrong)
+            if not (-OVERHANG <= x <= x + across <= width and -OVERHANG <= y <= y + down <= height):
+                raise ValueError("its box is not inside of its image")
+            if not 0 <= area <= (width + OVERHANG) * (height + OVERHANG) or crowd not in (0, 1):
+                raise ValueError("its area is not one in its image, or iscrowd is not 0 or 1")
+            objects[last["image_id"]].append((x, y, x + across, y + down, area, crowd, label[last["category_id"]]))
+        found = tuple(_image(one, folder / f"{split}2017", objects[number]) for number, one in images.items())
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UsageError(f"{file} is malformed ({error!r} in {last!r:.200}); {_CURE}.") from error
-    boxes, labels = corners.astype(np.float32), labels[:, 0].astype(np.int64)
-    area, crowd = area[:, 0].astype(np.float32), crowd[:, 0].astype(bool)
-    # Narrower boxes may lose their width to rounding when they are mirrored and scaled.
-    resolved = 4 * np.finfo(np.float32).eps * size.max(1, keepdims=True)
-    kept = (boxes[:, 2:] - boxes[:, :2] > resolved).all(1)
-    found = []
-    for number, image in images.items():
-        chosen = [row for row in rows[number] if kept[row]]
-        path, sides = folder / f"{split}2017" / image["file_name"], (image["height"], image["width"])
-        objects = boxes[chosen], labels[chosen], area[chosen], crowd[chosen]
-        found.append(CocoImage(number, path, None, *sides, *objects))
     if not any((~image.crowd).any() for image in found):
         raise UsageError(f"{file} has no object that is no crowd; {_CURE}.")
-    return tuple(found), names
+    return found, names
+
+
+def _image(one: dict, folder: Path, objects: list[tuple]) -> CocoImage:
+    """The record of an image: its (x1, y1, x2, y2, area, crowd, label) without boxes that have no area, as some of
+    COCO's. Nearly none is as bad: it may lose its width to rounding when it is mirrored and scaled."""
+    columns = np.array(objects, float).reshape(-1, 7)
+    boxes = columns[:, :4].astype(np.float32)
+    resolved = 4 * np.finfo(np.float32).eps * max(one["width"], one["height"])
+    kept = (boxes[:, 2:] - boxes[:, :2] > resolved).all(1)
+    area, crowd, labels = (columns[kept, k].astype(kind) for k, kind in ((4, np.float32), (5, bool), (6, np.int64)))
+    path = folder / one["file_name"]
+    return CocoImage(one["id"], path, one["height"], one["width"], boxes[kept], labels, area, crowd)
 
 
 def _without_outline(one: dict) -> dict:
@@ -172,26 +153,14 @@ def _by_id(rows: list[dict]) -> dict[int, dict]:
 
 
 def described(
-    train: tuple[CocoImage, ...], val: tuple[CocoImage, ...], names: tuple[str, ...], kind: str, note: str = ""
+    train: Sequence[CocoImage], val: Sequence[CocoImage], names: Sequence[str], kind: str, *how: str
 ) -> DetectionData:
-    """These images with their provenance; note: in place of the sentence on how complete they are."""
+    """These images with their provenance."""
     digest = hashlib.sha256()  # of every image's id and size and every object's box, label, area and crowd flag
     for image in (*train, *val):
         digest.update(f"{image.image_id} {image.height} {image.width}\n".encode())
         for array in (image.boxes, image.labels, image.area, image.crowd):
             digest.update(np.ascontiguousarray(array).data)
-    known = entry("coco")
-    complete = (len(train), len(val)) == (known.train, known.test)
-    images = f"{len(train)} of {known.train} training, {len(val)} of {known.test} validation images"
-    extent = "complete" if complete else f"a subset ({images})"
-    provenance = {
-        "kind": kind,
-        "complete": complete,
-        "verified": False,
-        "train": len(train),
-        "test": len(val),
-        "sha256": digest.hexdigest(),
-        "note": note or f"COCO's layout, {extent}, no published checksum to compare with",
-    }
+    provenance = entry("coco").provenance(kind, (len(names), len(train), len(val)), digest.hexdigest(), *how)
     trained = tuple(image for image in train if (~image.crowd).any())
-    return DetectionData(trained, val, names, provenance)
+    return DetectionData(trained, tuple(val), tuple(names), provenance)

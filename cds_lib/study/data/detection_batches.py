@@ -11,9 +11,8 @@ from torchvision.transforms.v2 import functional as TF
 from cds_lib.augment.batches import ORDER, VIEW1, epoch_generator
 from cds_lib.augment.share import WHOLE, Share
 from cds_lib.errors import UsageError
-from cds_lib.study.data.coco import CocoImage, misfit
+from cds_lib.study.data.coco import CocoImage
 from cds_lib.study.data.stream import Decoder, decode, in_order
-from cds_lib.study.errors import RunError
 
 FLIP_P = 0.5
 
@@ -96,17 +95,11 @@ class _Pixels(Dataset):
     """Image i as (3, H, W) uint8. Without the objects: workers are sent a copy of this."""
 
     def __init__(self, images: Sequence[CocoImage]):
-        self.files = [image.path if image.pixels is None else image.pixels for image in images]
-        self.sizes = [(image.width, image.height) for image in images]
+        self.images = [(image.file, (image.width, image.height)) for image in images]
 
     def __getitem__(self, index: int) -> Tensor:
-        file = self.files[index]
-        if isinstance(file, np.ndarray):
-            return torch.from_numpy(file)
-        image = decode(file)
-        if fault := misfit(image.size, self.sizes[index]):
-            raise RunError(f"{file} {fault}: put the published image back and import the set again.")
-        return TF.pil_to_tensor(image)
+        file, size = self.images[index]
+        return torch.from_numpy(file) if isinstance(file, np.ndarray) else TF.pil_to_tensor(decode(file, size))
 
 
 def _target(image: CocoImage) -> Target:

@@ -1,4 +1,4 @@
-"""Fetch a data set: download (resumable, several mirrors), check the md5, only then unpack and rename into place.
+"""Fetch a data set: download (resumable), check the md5, only then unpack and rename into place.
 
 Nothing that is unpacked ever leaves the folder it belongs in. ILSVRC is brought into folders.
 """
@@ -9,28 +9,22 @@ import shutil
 import sys
 import tarfile
 import time
-import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterable
 from pathlib import Path
 
 from tqdm import tqdm
 
 from cds_lib.errors import UsageError
 from cds_lib.study.data import layouts, sets
-from cds_lib.study.data.listing import hidden, image_names
-from cds_lib.study.data.registry import Archive, DataSet, md5_of, single_writer
+from cds_lib.study.data.images import hidden, image_names
+from cds_lib.study.data.registry import DataSet, PublishedFile, md5_of, single_writer
 from cds_lib.study.files import new_folder, write_json
 
 BLOCK = 1 << 18  # bytes read at a time
 TIMEOUT = 30.0  # seconds without a byte until a connection counts as lost
-TRIES = 3  # connections in a row that bring nothing new until a mirror counts as dead
-PAUSE = 1.0  # seconds between two connections to the same mirror
-
-
-class _MirrorFailed(Exception):
-    """This mirror cannot deliver the file; the next one may."""
+TRIES = 3  # connections in a row that bring nothing new until a server counts as dead
+PAUSE = 1.0  # seconds between two connections
 
 
 def fetch(entry: DataSet, root: Path, offline: bool = False) -> Path:
@@ -41,103 +35,80 @@ def fetch(entry: DataSet, root: Path, offline: bool = False) -> Path:
     error.
 
     Raises UsageError: a set without archives, offline although a download is needed, another writer, another folder in
-    the way, wrong checksum, no mirror delivers (the download so far stays as a .part file and is resumed next time).
+    the way, wrong checksum, a download that fails (so far it stays as a .part file and is resumed next time).
     """
     if not entry.archives:
         raise UsageError(f"{entry.title} is not downloaded here. {entry.manual}")
     folder = root / entry.folder
     with single_writer(root, entry.name):
-        if entry.is_official(root):
-            if wrong := entry.unpublished(root):
-                raise UsageError(
-                    f"{folder} is there already, but missing or not as published: {', '.join(wrong)}; "
-                    "move that folder away to fetch the official files."
-                )
-            if entry.image_size is None:  # no image has a checksum of its own, and half of them may be there
-                sets.load_real(entry, root)
-            checked = "every file has the published checksum" if entry.image_size else "every image is there"
-            print(f"{entry.title}: already in {folder}, {checked}", file=sys.stderr)
+        wrong = entry.unpublished(root)
+        if entry.is_official(root) and not wrong:
+            sets.load_real(entry, root)  # images have no checksums of their own, and half of them may be there
+            print(f"{entry.title}: already in {folder}, whole", file=sys.stderr)
             return folder
         if folder.exists() and any(folder.iterdir()):
             raise UsageError(
-                f"{folder} is in the way, and is not {entry.title} as published; move it away to fetch it."
+                f"{folder} is in the way: missing or not as published are {', '.join(wrong) or entry.marker}; move "
+                "that folder away to fetch the official files."
             )
-        _unpack([(_obtain(archive, entry, root, offline), archive) for archive in entry.archives], entry, root)
+        for archive in entry.archives:
+            _obtain(archive, entry, root, offline)
+        _unpack(entry, root)
     print(f"{entry.title}: checked and unpacked to {folder}", file=sys.stderr)
     return folder
 
 
-def _obtain(archive: Archive, entry: DataSet, root: Path, offline: bool) -> Path:
-    """The path of the archive with its published md5: the one in `root`, else from the first mirror that works."""
-    path, part = root / archive.file, root / f"{archive.file}.part"
+def _obtain(archive: PublishedFile, entry: DataSet, root: Path, offline: bool) -> None:
+    """Bring the archive into `root` with its published md5, if it is not there."""
+    path, part = root / archive.name, root / f"{archive.name}.part"
     if path.exists():
         if md5_of(path) != archive.md5:
             raise UsageError(f"the md5 of {path} is not the published {archive.md5}; delete that file and fetch again.")
-        return path
-    if not archive.urls:
-        raise UsageError(f"{archive.file} is not in {root} and cannot be downloaded. {entry.manual}")
-    if offline or os.environ.get("CDS_OFFLINE", "") not in ("", "0"):
-        raise UsageError(f"{archive.file} is not in {root} and fetching is switched off (offline). {entry.manual}")
-    failures = []
-    for url in archive.urls:
-        print(f"{entry.title}: {url} (terms: {entry.terms})", file=sys.stderr)
-        try:
-            _download(url, part, archive.md5)
-        except _MirrorFailed as error:
-            failures.append(f"{url}: {error}")
-        else:
-            os.replace(part, path)
-            return path
-    raise UsageError(
-        f"{archive.file} could not be fetched ({'; '.join(failures)}); try again to resume. {entry.manual}"
-    )
-
-
-def _download(url: str, part: Path, md5: str) -> None:
-    """Make connections to one mirror, each going on where the last one broke off, until `part` is the file."""
-    resumed, idle = part.exists(), 0
-    while True:
-        before = part.stat().st_size if part.exists() else 0
-        reason = "it closed the connection early"
-        try:
-            if _transfer(url, part, before):
-                break
-        except urllib.error.HTTPError as error:
-            raise _MirrorFailed(f"it answered {error.code} {_one_line(error.reason)}") from error
-        except ValueError as error:  # its address, one it redirects to, or a length is malformed
-            raise _MirrorFailed(_one_line(error)) from error
-        except (OSError, http.client.HTTPException) as error:  # refused, reset, timed out, disk full, ...
-            reason = _one_line(getattr(error, "reason", None) or error) or type(error).__name__
-        idle = 0 if part.exists() and part.stat().st_size > before else idle + 1
-        if idle == TRIES:
-            raise _MirrorFailed(reason)
-        time.sleep(PAUSE)
-    if md5_of(part) != md5:
-        part.unlink()
-        if not resumed:
-            raise _MirrorFailed("the checksum of what it sent is not the published one")
-        _download(url, part, md5)  # the old beginning may be at fault: once more from the start
-
-
-def _one_line(words: object) -> str:
-    """The reason for a failure; servers may send many lines."""
-    return " ".join(str(words).split())[:200]
-
-
-def _transfer(url: str, part: Path, have: int) -> bool:
-    """One connection: append to `part`, which holds `have` bytes. True if complete by the server's own count."""
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+        return
+    if not archive.url or offline or os.environ.get("CDS_OFFLINE", "") not in ("", "0"):
+        fault = "fetching is switched off (offline)" if archive.url else "cannot be downloaded"
+        raise UsageError(f"{archive.name} is not in {root} and {fault}. {entry.manual}")
+    print(f"{entry.title}: {archive.url} (terms: {entry.terms})", file=sys.stderr)
+    begun = part.exists()
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # no bytes after `have`: complete or too long, the checksum will tell
-            return True
-        raise
-    with response:
+        _download(archive.url, part)
+        if begun and md5_of(part) != archive.md5:  # the old beginning may be at fault: once more from the start
+            part.unlink()
+            _download(archive.url, part)
+        if md5_of(part) != archive.md5:
+            part.unlink()
+            raise ValueError("the checksum of what it sent is not the published one")
+    except (ValueError, OSError, http.client.HTTPException) as error:  # its address is none, refused, timed out, ...
+        raise UsageError(
+            f"{archive.name} could not be fetched ({archive.url}: {_one_line(error)}); try again to resume. "
+            f"{entry.manual}"
+        ) from error
+    os.replace(part, path)
+
+
+def _download(url: str, part: Path) -> None:
+    """Make connections to a server, each going on where the last one broke off, until `part` is the file by the
+    server's own count. Raises what the last of `TRIES` that brought nothing new did."""
+    idle = 0
+    while True:
+        have = part.stat().st_size if part.exists() else 0
+        try:
+            return _transfer(url, part, have)
+        except (ValueError, OSError, http.client.HTTPException) as error:
+            if have and getattr(error, "code", None) == 416:  # no bytes after these: whole or too long
+                return
+            idle = 0 if part.exists() and part.stat().st_size > have else idle + 1
+            if idle == TRIES:
+                raise
+        time.sleep(PAUSE)
+
+
+def _transfer(url: str, part: Path, have: int) -> None:
+    """One connection: append to `part`, which holds `have` bytes."""
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
         if response.status != 206:  # no support for ranges: from the start
             have = 0
-        elif not (response.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
-            raise _MirrorFailed("it sent another range than was asked for")
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
         interval = 0.2 if sys.stderr.isatty() else 30.0
@@ -147,37 +118,40 @@ def _transfer(url: str, part: Path, have: int) -> bool:
             tqdm(desc=f"  {part.stem}", initial=have, total=total, **shown) as bar,
         ):
             while block := response.read(BLOCK):
-                handle.write(block)
-                have += len(block)
+                have += handle.write(block)
                 bar.update(len(block))
-    return total is None or have >= total
+            if total and have < total:
+                raise ConnectionError("it closed the connection early")
 
 
-def _unpack(archives: Iterable[tuple[Path, Archive]], entry: DataSet, root: Path) -> None:
-    """Unpack under a temporary name in `root`, then rename the official folder into place.
+def _one_line(error: Exception) -> str:
+    """What went wrong; servers and tarfile may say it in many lines."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
-    `archives`: each file with its entry. Raises UsageError for an archive that is damaged, or that would write outside
-    of its folder.
-    """
+
+def _unpack(entry: DataSet, root: Path) -> None:
+    """Unpack the archives under a temporary name in `root`, then rename the official folder into place. Raises
+    UsageError for an archive that is damaged, would write outside of its folder, or holds something else."""
     with new_folder(root / entry.folder, entry.folder) as building:
-        for path, archive in archives:
-            into = building / archive.into
-            into.mkdir(parents=True, exist_ok=True)
-            try:
-                _extract(path, into)
-            except OSError:  # of the disk, say
-                raise
-            except Exception as error:  # a damaged archive can raise nearly anything
-                raise UsageError(f"{path} cannot be unpacked ({error}); delete it and fetch again.") from error
-        if entry.layout == "ilsvrc":
-            _into_class_folders(building / entry.folder)
-        if not (building / entry.folder / entry.marker).exists():
-            wanted = "/".join(filter(None, (entry.folder, entry.marker)))
-            raise UsageError(f"the archives of {entry.title} hold no {wanted}; delete them and fetch again.")
+        folder = building / entry.folder
+        try:
+            for archive in entry.archives:
+                (building / archive.into).mkdir(parents=True, exist_ok=True)
+                _extract(root / archive.name, building / archive.into)
+            if entry.layout == "ilsvrc":
+                _into_class_folders(folder)
+            if not (folder / entry.marker).exists():
+                raise ValueError(f"there is no {entry.folder}/{entry.marker}")
+        except OSError:  # of the disk, say
+            raise
+        except Exception as error:  # a damaged archive can raise nearly anything
+            names = ", ".join(archive.name for archive in entry.archives)
+            raise UsageError(
+                f"{names} in {root} cannot be unpacked ({_one_line(error)}); delete and fetch again."
+            ) from error
         if entry.image_size is None and entry.layout != "coco":
             # The images have no published checksums: this one recognises what was unpacked.
-            sha256 = layouts.read(entry, building).fingerprint()
-            write_json(building / entry.folder / sets.FETCHED, {"sha256": sha256})
+            write_json(folder / sets.FETCHED, {"sha256": layouts.read(entry, building).fingerprint()})
 
 
 def _extract(path: Path, into: Path) -> None:
@@ -206,15 +180,9 @@ def _into_class_folders(folder: Path) -> None:
         _extract(archive, folder / "train" / archive.stem)
         archive.unlink()
     kit, val = folder / "ILSVRC2012_devkit_t12" / "data", folder / "val"
-    try:
-        synsets = loadmat(kit / "meta.mat", squeeze_me=True)["synsets"]
-        wnids = {int(one["ILSVRC2012_ID"]): str(one["WNID"]) for one in synsets if not int(one["num_children"])}
-        truth = [wnids[int(line)] for line in (kit / "ILSVRC2012_validation_ground_truth.txt").read_text().split()]
-        sorted_into = list(zip(image_names(val), truth, strict=True))
-    except Exception as error:  # a broken file can raise nearly anything
-        raise UsageError(
-            f"the ILSVRC-2012 development kit cannot be read, or is of other images ({error}); get the archives again."
-        ) from error
-    for image, wnid in sorted_into:
+    synsets = loadmat(kit / "meta.mat", squeeze_me=True)["synsets"]
+    wnids = {int(one["ILSVRC2012_ID"]): str(one["WNID"]) for one in synsets if not int(one["num_children"])}
+    truth = [wnids[int(line)] for line in (kit / "ILSVRC2012_validation_ground_truth.txt").read_text().split()]
+    for image, wnid in zip(image_names(val), truth, strict=True):
         (val / wnid).mkdir(exist_ok=True)
         os.rename(val / image, val / wnid / image)

@@ -1,6 +1,5 @@
 """Images decoded from files: to check them, or into small arrays, as miniatures use them."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +10,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from cds_lib.study.data.listing import refuse
+from cds_lib.study.data.images import refuse
 from cds_lib.study.data.registry import single_writer
 from cds_lib.study.files import new_folder
+
+Size = tuple[int, int]  # width, height
 
 THREADS = 4  # decoding small files waits for the disk more than it computes
 NARROW = 100  # largest aspect ratio: the long side of a narrower image would take gigabytes once it is resized
@@ -22,17 +23,16 @@ _CHUNK = 1024
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
 
-def broken_images(paths: Sequence[Path]) -> list[str]:
-    """Decode every image: path and fault of each that cannot be decoded."""
-    found = decoded(paths, lambda image: None)
-    return [f"{path}: {fault}" for path, fault in zip(paths, found, strict=True) if fault]
+def broken_images(paths: Sequence[Path], sizes: Sequence[Size] | None = None) -> list[str]:
+    """Decode every image: path and fault of each that cannot be decoded, or has another size."""
+    return [fault for fault in decoded(paths, lambda image: None, sizes) if fault]
 
 
 def arrays(splits: Mapping[str, Sequence[Path]], name: str, root: Path, side: int) -> list[np.ndarray]:
     """The images of each split (N, 3, side, side) uint8, decoded once and kept as `root`/arrays/`name`.
 
     An image's short side is resized to `side` (Pillow, bilinear with antialiasing), then its centre is cut out. The
-    arrays are mapped, not read, and private to the caller. UsageError: images that cannot be decoded (named and
+    arrays are mapped, not read, and private to the caller. UsageError: images that cannot be used (named and
     counted), another writer, `root` not writable.
     """
     folder = root / "arrays" / name
@@ -49,27 +49,24 @@ def decode_into(
     folder: Path,
     files: Mapping[str, Sequence[Path]],
     side: int,
-    use: Callable[[Image.Image], np.ndarray | str],
+    use: Callable[[Image.Image], np.ndarray],
     cure: str,
+    size: Size | None = None,
 ) -> None:
-    """Decode images into new files `folder`/<name>.npy (N, 3, side, side) uint8, mapped to save memory.
+    """Decode images, all of one size if that is given, into new files `folder`/<name>.npy (N, 3, side, side) uint8.
 
-    `use` turns an image into its array (side, side, 3), or a phrase that says what is wrong with it. UsageError: images
-    that are wrong, with the cure. OSError: the disk is full.
+    `use` turns an image into its array (side, side, 3). UsageError: images that are wrong, with the cure.
     """
     broken = []
     for name, paths in files.items():
-        file = folder / f"{name}.npy"
-        images = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(len(paths), 3, side, side))
-        if hasattr(os, "posix_fallocate"):  # not on macOS; writing to a mapped sparse file on a full disk is fatal
-            with open(file, "r+b") as whole:
-                os.posix_fallocate(whole.fileno(), 0, file.stat().st_size)
-        for row, made in enumerate(decoded(paths, use)):
-            if isinstance(made, str):
-                broken.append(f"{paths[row]}: {made}")
-            else:
-                images[row] = made.transpose(2, 0, 1)
-        images.flush()
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), 3, side, side)}
+        with open(folder / f"{name}.npy", "wb") as file:  # row by row: all of a large set would not fit into memory
+            np.lib.format.write_array_header_1_0(file, header)
+            for made in decoded(paths, use, size and [size] * len(paths)):
+                if isinstance(made, str):
+                    broken.append(made)
+                else:
+                    file.write(made.transpose(2, 0, 1).tobytes())
     refuse(broken, sum(map(len, files.values())), "cannot be used", cure)
 
 
@@ -82,36 +79,40 @@ def square(image: Image.Image, side: int) -> np.ndarray:
     return np.asarray(resized.crop((left, top, left + side, top + side)))
 
 
-def read_rgb(path: Path) -> Image.Image:
+def read_rgb(path: Path, size: Size | None = None) -> Image.Image:
     """The whole image as RGB of 8 bits, as the released pipelines read it: no transparency, no rotation by EXIF.
 
     Raises what Pillow's decoders raise, also for formats other than `FORMATS`, and ValueError for an image with more
-    than 8 bits a channel (which Pillow clips to 255) or one that is too narrow to be cut to a square.
+    than 8 bits a channel (which Pillow clips to 255), one that is too narrow to be cut to a square, or another `size`.
     """
     with Image.open(path, formats=FORMATS) as image:
         if image.mode.startswith(("I", "F")):
             raise ValueError(f"it has more than 8 bits a channel, as Pillow's mode {image.mode}")
-        if max(image.size) > NARROW * min(image.size):
-            raise ValueError(f"it is {image.width} x {image.height}, too narrow")
+        if max(image.size) > NARROW * min(image.size) or image.size != (size or image.size):
+            wanted = "{} x {}".format(*size) if size else "less narrow"
+            raise ValueError(f"it is {image.width} x {image.height}, and has to be {wanted}")
         return image.convert("RGB")
 
 
-def decoded(paths: Sequence[Path], use: Callable[[Image.Image], Any]) -> Iterator[Any]:
-    """`use` of every image, in order; for one that cannot be decoded, a phrase that says why.
+def decoded(
+    paths: Sequence[Path], use: Callable[[Image.Image], Any], sizes: Sequence[Size] | None = None
+) -> Iterator[Any]:
+    """`use` of every image, in order; for one that cannot be decoded, or has another size, path and fault in words.
 
     A few threads decode a chunk of the images at a time. After half a minute a progress bar appears.
     """
 
-    def one(path: Path) -> Any:
+    def one(path: Path, size: Size | None) -> Any:
         try:
-            image = read_rgb(path)
+            return use(read_rgb(path, size))
         except Exception as error:  # Pillow's decoders raise many kinds
-            return f"cannot be decoded ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
-        return use(image)
+            return f"{path}: {(str(error) or type(error).__name__).splitlines()[0]}"
 
+    wanted = sizes or [None] * len(paths)
     quiet = {"delay": 30, "mininterval": 0.5 if sys.stderr.isatty() else 30}
     with ThreadPoolExecutor(THREADS) as pool, tqdm(total=len(paths), desc="  images decoded", **quiet) as bar:
         for start in range(0, len(paths), _CHUNK):  # map() alone would hold every result at once
-            for made in pool.map(one, paths[start : start + _CHUNK]):
+            chunk = slice(start, start + _CHUNK)
+            for made in pool.map(one, paths[chunk], wanted[chunk]):
                 yield made
                 bar.update()

@@ -1,10 +1,9 @@
-"""Readers of the published on-disk layouts of the image sets, each into a listing of files and classes, or arrays.
+"""Readers of the published on-disk layouts of the image sets, each into arrays, or into a list of files and classes.
 
-Labels count from 0 in the order of the published class ids. `Listing.fingerprint` checks that the images exist.
+Labels count from 0 in the order of the published class ids. `Images.fingerprint` checks that the files exist.
 """
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,137 +11,124 @@ import numpy as np
 
 from cds_lib.errors import UsageError
 from cds_lib.study.data import cifar
-from cds_lib.study.data.listing import Arrays, Listing, Split, class_folders
+from cds_lib.study.data.images import Images, Listed, class_folders, listed
 from cds_lib.study.data.registry import DataSet
 
 
-def read(known: DataSet, root: Path) -> Arrays | Listing:
+def read(known: DataSet, root: Path) -> Images:
     """Read the official folder below `root`. Raises UsageError for a missing or malformed file."""
-    if known.layout not in (*_READERS, "cifar-batches"):
-        raise UsageError(f"{known.title} has the layout {known.layout!r} in registry.toml, and layouts.py does not.")
-    folder = root / known.folder
+    if known.layout not in READERS or (known.layout == "cifar-batches") != bool(known.image_size):
+        raise UsageError(
+            f"{known.title} has the layout {known.layout!r} in registry.toml, and layouts.py does not, or not for "
+            f"image_size = {known.image_size}."
+        )
+    folder, classes = root / known.folder, set(range(known.classes))
     try:
-        held = cifar.read(known, folder) if known.image_size else _READERS[known.layout](folder)
-        if len(held.class_names) != known.classes:
-            raise UsageError(f"{folder} names {len(held.class_names)} classes, not {known.classes}")
+        held = READERS[known.layout](known, folder)
+        found = [set(labels.tolist()) for labels in (held.train_labels, held.test_labels)]
+        if len(held.class_names) != len(classes) or found != [classes, classes]:
+            raise UsageError(f"{folder} does not name {len(classes)} classes, with training and test images of each")
     except Exception as error:  # a malformed file can raise nearly anything
         what = error if isinstance(error, UsageError) else f"the files of {folder} do not fit together ({error!r})"
         raise UsageError(f"{what}; put that right, or {known.cure(root)}.") from error
     return held
 
 
-def _cub(folder: Path) -> Listing:
-    """images.txt, image_class_labels.txt (from 1), train_test_split.txt (1 = training), classes.txt: id, value.
-
-    An image lies in the folder of its class."""
-    files = ("images", "image_class_labels", "train_test_split", "classes")
-    names, labels, is_train, classes = (_pairs(folder / f"{file}.txt") for file in files)
+def _cub(_: DataSet, folder: Path) -> Images:
+    """images.txt, image_class_labels.txt (from 1), train_test_split.txt (1 = training): number of the image, value."""
+    columns = (_values(folder / f"{file}.txt") for file in ("images", "image_class_labels", "train_test_split"))
     splits: dict[str, list[tuple[str, int]]] = {"1": [], "0": []}
-    for number, name in names.items():
-        if name.split("/")[0] != classes[labels[number]].split("/")[0]:
-            raise UsageError(f"{folder}: image_class_labels.txt says class {labels[number]} of {name}")
-        splits[is_train[number]].append((f"images/{name}", int(labels[number]) - 1))
-    in_order = tuple(classes[str(number)] for number in range(1, len(classes) + 1))
-    return Listing(folder, tuple(splits["1"]), tuple(splits["0"]), in_order)
+    for name, label, is_train in zip(*columns, strict=True):
+        splits[is_train].append((f"images/{name}", int(label) - 1))
+    return listed(folder, splits["1"], splits["0"], _folders_of_classes(splits["1"] + splits["0"]))
 
 
-def _cars(folder: Path) -> Listing:
+def _cars(_: DataSet, folder: Path) -> Images:
     """devkit/cars_train_annos.mat, cars_test_annos_withlabels.mat (fname, class from 1), devkit/cars_meta.mat."""
 
-    def split(path: Path, images: str) -> Split:
-        annotations = np.atleast_1d(_mat(path, "annotations"))
-        files = [f"{images}/{name}" for name in annotations["fname"]]
-        return _counted_from_1(files, _whole(annotations["class"]))
+    def split(path: Path, images: str) -> Listed:
+        annotations = _mat(path, "annotations")
+        return _from_1([f"{images}/{name}" for name in annotations["fname"]], annotations["class"])
 
-    names = np.atleast_1d(_mat(folder / "devkit" / "cars_meta.mat", "class_names"))
     train = split(folder / "devkit" / "cars_train_annos.mat", "cars_train")
     test = split(folder / "cars_test_annos_withlabels.mat", "cars_test")
-    return Listing(folder, train, test, tuple(map(str, names)))
+    return listed(folder, train, test, [str(name) for name in _mat(folder / "devkit" / "cars_meta.mat", "class_names")])
 
 
-def _flowers(folder: Path) -> Listing:
+def _flowers(known: DataSet, folder: Path) -> Images:
     """setid.mat (trnid, valid, tstid: image numbers), imagelabels.mat (classes from 1, by image number).
 
     Training images are trnid and valid together: the published accuracies fit 2,040 training images, not 1,020.
     """
-    labels = dict(enumerate(_whole(_mat(folder / "imagelabels.mat", "labels")), 1))
-    train, valid, test = (_whole(_mat(folder / "setid.mat", key)) for key in ("trnid", "valid", "tstid"))
+    labels = _mat(folder / "imagelabels.mat", "labels")
+    train, valid, test = (_mat(folder / "setid.mat", key) for key in ("trnid", "valid", "tstid"))
 
-    def split(numbers: list[int]) -> Split:
-        return _counted_from_1([f"jpg/image_{number:05d}.jpg" for number in numbers], map(labels.__getitem__, numbers))
+    def split(numbers: np.ndarray) -> Listed:
+        return _from_1([f"jpg/image_{number:05d}.jpg" for number in numbers], labels[numbers - 1])
 
-    names = tuple(f"class {number}" for number in range(1, len(set(labels.values())) + 1))
-    return Listing(folder, split(sorted(train + valid)), split(test), names)
+    names = [f"class {number}" for number in range(1, known.classes + 1)]
+    return listed(folder, split(np.sort(np.concatenate([train, valid]))), split(test), names)
 
 
-def _dogs(folder: Path) -> Listing:
+def _dogs(_: DataSet, folder: Path) -> Images:
     """train_list.mat and test_list.mat (file_list, labels from 1); a class is named by its folder in Images/."""
-    names: dict[int, str] = {}
 
-    def split(path: Path) -> Split:
-        files, labels = [str(file) for file in np.atleast_1d(_mat(path, "file_list"))], _whole(_mat(path, "labels"))
-        for file, label in zip(files, labels, strict=True):
-            name = file.split("/")[0]
-            if names.setdefault(label, name) != name:
-                raise UsageError(f"{path} says class {label} of {file}, and others of it are in {names[label]}")
-        return _counted_from_1([f"Images/{file}" for file in files], labels)
+    def split(path: Path) -> Listed:
+        return _from_1([f"Images/{file}" for file in _mat(path, "file_list")], _mat(path, "labels"))
 
     train, test = split(folder / "train_list.mat"), split(folder / "test_list.mat")
-    if len(set(names.values())) < len(names):
-        raise UsageError(f"{folder}: the lists give the images of one folder to two classes")
-    return Listing(folder, train, test, tuple(names[label] for label in sorted(names)))
+    return listed(folder, train, test, _folders_of_classes(train + test))
 
 
-def _aircraft(folder: Path) -> Listing:
+def _aircraft(_: DataSet, folder: Path) -> Images:
     """data/variants.txt, data/images_variant_{trainval,test}.txt: image number, space, variant."""
-    names = tuple(_lines(folder / "data" / "variants.txt"))
-    classes = {name: label for label, name in enumerate(names)}
+    names = _lines(folder / "data" / "variants.txt")
 
-    def split(part: str) -> Split:
+    def split(part: str) -> Listed:
         pairs = [line.split(" ", 1) for line in _lines(folder / "data" / f"images_variant_{part}.txt")]
-        return tuple((f"data/images/{number}.jpg", classes[name]) for number, name in pairs)
+        return [(f"data/images/{number}.jpg", names.index(name)) for number, name in pairs]
 
-    return Listing(folder, split("trainval"), split("test"), names)
+    return listed(folder, split("trainval"), split("test"), names)
 
 
-_READERS: dict[str, Callable[[Path], Listing]] = {
+READERS: dict[str, Callable[[DataSet, Path], Images]] = {
+    "cifar-batches": cifar.read,
     "cub": _cub,
     "cars": _cars,
     "flowers": _flowers,
     "dogs": _dogs,
     "aircraft": _aircraft,
-    "ilsvrc": partial(class_folders, train="train", test="val"),  # val/<wnid>/; classes in the order of the wnids
+    "ilsvrc": lambda _, folder: class_folders(folder, "val"),  # classes in the order of the wnids
 }
 
 
-def _counted_from_1(files: list[str], labels: Iterable[int]) -> Split:
-    return tuple((file, label - 1) for file, label in zip(files, labels, strict=True))
+def _from_1(files: Sequence[str], labels: Iterable) -> Listed:
+    """Files with their classes, which the set counts from 1 and MATLAB may hold as floats."""
+    whole = [int(label) for label in labels]
+    if whole != list(labels):
+        raise ValueError("classes are not whole numbers")
+    return [(file, label - 1) for file, label in zip(files, whole, strict=True)]
 
 
-def _whole(values: Any) -> list[int]:
-    """Labels or image numbers of a MATLAB file, which may store them as floats."""
-    numbers = [float(value) for value in np.atleast_1d(values)]
-    if any(not number.is_integer() for number in numbers):
-        raise ValueError("labels or numbers of images are not whole numbers")
-    return [int(number) for number in numbers]
+def _folders_of_classes(files: Listed) -> list[str]:
+    """The names of the classes in their order, where an image lies in the folder of its class."""
+    return [name for _, name in sorted({(label, file.split("/")[1]) for file, label in files})]
 
 
 def _lines(path: Path) -> list[str]:
     return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-def _pairs(path: Path) -> dict[str, str]:
-    pairs = [line.split(maxsplit=1) for line in _lines(path)]
-    if any(len(pair) != 2 for pair in pairs) or len({number for number, _ in pairs}) < len(pairs):
-        raise UsageError(f"{path} has a number twice, or a line that is not a number and a value")
-    return dict(pairs)
+def _values(path: Path) -> tuple[str, ...]:
+    """The values in a file of lines with a number, which counts from 1, and a value."""
+    numbers, values = zip(*(line.split(maxsplit=1) for line in _lines(path)), strict=True)
+    if list(map(int, numbers)) != list(range(1, len(numbers) + 1)):
+        raise UsageError(f"{path} does not number its lines from 1")
+    return values
 
 
 def _mat(path: Path, key: str) -> Any:
     """One variable of a MATLAB file, which holds data alone: reading it runs no code."""
     from scipy.io import loadmat  # slow to import
 
-    try:
-        return loadmat(path, squeeze_me=True)[key]
-    except Exception as error:  # a broken file can raise nearly anything
-        raise UsageError(f"{path} cannot be read, or has no {key!r} ({error})") from error
+    return np.atleast_1d(loadmat(path, squeeze_me=True)[key])

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from cds_lib.errors import UsageError
 from cds_lib.study.checkout import CHECKOUT
@@ -16,24 +17,16 @@ from cds_lib.study.files import locked
 REGISTRY = Path(__file__).with_name("registry.toml")
 
 
-@dataclass(frozen=True)
-class Archive:
-    """A published archive or loose file: its name, md5 (hex), urls in the order they are tried (none: it must be put
-    there by hand), and the folder below the data folder that it is unpacked into."""
+class PublishedFile(NamedTuple):
+    """A published file and its md5 (hex). One inside the official folder: the part that it is of (train, test or meta).
+    An archive or loose file: its url (none: it must be put there by hand), and the folder below the data folder that it
+    is unpacked into."""
 
-    file: str
+    name: str
     md5: str
-    urls: tuple[str, ...] = ()
+    part: str = ""
+    url: str = ""
     into: str = ""
-
-
-@dataclass(frozen=True)
-class PublishedFile:
-    """A file inside the official folder: relative path, its part (train, test or meta), published md5 (hex)."""
-
-    path: str
-    part: str
-    md5: str
 
 
 @dataclass(frozen=True)
@@ -51,7 +44,7 @@ class DataSet:
     layout: str = ""
     folder: str = ""
     marker: str = ""
-    archives: tuple[Archive, ...] = ()
+    archives: tuple[PublishedFile, ...] = ()
     files: tuple[PublishedFile, ...] = ()
     image_size: int | None = None
 
@@ -68,14 +61,47 @@ class DataSet:
         official, imported = root / self.folder, self.imported(root)
         return [official] * self.is_official(root) + [imported] * imported.is_dir()
 
-    def part(self, part: str) -> tuple[PublishedFile, ...]:
-        """The published files of one part (`train`, `test` or `meta`), in the order they are read."""
-        return tuple(file for file in self.files if file.part == part)
+    def unpublished(self, root: Path) -> dict[str, str]:
+        """Those of `files` that are not in the data folder `root` with their published md5, and what is wrong."""
+        wrong = {}
+        for file in self.files:
+            path = root / self.folder / file.name
+            if not path.is_file():
+                wrong[file.name] = f"{path} is missing"
+            elif (md5 := md5_of(path)) != file.md5:
+                wrong[file.name] = f"{path}: checksum not the published one (md5 {md5}, published {file.md5})"
+        return wrong
 
-    def unpublished(self, root: Path) -> tuple[str, ...]:
-        """Those of `files` that are not in the data folder `root` with their published md5."""
-        found = ((file, root / self.folder / file.path) for file in self.files)
-        return tuple(file.path for file, path in found if not path.is_file() or md5_of(path) != file.md5)
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Classes, training images, test images."""
+        return self.classes, self.train, self.test
+
+    def provenance(
+        self,
+        kind: str,
+        counts: tuple[int, int, int],
+        sha256: str,
+        how: str = "no published checksum to compare with",
+        verified: bool = False,
+    ) -> dict[str, Any]:
+        """What images that were loaded are: kind ("standin", "official" or "imported"), complete (the official number
+        of images and classes), verified (every file, or every archive it came from, has its published md5), train and
+        test (counts), sha256 (of images and labels before any resizing, see `Images.fingerprint`), note (one sentence).
+        """
+        pairs = [number for both in zip(counts, self.counts, strict=True) for number in both]
+        part = "a subset ({} of {} classes, {} of {} training, {} of {} test images)".format(*pairs)
+        extent = "complete" if counts == self.counts else part
+        origin = {"official": "official layout", "imported": "imported from image folders"}.get(kind)
+        return {
+            "kind": kind,
+            "complete": counts == self.counts,
+            "verified": verified,
+            "train": counts[1],
+            "test": counts[2],
+            "sha256": sha256,
+            "note": f"{origin}, {extent}, {how}" if origin else how,
+        }
 
     def missing(self, root: Path) -> str:
         """One sentence that says that the set is not in the data folder `root` and what to run."""
@@ -107,15 +133,11 @@ def entries() -> dict[str, DataSet]:
     sets = {}
     for name, table in tables.items():
         try:
-            archives = tuple(Archive(**one | {"urls": tuple(one.get("urls", ()))}) for one in table.pop("archives", ()))
-            files = tuple(PublishedFile(**file) for file in table.pop("files", ()))
-            sets[name] = DataSet(name, archives=archives, files=files, **table)
+            for kind in table.keys() & {"archives", "files"}:
+                table[kind] = tuple(PublishedFile(**row) for row in table[kind])
+            sets[name] = DataSet(name, **table)
         except TypeError as error:  # names the fields that are missing or unknown
             raise UsageError(f"{REGISTRY.name}: the entry of {name!r} is not one ({error}).") from error
-        if sets[name].image_size and sets[name].layout not in ("", "cifar-batches"):
-            raise UsageError(
-                f"{REGISTRY.name}: {name!r} has an image_size, so its layout must be 'cifar-batches' or none."
-            )
     return sets
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from cds_lib.errors import UsageError
 from cds_lib.study.data.coco import CocoImage, DetectionData, described
-from cds_lib.study.data.listing import Arrays
+from cds_lib.study.data.images import Images
 
 TRAIN, TEST = 2000, 1000  # images made by default
 PHOTOGRAPHS = ("temple", "flower")  # scikit-learn's china.jpg and flower.jpg
@@ -25,7 +25,7 @@ STYLES = 8  # colours; times ten digits: 80 categories
 EXTENTS = ((12, 28), (36, 80), (100, 120))  # of small, medium and large objects by COCO's areas, in pixels
 
 
-def make(classes: int, size: int = 32, train: int = TRAIN, test: int = TEST) -> Arrays:
+def make(classes: int, size: int = 32, train: int = TRAIN, test: int = TEST) -> Images:
     """Make a stand-in data set: the same arguments give the same bytes.
 
     Images (train, 3, size, size) and (test, 3, size, size) uint8 RGB, labels int64 in 0..classes-1, in random order,
@@ -56,7 +56,7 @@ def make(classes: int, size: int = 32, train: int = TRAIN, test: int = TEST) -> 
         ink = _place(scans[chosen], size, random)
         parts += [_blend(_backgrounds(photographs, style, styles, size, random), ink, random), labels]
     names = tuple(f"{c % 10} {_style_name(c // 10, styles)}" for c in range(classes))
-    return Arrays(*parts, names)
+    return Images(*parts, names)
 
 
 def load_scans() -> tuple[np.ndarray, np.ndarray]:
@@ -173,7 +173,7 @@ def make_coco() -> DetectionData:
             corners = np.array(boxes, np.float32)
             area = (corners[:, 2:] - corners[:, :2]).prod(1)
             crowd = np.zeros(len(boxes), bool)
-            images.append(CocoImage(number, None, pixels, SIDE, SIDE, corners, np.array(labels), area, crowd))
+            images.append(CocoImage(number, pixels, SIDE, SIDE, corners, np.array(labels), area, crowd))
         parts.append(tuple(images))
     names = tuple(f"{c // STYLES} in colour {c % STYLES + 1}" for c in range(10 * STYLES))
     note = "stand-in images made from scikit-learn's digits and photographs: AP on them means nothing"

@@ -220,9 +220,9 @@ def _short_side(image: Tensor, size: int) -> Tensor:
     return TF.resize(image, [round(size * STORED)])
 
 
-def decode(path: Path) -> Image.Image:
-    """A whole RGB image; RunError names a file that is damaged."""
+def decode(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
+    """A whole RGB image; RunError names a file that is damaged, or has another size (width, height)."""
     try:
-        return read_rgb(path)
+        return read_rgb(path, size)
     except Exception as error:  # Pillow's decoders raise many kinds
-        raise RunError(f"{path} cannot be decoded ({error}): repair or remove it and import the set again.") from error
+        raise RunError(f"{path} cannot be used ({error}): repair or remove it and import the set again.") from error

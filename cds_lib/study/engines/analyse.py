@@ -66,7 +66,7 @@ class FinishedRun:
         method = load_trained(self.spec, len(self.data(None).class_names), self.store)
         return method.backbone.to(self.device, memory_format=torch.channels_last)
 
-    def _data(self, dataset: str | None) -> sets.ArrayData:
+    def _data(self, dataset: str | None) -> sets.Images:
         """The run's data set, or another one."""
         budget = self.spec.budget
         return sets.load(dataset or self.spec.dataset, self.data_root, budget.source, budget.stored_size)

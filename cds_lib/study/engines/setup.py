@@ -38,7 +38,7 @@ class Setup:
 
     method: around its network, on the CPU; batches: as `fit` takes them, on the device; evaluate: of a backbone, the
     numbers that it measures on this process's share of the test and validation images and adds up over the processes;
-    provenance: of the data, as `sets.ArrayData` has it; split: sorted indices into the training set by name ("train",
+    provenance: of the data, see `DataSet.provenance`; split: sorted indices into the training set by name ("train",
     "val" and, where not all labels are used, "labelled"); pretrained: names of the method's parameters that come from
     another run, None if that makes no difference; score: of the trained backbone, image by image, by name of the images
     ("test", "unused": those of the training set that it neither trained on nor held back, "trained": those it learned

@@ -50,7 +50,7 @@ def tiny_contents(name):
     for file in known.files:
         if file.part == "meta":
             words = [f"class_{label:02d}" for label in range(known.classes)]
-            contents[file.path] = {"label_names" if name == "cifar10" else "fine_label_names": words}
+            contents[file.name] = {"label_names" if name == "cifar10" else "fine_label_names": words}
             continue
         count = test if file.part == "test" else per_batch
         labels = [(start + i) % known.classes for i in range(count)]
@@ -59,9 +59,9 @@ def tiny_contents(name):
         names = [f"image_{i}.png" for i in range(count)]
         content = {"data": data, "filenames": names, "batch_label": f"{file.part} batch"}
         if name == "cifar100":
-            contents[file.path] = content | {"fine_labels": labels, "coarse_labels": [x // 5 for x in labels]}
+            contents[file.name] = content | {"fine_labels": labels, "coarse_labels": [x // 5 for x in labels]}
         else:
-            contents[file.path] = content | {"labels": labels}
+            contents[file.name] = content | {"labels": labels}
     return contents
 
 
@@ -80,6 +80,11 @@ class TinySet:
         return folder
 
 
+def part_of(entry, part):
+    """The published files of one part, in the order they are read."""
+    return [file for file in entry.files if file.part == part]
+
+
 def tar(members, form="w:gz", **attributes):
     """Bytes of a .tar.gz with the given {name: bytes}; the attributes are every member's."""
     stream = io.BytesIO()
@@ -93,13 +98,11 @@ def tar(members, form="w:gz", **attributes):
     return stream.getvalue()
 
 
-def with_archives(entry, data, *urls):
-    """The entry with the md5 of {file name: bytes} as its archives', each to be had from `urls`."""
-    known = {archive.file: archive for archive in entry.archives}
+def with_archives(entry, data, url=""):
+    """The entry with the md5 of {file name: bytes} as its archives', each to be had from `url`."""
+    known = {archive.name: archive for archive in entry.archives}
     archives = [
-        dataclasses.replace(
-            known.get(file, entry.archives[0]), file=file, md5=hashlib.md5(content).hexdigest(), urls=urls
-        )
+        known.get(file, entry.archives[0])._replace(name=file, md5=hashlib.md5(content).hexdigest(), url=url)
         for file, content in data.items()
     ]
     return dataclasses.replace(entry, archives=tuple(archives))
@@ -108,11 +111,11 @@ def with_archives(entry, data, *urls):
 def make_tiny(name):
     known, contents = registry.entry(name), tiny_contents(name)
     files = {file: python2_pickle(content) for file, content in contents.items()}
-    published = tuple(dataclasses.replace(f, md5=hashlib.md5(files[f.path]).hexdigest()) for f in known.files)
+    published = tuple(f._replace(md5=hashlib.md5(files[f.name]).hexdigest()) for f in known.files)
     archive = tar({f"{known.folder}/{file}": data for file, data in files.items()})
     per_batch, test = TINY[name]
-    known = dataclasses.replace(known, train=per_batch * len(known.part("train")), test=test, files=published)
-    return TinySet(with_archives(known, {known.archives[0].file: archive}), contents, files, archive)
+    known = dataclasses.replace(known, train=per_batch * len(part_of(known, "train")), test=test, files=published)
+    return TinySet(with_archives(known, {known.archives[0].name: archive}), contents, files, archive)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import numpy as np
 import pytest
@@ -63,7 +64,10 @@ def test_boxes_labels_and_areas_are_those_of_the_annotations(folder):
     assert nine.area.tolist() == [150.5, 99] and nine.crowd.tolist() == [False, True]
     assert data.train[0].boxes.tolist() == [[0, 0, 30, 40]]  # the one without width is left out
     assert (data.provenance["train"], data.provenance["test"]) == (4, 1)
-    assert data.provenance["complete"] is False and "a subset (4 of 118287 training" in data.provenance["note"]
+    assert (
+        data.provenance["complete"] is False
+        and "4 of 118287 training, 1 of 5000 test images" in data.provenance["note"]
+    )
 
 
 def test_the_fingerprint_sees_every_box(folder):
@@ -75,10 +79,10 @@ def test_import_remembers_the_folder_and_an_official_one_comes_first(folder, tmp
     root = tmp_path / "data"
     info = coco.import_coco(folder, root)
     assert info["class_names"] == ["car", "toothbrush"] and info["train"] == 4
-    assert coco.load(root).provenance == coco.read(folder).provenance | {"kind": "imported"}
+    assert coco.load(root).provenance == coco.read(folder, "imported").provenance
     folder.rename(root / "coco")
     assert coco.load(root).provenance["kind"] == "official"
-    assert coco.load(root).train[0].path.is_relative_to(root / "coco")
+    assert coco.load(root).train[0].file.is_relative_to(root / "coco")
 
 
 def test_what_is_not_there_says_what_to_run(tmp_path):
@@ -169,7 +173,7 @@ def test_odd_annotations_are_refused_or_read_as_what_can_be(folder, changes):
         assert len(str(error)) < 1500
         return
     for image in data.val:
-        assert image.path.resolve().parent == (folder / "val2017").resolve()
+        assert image.file.resolve().parent == (folder / "val2017").resolve()
         assert type(image.image_id) is int and min(image.height, image.width) > 0
         assert np.isfinite(image.boxes).all() and np.isfinite(image.area).all()
         assert (image.boxes[:, 2:] > image.boxes[:, :2]).all()
@@ -220,11 +224,11 @@ def test_annotations_without_an_object_are_refused(folder):
         DetectionBatches([], batch_size=2, seed=0, device=CPU, workers=0)
 
 
-@pytest.mark.parametrize("fault", ["cannot be decoded", "is 20 x 15, its annotations are for 40 x 30"])
+@pytest.mark.parametrize("fault", ["(?i:.*truncated)", "it is 20 x 15, and has to be 40 x 30"])
 def test_a_wrong_image_is_named_wherever_it_is_decoded(folder, tmp_path, monkeypatch, capsys, fault):
     coco.import_coco(folder, tmp_path / "before")
     data, path = coco.read(folder), folder / "train2017" / "9.jpg"
-    if fault == "cannot be decoded":
+    if "truncated" in fault:
         path.write_bytes(path.read_bytes()[:200])
     else:
         Image.new("RGB", (20, 15)).save(path)
@@ -235,10 +239,10 @@ def test_a_wrong_image_is_named_wherever_it_is_decoded(folder, tmp_path, monkeyp
     monkeypatch.setattr(coco, "_images", lambda *what, original=coco._images: read.append(what[1]) or original(*what))
     assert main(["data", "verify", "coco", "--data-root", str(tmp_path / "before")]) == 1
     said = capsys.readouterr().out
-    assert f"9.jpg: {fault}" in said and "4 of 118287 training" in said
+    assert re.search(f"9.jpg: {fault}", said) and "4 of 118287 training" in said
     assert read == ["train", "val"]  # annotations are read once
     for decoding in (batches(data).epoch(0), DetectionEvaluation(data.train, batch_size=4, device=CPU, workers=0)):
-        with pytest.raises(RunError, match=f"9.jpg {fault}"):
+        with pytest.raises(RunError, match=rf"9.jpg cannot be used \({fault}"):
             list(decoding)
 
 
@@ -291,6 +295,6 @@ def test_the_stand_in_is_the_same_every_time_with_objects_of_every_size():
     area = np.concatenate([image.area for image in first.val])
     assert (area < 32**2).any() and ((area > 32**2) & (area < 96**2)).any() and (area > 96**2).any()
     for image in first.train:
-        assert image.pixels.shape == (3, image.height, image.width) and image.pixels.dtype == np.uint8
+        assert image.file.shape == (3, image.height, image.width) and image.file.dtype == np.uint8
         assert (image.boxes >= 0).all() and (image.boxes[:, 2:] <= [image.width, image.height]).all()
         assert (image.boxes[:, 2:] > image.boxes[:, :2]).all()

@@ -73,7 +73,7 @@ def test_import_beside_the_official_files_says_which_come_first(run, tmp_path, t
 
 def test_fetch_then_verify(run, tmp_path, mirror, tiny_registry, tiny100, tools):
     mirror.files["/x"] = tiny100.archive
-    archive = {tiny100.entry.archives[0].file: tiny100.archive}
+    archive = {tiny100.entry.archives[0].name: tiny100.archive}
     tiny_registry["cifar100"] = tools.with_archives(tiny100.entry, archive, mirror.url("/x"))
     with pytest.raises(UsageError, match="offline"):
         run("fetch", "cifar100", "--offline")
@@ -98,10 +98,12 @@ def test_verify_says_everything_that_is_wrong(run, tmp_path, tiny10):
     (folder / "test_batch").write_bytes(pickle.dumps(tiny10.contents["test_batch"]))
     code, text = run("verify", "cifar10")
     lines = text.splitlines()
-    assert code == 1 and len(lines) == 4 and lines[-1] == "CIFAR-10: cannot be used"
-    assert "data_batch_2 is missing" in lines[0] and "data_batch_4 cannot be read" in lines[1]
-    assert "test_batch: checksum not the published one" in lines[2]
-    assert hashlib.md5(tiny10.files["test_batch"]).hexdigest() in lines[2]
+    assert code == 1 and len(lines) == 5 and lines[-1] == "CIFAR-10: cannot be used"
+    assert "data_batch_2 is missing" in lines[0]
+    for name, line in (("data_batch_4", lines[1]), ("test_batch", lines[2])):
+        assert f"{name}: checksum not the published one" in line
+        assert hashlib.md5(tiny10.files[name]).hexdigest() in line
+    assert "data_batch_2 cannot be read" in lines[3] and "run `python -m cds_lib data fetch cifar10`" in lines[3]
 
 
 def test_verify_of_a_repacked_copy(run, tmp_path, tiny100):

@@ -28,10 +28,10 @@ def test_the_nine_sets_and_their_sizes():
 
 def test_archives_agree_with_torchvision():
     flowers, aircraft = torchvision.datasets.Flowers102, torchvision.datasets.FGVCAircraft
-    ours = {archive.file: archive for name in SIZES for archive in registry.entry(name).archives}
+    ours = {archive.name: archive for name in SIZES for archive in registry.entry(name).archives}
     for file, md5 in flowers._file_dict.values():
-        assert (ours[file].md5, ours[file].urls) == (md5, (flowers._download_url_prefix + file,))
-    assert aircraft._URL in ours["fgvc-aircraft-2013b.tar.gz"].urls
+        assert (ours[file].md5, ours[file].url) == (md5, flowers._download_url_prefix + file)
+    assert ours["fgvc-aircraft-2013b.tar.gz"].url == aircraft._URL
     for file, md5 in torchvision.datasets.imagenet.ARCHIVE_META.values():
         assert ours[file].md5 == md5
 
@@ -42,27 +42,29 @@ def test_entry_agrees_with_torchvision(name):
     reference = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
     known = registry.entry(name)
     assert known.folder == reference.base_folder
-    assert (known.archives[0].file, known.archives[0].md5) == (reference.filename, reference.tgz_md5)
-    assert known.archives[0].urls[0] == reference.url
+    assert (known.archives[0].name, known.archives[0].md5) == (reference.filename, reference.tgz_md5)
+    assert known.archives[0].url == reference.url
     for part, listed in (("train", reference.train_list), ("test", reference.test_list)):
-        assert [[file.path, file.md5] for file in known.part(part)] == listed
-    assert [(f.path, f.md5) for f in known.part("meta")] == [(reference.meta["filename"], reference.meta["md5"])]
+        assert [[file.name, file.md5] for file in known.files if file.part == part] == listed
+    assert [(f.name, f.md5) for f in known.files if f.part == "meta"] == [
+        (reference.meta["filename"], reference.meta["md5"])
+    ]
 
 
 def test_every_entry_is_well_formed():
     for name, known in registry.entries().items():
         assert known.name == name and re.fullmatch(r"[a-z0-9_]+", name)
-        assert known.layout in ("", "cifar-batches", "coco", *layouts._READERS)  # "": only imported
+        assert known.layout in ("", "coco", *layouts.READERS)  # "": only imported
         assert known.classes > 1 and known.train >= known.classes and known.test >= known.classes
         assert known.terms and known.manual and known.page.startswith(("https://", "http://vision.stanford.edu/"))
         assert {file.part for file in known.files} <= {"train", "test", "meta"}
         for md5 in [one.md5 for one in (*known.archives, *known.files)]:
             assert re.fullmatch("[0-9a-f]{32}", md5) and md5 != hashlib.md5().hexdigest()
         for archive in known.archives:
-            assert all(url.startswith("http") for url in archive.urls)
-            assert Path(archive.file).name == archive.file
+            assert archive.url == "" or archive.url.startswith("http")
+            assert Path(archive.name).name == archive.name
             assert archive.into == "" or Path(archive.into).parts[0] == known.folder
-        if not all(archive.urls for archive in known.archives):
+        if not all(archive.url for archive in known.archives):
             assert "put them into the data folder" in known.manual
 
 

@@ -22,7 +22,7 @@ def test_official_files(tiny_registry, tiny100, tmp_path, monkeypatch):
     assert "every checksum the published one" in provenance.pop("note")
     checked = {"kind": "official", "complete": True, "verified": True}
     assert provenance == checked | {"train": 200, "test": 100, "sha256": fingerprint}
-    assert data.name == "cifar100" and data.train_images.shape == (200, 3, 32, 32)
+    assert data.train_images.shape == (200, 3, 32, 32)
     assert data.train_labels.dtype == np.int64 and len(data.class_names) == 100
 
 

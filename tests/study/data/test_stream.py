@@ -85,7 +85,7 @@ def test_evaluation_is_torchvision_s_to_a_grey_level(files):
 def test_a_truncated_image_is_named_in_one_sentence(files, tmp_path, workers):
     broken = tmp_path / "broken.png"
     broken.write_bytes(files[0].read_bytes()[:400])
-    with pytest.raises(RunError, match="broken.png cannot be decoded") as caught:
+    with pytest.raises(RunError, match="broken.png cannot be used") as caught:
         list(make([*files[:3], broken], workers=workers).epoch(0))
     assert "\n" not in str(caught.value) and str(caught.value).startswith(str(broken))
 
