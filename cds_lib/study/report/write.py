@@ -87,8 +87,8 @@ def _execute(
     """Execute the notebooks, which only read: everything that could be trained has been."""
     root = store.root  # relative to the checkout if it is in it: executed notebooks are committed
     root = root.relative_to(CHECKOUT) if root.is_relative_to(CHECKOUT) else root
-    parameters = {"profile": profile, "results": str(root), "data_root": "", "train": False}
-    parameters["seeds"] = ",".join(map(str, seeds or ()))
+    wanted = ",".join(map(str, seeds or ()))
+    parameters = {"profile": profile, "results": str(root), "data_root": "", "seeds": wanted, "train": False}
     # Notebooks without a table compute something themselves and take longest: they begin first.
     files = sorted(files, key=lambda path: path.stem in TABLES)
     evidence, results = _evidence(frames, store), []
