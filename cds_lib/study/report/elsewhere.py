@@ -8,7 +8,7 @@ from cds_lib.errors import UsageError
 from cds_lib.study import statistics
 from cds_lib.study.plan.protocols import Seeds
 from cds_lib.study.plan.table import Table
-from cds_lib.study.report.frame import CELL, results
+from cds_lib.study.report.frame import CELL, results, tidy
 from cds_lib.study.store import Store
 
 
@@ -24,32 +24,32 @@ def compared(tables: Iterable[Table], profile: str, seeds: Seeds, ours: Store, t
     Raises:
         UsageError: none of their runs is of these tables. RunError: a run is damaged, not whole or contradicts itself.
     """
-    rows = []
+    parts = []
     for table in tables:
-        mine = dict(list(results(table, profile, None, ours).groupby(CELL, sort=False)))
-        for key, their in results(table, profile, seeds, theirs).groupby(CELL, sort=False):
-            their, our = their.dropna(subset=["value"]), mine[key].dropna(subset=["value"])
-            if their.empty:
-                continue
-            summary = statistics.summarise(list(our["value"]))
-            low, high = statistics.prediction_interval(summary, len(their))
-            mean = their["value"].mean()
-            inside = "" if low is None else "yes" if low <= mean <= high else "no"
-            row = {"table": table.name, **dict(zip(CELL, key, strict=True)), "mean": summary.mean, "n": summary.n}
-            row |= {"theirs": mean, "n_theirs": len(their), "low": low, "high": high, "inside": inside}
-            uncommitted = [run for run in their["run"] if not _committed(theirs, run)]
-            rows.append({**row, "images": _images(our, their, ours, theirs), "uncommitted": uncommitted})
-    if not rows:
+        mine, other = (tidy(results(table, profile, *of)) for of in ((None, ours), (seeds, theirs)))
+        parts.append(other[other["n"] > 0].merge(mine, on=["table", *CELL], suffixes=("_theirs", "")))
+    both, rows = pd.concat(parts), []
+    if both.empty:
         raise UsageError(f"{theirs.root} has no finished run of these tables under the profile {profile}.")
+    for row in both.to_dict("records"):
+        summary = statistics.Summary(row["mean"], row["std"], row["n"])
+        low, high = statistics.prediction_interval(summary, row["n_theirs"])
+        known, used = _images(ours, row["runs"]), _images(theirs, row["runs_theirs"])
+        rows.append(
+            {
+                **{name: row[name] for name in ("table", *CELL, "mean", "n")},
+                **{"theirs": row["mean_theirs"], "n_theirs": row["n_theirs"], "low": low, "high": high},
+                "inside": "" if low is None else "yes" if low <= row["mean_theirs"] <= high else "no",
+                "images": "" if not known else "same" if used <= known else "other",
+                "uncommitted": [run for run in row["runs_theirs"].split() if not _committed(theirs, run)],
+            }
+        )
     return pd.DataFrame(rows).astype(dict.fromkeys(("mean", "theirs", "low", "high"), "float64"))
 
 
-def _images(our: pd.DataFrame, their: pd.DataFrame, ours: Store, theirs: Store) -> str:
-    known, used = (
-        {(store.status(run).get("data") or {}).get("sha256", "") for run in rows["run"]}
-        for rows, store in ((our, ours), (their, theirs))
-    )
-    return "" if not known else "same" if used <= known else "other"
+def _images(store: Store, runs: str) -> set[str]:
+    """The checksums of the images that these runs were trained on."""
+    return {(store.status(run).get("data") or {}).get("sha256", "") for run in runs.split()}
 
 
 def _committed(store: Store, run: str) -> bool:

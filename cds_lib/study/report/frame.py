@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ import pandas as pd
 from cds_lib.study import analyses, statistics
 from cds_lib.study.errors import RunError
 from cds_lib.study.plan.protocols import Seeds
-from cds_lib.study.plan.table import HISTORY, METRICS, Cell, Table
+from cds_lib.study.plan.table import HISTORY, METRICS, Table
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY
 
@@ -23,18 +22,11 @@ COLUMNS = (
     *("baseline_delta", "paper_delta", "verdict", "profile", "n_planned", "best_mean", "best_std", "p_value", "runs"),
     *("reason", "n_pairs"),
 )
-NUMBERS = ("paper", "mean", "std", "ci_low", "ci_high", "baseline_delta", "paper_delta")
-NUMBERS += ("best_mean", "best_std", "p_value")
+NUMBERS = (
+    *("paper", "mean", "std", "ci_low", "ci_high", "baseline_delta", "paper_delta", "best_mean", "best_std", "p_value"),
+)
 _OF_SIZES = ("test_ap_s_last", "test_ap_m_last", "test_ap_l_last")  # a data set may have no objects of a size
-
-
-def numbers(store: Store, run_id: str) -> dict[str, float]:
-    """All that was measured of a finished run, by name: the last row of history.csv, its analyses, metrics.json.
-    RunError if one of these files is damaged."""
-    found = {name: value for rows in store.epochs(run_id)[-1:] for name, value in rows.items() if name != "epoch"}
-    for name in analyses.ANALYSES:
-        found |= (analyses.read(store, run_id, name) or {"values": {}})["values"]
-    return found | store.metrics(run_id)
+_FILES = {METRICS: "metrics.json", HISTORY: "history.csv"}
 
 
 def results(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFrame:
@@ -44,14 +36,18 @@ def results(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFr
     chosen yet); value: the cell's metric, best: the same at the best tested epoch, both missing where the run is not
     finished (or not analysed); paper: the published number; against, against_setting: the method and setting of the
     cell it is compared with; finished; reason: why a finished run has no value. Further columns: all that was measured
-    of the run, by its own name.
+    of the run, by its own name: the last row of history.csv, its analyses, metrics.json.
 
     RunError if a finished run is damaged or lacks the metric.
     """
 
     @cache  # a run fills several cells
-    def measured(run_id: str) -> dict[str, float] | None:
-        return numbers(store, run_id) if run_id and store.is_done(run_id) else None
+    def measured(run_id: str) -> dict[str, float]:
+        last = ({}, *store.epochs(run_id))[-1]
+        found = {name: value for name, value in last.items() if name != "epoch"}
+        for name in analyses.ANALYSES:
+            found |= (analyses.read(store, run_id, name) or {"values": {}})["values"]
+        return found | store.metrics(run_id)
 
     rows = []
     for cell in table.cells(profile, seeds):
@@ -59,21 +55,25 @@ def results(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFr
         reason = analyses.reason(cell, store) if cell.source in analyses.ANALYSES else ""
         for seed in cell.seeds:
             run = cell.run.with_seed(seed).id if cell.run else ""
-            found = measured(run)
+            finished = run != "" and store.is_done(run)
+            found = measured(run) if finished else {}
+            if finished and not reason and cell.metric not in (*found, *_OF_SIZES):
+                folder, file = store.run_dir(run), _FILES.get(cell.source, f"analysis/{cell.source}.json")
+                raise RunError(f"{folder / file} has no {cell.metric!r}: delete the folder {folder} and run again.")
             rows.append(
                 {
-                    **(found or {}),
+                    **found,
                     "table": table.name,
                     "profile": profile,
                     **{name: getattr(cell, name) for name in CELL},
                     "seed": seed,
                     "run": run,
-                    "value": None if found is None else _value(cell, store.run_dir(run), found, reason),
-                    "best": None if found is None else _best(cell, found),
+                    "value": found.get(cell.metric),
+                    "best": found.get(cell.metric.removesuffix("_last") + "_best"),
                     "paper": cell.paper,
                     "against": against,
                     "against_setting": against_setting,
-                    "finished": found is not None,
+                    "finished": finished,
                     "reason": reason,
                 }
             )
@@ -94,23 +94,9 @@ def histories(frame: pd.DataFrame, store: Store) -> pd.DataFrame:
     return found.astype({"epoch": int}) if len(found) else pd.DataFrame(columns=[*columns, "epoch"])
 
 
-def _value(cell: Cell, folder: Path, found: dict[str, float], reason: str) -> float | None:
-    """The cell's metric among the `numbers` of the finished run in `folder`. None if there is a `reason` that it was
-    not measured, or if the data set has no objects of the size; RunError if it is missing otherwise."""
-    if cell.metric in found or cell.metric in _OF_SIZES or reason:
-        return found.get(cell.metric)
-    file = {METRICS: "metrics.json", HISTORY: "history.csv"}.get(cell.source, f"analysis/{cell.source}.json")
-    raise RunError(f"{folder / file} has no {cell.metric!r}: delete the folder {folder} and run again.")
-
-
-def _best(cell: Cell, found: dict[str, float]) -> float | None:
-    return found.get(cell.metric.replace("_last", "_best")) if cell.metric.endswith("_last") else None
-
-
 def by_seed(rows: pd.DataFrame, column: str = "value") -> dict[int, float]:
-    """Seed -> value, of the rows of one cell that have a value; {} if there is no such column."""
-    values = rows.get(column, [])
-    return {seed: value for seed, value in zip(rows["seed"], values, strict=False) if not pd.isna(value)}
+    """Seed -> value, of the rows of one cell that have a value."""
+    return rows.dropna(subset=[column]).set_index("seed")[column].to_dict()
 
 
 def tidy(frame: pd.DataFrame) -> pd.DataFrame:
@@ -121,25 +107,22 @@ def tidy(frame: pd.DataFrame) -> pd.DataFrame:
     test and number of pairs; paper_delta: the published difference. n_planned: seeds asked for. runs: ids of the runs
     behind it. All numbers in the metric's unit.
     """
-    cells = dict(list(frame.groupby(CELL, sort=False)))
-    rows = [_row(rows, cells) for rows in cells.values()]
+    rows, cells = [], dict(list(frame.groupby(CELL, sort=False)))
+    for cell in cells.values():
+        first, ours = cell.iloc[0], by_seed(cell)
+        mean, best = statistics.summarise([*ours.values()]), statistics.summarise(cell["best"].dropna().tolist())
+        row = {
+            **first[["table", "profile", *CELL, "paper", "reason"]],
+            **{"mean": mean.mean, "std": mean.std, "n": mean.n, "n_planned": len(cell)},
+            **{"best_mean": best.mean, "best_std": best.std, "n_pairs": 0},
+            "runs": " ".join(cell.loc[cell["value"].notna(), "run"]),
+            "verdict": "" if ours else statistics.NOT_RUN,
+        }
+        if first["against"]:
+            reference = cells[tuple(first[["dataset", "model", "against", "against_setting", "metric"]])]
+            row |= compared(ours, by_seed(reference), _published(cell, reference), first["profile"])
+        rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(dict.fromkeys(NUMBERS, "float64"))
-
-
-def _row(rows: pd.DataFrame, cells: dict[tuple, pd.DataFrame]) -> dict[str, object]:
-    first, ours = rows.iloc[0], by_seed(rows)
-    mean, best = statistics.summarise([*ours.values()]), statistics.summarise([*by_seed(rows, "best").values()])
-    row = {
-        **first[["table", "profile", *CELL, "paper", "reason"]],
-        **{"mean": mean.mean, "std": mean.std, "n": mean.n, "n_planned": len(rows)},
-        **{"best_mean": best.mean, "best_std": best.std, "n_pairs": 0},
-        "runs": " ".join(rows.loc[rows["value"].notna(), "run"]),
-        "verdict": "" if ours else statistics.NOT_RUN,
-    }
-    if not first["against"]:
-        return row
-    reference = cells[first["dataset"], first["model"], first["against"], first["against_setting"], first["metric"]]
-    return row | compared(ours, by_seed(reference), _published(rows, reference), first["profile"])
 
 
 def compared(
@@ -151,34 +134,39 @@ def compared(
     return {**columns, "paper_delta": published, "verdict": statistics.verdict(found, published, profile)}
 
 
-def _places(frame: pd.DataFrame, reference: str) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-    """The rows of each cell and those of `reference` that they are compared with: of the same setting or, where the
-    reference has only another one (distillation against a training from scratch), of the other."""
-    for _, ours in frame[frame["method"] != reference].groupby(CELL, sort=False):
-        place = {name: ours[name].iloc[0] for name in ("dataset", "model", "metric")} | {"method": reference}
-        theirs = np.logical_and.reduce([frame[name] == value for name, value in place.items()])
-        in_setting = theirs & (frame["setting"] == ours["setting"].iloc[0])
-        if theirs.any():
-            yield ours, frame[in_setting if in_setting.any() else theirs]
-
-
 def _published(ours: pd.DataFrame, theirs: pd.DataFrame) -> float | None:
     """The difference of the published numbers of two cells, None unless both are known."""
     difference = ours["paper"].iloc[0] - theirs["paper"].iloc[0]
     return None if pd.isna(difference) else round(difference, 6)
 
 
+def _places(frame: pd.DataFrame, reference: str, metric: str | None) -> Iterator[tuple[pd.DataFrame, float | None]]:
+    """The rows of each cell that has `reference` in its place, with the columns of `paired`, and the difference of the
+    published numbers. The reference is of the same setting or, where it has only another one (distillation against a
+    training from scratch), of that."""
+    column, place = metric or "value", ["dataset", "model", "metric"]
+    frame = frame if column in frame else frame.assign(**{column: np.nan})  # nothing has run
+    references = frame[frame["method"] == reference]
+    for _, ours in frame[frame["method"] != reference].groupby(CELL, sort=False):
+        theirs = references[(references[place] == ours[place].iloc[0]).all(axis=1)]
+        in_setting = theirs["setting"] == ours["setting"].iloc[0]
+        theirs = theirs[in_setting] if in_setting.any() else theirs
+        if len(theirs):
+            published = None if metric else _published(ours, theirs)
+            theirs = theirs.dropna(subset=[column]).set_index("seed")
+            difference = ours[column] - ours["seed"].map(theirs[column].to_dict())
+            to = ours["seed"].map(theirs["run"].to_dict())
+            yield ours.assign(difference=difference, published=published, to=to), published
+
+
 def paired(frame: pd.DataFrame, reference: str, metric: str | None = None) -> pd.DataFrame:
-    """The rows of `results` that have a run of `reference` with the same seed in the same place, and two more columns:
-    difference, to that run; published, the difference of the published numbers.
+    """The rows of `results` that have a run of `reference` with the same seed in the same place, and three more
+    columns: difference, to that run; published, the difference of the published numbers; to, the id of that run.
 
     metric: another number than the cell's, by its column; nothing is published of it.
     """
-    column, parts = metric or "value", [frame.iloc[:0].assign(difference=None, published=None)]
-    for ours, theirs in _places(frame, reference):
-        difference = ours[column] - ours["seed"].map(by_seed(theirs, column))
-        parts.append(ours.assign(difference=difference, published=None if metric else _published(ours, theirs)))
-    found = pd.concat(parts[1:] or parts, ignore_index=True)
+    parts = [rows for rows, _ in _places(frame, reference, metric)]
+    found = pd.concat(parts or [frame.iloc[:0].assign(difference=None, published=None, to="")], ignore_index=True)
     return found.astype({"difference": "float64", "published": "float64"}).dropna(subset=["difference"])
 
 
@@ -193,12 +181,10 @@ def compare(frame: pd.DataFrame, method: str, reference: str, metric: str | None
         (sign-flip test), n (pairs); published (the difference of the published numbers); verdict; size (of
         `statistics`); runs (ids, those of the method first).
     """
-    column, rows = metric or "value", []
-    for ours, theirs in _places(frame[frame["method"].isin([method, reference])], reference):
-        values = by_seed(ours, column), by_seed(theirs, column)
-        found = statistics.paired_difference(*values)
-        published = None if metric else _published(ours, theirs)
-        both = pd.concat([ours, theirs])
+    rows = []
+    for ours, published in _places(frame[frame["method"].isin([method, reference])], reference, metric):
+        pairs = ours.dropna(subset=["difference"])
+        found = statistics.mean_difference(pairs["difference"].tolist())
         rows.append(
             {
                 **ours.iloc[0][[*PLACE, "metric"]],
@@ -207,7 +193,7 @@ def compare(frame: pd.DataFrame, method: str, reference: str, metric: str | None
                 "published": published,
                 "verdict": statistics.verdict(found, published, ours["profile"].iloc[0]),
                 "size": statistics.size(found, published),
-                "runs": " ".join(both.loc[both["seed"].isin(values[0].keys() & values[1].keys()), "run"]),
+                "runs": " ".join([*pairs["run"], *pairs["to"]]),
             }
         )
     columns = [*PLACE, "metric", "difference", "low", "high", "p", "n", "published", "verdict", "size", "runs"]

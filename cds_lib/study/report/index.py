@@ -18,7 +18,6 @@ from cds_lib.study.measures import measure, short_name
 from cds_lib.study.plan import protocols
 from cds_lib.study.report import formats, pages
 from cds_lib.study.report.comparisons import CONTROL
-from cds_lib.study.report.footer import provenance_rows
 from cds_lib.study.report.frame import CELL, PLACE
 from cds_lib.study.report.naming import group_title, name_of
 from cds_lib.study.report.notebooks import NotebookResult
@@ -33,6 +32,7 @@ HEADLINES = ("test_top1_last", "test_ap_last")
 _FILES = ("history.csv", "metrics.json", "status.json")
 # A sign for each verdict: colour alone must not carry the meaning.
 _SIGNS = dict(zip(VERDICTS, "✔↗✘?○~", strict=True))
+_SAME = ["method", "metric", "dataset", "setting"]  # of a claim and its control
 _SIDES = {"above": "above it", "below": "below it", "open": "not told apart"}
 
 
@@ -84,9 +84,8 @@ def answer(card: dict[str, Any], comparisons: pd.DataFrame) -> str | None:
     """The card's answer with its numbers, or None where `comparisons` does not confirm it."""
     texts = []
     for evidence in card.get("evidence", ()):
-        rows = comparisons[comparisons["side"] == evidence["side"]]
-        for name, value in evidence["where"].items():
-            rows = rows[rows[name].astype(str) == value]
+        where = pd.Series(evidence["where"] | {"side": evidence["side"]})
+        rows = comparisons[(comparisons[where.index].astype(str) == where).all(axis=1)]
         if len(rows) != evidence.get("rows", 1):
             return None
         if "rows" not in evidence:
@@ -97,7 +96,7 @@ def answer(card: dict[str, Any], comparisons: pd.DataFrame) -> str | None:
 
 
 def _write_page(results: Path, name: str, title: str, content: dict, profile: str, ids: Sequence[str]) -> None:
-    body, toc = pages.with_contents(pages.environment().get_template(f"{name}.html.j2").render(content))
+    body, toc = pages.with_contents(pages.ENVIRONMENT.get_template(f"{name}.html.j2").render(content))
     deviations = f"html/{pages.DEVIATIONS}.html"
     ways = {"index": "All results", "runs": "Every run"}
     text = pages.whole_page(
@@ -107,7 +106,7 @@ def _write_page(results: Path, name: str, title: str, content: dict, profile: st
         links=[{"href": f"{page}.html", "text": text, "current": page == name} for page, text in ways.items()],
         profile=profile,
         deviations=deviations if (results / deviations).exists() else None,
-        provenance=provenance_rows(Store(results), ids) if name == "index" else [],
+        provenance=pages.provenance_rows(Store(results), ids) if name == "index" else [],
     )
     write_text(results / f"{name}.html", text)
 
@@ -137,23 +136,21 @@ def _verdicts(frame: pd.DataFrame, compared: pd.DataFrame | None, results: Path)
     counts = pd.crosstab(frame["claimed_in"], said)
     counts = counts.reindex(frame["claimed_in"].unique())[columns]
     rows = [{"title": TABLES[name].title, "numbers": list(row)} for name, row in counts.iterrows()]
+    sides = {}
+    if compared is not None:
+        controls = compared[compared["reference"].isin([CONTROL, "baseline_matched"])].drop_duplicates(_SAME)
+        sides = controls.set_index(_SAME)["side"].to_dict()
     return {
         "columns": columns,
         "counts": rows,
-        "tested": [_claim(row, compared) for row in with_seeds_enough(frame).to_dict("records")],
+        "tested": [_claim(row, sides) for row in with_seeds_enough(frame).to_dict("records")],
         "page": (results / "html" / f"{SUMMARY}.html").exists(),
     }
 
 
-def _claim(row: dict, compared: pd.DataFrame | None) -> dict[str, str]:
-    """A tested claim. Its control is the baseline of two views (ResNet-18 on CIFAR-100) or of as many steps (few
-    labels)."""
-    control = formats.EMPTY
-    if compared is not None:
-        same = compared[compared["reference"].isin([CONTROL, "baseline_matched"])]
-        for name in ("method", "metric", "dataset", "setting"):
-            same = same[same[name] == row[name]]
-        control = _SIDES.get(same["side"].iloc[0], control) if len(same) else control
+def _claim(row: dict, sides: dict[tuple, str]) -> dict[str, str]:
+    """A tested claim. sides: where the same lies against its control, the baseline of two views (ResNet-18 on
+    CIFAR-100) or of as many steps (few labels)."""
     low, high = row["ci_low"], row["ci_high"]
     found = statistics.Difference(row["baseline_delta"], low, high, row["p_value"], row["n_pairs"])
     return {
@@ -165,7 +162,7 @@ def _claim(row: dict, compared: pd.DataFrame | None) -> dict[str, str]:
         "kind": row["verdict"].replace(" ", "-"),
         "run": row["runs"].split()[0],
         "size": statistics.size(found, row["paper_delta"]),
-        "control": control,
+        "control": _SIDES.get(sides.get(tuple(row[name] for name in _SAME)), formats.EMPTY),
     }
 
 

@@ -1,13 +1,13 @@
-"""A notebook's kernel as a process forked from a server that has imported what notebooks import: it starts at once.
+"""A notebook's kernel as a fork of the process that executes it, which has imported what notebooks import: it starts at
+once.
 
-Only that server and its children may import this module: it calls `processes.begin`.
+Only the fork server and its children may import this module: it calls `processes.begin`.
 """
 
-import contextlib
+import asyncio
+import multiprocessing
 import os
 import signal
-from collections.abc import Callable
-from multiprocessing.connection import Connection
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,52 +20,46 @@ from ipykernel.kernelapp import IPKernelApp  # noqa: E402
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner  # noqa: E402
 
 
-def serve(say: Callable[[Any], None], pipe: Connection) -> None:
-    """Run the kernel that `use` asks for at the other end of the pipe, until it is shut down."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # the server blocks it; a cell may be interrupted
-    os.environ.pop("PYTHONSTARTUP", None)  # the user's, which a kernel would run
-    pipe.send(os.getpid())
-    try:
-        connection_file, folder = pipe.recv()
-    except EOFError:  # the notebook could not be begun
-        return
-    os.chdir(folder)
-    mpl.rcParams["backend"] = "module://matplotlib_inline.backend_inline"  # matplotlib was imported before the kernel
-    # The history is an SQLite file in the results folder, and network file systems may not be able to lock it.
-    IPKernelApp.launch_instance(["-f", connection_file, "--HistoryManager.enabled=False"])
-
-
-def use(pipe: Connection) -> None:
-    """From now on Jupyter in this process uses the forked kernel at the other end of the pipe."""
-
-    class Forked(LocalProvisioner):
-        async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
-            try:
-                self.process = _Process(pipe)
-                pipe.send((self.parent.connection_file, os.getcwd()))
-            except (EOFError, OSError) as error:
-                raise RuntimeError("its process has ended") from error
-            self.pid = self.process.pid
-            return self.connection_info
-
-    KernelProvisionerFactory.instance().provisioners["local-provisioner"] = SimpleNamespace(load=lambda: Forked)
-
-
-class _Process:
-    """What Jupyter uses of `subprocess.Popen`, for a process that is not a child of this one."""
+class Kernel(multiprocessing.get_context("fork").Process):
+    """The kernel of a connection file; with what Jupyter uses of `subprocess.Popen`."""
 
     stdin = stdout = stderr = None
 
-    def __init__(self, pipe: Connection):
-        self.pipe, self.pid = pipe, pipe.recv()
+    def __init__(self, connection_file: str):
+        super().__init__()
+        self.connection_file = connection_file
+
+    def run(self) -> None:
+        processes.temporary.clear()  # the process that executes the notebook deletes its folder
+        processes.begin_as_child()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # the server blocks it; a cell may be interrupted
+        asyncio.set_event_loop(asyncio.new_event_loop())  # not the one of the process that it is forked from
+        os.environ.pop("PYTHONSTARTUP", None)  # the user's, which a kernel would run
+        mpl.rcParams["backend"] = "module://matplotlib_inline.backend_inline"  # matplotlib was imported before
+        # The history is an SQLite file in the results folder, and network file systems may not be able to lock it.
+        IPKernelApp.launch_instance(["-f", self.connection_file, "--HistoryManager.enabled=False"])
 
     def poll(self) -> int | None:
-        return 1 if self.pipe.poll() else None  # nothing more is sent: it is readable once the process has ended
+        return self.exitcode
 
-    def wait(self) -> int:
-        self.pipe.poll(None)
-        return 1
+    def wait(self) -> int | None:
+        self.join()
+        return self.exitcode
 
     def send_signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):  # it has ended
-            os.kill(self.pid, number)
+        os.kill(self.pid, number)
+
+
+class Forked(LocalProvisioner):
+    """What Jupyter starts a kernel by."""
+
+    async def launch_kernel(self, cmd: list[str], **_: Any) -> Any:
+        self.process = Kernel(self.parent.connection_file)
+        self.process.start()
+        self.pid = self.process.pid
+        return self.connection_info
+
+
+def use() -> None:
+    """From now on Jupyter in this process forks its kernels."""
+    KernelProvisionerFactory.instance().provisioners["local-provisioner"] = SimpleNamespace(load=lambda: Forked)

@@ -20,14 +20,18 @@ from pygments.formatters import HtmlFormatter
 from cds_lib.errors import UsageError
 from cds_lib.study.files import write_text
 from cds_lib.study.report import notebooks
-from cds_lib.study.report.footer import provenance_rows
+from cds_lib.study.report.naming import name_of
 from cds_lib.study.report.notebooks import NotebookResult
 from cds_lib.study.report.table_files import read_tables
 from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, TABLES
+from cds_lib.study.text import counted, duration
 
 DEVIATIONS = "deviations"  # the report that every page refers to
 TEMPLATES = Path(__file__).with_name("templates")
+ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
+)
 
 
 def render_notebook(executed: Path, html: Path, titles: Mapping[str, str] | None = None) -> dict[str, Path]:
@@ -116,13 +120,6 @@ def _neighbours(name: str, titles: Mapping[str, str], suffix: str) -> list[dict[
 
 
 @cache
-def environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-
-
-@cache
 def _exporter(with_code: bool) -> HTMLExporter:
     return HTMLExporter(
         template_name="cells",
@@ -184,16 +181,13 @@ def whole_page(*, code: bool = False, **content: object) -> str:
         # Only the colours of the tokens: the page has its own background.
         style += f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}\n"
         style += ".highlight { background: none; }\n"
-    return environment().get_template("page.html.j2").render(style=style, **content) + "\n"
+    return ENVIRONMENT.get_template("page.html.j2").render(style=style, **content) + "\n"
 
 
 def _title(notebook: nbformat.NotebookNode, name: str) -> str:
     """The text of the first `# heading`."""
-    for cell in notebook.cells:
-        for line in cell.source.splitlines() if cell.cell_type == "markdown" else ():
-            if line.startswith("# "):
-                return line.removeprefix("# ").strip()
-    return name
+    lines = [line for cell in notebook.cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
+    return next((line.removeprefix("# ").strip() for line in lines if line.startswith("# ")), name)
 
 
 def _run_ids(name: str, store: Store) -> list[str]:
@@ -202,3 +196,46 @@ def _run_ids(name: str, store: Store) -> list[str]:
         return store.ids()
     table = read_tables(store.root)[0].get(name, pd.DataFrame({"runs": []}))
     return list(dict.fromkeys(" ".join(table["runs"]).split()))
+
+
+def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str]]:
+    """(label, value) lines about the finished runs among `run_ids`: code, versions, machine, data, dates, cost.
+
+    Values that differ between runs are all listed, but for versions of the code, which are counted.
+    """
+    finished = [run_id for run_id in run_ids if store.is_done(run_id)]
+    if not finished:
+        return []
+    statuses = [store.status(run_id) for run_id in finished]
+    dates = sorted(status[key] for status in statuses for key in ("started", "finished") if status.get(key))
+    seconds = sum(store.metric(run_id, "seconds") for run_id in finished)
+    versions = [", ".join(map(" ".join, status.get("versions", {}).items())) for status in statuses]
+    data = [
+        f"{name_of(store.spec(run_id).dataset)}: {read['note']} ({read['train']} training and {read['test']} "
+        f"test images, sha256 {read['sha256'][:12]})"
+        for run_id, status in zip(finished, statuses, strict=True)
+        if (read := status.get("data"))  # what was read, whether its checksum is the published one, how many images
+    ]
+    processes = _distinct(str(status.get("processes", 1)) for status in statuses)
+    rows = [
+        ("runs", f"{len(finished)} finished, {duration(seconds)} of training together"),
+        ("code", _code([status["code"] for status in statuses if status.get("code")])),
+        ("versions", _distinct(versions)),
+        ("machine", _distinct(f"{status.get('machine', '')} {status.get('device', '')}" for status in statuses)),
+        ("processes of a run", processes if processes != "1" else ""),
+        ("data", _distinct(data)),
+        ("trained", " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else ""),
+    ]
+    return [(label, value) for label, value in rows if value]
+
+
+def _code(versions: list[str]) -> str:
+    """The version of the code, or how many there are; "+dirty" marks runs of changes that were not committed."""
+    dirty = sum(version.endswith("+dirty") for version in versions)
+    found = dict.fromkeys(versions)
+    text = "".join(found) if len(found) < 2 else f"{len(found)} versions"
+    return text + (f"; {counted(dirty, 'run')} +dirty" if dirty else "")
+
+
+def _distinct(values: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(value.strip() for value in values if value.strip()))

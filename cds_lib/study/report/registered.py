@@ -14,8 +14,8 @@ from cds_lib.study.store import Store
 from cds_lib.study.tables.few_labels import PERCENTS
 from cds_lib.study.tables.ladder import CONFIRMATORY, RUNGS, SEEDS
 
-Rule = Callable[[Sequence[float]], tuple[str, ...]]
 _TEST = ["n", "difference", "low", "high", "low_90", "high_90", "p", "p_sign_flip"]
+_one_side = partial(decide, margin=None)
 
 
 def decisions(frame: pd.DataFrame) -> pd.DataFrame:
@@ -29,18 +29,14 @@ def decisions(frame: pd.DataFrame) -> pd.DataFrame:
     """
     pairs = (PRIMARY, *SECONDARY)
     points, losses = ([_gains(frame, ["rematch"], m, *pair)["rematch"] for pair in pairs] for m in (OUTCOME, LOSS))
-    tested = [_tested(each.dropna()) for each in points]
-    p_holm = [np.nan, *_holm([test["p"] for test in tested[1:]])]
+    found = _tests(points)
+    found["ours"], found["reference"] = zip(*pairs, strict=True)
+    found["p_holm"] = [np.nan, *_holm(found["p"][1:])]
     first = points[0][:LOOK].dropna()
     wanted = seeds_needed(first) if len(first) == LOOK else LOOK
-    loss_rule = partial(decide, margin=None)
-    said = [{"accuracy": _said(decide, points[0], wanted=wanted), "loss": _said(loss_rule, -losses[0], wanted=wanted)}]
-    said += [{"accuracy": _said(_under(p, loss_rule), each)} for p, each in zip(p_holm[1:], points[1:], strict=True)]
-    rows = [
-        {"ours": ours, "reference": reference, **test, "p_holm": p, **words}
-        for (ours, reference), test, p, words in zip(pairs, tested, p_holm, said, strict=True)
-    ]
-    found = pd.DataFrame(rows).fillna({"loss": ""})
+    secondary = [_said(_one_side, each, p=p) for each, p in zip(points[1:], found["p_holm"][1:], strict=True)]
+    found["accuracy"] = [_said(decide, points[0], wanted), *secondary]
+    found["loss"] = [_said(_one_side, -losses[0], wanted), *[""] * len(secondary)]
     return found[["ours", "reference", *_TEST[:-1], "p_holm", "p_sign_flip", "accuracy", "loss"]]
 
 
@@ -73,34 +69,29 @@ def untouched(frame: pd.DataFrame, store: Store) -> np.ndarray:
 
 
 def _of_images(pairs: np.ndarray, store: Store, among: np.ndarray | None) -> dict[str, float]:
-    found = [_contrast(store.correct(ours), store.correct(reference), among) for ours, reference in pairs]
-    if len(found) < 2:
+    n = len(pairs)
+    if n < 2:
         return {}
-    n = len(found)
-    each = np.array([np.mean(contrast) for _, contrast in found])
-    pull = np.zeros(max(images.max() for images, _ in found) + 1)  # of each image on the mean over seeds
-    for (images, contrast), mean in zip(found, each, strict=True):
-        pull[images] += (contrast - mean) / len(images) / n
-    se_seeds, se_images = each.std(ddof=1) / np.sqrt(n), np.sqrt(np.sum(pull**2))
+    # A row an image, a column a pair: which of the two is right, NaN where they were not scored on the image.
+    found = pd.DataFrame({pair[0]: _contrast(*map(store.correct, pair), among) for pair in pairs})
+    each = found.mean()
+    pull = ((found - each) / found.count()).sum(axis=1) / n  # of each image on the mean over seeds
+    se_seeds, se_images = each.sem(), np.sqrt((pull**2).sum())
     half = stats.t.ppf(0.975, n - 1) * np.hypot(se_seeds, se_images)
-    alone = np.array([[(contrast > 0).sum(), (contrast < 0).sum()] for _, contrast in found])
-    told = [stats.binomtest(int(a), int(a + b)).pvalue < 0.05 if a + b else False for a, b in alone]
     ends = {"difference": each.mean(), "low": each.mean() - half, "high": each.mean() + half}
     points = {name: 100 * value for name, value in (ends | {"se_seeds": se_seeds, "se_images": se_images}).items()}
-    return points | dict(zip(("only_ours", "only_reference"), alone.mean(0), strict=True)) | {"mcnemar": sum(told)}
+    ours, theirs = (found > 0).sum(), (found < 0).sum()
+    told = [a + b > 0 and stats.binomtest(int(a), int(a + b)).pvalue < 0.05 for a, b in zip(ours, theirs, strict=True)]
+    return points | {"only_ours": ours.mean(), "only_reference": theirs.mean(), "mcnemar": sum(told)}
 
 
-def _contrast(
-    ours: dict[str, np.ndarray], reference: dict[str, np.ndarray], among: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the images that both were scored on, test images first, and +1, 0 or -1: which of the two is right."""
+def _contrast(ours: dict[str, np.ndarray], reference: dict[str, np.ndarray], among: np.ndarray | None) -> pd.Series:
+    """+1, 0 or -1 by number of the images that both were scored on, test images first: which of the two is right."""
     assert np.array_equal(ours["unused_index"], reference["unused_index"])  # a seed has one split
-    images = np.concatenate([np.arange(len(ours["test"])), len(ours["test"]) + ours["unused_index"]])
+    tests, unused = len(ours["test"]), ours["unused_index"]
     one, other = (np.concatenate([arm["test"], arm["unused"]]).astype(int) for arm in (ours, reference))
-    kept = np.ones(len(images), bool)
-    if among is not None:
-        kept[len(ours["test"]) :] = np.isin(ours["unused_index"], among)
-    return images[kept], (one - other)[kept]
+    found = pd.Series(one - other, [*range(tests), *(tests + unused)])
+    return found if among is None else found.drop(tests + np.setdiff1d(unused, among))
 
 
 def slopes(frame: pd.DataFrame, primary: float) -> pd.DataFrame:
@@ -119,12 +110,14 @@ def slopes(frame: pd.DataFrame, primary: float) -> pd.DataFrame:
         gains = _gains(frame, [rung.setting for rung in rungs], TOP1, CDS_BOTH, CONTROL)
         doublings = np.log2([rung.value for rung in rungs])
         x = doublings - doublings.mean()
-        gathered.append(pd.Series(gains.to_numpy() @ x / (x @ x)))
+        gathered.append(gains @ x / (x @ x))
         begun.append(gains.notna().any().sum() > 1)  # the miniature's own rung is that of the rematch
-    tested = [_tested(each.dropna()) for each in gathered]
-    p_holm = _holm([primary, *(test["p"] for test in tested)])[1:]
-    said = [_said(_under(p, _direction), *each) for p, *each in zip(p_holm, gathered, begun, strict=True)]
-    return pd.DataFrame(tested).assign(factor=CONFIRMATORY, p_holm=p_holm, decision=said)
+    found = _tests(gathered).assign(factor=CONFIRMATORY)
+    found["p_holm"] = _holm([primary, *found["p"]])[1:]
+    said = [
+        _said(_one_side, each, begun=some, p=p) for each, some, p in zip(gathered, begun, found["p_holm"], strict=True)
+    ]
+    return found.assign(decision=said).replace({"decision": {"adds": "grows", "harms": "shrinks"}})
 
 
 def few_labels(frame: pd.DataFrame) -> pd.DataFrame:
@@ -136,33 +129,31 @@ def few_labels(frame: pd.DataFrame) -> pd.DataFrame:
     """
     settings = [f"semi_{percent}" for percent in PERCENTS]
     each = _gains(frame, settings, TOP1, "cds_simclr_smaller", "baseline_matched").mean(axis=1, skipna=False)
-    return pd.DataFrame([{**_tested(each.dropna()), "decision": _said(partial(decide, margin=None), each)}])
+    return _tests([each]).assign(decision=_said(_one_side, each))
 
 
-def _said(rule: Rule, planned: pd.Series, begun: bool = False, wanted: int = 0) -> str:
+def _said(
+    rule: Callable[[Sequence[float]], tuple[str, ...]],
+    planned: pd.Series,
+    wanted: int = 0,
+    begun: bool = False,
+    p: float = 0.0,
+) -> str:
     """What the rule decides from one value per planned seed, NaN where it has not run. While values are missing it
     decides nothing: every look would be another test. wanted: how many values there must be at least; begun: whether
-    parts of some values have run."""
+    parts of some values have run; p: the adjusted p value, above 5 % nothing is decided."""
     values = planned.dropna().to_numpy()
     if len(values) < 2:
         return "not complete" if begun else "not run"
-    return "not complete" if len(values) < max(len(planned), wanted) else ", ".join(rule(values))
+    if len(values) < max(len(planned), wanted):
+        return "not complete"
+    return ", ".join(rule(values)) if p <= 0.05 else "undecided"
 
 
-def _under(p_holm: float, rule: Rule) -> Rule:
-    """The rule, which says "undecided" where the adjusted p value is above 5 %."""
-    return rule if p_holm <= 0.05 else lambda values: ("undecided",)
-
-
-def _holm(p_values: Sequence[float]) -> list[float]:
+def _holm(p_values: Sequence[float]) -> np.ndarray:
     """Holm's adjusted p values. NaN (not run) stays NaN and counts as 1: the family is as large as it was planned."""
-    adjusted = statistics.holm([1.0 if np.isnan(p) else p for p in p_values])
-    return [np.nan if np.isnan(p) else one for p, one in zip(p_values, adjusted, strict=True)]
-
-
-def _direction(values: Sequence[float]) -> tuple[str, ...]:
-    low, high = statistics.t_interval(values)
-    return ("grows" if low > 0 else "shrinks" if high < 0 else "undecided",)
+    p = np.asarray(p_values, float)
+    return np.where(np.isnan(p), p, statistics.holm(np.nan_to_num(p, nan=1.0)))
 
 
 def _gains(frame: pd.DataFrame, settings: list[str], metric: str, ours: str, reference: str) -> pd.DataFrame:
@@ -175,13 +166,17 @@ def _gains(frame: pd.DataFrame, settings: list[str], metric: str, ours: str, ref
     return one.set_axis(settings, axis=1) - other.set_axis(settings, axis=1)
 
 
-def _tested(values: Sequence[float]) -> dict[str, float]:
-    """The mean of one value a seed with its intervals and tests; NaN where there are too few."""
-    found = statistics.mean_difference(values)
-    row = dict.fromkeys(_TEST, np.nan) | {"n": found.n}
-    if found.n < 2:
-        return row | ({"difference": found.difference} if found.n else {})
-    test = stats.ttest_1samp(values, 0.0)
-    narrow = test.confidence_interval(0.9)
-    ends = {"low": found.low, "high": found.high, "low_90": narrow.low, "high_90": narrow.high}
-    return row | ends | {"difference": found.difference, "p": test.pvalue, "p_sign_flip": found.p}
+def _tests(samples: Sequence[pd.Series]) -> pd.DataFrame:
+    """A row a sample, of one value a seed, NaN where it has not run: the mean with its intervals and tests; NaN where
+    there are too few."""
+    rows = []
+    for sample in samples:
+        values = sample.dropna().to_numpy()
+        found = statistics.mean_difference(values)
+        row = found._asdict() | {"p": None, "p_sign_flip": found.p}
+        if found.n > 1:
+            test = stats.ttest_1samp(values, 0.0)
+            row["low_90"], row["high_90"] = test.confidence_interval(0.9)
+            row["p"] = test.pvalue
+        rows.append(row)
+    return pd.DataFrame(rows, columns=_TEST).astype(dict.fromkeys(_TEST[1:], "float64"))

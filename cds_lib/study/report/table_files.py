@@ -89,21 +89,20 @@ def read_table(name: str, results: Path) -> pd.DataFrame:
     """The frame that `write_table` wrote, with the same column types; RunError if the file is damaged."""
     path = Path(results) / "tables" / f"{name}.csv"
     try:
-        frame = _read(path)
-        if list(frame.columns) != [*COLUMNS, *(MORE_COLUMNS if name == SUMMARY else ())] or not len(frame):
-            raise ValueError("it has other columns, or no rows")
+        return _read(path)
     except FileNotFoundError:
         raise RunError(f"{path} is not there: write the report.") from None
     except (OSError, ValueError) as error:
         first = " ".join(str(error).split())
         raise RunError(f"{path} cannot be read ({first}): delete it and write the report again.") from error
-    return frame
 
 
 @once
 def _read(path: Path) -> pd.DataFrame:
     frame = pd.read_csv(path, dtype=_TYPES, keep_default_na=False, na_values=[""], encoding="utf-8")
-    return frame.fillna({name: "" for name in frame if _TYPES.get(name) == "str"})
+    if list(frame.columns) != [*COLUMNS, *(MORE_COLUMNS if path.stem == SUMMARY else ())] or frame.empty:
+        raise ValueError("it has other columns, or no rows")
+    return frame.fillna({name: "" for name in frame if _TYPES[name] == "str"})
 
 
 def read_tables(results: Path) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:

@@ -1,6 +1,6 @@
 """What our runs say of every published claim: the table `summary` as a frame."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,6 @@ import pandas as pd
 from cds_lib.study import statistics
 from cds_lib.study.plan.claims import Claim
 from cds_lib.study.plan.protocols import Seeds
-from cds_lib.study.plan.table import Cell
 from cds_lib.study.report.frame import CELL, COLUMNS, NUMBERS, by_seed, compared
 from cds_lib.study.report.naming import name_of
 from cds_lib.study.store import Store
@@ -35,8 +34,13 @@ def claimed(frames: Mapping[str, pd.DataFrame], profile: str, seeds: Seeds, stor
     (baseline_delta: the difference to the claim's reference); of an average they are means over its cells, with the
     seeds that all of them have.
     """
-    evidence = _Evidence(frames, store, profile)
-    rows = [_row(claim, profile, evidence) for claim in published_claims(profile, seeds)]
+    cells = {(name, *key): rows for name, frame in frames.items() for key, rows in frame.groupby(CELL, sort=False)}
+    stored, rows = _Stored(store, profile), []
+    for claim in published_claims(profile, seeds):
+        ours, theirs = (
+            [cells[claim.table, *cell.key, cell.metric] for cell in side] for side in (claim.cells, claim.references)
+        )
+        rows.append(_row(claim, ours, theirs, stored, profile))
     frame = pd.DataFrame(rows, columns=[*COLUMNS, *MORE_COLUMNS])
     frame = frame.astype(dict.fromkeys((*NUMBERS, "p_holm"), "float64"))
     for _, family in frame[frame["p_value"].notna()].groupby(["claimed_in", "kind"]):
@@ -50,16 +54,13 @@ def with_seeds_enough(frame: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values("verdict", key=lambda verdicts: verdicts.map(VERDICTS.index), kind="stable")
 
 
-class _Evidence:
-    """The rows of every cell; which data sets were trained on; which runs had only a part of their images; which
-    failed."""
+class _Stored:
+    """Of all runs of a folder: the data sets that were trained on, the runs (ids) that had only a part of their images,
+    and the errors of those that failed."""
 
-    def __init__(self, frames: Mapping[str, pd.DataFrame], store: Store, profile: str):
-        self._runs = {
-            (name, *key): rows for name, frame in frames.items() for key, rows in frame.groupby(CELL, sort=False)
-        }
+    def __init__(self, store: Store, profile: str):
         self.trained: set[str] = set()
-        self.partial: set[str] = set()  # ids of runs
+        self.partial: set[str] = set()
         self.errors: dict[str, str] = {}
         for run_id in store.ids():
             status = store.status(run_id)
@@ -73,55 +74,14 @@ class _Evidence:
             elif status.get("error"):
                 self.errors[run_id] = status["error"].splitlines()[0]
 
-    def runs(self, table: str, cell: Cell) -> pd.DataFrame:
-        """The rows of a cell in the frame of its table."""
-        return self._runs[table, cell.dataset, cell.model, cell.method, cell.setting, cell.metric]
 
-    def mean(self, table: str, cells: Sequence[Cell]) -> dict[int, float]:
-        """Seed -> mean over the cells, for the seeds that all of them have."""
-        found = [by_seed(self.runs(table, cell)) for cell in cells]
-        seeds = set.intersection(*map(set, found))
-        return {seed: float(np.mean([values[seed] for values in found])) for seed in sorted(seeds)}
-
-    def explained(self, claim: Claim, row: Mapping[str, object]) -> dict[str, str]:
-        """The columns why, cause (what kept the claim from being tested) and partial."""
-        both = [(cell.dataset, self.runs(claim.table, cell)) for cell in (*claim.cells, *claim.references)]
-        incomplete = [dataset for dataset, runs in both if self.partial.intersection(runs["run"])]
-        filled = sum(self.runs(claim.table, cell)["value"].notna().any() for cell in claim.cells)
-        untrained = _named(cell.dataset for cell in claim.cells if cell.dataset not in self.trained)
-        partial = _named(incomplete) if row["n"] else ""
-        if row["n_pairs"]:
-            cause, why = "", _of_the_interval(row["verdict"], row["n_pairs"])
-        elif error := self._error(claim):
-            cause, why = "failed", f"a run failed: {error}"
-        elif row["reason"]:
-            cause, why = "not analysed", f"trained, but not measured: {row['reason']}"
-        elif untrained:
-            cause = "no images"
-            why = f"nothing was trained on {untrained}: not asked for, or the images were not at hand"
-        elif not filled:
-            cause, why = "not trained", "not trained yet"
-        elif filled == len(claim.cells):
-            cause = "one side"
-            why = f"{name_of(claim.rival)}, which it is compared with, was not trained with the same seed"
-        else:
-            cause, why = "one side", f"only {filled} of the {len(claim.cells)} cells of the average were trained"
-        why += f"; only a part of {partial} was at hand" if partial else ""
-        return {"why": why, "cause": cause, "partial": partial}
-
-    def _error(self, claim: Claim) -> str:
-        """What stopped a run that the claim needs, "" if none failed."""
-        if not self.errors:
-            return ""
-        specs = (spec for cell in (*claim.cells, *claim.references) for spec in cell.specs)
-        return next((self.errors[s.id] for spec in specs for s in spec.lineage if s.id in self.errors), "")
-
-
-def _row(claim: Claim, profile: str, evidence: _Evidence) -> dict[str, object]:
-    cell, both = claim.cells[0], (*claim.cells, *claim.references)
-    ours, reference = evidence.mean(claim.table, claim.cells), evidence.mean(claim.table, claim.references)
-    runs = pd.concat([evidence.runs(claim.table, each) for each in claim.cells])
-    mean = statistics.summarise(list(ours.values()))
+def _row(
+    claim: Claim, ours: list[pd.DataFrame], theirs: list[pd.DataFrame], stored: _Stored, profile: str
+) -> dict[str, object]:
+    """The row of a claim. ours, theirs: the rows of each of its cells and references."""
+    cell, both = claim.cells[0], [*ours, *theirs]
+    values, runs = _mean(ours), pd.concat(ours)
+    mean = statistics.summarise([*values.values()])
     row = {
         "table": SUMMARY,
         "dataset": claim.dataset,
@@ -131,18 +91,48 @@ def _row(claim: Claim, profile: str, evidence: _Evidence) -> dict[str, object]:
         "metric": cell.metric,
         "paper": round(float(np.mean([c.paper for c in claim.cells])), 6),
         "profile": profile,
-        "n_planned": min(len(c.seeds) for c in both),
+        "n_planned": min(map(len, both)),
         "runs": " ".join(runs.loc[runs["finished"], "run"]),
-        "reason": next(filter(None, (evidence.runs(claim.table, c)["reason"].iloc[0] for c in both)), ""),
+        "reason": next(filter(None, (rows["reason"].iloc[0] for rows in both)), ""),
         "claimed_in": claim.table,
         "kind": claim.kind,
         "reference": claim.rival,
         "n_wanted": claim.n_wanted,
         "source": claim.source,
         **{"mean": mean.mean, "std": mean.std, "n": mean.n},
-        **compared(ours, reference, claim.paper_delta, profile),
+        **compared(values, _mean(theirs), claim.paper_delta, profile),
     }
-    return row | evidence.explained(claim, row)
+    part = _named(rows["dataset"].iloc[0] for rows in both if stored.partial.intersection(rows["run"]))
+    row["partial"] = part if mean.n else ""
+    row["cause"], why = _cause(claim, row, sum(rows["value"].notna().any() for rows in ours), stored)
+    return row | {"why": f"{why}; only a part of {part} was at hand" if row["partial"] else why}
+
+
+def _mean(cells: list[pd.DataFrame]) -> dict[int, float]:
+    """Seed -> mean over the cells, for the seeds that all of them have."""
+    found = [by_seed(rows) for rows in cells]
+    seeds = set.intersection(*map(set, found))
+    return {seed: float(np.mean([values[seed] for values in found])) for seed in sorted(seeds)}
+
+
+def _cause(claim: Claim, row: Mapping[str, object], filled: int, stored: _Stored) -> tuple[str, str]:
+    """What kept a claim from being tested, "" if nothing did; and why the verdict is what it is. filled: how many of
+    its cells have a value."""
+    needed = [run.id for cell in (*claim.cells, *claim.references) for spec in cell.specs for run in spec.lineage]
+    error = next((stored.errors[run] for run in needed if run in stored.errors), "")
+    untrained = _named(cell.dataset for cell in claim.cells if cell.dataset not in stored.trained)
+    without = f"nothing was trained on {untrained}: not asked for, or the images were not at hand"
+    alone = f"{name_of(claim.rival)}, which it is compared with, was not trained with the same seed"
+    some = f"only {filled} of the {len(claim.cells)} cells of the average were trained"
+    causes = [  # the first that applies
+        (row["n_pairs"], "", _of_the_interval(row["verdict"], row["n_pairs"])),
+        (error, "failed", f"a run failed: {error}"),
+        (row["reason"], "not analysed", f"trained, but not measured: {row['reason']}"),
+        (untrained, "no images", without),
+        (not filled, "not trained", "not trained yet"),
+        (True, "one side", alone if filled == len(claim.cells) else some),
+    ]
+    return next((cause, why) for applies, cause, why in causes if applies)
 
 
 def _named(datasets: Iterable[str]) -> str:

@@ -18,7 +18,6 @@ from cds_lib.study.report import figures, notebooks, pages
 from cds_lib.study.report.comparisons import COMPARED, comparisons
 from cds_lib.study.report.frame import every_result, tidy
 from cds_lib.study.report.index import borne_out, write_index, write_provenance
-from cds_lib.study.report.notebook_files import PARAMETERS
 from cds_lib.study.report.table_files import write_table
 from cds_lib.study.report.verdicts import claimed
 from cds_lib.study.store import Store
@@ -86,8 +85,10 @@ def _execute(
     files: list[Path], frames: Mapping[str, pd.DataFrame], profile: str, seeds: Seeds, store: Store, jobs: int
 ) -> list[notebooks.NotebookResult]:
     """Execute the notebooks, which only read: everything that could be trained has been."""
-    values = (profile, _from_repository(store.root), "", ",".join(map(str, seeds or ())), False)
-    parameters = dict(zip(PARAMETERS, values, strict=True))
+    root = store.root  # relative to the checkout if it is in it: executed notebooks are committed
+    root = root.relative_to(CHECKOUT) if root.is_relative_to(CHECKOUT) else root
+    wanted = ",".join(map(str, seeds or ()))
+    parameters = {"profile": profile, "results": str(root), "data_root": "", "seeds": wanted, "train": False}
     # Notebooks without a table compute something themselves and take longest: they begin first.
     files = sorted(files, key=lambda path: path.stem in TABLES)
     evidence, results = _evidence(frames, store), []
@@ -115,8 +116,3 @@ def _evidence(frames: Mapping[str, pd.DataFrame], store: Store) -> str:
         if path.suffix in (".py", ".yaml", ".toml") and path.parent.name not in ("engines", "commands"):
             found.update(path.read_bytes())
     return found.hexdigest()
-
-
-def _from_repository(path: Path) -> str:
-    """Relative to the checkout if it is in it: executed notebooks are committed, without a machine's paths."""
-    return str(path.relative_to(CHECKOUT)) if path.is_relative_to(CHECKOUT) else str(path)

@@ -111,7 +111,7 @@ def test_ctrl_c_leaves_the_notebook_of_before(make, tmp_path):
     output.write_text("as it was")
     with pytest.raises(KeyboardInterrupt):
         next(notebooks.execute([(path, output)], {}))
-    assert output.read_text() == "as it was" and not list(tmp_path.glob(".stopped*"))
+    assert output.read_text() == "as it was" and not list(tmp_path.glob(".*"))
 
 
 def test_what_cannot_be_read_or_written_is_the_failure_of_its_notebook(make, tmp_path):
@@ -159,8 +159,8 @@ def test_no_temporary_folder_is_needed(make, tmp_path, monkeypatch):
 def test_a_notebook_and_its_kernel_end_with_a_parent_that_is_killed(make, tmp_path):
     note = "pathlib.Path('pids').write_text(f'{os.getpid()} {os.getppid()}')"
     path = make("slow", f"import os, pathlib, time\n{note}\ntime.sleep(300)")
-    code = "from cds_lib.study.report import notebooks\n"
-    code += f"next(notebooks.execute([({str(path)!r}, {str(tmp_path / 'out' / 'x')!r})], {{}}))"
+    code = "from pathlib import Path\nfrom cds_lib.study.report import notebooks\n"
+    code += f"next(notebooks.execute([(Path({str(path)!r}), Path({str(tmp_path / 'out' / 'x')!r}))], {{}}))"
     parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(CHECKOUT)})
     pids = tmp_path / "repo" / "pids"
     wait_until(lambda: parent.poll() is not None or (pids.exists() and pids.read_text()), 60)
@@ -174,19 +174,27 @@ def test_a_notebook_and_its_kernel_end_with_a_parent_that_is_killed(make, tmp_pa
 @pytest.mark.parametrize(("good_starts", "calls"), [(0, 3), (1, 3)])
 def test_a_kernel_that_does_not_start_is_tried_again_and_not_for_ever(make, tmp_path, monkeypatch, good_starts, calls):
     tried = tmp_path / "tried"
-    monkeypatch.setattr(notebooks, "_serve", partial(serve_at_last, tried, calls if good_starts else math.inf))
+    execute = partial(execute_at_last, tried, calls if good_starts else math.inf)
+    monkeypatch.setattr(notebooks, "_execute", execute)
     result = next(notebooks.execute([(make("n", "print('ran')"), tmp_path / "n.ipynb")], {}))
     assert len(tried.read_text()) == calls
     assert result.ok if good_starts else result.error.startswith("the kernel did not start (")
 
 
-def serve_at_last(tried, good_from, say, pipe):
-    """A kernel that ends as soon as it has begun, but from this try on."""
-    with open(tried, "a") as file:
-        file.write("x")
-    if len(tried.read_text()) >= good_from:
-        notebooks._serve(say, pipe)
-    pipe.send(0)
+def execute_at_last(tried, good_from, say, *arguments):
+    """In the process that executes: kernels that end as soon as they have begun, but from this try on."""
+    from cds_lib.study.report import kernel
+
+    start = kernel.Kernel.run
+
+    def run(self):
+        with open(tried, "a") as file:
+            file.write("x")
+        if len(tried.read_text()) >= good_from:
+            start(self)
+
+    kernel.Kernel.run = run
+    return notebooks._execute(say, *arguments)
 
 
 @pytest.mark.parametrize(
@@ -200,8 +208,8 @@ def test_what_interprets_the_miniature_is_left_out_of_other_results(make, tmp_pa
     notebook.cells[1].source = 'profile = "mini"\nseeds = ""'
     notebook.cells.append(new_markdown_cell("CDS wins.", id="reading", metadata={"tags": ["mini"]}))
     nbformat.write(notebook, path)
-    one = notebooks._Execution(path, tmp_path / "read.ipynb", folder=tempfile.TemporaryDirectory())
-    assert notebooks._saved(one, {"error": None, "cell": ""}, parameters).ok
+    task = notebooks._Task(path, tmp_path / "read.ipynb", "")
+    assert notebooks._saved(task, tmp_path / "nothing", None, 0.0, parameters).ok
     *_, cell = nbformat.read(tmp_path / "read.ipynb", as_version=4).cells
     assert (cell.source == "CDS wins.") == stays and (stays or "These results are not those" in cell.source)
 

@@ -7,7 +7,6 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from cds_lib.study.report import notebooks, pages
-from cds_lib.study.report.footer import provenance_rows
 from cds_lib.study.report.frame import results as results_of
 from cds_lib.study.report.frame import tidy
 from cds_lib.study.report.index import write_index
@@ -173,7 +172,7 @@ def test_footer_tells_runs_that_differ_apart(results):
     said = "official layout, complete, checksum not the published one: test_batch"
     data = store.status(second)["data"] | {"verified": False, "note": said}
     store.write_status(second, processes=4, code="aaa+dirty", data=data)
-    rows = dict(provenance_rows(store, [first, second]))
+    rows = dict(pages.provenance_rows(store, [first, second]))
     assert (rows["processes of a run"], rows["code"]) == ("1; 4", "2 versions; 1 run +dirty") and said in rows["data"]
 
 
