@@ -231,6 +231,6 @@ def test_a_step_that_cannot_be_compiled_is_computed_as_it_is_and_it_is_said_why(
     def broken(graph, inputs):
         raise RuntimeError("no compiler here\nand a traceback")
 
-    _, rows, said = compiled(tmp_path, monkeypatch, broken, Breaking())
+    _, rows, said = compiled(tmp_path, monkeypatch, broken)
     assert "no compiler here)" in said[-1] and "traceback" not in said[-1]
-    assert rows == train(tmp_path / "eager", method=Breaking(), epochs=1)[1]
+    assert rows == train(tmp_path / "eager", epochs=1)[1]
