@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The whole study, or a part of it: docs/running.md. Relative paths among the arguments are those of the caller.
-[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"  # it was given to another shell: sh run_all.sh
+# Run the whole study or a part of it: docs/running.md. Relative paths in the arguments start at the caller's folder.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"  # started with another shell: sh run_all.sh
 set -euo pipefail
 self=${BASH_SOURCE[0]}
-while [ -L "$self" ]; do  # one at a time, which every readlink can
+while [ -L "$self" ]; do  # one link at a time, which every readlink can do
     link=$(readlink "$self")
     case $link in /*) self=$link ;; *) self=$(dirname -- "$self")/$link ;; esac
 done

@@ -1,6 +1,6 @@
-"""CDS, its control and the baseline at the paper's protocol on CIFAR-100, made with the library alone.
+"""CDS, its control and the baseline at the paper's protocol on CIFAR-100, built with the library alone.
 
-A test holds them equal to those of the study (`cds_lib/study/plan/rematch.py`, `protocols.py`).
+A test checks that they equal those of the study (`cds_lib/study/plan/rematch.py`, `protocols.py`).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Budget:
     width: float = 1.0
 
     def shortened(self, divisor: int) -> Budget:
-        """The same schedule in a fraction of the epochs, tested at its end."""
+        """Return the same schedule in 1 / divisor of the epochs, tested only at its end."""
         epochs = self.epochs // divisor
         return replace(self, epochs=epochs, eval_every=epochs, milestones=tuple(m // divisor for m in self.milestones))
 
@@ -57,6 +57,6 @@ PAIR = ("cds_both", "control")
 
 
 def create(arm: str, budget: Budget) -> Method:
-    """An arm with its first weights, which are always the same."""
+    """Create an arm with its initial weights, which are always the same."""
     torch.manual_seed(0)
     return ARMS[arm](create_backbone("resnet18", CLASSES, width=budget.width))

@@ -1,7 +1,7 @@
-"""Two views from uint8 images, in batches, against the released Pillow pipelines on the same core.
+"""Time two views from uint8 images, in batches, against the released Pillow pipelines on the same core.
 
-A measurement is an epoch: 1,024 images in batches of 128 at CIFAR's sizes, 32 in batches of 16 at 224x224, there from
-decoded images of 256x256. The released pipelines are those of `CIFAR/train.py` and
+A measurement is an epoch: 1,024 images in batches of 128 at CIFAR's sizes, or 32 images in batches of 16 at 224x224,
+from decoded images of 256x256. The released pipelines are those of `CIFAR/train.py` and
 `ImageNet/Contrastive_Deep_Supervision/main.py`, in torchvision's classes.
 """
 
@@ -17,7 +17,7 @@ from cds_lib.augment.batches import Batches
 from cds_lib.augment.pixels import CIFAR_MEAN, CIFAR_STD, IMAGENET_MEAN, IMAGENET_STD
 from timing import Row, interleaved, show
 
-IMAGES = {32: (1024, 128), 16: (1024, 128), 224: (32, 16)}  # an epoch and a batch, by the side of a view
+IMAGES = {32: (1024, 128), 16: (1024, 128), 224: (32, 16)}  # side of a view -> images of an epoch and of a batch
 DECODED = 256
 
 
@@ -36,7 +36,7 @@ class Cutout:
 
 
 def released_views(size: int) -> tuple[Callable, Callable]:
-    """The two released pipelines for views of this side."""
+    """Return the two released pipelines for views of this side."""
     flip, tensor = T.RandomHorizontalFlip(), T.ToTensor()
     colour = [T.RandomApply([T.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8), T.RandomGrayscale(p=0.2)]
     if size == 224:
@@ -49,7 +49,7 @@ def released_views(size: int) -> tuple[Callable, Callable]:
 
 
 def rows(rounds: int) -> Iterator[Row]:
-    """One row a size."""
+    """Yield one row per size."""
     for size, (count, batch_size) in IMAGES.items():
         side = DECODED if size == 224 else size
         arrays = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""The contrastive loss of all taps at once, forward and backward, against four calls of a straightforward one."""
+"""Time the contrastive loss of all taps at once, forward and backward, against four calls of a straightforward loss."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ TAPS, DIMENSIONS, CLASSES, TEMPERATURE = 4, 512, 100, 0.07
 
 
 def straightforward(z: Tensor, labels: Tensor) -> Tensor:
-    """One tap: z (views, B, D) -> the loss by its formula, a (views B)^2 matrix for every step of it."""
+    """Return the loss of one tap, z (views, B, D), by its formula, with a (views B)^2 matrix for every step of it."""
     anchors, labels = z.flatten(0, 1), labels.repeat(len(z))
     logits = anchors @ anchors.T / TEMPERATURE
     logits = logits - logits.max(1, keepdim=True).values.detach()
@@ -24,7 +24,7 @@ def straightforward(z: Tensor, labels: Tensor) -> Tensor:
 
 
 def rows(rounds: int) -> Iterator[Row]:
-    """One row a batch size: the cost grows with its square."""
+    """Yield one row per batch size; the cost grows with the square of the batch size."""
     for batch in (64, 128, 256, 512, 1024):
         generator = torch.Generator().manual_seed(0)
         z = F.normalize(torch.randn(TAPS, 2, batch, DIMENSIONS, generator=generator), dim=-1).requires_grad_()

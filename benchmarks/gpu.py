@@ -1,14 +1,14 @@
-"""A first visit to a GPU: is what the study computes there right, and how fast is it? About ten minutes on one H100.
+"""Check on a GPU that what the study computes is right, and how fast it is. Takes about ten minutes on one H100.
 
     python benchmarks/gpu.py --data FOLDER > gpu.txt
 
-One line of JSON a result, as it comes, and a Markdown table of all of them at the end. Exit code 1: a result misses the
-range that it must lie in, or a check broke. Speeds are reported only; what is expected of them was reasoned from
-operator counts and published rates, of an H100, and never measured. Checks are in the order of their value; those that
-no longer fit into --minutes are not run. With what is left, CDS and its control of two views are trained at full size,
+Prints one line of JSON per result as it comes, and a Markdown table of all results at the end. Exit code 1: a result
+misses its required range, or a check broke. Speeds are only reported; their expected values, for an H100, were derived
+from operator counts and published rates and never measured. Checks run in the order of their value. Checks that no
+longer fit into --minutes are skipped. In the remaining time CDS and its control of two views are trained at full size,
 on a shortened schedule.
 
-No network is needed, and of the packages only those of the library; the study's, to decode images and read a data root.
+Needs no network and only the packages of the library; decoding images and reading a data root need those of the study.
 """
 
 import argparse
@@ -44,29 +44,29 @@ from cds_lib.training.compiled import Compiled
 from cds_lib.training.loop import Step, fit
 from visit import CLASSES, Visit, load, machine, table
 
-LEARNING_RATE = 0.01  # of steps that are compared with one another: at the paper's, differences grow too fast
+LEARNING_RATE = 0.01  # of steps that are compared: at the paper's learning rate, differences grow too fast
 
 
 def budget_of(visit: Visit, **changes: Any) -> Budget:
-    """Small ones are of narrow networks, in small batches, and in float32: without bfloat16 a CPU takes ten times as
-    long for it."""
+    """Return the budget. A small visit has narrow networks, small batches and float32, because a CPU without
+    support for bfloat16 takes ten times as long for it."""
     small = {"width": 1 / 16, "batch_size": 32, "precision": "fp32"} if visit.small else {}
     return Budget(**small | changes)
 
 
 def begin(visit: Visit, arm: str, compiled: bool = False, **changes: Any) -> tuple[Step, Batches]:
-    """The steps of an arm from its first weights, and their batches."""
+    """Return the training step of an arm with its initial weights, and its batches."""
     budget = budget_of(visit, **changes)
     step = Step(create(arm, budget), budget, device=visit.device)
     if compiled:
         step.losses = Compiled(step.method, visit.device)
-        if visit.small:  # the graphs without their kernels, which take minutes to make
+        if visit.small:  # graphs without compiled kernels, which take minutes to build
             step.losses.compiled = torch.compile(step.method, dynamic=False, backend="aot_eager")
     return step, Batches(*visit.images[:2], batch_size=budget.batch_size, seed=0, views=step.method.views)
 
 
 def endless(batches: Batches, epoch: int = 0) -> Iterator[Any]:
-    """Whole batches, epoch after epoch."""
+    """Yield whole batches, epoch after epoch."""
     while True:
         yield from (batch for batch in batches.epoch(epoch) if len(batch[1]) == batches.batch_size)
         epoch += 1
@@ -77,9 +77,9 @@ def loss_of(step: Step, batch: Any) -> Tensor:
     return sum(losses.values()).detach().clone()
 
 
-# -- right? ------------------------------------------------------------------------------------------------------------
+# -- correctness -------------------------------------------------------------------------------------------------------
 def check_loss(visit: Visit) -> None:
-    """The contrastive loss against its definition in float64 on the CPU, but for the largest."""
+    """Check the contrastive loss against its definition in float64 on the CPU, except in the largest case."""
     cases = ((4, 256, 512, "< 0.5"), (4, 512, 2048, "< 1.5"), (1, 12288, 128, "< 30"))
     for taps, n, dim, expected in ((4, 64, 32, ""),) if visit.small else cases:
         generator, case = torch.Generator().manual_seed(n), f"loss, {taps} x {n} x {dim}"
@@ -90,7 +90,7 @@ def check_loss(visit: Visit) -> None:
         if n <= 512:
             wanted = _loss_and_gradient(exact.requires_grad_(), labels, supcon_in_words)
             computed = {"": (forward_backward(), (1e-5, 1e-4))}
-            torch.set_float32_matmul_precision("high")  # TF32, which only shows what it would cost
+            torch.set_float32_matmul_precision("high")  # TF32, only to show what it would cost
             try:
                 computed[", TF32"] = forward_backward(), (None, None)
             finally:
@@ -111,7 +111,7 @@ def _loss_and_gradient(z: Tensor, labels: Tensor, loss: Callable[..., Tensor]) -
 
 
 def supcon_in_words(z: Tensor, labels: Tensor) -> Tensor:
-    """The contrastive loss of z (taps, 2, B, dim), anchor by anchor as its definition has it."""
+    """Return the contrastive loss of z (taps, 2, B, dim), anchor by anchor as in its definition."""
     z, labels = z.flatten(1, 2), labels.repeat(2)
     itself = torch.eye(len(labels), dtype=torch.bool)
     s = (z @ z.mT / 0.07).masked_fill(itself, -math.inf)
@@ -121,13 +121,13 @@ def supcon_in_words(z: Tensor, labels: Tensor) -> Tensor:
 
 
 def check_views(visit: Visit) -> None:
-    """The views of the same draws as on the CPU. The crop of ImageNet's may be two levels apart, which colour would
-    make more of: what follows the crop gets the same one."""
+    """Check that the same draws give the same views as on the CPU. ImageNet crops may differ by two grey levels. Colour
+    would amplify this, so the steps after the crop are checked with the same crop."""
     count = 32 if visit.small else 512
     images = torch.randint(0, 256, (count, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
     def drawn(view: Any, side: int, size: int) -> tuple[Any, Any]:
-        """For the CPU, and for the device."""
+        """Return the draws for the CPU and for the device."""
         draws = view.draw(count, side, size, torch.Generator().manual_seed(1))
         return draws, moved(draws, visit.device)
 
@@ -150,18 +150,18 @@ def check_views(visit: Visit) -> None:
 
 
 def levels_of(made: Tensor, view: Any) -> Tensor:
-    """A normalised view in grey levels, but for the mean."""
+    """Return a normalised view in grey levels, without the mean added."""
     return made.cpu() * 255 * torch.tensor(view.std)[:, None, None]
 
 
 def check_steps(visit: Visit) -> None:
-    """Steps as `fit` takes them: every loss is finite, no step waits for the device; and how fast they are."""
+    """Check and time steps as `fit` takes them: every loss is finite, and no step waits for the device."""
     for arm, kernels, milliseconds in (("baseline", "250-350", ""), ("cds_released", "750-1000", "6-9")):
         _measure(visit, f"{arm}, eager", *begin(visit, arm), kernels, milliseconds)
 
 
 def check_compiled(visit: Visit) -> None:
-    """Compiled and captured steps: the same losses from the same weights, and one more graph for a smaller batch."""
+    """Check compiled and captured steps: the same losses from the same weights, one more graph for a smaller batch."""
     from torch._dynamo.utils import counters
 
     for arm, milliseconds in (("cds_released", "3.5-5"), ("baseline", ""))[: 1 if visit.small else 2]:
@@ -185,7 +185,7 @@ def check_compiled(visit: Visit) -> None:
 
 
 def _measure(visit: Visit, case: str, step: Step, batches: Batches, kernels: str, milliseconds: str) -> None:
-    """Speed and memory of steps; kernels, milliseconds: expected of one."""
+    """Measure speed and memory of steps. kernels, milliseconds: expected values per step."""
     warm, count = (2, 2) if visit.small else (20, 200)
     stream = endless(batches)
     if visit.gpu:
@@ -193,7 +193,7 @@ def _measure(visit: Visit, case: str, step: Step, batches: Batches, kernels: str
     first = torch.stack([loss_of(step, batch) for batch in islice(stream, warm)])
     visit.say(case, "first losses that are not finite", int((~torch.isfinite(first)).sum()), 0, 0)
     if visit.gpu:
-        # Views are made for several batches at once. An epoch's beginning waits, once, and is not looked at.
+        # Views are made for several batches at once. The beginning of an epoch waits once and is not checked.
         inside = min(2 * batches.at_once, len(visit.images[1]) // batches.batch_size - 1)
         stream = endless(batches)
         loss_of(step, next(stream))
@@ -232,7 +232,7 @@ def _measure(visit: Visit, case: str, step: Step, batches: Batches, kernels: str
 
 
 def check_precision(visit: Visit) -> None:
-    """The same steps from the same weights in three precisions."""
+    """Compare the same steps from the same weights in three precisions."""
     means = {}
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         step, batches = begin(visit, "cds_released", precision="fp32" if dtype == torch.float32 else "amp")
@@ -241,15 +241,15 @@ def check_precision(visit: Visit) -> None:
         losses = [loss_of(step, batch) for batch in islice(endless(batches), 2 if visit.small else 50)]
         means[dtype] = torch.stack(losses[-10:]).mean().item()
         visit.say("precision", f"loss in {dtype} against float32", means[dtype] / means[torch.float32], 0.98, 1.02)
-    # Each step that is left out, for gradients that are not finite, halves it.
+    # Each step that is skipped because its gradients are not finite halves the scale.
     visit.say("precision", "scale of float16's loss at the end", scaler.get_scale(), 2**10, 2**20)
 
 
 def check_resume(visit: Visit) -> None:
-    """Two epochs of `fit`, and the same, stopped after one and gone on with from its checkpoint."""
+    """Compare two epochs of `fit` with the same two epochs, stopped after one and resumed from the checkpoint."""
     budget = budget_of(visit, epochs=2, lr=LEARNING_RATE)
     with tempfile.TemporaryDirectory() as folder:
-        # Of the kernels for a convolution the search may choose others the next time, and some add up in any order.
+        # cuDNN's search may choose other convolution kernels the next time, and some kernels add up in any order.
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
         try:
             whole, seconds = _fit(visit, "cds_released", budget, Path(folder) / "whole.pt")
@@ -260,7 +260,7 @@ def check_resume(visit: Visit) -> None:
         size = (Path(folder) / "whole.pt").stat().st_size
     losses = [row["train_loss"] for row in (*whole, resumed[-1])]
     visit.say("fit", "loss of epoch 2 against epoch 1", losses[1] / losses[0], 0, 1)
-    # To the bit on a CPU; a GPU may add up in another order now and then.
+    # Bit-exact on a CPU; a GPU may occasionally add up in another order.
     visit.say("fit", "loss of epoch 2 when resumed", losses[2] / losses[1], *((0.999, 1.001) if visit.gpu else (1, 1)))
     training = sum(len(visit.images[1]) / row["images_per_second"] for row in whole)
     visit.say("fit", "share of evaluation and checkpoint", 1 - training / seconds, expected="< 0.1")
@@ -268,7 +268,7 @@ def check_resume(visit: Visit) -> None:
 
 
 def _fit(visit: Visit, arm: str, budget: Budget, path: Path, **more: Any) -> tuple[list[dict[str, float]], float]:
-    """The rows of a training, and its seconds."""
+    """Train, and return the rows of the history and the seconds it took."""
     method, (train, labels, *test) = create(arm, budget), visit.images
     batches = Batches(train, labels, batch_size=budget.batch_size, seed=0, views=method.views)
 
@@ -282,7 +282,7 @@ def _fit(visit: Visit, arm: str, budget: Budget, path: Path, **more: Any) -> tup
 
 # -- several processes -------------------------------------------------------------------------------------------------
 def check_two_runs(visit: Visit) -> None:
-    """CDS trainings at a time on one device."""
+    """Measure the speed of one and of two CDS trainings at a time on one device."""
     rates = [sum(_in_processes(visit, runs, _train_for_a_while)) for runs in (1, 2)]
     visit.say("runs at a time", "one: images a second", rates[0])
     visit.say("runs at a time", "two: images a second, together", rates[1])
@@ -290,13 +290,13 @@ def check_two_runs(visit: Visit) -> None:
 
 
 def check_processes(visit: Visit) -> None:
-    """CDS that contrasts the images of two processes, a GPU each, with batch norm over both: one process's gradient."""
+    """Check that two processes (a GPU each) that contrast and normalise all images have one process's gradient."""
     for difference in _in_processes(visit, 2, _gradient_of_two):
         visit.say("two processes", "gradient, relative difference", difference, 0, 1e-3)
 
 
 def _in_processes(visit: Visit, count: int, work: Callable[[Visit, Any], float]) -> list[float]:
-    """What new processes return, which do the same at the same time."""
+    """Return the results of new processes that do the same work at the same time."""
     context = torch.multiprocessing.get_context("spawn")
     together, found = context.Barrier(count), context.Queue()
     more = (count, visit.device.type, visit.small, work, together, found)
@@ -328,7 +328,7 @@ def _one_of_them(rank: int, count: int, kind: str, small: bool, work: Any, toget
 
 
 def _train_for_a_while(visit: Visit, together: Any) -> float:
-    """Images a second."""
+    """Return the images per second."""
     step, batches = begin(visit, "cds_released")
     stream, steps = endless(batches), 0
     for batch in islice(stream, 2 if visit.small else 50):
@@ -340,13 +340,13 @@ def _train_for_a_while(visit: Visit, together: Any) -> float:
         loss_of(step, next(stream))
         steps += 1
         if steps % 50 == 0:
-            visit.now()  # else thousands of steps would be ahead of the device
+            visit.now()  # else the host would run thousands of steps ahead
     return steps * batches.batch_size / (visit.now() - began)
 
 
 def _gradient_of_two(visit: Visit, together: Any) -> float:
-    """The relative difference of the gradient from that of one process."""
-    torch.backends.cudnn.allow_tf32 = False  # half batches may get other kernels, which TF32 sets further apart
+    """Return the relative difference of the gradient from that of one process."""
+    torch.backends.cudnn.allow_tf32 = False  # half batches may get other kernels; TF32 would make them differ more
     with distributed.joined(visit.device.type) as (group, device):
         visit.images = [tensor.to(device) for tensor in visit.images]
         budget = budget_of(visit, precision="fp32", gather=True, sync_batchnorm=visit.gpu)
@@ -354,7 +354,7 @@ def _gradient_of_two(visit: Visit, together: Any) -> float:
         gradients = []
         for members in (distributed.Group(), group):
             step = Step(create("cds_released", budget), budget, device=device, group=members)
-            for module in step.method.modules() if not visit.gpu else ():  # where batch norms cannot meet
+            for module in step.method.modules() if not visit.gpu else ():  # a CPU cannot synchronise batch norms
                 module.train(not isinstance(module, nn.BatchNorm2d))
             members.begin_step(len(index))
             own = members.share.of(len(index))
@@ -365,7 +365,7 @@ def _gradient_of_two(visit: Visit, together: Any) -> float:
 
 
 def check_decoding(visit: Visit) -> None:
-    """JPEGs of 500 x 375 to two views of 224, by worker processes."""
+    """Measure how fast worker processes turn JPEGs of 500 x 375 into two views of 224."""
     from cds_lib.study.data.stream import StreamedBatches
 
     count, unique, size = (16, 4, 4) if visit.small else (8000, 50, 50)
@@ -387,11 +387,11 @@ def check_decoding(visit: Visit) -> None:
 
 # -- the pair ----------------------------------------------------------------------------------------------------------
 def train_pair(visit: Visit) -> None:
-    """CDS with the cross-entropy of both views, and its control, with the released weight, on a shortened schedule."""
+    """Train CDS (cross-entropy of both views, released weight) and its control on a shortened schedule."""
     whole = budget_of(visit)
     epoch = len(visit.images[1]) / whole.batch_size * visit.step_seconds
     budgets = [whole.shortened(n) for n in ((150,) if visit.small else (5, 10, 15, 20, 30, 50, 100))]
-    apart = 30 + 150 * visit.compiled  # seconds, of which graphs take most
+    apart = 30 + 150 * visit.compiled  # seconds, most of them for graphs
     fitting = [budget for budget in budgets if visit.small or 1.15 * 2 * budget.epochs * epoch + apart < visit.left]
     if not fitting:
         return visit.say("pair", "not run", f"{2 * budgets[-1].epochs} epochs do not fit")
@@ -408,7 +408,7 @@ def train_pair(visit: Visit) -> None:
     return visit.say(case, "CDS - control, points, of one seed", top1[PAIR[0]] - top1[PAIR[1]])
 
 
-# Each with the seconds that it takes on one H100, guessed.
+# Each check with a guess of the seconds it takes on one H100.
 CHECKS: tuple[tuple[Callable[[Visit], None], float], ...] = (
     (check_loss, 15),
     (check_views, 10),
@@ -424,7 +424,7 @@ CHECKS: tuple[tuple[Callable[[Visit], None], float], ...] = (
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the checks; 1 if a result misses its range or a check breaks, 2 if none could begin."""
+    """Run the checks. Return 1 if a result misses its range or a check breaks, 2 if none could begin."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a data root that holds CIFAR-100, or a folder of sheets of images")
     parser.add_argument("--minutes", type=float, default=10)

@@ -1,8 +1,8 @@
-"""What the training loop costs on top of the network.
+"""Time what the training loop costs on top of the network.
 
-At the mini profile's resnet18 batch: epochs of `fit` (augmentation, loss, optimizer, bookkeeping, checkpoint) against
-the same number of bare forward and backward passes of the same network and heads on ready views; evaluation is in
-neither.
+At the mini profile's resnet18 batch, epochs of `fit` (augmentation, loss, optimizer, bookkeeping, checkpoint) are
+compared with as many bare forward and backward passes of the same network and heads on ready-made views. Neither
+includes evaluation.
 """
 
 import tempfile
@@ -22,11 +22,11 @@ from cds_lib.study.plan.spec import Budget
 from cds_lib.training.loop import fit
 from timing import Row, interleaved, show
 
-STEPS = 20  # an epoch
+STEPS = 20  # per epoch
 
 
 def bare_step(method: nn.Module, images: Tensor) -> None:
-    """Forward and backward of backbone and heads with given gradients at their outputs."""
+    """Run forward and backward passes of backbone and heads, with given gradients at their outputs."""
     if method.views == 1 and not hasattr(method, "heads"):
         outputs = [method.backbone(images)]
     else:
@@ -39,7 +39,7 @@ def bare_step(method: nn.Module, images: Tensor) -> None:
 
 
 def epoch(method: nn.Module, batches: Batches, budget: Budget, checkpoint: Path) -> dict[str, float]:
-    """An epoch of the training loop on the CPU, without evaluation; its row of the history."""
+    """Run an epoch of the training loop on the CPU, without evaluation, and return its row of the history."""
     (row,) = fit(
         method,
         batches,
@@ -54,7 +54,7 @@ def epoch(method: nn.Module, batches: Batches, budget: Budget, checkpoint: Path)
 
 
 def rows(rounds: int) -> Iterator[Row]:
-    """One row per method, of a step."""
+    """Yield one row per method, for one step."""
     for name in ("baseline", "dsn", "cds"):
         with tempfile.TemporaryDirectory() as folder:
             loop, bare = interleaved(*_epochs(name, Path(folder) / "checkpoint.pt"), rounds)
@@ -62,7 +62,7 @@ def rows(rounds: int) -> Iterator[Row]:
 
 
 def _epochs(name: str, checkpoint: Path) -> tuple[Callable[[], None], Callable[[], None]]:
-    """An epoch of the loop, and as many bare steps."""
+    """Return an epoch of the loop, and as many bare steps."""
     spec = settings.supervised("mini", "cifar100", "resnet18", name, 0)
     size, batch = spec.budget.image_size, spec.budget.batch_size
     data = sets.load("cifar100", None, "standin", size)

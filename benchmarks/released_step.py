@@ -1,10 +1,10 @@
-"""A training step of CDS as released (resnet18, 32x32, 100 classes, four taps), with a quarter of its batch.
+"""Time a training step of CDS as released (resnet18, 32x32, 100 classes, four taps), with a quarter of its batch.
 
-Ours is an epoch of one step of `fit`: augmentation, method, optimizer and bookkeeping, without the checkpoint, which
-is written once in the 391 steps of an epoch of the released protocol. It is compared with bare forward and backward
-passes of the same network and heads on ready views, and with a straightforward port of the released script: the same
+Ours is an epoch of `fit` with one step: augmentation, method, optimizer and bookkeeping. The checkpoint is left out:
+the released protocol writes it once per epoch of 391 steps. The step is compared with bare forward and backward passes
+of the same network and heads on ready-made views, and with a straightforward port of the released script: the same
 network in PyTorch's default memory format, the released Pillow pipelines, the contrastive loss tap by tap, plain SGD.
-In float32; 2x32 views, since 2x128 take 15 seconds a step.
+All are in float32 with 2x32 views, since 2x128 take 15 seconds a step.
 """
 
 import tempfile
@@ -31,7 +31,7 @@ BATCH, SIZE, CLASSES = 32, 32, 100
 
 
 def rows(rounds: int, width: float = 1.0) -> Iterator[Row]:
-    """Two rows: against the bare passes, against the port. `width` of the network: 1 is the released one."""
+    """Yield two rows: against the bare passes and against the port. width: of the network; 1 is the released width."""
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (BATCH, 3, SIZE, SIZE), np.uint8))
     labels = torch.arange(BATCH) % CLASSES
     views = torch.cat(next(iter(Batches(images, labels, batch_size=BATCH, seed=0).epoch(0)))[0])

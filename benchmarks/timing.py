@@ -1,4 +1,4 @@
-"""Measuring variants of the same work in turn, so that a busy machine slows all of them alike."""
+"""Measure variants of the same work in turn, so that a busy machine slows all of them alike."""
 
 import platform
 import statistics
@@ -16,8 +16,8 @@ Row = tuple[str, float, float]  # a case, and the median seconds of ours and of 
 
 
 def interleaved(ours: Callable[[], object], reference: Callable[[], object], rounds: int) -> tuple[float, float]:
-    """Median seconds of both, called in turn `rounds` times after a warm-up. A call that returns a float says itself
-    how many of its seconds count."""
+    """Return the median seconds of both, called in turn `rounds` times after a warm-up. If a call returns a float, this
+    is the number of its seconds that count."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for turn in range(WARM_UP + rounds):
         for call, times in zip((ours, reference), seconds, strict=True):

@@ -1,4 +1,4 @@
-"""A visit to a device: what it is, the images to try it with, and what was found, as lines of JSON and as a table."""
+"""A visit to a device: its description, the images for the checks, and the results as lines of JSON and as a table."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ CLASSES = 100
 
 @dataclass
 class Visit:
-    """The device, the data, the time, and what was found so far."""
+    """The device, the data, the time limit, and the results so far."""
 
     device: torch.device
     small: bool
@@ -34,7 +34,7 @@ class Visit:
     ends: float = math.inf
     results: list[dict[str, Any]] = field(default_factory=list)
     step_seconds: float = math.inf  # the fastest CDS step seen
-    compiled: bool = False  # whether that one was
+    compiled: bool = False  # whether the fastest step was compiled
 
     @property
     def gpu(self) -> bool:
@@ -47,7 +47,7 @@ class Visit:
     def say(
         self, check: str, what: str, value: Any, low: float = 0, high: float | None = None, expected: str = ""
     ) -> None:
-        """A result; with `high` it must lie between these two. expected: of a speed, on an H100."""
+        """Record and print a result. If `high` is given, it must lie in [low, high]. expected: the speed on an H100."""
         result = {"check": check, "what": what, "value": value}
         if high is not None:
             result |= {"range": [low, high], "ok": bool(low <= value <= high)}
@@ -57,13 +57,13 @@ class Visit:
         print(json.dumps(result), flush=True)
 
     def now(self) -> float:
-        """The time, once the device has done what it was given."""
+        """Return the time, once the device has finished its work."""
         if self.gpu:
             torch.cuda.synchronize()
         return time.perf_counter()
 
     def milliseconds(self, call: Callable[[], Any], times: int) -> float:
-        """Mean of some calls, after two."""
+        """Return the mean milliseconds of a number of calls, after two warm-up calls."""
         for _ in range(2):
             call()
         began = self.now()
@@ -73,7 +73,7 @@ class Visit:
 
 
 def load(folder: Path | None, device: torch.device, small: bool) -> tuple[list[Tensor], str]:
-    """Training images and labels, test images and labels, and where they are from."""
+    """Return training images and labels, test images and labels, and a note on where they are from."""
     if folder is None:
         counts, random = (100, 20) if small else (12_800, 2_000), np.random.default_rng(0)
         arrays = [
@@ -85,7 +85,7 @@ def load(folder: Path | None, device: torch.device, small: bool) -> tuple[list[T
     elif (folder / "labels.npz").exists():
         arrays, note = _sheets(folder), f"sheets of images in {folder.name}"
     else:
-        from cds_lib.study.data import sets  # with the packages of the study
+        from cds_lib.study.data import sets  # needs the packages of the study
 
         data = sets.load("cifar100", folder, "real", 32)
         arrays = [data.train_images, data.train_labels, data.test_images, data.test_labels]
@@ -97,8 +97,8 @@ def load(folder: Path | None, device: torch.device, small: bool) -> tuple[list[T
 
 
 def _sheets(folder: Path) -> list[np.ndarray]:
-    """CIFAR packed as sheets of 1,000 images, 25 columns and 40 rows: train_00.webp (or .png), ..., test_00.webp, ...,
-    with y_train and y_test in labels.npz. Of a part of the sheets the first ones are read."""
+    """Read CIFAR packed as sheets of 1,000 images, 25 columns and 40 rows: train_00.webp (or .png), ..., test_00.webp,
+    ..., with y_train and y_test in labels.npz. A folder with only a part of the sheets must have the first ones."""
     labels, arrays = np.load(folder / "labels.npz"), []
     for part in ("train", "test"):
         files = sorted(file for file in folder.glob(f"{part}_*") if file.suffix in (".webp", ".png"))
@@ -111,7 +111,7 @@ def _sheets(folder: Path) -> list[np.ndarray]:
 
 
 def machine(device: torch.device) -> dict[str, str]:
-    """What decides how fast it is."""
+    """Return the hardware and versions that decide the speed."""
     found = {
         "card": torch.cuda.get_device_name(device) if device.type == "cuda" else f"none ({platform.machine()} CPU)",
         "PyTorch": torch.__version__,
@@ -131,7 +131,7 @@ def machine(device: torch.device) -> dict[str, str]:
 
 
 def table(visit: Visit, about: str) -> str:
-    """All results in Markdown."""
+    """Return all results as a Markdown table."""
     lines = [f"{about}. What is expected, of an H100, was reasoned, not measured.\n"]
     lines += ["| check | what | value | must be in | expected | |", "|---|---|---:|---|---|---|"]
     for result in visit.results:

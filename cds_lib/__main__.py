@@ -6,10 +6,10 @@ import sys
 
 if __name__ == "__main__":
     on_ctrl_c = signal.getsignal(signal.SIGINT)
-    if on_ctrl_c is signal.default_int_handler:  # a shell's background job ignores it
-        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # while imports go on, there is nothing to clean up
+    if on_ctrl_c is signal.default_int_handler:  # background jobs of a shell ignore SIGINT
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # during imports there is nothing to clean up
     try:
-        import cds_lib.study  # noqa: F401 (it looks for its packages)
+        import cds_lib.study  # noqa: F401 (it checks that its packages are installed)
     except ImportError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""Contrastive deep supervision (Zhang et al., ECCV 2022): what it is, with `losses/contrastive.py`."""
+"""Contrastive deep supervision (Zhang et al., ECCV 2022). Its loss is in `losses/contrastive.py`."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,50 +17,50 @@ from cds_lib.models.heads import VariedHead, projection_heads
 
 
 class ContrastiveDeepSupervision(Method):
-    """Cross-entropy at the end plus a contrastive loss on the embeddings of the stages.
+    """Contrastive deep supervision: cross-entropy plus a contrastive loss on the embeddings of the stages.
 
         loss = CE(logits of view 1, labels) + weight * sum over taps of supcon(embeddings of both views)
 
-    Both views go through the network together (batch norm sees 2B images). A tap is a stage, counted from 1. The last
-    stage's embedding is the pooled vector the classifier reads; an earlier stage's is the output of a separable-
-    convolution head. All embeddings have the same length and are L2-normalised; there is no projection MLP.
-    Source: `CIFAR/train.py`, `CIFAR/resnet.py` of the released code, which taps all four stages (the paper's formula
+    Both views pass through the network as one batch, so batch norm sees 2B images. A tap is a stage, counted from 1.
+    The embedding of the last stage is the pooled vector that the classifier reads. Heads of separable convolutions
+    embed the earlier stages. All embeddings have the same length and are L2-normalised; there is no projection MLP.
+    Source: `CIFAR/train.py` and `CIFAR/resnet.py` of the released code, which taps all four stages (the paper's formula
     sums over the stages before the last) and uses weight 0.1 and temperature 0.07.
 
     Args:
-        backbone: a network of `create_backbone`, any timm network with stage features, or a timm model name (built
-            without pre-trained weights).
-        num_classes: of the classifier.
+        backbone: a network from `create_backbone`, any timm network with stage features, or the name of a timm model,
+            which is built without pre-trained weights.
+        num_classes: number of classes.
         taps: stages to supervise, increasing, from 1 to the number of stages (at most 4, see `stage_taps`); None: all.
-        weight: lambda of every tap, 0 or more.
-        temperature: of the contrastive loss, above 0.
-        use_labels: positives are all images of the class (SupCon); if False, the other view only (SimCLR).
-        cross_entropy_views: 1, as released, or 2: then the cross-entropy is the mean over both views.
-        criterion: replaces the cross-entropy in the term "cross_entropy": criterion(logits, targets) -> a mean over the
-            images, as timm's losses and torch's are. It also gets images labelled -1
-            (`nn.CrossEntropyLoss(ignore_index=-1, label_smoothing=0.1)` leaves them out).
-        head_units: separable-convolution units of the head at every tap, the last one too; None, as released: as many
-            as stages are still to come, none at the last.
-        head_mlp: end every head, the last one too, with two fully connected layers.
-        gather: contrast the images of all processes of `torch.distributed`, each with as many; if False, as released,
-            each process contrasts its own. For your own loop under DistributedDataParallel.
+        weight: lambda, the weight of the contrastive loss at every tap, at least 0.
+        temperature: temperature of the contrastive loss, above 0.
+        use_labels: if True, all images of a class are positives (SupCon); if False, only the other view is (SimCLR).
+        cross_entropy_views: 1 (as released) or 2. With 2, the cross-entropy is the mean over both views.
+        criterion: function that replaces the cross-entropy in the term "cross_entropy". criterion(logits, targets)
+            returns the mean over the images, as the losses of timm and torch do. It also receives images labelled -1,
+            which `nn.CrossEntropyLoss(ignore_index=-1, label_smoothing=0.1)` leaves out.
+        head_units: separable-convolution units in the head of every tap, the last one included. None (as released): one
+            unit for each stage that follows, so none at the last tap.
+        head_mlp: whether every head, that of the last tap included, ends with two fully connected layers.
+        gather: whether to contrast the images of all processes of `torch.distributed`, which must hold equally many. If
+            False (as released), each process contrasts its own. Use it in your own loop under DistributedDataParallel.
 
     Raises:
-        UsageError: a tap the network does not have, a weight that is negative or not finite, a temperature that is not
-            positive, a network without stages or with another number of classes, a name that timm does not know, or
-            `cross_entropy_views` other than 1 or 2.
+        UsageError: if `taps` are not increasing stages of the network, the weight is negative or not finite, the
+            temperature is not positive, the network has no stages or another number of classes, timm does not know the
+            name, or `cross_entropy_views` is not 1 or 2.
 
     Example:
         network = timm.create_model("regnetx_002", num_classes=10)
         model = ContrastiveDeepSupervision(network, num_classes=10)
-        losses = model(view1, view2, labels)               # in training: views (B, 3, S, S), labels (B,)
+        losses = model(view1, view2, labels)               # training mode: views (B, 3, S, S), labels (B,)
         sum(losses.values()).backward()
         logits = model.eval()(images)                      # (B, 10); the heads are not computed
         cds_lib.export_backbone(model, "regnetx_002.pt")   # timm.create_model(..., checkpoint_path=...) loads it
     """
 
     views = 2
-    all_labelled = False  # known to be true of the training set
+    all_labelled = False  # set by `prepare`; True saves counting the labelled images of every batch
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class ContrastiveDeepSupervision(Method):
         stages = stage_taps(self.backbone)
         self.last = len(stages.indices)
         if isinstance(taps, int):
-            raise UsageError(f"taps are a list of stages, such as [{taps}], not {taps}.")
+            raise UsageError(f"taps must be a list of stages, such as [{taps}], not {taps}.")
         asked = list(range(1, self.last + 1) if taps is None else taps)
         self.taps = tuple(tap for tap in range(1, self.last + 1) if tap in asked)
         if not asked or list(self.taps) != asked:
@@ -104,22 +104,22 @@ class ContrastiveDeepSupervision(Method):
             units = {tap: self.last - tap if head_units is None else head_units for tap in self.taps}
             varied = {tap: VariedHead(stages.channels[tap - 1], stages.pooled, units[tap], head_mlp) for tap in units}
             self.heads = nn.ModuleDict({str(tap): head for tap, head in varied.items()})
-        initialise(self.heads)  # a second time: committed runs began with these weights
+        initialise(self.heads)  # a second time, because committed runs started from these weights
         self.heads.to(next(self.backbone.parameters()).device)
 
     def prepare(self, labels: Tensor) -> None:
-        """Note whether all images of the training set, labels (N,), have a label: then no batch is checked for it."""
+        """Record whether all training images have a label, given labels (N,); batches are then not checked for it."""
         self.all_labelled = bool((labels >= 0).all())
 
     def losses(
         self, view1: Tensor, view2: Tensor, labels: Tensor | None = None, targets: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Two views (B, 3, S, S) and labels (B,) -> {"cross_entropy", "contrastive_<tap>", ...}.
+        """Return "cross_entropy", "contrastive_<tap>", ... for two views (B, 3, S, S) and labels (B,).
 
-        An image labelled -1 is unlabelled: the cross-entropy is the mean over the others (0 if there is none), and
-        in the contrastive loss its only positive is its other view. targets (B, num_classes), of mixed images, replace
-        the labels in the cross-entropy; labels may then be left out, and the only positive of every image is its other
-        view.
+        An image labelled -1 is unlabelled. The cross-entropy is the mean over the labelled images (0 if there are
+        none). In the contrastive loss the only positive of an unlabelled image is its other view. `targets`
+        (B, num_classes), those of mixed images, replace the labels in the cross-entropy. If `labels` are omitted then,
+        the only positive of every image is its other view.
         """
         known = (
             targets is not None if labels is None else (labels.shape, labels.dtype) == (view1.shape[:1], torch.int64)
@@ -133,7 +133,7 @@ class ContrastiveDeepSupervision(Method):
         return self.terms(*self.embed(torch.cat([view1, view2])), labels, targets)
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """images (N, 3, S, S) -> L2-normalised embeddings (taps, N, dim) float32, logits (N, num_classes)."""
+        """Return L2-normalised embeddings (taps, N, dim) float32 and logits (N, num_classes) of images (N, 3, S, S)."""
         maps, features = forward_stages(self.backbone, images, self.indices)
         pooled, logits = pooled_and_logits(self.backbone, features)
         at_taps = [(str(tap), maps[tap - 1]) for tap in self.taps]
@@ -143,7 +143,7 @@ class ContrastiveDeepSupervision(Method):
     def terms(
         self, z: Tensor, logits: Tensor, labels: Tensor | None, targets: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """The losses, from what `embed` returns for view 1 and view 2 in one batch."""
+        """Return the loss terms, given what `embed` returns for view 1 and view 2 as one batch."""
         z, classes = z.unflatten(1, (2, -1)), labels if self.use_labels else None  # (taps, views, B, dim), (B,)
         if self.gathers:
             z, classes = self.group.gather(z, 2), None if classes is None else self.group.gather(classes)
@@ -154,7 +154,7 @@ class ContrastiveDeepSupervision(Method):
         }
 
     def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Of both views' logits (2B, num_classes), with labels (B,) or soft targets (B, num_classes)."""
+        """Return the cross-entropy of logits (2B, num_classes), with labels (B,) or soft targets (B, num_classes)."""
         repeated = torch.cat([targets] * self.cross_entropy_views)
         logits = logits[: len(repeated)]
         if self.criterion is not None:
@@ -162,7 +162,7 @@ class ContrastiveDeepSupervision(Method):
         if targets.is_floating_point():
             return cross_entropy(logits, repeated)
         total = cross_entropy(logits, repeated, ignore_index=-1, reduction="sum")
-        # The mean over the labelled images of the whole batch: they may lie unevenly among the processes.
+        # The mean over the labelled images of the whole batch, which may be spread unevenly over the processes.
         images = self.group.total(len(targets))
         labelled = images if self.all_labelled else (self.group.gather(targets) >= 0).sum().clamp(min=1)
         return total / labelled * (images / len(repeated))

@@ -1,4 +1,4 @@
-"""A trained network without its training: what is left for inference, in a file that timm loads."""
+"""Export of a trained network for inference, to a file that timm can load."""
 
 from pathlib import Path
 
@@ -13,23 +13,23 @@ from cds_lib.training import checkpoint
 def export_backbone(model: nn.Module, path: Path | str) -> None:
     """Write the plain network of a method to a file, without heads, teacher or optimizer.
 
-    The file is a state dict on the CPU with the network's own names, in the safetensors format if the path ends in
-    .safetensors, else PyTorch's, which loads with `weights_only=True`:
+    The file holds a state dict on the CPU with the network's own names. Its format is safetensors if the path ends in
+    .safetensors, otherwise PyTorch's, which loads with `weights_only=True`. The call
 
         timm.create_model(name, num_classes=..., checkpoint_path=path)
 
-    gives the same logits, if the network was built as `timm.create_model(name, num_classes=...)` builds it. It is
-    complete or not written at all; an existing file is replaced.
+    builds a network with the same logits, if the trained one was built as `timm.create_model(name, num_classes=...)`
+    builds it. The file is written completely or not at all; an existing file is replaced.
 
     Args:
-        model: a method of `cds_lib.methods`, such as `ContrastiveDeepSupervision`, or a wrapper that has one as its
-            `module`: DistributedDataParallel, timm's ModelEmaV3, torch's AveragedModel; in any mode, on any device.
-        path: of the file; folders are made. Any ending but those that timm reads otherwise.
+        model: a method of `cds_lib.methods`, such as `ContrastiveDeepSupervision`, or a wrapper that holds a method as
+            its `module` (DistributedDataParallel, timm's ModelEmaV3, torch's AveragedModel). Any mode, any device.
+        path: file to write; missing folders are created. Any suffix except .npz and .npy, which timm reads differently.
 
     Raises:
-        UsageError: a module without a backbone, an ending that timm reads as another format, or a folder.
+        UsageError: if the module has no backbone, timm reads the suffix as another format, or the path is a folder.
     """
-    from timm.utils import unwrap_model  # not at the top: see `models.backbones`, which imports timm without a warning
+    from timm.utils import unwrap_model  # not at the top: `models.backbones` silences a warning of timm
 
     model = unwrap_model(model)
     backbone = getattr(model, "backbone", None)
@@ -46,10 +46,10 @@ def write_weights(weights: dict, path: Path | str) -> None:
         raise UsageError(f"timm reads {path.name} as another format: let its name end in .pt or .safetensors.")
     if path.is_dir():
         raise UsageError(f"{path} is a folder: give the name of a file in it, such as network.pt.")
-    # A compiled network has names of its own.
+    # torch.compile adds a prefix to the names.
     plain = {name.replace("_orig_mod.", ""): value.detach().cpu() for name, value in weights.items()}
     if ending == ".safetensors":
-        # Copies: the format holds no tensors that share memory, as some of a network may.
+        # Copies, because safetensors cannot store tensors that share memory, as some in a network may.
         content = safetensors.torch.save({name: value.contiguous().clone() for name, value in plain.items()})
         with replacing(path) as file:
             file.write(content)

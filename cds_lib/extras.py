@@ -1,4 +1,4 @@
-"""Packages that are not installed with the library alone."""
+"""Optional dependencies, which are not installed with the library alone."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Around the imports that an extra of this package brings: ImportError, one sentence, if one of them is missing."""
+    """Wrap the imports of an extra of this package; a missing one raises an ImportError of one sentence."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Atomic file writes: a file is complete or absent."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to write that takes the place of `path` when the block ends well, and vanishes otherwise."""
+    """Open a temporary file for writing. It replaces `path` if the block succeeds and is deleted otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -1,4 +1,4 @@
-"""Names of a package that are loaded on first use, and names that have moved."""
+"""Package attributes that are imported on first use, and aliases of names that have moved."""
 
 import ast
 import sys
@@ -10,10 +10,10 @@ from typing import Any
 
 
 def on_first_use(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """`__getattr__`, `__dir__` and `__all__` of a package (PEP 562) whose names its `__init__.pyi` imports (Scientific
-    Python's SPEC 1).
+    """Return `__getattr__`, `__dir__` and `__all__` of a package (PEP 562) whose names are imported on first use.
 
-    So the names are written once, and editors and type checkers read where each is from the same lines.
+    The names are the imports in its `__init__.pyi` (Scientific Python's SPEC 1). So each name is written once, and
+    editors and type checkers read from the same line where it comes from.
     """
     stub = ast.parse(Path(file).with_suffix(".pyi").read_text(encoding="utf-8"))
     imports = (node for node in stub.body if isinstance(node, ast.ImportFrom))
@@ -31,7 +31,7 @@ def on_first_use(package: str, file: str) -> tuple[Callable[[str], Any], Callabl
 
 
 def moved(old: str, *new: str) -> Callable[[str], Any]:
-    """`__getattr__` of a module that was moved: what it held is found at its new place, with a DeprecationWarning."""
+    """Return `__getattr__` of a moved module, which finds its names in `new` and issues a DeprecationWarning."""
 
     def __getattr__(name: str) -> Any:
         if name.startswith("__"):

@@ -1,4 +1,4 @@
-"""CDS in Hugging Face's Trainer (pip install transformers accelerate): its loss in training, logits in evaluation.
+"""CDS in Hugging Face's Trainer (pip install transformers accelerate): CDS losses in training, logits in evaluation.
 
 python examples/huggingface_trainer.py
 """
@@ -18,7 +18,7 @@ from cds_lib.augment.pixels import CIFAR_MEAN, CIFAR_STD
 
 
 class ForTrainer(nn.Module):
-    """What Trainer calls: pixel_values (B, 3, S, S) uint8 and labels (B,) to a dict with "loss" and "logits"."""
+    """Adapt CDS to Trainer: pixel_values (B, 3, S, S) uint8 and labels (B,) give "loss" and, in eval mode, "logits"."""
 
     def __init__(self, model: CDS):
         super().__init__()
@@ -36,7 +36,7 @@ def accuracy(found: EvalPrediction) -> dict[str, float]:
 
 
 def main(epochs: int = 4) -> float:
-    """Train, and return the accuracy, 0 to 1, on images that it has not seen."""
+    """Train and return the accuracy, 0 to 1, on unseen images."""
     torch.manual_seed(0)
     training, unseen = (
         [{"pixel_values": image, "labels": label} for image, label in zip(*toy_images(seed=seed), strict=True)]

@@ -1,4 +1,4 @@
-"""CDS in Lightning (pip install lightning): views made on the device, logits in eval mode.
+"""CDS in Lightning (pip install lightning): views are made on the device, eval mode returns logits.
 
 python examples/lightning_module.py
 """
@@ -17,7 +17,7 @@ from cds_lib.augment.pixels import CIFAR_MEAN, CIFAR_STD
 
 
 class LightningCDS(L.LightningModule):
-    """Batches are (images (B, 3, S, S) uint8, labels (B,)). gather: contrast the images of all devices."""
+    """CDS on batches (images (B, 3, S, S) uint8, labels (B,)). gather: whether to contrast images of all devices."""
 
     def __init__(self, name: str, num_classes: int, lr: float = 3e-3, gather: bool = False):
         super().__init__()
@@ -40,7 +40,7 @@ class LightningCDS(L.LightningModule):
 
 
 def main(epochs: int = 4) -> float:
-    """Train, and return the accuracy, 0 to 1, on images that it has not seen."""
+    """Train and return the accuracy, 0 to 1, on unseen images."""
     L.seed_everything(0)
     training, unseen = (TensorDataset(*toy_images(seed=seed)) for seed in (0, 1))
     trainer = L.Trainer(

@@ -1,4 +1,4 @@
-"""CDS in a loop of one's own: images in memory, a timm network, plain PyTorch.    python examples/plain_loop.py"""
+"""CDS in your own training loop: images in memory, a timm network, plain PyTorch.    python examples/plain_loop.py"""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from cds_lib.augment import Batches, evaluation_batches
 
 
 def main(epochs: int = 4, out: Path = Path("network.safetensors")) -> float:
-    """Train, export the network, and return its accuracy, 0 to 1, on images that it has not seen."""
+    """Train, export the network and return its accuracy, 0 to 1, on unseen images."""
     torch.manual_seed(0)
     batches = Batches(*toy_images(), batch_size=32, seed=0)  # both views are made on the images' device
     model = cds_lib.CDS(timm.create_model("test_resnet", num_classes=CLASSES), num_classes=CLASSES)
@@ -19,7 +19,7 @@ def main(epochs: int = 4, out: Path = Path("network.safetensors")) -> float:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=epochs * len(batches))
     for epoch in range(epochs):
         for (view1, view2), labels, _ in batches.epoch(epoch):
-            losses = model(view1, view2, labels)  # by name: the cross-entropy, and one for each tap
+            losses = model(view1, view2, labels)  # by name: the cross-entropy, and one per tap
             optimizer.zero_grad()
             sum(losses.values()).backward()
             optimizer.step()

@@ -1,4 +1,4 @@
-"""CDS with parts of timm: optimizer with layer decay, schedule, label smoothing, EMA.  python examples/timm_style.py"""
+"""CDS with timm's optimizer (layer decay), schedule, label smoothing and EMA.  python examples/timm_style.py"""
 
 import timm
 import torch
@@ -13,7 +13,7 @@ from cds_lib.augment import Batches, Colour, PaddedView, evaluation_batches
 
 
 def main(epochs: int = 4) -> float:
-    """Train, and return the accuracy, 0 to 1, of the average of the weights on images that it has not seen."""
+    """Train and return the accuracy, 0 to 1, of the averaged weights on unseen images."""
     torch.manual_seed(0)
     plain, strong = PaddedView(cutout=True), PaddedView(colour=Colour((0.6, 0.6, 0.6, 0.1), blur_p=0.3))
     batches = Batches(*toy_images(), batch_size=32, seed=0, augmentation=(plain, strong))

@@ -1,4 +1,4 @@
-"""Images that stand where yours go: noise, with a coloured bar whose place and colour say the class."""
+"""Toy images in place of yours: noise with a coloured bar, whose place and colour define the class."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ CLASSES = 4
 
 
 def toy_images(count: int = 256, side: int = 32, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """-> images (count, 3, side, side) uint8 and labels (count,) int64, from 0 to CLASSES - 1."""
+    """Return images (count, 3, side, side) uint8 and labels (count,) int64, from 0 to CLASSES - 1."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(100, (count, 3, side, side), generator=generator, dtype=torch.uint8)
     labels = torch.arange(count) % CLASSES

@@ -1,7 +1,7 @@
-"""An archive of the last commit, to deposit: `python scripts/archive.py OUT.zip`.
+"""Write an archive of the last commit, for deposit: `python scripts/archive.py OUT.zip`.
 
-It holds the tracked files and `ro-crate-metadata.json` (RO-Crate 1.1), which has the size and the SHA-256 of each. That
-file is made from the commit when it is needed and is not committed, so it cannot go stale.
+It holds the tracked files and `ro-crate-metadata.json` (RO-Crate 1.1), which lists their sizes and SHA-256 hashes. That
+file is made from the commit each time and is not committed, so it cannot go stale.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ def git(*arguments: str) -> str:
 
 
 def crate(files: dict[str, bytes], commit: str, date: str) -> dict:
-    """The metadata of these files, by name."""
+    """Return the metadata of these files, which are given by name."""
     citation = yaml.safe_load(files["CITATION.cff"])
     parts = [
         {"@id": name, "@type": "File", "contentSize": str(len(content)), "sha256": hashlib.sha256(content).hexdigest()}

@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# Sourced by run_all.sh, run_tests.sh and .ci/run. `use_environment EXTRA` sets cds_python, an interpreter that has what
-# pyproject.toml asks for with that extra (study or test), and puts the repository on PYTHONPATH:
-#   1. the active virtual or conda environment, as it is, when it has everything;
-#   2. else .venv in the repository, made from requirements.lock with uv, or with venv and pip where there is no uv.
-# Two files in .venv tell how far it is. installing.lock: someone is, or was, installing what it lists. installed.lock:
-# the same file, renamed when all of it was there and worked. So an install that was killed is seen, and so is a changed
-# lock. Where packages come from (indexes, proxies, certificates) is the user's to set; where they go is not.
-# CDS_CPU_INDEX, an index such as https://download.pytorch.org/whl/cpu, asks for PyTorch without CUDA from there, without
-# hashes: the lock does not know those files. A .venv that has it keeps it.
+# Sourced by run_all.sh, run_tests.sh and .ci/run. `use_environment EXTRA` puts the repository on PYTHONPATH and sets
+# cds_python to an interpreter that has what pyproject.toml asks for with that extra (study or test). It is that of
+#   1. the active virtual or conda environment, used unchanged, if it has everything;
+#   2. otherwise .venv in the repository, made from requirements.lock with uv, or with venv and pip if there is no uv.
+# Two files in .venv record its state. installing.lock: an install of what it lists is running or was interrupted.
+# installed.lock: the same file, renamed once everything was installed and worked. So a killed install is noticed, and so
+# is a changed lock. The user sets where packages come from (indexes, proxies, certificates), but not where they go.
+# CDS_CPU_INDEX, an index such as https://download.pytorch.org/whl/cpu, asks for PyTorch without CUDA from there. It is
+# installed without hashes, because the lock does not have those files. A .venv that has it keeps it.
 # Written for bash 3.2, which macOS still ships.
 # shellcheck disable=SC2034  # cds_python is for the script that sources this
 
@@ -25,10 +25,10 @@ stop() {  # stop CODE MESSAGE
 use_environment() {
     # With HOME empty, "~" would be the working directory and every tool would put its settings there.
     [ -n "${HOME:-}" ] || unset HOME
-    # Python would import what the caller's folder holds, such as a random.py or another checkout, before anything else.
+    # Otherwise Python would first import from the caller's folder, such as a random.py or another checkout.
     export PYTHONSAFEPATH=1
     unset PYTHONHOME  # as an environment's own activate does
-    # Hundreds of processes import PyTorch; each would compile its sources again, which doubles the time.
+    # Hundreds of processes import PyTorch. Each would compile its sources again, which doubles the time.
     unset PYTHONDONTWRITEBYTECODE
     use_active_environment "$@" || use_own_environment "$@"
     export PYTHONPATH="$cds_root${PYTHONPATH:+:$PYTHONPATH}"
@@ -37,7 +37,7 @@ use_environment() {
 use_active_environment() {
     local prefix unmet
     for prefix in "${VIRTUAL_ENV:-}" "${CONDA_PREFIX:-}"; do
-        # Our own .venv is looked after below even when it is active: its lock may have changed.
+        # Our own .venv is handled below even when it is active, because its lock may have changed.
         if [ -z "$prefix" ] || [ "$prefix" -ef "$cds_venv" ]; then continue; fi
         if unmet=$("$prefix/bin/python" "$cds_root/scripts/unmet_requirements.py" "$@" 2>&1); then
             cds_python=$prefix/bin/python
@@ -67,7 +67,7 @@ use_own_environment() {
     say "environment: $cds_venv"
 }
 
-lock_for_here() {  # the lock, after a line that says which place it was installed for: a moved .venv does not work
+lock_for_here() {  # print the lock, after a line with the place it was installed for: a moved .venv does not work
     printf '# installed for %s\n' "$cds_root"
     if cpu_only; then lock_without_cuda <"$cds_root/requirements.lock"; else cat "$cds_root/requirements.lock"; fi
 }
@@ -76,13 +76,13 @@ cpu_only() {
     [ -n "${CDS_CPU_INDEX:-}" ] || [ -n "$(cpu_packages installed)" ] || [ -n "$(cpu_packages installing)" ]
 }
 
-cpu_packages() {  # cpu_packages installed|installing: what lock_without_cuda named in that file, if it made it
+cpu_packages() {  # cpu_packages installed|installing: print what lock_without_cuda named in that file, if it wrote it
     local last
     last=$(tail -n 1 "$cds_venv/$1.lock" 2>/dev/null) || true
     case $last in "# without hashes: "*) printf '%s\n' "${last#*: }" ;; esac
 }
 
-lock_without_cuda() {  # the lock without what PyTorch needs for CUDA; PyTorch itself in the last line
+lock_without_cuda() {  # print the lock without PyTorch's CUDA packages, and PyTorch itself in the last line
     local line name apart='' keep=yes
     while IFS= read -r line; do
         case $line in
@@ -117,7 +117,7 @@ own_state() {
     fi
 }
 
-own_unmet() {  # print what .venv lacks, and fail then; PYTHONPATH is hidden, or what lies there would count
+own_unmet() {  # print what .venv lacks and fail if it lacks something; PYTHONPATH is hidden, or its packages would count
     PYTHONPATH='' "$cds_venv/bin/python" "$cds_root/scripts/unmet_requirements.py" test 2>&1
 }
 
@@ -128,7 +128,7 @@ make_own_environment() {  # make_own_environment STATE
         base=$(find_python) || [ "$with" = uv ] ||
             stop 2 "No Python 3.11 or newer was found: install one (or uv), or activate an environment that has the packages."
     fi
-    lock_for_here >"$cds_venv/next.lock"  # before the last install is removed: it tells whether that was without CUDA
+    lock_for_here >"$cds_venv/next.lock"  # before the last install, which tells whether to do without CUDA, is removed
     cpu_only && size='2 GB'
     case $1 in
         absent) say "making the environment in .venv with $with: about $size on Linux, some minutes (log: .venv/install.log)" ;;
@@ -139,7 +139,7 @@ make_own_environment() {  # make_own_environment STATE
     : >"$log"
     mv "$cds_venv/next.lock" "$cds_venv/installing.lock"
     if [ "$with" = uv ]; then
-        # Where no Python is new enough, uv fetches one.
+        # If no Python is new enough, uv fetches one.
         [ "$1" = outdated ] || logged uv venv --allow-existing --python "${base:-3.11}" "$cds_venv"
         add() {
             logged env -u UV_TORCH_BACKEND uv --directory "$cds_root" pip install --python "$cds_venv/bin/python" \
@@ -148,7 +148,7 @@ make_own_environment() {  # make_own_environment STATE
     else
         [ "$1" = outdated ] || logged "$base" -m venv "$cds_venv"
         add() {
-            # Not compiled, as with uv: Python compiles what is imported, a part of it.
+            # Not compiled, as with uv: Python compiles only what is imported.
             logged env -u PIP_DRY_RUN "$cds_venv/bin/python" -m pip --python= install --no-input --no-user --target= \
                 --root=/ --prefix="$cds_venv" --no-compile "$@"
         }
@@ -160,7 +160,7 @@ make_own_environment() {  # make_own_environment STATE
     # An exit code does not tell whether the packages went where they belong.
     fault=$(own_unmet) || stop 1 "$with ended well, but in .venv $fault: look for a target or a dry run in the settings of $with."
     logged "$cds_venv/bin/python" -c 'import torch, torchvision'
-    # The package is not installed but found here, by JupyterLab's kernels as well, which do not get PYTHONPATH.
+    # The package is not installed. This file makes it importable, also in JupyterLab's kernels, which lack PYTHONPATH.
     site=$("$cds_venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     printf '%s\n' "$cds_root" >"$site/cds_study.pth"
     mkdir -p "$cds_venv/etc/jupyter/jupyter_server_config.d"
@@ -169,7 +169,7 @@ make_own_environment() {  # make_own_environment STATE
     mv "$cds_venv/installing.lock" "$cds_venv/installed.lock"
 }
 
-logged() {  # run a command, its noise in the log; PYTHONPATH is hidden from it, or pip would count what lies there
+logged() {  # run a command with its output in the log; PYTHONPATH is hidden, or pip would count the packages there
     local log=$cds_venv/install.log
     if ! PYTHONPATH='' "$@" >>"$log" 2>&1 </dev/null; then
         tail -n 12 "$log" >&2
@@ -186,7 +186,7 @@ find_python() {  # print the real interpreter of the first Python >= 3.11; a nam
     return 1
 }
 
-take_lock() {  # one process makes .venv, others wait; flock where there is one (not on macOS), else a link to its number
+take_lock() {  # one process makes .venv, others wait: with flock if it exists (not on macOS), else a link to the process id
     if command -v flock >/dev/null 2>&1; then
         exec 9>"$cds_venv/making.lock"
         flock -n 9 || { say "Another process is making .venv: waiting for it."; flock 9; }
@@ -195,7 +195,7 @@ take_lock() {  # one process makes .venv, others wait; flock where there is one 
     local told='' holder
     until ln -s "$$" "$cds_venv/making.pid" 2>/dev/null; do
         holder=$(readlink "$cds_venv/making.pid" || true)
-        # Its maker was killed. What is taken away may be a newer link by now: then it is put back.
+        # The process that made the link was killed. The link moved away may be a newer one by now; then it is put back.
         if [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null && mv "$cds_venv/making.pid" "$cds_venv/making.$$" 2>/dev/null; then
             [ "$(readlink "$cds_venv/making.$$")" = "$holder" ] || mv "$cds_venv/making.$$" "$cds_venv/making.pid"
             rm -f "$cds_venv/making.$$"

@@ -1,6 +1,6 @@
 """Keep the weights of finished runs with committed results: `python scripts/keep_weights.py RESULTS TO RUN_ID ...`.
 
-RESULTS is the folder that the runs were trained in; TO, such as results/mini/weights, gets a file a run and SHA256SUMS.
+RESULTS is the folder where the runs were trained. TO, such as results/mini/weights, gets a file per run and SHA256SUMS.
 """
 
 import sys

@@ -1,8 +1,8 @@
-"""The repository as a static site: `python scripts/site.py OUT`.
+"""Build the repository as a static site: `python scripts/site.py OUT`.
 
 README, docs and what they link to become pages at the places that they have in the repository, beside `results/mini`,
-so every link between them stays as it is, and `api/` has the library's public names. Any web server can serve the
-folder, GitHub Pages among them. Needs the library and pdoc; no network.
+so that every link between them stays valid. `api/` documents the library's public names. Any web server can serve the
+folder, including GitHub Pages. Needs the library and pdoc, but no network.
 """
 
 import re
@@ -26,12 +26,12 @@ SOURCES = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md", "benchmarks/b
 
 
 def place_of(source: str) -> str:
-    """Where the page of a Markdown file lies: a README is its folder's index."""
+    """Return where the page of a Markdown file lies; a README becomes the index of its folder."""
     return re.sub(r"README\.md$", "index.md", source).removesuffix(".md") + ".html"
 
 
 def write_page(source: str, pages: dict[str, str], out: Path) -> set[str]:
-    """Write the page of a Markdown file; returns the other files of the repository that it links to."""
+    """Write the page of a Markdown file, and return the other files of the repository that it links to."""
     folder, linked = Path(source).parent, set()
     body = BeautifulSoup(markdown2html((ROOT / source).read_text(encoding="utf-8")), "html.parser")
     for link in body.find_all(["a", "img"]):
@@ -51,7 +51,7 @@ def write_page(source: str, pages: dict[str, str], out: Path) -> set[str]:
 
 
 def write_body(body: BeautifulSoup, place: str, pages: dict[str, str], out: Path) -> None:
-    """Write the page, with links to all others; code scrolls by itself, for the keyboard as well."""
+    """Write the page, with links to all others. Code blocks scroll by themselves, with the keyboard as well."""
     for number, code in enumerate(body.find_all("pre"), 1):
         region = {"class": "code", "role": "region", "aria-label": f"code {number}", "tabindex": "0"}
         code.wrap(body.new_tag("div", attrs=region))
@@ -74,7 +74,7 @@ def write_body(body: BeautifulSoup, place: str, pages: dict[str, str], out: Path
 
 
 def copy(target: str, out: Path, pages: dict[str, str]) -> None:
-    """A linked file, or a folder with a list of what it holds."""
+    """Copy a linked file, or a linked folder with a list of its contents."""
     if (ROOT / target).is_file():
         (out / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / target, out / target)
@@ -87,10 +87,10 @@ def copy(target: str, out: Path, pages: dict[str, str]) -> None:
 
 
 def write_api(out: Path) -> None:
-    """A page of each package, from the docstrings of its public names."""
+    """Write a page for each package, from the docstrings of its public names."""
     for package in map(import_module, PACKAGES):
         for name in package.__all__:
-            getattr(package, name)  # pdoc sees what is loaded, and these names are loaded on first use
+            getattr(package, name)  # pdoc sees only loaded names, and these are loaded on first use
     pdoc.render.configure(docformat="google", show_source=False)
     pdoc.pdoc(PACKAGES[0], output_directory=out)
 

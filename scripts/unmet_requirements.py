@@ -1,6 +1,6 @@
-"""Exit 0 when this interpreter has what pyproject.toml asks for, else print what is missing and exit 1.
+"""Exit 0 if this interpreter has what pyproject.toml asks for, else print what is missing and exit 1.
 
-Usage: python unmet_requirements.py [EXTRA ...]. Only installed metadata is read, so it takes no noticeable time. It
+Usage: python unmet_requirements.py [EXTRA ...]. It reads only installed metadata, so it takes no noticeable time. It
 must at least start on any Python 3, to say that the version is too old.
 """
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 
 def release(version: str) -> tuple:
-    """The leading numbers of a version: '2.14.1+cu130' -> (2, 14, 1)."""
+    """Return the leading numbers of a version: '2.14.1+cu130' -> (2, 14, 1)."""
     return tuple(int(part) for part in re.match(r"\d+(?:\.\d+)*", version).group().split("."))
 
 
 def unmet(extras: list) -> list:
-    """The requirements of the project and of the named extras that are not installed, or older than their floor."""
+    """Return the requirements of the project and the named extras that are not installed or older than their floor."""
     import tomllib  # new in 3.11
     from importlib.metadata import PackageNotFoundError, version
 

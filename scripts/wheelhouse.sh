@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Every package of the lock in one folder, for machines without internet: `scripts/wheelhouse.sh DIR`, on the kind of machine
-# that will use them and with the same Python, 3.11.2 being another than 3.11.7 (about 3 GB on Linux). There, with DIR copied:
+# Download every package of the lock into DIR (about 3 GB on Linux), for machines without internet: `scripts/wheelhouse.sh DIR`.
+# Run it on the same kind of machine with the same Python (3.11.2 is not 3.11.7). Then, on the other machine, with DIR copied:
 #   PIP_NO_INDEX=1 PIP_FIND_LINKS=DIR ./run_all.sh        # with uv: UV_NO_INDEX=1 UV_FIND_LINKS=DIR
-# The hashes are checked twice, when packages are fetched and when they are installed. What is there is not fetched again.
+# The hashes are checked twice, at download and at installation. Packages that are already in DIR are not fetched again.
 set -euo pipefail
 [ $# = 1 ] || { echo "usage: scripts/wheelhouse.sh DIR" >&2; exit 2; }
 mkdir -p -- "$1"

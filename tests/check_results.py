@@ -1,7 +1,7 @@
 """Check that a results folder holds every file that the study promises: python tests/check_results.py RESULTS.
 
-Prints what is wrong, one line each, and exits 1; prints one line and exits 0 when nothing is. Used by .ci/run on the
-smoke profile, good for any profile whose runs are all finished, with the profile's own seeds.
+Prints one line per problem and exits 1. Without a problem it prints one line and exits 0. .ci/run uses it on the smoke
+profile. It works for any profile whose runs are all finished with the profile's own seeds.
 """
 
 import csv
@@ -14,10 +14,10 @@ from xml.etree import ElementTree
 
 COLUMNS = "table dataset model method setting metric paper mean std n ci_low ci_high".split()
 COLUMNS += "baseline_delta paper_delta verdict profile".split()
-LESSON = "00_start_here"  # its three plots have names of their own
+LESSON = "00_start_here"  # its three plots have other names
 RUN_FILES = ("spec.json", "status.json", "metrics.json", "history.csv")
 
-# What a browser would load by itself: a link that is only clicked on may lead elsewhere.
+# Resources that a browser loads by itself. Links that a reader clicks may lead elsewhere.
 _LOADED = re.compile(
     r"<(?:script|img|iframe|link|source|object|embed)\b[^>]*?\b(?:src|href|data)=[\"']?(?:https?:)?//"
     r"|(?:url\(|@import)\s*[\"']?(?:https?:)?//",
@@ -26,7 +26,7 @@ _LOADED = re.compile(
 
 
 def problems(results: Path, tables: Iterable[str], notebooks: Iterable[str], run_ids: Iterable[str]) -> Iterator[str]:
-    """What is missing or wrong in RESULTS, one sentence each."""
+    """Yield one sentence for each missing or wrong file in RESULTS."""
     wanted = [f"tables/{name}.{suffix}" for name in tables for suffix in ("csv", "md", "tex")]
     wanted += [f"figures/{name}.svg" for name in tables if name != LESSON]
     wanted += [name for notebook in notebooks for name in (f"notebooks/{notebook}.ipynb", f"html/{notebook}.html")]

@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and settings that all tests share."""
 
 import os
 import runpy
@@ -17,19 +17,19 @@ from cds_lib.study.report import notebook_files
 quiet = [HealthCheck.function_scoped_fixture]
 settings.register_profile("tests", derandomize=True, database=None, deadline=None, suppress_health_check=quiet)
 settings.load_profile("tests")
-begin()  # before nbformat is imported, which takes a second otherwise
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is in its background without it
+begin()  # before nbformat is imported; otherwise it takes a second
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without this handler
 
 
 @pytest.fixture(scope="session")
 def server():
-    """What a test forks has been imported already, whichever test comes first."""
+    """Start the fork server with all modules preloaded, independent of which test runs first."""
     return fork_server([*local_engine.PRELOAD, *analysis_engine.PRELOAD, *notebook_files.PRELOAD])
 
 
 @pytest.fixture(scope="session")
 def python():
-    """What a program prints in a process of its own that finds the library; a variable that is None is not there."""
+    """Return a function that runs a program in a new process and returns its output; a variable of None is unset."""
 
     def run(program, *arguments, prefix=(), **variables):
         variables = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **variables}
@@ -44,7 +44,7 @@ def python():
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """The folder of the static site."""
+    """Build the static site and return its folder."""
     folder = tmp_path_factory.mktemp("site")
     runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "site.py"))["main"](folder)
     return folder

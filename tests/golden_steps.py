@@ -1,7 +1,7 @@
-"""Three steps of each run of golden/steps.json, on stand-ins and after its parents: what came out, to the last digit.
+"""Train three steps of each run of golden/steps.json, after its parents, on stand-ins, and write the exact results.
 
-Run by `test_golden.py` as `python golden_steps.py FILE`, with the kernels that its environment chooses. The runs are
-smoke runs, made smaller, that together have every method, detector, augmentation and setting of version 0.1.0.
+`test_golden.py` runs it as `python golden_steps.py FILE`; the environment chooses the kernels. The runs are smaller
+smoke runs that together cover every method, detector, augmentation and setting of version 0.1.0.
 """
 
 import functools
@@ -38,7 +38,7 @@ class First:
 
 
 def train(spec, store, cpu=torch.device("cpu")):  # noqa: B008
-    """The mean loss of the steps, and a hash of the weights after them; the store keeps these for what starts there."""
+    """Return the mean loss of the steps and a hash of the final weights, which the store keeps for child runs."""
     if spec.parent and not store.model(spec.parent.id).exists():
         train(spec.parent, store)
     ready = setup.prepare(spec, store, store.root, cpu)

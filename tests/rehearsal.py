@@ -1,8 +1,8 @@
-"""Two steps and an evaluation of every kind of run, and all analyses, on the CPU and on the stand-in of a GPU.
+"""Run two steps and an evaluation of every kind of run, and all analyses, on the CPU and on a stand-in for a GPU.
 
-Run by `test_rehearsal.py` in a process of its own; writes to a file, by the name of the kind, what both computed, what
-would have made the CPU wait for the GPU between two steps, and the tensors that were replaced after the first one by a
-method that says that it compiles.
+`test_rehearsal.py` runs this in its own process. The output file holds, for each kind of run, the results of both
+devices and the operations between two steps that would have made the CPU wait for the GPU. For methods that declare
+that they compile, it also lists the tensors that were replaced after the first step.
 """
 
 import functools
@@ -29,7 +29,7 @@ NOWHERE = Path("nowhere")
 
 
 def kinds():
-    """Smoke runs, made smaller, that together have every method, detector, augmentation and setting; by name."""
+    """Return smaller smoke runs by name that together cover every method, detector, augmentation and setting."""
     runs = [spec for table in TABLES.values() for run in table.runs("smoke", None) for spec in run.lineage]
     found, seen = {}, set()
     for spec in sorted(runs, key=lambda spec: spec.budget.image_size):
@@ -41,7 +41,7 @@ def kinds():
 
 
 def small(spec):
-    """Waits depend on neither depth nor batch. Where images are resized, a small one enlarges what that rounds."""
+    """Shrink network and batch; waits depend on neither. With resizing, a small batch would amplify rounding."""
     if spec.detects:
         return spec
     budget = spec.budget if spec.budget.augmentation else replace(spec.budget, batch_size=10)
@@ -49,7 +49,7 @@ def small(spec):
 
 
 class Watched:
-    """The first batches of an epoch, what the CPU had waited for when each was asked for, and the method's tensors."""
+    """The first batches of an epoch; records the waits of the CPU before each next batch, and the method's tensors."""
 
     def __init__(self, batches, method):
         self.batches, self.method, self.waits, self.tensors = batches, method, [], []
@@ -79,7 +79,7 @@ def train(spec, device):
         on_epoch=lambda rows: None,
         pretrained=prepared.pretrained,
     )
-    # The first step begins the epoch, and lets operations initialise themselves.
+    # Leave out the first step, which starts the epoch and initialises operations.
     steady = watched.waits[-1] - watched.waits[0]
     timings = ("seconds", "images_per_second")
     numbers = {key: value for key, value in rows[0].items() if key not in timings}
@@ -89,7 +89,7 @@ def train(spec, device):
 
 
 def analysed(device):
-    """Every analysis of a network (CDS's, untrained) that the study looks at, beside its baseline."""
+    """Compute every analysis of the study for an untrained CDS network, with its baseline."""
     spec, values = settings.supervised("smoke", "cifar100", "resnet18", "cds", 0), {}
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
@@ -107,7 +107,7 @@ def analysed(device):
 def work(say, file):
     torch.set_num_threads(1)
     sets.load = functools.cache(sets.load)
-    loop._SECONDS_BETWEEN_CHECKS = math.inf  # a check waits, once a second
+    loop._SECONDS_BETWEEN_CHECKS = math.inf  # the check, once a second, waits
     checkpoint.save = lambda path, state: None
     setup.load_trained = lambda spec, classes, store: build.classifier(spec, classes)  # the parents are untrained
     setup._load_backbone = lambda backbone, spec, store: None
@@ -118,7 +118,7 @@ def work(say, file):
     gpu = standin_gpu.register()
     results = {"analyses": {"cpu": analysed(torch.device("cpu")), "gpu": analysed(gpu), "waits": {}}}
     sets.load.cache_clear()
-    standin.TEST = 100  # the analyses want several of a class; an evaluation does not
+    standin.TEST = 100  # only analyses need several images per class
     for name, spec in kinds().items():
         try:
             (on_cpu, *_), (on_gpu, waits, replaced) = train(spec, torch.device("cpu")), train(spec, gpu)

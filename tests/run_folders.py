@@ -1,4 +1,4 @@
-"""Run folders as training leaves them, as far as tables and reports read them, without training; and notebooks."""
+"""Write notebooks, and run folders like those of a training, as far as tables and reports read them."""
 
 import csv
 import io
@@ -9,12 +9,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from cds_lib.study.checkout import CHECKOUT
 
-MINI = CHECKOUT / "results" / "mini"  # what is committed
+MINI = CHECKOUT / "results" / "mini"  # the committed results
 
 
 def write_run(store, spec, metrics=None, status=None, history=None):
-    """Write the run's spec and, where given, metrics.json, status.json and history.csv, whose last row gets what the
-    metrics have of the last epoch; returns its folder."""
+    """Write the run's spec and, if given, metrics.json, status.json and history.csv; return the run folder. The
+    last row of the history gets the last-epoch values of the metrics."""
     folder = store.run_dir(spec.id)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
@@ -37,12 +37,12 @@ def change_json(path, **changes):
 
 
 def top1(last, best=None):
-    """The metrics that every run of a classifier has."""
+    """Return the metrics that every run of a classifier has."""
     return {"test_top1_last": last, "test_top1_best": last if best is None else best, "best_epoch": 1, "seconds": 1.0}
 
 
 def write_notebook(path, *sources, parameters="profile = 'smoke'"):
-    """A notebook with a title, a cell of parameters, and cells named c1, c2 ... of these sources."""
+    """Write a notebook with a title, a parameters cell, and cells c1, c2 ... with these sources."""
     cells = [new_markdown_cell("# Title\n\n## Outputs", id="title")]
     cells.append(new_code_cell(parameters, id="parameters", metadata={"tags": ["parameters"]}))
     cells += [new_code_cell(source, id=f"c{number}") for number, source in enumerate(sources, 1)]

@@ -1,4 +1,4 @@
-"""A repository in a folder with spaces, and a PATH of stand-ins for python, uv and pip, to run the scripts in."""
+"""Run the scripts in a repository whose path has spaces, with stand-ins for python, uv and pip on the PATH."""
 
 import shutil
 import subprocess
@@ -9,12 +9,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ["run_all.sh", "run_tests.sh", ".ci/run", ".ci/floors", "scripts/environment.sh"]
 SCRIPTS += ["scripts/wheelhouse.sh", ".binder/postBuild"]
-# All that the scripts may rely on beside bash, git (in .ci/run) and an interpreter.
+# The only tools that the scripts may use besides bash, git (in .ci/run) and an interpreter.
 TOOLS = "bash cat cmp dirname env find head ln mkdir mv readlink rm sleep tail".split()
 STAND_IN_TOOLS = ["chmod"]
 
-# Stands for an interpreter: writes down how it was called and does what the scripts see of the real one. `unmet` beside
-# an environment's bin/ says what that environment lacks; TEST_PIP says how an install ends.
+# A stand-in for the interpreter: it logs each call and imitates what the scripts see of a real one. The file `unmet`
+# beside an environment's bin/ lists what the environment lacks. TEST_PIP sets how an install ends.
 PYTHON = r"""#!/usr/bin/env bash
 printf '%s\n' "${0##*/} $*" >>"$TEST_LOG"
 case "$*" in
@@ -51,7 +51,7 @@ if [ "$1" = venv ]; then
     echo x >"$place/pyvenv.cfg"
 fi
 """
-FAILING = "#!/usr/bin/env bash\nexit 127\n"  # such as a version manager's stub for a version that is not there
+FAILING = "#!/usr/bin/env bash\nexit 127\n"  # like a version manager's stub for a missing version
 
 
 def executable(path: Path, text: str) -> Path:
@@ -62,7 +62,7 @@ def executable(path: Path, text: str) -> Path:
 
 
 class House:
-    """A repository, a PATH and a home to run the scripts in."""
+    """A repository, a PATH and a home directory in which the scripts run."""
 
     def __init__(self, folder: Path, *, flock: bool = True):
         self.folder, self.repo, self.path = folder, folder / "my clone", folder / "path"
@@ -87,7 +87,7 @@ class House:
         return self.repo / ".venv"
 
     def environment(self, name: str, unmet: str = "") -> Path:
-        """An environment that somebody else made."""
+        """Make an environment that the scripts did not create."""
         executable(self.folder / name / "bin/python", PYTHON)
         if unmet:
             (self.folder / name / "unmet").write_text(unmet)
@@ -104,7 +104,7 @@ class House:
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def calls(self) -> list[str]:
-        """How the stand-ins were called since the last time this was asked."""
+        """Return the calls of the stand-ins since the last time, and clear the log."""
         text = self.log.read_text() if self.log.exists() else ""
         self.log.write_text("")
         return text.splitlines()

@@ -1,11 +1,11 @@
-"""A device "gpu" that is not the CPU and needs no GPU: its tensors are the CPU's in a wrapper that computes there.
+"""A device "gpu" that needs no GPU: its tensors wrap CPU tensors, and operations run on the CPU.
 
-It is as strict as a GPU where mistakes are made: an operation on tensors of both devices is refused. It counts the
-operations that would make the CPU wait for a GPU: a number that is read, an output whose shape depends on values, a
-copy that is not `non_blocking`. A GPU stands still after each of them, until it is given work again.
+Like a real GPU, it refuses operations on tensors of both devices. It counts the operations that would make the CPU wait
+for a GPU: reading a number, an output whose shape depends on values, and a copy that is not `non_blocking`. After each
+of them a GPU is idle until it gets new work.
 
-`register()` changes the process for good (PyTorch's one free device type, functions that take a generator), so it is
-called in a process of its own: `rehearsal.py`.
+`register()` changes the process for good (PyTorch's one free device type, functions that take a generator). It is
+therefore called in a separate process: `rehearsal.py`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 LIBRARY = str(Path(__file__).parents[1] / "cds_lib")
-WAITS: Counter[str] = Counter()  # what would have waited, and the line of the library that asked for it
+WAITS: Counter[str] = Counter()  # waiting operation and the library line that called it
 
 aten = torch.ops.aten
 _READS = {aten._local_scalar_dense.default, aten.equal.default, aten.is_nonzero.default}
@@ -32,7 +32,7 @@ _generator, _tensor, _as_tensor = torch.Generator, torch.tensor, torch.as_tensor
 
 
 class OnDevice(torch.Tensor):
-    """A tensor of the device; `memory` is the CPU tensor that it is."""
+    """A tensor of the device; `memory` is the CPU tensor that it wraps."""
 
     @staticmethod
     def __new__(cls, memory: torch.Tensor) -> OnDevice:
@@ -54,7 +54,7 @@ def _run(operation: Any, args: tuple, kwargs: dict) -> Any:
     tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, torch.Tensor)]
     known = {id(tensor.memory): tensor for tensor in tensors if isinstance(tensor, OnDevice)}
     others = [tensor for tensor in tensors if not isinstance(tensor, OnDevice)]
-    if known and operation not in _COPIES and any(tensor.ndim for tensor in others):  # a CPU's number may join in
+    if known and operation not in _COPIES and any(tensor.ndim for tensor in others):  # CPU scalars are allowed
         raise RuntimeError(f"{operation} of tensors on both devices, at {_line()}")
     if _waits(operation, args, kwargs):
         _wait(str(operation))
@@ -92,7 +92,7 @@ def _wait(what: str) -> None:
 
 
 def _line() -> str:
-    """The line of the library that is being executed."""
+    """Return the line of the library that is being executed."""
     frames = [frame for frame in traceback.extract_stack() if frame.filename.startswith(LIBRARY)]
     return f"{frames[-1].filename.removeprefix(LIBRARY)[1:]}: {frames[-1].line}" if frames else "the test"
 
@@ -103,7 +103,7 @@ class _Backend(_DummyBackendModule):
 
 
 class _Generator:
-    """Draws what a generator of the CPU with its seed draws."""
+    """A generator that draws the same numbers as a CPU generator with its seed."""
 
     def __init__(self) -> None:
         self.on_cpu, self.device = _generator(), torch.device("gpu:0")
@@ -123,7 +123,7 @@ def _drawing(draw: Any) -> Any:
 
 
 def _moving(make: Any) -> Any:
-    """torch.tensor and torch.as_tensor, which would look for the device's memory themselves."""
+    """Wrap torch.tensor and torch.as_tensor, which would otherwise access the memory of the device."""
 
     def made(values: Any, *args: Any, device: Any = None, **named: Any) -> torch.Tensor:
         if isinstance(values, OnDevice):
@@ -135,9 +135,9 @@ def _moving(make: Any) -> Any:
 
 
 def register() -> torch.device:
-    """Make the device known to PyTorch; returns it."""
+    """Register the device with PyTorch and return it."""
     _setup_privateuseone_for_python_backend("gpu", backend_module=_Backend())
-    register.library = torch.library.Library("_", "IMPL")  # as long as it lives
+    register.library = torch.library.Library("_", "IMPL")  # kept, because the registration ends with it
     register.library.fallback(lambda operation, *args, **kwargs: _run(operation, args, kwargs), "PrivateUse1")
     for name in ("rand", "randn", "randint", "randperm"):
         setattr(torch, name, _drawing(getattr(torch, name)))

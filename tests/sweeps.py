@@ -1,6 +1,6 @@
-"""A sweep for the fault tests: the smallest with a teacher and a student, run as a user runs it.
+"""A sweep for the fault tests: the smallest one with a teacher and a student, run as a user would run it.
 
-`python sweeps.py RUN-ALL-ARGUMENTS` is `python -m cds_lib` with one more table, `faults`, of four runs of a second.
+`python sweeps.py RUN-ALL-ARGUMENTS` is `python -m cds_lib` with an extra table, `faults`, of four one-second runs.
 """
 
 import os
@@ -31,7 +31,7 @@ def tiny(method, seed=0, epochs=2, **options):
 
 
 def untimed(row):
-    """What was not measured by the clock."""
+    """Return the row without measured times."""
     return {name: value for name, value in row.items() if name not in TIMINGS}
 
 
@@ -43,7 +43,7 @@ def wait_until(condition, seconds=400):
 
 
 def cells(profile):
-    """KD and its teacher, and two runs that need nothing."""
+    """Return the cells: KD with its teacher, and two runs without a parent."""
     found = []
     for method in ("baseline", "dsn", "kd"):
         run = small(settings.supervised("smoke", "cifar10", "resnet18", method))
@@ -59,7 +59,7 @@ RUNS = TABLE.runs("smoke", (0,))
 
 
 def history(epochs, top1):
-    """As a training writes it."""
+    """Return a history.csv as a training writes it."""
     rows = [f"{n},0.1,{9.0 - n},900.0,{top1 if n == epochs else ''},1.5\n" for n in range(1, epochs + 1)]
     return "".join(["epoch,lr,train_loss,images_per_second,test_top1,seconds\n", *rows])
 
@@ -69,7 +69,7 @@ DATA["note"] = ""
 
 
 def pretend(store, spec, number):
-    """The files of a finished run whose top-1 is 10 + `number`, as a training leaves them."""
+    """Write the files of a finished run with a top-1 of 10 + `number`, like those of a real training."""
     status = {"state": "done", "error": None, "started": "2026-01-02T10:00:00+00:00", "finished": None, "data": DATA}
     status |= {"machine": "Linux", "device": "cpu", "code": "0123456789ab", "versions": {"torch": "2.9"}}
     epochs = spec.budget.epochs
@@ -88,12 +88,12 @@ def pretend_all(root):
 
 
 def start(results, *arguments, **options):
-    """`run-all` on `results` in a process group of its own, its output on a pipe."""
+    """Start `run-all` on `results` in a new process group, with its output on a pipe."""
     command = [sys.executable, str(Path(__file__).resolve()), "run-all", "--only", "faults", "--results", str(results)]
     return subprocess.Popen(
         [*command, *arguments],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},  # workers import this file, too
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},  # workers import this file too
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -103,7 +103,7 @@ def start(results, *arguments, **options):
 
 
 def finish(results, *arguments, **options):
-    """`start`, waited for; returns (exit code, output)."""
+    """Run `start` to its end and return (exit code, output)."""
     process = start(results, *arguments, **options)
     output, _ = process.communicate(timeout=200)
     assert "Traceback" not in output, output

@@ -1,4 +1,4 @@
-"""The archive holds the last commit and says of each file its size and hash; the repository stays small to clone."""
+"""The archive holds the last commit and lists each file's size and hash; the repository stays small to clone."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ def test_the_archive_is_the_commit_with_the_hash_of_every_file(tmp_path):
 
 
 def test_the_repository_stays_small():
-    """A clone is history and files; today 30 and 33 MB. What is larger belongs elsewhere."""
+    """A clone consists of history and files, today 30 and 33 MB. Larger content belongs elsewhere."""
     history = int(git("rev-list", "--objects", "--disk-usage", "HEAD"))
     files = [ROOT / name for name in git("ls-files", "-z").split("\0") if (ROOT / name).is_file()]
     sizes = {path: path.stat().st_size for path in files}

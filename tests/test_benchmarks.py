@@ -1,4 +1,4 @@
-"""The scripts in `benchmarks/` compare the same work. How fast anything is, is not tested."""
+"""The scripts in `benchmarks/` compare the same work. Speed is not tested."""
 
 import sys
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_the_scripts_run_and_print_a_table(monkeypatch, capsys):
 
 
 def test_the_port_learns_as_the_method_does(monkeypatch):
-    """One step of plain SGD on the gradients of the method's own loss, with equal views, moves the weights alike."""
+    """With equal views, a step of the port has the gradients of the method's own loss."""
     images, labels = torch.randint(0, 256, (32, 3, 32, 32), dtype=torch.uint8), torch.arange(32)
     method, port = released_step._method(1 / 16), released_step._method(1 / 16)
     views = [torch.randn(3, 32, 32) for _ in range(64)]

@@ -1,4 +1,4 @@
-"""Pages say what the code does and what the results are: quoted defaults, links, examples, costs, every finding."""
+"""The pages agree with code and results: quoted defaults, links, examples, costs and every finding."""
 
 import inspect
 import re
@@ -29,7 +29,7 @@ def read(page: str) -> str:
 
 
 def rows(*pages: str) -> list[list[str]]:
-    """The cells of the one table of each page, without its first two lines."""
+    """Return the cells of the one table on each page, without its first two lines."""
     found = []
     for page in pages:
         lines = [line for line in read(f"docs/{page}.md").splitlines() if line.startswith("|")]
@@ -39,7 +39,7 @@ def rows(*pages: str) -> list[list[str]]:
 
 DEVIATIONS = rows("deviations", "deviations_training")
 CHOICES = rows("choices", "choices_imagenet")
-# What the pages say the study does, of a deviation by its id, of a choice by its name.
+# What the study does according to the pages: deviation id or choice name -> text.
 OURS = {row[0]: row[3] for row in DEVIATIONS} | {row[0]: row[1] for row in CHOICES}
 OURS["miniature.md"] = " ".join(read("docs/miniature.md").split())  # without line breaks
 
@@ -51,7 +51,7 @@ def test_every_deviation_is_there_once():
 
 def test_the_rows_that_say_so_are_measured():
     said = {row[0] for row in DEVIATIONS if "Measured" in row[4]}
-    # What is no switch: the last and the best epoch are columns of every table, the max-pool has runs of Table 3.
+    # Two are not switches: last and best epoch are columns of every table, and Table 3 has runs without the max-pool.
     assert said == {switch.deviation for switch in deviations.SWITCHES} | {"D12", "D21"}
 
 
@@ -204,7 +204,7 @@ def test_the_protocols_are_what_the_pages_call_them():
 
 
 def example(page: str, first_line: str) -> dict:
-    """The names of an example of a page after it has run as it stands."""
+    """Run an example of a page unchanged and return its names."""
     (code,) = re.findall(rf"^```python\n({re.escape(first_line)}\n.+?)^```", read(page), re.M | re.S)
     names: dict = {}
     torch.manual_seed(0)
@@ -238,11 +238,11 @@ def test_relative_links_and_named_files_exist(page):
         if not re.match(r"[a-z]+:", target):
             assert ((ROOT / page).parent / target).exists(), target
     for path in re.findall(r"`((?:cds_lib|tests|docs|scripts|benchmarks|notebooks)/[\w./]+)`", read(page)):
-        assert (ROOT / path).exists() or f"that were in `{path}`" in read(page), path  # moved, as a later entry says
+        assert (ROOT / path).exists() or f"that were in `{path}`" in read(page), path  # a later entry says it moved
 
 
 def test_the_costs_of_the_paper_profile():
-    """The runs of every table, and what those of two cost: to count all takes minutes (`--dry-run` does)."""
+    """Check the runs of every table and the cost of two. Counting all takes minutes (`--dry-run` does it)."""
     shown = {name: cells for name, *cells in rows("costs")}
     runs = {table.name: table.runs("paper", None) for table in official()}
     everything = {spec.id for specs in runs.values() for spec in specs}
@@ -278,8 +278,8 @@ def test_terms_of_the_papers_sets_are_those_that_data_fetch_shows():
 
 # A number has its address in a comment behind it, as in `2.6<!-- comparisons: question=accuracy; difference above -->`:
 # column `difference` of the one row of results/mini/tables/comparisons.csv with these values, at the printed decimals.
-# `above`, `below` or `open` is how its 95 % interval lies; `rows` counts the rows. An address without a column checks
-# the interval alone.
+# `above`, `below` or `open` is the position of its 95 % interval relative to zero; `rows` counts the rows. An address
+# without a column checks only the interval.
 ADDRESS = re.compile(r"([+−-]?[\d,]*\.?\d+|none|\w+)<!-- (\w+): ?([^;>]*); ([^>]+?) -->")
 FOUND = [(page, *found) for page in PAGES for found in ADDRESS.findall(read(page))]
 

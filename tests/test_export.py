@@ -1,4 +1,4 @@
-"""Exported networks load where they should, as themselves; what cannot be exported is one sentence."""
+"""Exported networks load elsewhere unchanged; an impossible export is refused in one sentence."""
 
 import re
 
@@ -20,7 +20,7 @@ from run_folders import MINI, write_run
 
 
 def visible(network):
-    """Statistics and a classifier that no untrained network has."""
+    """Give the network running statistics and a classifier unlike those of an untrained network."""
     torch.manual_seed(1)
     for name, tensor in network.state_dict().items():
         if name.endswith(("running_mean", "fc.weight")):
@@ -44,7 +44,7 @@ def test_what_cannot_be_exported_leaves_no_file(tmp_path):
 
 
 def finished(store, spec, classes):
-    """A run as if it had been trained."""
+    """Write a run as if it had been trained, and return its method."""
     torch.manual_seed(0)
     method = build.create_method(spec.method, build.backbone(spec, classes), classes, spec.options)
     visible(method.backbone)
@@ -56,16 +56,16 @@ def finished(store, spec, classes):
 @pytest.mark.parametrize(
     ("profile", "dataset", "model", "classes", "loader"),
     [
-        ("mini", "cifar100", "resnet18", 100, "create_backbone"),  # a stem and a width that timm does not have
+        ("mini", "cifar100", "resnet18", 100, "create_backbone"),  # timm lacks this stem and width
         ("paper", "imagenet", "resnet18", 1000, "timm.create_model"),
-        ("mini", "imagenet", "preactresnet18", 50, "create_backbone"),  # an imported part of the set
+        ("mini", "imagenet", "preactresnet18", 50, "create_backbone"),  # an imported part of the data set
     ],
 )
 def test_the_lines_that_the_command_prints_load_the_run(tmp_path, capsys, profile, dataset, model, classes, loader):
     store, out = Store(tmp_path / "results"), tmp_path / "it's.pt"
     spec = settings.supervised(profile, dataset, model, "cds", 0)
     method = finished(store, spec, classes)
-    folder = f"{store.run_dir(spec.id)}/"  # as a shell completes it; the id alone does as well
+    folder = f"{store.run_dir(spec.id)}/"  # with the slash of shell completion; the id alone works too
     assert main(["export", folder, str(out), "--profile", profile, "--results", str(store.root)]) == 0
     said = capsys.readouterr().out
     assert f"the network of run {spec.id} ({dataset} {model} cds seed 0)" in said
@@ -85,7 +85,7 @@ def test_committed_weights_are_those_of_the_runs_that_their_card_names(tmp_path,
     card, files = (MINI / "weights" / "README.md").read_text(encoding="utf-8"), [*MINI.glob("weights/*.saf*")]
     assert files and sum(path.stat().st_size for path in files) <= 30e6
     for path in files:
-        assert main(["export", path.stem, str(out), "--results", str(MINI)]) == 0  # refuses those of another run
+        assert main(["export", path.stem, str(out), "--results", str(MINI)]) == 0  # other runs' weights are refused
         assert 'create_backbone("resnet18", 100, ' in capsys.readouterr().out
         assert f"| `{path.name}` | " in card and f"| {store.metric(path.stem, 'test_top1_last'):.2f} |" in card
 

@@ -1,12 +1,12 @@
-"""The bits of a training stay what they were: the safety net of every change to the numeric code.
+"""The bits of a training do not change: the safety net for every change to the numeric code.
 
-`golden/steps.json` holds what the code of version 0.1.0 gave, by kernels (`cds_lib.study.engines.kernels`) and kind of
-run, at the versions it names. To make it again, where a change of bits is meant, with AVX-512 and a C compiler:
+`golden/steps.json` holds the results of version 0.1.0, by kernels (`cds_lib.study.engines.kernels`) and kind of run, at
+the package versions that it names. If a change of bits is intended, this makes it again, with AVX-512 and a C compiler:
 
     PYTHONPATH=. python tests/test_golden.py
 
-With the real images (in CDS_DATA_ROOT, or data/ of the checkout) one epoch of committed runs is checked as well: of
-each method the cheapest that starts from no other run.
+With the real images (in CDS_DATA_ROOT, or data/ of the checkout) one epoch of committed runs is checked as well: for
+each method the cheapest run without a parent.
 """
 
 import json
@@ -29,11 +29,11 @@ from cds_lib.study.store import Store
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden" / "steps.json"
 KERNELS = [Kernels("AVX512", "AMD"), Kernels("AVX512", "AVX512"), Kernels("AVX2", "AMD"), Kernels("AVX2", "AVX2")]
-# Another maker's are the same code on other kernels, and would take as long again.
+# Kernels of the other vendor run the same code and would take as long again.
 OWN = [kernels for kernels in KERNELS if (kernels.mkl == "AMD") == on_amd()]
 RUNS = "2c76916d7a2d da0b69d96d2c 0a48f994c587 5f06227a739e 50405cad41ad 18ecc5a25562 7a912248dd43 99d443f81823".split()
 
-pytestmark = pytest.mark.xdist_group("long")  # large groups are begun first
+pytestmark = pytest.mark.xdist_group("long")  # large groups start first
 
 
 def versions():
@@ -41,7 +41,7 @@ def versions():
 
 
 def steps(kernels, folder):
-    """What `golden_steps.py` writes, computed with these kernels."""
+    """Return the output of `golden_steps.py`, computed with these kernels."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(provenance.CHOOSING)}
     paths = os.pathsep.join([str(HERE.parent), str(HERE)])
     command = [sys.executable, str(HERE / "golden_steps.py"), "found.json"]
@@ -69,11 +69,11 @@ def test_steps_of_every_kind_of_run_are_what_they_were(kernels, tmp_path):
 def test_an_epoch_of_a_committed_run_is_what_it_was(run_id, tmp_path):
     store, root = Store(HERE.parent / "results" / "mini"), registry.data_root()
     data = registry.entry(store.spec(run_id).dataset)
-    if not data.held_at(root):  # as the training would say, seconds later
+    if not data.held_at(root):  # the training would report this seconds later
         pytest.skip(f"{data.title} is not in {root}")
     try:
         outcomes = reproduce(run_id, store, root, tmp_path, 1, print)
-    except UsageError as error:  # no images, other ones, other versions, no such kernels here
+    except UsageError as error:  # missing or other images, other versions, or missing kernels
         pytest.skip(str(error))
     assert not outcomes[-1].differences
 

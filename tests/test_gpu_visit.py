@@ -1,4 +1,4 @@
-"""`benchmarks/gpu.py` runs small on the CPU, and each of its checks can fail."""
+"""`benchmarks/gpu.py` runs at small scale on the CPU, and each of its checks can fail."""
 
 import json
 import re
@@ -21,12 +21,12 @@ from cds_lib.models import create_backbone
 from cds_lib.study.engines import build
 from cds_lib.study.plan import protocols, rematch
 
-pytestmark = pytest.mark.xdist_group("gpu_visit")  # large groups are begun first
+pytestmark = pytest.mark.xdist_group("gpu_visit")  # large groups start first
 
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Run some of the checks; returns the exit code, the results and all that was printed."""
+    """Return a function that runs some checks and returns the exit code, the results and the output."""
 
     def run(checks, *options):
         monkeypatch.setattr(gpu, "CHECKS", tuple((check, 0) for check in checks))
@@ -43,7 +43,7 @@ def missed(results):
 
 @pytest.fixture
 def sheets(tmp_path):
-    """A packed CIFAR: one training sheet, one test sheet; returns the folder and the training images."""
+    """Write a packed CIFAR with one training and one test sheet; return the folder and the training images."""
     images = np.random.default_rng(0).integers(0, 256, (1000, 3, 32, 32), np.uint8)
     sheet = images.reshape(40, 25, 3, 32, 32).transpose(0, 3, 1, 4, 2).reshape(40 * 32, 25 * 32, 3)
     for part in ("train", "test"):
@@ -54,14 +54,14 @@ def sheets(tmp_path):
 
 @pytest.mark.slow
 def test_everything_runs_and_passes(run, sheets, server, monkeypatch):
-    monkeypatch.setattr(torch.multiprocessing, "get_context", lambda kind: server)  # five processes, and no import
+    monkeypatch.setattr(torch.multiprocessing, "get_context", lambda kind: server)  # five processes without imports
     checks = [check for check, _ in gpu.CHECKS]
     code, results, printed = run(checks, "--data", str(sheets[0]))
     assert not missed(results), printed
     assert code == 0 and not any(result["what"] == "not run" for result in results)
     assert sum("ok" in result for result in results) > 20
     assert any("shortened schedule: 2 of 300 epochs" in result["check"] for result in results)
-    assert f"PyTorch {torch.__version__}" in printed and "1,000" not in printed  # a part of the images
+    assert f"PyTorch {torch.__version__}" in printed and "1,000" not in printed  # only a part of the images is used
 
 
 def test_a_loss_that_is_wrong_is_exit_code_1(run, monkeypatch):
@@ -76,7 +76,7 @@ def test_pixels_that_differ_are_exit_code_1(run, monkeypatch):
 
     def brighter(self, images, params, size):
         calls.append(size)
-        return apply(self, images, params, size) + 0.02 * (len(calls) == 2)  # of view 1, on the device
+        return apply(self, images, params, size) + 0.02 * (len(calls) == 2)  # view 1 on the device
 
     monkeypatch.setattr(PaddedView, "apply", brighter)
     code, results, _ = run([gpu.check_views])
@@ -146,7 +146,7 @@ def test_what_is_trained_is_what_the_study_trains():
 
 
 def test_it_needs_the_library_alone():
-    """What is at the top of its files; that the library reaches no study, see `test_house` and `test_wheel`."""
+    """Check the imports of its files. `test_house` and `test_wheel` check that the library imports no study module."""
     for module in (gpu, arms, visit):
         text = Path(module.__file__).read_text(encoding="utf-8")
         assert "from cds_lib" in text and not re.search(r"^(from|import) cds_lib.*\bstudy\b", text, re.M)

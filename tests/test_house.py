@@ -1,4 +1,4 @@
-"""The house rules that no tool checks: packaging files agree, layers do not reach upwards, files stay small."""
+"""House rules that no tool checks: packaging files agree, layers do not import upwards, files stay small."""
 
 import ast
 import importlib
@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 
 def requirements(*extras: str) -> list[Requirement]:
-    """What pyproject.toml asks for with these extras, what they include too; without any, the library's own."""
+    """Return the library's requirements in pyproject.toml plus those of these extras and the extras they include."""
     found = [Requirement(text) for text in PROJECT["dependencies"]]
     for extra in extras:
         asked = [Requirement(text) for text in PROJECT["optional-dependencies"][extra]]
@@ -32,14 +32,14 @@ def requirements(*extras: str) -> list[Requirement]:
 
 
 def test_the_lock_satisfies_every_floor_and_constraint():
-    locked: dict[str, set[str]] = {}  # several versions where they differ by platform or Python
+    locked: dict[str, set[str]] = {}  # several versions if they depend on platform or Python
     for name, version in re.findall(r"^([A-Za-z0-9._-]+)==([^\s;]+)", (ROOT / "requirements.lock").read_text(), re.M):
         locked.setdefault(name.lower(), set()).add(version)
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     for requirement in [*requirements("test"), *(Requirement(line) for line in lines if not line.startswith("#"))]:
         assert requirement.name in locked, f"{requirement.name} is not in requirements.lock: regenerate it"
         assert all(map(requirement.specifier.contains, locked[requirement.name])), requirement
-    for requirement in requirements("test"):  # which scripts/unmet_requirements.py can read
+    for requirement in requirements("test"):  # scripts/unmet_requirements.py can read only this form
         assert re.fullmatch(r"[\w-]+>=[\d.]+", str(requirement)), requirement
 
 
@@ -57,7 +57,7 @@ def test_images_record_the_commit(recipe):
 
 
 def test_every_imported_package_is_required():
-    """What is imported, at the top of a file or in a function, is asked for where it is needed, the study included."""
+    """Each package imported in a file or function is required by its part of the library, including the study."""
     names = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml", "IPython": "ipython"}
     names |= {"bs4": "beautifulsoup4", "faster_coco_eval": "faster-coco-eval", "jupyter_client": "jupyter-client"}
     library, analysis, study = ({r.name for r in requirements(*extra)} for extra in ((), ("analysis",), ("study",)))
@@ -85,7 +85,7 @@ def test_citation_is_of_this_version_and_of_a_run_that_is_there():
 
 
 def imported(path: Path) -> set[str]:
-    """Every module that a file imports, at its top or inside a function; `from a import b` counts as a and as a.b."""
+    """Return all modules that a file imports, at its top or in a function; `from a import b` counts as a and a.b."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -95,8 +95,8 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-FILES = ["os", "io", "pathlib", "shutil", "json"]  # losses know tensors only, methods no files
-STUDY = [f"cds_lib.study.{name}" for name in "engines report commands session".split()]  # each on those before it
+FILES = ["os", "io", "pathlib", "shutil", "json"]  # losses know only tensors; methods know no files
+STUDY = [f"cds_lib.study.{name}" for name in "engines report commands session".split()]  # lower layers first
 
 
 def rooms(names: str) -> list[str]:
@@ -128,7 +128,7 @@ def test_layers_do_not_reach_upwards(package, forbidden):
 
 
 def test_reading_results_needs_no_torch(python):
-    """It must start fast, and work where torch does not."""
+    """Reading must start fast and work on machines where torch does not work."""
     names = "commands.dry_run analyses session cli engines.runner report.write".split()
     data = "cifar cli coco fetch folders image_files images layouts registry sets splits standin"
     names += [f"data.{name}" for name in data.split()]
@@ -138,7 +138,7 @@ def test_reading_results_needs_no_torch(python):
 
 
 def test_the_method_loads_itself_and_nothing_that_it_does_not_use(python):
-    """Beyond torch and timm (which loads all of torchvision): no other method, detector, metric or table."""
+    """Besides torch and timm (which loads all of torchvision), it loads no other method, detector, metric or table."""
     program = "import sys, timm, timm.optim; before = {*sys.modules}; import cds_lib; cds_lib.CDS, cds_lib.SupConLoss; "
     program += "print(*sorted({*sys.modules} - before))"
     loaded = python(program).split()
@@ -174,6 +174,6 @@ def test_what_has_moved_is_found_at_its_old_place(old, new, name):
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
 def test_nothing_names_the_machine_it_was_written_on():
-    places = "/" + "(work/|root/|home/[a-z]|Users/[a-z]|tmp/ipykernel)"  # in two pieces: it does not find itself
+    places = "/" + "(work/|root/|home/[a-z]|Users/[a-z]|tmp/ipykernel)"  # in two pieces, not to match itself
     command = ["git", "-C", ROOT, "grep", "-nIE", places, "--", ":!tests/study/data"]
     assert subprocess.run(command, capture_output=True, text=True).stdout == ""

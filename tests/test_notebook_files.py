@@ -1,4 +1,4 @@
-"""The law for committed notebooks: stripped, thin, one parameters cell, a first cell that says what to expect."""
+"""Rules for committed notebooks: stripped, thin, one parameters cell, a first cell that says what to expect."""
 
 import ast
 import inspect
@@ -19,7 +19,7 @@ from cds_lib.study.tables import TABLES, official
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
-# What `run-all` passes to every notebook, and what a notebook may declare besides.
+# Parameters that `run-all` passes to every notebook, and all that a notebook may declare.
 PASSED = {"profile", "results", "data_root", "seeds", "train"}
 KNOWN = (set(inspect.signature(open_study).parameters) - {"table"}) | {"train"}
 PACKAGES = {*"cds_lib matplotlib numpy pandas scipy seaborn torch timm re tempfile pathlib".split()}
@@ -41,7 +41,7 @@ def test_every_table_has_a_notebook():
 def test_file_is_stripped_and_formatted(path):
     raw, notebook = path.read_bytes(), read(path)
     assert len(raw) < 40_000
-    assert nbformat.writes(notebook).rstrip("\n") + "\n" == raw.decode("utf-8")  # else the next save changes it all
+    assert nbformat.writes(notebook).rstrip("\n") + "\n" == raw.decode("utf-8")  # else the next save changes the file
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     assert notebook.metadata == {"kernelspec": kernel}
     assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
@@ -60,7 +60,7 @@ def test_exactly_one_parameters_cell_first_and_literal(path):
         values[target.id] = ast.literal_eval(statement.value)
     assert values.keys() >= PASSED, f"run-all passes {PASSED - values.keys()}"
     assert values.keys() <= KNOWN, f"nothing reads {values.keys() - KNOWN}"
-    # Opened by hand, it shows what is committed, trains nothing and writes nothing.
+    # Opened by hand, a notebook shows committed results, trains nothing and writes nothing.
     assert (values["profile"], values["results"], values["train"]) == ("mini", "", False)
 
 
@@ -71,7 +71,7 @@ def test_what_interprets_the_miniature_says_so_and_holds_no_measured_number(path
         assert tagged
     for cell in tagged:
         assert cell.cell_type == "markdown" and "committed miniature" in cell.source
-        assert not re.search(r"\d[.,]\d", cell.source), cell.source  # the cells show it
+        assert not re.search(r"\d[.,]\d", cell.source), cell.source  # output cells show the numbers
 
 
 @each_notebook
@@ -81,7 +81,7 @@ def test_first_cell_says_what_to_expect(path):
     assert all(word in first.source for word in ("**Question.**", "**Expected time.**", "**Writes.**"))
     table = TABLES.get(path.stem)
     first_runs = {spec.id for profile in PROFILES for spec in table.runs(profile, (0,))[:1]} if table else ()
-    if len(first_runs) > 1:  # what it costs depends on the profile
+    if len(first_runs) > 1:  # the cost depends on the profile
         assert all(f"`{profile}`" in first.source for profile in PROFILES)
     of_mini = re.search(r"Profile `mini`: (.*?)Profile `paper`", first.source)
     stated = re.findall(r"(\d+) runs", of_mini[1]) if of_mini else []
@@ -108,13 +108,13 @@ def test_notebook_is_thin_and_knows_no_machine(path):
 
 @each_notebook
 def test_a_notebook_that_trains_in_its_own_process_uses_one_thread(path):
-    """Those of the study train in processes of the engine; two threads of a small training wait for each other."""
+    """Notebooks of the study train in engine processes. In a small training two threads wait for each other."""
     text = "\n".join(cell.source for cell in code_of(path))
     assert "backward()" not in text or re.search(r"^torch.set_num_threads\(1\)", text, re.M)
 
 
 def read_by_default():
-    """The one with the most runs and plots; all with CDS_TEST_ALL_NOTEBOOKS=1."""
+    """Return the notebook with the most runs and plots, or all with CDS_TEST_ALL_NOTEBOOKS=1."""
     wanted = os.environ.get("CDS_TEST_ALL_NOTEBOOKS")
     skip = pytest.mark.skip(reason="CDS_TEST_ALL_NOTEBOOKS=1 reads it")
     return [pytest.param(p, id=p.stem, marks=() if wanted or p.stem == "table1_cifar100" else skip) for p in NOTEBOOKS]
@@ -122,7 +122,7 @@ def read_by_default():
 
 @pytest.mark.parametrize("path", read_by_default())
 def test_as_it_is_a_notebook_reads_the_miniature_in_seconds(path, tmp_path):
-    """Under 15 on a quiet machine; three times that here, of the processor's time, since test machines are shared."""
+    """It takes under 15 s on a quiet machine. The limit is three times this, in CPU time: test machines are shared."""
     timed = nbformat.read(path, as_version=4)
     timed.cells.append(new_code_cell("import time; print(time.process_time())", id="timed"))
     copy, output = tmp_path / "repo" / "notebooks" / path.name, tmp_path / "notebooks" / path.name
@@ -136,7 +136,7 @@ def test_as_it_is_a_notebook_reads_the_miniature_in_seconds(path, tmp_path):
     "name", sorted({path.stem for path in NOTEBOOKS} & TABLES.keys() - {table.name for table in official()})
 )
 def test_a_table_that_nothing_has_trained_is_read_to_the_end(name, tmp_path):
-    """`run-all` trains no table that is not the paper's; its notebooks are executed all the same."""
+    """`run-all` trains only the tables of the paper, but executes the notebooks of all tables."""
     parameters = {"profile": "smoke", "results": str(tmp_path / "smoke")}
     path = ROOT / "notebooks" / f"{name}.ipynb"
     assert next(notebooks.execute([(path, tmp_path / path.name)], parameters)).error is None

@@ -1,6 +1,6 @@
-"""What run_all.sh and run_tests.sh decide about the environment, with stand-ins for python, uv and pip: no network.
+"""How run_all.sh and run_tests.sh choose the environment, with stand-ins for python, uv and pip, without network.
 
-Each test has a repository in a folder whose name has spaces, and a PATH of stand-ins and what the scripts may use.
+Each test has a repository in a folder whose name has spaces, and a PATH of stand-ins and allowed tools.
 """
 
 import shutil
@@ -13,7 +13,7 @@ import pytest
 from shell_house import FAILING, ROOT, SCRIPTS, UV, House, executable
 from sweeps import wait_until
 
-# Names two packages that PyTorch needs for CUDA alone.
+# Contains two packages that PyTorch needs only for CUDA.
 LOCK_WITH_CUDA = """# a comment
 numpy==2.0 \\
     --hash=sha256:01
@@ -196,7 +196,7 @@ def test_what_is_out_of_line_is_installed_into_the_environment_there_is(house, s
     [("elsewhere", "pip ended well, but in .venv it lacks torch>=2.6"), ("broken", "libtorch.so: no such file")],
 )
 def test_install_that_ends_well_and_does_not_work_is_no_environment(house, pip, says):
-    """The settings of pip or uv can send packages elsewhere, or nowhere."""
+    """Settings of pip or uv can install packages elsewhere, or not at all."""
     done = house.run(TEST_PIP=pip)
     assert done.returncode == 1 and done.stdout == "" and says in done.stderr
     assert not (house.venv / "installed.lock").exists()
@@ -317,8 +317,8 @@ def test_another_shell_hands_over_to_bash(house, script, shell):
     ],
 )
 def test_a_script_is_a_thin_front(house, script, extra, before, repository, threads):
-    """It passes its arguments after its own, and the exit code; the tests run in the repository. The caller's folder
-    and the home of another Python are kept away."""
+    """The script appends the arguments to its own and passes on the exit code; run_tests.sh runs in the repository. The
+    caller's folder and the home of another Python have no effect."""
     cwd = house.folder / "some where"
     cwd.mkdir()
     variables = {"VIRTUAL_ENV": house.environment("env"), "PYTHONPATH": "/theirs", "PYTHONHOME": "/usr"}
@@ -331,7 +331,7 @@ def test_a_script_is_a_thin_front(house, script, extra, before, repository, thre
         *(f"ARG={argument}" for argument in [*before.split(), "-k", "two words"]),
     ]
     calls = house.calls()
-    assert calls[0] == f"python {house.repo}/scripts/unmet_requirements.py {extra}"  # whether it has what is needed
+    assert calls[0] == f"python {house.repo}/scripts/unmet_requirements.py {extra}"  # checks the requirements
     assert "safe path 1, home unset" in calls and done.returncode == 130
 
 
@@ -358,7 +358,7 @@ def test_scripts_stay_within_the_bash_of_macos(name):
         (["numpy>=1.0", "pytest>=8"], [], ""),
         (["numpy>=999.1", "no-such-package>=1", "pytest>=8"], [], "it lacks numpy>=999.1, no-such-package>=1"),
         (["numpy>=1.0"], ["part"], "it lacks nothing-like-it>=1"),
-        (["numpy>=1.0"], ["whole"], "it lacks nor-this>=2, nothing-like-it>=1"),  # which includes the part
+        (["numpy>=1.0"], ["whole"], "it lacks nor-this>=2, nothing-like-it>=1"),  # `whole` includes `part`
     ],
 )
 def test_what_a_repository_with_these_dependencies_lacks(tmp_path, dependencies, extras, lacks):

@@ -1,4 +1,4 @@
-"""The static site: every link between its pages leads somewhere, and pages are what the Markdown says."""
+"""The static site: every link between its pages has a target, and the pages match the Markdown."""
 
 import importlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from bs4 import BeautifulSoup
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ["cds_lib", "cds_lib.augment", "cds_lib.losses", "cds_lib.methods", "cds_lib.models"]
 
-pytestmark = pytest.mark.xdist_group("browser")  # where the site is looked at as well
+pytestmark = pytest.mark.xdist_group("browser")  # tests in this group also open the site
 
 
 def test_every_link_of_every_page_leads_to_a_file(site):
@@ -42,7 +42,7 @@ def test_the_study_is_not_on_the_librarys_pages(site):
 
 
 def test_tables_are_tables(site):
-    """An address in a comment must not hold what separates the cells of a table."""
+    """An address in a comment must not contain the separator of table cells."""
     home = BeautifulSoup((site / "index.html").read_text(encoding="utf-8"), "html.parser")
     assert [len(row.find_all(["th", "td"])) for row in home.find("table").find_all("tr")] == [4] * 7
     assert home.title.text == home.h1.text and "|" not in home.main.text

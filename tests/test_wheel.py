@@ -1,4 +1,4 @@
-"""The wheel, installed away from the checkout beside what it asks for and nothing else, runs what people run first."""
+"""The wheel, installed outside the checkout with only its requirements, runs what users try first."""
 
 import itertools
 import os
@@ -17,16 +17,16 @@ from packaging.utils import canonicalize_name
 pytestmark = pytest.mark.xdist_group("wheel")  # the fixture is costly: once, in one process
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
-# examples -> what they need besides the library
+# examples -> packages that they need besides the library
 NEEDED = {("plain_loop", "timm_style"): [], ("lightning_module",): ["lightning"]}
 NEEDED |= {("huggingface_trainer",): ["transformers", "accelerate"]}
-# What of the library needs an extra.
+# Modules of the library that need an extra.
 ANALYSIS = {"cds_lib.analysis.embedding", "cds_lib.evaluation.calibration", "cds_lib.evaluation.detection"}
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Built of a copy, by the backend that pip would call, with the setuptools of this environment."""
+    """Build the wheel from a copy with pip's build backend and the setuptools of this environment."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -39,7 +39,7 @@ def wheel(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel, tmp_path_factory):
-    """environment(package, ...) -> the interpreter of an environment with the wheel, its dependencies, and these."""
+    """Return environment(package, ...) -> a Python with the wheel, its dependencies and these packages."""
     made: dict[tuple[str, ...], Path] = {}
 
     def make(*packages: str) -> Path:
@@ -61,7 +61,7 @@ def environment(wheel, tmp_path_factory):
 
 
 def installed_entries(requirements: list[str]) -> set[Path]:
-    """What lies in site-packages of all that is required, directly or not, without extras that nobody asks for."""
+    """Return the site-packages entries of all direct and indirect requirements, without unrequested extras."""
     entries, seen = set(), set()
     waiting = [(Requirement(text), "") for text in requirements]
     while waiting:
@@ -125,7 +125,7 @@ def test_every_example_is_run():
 @pytest.mark.slow
 @pytest.mark.parametrize("names", NEEDED, ids="-".join)
 def test_examples_train(names, environment, tmp_path):
-    """What they train classifies images that it has not seen; by chance, a quarter of them."""
+    """The trained networks classify unseen images better than chance, which is a quarter."""
     try:
         python = environment(*NEEDED[names])
     except PackageNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What tests of the library share: seeded numbers, small methods with their teachers, released values."""
+"""Helpers for tests of the library: seeded numbers, small methods with their teachers, released values."""
 
 import copy
 import json
@@ -16,9 +16,9 @@ from cds_lib.study.plan.spec import Budget
 GOLDEN = Path(__file__).parent / "golden"
 LABELS = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
 TRAINED_ON = torch.arange(12) % 4
-INDEX = torch.tensor([5, 2, 7, 0, 9, 4, 3, 6])  # places of eight images among these
+INDEX = torch.tensor([5, 2, 7, 0, 9, 4, 3, 6])  # positions of eight images in TRAINED_ON
 TAUGHT = "kd at rkd sp cc crd sskd cds_kd".split()
-TEACHERS = {"cds_kd": "cds", "sskd": "sskd_teacher"}  # the others take any method
+TEACHERS = {"cds_kd": "cds", "sskd": "sskd_teacher"}  # other methods take any teacher
 
 
 def generator(seed=0):
@@ -30,12 +30,12 @@ def normal(*shape, seed=0, dtype=torch.float64):
 
 
 def noise(count, side, seed=0):
-    """Images of bytes."""
+    """Return random uint8 images."""
     return torch.randint(256, (count, 3, side, side), generator=generator(seed), dtype=torch.uint8)
 
 
 def write_images(folder, counts, classes, image, suffix="png"):
-    """Folders of classes in `train` and the like, of so many images each: image(part, label, number) -> (H, W, 3)."""
+    """Write class folders under each part, with `counts` images per class: image(part, label, number) -> (H, W, 3)."""
     for part, count in counts.items():
         for label, name in enumerate(classes):
             (folder / part / name).mkdir(parents=True)
@@ -49,13 +49,13 @@ def draw_views(count, seed=1, batch=8):
 
 
 def released(name):
-    """Inputs, and what the official implementations return for them."""
+    """Return inputs and the results of the official implementations for them."""
     inputs = {key: torch.from_numpy(value) for key, value in np.load(GOLDEN / f"{name}.npz").items()}
     return inputs, json.loads((GOLDEN / f"{name}.json").read_text())
 
 
 class Evil:
-    """Pickled as a call."""
+    """An object that is pickled as a function call."""
 
     def __init__(self, *call):
         self.call = call
@@ -65,7 +65,7 @@ class Evil:
 
 
 def places(value, path=()):
-    """Paths of all values in nested dicts and lists, itself first."""
+    """Yield the paths of all values in nested dicts and lists, starting with the root."""
     yield path
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
@@ -73,7 +73,7 @@ def places(value, path=()):
 
 
 def make_teacher(student, width=0.25, **options):
-    """The untrained teacher that a method distils."""
+    """Return the untrained teacher for a method."""
     torch.manual_seed(1)
     network, kind = create_backbone("resnet18", 4, width=width), TEACHERS.get(student, "baseline")
     trained = create_method("baseline", copy.deepcopy(network), 4, {}) if kind == "sskd_teacher" else None
@@ -81,7 +81,7 @@ def make_teacher(student, width=0.25, **options):
 
 
 def make(name, model="resnet18", *, seed=0, width=0.125, teacher=None, trained_on=TRAINED_ON, **options):
-    """A method of four classes, with the teacher that it needs."""
+    """Return a method with four classes and the teacher that it needs."""
     if name in TAUGHT and teacher is None:
         teacher = make_teacher(name)
     torch.manual_seed(seed)
@@ -91,13 +91,13 @@ def make(name, model="resnet18", *, seed=0, width=0.125, teacher=None, trained_o
 
 
 def terms_of(method, *views, labels=LABELS):
-    """The losses of a step, on views that are drawn where none are given."""
+    """Return the losses of a step, on the given views or on drawn ones."""
     index = {"index": INDEX} if method.needs_index else {}
     return method(*(views or draw_views(method.views)), labels=labels, **index)
 
 
 def maps_of(network, images):
-    """The four stages of a ResNet through its own modules."""
+    """Return the maps of the four stages of a ResNet, computed with its own modules."""
     maps, x = [], network.act1(network.bn1(network.conv1(images)))
     for stage in range(1, 5):
         x = getattr(network, f"layer{stage}")(x)
@@ -106,7 +106,7 @@ def maps_of(network, images):
 
 
 def check_initialisation(module):
-    """Of convolutions as He et al., by a fan-out of all output channels, in depthwise ones too; of norms 1 and 0."""
+    """Check He initialisation of convolutions (fan-out of all output channels, even depthwise), norms of 1 and 0."""
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Conv2d):
             drawn = layer.weight * (layer.out_channels * layer.kernel_size[0] ** 2 / 2) ** 0.5
@@ -118,12 +118,12 @@ def check_initialisation(module):
 
 
 def without_gradient(module):
-    """Parameters whose gradient is missing or not finite."""
+    """Return the parameters whose gradient is missing or not finite."""
     return [name for name, p in module.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
 
 
 def make_budget(**changes):
-    """Of a training of some seconds."""
+    """Return the budget of a training that takes some seconds."""
     values = {
         "source": "standin", "image_size": 8, "stem": "cifar", "width": 0.125, "train_size": None, "val_size": 0,
         "epochs": 4, "batch_size": 8, "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "cosine",

@@ -1,6 +1,6 @@
-"""What two processes compute together, and what one of them computes alone on the same batches.
+"""Compute results with two processes together, and with one of them alone on the same batches.
 
-Run by `test_distributed.py` in two processes, with torchrun's environment variables; the first one writes all results.
+`test_distributed.py` runs this in two processes with torchrun's environment variables; rank 0 writes all results.
 """
 
 import copy
@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 CLASSES, WIDTH = 4, 0.0625
 budget = partial(toys.make_budget, width=WIDTH, cutout=True)
 TRAINING_LABELS = torch.arange(16) % CLASSES
-# name of the case -> method, options, whether CDS gathers, whether some images have no label
+# case name -> method, options, whether CDS gathers, whether some images are unlabelled
 METHODS = {
     **{name: (name, {}, True, False) for name in "baseline dsn dks dhm linear supcon cds cds_simclr cds_kd kd".split()},
     **{name: (name, {}, True, False) for name in "at rkd sp cc crd sskd_teacher sskd okd".split()},
@@ -42,7 +42,7 @@ METHODS = {
 
 
 def fixed_norms(method):
-    """The method in training mode, its batch norms with fixed statistics: those of a batch are each process's own."""
+    """Return the method in training mode with fixed batch-norm statistics, since batch statistics are per process."""
     method.train()
     for module in method.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -51,14 +51,14 @@ def fixed_norms(method):
 
 
 def make(name, options):
-    """The method in double precision: what is left of a difference is then no rounding, on whatever processor."""
+    """Return the method in double precision, so that differences are not rounding, on any processor."""
     teacher = toys.make_teacher(name, WIDTH) if name in [*toys.TAUGHT, "sskd_teacher"] else None
     method = toys.make(name, width=WIDTH, teacher=teacher, trained_on=TRAINING_LABELS, **options)
     return fixed_norms(method).double()
 
 
 def steps(case, group):
-    """Two steps of SGD, on seven images and on five: the terms and gradients of each, what is left in the end."""
+    """Take two SGD steps, on seven and on five images; return their terms and gradients, and the final state."""
     name, options, gathers, unlabelled = METHODS[case]
     method = make(name, options)
     group.join(method, budget(gather=gathers), CPU)
@@ -85,7 +85,7 @@ def steps(case, group):
 
 
 def released_terms(case):
-    """The terms of the first step when each process contrasts its own images: the mean of what each has alone."""
+    """Return the first step's terms if each process contrasts its own images: the mean of both processes."""
     name, options, _, _ = METHODS[case]
     generator = torch.Generator().manual_seed(2)
     index = torch.randperm(16, generator=generator)[:7]
@@ -98,13 +98,13 @@ def released_terms(case):
 
 
 def own_loop(wrapped, own):
-    """The gradient of CDS in a loop of one's own, for some of six images."""
+    """Return the gradient of CDS in a user's own loop, for some of six images."""
     torch.manual_seed(0)
     network = timm.create_model("test_resnet", num_classes=3)
     method = fixed_norms(ContrastiveDeepSupervision(network, 3, gather=True)).double()
     views = torch.randn(2, 6, 3, 32, 32, generator=torch.Generator().manual_seed(1)).double()
     labels = torch.tensor([0, 1, -1, 0, -1, 1])
-    model = wrapped(method)  # which must outlive the next line
+    model = wrapped(method)  # must outlive the next line
     sum(model(*views[:, own], labels[own]).values()).backward()
     return {name: p.grad for name, p in method.named_parameters()}
 
@@ -125,7 +125,7 @@ class FixedNorms(ContrastiveDeepSupervision):
 
 
 def training(group, path, stop_after=None):
-    """Four epochs of 21 images in batches of 8, 8 and 5, tested on five images; its rows and final weights."""
+    """Train four epochs on 21 images in batches of 8, 8 and 5, test on five images; return rows and final weights."""
     generator = torch.Generator().manual_seed(4)
     images = torch.randint(256, (21, 3, 8, 8), generator=generator).to(torch.uint8)
     labels = torch.arange(21) % CLASSES
@@ -170,7 +170,7 @@ def coco_images(count):
 
 
 def detection(group, name, folder):
-    """An epoch of five images in batches of four and one, where the second process has none, and a test on three."""
+    """Train one epoch on five images in batches of 4 and 1, of which the second process has none; test on three."""
     torch.manual_seed(0)
     network = create_backbone("resnet18", 4, stem="imagenet", width=0.125)
     detector = create_detector(name, network, 2, channels=16, box_features=16, min_size=64)

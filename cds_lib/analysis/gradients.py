@@ -1,4 +1,4 @@
-"""How hard two losses pull at the weights that they share, and whether in the same direction."""
+"""Relative size and direction of the gradients of two losses in the weights that they share."""
 
 from collections.abc import Iterable
 
@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 def compare_gradients(first: Tensor, second: Tensor, parameters: Iterable[nn.Parameter]) -> tuple[float, float]:
-    """The norm of the gradient of `second` in units of that of `first`, and the cosine of the two, -1 to 1.
+    """Return the gradient norm of `second` relative to that of `first`, and the cosine of the two gradients, -1 to 1.
 
-    Both losses are scalars of one graph; the gradients are those of all parameters together, 0 where a loss does not
-    reach one. NaN where the gradient of either is 0.
+    Both losses are scalars of one graph. A gradient covers all parameters together, with 0 for those that its loss does
+    not reach. The cosine is NaN if either gradient is 0.
     """
     shared = list(parameters)
     a, b = (_gradient(loss, shared) for loss in (first, second))

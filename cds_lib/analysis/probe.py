@@ -1,4 +1,4 @@
-"""Linear probes: multinomial logistic regression on frozen features, many feature sets of a network in one go."""
+"""Linear probes: multinomial logistic regression on frozen features, for many feature sets of a network at once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TOLERANCE = 1e-5  # of the largest entry of the gradient, where the iterations are not used up
+TOLERANCE = 1e-5  # L-BFGS stops early if the largest entry of the gradient is below this
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Percent of the test and validation images that a probe gets right, and the penalty that validation chose."""
+    """Test and validation accuracy of a probe in percent, and the penalty that validation chose."""
 
     test_top1: float
     val_top1: float
@@ -29,16 +29,16 @@ def probe(
     penalties: Sequence[float],
     iterations: int,
 ) -> dict[str, Probe]:
-    """Fit a probe on every feature set, with the penalty of the best validation accuracy (of equals the strongest).
+    """Fit a probe on every feature set, with the penalty of the best validation accuracy (among equals the strongest).
 
     Args:
-        train, val, test: the same names -> (N, C) float32, with C as each set has it; all on one device.
+        train, val, test: features (N, C) float32 by the same names; C may differ between sets; all on one device.
         train_labels, val_labels, test_labels: (N,) int64, classes counted from 0.
-        penalties: weights of the penalty, strongest first; every fit starts from the one before. In scikit-learn's
+        penalties: weights of the penalty, strongest first; every fit starts from the previous one. In scikit-learn's
             terms C = 1 / (N * penalty).
-        iterations: of L-BFGS for each penalty, at most.
+        iterations: maximum number of L-BFGS iterations for each penalty.
 
-    Features are standardised with the mean and deviation of the training images; one that never changes counts as 0.
+    Features are standardised with the mean and deviation of the training images; a constant feature counts as 0.
     """
     classes = int(train_labels.max()) + 1
     mean, deviation = zip(*(_statistics(train[name]) for name in train), strict=True)
@@ -69,11 +69,11 @@ def fit(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Minimise mean cross-entropy + penalty / 2 * |weight|^2 for every feature set, together, by L-BFGS.
+    """Minimise mean cross-entropy + penalty / 2 * |weight|^2 for all feature sets together, by L-BFGS.
 
-    `features` (sets, N, C), `labels` (N,) -> weight (sets, C, classes), bias (sets, 1, classes); `weight` and `bias`
-    are where it starts, 0 if they are None. The problems are solved in coordinates in which the Hessian at the start
-    (S / classes + penalty, S the features' second moments) is about the identity, so that one step size suits them all.
+    `features` (sets, N, C) and `labels` (N,) give weight (sets, C, classes) and bias (sets, 1, classes). The search
+    starts at `weight` and `bias`, or at 0 if they are None. It uses coordinates in which the Hessian at the start (S /
+    classes + penalty, S the features' second moments) is about the identity, so that one step size suits all.
     """
     sets, count, size = features.shape
     moments = features.mT @ features / (count * classes)
@@ -97,7 +97,7 @@ def fit(
     def objective() -> Tensor:
         optimizer.zero_grad()
         logits = torch.baddbmm(b, inputs, v)
-        # The sum over the sets of each one's mean: they do not share anything but the search.
+        # The sum of the mean losses of the sets, which share nothing but the search.
         loss = F.cross_entropy(logits.flatten(0, 1), target, reduction="sum") / count
         loss = loss + penalty / 2 * (back @ v).square().sum()
         loss.backward()
@@ -113,6 +113,6 @@ def _statistics(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _stack(sets: Sequence[Tensor]) -> Tensor:
-    """(sets, N, C) with zeros where a set has fewer features than the largest: they do not touch its probe."""
+    """Stack to (sets, N, C), with zeros if a set has fewer features than the largest: they do not change its probe."""
     size = max(features.shape[1] for features in sets)
     return torch.stack([F.pad(features, (0, size - features.shape[1])) for features in sets])

@@ -1,4 +1,4 @@
-"""How alike two representations are: linear CKA, and the invariance of features to augmentation."""
+"""Similarity of two representations: linear CKA, and the invariance of features to augmentation."""
 
 import torch
 import torch.nn.functional as F
@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 def linear_cka(first: Tensor, second: Tensor) -> float:
-    """Linear centred kernel alignment (Kornblith et al. 2019, equation 4 in its feature form), 0 to 1.
+    """Return linear centred kernel alignment (Kornblith et al. 2019, equation 4 in its feature form), 0 to 1.
 
-    `first` (N, C) and `second` (N, D): features of the same N images. It does not change when either is rotated, scaled
-    or shifted. NaN where either does not vary.
+    `first` (N, C) and `second` (N, D) are features of the same N images. The result does not change if either is
+    rotated, scaled or shifted. It is NaN if either does not vary.
     """
     x, y = (features.double() - features.double().mean(0) for features in (first, second))
     norms = torch.linalg.matrix_norm(x.mT @ x) * torch.linalg.matrix_norm(y.mT @ y)
@@ -17,11 +17,11 @@ def linear_cka(first: Tensor, second: Tensor) -> float:
 
 
 def view_similarity(first: Tensor, second: Tensor) -> tuple[float, float]:
-    """Mean cosine similarity of the features of two views of the same image, and of views of different images.
+    """Return the mean cosine similarity of features of two views of the same image, and of different images.
 
-    `first` and `second` (N, C), row i of both from image i, at least two images. Each is centred on its own mean:
-    features after a ReLU lie in one corner of the space, where any two are alike. Different images therefore come out
-    near 0, and the first number alone says how much a view tells about its image: 1 if nothing else decides.
+    `first` and `second` are (N, C), row i of both from image i, with at least two images. Each is centred on its own
+    mean, because features after a ReLU lie in one corner of the space, where any two are alike. So different images
+    come out near 0, and the first number alone says how much a view tells about its image (1: nothing else matters).
     """
     a, b = (F.normalize(features.double() - features.double().mean(0), dim=1) for features in (first, second))
     same = (a * b).sum(1)

@@ -1,4 +1,4 @@
-"""Augmented views of whole batches, every image in its own way, on the device that trains."""
+"""Batched augmentation into views, with random parameters for every image, on the training device."""
 
 from cds_lib.lazy import on_first_use
 

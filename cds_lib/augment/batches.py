@@ -1,10 +1,10 @@
-"""Batches of images that live in memory: one or two augmented views for training, normalised images for evaluation.
+"""Batches of images held in memory: one or two augmented views for training, normalised images for evaluation.
 
-Everything random about an epoch follows from (seed, epoch): its order, the draws of view 1 and the draws of view 2 come
-from three generators. So a one-view and a two-view method see the same order and the same first views (paired seeds),
-and training resumed at an epoch boundary goes on exactly as it would have, without any state to save.
+All randomness of an epoch follows from (seed, epoch). Its order, the draws of view 1 and the draws of view 2 come from
+three generators. So a one-view and a two-view method see the same order and the same first views (paired seeds), and
+training resumed at an epoch boundary continues exactly as it would have, without any saved state.
 
-Several processes that train one run draw the same for every image; each makes the views of its share of every batch.
+If several processes train one run, each draws the same for every image and makes the views of its share of a batch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,8 +23,8 @@ from cds_lib.augment.views import statistics, views_of
 from cds_lib.errors import UsageError
 
 ORDER, VIEW1, VIEW2 = range(3)  # the random streams of an epoch
-# A GPU makes the views of several batches at once, since its small kernels take longer to launch than to run. A CPU is
-# fastest on what stays in its cache.
+# A GPU makes the views of several batches at once, because its small kernels take longer to launch than to run. A CPU
+# is fastest on data that stays in its cache.
 _PIXELS_AT_ONCE = 2**20
 
 
@@ -32,22 +32,22 @@ class Batches:
     """Augmented training batches of one data set.
 
     Args:
-        images: (N, 3, S, S) uint8 on the device that trains; the augmentation runs there.
+        images: (N, 3, S, S) uint8 on the training device, where the augmentation runs too.
         labels: (N,) int64 on the same device.
-        batch_size: images a batch, 2 to N. The last, smaller batch is kept as in the released code, except when it
-            holds a single image: batch norm cannot train on one value a channel, which is what 1 x 1 maps would give.
-        seed: non-negative integer; with the epoch it determines all randomness. The order is the same on every device,
-            the augmentation on every device of one type.
+        batch_size: images per batch, 2 to N. The last, smaller batch is kept as in the released code, unless it holds a
+            single image: batch norm cannot train on one value per channel, which 1 x 1 maps would give.
+        seed: non-negative integer, which determines all randomness together with the epoch. The order is the same on
+            every device, the augmentation on every device of one type.
         views: 1 (view 1 alone) or 2.
         augmentation: "cifar" (the released CIFAR views), a name of `cds_lib.augment.views.AUGMENTATIONS`, or two views
             of your own.
-        size: side of the views, at most S; None: S. The CIFAR views have the side of the images.
+        size: side of the views, at most S. None: S, the only choice for the CIFAR views.
         cutout: False leaves Cutout out of CIFAR's view 1 and changes nothing else.
-        share: which part of every batch is made here.
+        share: the part of every batch that this process makes.
 
     Raises:
-        UsageError: the images, labels, batch size, seed or number of views are not as above, or a batch is too small to
-            be shared.
+        UsageError: if the images, labels, batch size, seed or number of views are not as above, or a batch is too small
+            to be shared.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Batches:
         if labels.shape != images.shape[:1] or labels.device != images.device:
             raise UsageError(f"{len(images)} images need as many labels on the same device, not {tuple(labels.shape)}.")
         if views not in (1, 2):
-            raise UsageError(f"there are 1 or 2 views of an image, not {views}.")
+            raise UsageError(f"views must be 1 or 2, not {views}.")
         if seed < 0:
             raise UsageError(f"a seed is a non-negative integer, not {seed}.")
         pipeline: Sequence[Any] = views_of(augmentation) if isinstance(augmentation, str) else augmentation
@@ -79,7 +79,7 @@ class Batches:
         if augmentation == "cifar":
             pipeline = (replace(pipeline[0], cutout=cutout), pipeline[1])
         self.pipeline = pipeline[:views]
-        # Padded crops are windows of planes; resized crops are faster of images that are channels_last.
+        # Padded crops are windows of planes; resized crops are faster on channels_last images.
         layout = torch.contiguous_format if isinstance(pipeline[0], PaddedView) else torch.channels_last
         self.images, self.labels = images.contiguous(memory_format=layout), labels
         self.batch_size, self.seed, self.views = batch_size, seed, views
@@ -87,21 +87,21 @@ class Batches:
         if self.size > images.shape[-1] or (augmentation == "cifar" and self.size != images.shape[-1]):
             raise UsageError(f"{augmentation} views of side {size} cannot be cut from images of {images.shape[-1]}.")
         self.used, self.share = images_an_epoch(len(images), batch_size, share), share
-        # Batches whose views are made together, with the same values.
+        # Number of batches whose views are made together, with the same values.
         several = images.device.type == "cuda" and share.world == 1
         self.at_once = max(1, _PIXELS_AT_ONCE // (batch_size * self.size**2)) if several else 1
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Number of batches per epoch."""
         return -(-self.used // self.batch_size)
 
     def epoch(self, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], Tensor, Tensor]]:
-        """Yield (views, labels, index) of epoch 0, 1, ...: each view (B, 3, S, S) float32, normalised; labels (B,) and
-        index (B,), the images' places in the training set, int64. With a share of the batch, views and labels are those
-        of the share, and index is still that of the whole batch."""
+        """Yield (views, labels, index) of epoch 0, 1, ...: views (B, 3, size, size) float32, normalised; labels (B,)
+        int64; index (B,) int64, the images' places in the training set. With a share of the batch, views and labels are
+        those of the share, and index is still that of the whole batch."""
         count, device = len(self.images), self.images.device
         order = torch.randperm(count, generator=epoch_generator(self.seed, epoch, ORDER, "cpu")).to(device)
-        # Drawn for the whole epoch: small draws for every batch would add a tenth to the cost of the views.
+        # Drawn for the whole epoch, because small draws for every batch would add a tenth to the cost of the views.
         generators = [epoch_generator(self.seed, epoch, stream, device) for stream in (VIEW1, VIEW2)[: self.views]]
         draws = [
             view.draw(count, self.images.shape[-1], self.size, generator)
@@ -121,14 +121,14 @@ class Batches:
 
 
 def epoch_generator(seed: int, epoch: int, stream: int, device: torch.device | str) -> torch.Generator:
-    """The generator of one of an epoch's random streams."""
+    """Return the generator of one random stream of an epoch."""
     state = np.random.SeedSequence(seed, spawn_key=(epoch, stream)).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(state[0]))
 
 
 def images_an_epoch(count: int, batch_size: int, share: Share) -> int:
-    """All, but for a last batch of one image; UsageError for another batch size than 2 to `count`, or if a process
-    would get fewer than two images of a batch."""
+    """Return the number of images per epoch, without a last batch of one image; UsageError if `batch_size` is not 2 to
+    `count`, or a process would get fewer than two images of a batch."""
     if not 2 <= batch_size <= count:
         raise UsageError(f"a batch cannot be {batch_size} of {count} images; choose 2 to {count}.")
     used = count - (count % batch_size == 1)
@@ -142,7 +142,7 @@ def images_an_epoch(count: int, batch_size: int, share: Share) -> int:
 
 
 def part_of(params: Any, part: slice) -> Any:
-    """The draws of some of the images."""
+    """Return the draws of some of the images."""
     if params is None:
         return None
     if isinstance(params, Tensor):
@@ -153,8 +153,8 @@ def part_of(params: Any, part: slice) -> Any:
 def evaluation_batches(
     images: Tensor, labels: Tensor, batch_size: int, augmentation: str = "cifar", size: int | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield every image once, in order: (normalised (B, 3, size, size) float32, labels (B,)); the last batch may be
-    small. `size`: side of the centre crop, None for the whole image."""
+    """Yield every image once, in order: normalised images (B, 3, size, size) float32 and labels (B,). The last batch
+    may be smaller. `size` is the side of the centre crop, None for the whole image."""
     side = images.shape[-1] if size is None else size
     margin = (images.shape[-1] - side) // 2
     if side > images.shape[-1]:

@@ -1,6 +1,6 @@
-"""Colour jitter, greyscale, blur and solarisation, batched and per sample, with the pixels of Pillow and torchvision.
+"""Batched colour jitter, greyscale, blur and solarisation, drawn per sample, with the pixels of Pillow and torchvision.
 
-Images hold whole numbers from 0 to 255 after every operation, as Pillow's do, in float32 where arithmetic needs it.
+After every operation images hold whole numbers from 0 to 255, as Pillow's do, in float32 where arithmetic needs it.
 """
 
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ _CACHED = 2**18
 
 
 class ColourParams(NamedTuple):
-    """For n images: jitter and grey (n,) bool: whether they are done; order (n, 4) int64: the jitter operations, first
-    to last; factors (n, 4) float32: column k belongs to operation k; sigma (n,) float32: of the blur, in pixels, 0 for
-    none; solarised (n,) bool. The last two are None for a view that never blurs or solarises.
+    """Colour parameters of n images. jitter, grey: (n,) bool, whether they are applied. order: (n, 4) int64, the jitter
+    operations in order. factors: (n, 4) float32, column k for operation k. sigma: (n,) float32, of the blur in pixels,
+    0 for none. solarised: (n,) bool. The last two are None for a view that never blurs or solarises.
 
-    The factors are on the device of the images, the others on the CPU: a batch is arranged by them, and reading them
+    `factors` is on the device of the images, the others are on the CPU, which arranges a batch by them. Reading them
     from a GPU would make the CPU wait for it in every step."""
 
     jitter: Tensor
@@ -32,12 +32,12 @@ class ColourParams(NamedTuple):
 
 
 class Arrangement(NamedTuple):
-    """The order in which `Colour.apply_` takes a batch: its `rows`; then, in this order, each image's operations, the
-    position of the hue shift among them, the places of the images that turn grey, of those that are blurred, with their
-    sigmas, and of those that are solarised; and the cumulative sizes of the groups.
+    """The order in which `Colour.apply_` processes a batch. rows: the images in this order. order: the jitter
+    operations of each. hue_position: the position of the hue shift among them. grey, blurred, solarised: places of the
+    images to turn grey, blur, solarise. sigma: deviations of the blurred images. ends: cumulative sizes of the groups.
 
-    The groups are "hue last, hue third, second, first, not jittered". So, for each j, the images whose blend j comes
-    before the hue shift are a leading slice, and those where it comes after are the slice behind it.
+    The groups are "hue last, hue third, second, first, not jittered". So for each j, the images whose blend j comes
+    before the hue shift are a leading slice, and those whose blend j comes after it are the slice behind.
     """
 
     rows: Tensor
@@ -52,18 +52,18 @@ class Arrangement(NamedTuple):
 
 @dataclass(frozen=True)
 class Colour:
-    """The colour operations of a view: jitter, greyscale, blur, solarisation, in this order. The defaults are the
-    released code's; each equals torchvision's operation of the same parameters.
+    """The colour operations of a view: jitter, greyscale, blur and solarisation, in this order. The defaults are the
+    released code's. Each operation equals torchvision's with the same parameters.
 
     Attributes:
-        strength: of brightness, contrast, saturation (factors 1 +- strength, which is at most 1) and hue (shift
-            0 +- strength of the colour circle, at most 0.5), done in an order of its own for each image.
-        jitter_p, grey_p, blur_p, solarise_p: share of the images that are jittered, grey, blurred, solarised.
+        strength: of brightness, contrast, saturation (factors 1 +- strength, at most 1) and hue (a shift by 0 +-
+            strength of the colour circle, at most 0.5). Each image has these operations in its own order.
+        jitter_p, grey_p, blur_p, solarise_p: probability that an image is jittered, turned grey, blurred, solarised.
         blur_sigma: least and largest deviation of the Gaussian, in pixels; it reaches a twentieth of the view's side.
         solarise_threshold: levels from this one on are inverted.
 
     Raises:
-        ValueError: a share outside 0 to 1, a strength or a sigma outside its range.
+        ValueError: if a probability is outside 0 to 1, or a strength or sigma is outside its range.
     """
 
     strength: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
@@ -76,15 +76,15 @@ class Colour:
 
     def __post_init__(self):
         if not all(0 <= share <= 1 for share in (self.jitter_p, self.grey_p, self.blur_p, self.solarise_p)):
-            raise ValueError(f"jitter_p, grey_p, blur_p and solarise_p are shares from 0 to 1, not as in {self}.")
+            raise ValueError(f"jitter_p, grey_p, blur_p and solarise_p must lie in 0 to 1, not as in {self}.")
         if not all(0 <= value <= most for value, most in zip(self.strength, (1, 1, 1, 0.5), strict=True)):
-            raise ValueError(f"The strengths are 0 to 1, of the hue 0 to 0.5, not {self.strength}.")
+            raise ValueError(f"strength must be 0 to 1, and 0 to 0.5 for the hue, not {self.strength}.")
         if not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
-            raise ValueError(f"blur_sigma is the least and the largest, above 0, not {self.blur_sigma}.")
+            raise ValueError(f"blur_sigma must be (smallest, largest), both above 0, not {self.blur_sigma}.")
 
     def draw(self, n: int, generator: torch.Generator) -> ColourParams:
-        """Draw for n images, by a generator on their device or the CPU. Leaving out blur or solarisation changes no
-        other draw."""
+        """Draw the parameters of n images with a generator on their device or the CPU. Blur and solarisation do not
+        change the draws of jitter and greyscale."""
         device = generator.device
         uniform = torch.rand(n, 10, generator=generator, device=device)
         centre = torch.tensor([1.0, 1.0, 1.0, 0.0], device=device)
@@ -100,7 +100,7 @@ class Colour:
         return ColourParams(jitter.cpu(), order.cpu(), factors, grey.cpu(), sigma, solarised)
 
     def apply_(self, x: Tensor, colour: ColourParams, arrangement: Arrangement) -> None:
-        """All of it in place. x (B, 3, S, S) float32, whole numbers, in the order of `arrangement.rows`."""
+        """Apply all operations in place to x (B, 3, S, S), float32 whole numbers in the order of `arrangement.rows`."""
         _jitter(x.flatten(2), colour.factors[arrangement.rows], arrangement, turn=self.strength[HUE] > 0)
         grey = arrangement.grey
         x[grey] = _luma(x.index_select(0, grey))[:, None]
@@ -112,7 +112,7 @@ class Colour:
 
 
 def arrange(colour: ColourParams) -> Arrangement:
-    """The order for a batch with these parameters; all but `ends` is on the device of the images."""
+    """Return the order for a batch with these parameters; all but `ends` is on the device of the images."""
     hue_position = (colour.order == HUE).int().argmax(1)
     group = torch.where(colour.jitter, 3 - hue_position, 4)
     rows = group.argsort()
@@ -130,7 +130,7 @@ def arrange(colour: ColourParams) -> Arrangement:
 
 
 def _jitter(x: Tensor, factors: Tensor, arrangement: Arrangement, turn: bool) -> None:
-    """Colour jitter in place. x (B, 3, P) float32 and factors (B, 4), sorted as `Arrangement` says; turn: the hue."""
+    """Jitter x (B, 3, P) float32 in place. x and factors (B, 4) are sorted as in `Arrangement`. turn: shift the hue."""
     order, hue_position, ends = arrangement.order, arrangement.hue_position, arrangement.ends
     jittered = ends[3]
     j = torch.arange(3, device=x.device)
@@ -147,10 +147,10 @@ def _jitter(x: Tensor, factors: Tensor, arrangement: Arrangement, turn: bool) ->
 
 
 def _blend_(x: Tensor, operation: Tensor, factor: Tensor) -> None:
-    """Brightness, contrast or saturation, whichever (B,) `operation` says: all blend an image with a reference.
+    """Change brightness, contrast or saturation, as `operation` (B,) says, by blending with a reference.
 
-    reference + factor (x - reference), cut to [0, 255] and rounded down, as Pillow's Image.blend does. The reference is
-    black, the rounded mean of the image's luma, or the luma itself. x (B, 3, P) float32 is changed in place.
+    The result is reference + factor (x - reference), cut to [0, 255] and rounded down, as in Pillow's Image.blend. The
+    reference is black, the rounded mean of the image's luma, or the luma. x (B, 3, P) float32 is changed in place.
     """
     luma = _luma(x)
     mean = luma.mean(1, keepdim=True).add_(0.5).floor_()
@@ -160,36 +160,36 @@ def _blend_(x: Tensor, operation: Tensor, factor: Tensor) -> None:
 
 
 def _luma(x: Tensor) -> Tensor:
-    """(B, 3, ...) -> (B, ...): ITU-R 601-2 in 1/65536ths, as Pillow. No sum reaches 2^24 of them: exact in float32."""
+    """Return luma (B, ...) of (B, 3, ...): ITU-R 601-2 in 1/65536ths, as Pillow. Sums are < 2^24 of them, so exact."""
     red, green, blue = x.unbind(1)
     half = x.new_full((), 0.5)
     return half.add(red, alpha=19595 / 65536).add_(green, alpha=38470 / 65536).add_(blue, alpha=7471 / 65536).floor_()
 
 
 def _blurred(x: Tensor, sigma: Tensor) -> Tensor:
-    """A Gaussian blur with a deviation for each image and reflected borders, as torchvision's.
-    x (B, 3, S, S) float32, sigma (B,) -> whole numbers."""
+    """Blur x (B, 3, S, S) float32 with a Gaussian of deviation sigma (B,) and reflected borders, as torchvision does;
+    returns whole numbers."""
     if not len(x):
         return x
     batch, channels, side, _ = x.shape
     reach = max(1, side // 20)
     distance = torch.arange(-reach, reach + 1, device=x.device)
     weights = torch.exp(-0.5 * (distance / sigma[:, None]).square())
-    weights = (weights / weights.sum(1, keepdim=True)).repeat_interleave(channels, 0)[:, None]  # one a plane
+    weights = (weights / weights.sum(1, keepdim=True)).repeat_interleave(channels, 0)[:, None]  # one per plane
     planes = F.pad(x.reshape(1, batch * channels, side, side), (reach,) * 4, mode="reflect")
-    with torch.autocast(x.device.type, enabled=False):  # half precision does not hold the products of bytes
+    with torch.autocast(x.device.type, enabled=False):  # half precision cannot hold products of bytes
         for kernel in (weights[:, :, None], weights[..., None]):
             planes = F.conv2d(planes, kernel, groups=batch * channels)
     return planes.reshape(x.shape).round_()
 
 
 def _shift_hue_(x: Tensor, fraction: Tensor) -> None:
-    """Turn the hue by a fraction (B,) of the circle, through 8-bit HSV as Pillow does; x (B, 3, P) float32, in place.
+    """Shift the hue by a fraction (B,) of the circle, in 8-bit HSV as Pillow does; x (B, 3, P) float32, in place.
 
-    Equal to Pillow for all 2^24 colours.
+    The result equals Pillow's for all 2^24 colours.
     """
     red, green, blue = x.unbind(1)
-    # All intermediate results go into six planes: new tensors would cost as much as the arithmetic.
+    # All intermediate results go into six planes, because new tensors would cost as much as the arithmetic.
     value, chroma, not_red, green_leads, difference, other = x.new_empty(6, len(x), x.shape[2])
     torch.maximum(torch.maximum(red, green, out=value), blue, out=value)
     torch.minimum(torch.minimum(red, green, out=chroma), blue, out=chroma)
@@ -205,15 +205,15 @@ def _shift_hue_(x: Tensor, fraction: Tensor) -> None:
     # hue = corner + difference / chroma with corner 0, 2 or 4, in the order of operations that rounds as Pillow's does
     hue = torch.add(side, not_red, alpha=4, out=not_red).sub_(green_leads, alpha=2)
     ratio = torch.sub(chroma, difference.abs_(), out=difference).div_(torch.clamp(chroma, min=1, out=green_leads))
-    # By a tensor: for a plain number a GPU multiplies by 1/6, which rounds otherwise.
+    # Divide by a tensor: for a plain number a GPU multiplies by 1/6, which rounds differently.
     hue.addcmul_(side, ratio, value=-1).div_(x.new_full((), 6.0))
     hue.sub_(torch.floor(hue, out=other)).mul_(255).floor_()
-    # torchvision cuts the shift to a whole number of 255ths towards zero and lets the 8-bit hue wrap around at 256.
+    # torchvision truncates the shift to a whole number of 255ths and lets the 8-bit hue wrap around at 256.
     hue.add_((fraction.double() * 255).trunc().float()[:, None])
     hue.sub_(torch.mul(hue, 1 / 256, out=other).floor_(), alpha=256)
     saturation = chroma.div_(torch.clamp(value, min=1, out=other)).mul_(255).floor_()
 
-    # Channel = value (1 - saturation / 255 * weight); over the hue its weight is a trapezium, here 42.5 high (a sixth).
+    # Channel = value (1 - saturation / 255 * weight). As a function of hue, weight is a trapezium, 42.5 high (a sixth).
     scale = saturation.mul_(value).mul_(1 / (255 * 42.5))
     red_weight = torch.rsub(torch.sub(hue, 127.5, out=other).abs_(), 85).clamp_(0, 42.5)
     torch.sub(value, red_weight.mul_(scale).round_(), out=red)

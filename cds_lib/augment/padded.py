@@ -1,10 +1,10 @@
-"""Views of small images, batched and per sample: a crop of the padded image, a flip, Cutout or colour.
+"""Batched views of small images, drawn per sample: a crop of the padded image, a flip, then Cutout or colour.
 
-Source: `CIFAR/train.py` of the released code. View 1 (classified) is padded with grey and has Cutout, view 2
-(contrasted) is padded with black and has colour. Drawing parameters is separate from applying them: given to Pillow and
-torchvision, the same parameters give the same pixels.
+Source: `CIFAR/train.py` of the released code. View 1 (classified) is padded with grey and has Cutout. View 2
+(contrasted) is padded with black and has colour. Parameters are drawn first and applied separately. Pillow and
+torchvision give the same pixels for the same parameters.
 
-Images hold whole numbers from 0 to 255 after every operation, as Pillow's do, in float32 where arithmetic needs it.
+After every operation images hold whole numbers from 0 to 255, as Pillow's do, in float32 where arithmetic needs it.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ FLIP_P = 0.5
 
 
 class PaddedParams(NamedTuple):
-    """The draws for a view of n images: the crop's place in the padded image, top and left (n,) int64, flip (n,) bool,
-    Cutout's centre (n, 2) int64 or None, and the colour or None."""
+    """The draws for a view of n images: top, left (n,) int64, the crop's place in the padded image; flip (n,) bool;
+    hole (n, 2) int64, the centre of Cutout, or None; colour, or None."""
 
     top: Tensor
     left: Tensor
@@ -37,10 +37,10 @@ class PaddedView:
     Attributes:
         fill: level of the padding, 0 to 255.
         padding: pixels on every side; None: an eighth of the image's side.
-        cutout: a square of half the view's side is black, its centre anywhere in the view.
+        cutout: whether to black out a square of half the view's side, centred anywhere in the view.
         colour: a `Colour`; True: as released; False: none.
-        mean, std: the view is normalised with, of the channels in 0..1; by default CIFAR's, in `View` ImageNet's.
-            Give both views of a pair the same.
+        mean, std: statistics that the view is normalised with, for channels in 0..1; CIFAR's by default, ImageNet's in
+            `View`. Give both views of a pair the same.
     """
 
     fill: int = 0
@@ -55,8 +55,8 @@ class PaddedView:
             object.__setattr__(self, "colour", Colour())
 
     def draw(self, n: int, side: int, size: int, generator: torch.Generator) -> PaddedParams:
-        """Draw for n images of side `side` and views of side `size`, on the generator's device; ValueError where no
-        crop fits. Without Cutout or colour the other draws stay the same."""
+        """Draw for n images of side `side` and views of side `size`, on the generator's device; ValueError if no crop
+        fits. Cutout and colour do not change the draws of crop and flip."""
         places, device = side + 2 * self._padding(side) - size + 1, generator.device
         if places < 1:
             raise ValueError(f"A crop of {size} cannot be cut from images of {side}, padded by {self._padding(side)}.")
@@ -67,8 +67,8 @@ class PaddedView:
         return PaddedParams(top, left, flip, hole, colour)
 
     def apply(self, images: Tensor, params: PaddedParams, size: int) -> Tensor:
-        """Images (B, 3, S, S) uint8 -> (B, 3, size, size) float32, normalised, channels_last; parameters on the same
-        device."""
+        """Turn images (B, 3, S, S) uint8 into views (B, 3, size, size) float32, normalised, channels_last. Parameters
+        must be on the same device."""
         if not isinstance(self.colour, Colour) or params.colour is None:
             rows = torch.arange(len(images), device=images.device)
             x = self._crop_flip(images, params, size, rows)
@@ -86,7 +86,7 @@ class PaddedView:
         return side // 8 if self.padding is None else self.padding
 
     def _crop_flip(self, images: Tensor, params: PaddedParams, size: int, rows: Tensor) -> Tensor:
-        """Pad all images, crop each at (top, left), flip some; return images `rows`, in that order (uint8)."""
+        """Pad all images, crop each at (top, left), flip some; return the images `rows`, in that order (uint8)."""
         batch, channels, side, width = images.shape
         if images.dtype != torch.uint8 or channels != 3 or side != width:
             raise ValueError(f"expected square uint8 images (B, 3, S, S), got {images.dtype} {tuple(images.shape)}.")
@@ -100,7 +100,7 @@ class PaddedView:
 
 
 def _outside_hole(centre: Tensor, size: int) -> Tensor:
-    """Centres (B, 2) -> (B, 1, S, S) uint8: 0 in a square of side S // 2 around each, cut at the borders, else 1."""
+    """Return (B, 1, S, S) uint8: 0 in a square of side 2 (S // 4) around centre (B, 2), cut at the borders, else 1."""
     half = size // 2 // 2
     canvas = torch.ones(1, 1, 2 * size, 2 * size, dtype=torch.uint8, device=centre.device)
     canvas[..., size - half : size + half, size - half : size + half] = 0
@@ -108,10 +108,10 @@ def _outside_hole(centre: Tensor, size: int) -> Tensor:
 
 
 def _windows(canvas: Tensor, start: Tensor, size: int) -> Tensor:
-    """Square crops (n, C, size, size) of contiguous images (B, C, L, L), given the element (n,) each crop starts at.
+    """Return square crops (n, C, size, size) of contiguous images (B, C, L, L), given each crop's first element (n,).
 
-    Entry i of the strided view is the crop that starts at element i, so cropping is selecting entries: whole rows of
-    pixels are copied, four times as fast as gathering single ones.
+    Entry i of the strided view is the crop that starts at element i, so cropping is selecting entries. This copies
+    whole rows of pixels, which is four times as fast as gathering single ones.
     """
     _, channels, side, _ = canvas.shape
     reach = (channels - 1) * side * side + (size - 1) * (side + 1)

@@ -1,4 +1,4 @@
-"""Normalisation: the end of every view, and all of the test transform."""
+"""Normalisation, the last step of every view and the whole test transform."""
 
 from functools import lru_cache
 
@@ -8,7 +8,7 @@ from torch import Tensor
 # The released code normalises CIFAR-100 with these CIFAR-10 means and (too small) standard deviations as well.
 CIFAR_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR_STD = (0.2023, 0.1994, 0.2010)
-# Those of timm and torchvision.
+# As in timm and torchvision.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -17,10 +17,10 @@ _ALONE = 3 * 128**2
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...], places: Tensor | None = None) -> Tensor:
-    """(B, 3, S, S) uint8, or float32 of whole numbers, which may be overwritten -> (x / 255 - mean) / std, float32,
-    channels_last. places: (B,) int64, the place of each image in the batch that is returned; None: in order."""
+    """Return (images / 255 - mean) / std, float32, channels_last. images: (B, 3, S, S) uint8, or float32 whole numbers,
+    which may be overwritten. places: (B,) int64, the place of each image in the result; None: in order."""
     scale, shift = _scale_and_shift(mean, std, images.shape[-1], images.device)
-    # Whole rows of pixels: on single pixels the vector units take eight times as long.
+    # Work on whole rows of pixels: on single pixels the vector units take eight times as long.
     if images.device.type == "cpu" and images[0].numel() >= _ALONE:
         x = torch.empty(images.shape, memory_format=torch.channels_last)
         pixels = x.permute(0, 2, 3, 1)
@@ -37,7 +37,7 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...], p
 def _scale_and_shift(
     mean: tuple[float, ...], std: tuple[float, ...], width: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Of a row of `width` pixels, each (3 width,)."""
+    """Return scale and shift for a row of `width` pixels, each (3 width,)."""
     m, s = (torch.tensor(v, dtype=torch.float64) for v in (mean, std))
     scale, shift = (values.float().repeat(width).to(device) for values in (1 / (255 * s), -m / s))
     return scale, shift

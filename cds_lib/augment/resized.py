@@ -1,4 +1,4 @@
-"""Views of larger images, batched and per sample: a resized or plain crop, a flip, then AutoAugment or colour."""
+"""Batched views of larger images, drawn per sample: a resized or plain crop, a flip, then AutoAugment or colour."""
 
 import math
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from cds_lib.augment.colour import Colour, ColourParams, arrange
 from cds_lib.augment.padded import FLIP_P
 from cds_lib.augment.pixels import IMAGENET_MEAN, IMAGENET_STD, normalise
 
-RATIO = (3 / 4, 4 / 3)  # of width and height of a resized crop; tried TRIES times, as torchvision does
+RATIO = (3 / 4, 4 / 3)  # range of width / height of a resized crop; tried TRIES times, as torchvision does
 TRIES = 10
-DRAWS = 2 * TRIES + 2  # uniform numbers a box takes
+DRAWS = 2 * TRIES + 2  # uniform numbers per box
 
 
 class Geometry(NamedTuple):
-    """For n images: uniform (n, DRAWS) for the crops of `View.boxes`, flip (n,) bool, AutoAugment seed (n,) int64."""
+    """Draws for n images: uniform (n, DRAWS) for `View.boxes`, flip (n,) bool, AutoAugment seed (n,) int64."""
 
     uniform: Tensor
     flip: Tensor
@@ -28,7 +28,7 @@ class Geometry(NamedTuple):
 
 class ViewParams(NamedTuple):
     """The draws for a view of n images: boxes (n, 4) int64 (top, left, height, width), flip and seed as in `Geometry`,
-    and the colour or None."""
+    and colour, or None."""
 
     boxes: Tensor
     flip: Tensor
@@ -41,11 +41,11 @@ class View:
     """One view of larger images.
 
     Attributes:
-        scale: the least share of the area that a resized crop takes; None: a crop of the output's size.
+        scale: the smallest fraction of the area that a resized crop takes. None: a plain crop of the output's size.
         colour: a `Colour`; True: as released; False: none.
-        autoaugment: torchvision's, with its policy for ImageNet.
-        mean, std: the view is normalised with, of the channels in 0..1; by default ImageNet's, in `PaddedView` CIFAR's.
-            Give both views of a pair the same.
+        autoaugment: whether to apply torchvision's AutoAugment, with its policy for ImageNet.
+        mean, std: statistics that the view is normalised with, for channels in 0..1; ImageNet's by default, CIFAR's in
+            `PaddedView`. Give both views of a pair the same.
     """
 
     scale: float | None
@@ -59,8 +59,8 @@ class View:
             object.__setattr__(self, "colour", Colour())
 
     def draw(self, n: int, side: int, size: int, generator: torch.Generator) -> ViewParams:
-        """Draw for n images of side `side` and views of side `size`, on the generator's device; ValueError where no
-        crop fits."""
+        """Draw for n images of side `side` and views of side `size`, on the generator's device; ValueError if no crop
+        fits."""
         if self.scale is None and size > side:
             raise ValueError(f"A crop of {size} cannot be cut from images of {side}: give a scale, which resizes.")
         uniform, flip, seed = draw_geometry(n, generator)
@@ -71,7 +71,7 @@ class View:
         return self.colour.draw(n, generator) if isinstance(self.colour, Colour) else None
 
     def boxes(self, uniform: Tensor, heights: Tensor, widths: Tensor, size: int) -> Tensor:
-        """Crops (n, 4) int64 (top, left, height, width) of images of these sizes, each (n,) int64."""
+        """Return crops (n, 4) int64 (top, left, height, width) for images of these sizes, each (n,) int64."""
         if self.scale is None:
             height = width = torch.full_like(heights, size)
         else:
@@ -81,16 +81,16 @@ class View:
         return torch.stack([top, left, height, width], dim=1)
 
     def apply(self, images: Tensor, params: ViewParams, size: int) -> Tensor:
-        """Images (B, 3, S, S) uint8 -> (B, 3, size, size) float32, normalised, channels_last; a CPU is fastest on
-        images that are channels_last as well."""
+        """Turn images (B, 3, S, S) uint8 into views (B, 3, size, size) float32, normalised, channels_last. A CPU is
+        fastest if the images are channels_last as well."""
         crops = resized_crop(images, params.boxes, params.flip, size)
-        if self.autoaugment:  # on the CPU: on a GPU it would synchronise many times an image
+        if self.autoaugment:  # on the CPU: on a GPU it would synchronise many times per image
             pairs = zip(crops.cpu(), params.seed.tolist(), strict=True)
             crops = torch.stack([autoaugment(crop, seed) for crop, seed in pairs]).to(crops.device)
         return self.finish(crops, params.colour)
 
     def finish(self, crops: Tensor, colour: ColourParams | None) -> Tensor:
-        """Colour and normalisation of crops: (B, 3, s, s) uint8 -> float32, channels_last."""
+        """Apply colour and normalisation to crops (B, 3, s, s) uint8; returns float32, channels_last."""
         if not isinstance(self.colour, Colour) or colour is None:
             return normalise(crops, self.mean, self.std)
         arrangement = arrange(colour)
@@ -100,14 +100,14 @@ class View:
 
 
 def chosen(images: Tensor, index: Tensor) -> Tensor:
-    """images[index] in the same memory format, which a plain index_select does not keep."""
+    """Return images[index] in the same memory format, which a plain index_select does not keep."""
     if images.is_contiguous():
         return images.index_select(0, index)
     return images.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
 
 
 def draw_geometry(n: int, generator: torch.Generator) -> Geometry:
-    """Draw for n images, on the generator's device."""
+    """Draw the geometry of n images, on the generator's device."""
     device = generator.device
     return Geometry(
         torch.rand(n, DRAWS, generator=generator, device=device, dtype=torch.float64),
@@ -117,9 +117,9 @@ def draw_geometry(n: int, generator: torch.Generator) -> Geometry:
 
 
 def autoaugment(image: Tensor, seed: int) -> Tensor:
-    """AutoAugment (ImageNet policy) of an image, uint8 (3, S, S) or Pillow's; the global generator is left alone."""
+    """Apply AutoAugment (ImageNet policy) to an image, uint8 (3, S, S) or Pillow's; the global random state is kept."""
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # not a GPU's, which torch.manual_seed would seed as well
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed a GPU's as well
         return _AUTOAUGMENT(image)
 
 
@@ -127,8 +127,8 @@ _AUTOAUGMENT = AutoAugment()
 
 
 def _resized_crop_sizes(uniform: Tensor, heights: Tensor, widths: Tensor, least: float) -> tuple[Tensor, Tensor]:
-    """Height and width (n,) of torchvision's RandomResizedCrop: the first of ten tries that fits, else as large a
-    centred crop as the ratio allows (whose place is drawn here: it differs from the centre only in long images)."""
+    """Return height and width (n,) as torchvision's RandomResizedCrop: the first of ten tries that fits, else the
+    largest crop that the ratio allows. That crop is placed at random here, which matters only in long images."""
     area = (heights * widths)[:, None] * (least + (1 - least) * uniform[:, :TRIES])
     low, high = (math.log(ratio) for ratio in RATIO)
     ratio = (low + (high - low) * uniform[:, TRIES : 2 * TRIES]).exp()
@@ -146,17 +146,17 @@ def resized_crop(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tens
     """Crop, resize as Pillow does, bilinear with antialiasing, and flip some: (B, 3, S, S) uint8 -> (B, 3, size, size)
     uint8. boxes: (B, 4) int64 (top, left, height, width); flip: (B,) bool.
 
-    Values near a half may be rounded otherwise than by Pillow: of noise, the worst case, up to one in twenty differ by
-    one grey level, and fewer than one in 100,000 by two.
+    Values near a half may round differently from Pillow. In noise, the worst case, up to one in twenty differs by one
+    grey level, and fewer than one in 100,000 by two.
     """
     return (_resize_each if images.device.type == "cpu" else _resize_together)(images, boxes, flip, size)
 
 
 def _resize_each(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
-    """Image by image with PyTorch's kernel for bytes, which only the CPU has, and which is the fastest there."""
+    """Resize image by image with PyTorch's kernel for bytes, which exists only on the CPU and is the fastest there."""
     crops = []
     for i, ((top, left, height, width), flipped) in enumerate(zip(boxes.tolist(), flip.tolist(), strict=True)):
-        # A slice of one image, not the image: else the kernel does not take channels_last, its fast case.
+        # A slice of one image, not the image, so that the kernel recognises channels_last, its fast case.
         crop = images[i : i + 1, :, top : top + height, left : left + width]
         crop = interpolate(crop, (size, size), mode="bilinear", antialias=True)
         crops.append(crop.flip(3) if flipped else crop)
@@ -164,7 +164,7 @@ def _resize_each(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tens
 
 
 def _resize_together(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
-    """By matrix products with the weights of columns, then rows, rounded in between as Pillow does."""
+    """Resize by matrix products with the weights of columns, then rows, rounding in between as Pillow does."""
     batch, channels, side, _ = images.shape
     top, left, height, width = boxes.unbind(1)
     columns = _weights(left, width, side, size).transpose(1, 2)  # (B, S, size)
@@ -177,7 +177,7 @@ def _resize_together(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> 
 
 
 def _weights(start: Tensor, length: Tensor, side: int, size: int) -> Tensor:
-    """(B, size, side): the weight of each pixel of a line in each output pixel of the crop start, length (B,)."""
+    """Return (B, size, side): each pixel's weight in each output pixel, along a line cropped at start, length (B,)."""
     device = start.device
     scale = (length.double() / size)[:, None, None]
     centre = (torch.arange(size, device=device) + 0.5)[:, None] * scale

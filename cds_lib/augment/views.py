@@ -1,10 +1,10 @@
-"""The pairs of views by the name of their protocol, and two views of one batch.
+"""Pairs of views by the name of their protocol, and the views of one batch.
 
-Sources: "cifar" and "imagenet" are the released code's (ImageNet: view 1 a resized crop of 8 to 100 % of the area,
-flip; view 2 of 20 to 100 %, flip, jitter, greyscale). "contrastive" is view 2 twice, as in HobbitLong/SupContrast.
-"finetune" is ours: a random crop of 7/8 of the image's side, flip, and in view 2 colour. AutoAugment follows the flip
-in view 1 of "imagenet", and takes the place of the colour in both views of "contrastive": our choice, the published is
-not known.
+Sources: "cifar" and "imagenet" are the released code's. In "imagenet", view 1 is a resized crop of 8 to 100 % of the
+area and a flip; view 2 is a resized crop of 20 to 100 %, a flip, jitter and greyscale. "contrastive" is view 2 twice,
+as in HobbitLong/SupContrast. "finetune" is ours: a random crop of 7/8 of the image's side, a flip, and colour in view
+2. AutoAugment follows the flip in view 1 of "imagenet" and replaces the colour in both views of "contrastive". This is
+our choice, because the published one is not known.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from cds_lib.augment.resized import View
 from cds_lib.errors import UsageError
 
 CIFAR = (PaddedView(fill=128, cutout=True), PaddedView(colour=True))
-# Of larger images, which can be decoded from files during training.
+# For larger images, which can be decoded from files during training.
 AUGMENTATIONS: dict[str, tuple[View, View]] = {
     "imagenet": (View(0.08), View(0.2, colour=True)),
     "contrastive": (View(0.2, colour=True), View(0.2, colour=True)),
@@ -29,7 +29,7 @@ AUGMENTATIONS: dict[str, tuple[View, View]] = {
 
 
 def views_of(augmentation: str) -> tuple[PaddedView | View, PaddedView | View]:
-    """The two views of that name; UsageError if there is no such augmentation."""
+    """Return the two views of an augmentation; UsageError if the name is unknown."""
     if augmentation == "cifar":
         return CIFAR
     if augmentation not in AUGMENTATIONS:
@@ -38,7 +38,7 @@ def views_of(augmentation: str) -> tuple[PaddedView | View, PaddedView | View]:
 
 
 def statistics(augmentation: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation that its images are normalised with; UsageError if there is no such augmentation."""
+    """Return mean and standard deviation that an augmentation normalises with; UsageError if its name is unknown."""
     view, _ = views_of(augmentation)
     return view.mean, view.std
 
@@ -49,7 +49,7 @@ def two_views(
     size: int | None = None,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, ...]:
-    """Augment a batch, every image in its own way, on the device where it is.
+    """Augment a batch on its own device, with random parameters for every image.
 
         view1, view2 = two_views(images)                          # the released views of CIFAR
         simclr = View(0.2, colour=Colour(blur_p=0.5))
@@ -59,14 +59,14 @@ def two_views(
         images: (B, 3, S, S) uint8.
         views: the name of a protocol, or any number of views of your own.
         size: side of the views; None: S.
-        generator: on the CPU, or on the images' device, where a GPU would make the CPU wait; None: one on the CPU that
-            `torch.manual_seed` governs.
+        generator: a generator on the CPU, or on the images' device; a GPU's would make the CPU wait. None: one on the
+            CPU that `torch.manual_seed` governs.
 
     Returns:
-        As many views, each (B, 3, size, size) float32, normalised, channels_last.
+        The views, each (B, 3, size, size) float32, normalised, channels_last.
 
     Raises:
-        ValueError: other images, an unknown name, or views that are larger than a crop can be.
+        ValueError: if the images are not as above, the name is unknown, or the views are larger than a crop can be.
     """
     if images.dtype != torch.uint8 or images.shape[1:] != (3, images.shape[-1], images.shape[-1]):
         raise ValueError(f"Images must be (B, 3, S, S) uint8, not {tuple(images.shape)} {images.dtype}.")
@@ -79,11 +79,11 @@ def two_views(
     return tuple(view.apply(images, params, size) for view, params in zip(chosen, draws, strict=True))
 
 
-_READ = ("jitter", "order", "grey", "sigma", "solarised", "seed")  # by the CPU, which arranges a batch by them
+_READ = ("jitter", "order", "grey", "sigma", "solarised", "seed")  # the CPU reads these to arrange a batch
 
 
 def moved(params: Any, device: torch.device) -> Any:
-    """What was drawn on the CPU, for images on the device."""
+    """Move parameters drawn on the CPU to the device of the images, except those that the CPU reads."""
     if params is None:
         return None
     if isinstance(params, Tensor):

@@ -16,17 +16,17 @@ def evaluate(
     batches: Iterable[tuple[Tensor, Tensor]],
     add_up: Callable[[Tensor], Tensor] = lambda counts: counts,
 ) -> dict[str, float]:
-    """Evaluate in eval mode and leave the network in the mode it was in.
+    """Return accuracy and loss of a backbone in eval mode; its mode is restored afterwards.
 
     Args:
         backbone: (B, 3, S, S) -> logits (B, classes).
-        batches: pairs of normalised images and labels, the last batch may be smaller.
-        add_up: turns counts of these batches into those of all processes that evaluate together, each its own images.
+        batches: pairs of normalised images and labels; the last batch may be smaller.
+        add_up: turns the counts of these images into those of all processes, if several evaluate a share each.
 
     Returns:
-        {"top1": percent, "top5": percent (100 with five classes or fewer), "loss": mean cross-entropy in nats}; counts
-        are kept on the device and read once at the end. Top-1 takes the first of equal logits. An image with a logit
-        that is NaN is wrong, and the loss is NaN then.
+        {"top1": percent, "top5": percent (100 with five classes or fewer), "loss": mean cross-entropy in nats}. Counts
+        are kept on the device and read once at the end. Among equal logits, top-1 takes the first. An image with a NaN
+        logit counts as wrong, and the loss is then NaN.
     """
     totals = None
     count = 0
@@ -45,7 +45,7 @@ def evaluate(
         counts[:3], counts[3] = totals.cpu(), count
     top1, top5, loss, count = add_up(counts).tolist()
     if count == 0:
-        raise ValueError("There is no image to evaluate on.")
+        raise ValueError("There are no images to evaluate on.")
     return {"top1": 100 * top1 / count, "top5": 100 * top5 / count, "loss": loss / count}
 
 
@@ -53,8 +53,8 @@ def evaluate(
 def per_image(
     backbone: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Image by image, in order: whether the first of the largest logits is that of its label (N,) bool, and its
-    cross-entropy in nats (N,) float32. Batches as in `evaluate`, on any device; none gives two empty arrays."""
+    """Return, image by image in order, whether the first of the largest logits is that of the label, (N,) bool, and the
+    cross-entropy in nats, (N,) float32. Batches are as in `evaluate`, on any device; none gives two empty arrays."""
     right, losses = [], []
     with evaluating(backbone):
         for images, labels in batches:
@@ -68,5 +68,5 @@ def per_image(
 
 
 def _answers(logits: Tensor, labels: Tensor) -> Tensor:
-    """The labels (N,), -1 where a logit is NaN: it would be the largest, and its class the answer."""
+    """Return the labels (N,), with -1 if a logit is NaN: it would count as the largest, and its class as the answer."""
     return labels.where(~logits.isnan().any(1), -1)

@@ -1,4 +1,4 @@
-"""Whether a network's confidence is its accuracy: expected calibration error, likelihood, reliability diagram."""
+"""How well confidence matches accuracy: expected calibration error, likelihood, reliability diagram."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from cds_lib.extras import extra
 with extra("analysis"):
     from torchmetrics.functional.classification import multiclass_calibration_error
 
-# torchmetrics gives a confidence of exactly 1 a bin of its own; it belongs to the last one.
+# torchmetrics puts a confidence of exactly 1 into a bin of its own; it belongs to the last one.
 _BELOW_ONE = 1 - 2**-24
 
 
@@ -19,8 +19,8 @@ _BELOW_ONE = 1 - 2**-24
 class Calibration:
     """ece: expected calibration error in percent; nll: mean negative log-likelihood in nats; top1: percent.
 
-    Then the bins of equal width from confidence 0 to 1: how many images each holds, their mean confidence and their
-    accuracy in percent (None in an empty bin).
+    The lists describe bins of equal width from confidence 0 to 1: the number of images in each bin, their mean
+    confidence and their accuracy, both in percent (None in an empty bin).
     """
 
     ece: float
@@ -32,11 +32,11 @@ class Calibration:
 
 
 def calibration(logits: Tensor, labels: Tensor, bins: int) -> Calibration:
-    """Calibration of the most likely class.
+    """Return the calibration of the most likely class.
 
-    `logits` (N, classes), `labels` (N,); the expected calibration error is torchmetrics', the mean over images of the
-    distance between the accuracy and the mean confidence of their bin. A bin holds its lower edge, the last both.
-    ValueError: a logit is not finite, so that there is no most likely class.
+    `logits` is (N, classes), `labels` (N,). The expected calibration error is torchmetrics': the mean over images of
+    the distance between the accuracy and the mean confidence of their bin. A bin includes its lower edge, the last bin
+    both. ValueError if a logit is not finite, because then there is no most likely class.
     """
     if not logits.isfinite().all():
         raise ValueError("Logits that are not finite have no calibration: train with a lower learning rate.")

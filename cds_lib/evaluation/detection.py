@@ -11,7 +11,7 @@ from cds_lib.evaluation.mode import evaluating
 from cds_lib.extras import extra
 
 with extra("analysis"):
-    import faster_coco_eval  # noqa: F401 (what torchmetrics computes with)
+    import faster_coco_eval  # noqa: F401 (the backend of torchmetrics)
     from torchmetrics.detection import MeanAveragePrecision
 
 MEASURES = {"ap": "map", "ap_s": "map_small", "ap_m": "map_medium", "ap_l": "map_large"}
@@ -23,26 +23,26 @@ def evaluate_detection(
     batches: Iterable[tuple[list[Tensor], list[dict[str, Tensor]]]],
     collect: Callable[[list[Any]], list[Any]] = lambda records: records,
 ) -> dict[str, float]:
-    """Evaluate in eval mode and leave the detector in the mode it was in.
+    """Return the average precision of a detector in eval mode; its mode is restored afterwards.
 
     Args:
         batches: images (3, H, W) in 0..1 and their targets: boxes (N, 4), labels (N,), area (N,), iscrowd (N,).
         collect: turns the records of these images into those of all processes that evaluate together, in order.
 
     Returns:
-        {"ap", "ap_s", "ap_m", "ap_l"} in percent: mean over IoU 0.50 to 0.95, of all objects, and of those below 32^2,
-        between, and above 96^2 square pixels. A size without objects has no entry.
+        {"ap", "ap_s", "ap_m", "ap_l"} in percent: the mean over IoU 0.50 to 0.95 for all objects, and for objects below
+        32^2, between, and above 96^2 square pixels. A size without objects has no entry.
     """
-    # COCO's own thresholds in double precision: torchmetrics' defaults are rounded to single, which shifts AP by up to
-    # 0.2 points where a recall falls on one of them.
+    # COCO's own thresholds in double precision: torchmetrics' defaults are rounded to single precision, which shifts AP
+    # by up to 0.2 points if a recall falls on a threshold.
     metric = MeanAveragePrecision(
         iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),
         rec_thresholds=np.linspace(0, 1, 101).tolist(),
         backend="faster_coco_eval",
         sync_on_compute=False,
     )
-    metric.warn_on_many_detections = False  # ours give a hundred boxes an image at most
-    records: list[tuple[Any, Any]] = []  # found and true, an image each
+    metric.warn_on_many_detections = False  # ours return at most 100 boxes per image
+    records: list[tuple[Any, Any]] = []  # detections and truth of each image
     with evaluating(detector):
         for images, targets in batches:
             records += zip(_on_cpu(detector(images)), _on_cpu(targets), strict=True)
@@ -50,7 +50,7 @@ def evaluate_detection(
         metric.update([found], [true])
     found = metric.compute()
     values = {name: 100 * found[key].item() for name, key in MEASURES.items()}
-    return {name: value for name, value in values.items() if value >= 0}  # -1: there is no such object
+    return {name: value for name, value in values.items() if value >= 0}  # -1: no such objects
 
 
 def _on_cpu(records: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Attention transfer (Zagoruyko and Komodakis): where in a map the student has its energy."""
+"""Attention-transfer loss (Zagoruyko and Komodakis): it compares where the maps of student and teacher are active."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,7 +8,7 @@ from cds_lib.losses.precision import full_precision
 
 @full_precision
 def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference between the attention maps of one stage.
+    """Return the mean squared difference between the attention maps of one stage.
 
     An attention map is the mean over the channels of the squared activations, flattened and L2-normalised per image.
     The larger of two maps is first average-pooled to the size of the smaller. Source: `distiller_zoo/AT.py` of

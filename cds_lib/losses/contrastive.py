@@ -1,4 +1,4 @@
-"""The contrastive loss of CDS: supervised (SupCon) with labels, SimCLR's NT-Xent without."""
+"""The contrastive loss of CDS: supervised (SupCon) with labels, SimCLR's NT-Xent without labels."""
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from cds_lib.losses.precision import at_least_float32, outside_autocast
 
 
 def supcon_formula(z: Tensor, labels: Tensor, temperature: float | Tensor = 0.07) -> Tensor:
-    """What `supcon_loss` computes, in plain lines: z (..., views, batch, dim), labels (batch,) -> (...)."""
+    """Compute `supcon_loss` in plain PyTorch: z (..., views, batch, dim), labels (batch,) -> (...)."""
     views, batch = z.shape[-3:-1]
     z, labels = z.flatten(-3, -2), labels.repeat(views)  # (..., n, dim) and (n,), n = views * batch
     itself = torch.eye(views * batch, dtype=torch.bool, device=z.device)
@@ -17,38 +17,38 @@ def supcon_formula(z: Tensor, labels: Tensor, temperature: float | Tensor = 0.07
     log_p = s - s.masked_fill(itself, torch.finfo(s.dtype).min).logsumexp(-1, keepdim=True)
     positive = (labels[:, None] == labels) & ~itself
     positives = positive.sum(-1)
-    loss = -(log_p * positive).sum(-1) / positives.clamp(min=1)  # of every anchor
+    loss = -(log_p * positive).sum(-1) / positives.clamp(min=1)  # one per anchor
     return loss.sum(-1) / (positives > 0).sum().clamp(min=1)
 
 
 def supcon_loss(z: Tensor, labels: Tensor | None = None, temperature: float | Tensor = 0.07) -> Tensor:
-    """Contrastive loss of every tap in one call.
+    """Return the contrastive loss of every tap in one call.
 
-    For an anchor a with positives P(a), among all other embeddings k != a of the same tap,
+    The loss of an anchor a with positives P(a), where k runs over all other embeddings of the same tap, is
 
-        loss_a = - 1/|P(a)| sum_{p in P(a)} [ z_a.z_p / t - log sum_{k != a} exp(z_a.z_k / t) ],
+        loss_a = - 1/|P(a)| sum_{p in P(a)} [ z_a.z_p / t - log sum_{k != a} exp(z_a.z_k / t) ].
 
-    averaged over the anchors that have a positive (0 if none has). Source: `CIFAR/loss.py` of the released code, that
-    is the SupCon loss with the positives' mean outside the logarithm and t / base temperature = 1; the released copy
-    lacks the guard for an anchor without positives.
+    The loss of a tap is the mean over its anchors that have a positive (0 if none has). Source: `CIFAR/loss.py` of the
+    released code. This is SupCon with the mean over the positives outside the logarithm and t / base temperature = 1.
+    The released copy does not guard against anchors without a positive.
 
-    z is assumed to be normalised, which is not checked: embeddings three times as long have the loss of a ninth of the
-    temperature. `SupConLoss` normalises. Images labelled -1 are a class like any other. The device is not synchronised
-    with.
+    `z` must be L2-normalised, which is not checked: making all embeddings three times as long has the effect of a ninth
+    of the temperature. `SupConLoss` normalises. Label -1 is a class like any other. The call does not synchronise with
+    the device.
 
     Args:
-        z: L2-normalised embeddings (..., views, batch, dim); any floating type, computed in at least float32.
-        labels: (batch,) integers; positives are all views of the images with the same label. None (SimCLR):
-            the other views of the same image only.
-        temperature: t > 0, a number or a tensor of one element, which is differentiated if it requires it.
+        z: L2-normalised embeddings (..., views, batch, dim) of any floating type; computed in at least float32.
+        labels: (batch,) integers. The positives are all views of the images with the same label. None (SimCLR): only
+            the other views of the same image.
+        temperature: t > 0, a number or a tensor of one element, which gets a gradient if it requires one.
 
     Returns:
-        One loss per leading index, shape (...), float32 (float64 for float64 input). Once differentiable; under
-        `torch.func` or with a learned temperature `supcon_formula` computes it, which is differentiable any number of
+        One loss per leading index, shape (...), float32 (float64 for float64 input). It is once differentiable. Under
+        `torch.func` or with a learned temperature it comes from `supcon_formula`, which is differentiable any number of
         times and takes more memory.
 
     Raises:
-        ValueError: on a shape that does not fit or a temperature that is not positive.
+        ValueError: if a shape does not fit or the temperature is a number that is not positive.
     """
     if z.ndim < 3:
         raise ValueError(f"z must be (..., views, batch, dim), not {tuple(z.shape)}.")
@@ -64,7 +64,7 @@ def supcon_loss(z: Tensor, labels: Tensor | None = None, temperature: float | Te
     elif labels.shape != (batch,):
         raise ValueError(f"labels must be ({batch},) for {batch} images, not {tuple(labels.shape)}.")
     if not views * batch:
-        return at_least_float32(z).sum((-3, -2, -1))  # 0, as a part of the graph
+        return at_least_float32(z).sum((-3, -2, -1))  # 0, connected to the graph
     with outside_autocast(z.device):  # exp(1 / 0.07) overflows float16
         z = at_least_float32(z)
         learned = isinstance(temperature, Tensor) and temperature.requires_grad
@@ -75,20 +75,20 @@ def supcon_loss(z: Tensor, labels: Tensor | None = None, temperature: float | Te
 
 
 class SupConLoss(nn.Module):
-    """`supcon_loss` of embeddings as they come from a network: it normalises them and checks its arguments.
+    """`supcon_loss` as a module, which normalises the embeddings and checks its arguments.
 
     Args:
-        temperature: t > 0, a number, or an `nn.Parameter` of one element that is learned.
-        batch_first: embeddings are (..., batch, views, dim), as in SupContrast; if False, (..., views, batch, dim).
-            It cannot be told from the shape where there are as many views as images.
+        temperature: t > 0, a number, or an `nn.Parameter` of one element, which is learned.
+        batch_first: if True, embeddings are (..., batch, views, dim), as in SupContrast; if False,
+            (..., views, batch, dim). The shape cannot tell them apart if there are as many views as images.
 
-    Called with embeddings of any length and floating type and with labels (batch,) of an integer type, in which images
-    labelled -1 are unlabelled (their positives are their own other views), or None (SimCLR). Returns one loss for each
-    leading index: a scalar for three dimensions.
+    `forward` takes embeddings of any norm and floating type, and labels (batch,) of an integer type or None (SimCLR).
+    An image labelled -1 is unlabelled: its only positives are its own other views. `forward` returns one loss per
+    leading index, a scalar for three dimensions.
 
     Raises:
-        ValueError: embeddings of fewer dimensions or of integers, labels of another number or of a floating type, a
-            temperature that is not positive.
+        ValueError: if the embeddings have fewer than three dimensions or are integers, the labels have another length
+            or are not integers, or the temperature is not positive.
     """
 
     def __init__(self, temperature: float | nn.Parameter = 0.07, batch_first: bool = False):
@@ -113,5 +113,5 @@ class SupConLoss(nn.Module):
 
 
 def apart(labels: Tensor) -> Tensor:
-    """Labels (batch,) in which each unlabelled image, -1, has become a class of its own."""
+    """Return labels (batch,) in which every unlabelled image (-1) is a class of its own."""
     return torch.where(labels < 0, -1 - torch.arange(len(labels), device=labels.device), labels)

@@ -1,6 +1,6 @@
-"""The kernel behind `supcon_loss`: loss and gradient in one pass, in blocks. `contrastive.py` says what it computes.
+"""The kernel of `supcon_loss`: loss and gradient in one pass, in blocks. `contrastive.py` has the formula.
 
-Committed runs need its bits: a change that rounds otherwise is another training.
+Committed runs depend on its exact bits: a change that rounds differently changes their training.
 """
 
 from typing import Any
@@ -8,24 +8,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Similarities of this many pairs are held at a time; beyond it, taps are worked through in groups, and where those of
-# one tap are more, its anchors in blocks.
+# Number of pairs whose similarities are held at a time. Beyond it, taps are processed in groups, and a tap that alone
+# exceeds it in blocks of anchors.
 _BLOCK_ELEMENTS = 2**22
-# Rows of z z^T that are computed at a time, at least: a product of fewer is slow.
+# Minimum number of rows of z z^T per product: smaller products are slow.
 _STRIP = 128
 
 
 def supcon_kernel(z: Tensor, labels: Tensor, temperature: float | Tensor) -> Tensor:
-    """z (taps, n, dim) float32 or float64, labels (n,) -> (taps,). Once differentiable, with respect to z alone."""
+    """Return losses (taps,) of z (taps, n, dim) float32 or float64 and labels (n,). Once differentiable, in z alone."""
     return _SupCon.apply(z, labels, temperature)
 
 
 class _SupCon(torch.autograd.Function):
     """Loss and gradient in one pass over blocks of anchors, so that no n x n tensor outlives its block.
 
-    With w_a = 1/(number of anchors that have positives) (0 for the others), s = z z^T / t without its diagonal, and
-    Q_ap = 1/|P(a)| for positives, the loss is sum_a w_a (logsumexp_k s_ak - sum_p Q_ap s_ap), its gradient with
-    respect to s is G = w (softmax(s) - Q), and with respect to z it is (G + G^T) z / t.
+    With w_a = 1/(number of anchors that have positives), or 0 if a has none, s = z z^T / t without its diagonal, and
+    Q_ap = 1/|P(a)| for positives, the loss is sum_a w_a (logsumexp_k s_ak - sum_p Q_ap s_ap). The gradient with respect
+    to s is G = w (softmax(s) - Q), and with respect to z it is (G + G^T) z / t.
     """
 
     @staticmethod
@@ -61,9 +61,9 @@ def _add_loss_and_gradient(
     loss: Tensor,
     grad: Tensor | None,
 ) -> None:
-    """Of some taps z (taps, n, D): their losses, and their gradients if wanted, go into `loss` and `grad`, zero before.
+    """Write the losses of some taps z (taps, n, D) to `loss` and, if given, gradients to `grad`; both must start at 0.
 
-    With all anchors in one block the gradient is one product, with several it is two a block.
+    The gradient takes one product if all anchors are in one block, otherwise two per block.
     """
     taps, n, _ = z.shape
     block = max(1, min(n, _BLOCK_ELEMENTS // (taps * n)))
@@ -74,19 +74,19 @@ def _add_loss_and_gradient(
         wq.diagonal(start).zero_()
         wq *= w / positives[rows, None].clamp(min=1)
         s = _gram(z) if block == n else torch.bmm(z[:, rows], z.mT)
-        s.div_(temperature).diagonal(start, 1, 2).fill_(torch.finfo(s.dtype).min / 4)  # finite: 0 * inf is not 0
+        s.div_(temperature).diagonal(start, 1, 2).fill_(torch.finfo(s.dtype).min / 4)  # finite: 0 * inf is nan
         largest = s.amax(-1, keepdim=True)
-        s.sub_(largest)  # changes no loss: the mean over positives is shifted as the log-sum is
+        s.sub_(largest)  # changes no loss: it shifts the mean over positives as much as the log-sum
         loss -= s.flatten(1) @ wq.flatten()
-        softmax = s.exp()  # times its denominator
+        softmax = s.exp()  # not yet divided by its denominator
         total = softmax.sum(-1, keepdim=True)
         loss += total.log()[..., 0] @ w[:, 0]
         if grad is None:
             continue
         softmax.mul_(w / total)  # w softmax(s)
         if block == n:
-            # z z^T and w Q are symmetric, so the transpose of w softmax(s) is exp(s_ak - log_sum_k) w_k: reading a
-            # large matrix across its rows would take longer than a second exponential.
+            # z z^T and w Q are symmetric, so the transpose of w softmax(s) is exp(s_ak - log_sum_k) w_k. A second
+            # exponential takes less time than reading a large matrix across its rows.
             s.add_(largest).sub_(total.log().add_(largest).mT).exp_().mul_(weight)
             torch.bmm(s.add_(softmax).sub_(wq, alpha=2).div_(temperature), z, out=grad)
         else:
@@ -96,7 +96,7 @@ def _add_loss_and_gradient(
 
 
 def _gram(z: Tensor) -> Tensor:
-    """z z^T, (taps, n, n). On a CPU only a little more than its upper half is computed; a GPU is faster with all."""
+    """Return z z^T, (taps, n, n). A CPU computes little more than its upper half; a GPU is faster computing it all."""
     taps, n, _ = z.shape
     if z.device.type != "cpu" or n <= _STRIP:
         return torch.bmm(z, z.mT)

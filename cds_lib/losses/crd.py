@@ -12,10 +12,10 @@ from cds_lib.losses.precision import full_precision
 
 @full_precision
 def contrast(anchors: Tensor, memory: Tensor, candidates: Tensor, temperature: float) -> Tensor:
-    """anchor . candidate / T for the candidates that each anchor is given.
+    """Return anchor . candidate / T for the candidates of each anchor.
 
-    All N products are computed and the candidates' picked: this reads far less memory than a copy of every anchor's
-    candidates would.
+    All N products are computed, and those of the candidates are selected. This reads far less memory than copying the
+    candidates of every anchor.
 
     Args:
         anchors: (B, D), L2-normalised.
@@ -31,17 +31,17 @@ def contrast(anchors: Tensor, memory: Tensor, candidates: Tensor, temperature: f
 
 @full_precision
 def nce_loss(logits: Tensor, log_partition: Tensor | float, num_images: int) -> Tensor:
-    """Noise-contrastive estimation, mean over the anchors.
+    """Return the noise-contrastive estimation loss, the mean over the anchors.
 
-    A candidate's score is x = exp(logit) / Z. With m negatives and noise probability 1 / num_images, the classifier's
-    probability that it is the positive is x / (x + c), c = m / num_images + 1e-7. Source: `crd/criterion.py` of
-    HobbitLong/RepDistiller, with its epsilon; log(x + c) is written as log c + softplus(log x - log c), one pass over
-    the candidates.
+    The score of a candidate is x = exp(logit) / Z. With m negatives and noise probability 1 / num_images, the
+    classifier's probability that it is the positive is x / (x + c), where c = m / num_images + 1e-7. Source:
+    `crd/criterion.py` of HobbitLong/RepDistiller, with its epsilon. log(x + c) is computed as log c + softplus(log x -
+    log c), in one pass.
 
     Args:
         logits: (B, 1 + m); column 0 is the positive.
         log_partition: log Z, a constant.
-        num_images: of the training set, N.
+        num_images: N, the size of the training set.
 
     Returns:
         A scalar >= 0, float32 (float64 for float64 input).
@@ -54,10 +54,10 @@ def nce_loss(logits: Tensor, log_partition: Tensor | float, num_images: int) -> 
 
 
 class _SoftplusSum(torch.autograd.Function):
-    """sum of log(1 + exp(x)), with its gradient, the sigmoid.
+    """The sum of log(1 + exp(x)); its gradient is the sigmoid.
 
-    On the CPU three times as fast as softplus, whose log1p is slow: a logarithm in double precision is as accurate.
-    Other devices may have no double precision, and softplus is fast there.
+    On the CPU this is three times as fast as softplus, whose log1p is slow; a logarithm in double precision is as
+    accurate. Other devices use softplus, which is fast there, because they may lack double precision.
     """
 
     @staticmethod
@@ -77,9 +77,9 @@ class _SoftplusSum(torch.autograd.Function):
 
 @torch.no_grad()
 def updated_memory(memory: Tensor, index: Tensor, embeddings: Tensor, momentum: float) -> Tensor:
-    """`memory` (N, D) with the rows `index` (B,) moved towards `embeddings` (B, D) and L2-normalised.
+    """Return `memory` (N, D) with its rows `index` (B,) moved towards `embeddings` (B, D) and L2-normalised.
 
-    A new tensor: the old one is still needed by the backward pass. Source: `crd/memory.py` of HobbitLong/RepDistiller.
+    It is a new tensor: the backward pass still needs the old one. Source: `crd/memory.py` of HobbitLong/RepDistiller.
     """
     rows = momentum * memory[index] + (1 - momentum) * embeddings.to(memory.dtype)
     return memory.index_copy(0, index, F.normalize(rows, dim=1))

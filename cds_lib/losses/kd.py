@@ -8,12 +8,12 @@ from cds_lib.losses.precision import full_precision
 
 @full_precision
 def kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over the batch.
+    """Return T^2 KL(softmax(teacher / T) || softmax(student / T)), the mean over the batch.
 
     Source: `distiller_zoo/KD.py` of HobbitLong/RepDistiller.
 
     Args:
-        student, teacher: logits (B, C). The gradient flows into both: detach what is to stay.
+        student, teacher: logits (B, C). Gradients flow into both: detach the one that must stay fixed.
         temperature: T > 0.
 
     Returns:
@@ -25,9 +25,9 @@ def kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 @full_precision
 def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of softmax(student / T) with the target softmax(teacher / T), mean over the batch, no factor T^2.
+    """Return the cross-entropy of softmax(student / T) with target softmax(teacher / T), without a factor T^2.
 
-    It differs from the KL divergence by the entropy of the teacher, a constant. Source: `CIFAR/distill.py` of the
-    released CDS code. Arguments and result as for `kd_loss`.
+    It is the mean over the batch and differs from the KL divergence by the entropy of the teacher, a constant. Source:
+    `CIFAR/distill.py` of the released CDS code. Arguments and result are as for `kd_loss`.
     """
     return F.cross_entropy(student / temperature, F.softmax(teacher / temperature, dim=1))

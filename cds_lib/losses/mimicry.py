@@ -10,13 +10,13 @@ _SMOOTHING = 1e-8
 
 @full_precision
 def mimicry_loss(logits: Tensor) -> Tensor:
-    """Sum over all ordered pairs of classifiers of KL(p_j || p_i), where p_j, the target, is a constant.
+    """Return the sum over all ordered pairs of classifiers of KL(p_j || p_i), where the target p_j is a constant.
 
         p = (softmax(logits) + 1e-8) / (1 + classes * 1e-8)
         loss = sum_i sum_{j != i} mean over the batch of KL(stopgrad(p_j) || p_i)
 
-    Temperature 1, no weights. It is what the releases of both DKS (sundw2014/DKS) and DHM (d-li14/DHM, with its
-    temperature at 1) add to the cross-entropies.
+    The temperature is 1 and there are no weights. The releases of both DKS (sundw2014/DKS) and DHM (d-li14/DHM, with
+    its temperature at 1) add this sum to the cross-entropies.
 
     Args:
         logits: (classifiers, batch, classes).
@@ -25,7 +25,7 @@ def mimicry_loss(logits: Tensor) -> Tensor:
         A scalar >= 0, float32 (float64 for float64 input); 0 for a single classifier.
 
     Raises:
-        ValueError: on any other number of dimensions.
+        ValueError: if `logits` does not have three dimensions.
     """
     if logits.ndim != 3:
         raise ValueError(f"logits must be (classifiers, batch, classes), not {tuple(logits.shape)}.")

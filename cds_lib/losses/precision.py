@@ -11,17 +11,17 @@ from torch import Tensor
 
 
 def outside_autocast(device: torch.device) -> contextlib.AbstractContextManager:
-    """A block without autocast; meta tensors, which are only shapes, know none."""
+    """Return a context without autocast; on the meta device, which has no autocast, it does nothing."""
     return contextlib.nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """The same numbers in float32; in float64 if they are."""
+    """Return `x` in float32, or unchanged if it is float64."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def full_precision(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Decorator: outside autocast, with the floating tensors among the arguments in at least float32."""
+    """Decorate a loss to run outside autocast, with its floating-point tensor arguments in at least float32."""
 
     @functools.wraps(loss)
     def wrapped(*args: Any, **named: Any) -> Tensor:

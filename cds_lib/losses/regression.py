@@ -8,12 +8,12 @@ from cds_lib.losses.precision import full_precision
 
 @full_precision
 def regression_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean over the batch of 2 - 2 cos(prediction, target), the squared distance of the two normalised vectors.
+    """Return the mean over the batch of 2 - 2 cos(prediction, target), the squared distance of the normalised vectors.
 
     Args:
-        prediction, target: (B, D). The target is a constant for the caller to detach.
+        prediction, target: (B, D). The target is a constant, which the caller detaches.
 
     Returns:
-        A scalar from 0 (same directions) to 4 (opposite), float32 (float64 for float64 input).
+        A scalar from 0 (same direction) to 4 (opposite), float32 (float64 for float64 input).
     """
     return 2 - 2 * F.cosine_similarity(prediction, target).mean()

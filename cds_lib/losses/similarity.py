@@ -1,4 +1,4 @@
-"""Similarity-preserving distillation (Tung and Mori): which images of the batch resemble one another."""
+"""Similarity-preserving loss (Tung and Mori): it compares which images of the batch resemble one another."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,13 +8,13 @@ from cds_lib.losses.precision import full_precision
 
 @full_precision
 def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference between the two B x B matrices of similarities, each row L2-normalised.
+    """Return the mean squared difference between the two B x B similarity matrices, with L2-normalised rows.
 
     A similarity is the scalar product of two images' flattened features. Source: `distiller_zoo/SP.py` of
     HobbitLong/RepDistiller.
 
     Args:
-        student, teacher: features (B, ...), of any shape each.
+        student, teacher: features (B, ...); their shapes may differ.
 
     Returns:
         A scalar >= 0, float32 (float64 for float64 input).

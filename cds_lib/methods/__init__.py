@@ -1,8 +1,8 @@
-"""The methods, which supervise a network: one small class each, which owns the backbone, its extra heads and the loss.
+"""Methods that supervise a network: one small class each, which owns the backbone, its extra heads and the loss.
 
-What they have in common is in `method.py`. Where several processes train a run, each with its share of every batch, a
-method computes what one process would, except CDS, which contrasts a process's own images, as released, unless it is
-told to gather.
+`method.py` has their common base class. If several processes train a run, each on its share of every batch, its losses
+are those of one process, except that batch norms use their own share unless they are synchronised, and that CDS
+contrasts the images of each process among themselves, as released, unless it is told to gather.
 """
 
 from cds_lib.lazy import on_first_use

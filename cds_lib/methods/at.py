@@ -9,9 +9,9 @@ from cds_lib.models import forward_stages, pooled_and_logits, stage_taps
 
 
 class AttentionTransfer(WithTeacher):
-    """loss = CE + weight * sum over the stages of attention_loss(student's map, teacher's map).
+    """Attention transfer: loss = CE + weight * sum over the stages of attention_loss(student's map, teacher's map).
 
-    All four stages and weight 1000, as HobbitLong/RepDistiller for CIFAR-100.
+    It uses all four stages and weight 1000, as HobbitLong/RepDistiller does for CIFAR-100.
     """
 
     def __init__(self, backbone: nn.Module, teacher: nn.Module, weight: float = 1000.0):
@@ -22,7 +22,7 @@ class AttentionTransfer(WithTeacher):
         self.indices, self.teacher_indices = (stage_taps(net).indices for net in (backbone, self.teacher.backbone))
 
     def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "attention_1", ...}, one a stage."""
+        """Return the terms "cross_entropy" and "attention_<stage>", ... for view (B, 3, S, S) and labels (B,)."""
         maps, features = forward_stages(self.backbone, view, self.indices)
         _, logits = pooled_and_logits(self.backbone, features)
         losses = {"cross_entropy": cross_entropy(logits, labels)}

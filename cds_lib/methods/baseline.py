@@ -1,4 +1,4 @@
-"""Plain training: cross-entropy at the end."""
+"""Plain training with cross-entropy."""
 
 from torch import Tensor, nn
 
@@ -8,14 +8,14 @@ from cds_lib.methods.method import Method
 
 
 class Baseline(Method):
-    """Cross-entropy of the backbone's logits.
+    """Baseline: cross-entropy of the backbone's logits.
 
     Args:
-        views: 1, or 2 for a baseline that costs what CDS costs: both views go through the network together, and the
-            cross-entropy is the mean over both.
+        views: 1, or 2 for a baseline that costs what CDS costs. With 2, both views pass through the network as one
+            batch, and the cross-entropy is the mean over both.
 
     Raises:
-        UsageError: another number of views.
+        UsageError: if `views` is not 1 or 2.
     """
 
     def __init__(self, backbone: nn.Module, views: int = 1):
@@ -26,6 +26,6 @@ class Baseline(Method):
         self.views = views
 
     def losses(self, *batch: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """As many views (B, 3, S, S) as `views`, labels (B,) -> {"cross_entropy"}."""
+        """Return the term "cross_entropy" for as many views (B, 3, S, S) as `views` says, and labels (B,)."""
         images, labels = self._one_batch(*batch, labels=labels)
         return {"cross_entropy": cross_entropy(self.backbone(images), labels)}

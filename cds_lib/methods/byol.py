@@ -12,23 +12,23 @@ from cds_lib.models import pooled, stage_taps
 
 
 class BYOL(Method):
-    """The online network predicts what a slowly moving average of itself makes of the other view.
+    """BYOL: the online network predicts the projection of the other view by a slowly moving average of itself.
 
         loss = regression(q(z1), z2') + regression(q(z2), z1')
 
-    z is a projection (MLP) of the pooled vector, q another MLP, and ' the target: an average of the online network and
-    its projection, target <- m target + (1 - m) online after every step, with m rising from `momentum` to 1 on a cosine
-    over `epochs`. No gradient flows into the target. An MLP is linear, batch norm, ReLU, linear.
+    z is the projection of the pooled vector by an MLP, q is another MLP, and ' marks the target, an average of the
+    online network and its projection: target <- m target + (1 - m) online after every step. m rises from `momentum` to
+    1 on a cosine over `epochs`. No gradient flows into the target. An MLP is linear, batch norm, ReLU, linear.
 
     Sizes and momentum (0.99 for presets up to 300 epochs, 0.996 for 1000) are those of google-deepmind's configuration.
-    Ours, as that code was not at hand: the views go through the networks one after the other, the target's batch norms
-    use batch statistics, as the online ones do.
+    Two choices are ours, because that code was not at hand: the views pass through the networks one after the other,
+    and the target's batch norms use batch statistics, as the online ones do.
 
-    Call `prepare` once with the labels of the training set, before training: their number tells when an epoch ends.
+    Call `prepare` with the labels of the training set once before training; their number defines an epoch.
 
     Args:
-        epochs: of the training.
-        hidden, dimensions: of the MLPs; smaller in miniatures.
+        epochs: number of epochs of the training.
+        hidden, dimensions: hidden and output size of the MLPs; smaller in miniatures.
     """
 
     views = 2
@@ -47,11 +47,11 @@ class BYOL(Method):
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
 
     def prepare(self, labels: Tensor) -> None:
-        """Learn the size of the training set from its labels (N,)."""
+        """Record the size of the training set, given its labels (N,)."""
         self.num_images = len(labels)
 
     def losses(self, view1: Tensor, view2: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Two views (B, 3, S, S), labels (B,) not used -> {"regression"}."""
+        """Return the term "regression" for two views (B, 3, S, S); the values of labels (B,) are not used."""
         self._move_target()
         self.images_seen += self.group.total(len(labels))
         predictions = [self.predictor(_project(self.backbone, self.projector, view)) for view in (view1, view2)]
@@ -63,8 +63,8 @@ class BYOL(Method):
 
     @torch.no_grad()
     def _move_target(self) -> None:
-        """Belongs after an optimizer step, and is done before the next one, as the loop has no hook for it. The first
-        time the target equals the online network, and moving it changes nothing."""
+        """Update the target. This belongs after an optimizer step, but the loop has no hook there, so it is done before
+        the next step. At the first step the target equals the online network, and the update changes nothing."""
         done = self.images_seen / (self.epochs * self.num_images)
         momentum = 1 - (1 - self.momentum) * (torch.cos(math.pi * done) + 1) / 2
         online: list[Tensor] = [*self.backbone.parameters(), *self.projector.parameters()]

@@ -8,9 +8,9 @@ from cds_lib.models import stage_taps
 
 
 class CorrelationCongruence(WithTeacher):
-    """loss = CE + weight * correlation_loss of linear embeddings of the pooled vectors.
+    """Correlation congruence: loss = CE + weight * correlation_loss of linear embeddings of the pooled vectors.
 
-    Both embeddings are trained. 128 dimensions and weight 0.02, as HobbitLong/RepDistiller for CIFAR-100.
+    Both embeddings are trained. 128 dimensions and weight 0.02 are those of HobbitLong/RepDistiller for CIFAR-100.
     """
 
     def __init__(self, backbone: nn.Module, teacher: nn.Module, weight: float = 0.02, dimensions: int = 128):
@@ -22,7 +22,7 @@ class CorrelationCongruence(WithTeacher):
         self.embed_teacher = nn.Linear(stage_taps(self.teacher.backbone).pooled, dimensions)
 
     def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "correlation"}."""
+        """Return the terms "cross_entropy" and "correlation" for view (B, 3, S, S) and labels (B,)."""
         student, logits, target = self.pooled_of_both(view)
         embeddings = self.embed_student(student), self.embed_teacher(target)
         term = correlation_loss(*map(self.group.gather, embeddings))

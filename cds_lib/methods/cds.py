@@ -1,4 +1,4 @@
-"""Moved to `cds_lib.cds`; works until 2.0."""
+"""Deprecated alias of `cds_lib.cds`, which works until 2.0."""
 
 from cds_lib.lazy import moved
 

@@ -14,27 +14,27 @@ from cds_lib.models import stage_taps
 
 
 class DistilledCDS(WithTeacher, ContrastiveDeepSupervision):
-    """The CDS loss, the distance between the student's and the teacher's embeddings, and soft cross-entropy.
+    """Distilled CDS: the CDS loss, a distance between student and teacher embeddings, and soft cross-entropy.
 
         loss = CE + weight * sum over taps of supcon
              + feature_weight * sum over taps of || teacher's z - adapter(student's z) ||
              + soft_cross_entropy(student's logits, teacher's logits; temperature)
 
-    Both cross-entropies are those of view 1, z are the L2-normalised embeddings of both views, one row an image (2B
-    rows). The adapter is one linear layer with bias a tap, only where the networks' embeddings differ in length; what
-    it returns is not normalised again. Source: `CIFAR/distill.py` of the released code; for ImageNet the release has
-    both weights at 0.5 and temperature 1.
+    Both cross-entropies are those of view 1. z are the L2-normalised embeddings of both views, one row per image (2B
+    rows). If the embeddings of the two networks differ in length, each tap has an adapter, one linear layer with bias,
+    whose output is not normalised again. Source: `CIFAR/distill.py` of the released code. For ImageNet the release sets
+    both weights to 0.5 and the temperature to 1.
 
     Args:
-        teacher: a trained `ContrastiveDeepSupervision`, heads included, with the same taps.
-        temperature: of the soft cross-entropy (that of the contrastive loss stays as in CDS).
-        teacher_mode: "eval", or "train" as released: then the teacher normalises by the statistics of the batch, and
-            its running statistics drift.
-        feature_loss: "frobenius", the root of the sum of squares over the whole matrix, as released; or "mse", the mean
-            of the squares.
+        teacher: a trained `ContrastiveDeepSupervision` with its heads and the same taps.
+        temperature: temperature of the soft cross-entropy; the contrastive loss keeps that of CDS.
+        teacher_mode: "eval", or "train" as released. With "train" the teacher normalises with batch statistics, and its
+            running statistics drift.
+        feature_loss: "frobenius" (as released), the root of the sum of squares over the whole matrix; or "mse", the
+            mean of the squares.
 
     Raises:
-        UsageError: a teacher of another kind or with other taps, or an unknown choice.
+        UsageError: if the teacher is of another kind or has other taps, or a choice is unknown.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class DistilledCDS(WithTeacher, ContrastiveDeepSupervision):
     def losses(  # type: ignore[override]  # without the targets of mixed images
         self, view1: Tensor, view2: Tensor, labels: Tensor
     ) -> dict[str, Tensor]:
-        """As `ContrastiveDeepSupervision.losses`, with "feature_<tap>", ... and "soft_cross_entropy" added."""
+        """Return the terms of CDS, "feature_<tap>", ... and "soft_cross_entropy"; arguments as in CDS."""
         images = torch.cat([view1, view2])
         z, logits = self.embed(images)
         with torch.no_grad():

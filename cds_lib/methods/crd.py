@@ -15,26 +15,26 @@ _BANKS = ("memory_student", "memory_teacher")
 
 
 class ContrastiveRepresentationDistillation(WithTeacher):
-    """loss = CE + weight * (nce_loss of the student's embeddings + nce_loss of the teacher's embeddings).
+    """CRD: loss = CE + weight * (nce_loss of the student's embeddings + nce_loss of the teacher's embeddings).
 
-    The pooled vectors are embedded by one linear layer each, both trained, and L2-normalised. Two banks hold a running
-    embedding of every training image; an anchor of one network is contrasted with rows of the other network's bank: its
-    own image (the positive) and images of other classes. A bank's rows move to the new embeddings after they were read.
-    The partition constant of each side is N times the mean score in the first batch and stays.
+    One linear layer per network, both trained, embeds the pooled vectors, which are then L2-normalised. Two banks hold
+    a running embedding of every training image. An anchor of one network is contrasted with rows of the other network's
+    bank: its own image (the positive) and images of other classes. Bank rows are read before they move to the new
+    embeddings. The partition constant of each side is N times the mean score in the first batch and stays fixed.
 
-    All constants are those of HobbitLong/RepDistiller for CIFAR-100. It draws an image's negatives without repetition
-    where the other classes have enough images; here they are independent draws, as the loss assumes of its noise.
+    All constants are those of HobbitLong/RepDistiller for CIFAR-100. RepDistiller draws the negatives of an image
+    without repetition if the other classes have enough images; here the draws are independent, as the loss assumes of
+    its noise.
 
-    Call `prepare` once with the labels of the training set before training, also before it is resumed. Without training
-    it is not needed: a state dict that is loaded brings its banks along.
+    Call `prepare` with the labels of the training set once before training, also before resuming. Without training it
+    is not needed: a loaded state dict brings its banks along.
 
     Args:
-        negatives: an image; fewer where the other classes have fewer images: no class gets more negatives than there
-            are images outside the largest class.
+        negatives: negatives per image, at most as many as there are images outside the largest class.
     """
 
     needs_index = True
-    compiles = False  # a captured graph has the addresses of the banks, and every step makes new ones
+    compiles = False  # a captured graph keeps the banks' addresses, and every step makes new banks
     partition: Tensor
     memory_student: Tensor
     memory_teacher: Tensor
@@ -58,18 +58,18 @@ class ContrastiveRepresentationDistillation(WithTeacher):
         self.hold_teacher(teacher)
         self.embed_student = nn.Linear(stage_taps(backbone).pooled, dimensions)
         self.embed_teacher = nn.Linear(stage_taps(self.teacher.backbone).pooled, dimensions)
-        self.register_buffer("partition", torch.zeros(2))  # of the student's and the teacher's anchors; 0: not yet set
-        self.has_partition = False  # on the CPU, to save a read from the device; a resumed run keeps its `partition`
+        self.register_buffer("partition", torch.zeros(2))  # for the student's and the teacher's anchors; 0: not set
+        self.has_partition = False  # on the CPU, to avoid reading the device; a resumed run keeps `partition`
         self.register_load_state_dict_pre_hook(_take_banks)
 
     def prepare(self, labels: Tensor) -> None:
         """Set up the banks and the sampling of negatives for a training set.
 
         Args:
-            labels: (N,) integers, of the images that `index` counts.
+            labels: (N,) integers, in the order that `index` refers to.
 
         Raises:
-            UsageError: all images are of one class.
+            UsageError: if all images are of one class.
         """
         classes, sizes = torch.unique(labels, return_inverse=True, return_counts=True)[1:]
         if len(sizes) < 2:
@@ -79,7 +79,7 @@ class ContrastiveRepresentationDistillation(WithTeacher):
         bound = (3 / dimensions) ** 0.5  # as released
         for name in _BANKS:
             self.register_buffer(name, torch.empty(len(labels), dimensions, device=device).uniform_(-bound, bound))
-        # The images sorted by class: those of an image's class are `class_size` neighbours from `class_start` on.
+        # Images sorted by class: the class of an image takes `class_size` places from `class_start` on.
         sampling = {
             "by_class": classes.argsort(stable=True),
             "class_start": (sizes.cumsum(0) - sizes)[classes],
@@ -89,18 +89,18 @@ class ContrastiveRepresentationDistillation(WithTeacher):
             self.register_buffer(name, values.to(device), persistent=False)
 
     def sample_negatives(self, index: Tensor) -> Tensor:
-        """Images (B, K) of other classes than those of `index` (B,), independent and uniform."""
+        """Draw images (B, K) of other classes than those of `index` (B,), independently and uniformly."""
         start, size = self.class_start[index, None], self.class_size[index, None]
-        # A rank among the images of other classes, then past the image's own class. Uniform only in double precision.
+        # Draw a rank among the images of other classes, then skip the own class. Double precision keeps it uniform.
         uniform = torch.rand(len(index), self.draws, device=index.device, dtype=torch.float64)
         rank = uniform.mul_(len(self.by_class) - size).long()
         rank.add_((rank >= start) * size)
         return self.by_class.index_select(0, rank.flatten()).view_as(rank)
 
     def losses(self, view: Tensor, labels: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """view (B, 3, S, S), labels (B,), index in the training set -> {"cross_entropy", "contrastive"}.
+        """Return the terms "cross_entropy" and "contrastive" for view (B, 3, S, S) and labels (B,).
 
-        `index` (B,) is that of the whole batch, for which the negatives are drawn: all processes draw the same.
+        `index` (B,) holds the training set places of the whole batch: all processes draw the same negatives for it.
         """
         student, logits, target = self.pooled_of_both(view)
         candidates = torch.cat([index[:, None], self.sample_negatives(index)], dim=1)
@@ -108,8 +108,8 @@ class ContrastiveRepresentationDistillation(WithTeacher):
         return {"cross_entropy": cross_entropy(logits, labels), "contrastive": self.weight * term}
 
     def contrastive(self, student: Tensor, target: Tensor, index: Tensor, candidates: Tensor) -> Tensor:
-        """The loss for pooled vectors (B, D) and (B, D') and bank rows (B, 1 + K); then the bank rows `index`, of the
-        whole batch, are updated."""
+        """Return the loss for pooled vectors (B, D) and (B, D') and bank rows (B, 1 + K), then update the bank rows
+        `index`, which are those of the whole batch."""
         z_student = F.normalize(at_least_float32(self.embed_student(student)), dim=1)
         z_teacher = F.normalize(at_least_float32(self.embed_teacher(target)), dim=1)
         logits = [
@@ -131,7 +131,7 @@ class ContrastiveRepresentationDistillation(WithTeacher):
 
 
 def _take_banks(method: Any, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """Before a state dict is loaded: register its banks where `prepare` was not called."""
+    """Before a state dict is loaded, register its banks if `prepare` was not called."""
     for name in _BANKS:
         if not hasattr(method, name) and prefix + name in state:
             method.register_buffer(name, torch.empty_like(state[prefix + name], device=method.partition.device))

@@ -8,18 +8,18 @@ from cds_lib.methods.method import Method
 
 
 class Detection(Method):
-    """The detector's own losses, each with weight 1: classification and boxes, for Faster R-CNN of both its steps.
+    """The detector's own losses, each with weight 1: classification and boxes, in both steps of Faster R-CNN.
 
     Args:
-        backbone: a detector of `create_detector`; it is what is evaluated.
+        backbone: a detector from `create_detector`, which is also evaluated.
     """
 
-    compiles = False  # it would be compiled again for every image size and number of boxes
+    compiles = False  # every image size and number of boxes would need its own graph
 
     def __init__(self, backbone: nn.Module):
         super().__init__()
         self.backbone = backbone
 
     def losses(self, images: list[Tensor], labels: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Images (3, H, W) in 0..1 and a target each: {"boxes" (N, 4), "labels" (N,)} -> named losses."""
+        """Return named losses for images (3, H, W) in 0..1, each with a target {"boxes" (N, 4), "labels" (N,)}."""
         return self.backbone(images, labels)

@@ -16,35 +16,35 @@ from cds_lib.models.backbones import stage_module
 
 
 class MimickingBranches(Method):
-    """Cross-entropy at the end and of two branches, plus the KL terms between all three classifiers.
+    """DKS or DHM: cross-entropies of the network and two branches, plus KL terms between all three classifiers.
 
         loss = cross-entropy + weight * (cross-entropies of both branches + mimicry_loss)
 
     Deeply-supervised knowledge synergy and dynamic hierarchical mimicking are one algorithm as released: with all
-    weights and the temperature 1 their losses coincide. What differs here is `layout`, the number of blocks in the
+    weights and the temperature 1 their losses coincide. Here they differ in `layout`, the number of blocks in the
     branches:
 
         branch 1, after stage 2: a stage like stage 3, then a stage like stage 4
         branch 2, after stage 3: a stage like stage 4 of twice the width, with all its blocks
 
-    - "dks": in branch 1 all blocks of stage 3 and half of those of stage 4, rounded down, and at least one. This is the
-      rule of the only training code that DKS has released (WRN-28-10, three stages), moved to the last two of four.
-    - "dhm": in branch 1 half of the blocks of stage 3, rounded up, and two of stage 4. This gives the counts of DHM's
+    - "dks": branch 1 has all blocks of stage 3 and half of those of stage 4, rounded down, but at least one. This rule
+      is from the only training code that DKS has released (WRN-28-10, three stages), applied to the last two of four.
+    - "dhm": branch 1 has half of the blocks of stage 3, rounded up, and two of stage 4. These are the counts of DHM's
       released ImageNet networks: [1, 2], [2] for ResNet-18, [3, 2], [3] for -34 and -50, [12, 2], [3] for -101.
 
     Both releases double the width in branch 2, so both layouts do. Neither covers ResNeXt, wide, SE or pre-activation
-    networks or a CIFAR stem with four stages; these get the counts of the ResNet of equal depth. Each branch has the
-    backbone's kind of blocks, freshly initialised, then (pre-activation) a final norm of its own, average pooling and
-    its own linear layer. It shares no parameter with the backbone or with the other branch.
+    networks, or a CIFAR stem with four stages; these get the counts of the ResNet of equal depth. Each branch has the
+    backbone's kind of blocks, freshly initialised, then (pre-activation) its own final norm, average pooling and its
+    own linear layer. A branch shares no parameter with the backbone or with the other branch.
 
     Args:
-        backbone: a network of `create_backbone`, or another timm ResNet or ResNetV2 of convolutions and batch norms.
-        num_classes: of the branches' classifiers.
+        backbone: a network from `create_backbone`, or another timm ResNet or ResNetV2 of convolutions and batch norms.
+        num_classes: number of classes of the branches' classifiers.
         layout: "dks" or "dhm".
-        weight: of all that the branches add; released: 1.
+        weight: weight of all terms that the branches add; 1 as released.
 
     Raises:
-        UsageError: a network of another kind, or an unknown layout.
+        UsageError: if the network is of another kind or the layout is unknown.
     """
 
     def __init__(self, backbone: nn.Module, num_classes: int, layout: str, weight: float = 1.0):
@@ -62,7 +62,7 @@ class MimickingBranches(Method):
         self.classifiers = nn.ModuleList(nn.Linear(width * taps.pooled, num_classes) for width in (1, 2))
 
     def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "cross_entropy_1", "cross_entropy_2", "mimicry"}."""
+        """Return "cross_entropy", "cross_entropy_<branch>", ... and "mimicry" for view (B, 3, S, S) and labels (B,)."""
         maps, features = forward_stages(self.backbone, view, self.indices)
         outputs = [pooled_and_logits(self.backbone, features)[1]]
         for stage, branch, classifier in zip(maps, self.branches, self.classifiers, strict=True):
@@ -78,7 +78,7 @@ class MimickingBranches(Method):
 
 
 def _residual_branches(backbone: nn.Module, indices: tuple[int, ...], layout: str) -> nn.ModuleList:
-    """The two branches of a layout, pooled to one vector an image; their parameters are still those of the network."""
+    """Build the two branches of a layout, each pooled to one vector per image; they are not initialised yet."""
     third, fourth = (_blocks(backbone, index) for index in indices)
     counts = (len(third), max(1, len(fourth) // 2)) if layout == "dks" else ((len(third) + 1) // 2, 2)
     norm = backbone.norm if isinstance(backbone, ResNetV2) else nn.Identity()
@@ -95,10 +95,10 @@ def _blocks(backbone: nn.Module, index: int) -> list[nn.Module]:
 
 
 def _double_width(branch: nn.Module) -> None:
-    """Double in place all channels of a branch of one stage, but for those it is given. Groups stay: they widen."""
+    """Double all channels of a one-stage branch in place, except its input. Groups widen; their number stays."""
     for block_name, block in branch.named_children():
         for name, layer in block.named_modules():
-            # What reads the branch's input: the shortcut, the first convolution and (pre-activation) the norm before.
+            # Layers that read the branch's input: shortcut, first convolution and (pre-activation) the norm before it.
             first = block_name == "0" and (name in ("norm1", "conv1") or name.startswith("downsample."))
             if isinstance(layer, nn.Conv2d):
                 layer.in_channels *= 1 if first else 2

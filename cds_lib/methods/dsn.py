@@ -9,21 +9,21 @@ from cds_lib.models import forward_stages, initialise, pooled_and_logits, projec
 
 
 class DeeplySupervisedNet(Method):
-    """Cross-entropy at the end plus `weight` times the cross-entropy of a classifier after every earlier stage.
+    """Deeply-supervised nets: cross-entropy plus `weight` times that of a classifier after every earlier stage.
 
-    The classifier is the separable-convolution stack that CDS uses, then one linear layer. The paper does not say
-    which variant its DSN rows are; this is the author's own deep classifier, so DSN and CDS differ in the loss and the
-    second view, not in the capacity of their heads.
+    The classifier is the separable-convolution head of CDS followed by one linear layer. The paper does not say which
+    variant its DSN rows use. This is the author's own deep classifier, so DSN and CDS differ in the loss and the second
+    view, not in the capacity of their heads.
 
     Args:
-        weight: of every classifier but the last.
-        views: 1, or 2 to process as many images as CDS: both views go through the network together, and every
-            cross-entropy is the mean over both.
-        kl_weight: of the KL divergence from the last classifier, which teaches and is not taught, to every other one:
-            the paper's equation 3. 0, as in deeply-supervised nets: none.
+        weight: weight of every classifier except the last.
+        views: 1, or 2 to process as many images as CDS. With 2, both views pass through the network as one batch, and
+            every cross-entropy is the mean over both.
+        kl_weight: weight of the KL divergence from the last classifier, which gets no gradient from it, to every other
+            classifier (the paper's equation 3). 0, as in deeply-supervised nets, leaves the term out.
 
     Raises:
-        UsageError: another number of views.
+        UsageError: if `views` is not 1 or 2.
     """
 
     def __init__(
@@ -38,11 +38,11 @@ class DeeplySupervisedNet(Method):
         self.indices = taps.indices
         self.heads = projection_heads(taps.channels[:-1], taps.pooled)
         self.classifiers = nn.ModuleList(nn.Linear(taps.pooled, num_classes) for _ in self.heads)
-        initialise(self.heads)  # a second time: committed runs began with these weights
+        initialise(self.heads)  # a second time, because committed runs started from these weights
 
     def losses(self, *batch: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """As many views (B, 3, S, S) as `views`, labels (B,) -> {"cross_entropy", "cross_entropy_1", ...}, one a stage
-        before the last, and with `kl_weight` as many "kl_1", ..."""
+        """Return the terms "cross_entropy", "cross_entropy_1", ... (one per stage before the last) and, with
+        `kl_weight`, as many "kl_1", ... It takes as many views (B, 3, S, S) as `views` says, and labels (B,)."""
         images, labels = self._one_batch(*batch, labels=labels)
         maps, features = forward_stages(self.backbone, images, self.indices)
         _, logits = pooled_and_logits(self.backbone, features)

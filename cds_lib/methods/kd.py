@@ -8,7 +8,7 @@ from cds_lib.methods.teacher import WithTeacher
 
 
 class KnowledgeDistillation(WithTeacher):
-    """loss = cross_entropy_weight * CE + weight * T^2 KL(teacher || student), both on view 1.
+    """Knowledge distillation: loss = cross_entropy_weight * CE + weight * T^2 KL(teacher || student), both on view 1.
 
     Weights and temperature are those of HobbitLong/RepDistiller for CIFAR-100 (gamma 0.1, alpha 0.9, T 4).
     """
@@ -27,7 +27,7 @@ class KnowledgeDistillation(WithTeacher):
         self.hold_teacher(teacher)
 
     def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "kd"}."""
+        """Return the terms "cross_entropy" and "kd" for view (B, 3, S, S) and labels (B,)."""
         logits = self.backbone(view)
         with torch.no_grad():
             targets = self.teacher.backbone(view)

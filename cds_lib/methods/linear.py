@@ -1,4 +1,4 @@
-"""A linear classifier on a network that stays as it is: the second stage of contrastive pre-training."""
+"""A linear classifier on a frozen network: the second stage of contrastive pre-training."""
 
 from typing import Self
 
@@ -11,9 +11,9 @@ from cds_lib.models import pooled_and_logits
 
 
 class LinearClassifier(Method):
-    """loss = CE; the network is frozen and in eval mode, its own classifier is trained (as in HobbitLong/SupContrast).
+    """Train the network's own classifier with cross-entropy; the network is frozen and in eval mode.
 
-    `backbone` is given the pre-trained weights before.
+    This is the procedure of HobbitLong/SupContrast. `backbone` must already have its pre-trained weights.
     """
 
     def __init__(self, backbone: nn.Module):
@@ -27,7 +27,7 @@ class LinearClassifier(Method):
         return self
 
     def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """view (B, 3, S, S), labels (B,) -> {"cross_entropy"}."""
+        """Return the term "cross_entropy" for view (B, 3, S, S) and labels (B,)."""
         with torch.no_grad():
             features = self.backbone.forward_features(view)
         _, logits = pooled_and_logits(self.backbone, features)

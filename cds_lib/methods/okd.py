@@ -16,25 +16,25 @@ from cds_lib.models.backbones import stage_module
 
 
 class OnlineDistillation(Method):
-    """Branches that share all but the last stage, and learn from their own gated ensemble.
+    """ONE: branches that share all stages but the last, and learn from their own gated ensemble.
 
         loss = sum of the branches' CE + CE of the ensemble + w * sum over branches of T^2 KL(ensemble || branch)
 
-    Branch 1 is the backbone itself, the others have a last stage (with a final norm, if the network has one) and a
-    classifier of their own. The ensemble's logits are the branches', weighted per image by a gate on the shared
-    features: average pooling, linear layer, batch norm, ReLU, softmax. In the KL the ensemble is a constant.
-    w = exp(-5 (1 - e / rampup_epochs)^2) in the 0-based epoch e, then 1.
+    Branch 1 is the backbone itself. Every other branch has its own last stage (with a final norm, if the network has
+    one) and classifier. The ensemble's logits are those of the branches, weighted per image by a gate on the shared
+    features: average pooling, linear layer, batch norm, ReLU, softmax. In the KL the ensemble is a constant. w is
+    exp(-5 (1 - e / rampup_epochs)^2) in the 0-based epoch e < rampup_epochs, then 1.
 
-    Three branches, T = 3 and 80 of 300 epochs are those of `cifar_one.py` of Lan1991Xu/ONE_NeurIPS2018, whose target
-    probabilities have 1e-7 added, which is left out here.
+    Three branches, T = 3 and 80 of 300 epochs are those of `cifar_one.py` of Lan1991Xu/ONE_NeurIPS2018. That code adds
+    1e-7 to the target probabilities, which is left out here.
 
-    Call `prepare` once with the labels of the training set, before training: their number tells when an epoch ends.
+    Call `prepare` with the labels of the training set once before training; their number defines an epoch.
 
     Args:
-        rampup_epochs: 0 for none.
+        rampup_epochs: epochs until w reaches 1; 0 for no ramp-up.
 
     Raises:
-        UsageError: the backbone is no timm ResNet or ResNetV2, or fewer than two branches.
+        UsageError: if the backbone is not a timm ResNet or ResNetV2, or there are fewer than two branches.
     """
 
     images_seen: Tensor
@@ -67,11 +67,11 @@ class OnlineDistillation(Method):
         self.register_buffer("images_seen", torch.zeros((), dtype=torch.int64))
 
     def prepare(self, labels: Tensor) -> None:
-        """Learn the size of the training set from its labels (N,)."""
+        """Record the size of the training set, given its labels (N,)."""
         self.num_images = len(labels)
 
     def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "cross_entropy_2", ..., "ensemble", "kd"}."""
+        """Return "cross_entropy", "cross_entropy_2", ..., "ensemble" and "kd" for view (B, 3, S, S) and labels (B,)."""
         (shared,), features = forward_stages(self.backbone, view, self.shared)
         outputs = [pooled_and_logits(self.backbone, features)[1]]
         for stage, classifier in zip(self.stages, self.classifiers, strict=True):

@@ -1,4 +1,4 @@
-"""The processes that train a method together, each on its share of every batch, and gathering from them."""
+"""The processes that train a method together, each on its share of every batch, and the exchange between them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,31 +9,30 @@ from torch import Tensor
 
 
 class SingleProcess:
-    """One process that trains alone; several are a `cds_lib.training.distributed.Group`.
+    """A single process that trains alone. For several processes see `cds_lib.training.distributed.Group`.
 
-    A loss that is a mean over the images needs no gathering: the loop weights the losses of the processes by their
-    numbers of images.
+    A loss that is a mean over the images needs no gathering: the loop weights the loss of each process by its number of
+    images.
     """
 
     def total(self, images: int) -> int:
-        """The number of images in the whole batch, given that of this process."""
+        """Return the number of images in the whole batch, given the number in this process."""
         return images
 
     def gather(self, own: Tensor, dim: int = 0) -> Tensor:
-        """What all processes hold along `dim`, one entry an image, in the batch's order. The gradient flows back."""
+        """Return the entries of all processes along `dim`, one per image, in batch order. The gradient flows back."""
         return own
 
     def own(self, whole: Tensor) -> Tensor:
-        """The rows of this process, of a tensor with one an image of the whole batch."""
+        """Return this process's rows of a tensor with one row per image of the whole batch."""
         return whole
 
 
 class EqualShares(SingleProcess):
-    """The processes of `torch.distributed`, each with as many images, as under a `DistributedSampler`; one process
-    where it was not initialised.
+    """The processes of `torch.distributed`, with equally many images each, as under a `DistributedSampler`.
 
-    For losses of gathered tensors the mean of the processes' gradients, which DistributedDataParallel takes, is the
-    gradient of one process with all the images.
+    If `torch.distributed` is not initialised, it is one process. For losses of gathered tensors, the mean of the
+    processes' gradients, which DistributedDataParallel takes, is the gradient of one process with all the images.
     """
 
     def total(self, images: int) -> int:
@@ -50,7 +49,7 @@ def _world() -> int:
 
 
 def gather_rows(own: Tensor, sizes: Sequence[int], rank: int) -> Tensor:
-    """own (sizes[rank], ...) of each process -> (sum of sizes, ...). Backward: the sum of the processes' gradients."""
+    """Gather `own` (sizes[rank], ...) of each process to (sum of sizes, ...); backward sums their gradients."""
     return _Gather.apply(own, sizes, rank)
 
 
@@ -58,7 +57,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, own: Tensor, sizes: Sequence[int], rank: int) -> Tensor:
         ctx.sizes, ctx.rank = sizes, rank
-        padded = own.new_zeros(max(sizes), *own.shape[1:])  # processes exchange equal sizes only
+        padded = own.new_zeros(max(sizes), *own.shape[1:])  # all_gather needs equal sizes
         padded[: len(own)] = own
         parts = [torch.empty_like(padded) for _ in sizes]
         dist.all_gather(parts, padded)

@@ -7,9 +7,9 @@ from cds_lib.methods.teacher import WithTeacher
 
 
 class RelationalDistillation(WithTeacher):
-    """loss = CE + distance_weight * distance_loss + angle_weight * angle_loss of the pooled vectors.
+    """RKD: loss = CE + distance_weight * distance_loss + angle_weight * angle_loss of the pooled vectors.
 
-    Weights 25 and 50, as HobbitLong/RepDistiller for CIFAR-100 (whose beta for their sum is 1).
+    Weights 25 and 50 are those of HobbitLong/RepDistiller for CIFAR-100 (whose beta for their sum is 1).
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class RelationalDistillation(WithTeacher):
         self.hold_teacher(teacher)
 
     def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "distance", "angle"}."""
+        """Return the terms "cross_entropy", "distance" and "angle" for view (B, 3, S, S) and labels (B,)."""
         student, logits, target = self.pooled_of_both(view)
         student, target = self.group.gather(student), self.group.gather(target)
         return {

@@ -9,9 +9,9 @@ from cds_lib.models import forward_stages, pooled_and_logits, stage_taps
 
 
 class SimilarityPreserving(WithTeacher):
-    """loss = CE + weight * similarity_loss(student's last map, teacher's last map).
+    """Similarity-preserving: loss = CE + weight * similarity_loss(student's last map, teacher's last map).
 
-    The last stage and weight 3000, as HobbitLong/RepDistiller for CIFAR-100.
+    It uses the last stage and weight 3000, as HobbitLong/RepDistiller does for CIFAR-100.
     """
 
     def __init__(self, backbone: nn.Module, teacher: nn.Module, weight: float = 3000.0):
@@ -22,7 +22,7 @@ class SimilarityPreserving(WithTeacher):
         self.last, self.teacher_last = (stage_taps(net).indices[-1:] for net in (backbone, self.teacher.backbone))
 
     def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "similarity"}."""
+        """Return the terms "cross_entropy" and "similarity" for view (B, 3, S, S) and labels (B,)."""
         (student,), features = forward_stages(self.backbone, view, self.last)
         _, logits = pooled_and_logits(self.backbone, features)
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Knowledge distillation meets self-supervision: SSKD (Xu et al.), its teacher's head and its student."""
+"""SSKD, knowledge distillation meets self-supervision (Xu et al.): the teacher's head and the student."""
 
 from typing import Self
 
@@ -14,20 +14,20 @@ from cds_lib.models import pooled, pooled_and_logits, stage_taps
 
 
 class SSKDTeacher(Method):
-    """A trained network, frozen and in eval mode, and a head that is trained to match rotated copies to their source.
+    """A trained network, frozen and in eval mode, with a head that learns to match rotated copies to their source.
 
-        loss = cross-entropy over the upright images of the batch, of the cosine similarities of every rotated copy
+        loss = cross-entropy of every rotated copy's cosine similarities to the upright images of the batch
 
-    The head is linear, ReLU, linear, as wide as the pooled vector. This is a run of its own, whose result is what the
-    student `SSKD` takes as its teacher. Recipe of `student.py` of xuguodong03/SSKD: 60 epochs, learning rate 0.05,
-    a tenth of it after epochs 30 and 45, momentum 0.9, weight decay 5e-4, batch 64.
+    The head is linear, ReLU, linear, as wide as the pooled vector. Its training is a run of its own, whose result is
+    the teacher of the student `SSKD`. The recipe is that of `student.py` of xuguodong03/SSKD: 60 epochs, learning rate
+    0.05, divided by 10 after epochs 30 and 45, momentum 0.9, weight decay 5e-4, batch size 64.
 
     Args:
-        backbone: the same network as the teacher's; it is given the teacher's weights.
+        backbone: the same network as the teacher's; it receives the teacher's weights.
         teacher: the trained network, or a method around it.
 
     Raises:
-        UsageError: the teacher's network is another one.
+        UsageError: if the teacher's network is another one.
     """
 
     def __init__(self, backbone: nn.Module, teacher: nn.Module):
@@ -47,7 +47,7 @@ class SSKDTeacher(Method):
         return self
 
     def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """view (B, 3, S, S), labels (B,) not used -> {"self_supervision"}."""
+        """Return the term "self_supervision" for view (B, 3, S, S); labels (B,) are not used."""
         with torch.no_grad():
             features = pooled(self.backbone, self.backbone.forward_features(rotated_copies(view)))
         embeddings = _gathered(self.group, self.head(features))
@@ -56,21 +56,21 @@ class SSKDTeacher(Method):
 
 
 class SSKD(WithTeacher):
-    """Distils predictions on upright and on rotated images, and the similarities of rotated copies to upright images.
+    """SSKD: distil predictions on upright and rotated images, and similarities of rotated copies to upright images.
 
         loss = cross_entropy_weight * CE + kd_weight * KL                     (upright images)
              + rotated_weight * KL on the rotated images + similarity_weight * KL of their rows of similarities
 
-    Each KL has its temperature and the factor T^2; of the last two, the rows that the teacher gets wrong count only as
-    far as `*_keep_wrong` says (see `ranked_kd_loss`). The student's head is trained with it. All four rotations go
-    through the networks together. Constants of `student.py` of xuguodong03/SSKD, which crops the rotated copies of an
-    image each in its own way; here they are copies of one augmented view.
+    Each KL has a temperature T and the factor T^2. `*_keep_wrong` limits how many of the rows that the teacher gets
+    wrong count in the last two terms (see `ranked_kd_loss`). The student's head is trained too. All four rotations pass
+    through the networks as one batch. Constants are those of `student.py` of xuguodong03/SSKD, which crops every
+    rotated copy in its own way; here they are copies of one augmented view.
 
     Args:
         teacher: an `SSKDTeacher` whose head has been trained.
 
     Raises:
-        UsageError: another kind of teacher.
+        UsageError: if the teacher is of another kind.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class SSKD(WithTeacher):
         self.hold_teacher(teacher)
 
     def losses(self, view: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """view (B, 3, S, S), labels (B,) -> {"cross_entropy", "kd", "kd_rotated", "kd_similarity"}."""
+        """Return "cross_entropy", "kd", "kd_rotated" and "kd_similarity" for view (B, 3, S, S) and labels (B,)."""
         images = rotated_copies(view)
         student = _logits_and_embeddings(self, images)
         with torch.no_grad():
@@ -111,7 +111,7 @@ class SSKD(WithTeacher):
     def terms(
         self, logits: Tensor, embeddings: Tensor, target_logits: Tensor, target_embeddings: Tensor, labels: Tensor
     ) -> dict[str, Tensor]:
-        """The losses, from logits (4 B, C) and embeddings (4 B, D) of the interleaved rotations and labels (B,)."""
+        """Return the losses from logits (4 B, C) and embeddings (4 B, D) of interleaved rotations, and labels (B,)."""
         logits, target_logits = logits.unflatten(0, (-1, 4)), target_logits.unflatten(0, (-1, 4))
         upright, rotated = logits[:, 0], logits[:, 1:].flatten(0, 1)
         target_upright, target_rotated = target_logits[:, 0], target_logits[:, 1:].flatten(0, 1)
@@ -138,12 +138,12 @@ class SSKD(WithTeacher):
 
 
 def rotated_copies(images: Tensor) -> Tensor:
-    """images (B, 3, S, S) -> (4 B, 3, S, S): each image upright, then turned by 90, 180 and 270 degrees."""
+    """Return (4 B, 3, S, S) for images (B, 3, S, S): each upright, then turned by 90, 180 and 270 degrees."""
     return torch.stack([torch.rot90(images, turns, (2, 3)) for turns in range(4)], dim=1).flatten(0, 1)
 
 
 def _gathered(group: SingleProcess, rows: Tensor) -> Tensor:
-    """(4 B, ...) of the interleaved rotations of a process's images -> of those of the whole batch."""
+    """Gather the interleaved rotations (4 B, ...) of a process's images to those of the whole batch."""
     return group.gather(rows.unflatten(0, (-1, 4))).flatten(0, 1)
 
 

@@ -10,15 +10,15 @@ from cds_lib.models import pooled, stage_taps
 
 
 class SupervisedContrastive(Method):
-    """loss = supcon(normalised MLP of the pooled vector, two views), labels giving the positives.
+    """Pre-training with loss = supcon(normalised MLP of the pooled vector, two views); labels define the positives.
 
-    The MLP is linear, ReLU, linear (D -> D -> `dimensions`); it is dropped afterwards, and a `LinearClassifier` is
-    trained on the network. Both views go through the network together. Head, 128 dimensions and temperature 0.1 are
-    those of HobbitLong/SupContrast; its second stage is a run of its own.
+    The MLP is linear, ReLU, linear (D -> D -> `dimensions`). It is dropped afterwards, and a `LinearClassifier` is
+    trained on the network in a run of its own. Both views pass through the network as one batch. Head, 128 dimensions
+    and temperature 0.1 are those of HobbitLong/SupContrast.
 
     Args:
-        base_temperature: the loss is multiplied by temperature / base_temperature (docs/deviations.md); None: it is
-            not. SupContrast's is 0.07, whatever its temperature is.
+        base_temperature: if given, the loss is multiplied by temperature / base_temperature (docs/deviations.md).
+            SupContrast's is 0.07, whatever its temperature is.
     """
 
     views = 2
@@ -38,7 +38,7 @@ class SupervisedContrastive(Method):
         self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, dimensions))
 
     def losses(self, view1: Tensor, view2: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Two views (B, 3, S, S), labels (B,) -> {"contrastive"}."""
+        """Return the term "contrastive" for two views (B, 3, S, S) and labels (B,)."""
         features = self.backbone.forward_features(torch.cat([view1, view2]))
         z = F.normalize(at_least_float32(self.head(pooled(self.backbone, features))), dim=-1)
         z = self.group.gather(z.unflatten(0, (2, len(labels))), 1)

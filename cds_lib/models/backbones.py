@@ -2,7 +2,7 @@
 
 Every backbone is a `timm` network: `create_backbone` only chooses the stem, the width and the released initialisation.
 The other functions work for every timm network that reports its stages (`feature_info`, `forward_intermediates`), so
-that the method is not tied to the eleven. A training step reads
+that the method is not tied to the eleven. A training step computes
 
     maps, features = forward_stages(backbone, images, stage_taps(backbone).indices)
     embedding, logits = pooled_and_logits(backbone, features)
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-with warnings.catch_warnings():  # in a notebook without widgets, which are not needed
+with warnings.catch_warnings():  # in notebooks without widgets, which are not needed
     warnings.filterwarnings("ignore", message="IProgress not found")
     import timm
 from timm.layers import make_divisible
@@ -36,8 +36,8 @@ MODEL_NAMES: tuple[str, ...] = (
 )
 STEMS: tuple[str, ...] = ("cifar", "imagenet", "imagenet_no_max_pool")
 
-# (kernel, stride, padding) of the stem's one convolution, and how much larger its maps are than those of timm's own
-# stem and max-pool.
+# (kernel, stride, padding) of the stem's single convolution, and how many times larger its maps are than those of
+# timm's own stem with max-pool.
 _STEM_CONV = {"cifar": (3, 1, 1), "imagenet": (7, 2, 3), "imagenet_no_max_pool": (7, 2, 3)}
 _STEM_GAIN = {"cifar": 4, "imagenet": 1, "imagenet_no_max_pool": 2}
 _STAGE_CHANNELS = (64, 128, 256, 512)
@@ -50,11 +50,11 @@ _MORE_THAN_A_CLASSIFIER = ("EfficientVitMsra", "SHViT", "VOLO", "MultiScaleVit",
 
 @dataclass(frozen=True)
 class Taps:
-    """Where a network can be supervised: its last (up to) four stages, in network order.
+    """The stages at which a network can be supervised: its last (up to) four, in network order.
 
     Attributes:
-        indices: of the stages, as `forward_intermediates` counts them; strictly increasing.
-        channels: of each stage's map.
+        indices: indices of the stages, as `forward_intermediates` counts them; strictly increasing.
+        channels: number of channels of each stage's map.
         pooled: length of the pooled vector, the input of the network's classifier.
     """
 
@@ -67,21 +67,21 @@ def create_backbone(name: str, num_classes: int, stem: str = "cifar", width: flo
     """Build one of the eleven backbones, or another of timm's ResNets, with the released initialisation.
 
     Args:
-        name: one of `MODEL_NAMES`, or a ResNet of timm with the plain 7x7 stem and without groups (`resnet26`).
+        name: one of `MODEL_NAMES`, or a timm ResNet with the plain 7x7 stem and without groups (such as `resnet26`).
         num_classes: outputs of the classifier, at least 1.
-        stem: "cifar" (3x3 convolution of stride 1, no max-pool; for images of 16 to 64 pixels), "imagenet" (timm's
-            own: 7x7 of stride 2 and max-pool) or "imagenet_no_max_pool" (the released ImageNet network
-            builds the max-pool and never calls it: every map is twice as large).
-        width: multiplier in (0, 1] for the channels of the stem and of every stage, for miniatures. Blocks, strides
-            and shortcuts stay as they are. Channels are rounded to multiples of 8 and are at least 8. ResNeXt scales
-            the number of groups and keeps the channels per group; the squeeze of the SE blocks keeps timm's own rule
-            (a sixteenth of the channels, a multiple of 8, at least 8). At 1 the network is timm's, the stem aside.
+        stem: "cifar" (3x3 convolution of stride 1, no max-pool; for images of 16 to 64 pixels), "imagenet" (timm's own:
+            7x7 of stride 2 and max-pool) or "imagenet_no_max_pool" (as the released ImageNet network, which builds the
+            max-pool and never calls it, so that every map is twice as large).
+        width: multiplier in (0, 1] for the channels of the stem and of every stage, for miniatures. Blocks, strides and
+            shortcuts stay as they are. Channels are rounded to multiples of 8 and are at least 8. ResNeXt scales the
+            number of groups and keeps the channels per group. The squeeze of the SE blocks keeps timm's own rule (a
+            sixteenth of the channels, a multiple of 8, at least 8). At 1 the network is timm's, apart from the stem.
 
     Returns:
         A timm network: `forward` maps images `(B, 3, H, W)` to logits `(B, num_classes)`.
 
     Raises:
-        UsageError: unknown name or stem, width outside (0, 1], fewer than one class.
+        UsageError: if the name or stem is unknown, the width is outside (0, 1], or there is no class.
     """
     if name not in MODEL_NAMES and not _is_plain_resnet(name):
         raise UsageError(
@@ -99,7 +99,7 @@ def create_backbone(name: str, num_classes: int, stem: str = "cifar", width: flo
         backbone = _preact_resnet(num_classes, stem, channels)
     else:
         backbone = _resnet(name, num_classes, stem, channels, groups=max(1, round(_RESNEXT_GROUPS * width)))
-    for info in backbone.feature_info:  # timm counts the strides of its own stem
+    for info in backbone.feature_info:  # timm assumes the strides of its own stem
         info["reduction"] = max(1, info["reduction"] // _STEM_GAIN[stem])
     initialise(backbone)
     return backbone
@@ -108,13 +108,13 @@ def create_backbone(name: str, num_classes: int, stem: str = "cifar", width: flo
 def _is_plain_resnet(name: str) -> bool:
     if not timm.is_model(name) or not timm.models.is_model_in_modules(name, ["resnet"]) or "next" in name:
         return False
-    return timm.get_pretrained_cfg(name).first_conv == "conv1"  # of a deep stem: conv1.0
+    return timm.get_pretrained_cfg(name).first_conv == "conv1"  # a deep stem has conv1.0
 
 
 def _resnet(name: str, num_classes: int, stem: str, channels: tuple[int, ...], groups: int) -> nn.Module:
     # timm's ResNet fixes its stem at 64 channels unless the stem is "deep", whose last convolution then has
     # 2 * stem_width channels. Asking for a deep stem therefore gives the stages the right number of input channels;
-    # the stem's convolution itself is then put back to the single one of these networks.
+    # the stem's convolution itself is then replaced by the single one of these networks.
     arguments = {"channels": channels, "stem_type": "deep", "stem_width": channels[0] // 2}
     if name in _RESNEXT_GROUP_WIDTH:
         # timm: inner channels = floor(stage channels * base_width / 64) * cardinality; their product stays constant.
@@ -144,9 +144,9 @@ def _stem_conv(stem: str, channels: int) -> nn.Conv2d:
 def initialise(module: nn.Module) -> None:
     """Initialise a backbone or a head in place, as released (`CIFAR/resnet.py`).
 
-    Convolution weights are Kaiming normal, fan-out, gain of ReLU; batch norms scale by 1 and shift by 0, the last of a
-    residual branch included (no zero-init). Linear layers and convolution biases keep the framework's default, which
-    is also what the classifier gets where timm would use another or builds it as a 1x1 convolution.
+    Convolution weights are Kaiming normal (fan-out, gain of ReLU). Batch norms scale by 1 and shift by 0, including the
+    last of a residual branch (no zero-init). Linear layers and convolution biases keep the framework's default. So does
+    the classifier, even if timm would initialise it otherwise or builds it as a 1x1 convolution.
     """
     classifier = module.get_classifier() if hasattr(module, "get_classifier") else None
     for layer in module.modules():
@@ -160,7 +160,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def reinitialise(module: nn.Module) -> None:
-    """Start a copied stage afresh, in place: as `initialise`, with biases and running statistics at their defaults."""
+    """Initialise a copied stage afresh, in place: as `initialise`, with biases and running statistics at defaults."""
     for layer in module.modules():
         if hasattr(layer, "reset_parameters"):
             layer.reset_parameters()
@@ -168,14 +168,14 @@ def reinitialise(module: nn.Module) -> None:
 
 
 def as_backbone(backbone: nn.Module | str, num_classes: int) -> nn.Module:
-    """A timm network, built by its name as `timm.create_model` does unless it is one already.
+    """Return a timm network, which `timm.create_model` builds if only its name is given.
 
     Args:
-        backbone: a name of `timm.list_models()`, without pre-trained weights, or a network that is returned as it is.
+        backbone: a name from `timm.list_models()`, built without pre-trained weights, or a network, returned as it is.
         num_classes: outputs of the classifier.
 
     Raises:
-        UsageError: a name timm does not know, no class, or a network with another number of classes.
+        UsageError: if timm does not know the name, `num_classes` is below 1, or the network is wrapped or has another.
     """
     if num_classes < 1:
         raise UsageError(f"A classifier needs at least one class, not {num_classes}.")
@@ -195,13 +195,13 @@ def as_backbone(backbone: nn.Module | str, num_classes: int) -> nn.Module:
 
 
 def stage_taps(backbone: nn.Module) -> Taps:
-    """The last (up to) four stages of any timm network.
+    """Return the last (up to) four stages of any timm network.
 
-    A network whose resolution never changes (ViT, MLP-Mixer) lists its blocks instead of stages: then four blocks at
-    equal distances, the last of them the last block.
+    A network whose resolution never changes (ViT, MLP-Mixer) lists its blocks instead of stages. Its taps are four
+    blocks at equal distances, ending with the last block.
 
     Raises:
-        UsageError: the network does not report stages.
+        UsageError: if the network does not report stages.
     """
     info = getattr(backbone, "feature_info", None)
     if not info or not all(hasattr(backbone, name) for name in ("forward_intermediates", "head_hidden_size")):
@@ -218,14 +218,14 @@ def stage_taps(backbone: nn.Module) -> Taps:
 
 
 def stage_module(backbone: Any, index: int) -> nn.Module:
-    """A stage of a timm network, by its place in `feature_info`."""
+    """Return a stage of a timm network, given its index in `feature_info`."""
     return backbone.get_submodule(backbone.feature_info[index]["module"])
 
 
 def block_modules(backbone: nn.Module) -> dict[str, nn.Module]:
-    """The blocks of the last (up to) four stages in network order: "2.1" is the first block of the second stage.
+    """Return the blocks of the last (up to) four stages in network order: "2.1" is the first block of the second stage.
 
-    A stage that has no blocks of its own (as of a ViT, whose stages are blocks) is one block.
+    A stage without blocks of its own (as in a ViT, whose stages are blocks) counts as one block.
     """
     found: dict[str, nn.Module] = {}
     for number, index in enumerate(stage_taps(backbone).indices, 1):
@@ -237,32 +237,32 @@ def block_modules(backbone: nn.Module) -> dict[str, nn.Module]:
 
 
 def forward_stages(backbone: nn.Module, x: Tensor, indices: Sequence[int]) -> tuple[list[Tensor], Tensor]:
-    """One pass through the network without its classifier.
+    """Run the network without its classifier.
 
     Args:
         backbone: any timm network.
         x: images `(B, 3, H, W)`.
-        indices: of the wanted stages, from `stage_taps`.
+        indices: indices of the wanted stages, from `stage_taps`.
 
     Returns:
-        The stages' maps, each `(B, C, H', W')` in network order, and the final features in the network's own layout,
-        ready for `pooled` or `pooled_and_logits`.
+        The maps of the stages, each `(B, C, H', W')` in network order, and the final features in the network's own
+        layout, ready for `pooled` or `pooled_and_logits`.
     """
     features, maps = backbone.forward_intermediates(x, indices=list(indices), output_fmt="NCHW")
     return maps, features
 
 
 def pooled(backbone: nn.Module, features: Tensor) -> Tensor:
-    """The input of the classifier, `(B, stage_taps(backbone).pooled)`, from the final features of `forward_stages`.
+    """Return the classifier's input, `(B, stage_taps(backbone).pooled)`, from the final features of `forward_stages`.
 
-    Whatever the network does between its last stage and its classifier is included (pooling, normalisation, hidden
+    It includes whatever the network does between its last stage and its classifier (pooling, normalisation, hidden
     layers, dropout).
     """
     return backbone.forward_head(features, pre_logits=True)
 
 
 def pooled_and_logits(backbone: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
-    """`pooled(backbone, features)` and the logits `(B, num_classes)` made of that same vector."""
+    """Return `pooled(backbone, features)` and the logits `(B, num_classes)`, from the same vector where possible."""
     vector = pooled(backbone, features)
     classifier = backbone.get_classifier()
     if type(backbone).__name__ not in _MORE_THAN_A_CLASSIFIER:
@@ -270,5 +270,5 @@ def pooled_and_logits(backbone: nn.Module, features: Tensor) -> tuple[Tensor, Te
             return vector, classifier(vector)
         if isinstance(classifier, nn.Conv2d):  # timm's pre-activation networks classify by a 1x1 convolution
             return vector, classifier(vector[:, :, None, None]).flatten(1)
-    # Composite classifiers (several heads, hidden layers): only the network itself can apply them, pooling once more.
+    # Only the network itself can apply a composite classifier (several heads, hidden layers); it pools once more.
     return vector, backbone.forward_head(features)

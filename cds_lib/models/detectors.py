@@ -19,9 +19,9 @@ from cds_lib.errors import UsageError
 from cds_lib.models.backbones import stage_taps
 
 DETECTOR_NAMES = ("faster_rcnn", "retinanet")
-LONG_SIDE = 1333 / 800  # of the longest side of an image, to the shortest
-_CHANNELS = 256  # of the FPN in the 1x schedule
-_POOLED = 7  # side of the maps that RoIAlign gives
+LONG_SIDE = 1333 / 800  # maximum long side of an image, relative to `min_size`
+_CHANNELS = 256  # channels of the FPN in the 1x schedule
+_POOLED = 7  # side of the maps that RoIAlign returns
 _FROZEN = ("conv1", "bn1", "layer1")  # stem and first stage
 
 
@@ -36,24 +36,24 @@ def create_detector(
 ) -> nn.Module:
     """Build a detector around a trained backbone, with the settings of the 1x schedule.
 
-    The backbone's stem and first stage are frozen, all its batch norms are fixed to their statistics, its classifier is
-    dropped. Anchors: one size a level (32 to 512 pixels at `min_size` 800, smaller in proportion), three ratios;
-    RetinaNet three sizes a level. Faster R-CNN samples 256 anchors and 512 boxes an image, and pools a box from the map
-    (P2 to P5) of its size.
+    The backbone's stem and first stage are frozen, its batch norms are fixed to their statistics, and its classifier is
+    dropped. Anchors have one size per level (32 to 512 pixels at `min_size` 800, smaller in proportion) and three
+    ratios; RetinaNet has three sizes per level. Faster R-CNN samples 256 anchors and 512 boxes per image, and pools a
+    box from the map (P2 to P5) that fits its size.
 
     Args:
         name: "faster_rcnn" or "retinanet".
-        backbone: of `create_backbone`, one of the timm ResNets.
-        num_classes: without the background.
-        channels: of the FPN; box_features: of Faster R-CNN's two hidden layers; smaller in miniatures.
-        min_size: images are resized to this short side, with the long side at most 1333 / 800 of it.
+        backbone: a timm ResNet from `create_backbone`.
+        num_classes: number of classes without the background.
+        channels, box_features: widths of the FPN and of Faster R-CNN's two hidden layers; smaller in miniatures.
+        min_size: short side to which images are resized, in pixels; the long side is at most 1333 / 800 of it.
 
     Returns:
-        A torchvision detector: in training mode images and targets to named losses, else images to detections. Images
-        are a list of (3, H, W) in 0..1, labels count from 1.
+        A torchvision detector, which maps images and targets to named losses in training mode, and images to detections
+        in eval mode. Images are a list of (3, H, W) in 0..1, labels count from 1.
 
     Raises:
-        UsageError: unknown name, or a backbone that is no ResNet.
+        UsageError: if the name is unknown or the backbone is not a ResNet.
     """
     if name not in DETECTOR_NAMES:
         raise UsageError(f"There is no detector named {name!r}; choose one of {', '.join(DETECTOR_NAMES)}.")
@@ -79,7 +79,7 @@ def create_detector(
             body,
             num_classes=None,
             rpn_anchor_generator=AnchorGenerator(sizes, (ratios,) * 5),
-            # Which map a box is pooled from goes by its size, relative to 224 pixels at the full scale.
+            # The size of a box, relative to 224 pixels at full scale, decides which map it is pooled from.
             box_roi_pool=MultiScaleRoIAlign(list(layers.values()), _POOLED, 2, canonical_scale=round(224 * scale)),
             box_head=TwoMLPHead(channels * _POOLED**2, box_features),
             box_predictor=_Predictor(box_features, num_classes + 1),
@@ -91,7 +91,7 @@ def create_detector(
     body = BackboneWithFPN(backbone, layers, list(widths[1:]), channels, LastLevelP6P7(widths[3], channels))
     sizes = tuple(tuple(size * scale * 2 ** (third / 3) for third in range(3)) for size in (32, 64, 128, 256, 512))
     anchors = AnchorGenerator(sizes, (ratios,) * 5)
-    # torchvision gives 300 boxes an image by itself; the 1x schedule is tested with 100.
+    # torchvision returns 300 boxes per image by default; the 1x schedule is tested with 100.
     detector = RetinaNet(body, num_classes + 1, anchor_generator=anchors, detections_per_img=100, **common)
     _widen_initialisation(detector.head, channels)
     _keep_full_precision(anchors, detector.head)
@@ -99,14 +99,14 @@ def create_detector(
 
 
 def _keep_full_precision(anchors: nn.Module, head: nn.Module) -> None:
-    """Under autocast torchvision computes anchors, boxes and focal loss in the precision of the maps. bfloat16 rounds
-    coordinates above 1,024 to multiples of 8, and the gradients of easy boxes to 0."""
+    """Keep anchors and losses in float32. Under autocast torchvision computes anchors, boxes and focal loss in the
+    maps' precision: bfloat16 rounds coordinates above 1,024 to multiples of 8, and gradients of easy boxes to 0."""
     anchors.register_forward_pre_hook(_shapes)
     head.register_forward_hook(_head_as_float32)
 
 
 def _shapes(module: nn.Module, inputs: tuple) -> tuple:
-    """The generator reads only shapes, device and precision of the maps: float32 maps without memory will do."""
+    """Replace the maps by float32 maps without memory: the generator reads only their shapes, device and precision."""
     images, maps = inputs
     return images, [one.new_empty((), dtype=torch.float32).expand(one.shape) for one in maps]
 
@@ -116,7 +116,7 @@ def _head_as_float32(module: nn.Module, inputs: tuple, output: Any) -> Any:
 
 
 class _Predictor(nn.Module):
-    """Class scores and box offsets (a box a class) of Faster R-CNN's pooled features."""
+    """Predict class scores and box offsets (one box per class) from Faster R-CNN's pooled features."""
 
     def __init__(self, features: int, classes: int):
         super().__init__()
@@ -128,10 +128,10 @@ class _Predictor(nn.Module):
 
 
 def _widen_initialisation(head: nn.Module, channels: int) -> None:
-    """Keep the scale of the activations of a narrow head of RetinaNet, which has no normalisation.
+    """Keep the scale of the activations in a narrow RetinaNet head, which has no normalisation.
 
-    It is initialised with a deviation of 0.01 for 256 channels; with 64 its signal would vanish and it would not learn.
-    With 256 this changes nothing.
+    The head is initialised with a standard deviation of 0.01, for 256 channels. With 64 channels its signal would
+    vanish and it would not learn. With 256 channels this changes nothing.
     """
     with torch.no_grad():
         for module in head.modules():

@@ -1,7 +1,7 @@
 """Projection heads of contrastive deep supervision: stacks of separable convolutions, used in training only.
 
-A head brings the map of an intermediate stage to the resolution and the width of the last one: one unit for each stage
-that is still to come. The released heads have no linear layer and no MLP (`CIFAR/resnet.py`).
+A head brings the map of an intermediate stage to the resolution and the width of the last stage, with one unit for each
+stage that follows. The released heads have no linear layer and no MLP (`CIFAR/resnet.py`).
 """
 
 from collections.abc import Sequence
@@ -30,14 +30,14 @@ class SepConvHead(nn.Module):
         in_channels: channels of the stage's map.
         out_channels: length of the embedding.
         units: number of units, at least 1; each halves the resolution. The channels grow geometrically from
-            `in_channels` to `out_channels`, which is the released doubling wherever the stages double.
+            `in_channels` to `out_channels`, which is the released doubling if the stages double.
 
-    `forward` takes a map `(B, in_channels, H, W)` of any size and memory format and returns `(B, out_channels)`, which
-    is non-negative (it comes after a ReLU) and not normalised. The released CIFAR code pools a fixed 4x4 window, which
-    is the same thing for its 32x32 images.
+    `forward` takes a map `(B, in_channels, H, W)` of any size and memory format and returns `(B, out_channels)`. The
+    result is non-negative (it comes after a ReLU) and not normalised. The released CIFAR code pools a fixed 4x4 window,
+    which is the same for its 32x32 images.
 
     Raises:
-        UsageError: fewer than one unit.
+        UsageError: if `units` is below 1.
     """
 
     def __init__(self, in_channels: int, out_channels: int, units: int) -> None:
@@ -53,11 +53,11 @@ class SepConvHead(nn.Module):
 
 
 def projection_heads(channels: Sequence[int], out_channels: int) -> nn.ModuleList:
-    """The heads of all intermediate stages, initialised as released.
+    """Build the heads of all intermediate stages, initialised as released.
 
     Args:
-        channels: of the intermediate stages' maps in network order, the last stage (which has no head) left out:
-            `stage_taps(backbone).channels[:-1]`. Three of them get 3, 2 and 1 units.
+        channels: channels of the intermediate stages' maps in network order, without the last stage (which has no
+            head): `stage_taps(backbone).channels[:-1]`. Three of them get 3, 2 and 1 units.
         out_channels: length of every embedding: `stage_taps(backbone).pooled`.
 
     Returns:
@@ -72,16 +72,16 @@ def projection_heads(channels: Sequence[int], out_channels: int) -> nn.ModuleLis
 
 
 class VariedHead(nn.Module):
-    """Another form of a projection head, for the study of what a head must have.
+    """A variant of the projection head, for the study of what a head needs.
 
     Args:
         in_channels: channels of the stage's map.
         out_channels: length of the embedding.
         units: separable-convolution units before the pooling, 0 or more.
-        mlp: two fully connected layers with a ReLU between, after the pooling: the head of SimCLR and SupCon.
+        mlp: whether two fully connected layers with a ReLU in between follow the pooling, as in SimCLR and SupCon.
 
     `forward` takes a map `(B, in_channels, H, W)` and returns `(B, out_channels)`, not normalised. Without units and
-    MLP these are the pooled channels and zeros, which change no scalar product.
+    MLP the output is the pooled channels, padded with zeros, which change no scalar product.
     """
 
     def __init__(self, in_channels: int, out_channels: int, units: int, mlp: bool) -> None:

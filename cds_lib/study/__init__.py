@@ -1,6 +1,6 @@
-"""Runs and their results: specs, tables, published numbers, claims, costs, the store. Needs no torch.
+"""The study: run specs, tables, published numbers, claims, costs and the store of results. Does not import torch.
 
-For a notebook: `from cds_lib.study import compare, open_study, paired, save, show, theme` (loaded on first use).
+In a notebook: `from cds_lib.study import compare, open_study, paired, save, show, theme` (loaded on first use).
 """
 
 from importlib.util import find_spec
@@ -12,7 +12,7 @@ PACKAGES = (
     "bs4 ipykernel IPython jinja2 jupyter_client markupsafe matplotlib nbclient nbconvert nbformat pandas "
     "papermill PIL pygments scipy seaborn sklearn submitit tqdm typst yaml"
 ).split()
-with extra("study"):  # now, and not after hours of training
+with extra("study"):  # fail now, not after hours of training
     if missing := [package for package in PACKAGES if find_spec(package) is None]:
         raise ModuleNotFoundError(name=missing[0])
 

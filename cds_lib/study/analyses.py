@@ -1,8 +1,8 @@
-"""The analyses of trained runs: which there are, what was computed, and what a table still lacks.
+"""Analyses of trained runs: their definitions, their results, and what a table still lacks.
 
-The result of one analysis of one run is runs/<id>/analysis/<name>.json. A file that another version of the analysis
-wrote, with other parameters or of other weights, counts as missing. The small files are kept with the results, and
-the weights of a few runs: in a fresh clone every table and figure can be written again, of those runs computed again.
+An analysis of a run writes runs/<id>/analysis/<name>.json. A file of another version of the analysis, or with other
+parameters or weights, counts as missing. These small files are kept with the results, so a fresh clone can write every
+table and figure again. The weights of a few runs are kept too, and analyses of those runs can be computed again.
 """
 
 from collections.abc import Iterable
@@ -19,53 +19,52 @@ from cds_lib.study.text import counted
 
 @dataclass(frozen=True)
 class Analysis:
-    """version: raise it when the code computes something else; parameters: all else that decides the numbers.
-
-    compares: with the baseline run of the same seed, whose weights it needs as well.
-    """
+    """Definition of an analysis. `version`: increase it when the code computes something else. `parameters`: everything
+    else that decides the numbers. `compares`: whether the run is compared with the baseline run of the same seed, whose
+    weights are then needed as well."""
 
     version: int
     parameters: dict[str, Any]
     compares: bool = False
 
 
-# Weights of the penalty, strongest first; validation images choose. They are the run's own, or a part of the training
-# images where it held none back. On features of a miniature, 25 iterations a penalty came within 0.15 points of the
-# accuracy of 200 at every block, at a fifth of the cost.
+# Penalty weights, strongest first, chosen on validation images: the run's own or, if it held none back, a part of its
+# training images. On features of a miniature, 25 iterations per penalty came within 0.15 points of the accuracy of 200
+# iterations at every block, at a fifth of the cost.
 _PROBE = {"penalties": [0.1, 0.01, 0.001, 0.0001], "iterations": 30, "held_back": 0.2}
 ANALYSES = {
-    # Linear probes at every block, on the run's own data set and on another.
+    # Linear probes at every block, on the run's own data set and on another one.
     "probe": Analysis(1, _PROBE),
     "transfer": Analysis(1, {**_PROBE, "dataset": "cifar10"}),
-    # Invariance at every block (test images, their two views), and linear CKA (all test images).
+    # Invariance at every block (two views of test images), and linear CKA (all test images).
     "similarity": Analysis(1, {"images": 1000, "seed": 0}, compares=True),
-    # The first two of these, of a run whose baseline was tuned by itself.
+    # Invariance, and CKA with the last block only: for a run whose baseline was tuned separately.
     "invariance": Analysis(1, {"images": 1000, "seed": 0}),
-    # The contrastive losses against the cross-entropy, before and after training, on the batches of an epoch to come.
+    # Gradients of the contrastive losses and of cross-entropy, before and after training, on batches of the next epoch.
     "gradients": Analysis(1, {"batches": 8}),
     "calibration": Analysis(1, {"bins": 15}),
-    # The pooled stages on test images of the first classes.
+    # Pooled stage outputs on test images of the first classes.
     "tsne": Analysis(1, {"classes": 10, "images": 500, "perplexity": 30.0, "neighbours": 10, "seed": 0}),
 }
 
 
 @dataclass(frozen=True)
 class Task:
-    """Analyses of one run that are to be computed, or that cannot be."""
+    """Missing analyses of one run: either all of them can be computed, or none."""
 
     spec: RunSpec
     names: tuple[str, ...]
 
 
 def path(store: Store, run_id: str, name: str) -> Path:
-    """Where the result of an analysis is."""
+    """Return the path of an analysis result."""
     return store.run_dir(run_id) / "analysis" / f"{name}.json"
 
 
 def read(store: Store, run_id: str, name: str) -> dict[str, Any] | None:
-    """The result of an analysis: "values" (metric -> number) and what its pictures need; None if it is missing.
+    """Read the result of an analysis: "values" (metric -> number) and the data of its pictures. None if it is missing.
 
-    RunError if the file is damaged, or is another analysis or of other runs.
+    RunError if the file is damaged, or belongs to another analysis or to other runs.
     """
     file, analysis = path(store, run_id, name), ANALYSES[name]
     if not file.exists():
@@ -78,25 +77,25 @@ def read(store: Store, run_id: str, name: str) -> dict[str, Any] | None:
     elif (found.get("version"), found.get("parameters")) != (analysis.version, analysis.parameters):
         return None
     else:
-        fault = fault_of_numbers(found["values"])
+        fault = fault_of_numbers(found.get("values", {"values": None}))
     if fault:
         raise store.damaged(run_id, f"analysis/{name}.json", fault, file)
     return found if found.get("weights", {}) == weights(store, spec, name) else None
 
 
 def weights(store: Store, spec: RunSpec, name: str) -> dict[str, str]:
-    """Of the runs whose weights an analysis is made from: id -> sha256 of model.pt, where the run has it recorded."""
+    """Return {run id: sha256 of model.pt} of the runs whose weights an analysis uses, where the run has it recorded."""
     recorded = {run.id: store.status(run.id).get("weights") for run in needed(spec, name)}
     return {run_id: sha256 for run_id, sha256 in recorded.items() if sha256}
 
 
 def baseline_of(spec: RunSpec) -> RunSpec:
-    """The baseline run that a run is compared with."""
+    """Return the baseline run that a run is compared with."""
     return replace(spec, method="baseline", options={})
 
 
 def missing(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store) -> tuple[list[Task], list[Task]]:
-    """Missing analyses of the tables' runs: tasks that can be computed, and tasks whose weights are not there."""
+    """Find the missing analyses of the tables' runs; return tasks that can be computed, and tasks that lack weights."""
     wanted: dict[str, tuple[RunSpec, list[str]]] = {}
     for table in tables:
         for cell in table.cells(profile, seeds):
@@ -113,7 +112,7 @@ def missing(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store) -
 
 
 def reason(cell: Cell, store: Store) -> str:
-    """Why finished runs of a cell have no value: an empty text if all have one."""
+    """Say why finished runs of a cell have no value; return an empty text if all have one."""
     lacking = [spec for spec in cell.specs if store.is_done(spec.id) and not read(store, spec.id, cell.source)]
     able = sum(_has_weights(spec, cell.source, store) for spec in lacking)
     parts = [(len(lacking) - able, "without weights"), (able, "not analysed yet")]
@@ -125,5 +124,5 @@ def _has_weights(spec: RunSpec, name: str, store: Store) -> bool:
 
 
 def needed(spec: RunSpec, name: str) -> list[RunSpec]:
-    """The runs whose weights an analysis of this one is made from."""
+    """Return the runs whose weights an analysis of `spec` uses."""
     return [spec, *([baseline_of(spec)] if ANALYSES[name].compares else [])]

@@ -1,4 +1,4 @@
-"""The command line. Exit code 0 done, 1 failed, 2 asked wrongly, 130 stopped."""
+"""Commands of the study. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
 
 import argparse
 import os
@@ -15,15 +15,15 @@ from cds_lib.study.processes import begin
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and turn what can go wrong into one line and an exit code."""
+    """Run one command and return its exit code; an error is printed as one line."""
     try:
         begin()
         options = _parser().parse_args(arguments)
-        for stream in (sys.stdout, sys.stderr):  # a path may hold what the terminal's encoding does not
+        for stream in (sys.stdout, sys.stderr):  # a path may hold characters that the terminal cannot encode
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
         code = options.handler(options)
-        sys.stdout.flush()  # what is left in it may have no reader
+        sys.stdout.flush()  # the reader may have gone
         return code
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(
         name: str, handler: Callable, what: str, *shared: str, profile: str = "smoke", results: str = "<profile>"
     ) -> Callable:
-        """The new command's `add_argument`; shared: its options that other commands have as well."""
+        """Add a command and return its `add_argument`. shared: options that other commands have as well."""
         added = subparsers.add_parser(name, help=what, allow_abbrev=False)
         added.set_defaults(handler=handler)
         about = {
@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     add("folder", metavar="DIR", help="a results folder: DIR/runs/<id>")
 
     data_cli.add_parser(subparsers, dry_run.say_what_lacks)
-    bench = subparsers.add_parser("bench")  # of version 0.1; without a help it is not listed
+    bench = subparsers.add_parser("bench")  # kept from version 0.1; without a help text it is not listed
     bench.add_argument("names", nargs="*")
     bench.set_defaults(handler=_no_bench)
     return parser

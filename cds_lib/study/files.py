@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and locks that die with their owner: what keeps results and data safe."""
+"""Atomic file writes, and locks that end with their process: they keep results and data safe."""
 
 import contextlib
 import errno
@@ -19,7 +19,7 @@ from cds_lib.files import replacing
 
 
 def once(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
-    """Cache a function of a file: it is called again only after the file was written. Do not change what it returns."""
+    """Cache a function of a file: it is called again only after the file has changed. Do not modify what it returns."""
 
     @cache
     def stamped(path: Path, *stamp: int) -> Any:
@@ -34,34 +34,34 @@ def once(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8; nobody ever sees a part of it."""
+    """Write a UTF-8 text file atomically: no reader ever sees a part of it."""
     with replacing(path) as file:
         file.write(text.encode())
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
-    """`write_text` of indented JSON; ValueError for numbers JSON does not have, such as NaN."""
+    """Write a dict as indented JSON, atomically. ValueError for numbers that JSON does not have, such as NaN."""
     write_text(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
 
 
 def sha256_of(path: Path) -> str:
-    """The checksum of a file, in hexadecimal digits."""
+    """Return the sha256 of a file, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @once
 def read_json(path: Path) -> dict[str, Any]:
-    """What `write_json` wrote; OSError or ValueError if it cannot be read or is no JSON object."""
+    """Read what `write_json` wrote. OSError or ValueError if the file cannot be read or holds no JSON object."""
     found = json.loads(path.read_bytes())
     if not isinstance(found, dict):
-        raise ValueError("it holds no JSON object")
+        raise ValueError("it is not a JSON object")
     return found
 
 
 @contextlib.contextmanager
 def new_folder(target: Path, part: str = "") -> Iterator[Path]:
-    """Yield a folder to fill; at the end of the block it, or `part` of it, becomes `target`. Deleted on an error."""
+    """Yield a folder to fill; after the block, it or its `part` becomes `target`. On an error it is deleted."""
     building = target.with_name(f".{target.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     try:
@@ -74,12 +74,12 @@ def new_folder(target: Path, part: str = "") -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[str | None]:
-    """Hold the lock on the file `path` until the block ends and yield None; if another process has it, yield its name.
+    """Lock the file `path` for the block and yield None. If another process holds the lock, yield that process's name.
 
     The system frees the lock when a process dies. The file stays: if it were removed, two processes could hold a lock.
     """
     with open(path, "a+", encoding="utf-8", errors="replace") as file:
-        for attempt in range(5):  # somebody who only asks whether it is held holds it for an instant
+        for attempt in range(5):  # `is_locked` in another process holds it for an instant
             if _lock(file, fcntl.LOCK_EX):
                 break
             time.sleep(0.05 * attempt)
@@ -102,7 +102,7 @@ def is_locked(path: Path) -> bool:
 
 
 def _lock(file: IO, kind: int) -> bool:
-    """Take the lock unless somebody holds it; UsageError where files cannot be locked, as on some networks."""
+    """Take the lock if free; return whether it was. UsageError if the file system cannot lock, as on some networks."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:

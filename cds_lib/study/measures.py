@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Measure:
-    """short: in headings and on axes; decimals: as printed."""
+    """How a metric is printed. short: its name in headings and on axes; decimals: digits after the point."""
 
     short: str
     decimals: int = 2
@@ -54,19 +54,19 @@ def is_percentage(name: str) -> bool:
 
 
 def at_a_layer(metric: str) -> tuple[str, str]:
-    """("probe_top1", "stage3") of "probe_top1_stage3"; ("top1_last", "") of a metric that is not taken at a layer."""
+    """Return ("probe_top1", "stage3") for "probe_top1_stage3", and (metric, "") if it is not taken at a layer."""
     name, _, layer = metric.rpartition("_")
     return (name, layer) if name in _AT_A_LAYER else (metric, "")
 
 
 def measure(metric: str) -> Measure:
-    """Name and decimals of a metric, the same at every layer; an unknown metric keeps its name."""
+    """Return the name and decimals of a metric, the same at every layer. An unknown metric keeps its name."""
     name, layer = at_a_layer(metric)
     return _AT_A_LAYER[name] if layer else _MEASURES.get(metric, Measure(metric))
 
 
 def short_name(metric: str) -> str:
-    """`top-1`, `linear probe, stage 3`, `invariance, block 3.2`."""
+    """Return the printed name: `top-1`, `linear probe, stage 3`, `invariance, block 3.2`."""
     layer = at_a_layer(metric)[1]
     kind = "block" if "." in layer else "stage"
     return measure(metric).short + (f", {kind} {layer.removeprefix('stage')}" if layer else "")

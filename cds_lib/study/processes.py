@@ -1,8 +1,8 @@
-"""How processes of the study begin, and worker processes: for runs, analyses, notebooks, the shares of one run.
+"""Set up processes of the study, and run worker processes: for runs, analyses, notebooks and the shares of one run.
 
 Importing the library changes nothing about a process; the study's own processes call `begin`. Workers are forked from a
-server that has imported once what they need, so that starting one takes a fraction of a second; the server uses no GPU,
-which a fork could not use again. Workers report through a pipe and end with the process that they work for.
+server that has already imported what they need, so starting one takes a fraction of a second. The server uses no GPU,
+because a forked process could not use it again. Workers report through a pipe and end with their parent.
 """
 
 import contextlib
@@ -26,37 +26,35 @@ from cds_lib.study.errors import one_sentence
 
 T = TypeVar("T")
 
-temporary: list[Path] = []  # folders that a child deletes when it ends with its parent
-_FILES = 65_536  # more than the images that any number of workers has on its way
+temporary: list[Path] = []  # folders that a child deletes when its parent has ended
+_FILES = 65_536  # more than the images that all workers together have in flight
 _LONGEST_TEMPORARY = 64  # bytes; multiprocessing appends 32
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as glibc's malloc.h has them
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # values from glibc's malloc.h
 
 
 def begin() -> None:
-    """Prepare a process of the study, before slow imports: standard streams, a home, a short temporary folder, memory
-    that is kept."""
+    """Prepare a process of the study before slow imports: standard streams, HOME, a short temporary folder, malloc."""
     _open_standard_streams()
     use_short_temporary_folder()
-    if os.path.expanduser("~") == "~":  # no HOME and no entry in passwd, as in a container: Jupyter wants one
+    if os.path.expanduser("~") == "~":  # no HOME and no passwd entry, as in a container; Jupyter needs a home
         os.environ["HOME"] = tempfile.gettempdir()
-    os.environ.pop("MPLBACKEND", None)  # the study's plots need no window; a backend that is not there ends the import
-    # The C library gives the memory of a large tensor back to the system when it is freed, and getting it again costs
-    # a page fault for every 4 KiB: half the time of the views. glibc can be told to keep it: tensors up to 32 MiB,
-    # 256 MiB in all.
+    os.environ.pop("MPLBACKEND", None)  # plots need no window, and a missing backend would fail the import
+    # By default the C library returns the memory of a large tensor to the system when it is freed. Getting it again
+    # costs a page fault for every 4 KiB, half the time of making the views. So glibc is told to keep it: tensors up to
+    # 32 MiB, 256 MiB in all.
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**25)
         ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, 2**28)
-    # nbformat validates with jsonschema, which builds a grammar of international resource identifiers where it finds
-    # this package: a second in every process that reads a notebook. No notebook's schema has such a format, and
-    # jsonschema does without it.
+    # nbformat validates with jsonschema. If jsonschema finds this package, it builds a grammar of international
+    # resource identifiers: a second in every process that reads a notebook. No notebook schema has such a format.
     sys.modules.setdefault("rfc3987_syntax", None)
 
 
 def begin_as_child(_worker_id: int = 0) -> None:
-    """The same for a worker process, which also ends when its parent ends, however that happens. To the system the fork
-    server is its parent, so it watches for the end itself.
+    """Prepare a worker process like `begin`, and end it when its parent ends, however that happens. To the system the
+    fork server is its parent, so a thread watches for the end of the real one.
 
-    The argument is there for DataLoader, which gives it to the `worker_init_fn` of its workers.
+    The argument is unused: DataLoader passes it to the `worker_init_fn` of its workers.
     """
     begin()
     parent = parent_process()
@@ -72,7 +70,7 @@ def begin_as_child(_worker_id: int = 0) -> None:
 
 
 def _open_standard_streams() -> None:
-    """Give this process those that it was started without (`>&-`): the next files opened would take their numbers."""
+    """Open standard streams that are closed (`>&-`); otherwise the next files opened would take their numbers."""
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
@@ -81,24 +79,24 @@ def _open_standard_streams() -> None:
 
 
 def use_short_temporary_folder() -> None:
-    """Leave a temporary folder whose path is too long for the sockets in it, which have addresses of 103 bytes."""
+    """Replace a temporary folder whose path is too long for sockets in it, whose addresses have at most 103 bytes."""
     if len(os.fsencode(tempfile.gettempdir())) > _LONGEST_TEMPORARY and os.access("/tmp", os.W_OK):
         os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
 
 
 def fork_server(preload: list[str]) -> multiprocessing.context.ForkServerContext:
-    """A context whose processes are forked from a server that has imported these modules; it is started here."""
+    """Start a server that imports these modules, and return a context whose processes are forked from it."""
     use_short_temporary_folder()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(preload)
     paths = os.pathsep.join([str(CHECKOUT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
-    # Without PYTHONSAFEPATH the working directory, the user's, would be searched first: for `random` as for us.
+    # Without PYTHONSAFEPATH, Python would search the user's working directory first, even for `random`.
     ours = {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1"}
     theirs = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)  # there is no other way to tell the server
-    resource_tracker.ensure_running()  # which the server needs; starting it would undo the next line
-    # Ctrl-C reaches the whole group: a server that is still importing must not answer with a traceback. Slurm's
-    # warnings of the end reach all processes of a job, and are for the first.
+    os.environ.update(ours)  # the only way to tell the server
+    resource_tracker.ensure_running()  # needed by the server; starting it later would undo the next line
+    # Ctrl-C reaches the whole process group, and a server that is still importing must not answer with a traceback.
+    # Slurm's warning signals reach all processes of a job, but are meant for the first.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2})
     try:
         forkserver.ensure_running()
@@ -110,7 +108,7 @@ def fork_server(preload: list[str]) -> multiprocessing.context.ForkServerContext
 
 
 def send_output_to(path: Path) -> None:
-    """Append to a file what this process and its children print."""
+    """Append the output of this process and its children to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as log:
         os.dup2(log.fileno(), sys.stdout.fileno())
@@ -118,11 +116,11 @@ def send_output_to(path: Path) -> None:
 
 
 def allow_many_files() -> None:
-    """Let this process have as many files open as the system lets it; often it begins with 1,024 of many more."""
+    """Raise this process's limit of open files, often 1,024 at first, to 65,536 or what the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(ValueError, OSError):  # a system may refuse what it names as its limit
+        with contextlib.suppress(ValueError, OSError):  # a system may refuse even its stated limit
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
@@ -130,9 +128,9 @@ class Worker:
     """A process that calls `work(say, *arguments)`, where `say` sends ("progress", value).
 
     Args:
-        context: of `fork_server`.
-        variables: of its environment, which are set before `work` is called.
-        log: a file that gets what it prints; None: it prints where this process does.
+        context: from `fork_server`.
+        variables: environment variables, set before `work` is called.
+        log: file for its output; None: it prints where this process does.
     """
 
     def __init__(
@@ -147,12 +145,12 @@ class Worker:
 
         def start() -> Any:
             process = context.Process(target=_work, args=(theirs, log, dict(variables), work, arguments))
-            process.start()  # no daemon: those may not have processes of their own
+            process.start()  # no daemon: daemons may not start processes
             return process
 
         try:
             self.process = start()
-        except (EOFError, ConnectionError):  # the server was killed in this instant: there is a new one by now
+        except (EOFError, ConnectionError):  # the server was just killed; this starts a new one
             self.process = start()
         theirs.close()
 
@@ -160,7 +158,7 @@ class Worker:
         return self.pipe.fileno()
 
     def hear(self) -> tuple[str, Any]:
-        """("progress", value); last ("done", what `work` returned), ("failed", sentence) or ("died", sentence)."""
+        """Receive ("progress", value) or, at the end, ("done", result), ("failed", sentence) or ("died", sentence)."""
         try:
             kind, value = self.pipe.recv()
         except (EOFError, OSError):
@@ -168,21 +166,21 @@ class Worker:
             code, kind = self.process.exitcode, "died"
             value = f"The process died (exit code {code}): see the run's log.txt and what was printed here."
             if code < 0:
-                value = f"The process died (signal {-code}), perhaps for want of memory: try fewer jobs (--jobs)."
+                value = f"The process died (signal {-code}), perhaps out of memory: try fewer jobs (--jobs)."
         if kind != "progress":
             self.process.join()
             self.pipe.close()
         return kind, value
 
     def kill(self) -> None:
-        """End it, whatever it does."""
+        """Kill the process, whatever it is doing."""
         self.process.kill()
         self.process.join()
         self.pipe.close()
 
 
 def _work(pipe: Any, log: Path | None, variables: dict[str, str], work: Callable[..., Any], arguments: tuple) -> None:
-    """The new process."""
+    """Run in the new process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     begin_as_child()
     os.environ.update(variables)
@@ -200,12 +198,11 @@ def _work(pipe: Any, log: Path | None, variables: dict[str, str], work: Callable
 def work_off(
     take: Callable[[], T | None], start: Callable[[T, int], Worker], at_a_time: int
 ) -> Iterator[tuple[T, str, Any]]:
-    """Work off tasks, a process each, and yield what these say: (task, kind, value), as of `Worker.hear`, and before
-    that (task, "begun", None).
+    """Run tasks, one worker process each; yield (task, "begun", None), then (task, kind, value) as from `Worker.hear`.
 
     Args:
-        take: returns a task that may begin, or None if there is none, now or at all.
-        start: is called with it and a number below `at_a_time`, which no other task has meanwhile.
+        take: returns a task that may begin, or None if there is none at the moment, or none left.
+        start: called with the task and a number below `at_a_time` that no other running task has.
     """
     working: dict[Worker, tuple[T, int]] = {}
     try:
@@ -227,6 +224,6 @@ def work_off(
 
 
 def kill(workers: Iterable[Worker]) -> None:
-    """End them all."""
+    """Kill all these workers."""
     for worker in workers:
         worker.kill()

@@ -36,14 +36,14 @@ class Session:
     writes: bool = True
 
     def plan(self, retry_failed: bool = False) -> runner.Plan:
-        """What is done, missing and failed at this moment; with `retry_failed` what failed is missing."""
+        """Return which runs are done, missing and failed now; with `retry_failed`, failed runs count as missing."""
         return runner.make_plan([self.table], self.profile, self.seeds, self.store, retry_failed)
 
     def train_missing(self) -> None:
-        """Train what the table lacks, also what failed before, then compute the analyses it reads; failures are printed
-        and show as missing.
+        """Train the table's missing runs, including those that failed before, then compute its analyses. Failures are
+        printed and show as missing.
 
-        Trainings are processes that import the module they were started from: a script calls this below
+        Each training is a process that imports the module it was started from. A script must therefore call this below
         `if __name__ == "__main__":`; a notebook need not.
         """
         runner.train_missing(self.plan(retry_failed=True), self.store, self.data_root, self.engine)
@@ -52,7 +52,7 @@ class Session:
         )
 
     def describe(self) -> str:
-        """What the profile runs, how much of it is there, and what that cost to train. NothingRun: none is there."""
+        """Say what the profile runs, how much is done, and its training time. NothingRun: there are no results."""
         rows = self.results()
         if rows["value"].isna().all():
             raise NothingRun(f"{self.table.name} has no result in {self.store.root} yet: set train = True.")
@@ -60,28 +60,28 @@ class Session:
         return f"{self.table.describe(self.profile)} {self.plan().describe()}; {hours:.1f} hours of training."
 
     def results(self) -> pd.DataFrame:
-        """The evidence, one row a planned run of each cell: see `cds_lib.study.report.frame.results`."""
+        """Return the evidence, one row per planned run of each cell: see `cds_lib.study.report.frame.results`."""
         return results(self.table, self.profile, self.seeds, self.store)
 
     def frame(self) -> pd.DataFrame:
-        """The tidy result, one row per cell."""
+        """Return the tidy result, one row per cell."""
         return tidy(self.results())
 
     def history(self) -> pd.DataFrame:
-        """One row an epoch of every finished run: see `cds_lib.study.report.frame.histories`."""
+        """Return one row per epoch of every finished run: see `cds_lib.study.report.frame.histories`."""
         return histories(self.results(), self.store)
 
     def claims(self) -> pd.DataFrame:
-        """Every published claim of the study, one row each: see `cds_lib.study.report.verdicts.claimed`."""
+        """Return every published claim of the study, one row each: see `cds_lib.study.report.verdicts.claimed`."""
         frames = every_result(official(), self.profile, self.seeds, self.store)
         return claimed(frames, self.profile, self.seeds, self.store)
 
     def analysis(self, run: str, name: str) -> dict[str, Any]:
-        """What an analysis of a run found, pictures included; empty where it was not computed."""
+        """Return the result of an analysis of a run, including picture data; {} if it was not computed."""
         return analyses.read(self.store, run, name) or {}
 
     def figure(self, kind: str = "") -> Path | None:
-        """Where a figure of this table is written: RESULTS/figures/<table>[_<kind>].svg. None, which writes no file,
+        """Return the path of a figure: RESULTS/figures/<table>[_<kind>].svg. Return None, so that no file is written,
         if `open_study` was given no results folder."""
         name = f"{self.table.name}_{kind}" if kind else self.table.name
         return self.store.root / "figures" / f"{name}.svg" if self.writes else None
@@ -90,10 +90,10 @@ class Session:
         """Train one run of this table with other options, in results/mine, and return its row of `results`.
 
         changes: options of the method (weight, taps, temperature) or of the budget (epochs, lr, train_size,
-        source="standin"); the method in the row names them. A run that is already there is only read.
+        source="standin"); the method's name in the row includes them. A run that already exists is only read.
 
         Raises:
-            UsageError: the table has no such run, neither has such an option, no data. RunError: the training failed.
+            UsageError: the table has no such run, there is no such option, or no data. RunError: the training failed.
         """
         found = [c for c in self.table.cells(self.profile, None) if c.method == method and model in ("", c.model)]
         if not found:
@@ -117,13 +117,13 @@ def open_study(
 ) -> Session:
     """Open a table of the study. Empty arguments mean the defaults of `run_all.sh`.
 
-    `models`, `methods`: names separated by commas, of the rows that are wanted; what they are compared with stays.
+    `models`, `methods`: comma-separated names of the wanted rows; the rows they are compared with are kept.
 
-    `results` and `data_root` start at the checkout where they are relative, wherever the notebook runs. (Those of
-    `run_all.sh` start at the folder that it is called from.)
+    Relative paths in `results` and `data_root` start at the checkout, wherever the notebook runs. (In `run_all.sh` they
+    start at the current folder.)
 
     Raises:
-        UsageError: unknown table or profile, seeds that are no whole numbers, arguments of another type.
+        UsageError: unknown table or profile, seeds that are not whole numbers, arguments of a wrong type.
     """
     in_one_line()
     texts = {"table": table, "profile": profile, "results": results, "data_root": data_root, "seeds": seeds}

@@ -4,11 +4,10 @@ Runs that share a seed share the data split, the order of the images and, where 
 Differences are therefore taken seed by seed, which removes most of the spread between seeds. The rule that turns a
 difference into a verdict was fixed before anything was run.
 
-Intervals are t intervals and not bootstrap (BCa) intervals: with the three to six seeds that a cell has, a resample can
-only repeat the same few differences, and BCa intervals are far too narrow (of normal differences, BCa covers the mean
-in 71 % of samples of three and 85 % of samples of six; t covers it in 95 % of both). The t interval assumes that
-differences are about normal; the sign-flip test beside it only that they are symmetric, and pays for it: with n seeds
-it cannot give less than 2 / 2**n.
+Intervals are t intervals, not bootstrap (BCa) intervals. A cell has three to six seeds, so a resample can only repeat
+the same few differences, and BCa intervals are far too narrow. For normal differences, BCa covers the mean in 71 % of
+samples of three and in 85 % of samples of six; t covers it in 95 % of both. The t interval assumes that differences are
+about normal. The sign-flip test assumes only that they are symmetric; its p value is never below 2 / 2**n for n seeds.
 """
 
 import math
@@ -16,13 +15,13 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy  # its parts are loaded on first use, which commands do not wait for
+import scipy  # submodules load on first use, so commands start fast
 
 CONFIDENCE = 0.95
 MIN_SEEDS = 3
-# With fewer seeds the p value of a two-sided sign-flip test cannot fall below 0.05; headline claims have so many.
+# Seeds of headline claims: with fewer, a two-sided sign-flip test cannot give p < 0.05.
 SIGN_FLIP_SEEDS = 6
-# All sign patterns are enumerated up to so many differences; beyond that 2**16 are drawn, from a fixed seed.
+# Up to this many differences, all sign patterns are enumerated. Beyond it, 2**16 are drawn from a fixed seed.
 ENUMERATED = 20
 
 REPRODUCED = "reproduced"
@@ -57,7 +56,7 @@ class Difference(NamedTuple):
 
 
 def summarise(values: Sequence[float]) -> Summary:
-    """Mean, sample standard deviation and count of one value a seed."""
+    """Return the mean, sample standard deviation and count of one value per seed."""
     n = len(values)
     mean, std = float(np.mean(values)) if n else None, float(np.std(values, ddof=1)) if n > 1 else None
     return Summary(mean, std, n)
@@ -72,7 +71,7 @@ def paired_difference(ours: Mapping[int, float], reference: Mapping[int, float])
 
 
 def mean_difference(differences: Sequence[float]) -> Difference:
-    """The mean of one difference a seed, with its interval and test."""
+    """Return the mean of one difference per seed, with its interval and test."""
     n = len(differences)
     delta = float(np.mean(differences)) if n else None
     if n < 2:
@@ -82,20 +81,20 @@ def mean_difference(differences: Sequence[float]) -> Difference:
 
 
 def sign_flip_p(differences: np.ndarray) -> float:
-    """Two-sided p value of the sign-flip test: the share of the sign patterns whose sum is as far from 0."""
+    """Return the two-sided p value of the sign-flip test: the share of sign patterns whose sum is as far from 0."""
     if len(differences) <= ENUMERATED:
-        sums = differences[:1]  # the other sign of the first gives the same sums again, negated
+        sums = differences[:1]  # flipping the first sign only negates all sums
         for one in differences[1:]:
             sums = np.concatenate([sums + one, sums - one])
     else:
         sums = np.random.default_rng(0).choice([-1.0, 1.0], (2**16, len(differences))) @ differences
-        sums[0] = differences.sum()  # the pattern that was observed is one of them
+        sums[0] = differences.sum()  # include the observed pattern
     rounding = 1e-9 * np.abs(differences).sum()
-    return float(np.mean(~(np.abs(sums) < abs(differences.sum()) - rounding)))  # 1 of a run that diverged (NaN)
+    return float(np.mean(~(np.abs(sums) < abs(differences.sum()) - rounding)))  # 1 if a run diverged (NaN)
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % t interval of the mean; of fewer than two values (nan, nan). A plot takes it as `errorbar=t_interval`."""
+    """Return the 95 % t interval of the mean, (nan, nan) below two values. Plots use it as `errorbar=t_interval`."""
     n = len(values)
     if n < 2:
         return math.nan, math.nan
@@ -105,7 +104,7 @@ def t_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def prediction_interval(found: Summary, m: int) -> tuple[float, float] | tuple[None, None]:
-    """95 % prediction interval of the mean of m new seeds, given n seeds: mean ± t std sqrt(1/n + 1/m).
+    """Return the 95 % prediction interval of the mean of m new seeds, given n seeds: mean ± t std sqrt(1/n + 1/m).
     (None, None) for n < 2."""
     if found.n < 2:
         return None, None
@@ -114,15 +113,15 @@ def prediction_interval(found: Summary, m: int) -> tuple[float, float] | tuple[N
 
 
 def smallest_p(n: int) -> float:
-    """The smallest p value that the two-sided sign-flip test of n paired differences can give."""
+    """Return the smallest p value that the two-sided sign-flip test of n paired differences can give."""
     return min(1.0, 2 / 2**n)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment of the p values of one family, in their order.
+    """Return Holm's step-down adjustment of the p values of one family, in their order.
 
-    Rejecting where the adjusted value is at most alpha keeps the chance of any false rejection in the family at
-    most alpha, however the tests depend on one another (Holm 1979).
+    Rejecting where the adjusted value is at most alpha keeps the chance of any false rejection in the family at most
+    alpha, however the tests depend on one another (Holm 1979).
     """
     m = len(p_values)
     adjusted, largest = [0.0] * m, 0.0
@@ -133,11 +132,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def verdict(difference: Difference, paper_delta: float | None, profile: str) -> str:
-    """The verdict on "this method differs from its reference as published".
+    """Return the verdict on "this method differs from its reference as published".
 
-    `paper_delta` is the published difference in the same unit; its sign is the paper's direction, so that a measure
-    where less is better needs no special case. "Lies above" the published difference means further in that direction.
-    Without a published difference, or with one of exactly 0, there is no direction to confirm.
+    `paper_delta` is the published difference in the same unit. Its sign is the paper's direction, so a measure where
+    less is better needs no special case. An interval "lies above" it when it is further in that direction. Without a
+    published difference, or with one of exactly 0, there is no direction to confirm.
     """
     if difference.n == 0:
         return NOT_RUN
@@ -154,8 +153,8 @@ def verdict(difference: Difference, paper_delta: float | None, profile: str) -> 
 
 
 def size(found: Difference, published: float | None) -> str:
-    """How our difference compares with the published one, in its direction: "less" or "more" if our 95 % interval lies
-    below or above it, "as published" if the interval contains it and not 0, "" otherwise or below three seeds."""
+    """Compare our 95 % interval with the published difference, in the published direction: "less" or "more" if it lies
+    below or above, "as published" if it contains the difference but not 0, and "" otherwise or below three seeds."""
     if not published or found.low is None or found.n < MIN_SEEDS:
         return ""
     low, high = _in_direction(found, published)
@@ -167,5 +166,5 @@ def size(found: Difference, published: float | None) -> str:
 
 
 def _in_direction(found: Difference, published: float) -> tuple[float, float]:
-    """The interval of a difference, counted in the published direction."""
+    """Return the interval of a difference, counted in the published direction."""
     return (found.low, found.high) if published > 0 else (-found.high, -found.low)

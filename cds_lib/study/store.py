@@ -2,16 +2,16 @@
 
     spec.json      what the run is
     status.json    running | done | failed | interrupted, when, where, with which versions, data and code
-    history.csv    one row an epoch
-    metrics.json   the results; it is written last, so a run is finished exactly when it is there
-    split.npz      which images of the training set are trained on, held back for validation, and used with their
-                   labels where not all are (not there in detection runs of earlier versions)
-    correct.npz    which images its network classifies rightly: of the test set, and of the training images that it
-                   neither trained on nor held back (not there in runs of earlier versions)
-    checkpoint.pt  while it trains; model.pt, the final weights, afterwards
+    history.csv    one row per epoch
+    metrics.json   the results; written last, so a run is finished exactly when this file exists
+    split.npz      indices of the training images that are trained on, held back for validation and, where not all
+                   labels are used, used with their labels (absent in detection runs of earlier versions)
+    correct.npz    which images the network classifies correctly: test images, and training images that were neither
+                   trained on nor held back (absent in runs of earlier versions)
+    checkpoint.pt  only during training; afterwards model.pt, the final weights
 
-A file is believed only where it belongs: the spec has the id of its folder, the metrics are those of the history's last
-row, and weights, checkpoints and analyses (`analyses.py`) say whose they are.
+A file is accepted only if it belongs to the run. The spec must have the id of its folder, and the metrics must be those
+of the history's last row. Weights, checkpoints and analyses (`analyses.py`) record their run.
 
 Every file is written under a temporary name and renamed, so none is ever seen half-written. Nothing here needs torch.
 """
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 VERSION = 1
-_PAUSE = 0.5  # seconds between two looks at whether another process still holds the store
+_PAUSE = 0.5  # seconds between two checks whether another process still holds the store
 
 
 def results_dir(profile: str, argument: str = "") -> Path:
-    """`argument`, where a ~ is the home folder, else results/<profile> of the checkout. UsageError: unknown profile."""
+    """Return `argument` with ~ expanded, else results/<profile> of the checkout. UsageError: unknown profile."""
     protocols.check_profile(profile)
     return Path(os.path.expanduser(argument)) if argument else CHECKOUT / "results" / profile
 
@@ -66,7 +66,7 @@ class Store:
         return self.run_dir(run_id) / "checkpoint.pt"
 
     def model(self, run_id: str) -> Path:
-        """The weights of the finished run: model.pt in its folder, else those kept with committed results."""
+        """Return the path of the finished run's weights: its model.pt, else those kept with committed results."""
         own, kept = self.run_dir(run_id) / "model.pt", self.root / "weights" / f"{run_id}.safetensors"
         return kept if kept.exists() and not own.exists() else own
 
@@ -80,11 +80,11 @@ class Store:
         return (self.run_dir(run_id) / "metrics.json").exists()
 
     def is_trained(self, run_id: str) -> bool:
-        """Whether the run is finished and its weights are there: most committed runs have none."""
+        """Whether the run is finished and its weights exist; most committed runs have none."""
         return self.is_done(run_id) and self.model(run_id).exists()
 
     def spec(self, run_id: str) -> RunSpec:
-        """What the run is; RunError if its spec is not the one that the folder is named by."""
+        """Read the run's spec; RunError if its id is not the name of the folder."""
         try:
             spec = _spec(self.run_dir(run_id) / "spec.json")
         except UsageError as error:
@@ -96,14 +96,14 @@ class Store:
         except (OSError, ValueError) as error:
             raise self.damaged(run_id, "spec.json", error) from error
         if spec.id != run_id:
-            raise self.damaged(run_id, "spec.json", f"it is that of run {spec.id}: the folder was renamed or copied")
+            raise self.damaged(run_id, "spec.json", f"it belongs to run {spec.id}: the folder was renamed or copied")
         return spec
 
     def metrics(self, run_id: str) -> dict[str, float]:
-        """The finished run's results; percent for accuracies, seconds and MiB for costs.
+        """Read the finished run's results: accuracies in percent, costs in seconds and MiB.
 
-        RunError if they are damaged, or are not those of the last epoch of its history: of another run, whose numbers
-        must never be taken for this one's.
+        RunError if they are damaged, or differ from the last epoch of the history. They may then belong to another run,
+        and must never be taken for this run's.
         """
         metrics = self.json(run_id, "metrics.json")
         if fault := fault_of_numbers(metrics):
@@ -111,33 +111,33 @@ class Store:
         rows = self.epochs(run_id)
         for name, value in metrics.items() if rows else ():
             if name.endswith("_last") and rows[-1].get(name.removesuffix("_last")) != value:
-                raise self.damaged(run_id, "metrics.json", f"{name!r} is not that of the last row of its history.csv")
+                raise self.damaged(run_id, "metrics.json", f"{name!r} differs from the last row of its history.csv")
         if rows and metrics.get("epochs", len(rows)) != len(rows):
-            raise self.damaged(run_id, "history.csv", f"it has {len(rows)} rows, fewer or more than the run has epochs")
+            raise self.damaged(run_id, "history.csv", f"it has {len(rows)} rows, not one per epoch")
         return metrics
 
     def metric(self, run_id: str, name: str) -> float:
-        """One result of the finished run; RunError if it is not there."""
+        """Read one result of the finished run; RunError if it is missing."""
         metrics = self.metrics(run_id)
         if name not in metrics:
             raise self.damaged(run_id, "metrics.json", f"it has no {name!r}")
         return metrics[name]
 
     def status(self, run_id: str) -> dict[str, Any]:
-        """The run's status, without what is null; {} if it never started. "running" only if a process holds its lock
-        now."""
+        """Read the run's status without null fields; {} if it never started. The state is "running" only if a process
+        holds the run's lock now."""
         path = self.run_dir(run_id) / "status.json"
         if not path.exists():
             return {}
         status = {name: value for name, value in self.json(run_id, "status.json", path).items() if value is not None}
         if "state" not in status:
-            raise self.damaged(run_id, "status.json", "it lacks the state", path)
+            raise self.damaged(run_id, "status.json", "it has no state", path)
         if status["state"] == "running" or (status["state"] == "done" and not self.is_done(run_id)):
             status["state"] = "running" if is_locked(self.run_dir(run_id) / ".lock") else "interrupted"
         return status
 
     def history(self, run_id: str) -> pd.DataFrame:
-        """`epochs`, of a finished run those that belong to its metrics, as a frame; empty before the first is whole."""
+        """Return `epochs` as a frame, empty before the first epoch ends. Checks the metrics of a finished run."""
         import pandas as pd
 
         if self.is_done(run_id):
@@ -146,8 +146,8 @@ class Store:
         return frame.astype({"epoch": int}) if len(frame) else frame
 
     def epochs(self, run_id: str) -> Sequence[dict[str, float]]:
-        """One dict an epoch, NaN where nothing was measured; none before the first is complete. A loss may be infinite:
-        that training diverged. RunError if the history is cut off or garbled, or not of this run."""
+        """Read the history: one dict per epoch, NaN where nothing was measured, none before the first epoch ends. An
+        infinite loss means that training diverged. RunError if the history is truncated, garbled or not of this run."""
         path = self.run_dir(run_id) / "history.csv"
         if not path.exists():
             return []
@@ -161,9 +161,9 @@ class Store:
         return rows
 
     def correct(self, run_id: str) -> dict[str, np.ndarray] | None:
-        """Which images the finished run's network classifies rightly: "test" (N,) bool in the order of the test set,
-        "unused" (M,) bool of the training images `unused_index` (M,) int; None of a run of an earlier version.
-        RunError if it is damaged or of another run."""
+        """Read which images the finished run's network classifies correctly: "test" (N,) bool in the order of the test
+        set, "unused" (M,) bool for the training images "unused_index" (M,) int. None for a run of an earlier version.
+        RunError if the file is damaged or of another run."""
         import numpy as np
 
         path = self.run_dir(run_id) / "correct.npz"
@@ -176,41 +176,41 @@ class Store:
                 counts = {"test": data["test"], "unused": len(unused)}
                 right = {name: np.unpackbits(bits[name], count=n).astype(bool) for name, n in counts.items()}
             if 100 * float(np.concatenate([*right.values()]).mean()) != self.metric(run_id, "unseen_top1_last"):
-                raise ValueError("it is not what the metrics say")
+                raise ValueError("it contradicts the metrics")
             return {**right, "unused_index": unused}
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise self.damaged(run_id, "correct.npz", error) from error
 
     def json(self, run_id: str, name: str, delete: Path | None = None) -> dict[str, Any]:
-        """What a JSON file of the run holds; RunError, which names what to `delete` (None: all of the run), if it
-        cannot be read."""
+        """Read a JSON file of the run. RunError if that fails: delete the file `delete` or, if that is None, the run's
+        folder."""
         try:
             return read_json(self.run_dir(run_id) / name)
         except (OSError, ValueError) as error:
             raise self.damaged(run_id, name, error, delete) from error
 
     def damaged(self, run_id: str, name: str, why: object, delete: Path | None = None) -> RunError:
-        """The error of a file that cannot be used; `delete` names what to, None: all of the run."""
+        """Return the error of an unusable file: delete that file or, if `delete` is None, the run's folder."""
         folder = self.run_dir(run_id)
         what = f"the folder {folder}" if delete is None else "it"
         return RunError(f"{folder / name} cannot be read ({_phrase(why)}): delete {what} and run again.")
 
     # -- writing -----------------------------------------------------------------------------------------------------
     def open_for_writing(self) -> None:
-        """Create the folder; UsageError if it is not writable, holds pages that are not this study's, or was written by
+        """Create the folder. UsageError if it is not writable, holds pages that are not this study's, or was written by
         a newer version."""
         try:
             str(self.root).encode()
         except UnicodeEncodeError as error:
             raise UsageError(
-                f"The name of the results folder {self.root} is not UTF-8, and notebooks, which hold it, are: choose "
+                f"The name of the results folder {self.root} is not valid UTF-8, which notebooks need: choose "
                 "another --results."
             ) from error
         marker = self.root / "store.json"
         foreign = [name for name in ("notebooks", "index.html") if (self.root / name).exists()]
         if foreign and not marker.exists():
             raise UsageError(
-                f"{self.root} is no results folder and has {listed(foreign)}, which would be written over: choose "
+                f"{self.root} is not a results folder and has {listed(foreign)}, which would be written over: choose "
                 "another --results."
             )
         try:
@@ -243,7 +243,7 @@ class Store:
             )
 
     def write_status(self, run_id: str, **changes: Any) -> None:
-        """Merge `changes` into status.json; one that cannot be read is replaced."""
+        """Merge `changes` into status.json; an unreadable file is replaced."""
         old: dict[str, Any] = {}
         with contextlib.suppress(RunError):
             old = self.json(run_id, "status.json")
@@ -251,7 +251,7 @@ class Store:
 
     @contextlib.contextmanager
     def lock_run(self, run_id: str) -> Iterator[None]:
-        """Hold the run for this process; RunError if another process trains it."""
+        """Lock the run for this process; RunError if another process trains it."""
         self.run_dir(run_id).mkdir(parents=True, exist_ok=True)
         with locked(self.run_dir(run_id) / ".lock") as owner:
             if owner is not None:
@@ -260,7 +260,7 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the whole store for training; wait, and say so, while another process holds it."""
+        """Lock the whole store for training; while another process holds it, say so and wait."""
         told = False
         while True:
             with locked(self.root / ".lock") as owner:
@@ -282,20 +282,20 @@ def _history(path: Path) -> list[dict[str, float]]:
     table = list(csv.reader(text.splitlines(), strict=True))
     rows = [{name: float(cell or "nan") for name, cell in zip(table[0], cells, strict=True)} for cells in table[1:]]
     if not text.endswith("\n") or [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
-        raise ValueError("it is not one whole row of numbers an epoch")
+        raise ValueError("it is not one complete row of numbers per epoch")
     return rows
 
 
 def fault_of_numbers(values: Mapping[str, Any]) -> str:
-    """What is wrong with numbers that were measured, "" if nothing is: each is finite, and percentages are 0 to 100."""
+    """Say what is wrong with measured numbers, "" if nothing is: each must be finite, and percentages 0 to 100."""
     for name, value in values.items():
         if type(value) not in (int, float) or not math.isfinite(value):
-            return f"{name!r} is no finite number"
+            return f"{name!r} is not a finite number"
         if is_percentage(name) and not 0 <= value <= 100:
-            return f"{name!r} is {value}, and a percentage is 0 to 100"
+            return f"{name!r} is {value}, but percentages are 0 to 100"
     return ""
 
 
 def _phrase(why: object) -> str:
-    """One line, and a short one, of an error whose text may quote a damaged file."""
+    """Shorten an error, whose text may quote a damaged file, to one short line."""
     return " ".join((str(why) or type(why).__name__).split())[:200].rstrip(".")

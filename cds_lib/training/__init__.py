@@ -1,1 +1,1 @@
-"""The one training loop and what it needs: schedule, precision, checkpoint."""
+"""The training loop and its parts: schedule, optimizer, precision, checkpoint, distributed training."""

@@ -4,7 +4,7 @@ from typing import Protocol
 
 
 class TrainingBudget(Protocol):
-    """What the loop and the optimizer read of a run's budget; see `cds_lib.study.plan.spec.Budget`."""
+    """The fields of a run's budget that the loop and the optimizer read; see `cds_lib.study.plan.spec.Budget`."""
 
     epochs: int
     lr: float

@@ -1,4 +1,4 @@
-"""Checkpoints that are either whole or absent, and load as weights only (nothing is unpickled that could run code)."""
+"""Checkpoints that are either complete or absent, and load as weights only (unpickling cannot run code)."""
 
 import io
 import zipfile
@@ -12,21 +12,21 @@ from cds_lib.files import replacing
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors, numbers, strings, lists and dicts under a temporary name, then rename."""
-    archive = io.BytesIO()  # written into a file, torch's zip writer would hide what the system says of a full disk
+    """Write tensors, numbers, strings, lists and dicts to a temporary file, then rename it to `path`."""
+    archive = io.BytesIO()  # writing to a file, torch's zip writer would hide the system's error about a full disk
     torch.save(state, archive)
     with replacing(path) as file:
         file.write(archive.getbuffer())
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read what `save` wrote; TrainingError that names the file if it is damaged."""
+    """Load what `save` wrote; a damaged file raises a TrainingError that names it."""
     try:
-        with zipfile.ZipFile(path) as members:  # torch does not look at the checksums of its own files
+        with zipfile.ZipFile(path) as members:  # torch does not verify the checksums of its own files
             if broken := members.testzip():
                 raise zipfile.BadZipFile(broken)
         return torch.load(path, map_location=device, weights_only=True)
     except (MemoryError, PermissionError, torch.cuda.OutOfMemoryError):
-        raise  # the file may well be whole
+        raise  # the file may be intact
     except Exception as error:  # damaged zip, damaged pickle: torch has no common class for them
         raise TrainingError(f"{path} is damaged ({type(error).__name__}): delete it and run again.") from error

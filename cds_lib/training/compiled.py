@@ -1,4 +1,4 @@
-"""A method whose losses are computed by a compiled graph, where that works."""
+"""Losses computed by a compiled graph, if the method can be compiled."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,15 +10,15 @@ from cds_lib.methods.method import Method
 
 
 class Compiled:
-    """Called as the method is, in training mode. On a GPU the kernels of a step are captured, too, and then launched
-    as one: of small networks the launches take longer than the arithmetic.
+    """A compiled method in training mode, which is called like the method. On a GPU the kernels of a step are also
+    captured and launched as one, because launches take longer than the arithmetic of small networks.
 
-    Shapes are static: a batch of another size, as the last of an epoch is, gets a graph of its own. The first batch of
-    each size tries it, forward and backward, on a GPU three times, since a graph is captured the second time and
-    launched the third. That leaves nothing behind but the graph; where it fails, the method itself computes batches of
-    this size. `say` is then told how batches of the sizes so far are computed, or why not.
+    Shapes are static: a batch of another size, such as the last of an epoch, gets its own graph. The first batch of
+    each size tries the graph, forward and backward. On a GPU it does so three times, because a graph is captured the
+    second time and launched the third. The trial leaves nothing behind but the graph. If it fails, the method itself
+    computes batches of this size. Then `say` is told how batches of the sizes so far are computed, or why not.
 
-    The next call overwrites the losses: copy what you keep.
+    The next call overwrites the losses, so copy those that you keep.
     """
 
     def __init__(self, method: Method, device: torch.device, say: Callable[[str], None] = lambda how: None):
@@ -37,7 +37,7 @@ class Compiled:
         return self.steps[size](*views, **named)
 
     def _begin(self) -> None:
-        """What an earlier call returned may be written over from now on."""
+        """Allow the results of earlier calls to be overwritten from now on."""
         if self.device.type == "cuda":
             torch.compiler.cudagraph_mark_step_begin()
 
@@ -58,7 +58,7 @@ class Compiled:
                         loss.backward()
             except torch.cuda.OutOfMemoryError:
                 raise
-            except Exception as error:  # of the compiler, the graph or the machine's toolchain: no common class
+            except Exception as error:  # compiler, graph and toolchain errors have no common class
                 cause = getattr(error, "inner_exception", error)
                 first = (str(cause).strip() or "no message").splitlines()[0]
                 return self.method, f"not compiled ({type(cause).__name__}: {first})"

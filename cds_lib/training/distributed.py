@@ -1,8 +1,8 @@
-"""Several processes that train one run: each computes on its share of every batch, all hold the same weights.
+"""Several processes that train one run: each computes on its share of every batch, and all hold the same weights.
 
-What is minimised stays a mean over the images of the whole batch. DistributedDataParallel takes the plain mean of the
-processes' gradients, so a process's loss is weighted by its share of the images; then gradients are those of one
-process, for losses that are means over the images as for losses of gathered tensors, and for uneven shares. Batch norm
+The objective remains a mean over the images of the whole batch. DistributedDataParallel takes the plain mean of the
+processes' gradients, so the loss of a process is weighted by its share of the images. The gradients are then those of
+one process, for means over the images as well as for losses of gathered tensors, and for uneven shares. Batch norm
 statistics are each process's own, unless they are synchronised.
 """
 
@@ -25,11 +25,11 @@ from cds_lib.methods.method import Method
 from cds_lib.methods.processes import SingleProcess, gather_rows
 from cds_lib.training.budget import TrainingBudget
 
-TIMEOUT = timedelta(minutes=10)  # for the slowest of the processes to arrive at a meeting; a dead one is seen at once
+TIMEOUT = timedelta(minutes=10)  # how long processes wait for the slowest one; a dead one is noticed at once
 
 
 class Group(SingleProcess):
-    """The processes of a run and this one's place among them. `Group()` is a single process, with nothing to tell."""
+    """The processes of a run and this one's place among them. `Group()` is a single process that trains alone."""
 
     def __init__(self, rank: int = 0, world: int = 1):
         self.share = Share(rank, world)
@@ -44,15 +44,15 @@ class Group(SingleProcess):
         """Whether this is the process that writes files."""
         return self.share.rank == 0
 
-    # -- the batch: what the loop sets and methods ask ---------------------------------------------------------------
+    # -- the batch: set by the loop, read by the methods ------------------------------------------------------------
     def begin_step(self, batch_total: int) -> int:
-        """Note how many images the next batch has in all; returns how many of them this process trains on."""
+        """Record the total size of the next batch; returns how many of its images this process trains on."""
         self.batch_total = batch_total
         own = self.share.of(batch_total)
         return own.stop - own.start
 
     def weighted(self, loss: Tensor) -> Tensor:
-        """A loss whose gradient, averaged over the processes, is that of the whole batch."""
+        """Return a loss whose gradient, averaged over the processes, is that of the whole batch."""
         if self.world == 1:
             return loss
         own = self.share.of(self.batch_total)
@@ -73,14 +73,14 @@ class Group(SingleProcess):
 
     # -- numbers and records -----------------------------------------------------------------------------------------
     def sum(self, numbers: Tensor) -> Tensor:
-        """The numbers of all processes, added up."""
+        """Return the sum of the numbers over all processes."""
         if self.world > 1:
             numbers = numbers.clone()
             dist.all_reduce(numbers)
         return numbers
 
     def collect(self, records: list[Any]) -> list[Any]:
-        """The records of all processes, one after the other: of CPU tensors, numbers and the like."""
+        """Return the records of all processes, in rank order; records hold CPU tensors, numbers and the like."""
         if self.world == 1:
             return records
         parts: list[Any] = [None] * self.world
@@ -89,7 +89,7 @@ class Group(SingleProcess):
 
     # -- the method --------------------------------------------------------------------------------------------------
     def join(self, method: Method, budget: TrainingBudget, device: torch.device) -> None:
-        """Prepare a method, in place, for its share of the batches; UsageError where batch norms cannot meet."""
+        """Prepare a method in place for its share of the batches; UsageError if batch norms cannot synchronise."""
         if self.world == 1:
             return
         method.group = self
@@ -99,20 +99,20 @@ class Group(SingleProcess):
                 raise UsageError(
                     "PyTorch synchronises batch norms on GPUs only: leave sync_batchnorm out, or train in one process."
                 )
-            timm.layers.convert_sync_batchnorm(method)  # it alone knows timm's batch norms that hold an activation
+            timm.layers.convert_sync_batchnorm(method)  # only this converts timm's batch norms with an activation
 
     def parallel(self, method: nn.Module, classifies: bool) -> nn.Module:
-        """The method, with gradients that are averaged over the processes.
+        """Return the method with gradients that are averaged over the processes.
 
-        A pre-training leaves the classifier without a gradient, which DDP must be told. Buffers are not sent before
-        every step: those of methods are the same everywhere, and batch norm's, which training only writes, are sent by
-        `equalise`.
+        Pre-training leaves the classifier without a gradient, which DDP must be told. Buffers are not broadcast before
+        every step. Those of methods are the same in all processes; those of batch norm are only written in training,
+        and `equalise` broadcasts them.
         """
         if self.world == 1:
             return method
         devices = None if (device := next(method.parameters()).device).type == "cpu" else [device]
         with warnings.catch_warnings():
-            # The new name of broadcast_buffers, forward_sync_buffers, is not in older PyTorch.
+            # Older PyTorch does not have forward_sync_buffers, the new name of broadcast_buffers.
             warnings.simplefilter("ignore", FutureWarning)
             return DistributedDataParallel(
                 method,
@@ -123,24 +123,24 @@ class Group(SingleProcess):
             )
 
     def equalise(self, method: nn.Module) -> None:
-        """Give all processes the buffers of the first, as DDP does: evaluation and checkpoint use those."""
+        """Copy the buffers of the first process to all others, as DDP does; evaluation and checkpoint use them."""
         if self.world > 1:
             for buffer in method.buffers():
                 dist.broadcast(buffer, src=0)
 
 
 def missed_another(error: BaseException) -> bool:
-    """Whether this is what a process runs into when another one has gone."""
+    """Return whether a process raises this error when another process has gone."""
     return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 @contextlib.contextmanager
 def joined(device_type: str, timeout: timedelta = TIMEOUT) -> Iterator[tuple[Group, torch.device]]:
-    """Join the processes that the variables of torchrun name; yields the group and the device of this process.
+    """Join the processes that torchrun's environment variables define; yields the group and this process's device.
 
     Args:
-        device_type: "cpu", or "cuda": a GPU a process, and what lies on the CPU goes by gloo.
-        timeout: a process that does not come to a meeting of all for so long is an error of all the others.
+        device_type: "cpu", or "cuda" for one GPU per process; tensors on the CPU are then exchanged by gloo.
+        timeout: if a process does not join a collective operation for this long, all others raise an error.
     """
     device = torch.device(device_type)
     if device_type == "cuda":

@@ -1,7 +1,7 @@
-"""The one training loop: every method, every data set, every profile.
+"""The training loop, one for every method, data set and profile.
 
-It knows a method that returns named losses, batches that yield views and labels, and numbers. What is trained on what
-is decided in `cds_lib.study`.
+It only deals with a method that returns named losses, batches that yield views and labels, and numbers. `cds_lib.study`
+decides what is trained on what.
 """
 
 import time
@@ -23,7 +23,7 @@ from cds_lib.training.precision import Precision
 from cds_lib.training.schedule import learning_rate
 
 _SECONDS_BETWEEN_CHECKS = 1.0
-# On a GPU small networks need seconds for an epoch, and writing a checkpoint takes a tenth of that.
+# On a GPU a small network needs seconds per epoch, and writing a checkpoint takes a tenth of that.
 _SECONDS_BETWEEN_CHECKPOINTS = {"cuda": 30.0}
 
 
@@ -44,41 +44,41 @@ def fit(
     spec: str | None = None,
     stop_after: int | None = None,
 ) -> list[dict[str, float]]:
-    """Train `method` in place for `budget.epochs`, resuming from `checkpoint_path` if it is there.
+    """Train `method` in place for `budget.epochs` epochs, resuming from `checkpoint_path` if it exists.
 
     Args:
-        method: whose named losses are minimised, and whose backbone is evaluated.
-        batches: `len(batches)` steps an epoch, `batches.epoch(e)` yields (views, labels, index) that depend on e alone;
-            views and labels of this process's share of a batch, index of the whole batch.
-        evaluate: called with the backbone every `eval_every` epochs and after the last; the numbers join the row.
-        on_epoch: called with all rows so far, after the checkpoint of the epoch is safe. On a GPU a checkpoint is
-            written at the first end of an epoch that is half a minute after the last checkpoint, and at the end of
-            training.
-        on_progress: called about once a second with the epochs done so far (a fraction).
-        compile_method: compute the losses by a compiled graph where that works (`Compiled`); of one process.
-        on_compiled: called with how they are computed then, or why not.
-        pretrained: names of the parameters that were trained before; all others learn `budget.new_lr_factor` times as
-            fast. None: all learn alike.
-        group: the processes that train this run together, which all call this; the first one writes. None: this alone.
-        spec: a text that identifies the training, kept in its checkpoints; one with another text is refused. None: any
-            checkpoint is taken.
-        stop_after: epochs to stop after; called again, the training goes on. None: at its end.
+        method: the method to train; its named losses are minimised and its backbone is evaluated.
+        batches: `len(batches)` is the number of steps per epoch. `batches.epoch(e)` yields (views, labels, index),
+            which depend on e alone. Views and labels are this process's share of a batch; index is for the whole batch.
+        evaluate: called with the backbone every `eval_every` epochs and after the last; its numbers join the row.
+        on_epoch: called with all rows so far, once the checkpoint of the epoch, if there is one, is safe. On a GPU a
+            checkpoint is written at most every half minute and at the end of training, elsewhere after every epoch.
+        on_progress: called about once a second with the number of epochs done so far (a fraction).
+        compile_method: whether to compute the losses with a compiled graph if possible (`Compiled`); one process only.
+        on_compiled: called with a text that says how the losses are computed then, or why they are not compiled.
+        pretrained: names of the parameters that were trained before. All others have `budget.new_lr_factor` times the
+            learning rate. None: all have the same.
+        group: the processes that train this run together. Each of them calls this function, and the first one writes.
+            None: a single process.
+        spec: text that identifies the training and is stored in its checkpoints. A checkpoint with another text is
+            refused. None: any checkpoint is accepted.
+        stop_after: number of epochs to stop after; another call continues the training. None: train to the end.
 
     Returns:
-        One row an epoch: epoch (1-based), lr, train_loss, train_<term> (means over the epoch's images),
-        images_per_second (training alone), what `evaluate` returned where it ran, and seconds (all of the epoch).
+        One row per epoch: epoch (1-based), lr, train_loss, train_<term> (means over the epoch's images),
+        images_per_second (training alone), the results of `evaluate` if it ran, and seconds (the whole epoch).
 
     Raises:
-        TrainingError: a loss is not finite; the sentence names epoch, step and term. The last checkpoint stays. Or the
-            checkpoint is damaged, of another spec, or of more epochs than the budget has.
-        UsageError: batch norms are to be synchronised where they cannot.
+        TrainingError: if a loss is not finite (the message names epoch, step and term, and the last checkpoint stays),
+            or if the checkpoint is damaged, of another spec, or of more epochs than the budget has.
+        UsageError: if batch norms are to be synchronised but cannot be.
     """
     step = Step(method, budget, device=device, pretrained=pretrained, group=group)
     group = step.group
     rows: list[dict[str, float]] = []
     if checkpoint_path.exists():
         rows = _restore(step, checkpoint_path, spec)
-        on_epoch(rows)  # it may have been stopped between the checkpoint and this
+        on_epoch(rows)  # the process may have stopped between the checkpoint and this call
     if compile_method and method.compiles and group.world == 1:
         step.losses = Compiled(method, device, on_compiled)
 
@@ -93,7 +93,7 @@ def fit(
             lr = learning_rate(epoch * steps + number, steps, budget)
             losses, own = step(views, labels, index, lr)
             terms.add(losses, own)
-            # Reading a loss waits for the device, so it is done once in a while, never every step.
+            # Reading a loss waits for the device, so losses are checked about once a second, not in every step.
             if time.perf_counter() - last_check > _SECONDS_BETWEEN_CHECKS:
                 terms.check(epoch)
                 on_progress(epoch + (number + 1) / steps)
@@ -116,10 +116,10 @@ def fit(
 
 
 class Step:
-    """One step of a training: losses, gradients, weights. It puts the method on the device, in training mode.
+    """One training step: losses, gradients, weights. Creating it puts the method on the device, in training mode.
 
-    Called with views, labels and index as batches yield them, and the learning rate; returns the losses by name, and
-    how many images they are means over, those of this process. No device is waited for.
+    It is called with views, labels and index as batches yield them, and the learning rate. It returns the losses by
+    name, and the number of this process's images that they are means over. It does not wait for the device.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class _TermLog:
         self.checked = len(self.sizes)
 
     def means(self, group: Group) -> tuple[int, dict[str, float]]:
-        """The images of the epoch, and the means over them, of all processes."""
+        """Return the number of images in the epoch and the mean losses over them, across all processes."""
         sizes = torch.tensor(self.sizes, device=self.device, dtype=torch.float64)
         sums = (self.values[: len(self.sizes)].double() * sizes[:, None]).sum(0)
         *totals, images = group.sum(torch.cat([sums, sizes.sum()[None]])).tolist()
@@ -205,17 +205,17 @@ def _state(step: Step) -> dict[str, Any]:
 
 
 def _restore(step: Step, path: Path, spec: str | None) -> list[dict[str, float]]:
-    """Bring a step to the state of a checkpoint; returns the rows of the epochs that are done."""
+    """Restore a step from a checkpoint; returns the rows of the finished epochs."""
     state = checkpoint.load(path, torch.device("cpu"))  # a second copy of everything might not fit on the device
     try:
         rows = state["rows"]
-        if None not in (spec, state.get("spec")) and state["spec"] != spec:  # version 0.1.0 wrote none
-            raise ValueError("it is of another training")
+        if None not in (spec, state.get("spec")) and state["spec"] != spec:  # version 0.1.0 stored none
+            raise ValueError("it belongs to another training")
         if len(rows) > step.budget.epochs:
-            raise ValueError("it is of a longer training")
+            raise ValueError("it belongs to a longer training")
         step.method.load_state_dict(state["method"])
         step.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"]:  # empty where nothing was scaled: it may have begun on a device that computes in bfloat16
+        if state["scaler"]:  # empty if nothing was scaled, as after a start on a device with bfloat16
             step.precision.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["random"])
         if state["random_cuda"] and step.device.type == "cuda":
@@ -223,5 +223,5 @@ def _restore(step: Step, path: Path, spec: str | None) -> list[dict[str, float]]
         return rows
     except torch.cuda.OutOfMemoryError:
         raise
-    except Exception as error:  # names or shapes that do not fit, a part that is missing: no common class
-        raise TrainingError(f"{path} is of another training: delete it and run again.") from error
+    except Exception as error:  # wrong names, wrong shapes and missing parts have no common class
+        raise TrainingError(f"{path} belongs to another training: delete it and run again.") from error

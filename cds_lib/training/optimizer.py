@@ -12,11 +12,11 @@ from cds_lib.training.budget import TrainingBudget
 def make_optimizer(
     method: nn.Module, budget: TrainingBudget, pretrained: Set[str] | None = None
 ) -> torch.optim.Optimizer:
-    """SGD on all parameters, or LARS ("lars"); frozen parameters are left out.
+    """Return SGD or, for "lars", LARS on all parameters that are not frozen.
 
-    Every group has an `lr_factor` that multiplies the schedule's learning rate: `budget.new_lr_factor` for parameters
-    whose names are not in `pretrained`, else 1. LARS neither adapts nor decays vectors (biases, batch norms), as usual
-    for it; SGD decays all, as released.
+    Every parameter group has an `lr_factor`, which multiplies the schedule's learning rate. In SGD it is
+    `budget.new_lr_factor` for parameters whose names are not in `pretrained`, else 1. LARS neither adapts nor decays
+    vectors (biases, batch norms), as is usual; SGD decays all parameters, as released.
     """
     trained = {name: p for name, p in method.named_parameters() if p.requires_grad}
     if budget.optimizer == "lars":
@@ -30,8 +30,8 @@ def make_optimizer(
     groups.append(_group((trained[name] for name in trained if name not in old), budget.new_lr_factor or 1.0))
     groups = [group for group in groups if group["params"]]
     sgd = torch.optim.SGD(groups, lr=budget.lr, momentum=budget.momentum, weight_decay=budget.weight_decay, fused=True)
-    # Where float16 gradients overflow, the fused kernel leaves out the step by itself; were it the first one, the
-    # buffers that it had made for it would stay unwritten memory, and be the momentum from then on.
+    # The fused kernel skips a step whose float16 gradients overflow. If that were the first step, the momentum buffers
+    # that it creates would stay uninitialised memory, and be used from then on. So they are created here.
     for parameter in trained.values() if budget.momentum else ():
         sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return sgd

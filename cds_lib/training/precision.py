@@ -6,7 +6,7 @@ import torch
 
 
 class Precision:
-    """`fp32`, or `amp`: bfloat16 where the device computes in it (CPUs and recent GPUs), else float16 with a scaler."""
+    """`fp32`, or `amp`: bfloat16 if the device computes in it (CPUs and recent GPUs), else float16 with a scaler."""
 
     def __init__(self, name: str, device: torch.device):
         if name not in ("fp32", "amp"):
@@ -21,5 +21,5 @@ class Precision:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
 
     def autocast(self) -> AbstractContextManager:
-        """The context of the forward pass; losses compute in float32 inside it by themselves."""
+        """Return the context of the forward pass; inside it, losses switch to float32 by themselves."""
         return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.dtype != torch.float32)

@@ -6,14 +6,14 @@ from cds_lib.training.budget import TrainingBudget
 
 
 def learning_rate(step: int, steps_per_epoch: int, budget: TrainingBudget) -> float:
-    """Learning rate of the 0-based `step`.
+    """Return the learning rate of the 0-based `step`.
 
     "step": lr / 10 for every milestone that the 0-based epoch index has reached (released `CIFAR/train.py`).
-    "cosine": half a cosine from lr to 0, one value a step. Both after a linear rise from 0, of `warmup_steps` or of
-    `warmup_epochs`.
+    "cosine": half a cosine from lr to 0, one value per step. Both follow a linear warm-up from 0, which lasts
+    `warmup_steps`, or `warmup_epochs` if that is None.
 
     Raises:
-        ValueError: for another schedule.
+        ValueError: if the schedule is unknown.
     """
     b, epoch = budget, step // steps_per_epoch
     warmup = b.warmup_epochs * steps_per_epoch if b.warmup_steps is None else b.warmup_steps

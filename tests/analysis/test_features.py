@@ -1,4 +1,4 @@
-"""Features of every block against timm's own stage features; nothing is left behind in the network."""
+"""Block features equal timm's own stage features, and no hook is left behind in the network."""
 
 import pytest
 import timm
@@ -48,7 +48,7 @@ def test_mode_is_restored_and_no_hook_remains():
     ],
 )
 def test_every_block_has_its_channels_whatever_the_layout_of_its_maps(name, options):
-    """Swin has its channels last, a vision transformer has tokens and no maps."""
+    """Swin returns channels-last maps; a vision transformer returns tokens, not maps."""
     torch.manual_seed(0)
     backbone = timm.create_model(name, num_classes=3, **options)
     features, logits = extract(backbone, [torch.randn(2, 3, options["img_size"], options["img_size"])])

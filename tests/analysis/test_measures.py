@@ -65,10 +65,10 @@ def test_standardised_columns():
 def test_an_image_does_not_vote_for_itself():
     features = np.array([[0.0], [1.0], [2.0], [10.0], [11.0], [30.0]])
     labels = np.array([0, 0, 0, 1, 1, 1])
-    # The two nearest others of 10 and of 11 are one of each class: a tie, which the lower class wins.
+    # The two nearest neighbours of 10 and of 11 are one of each class. The lower class wins the tie.
     assert neighbour_accuracy(features, labels, 2) == pytest.approx(100 * 4 / 6)
     assert neighbour_accuracy(features, labels, 1) == pytest.approx(100)
-    # Only its own vote would be right.
+    # Only an image's own vote would be right.
     assert neighbour_accuracy(np.arange(4.0)[:, None], np.array([0, 1, 0, 1]), 1) == 0
 
 

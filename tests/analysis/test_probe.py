@@ -12,7 +12,7 @@ PENALTIES = [1e-1, 1e-2, 1e-3]
 
 
 def clusters(count, classes, size, noise, seed):
-    """Correlated features around one mean a class, and the labels."""
+    """Return correlated features around one mean per class, and their labels."""
     shared = generator(99)
     means, mix = torch.randn(classes, size, generator=shared), torch.randn(size, size, generator=shared)
     labels = torch.arange(count) % classes
@@ -42,7 +42,7 @@ def test_sets_fitted_together_are_the_sets_fitted_alone():
 
 
 def halves(make):
-    """Train, val and test parts of feature sets and labels: what `probe` takes."""
+    """Return the train, val and test parts of feature sets and labels that `probe` takes."""
     parts = [make(seed) for seed in (0, 1, 2)]
     return [value for sets, labels in parts for value in (sets, labels)]
 

@@ -1,4 +1,4 @@
-"""Batches: every image once, everything random from (seed, epoch), the same first view for one and two views."""
+"""Batches show each image once, draw all randomness from (seed, epoch), and have one first view for 1 or 2 views."""
 
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from toys import generator, noise
 
 
 def data(n=50, size=16):
-    """Noise images whose number is also their label."""
+    """Return noise images, each labelled with its index."""
     images = np.random.default_rng(0).integers(0, 256, (n, 3, size, size), np.uint8)
     return torch.from_numpy(images), torch.arange(n)
 
@@ -27,7 +27,7 @@ def make(n=50, side=16, **options):
 
 
 def collect(batches, epoch=0):
-    """An epoch as (list of views over the whole epoch, labels)."""
+    """Return an epoch as (list of views over the whole epoch, labels)."""
     views, labels, _ = zip(*batches.epoch(epoch), strict=True)
     return [torch.cat(view) for view in zip(*views, strict=True)], torch.cat(labels)
 
@@ -41,7 +41,7 @@ def test_an_epoch_shows_every_image_once_with_its_label(views):
         assert torch.equal(index, labels)  # image i has label i here
         assert len(batch_views) == views and labels.dtype == torch.int64
         assert all(view.shape == (8, 3, 16, 16) and view.dtype == torch.float32 for view in batch_views)
-        # no crop of at most two pixels moves the centre out of a constant image
+        # A shift of at most two pixels leaves the centre of a constant image inside the image.
         expected = normalise(images[labels], CIFAR_MEAN, CIFAR_STD)[..., 8, 8]
         torch.testing.assert_close(batch_views[0][..., 8, 8], expected)
     assert sorted(collect(batches)[1].tolist()) == list(range(n))
@@ -179,7 +179,7 @@ def test_other_images_and_missing_labels_are_refused():
 
 
 def shares(make_batches, world):
-    """Of every step of an epoch, what the processes get together, and the batch that one process gets."""
+    """Return, for each step of an epoch, the batch of a single process and the shares of all processes."""
     whole = list(make_batches(share=WHOLE).epoch(1))
     parts = [list(make_batches(share=Share(rank, world)).epoch(1)) for rank in range(world)]
     return zip(whole, zip(*parts, strict=True), strict=True)

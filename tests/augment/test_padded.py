@@ -1,4 +1,4 @@
-"""The two views against Pillow and torchvision: equal pixels for equal parameters, equal distributions without."""
+"""The two views equal Pillow and torchvision: the same pixels for given parameters, the same distributions of draws."""
 
 import itertools
 import platform
@@ -39,7 +39,7 @@ def apply(view, images, params):
 
 
 def make_images(n, size, seed=0):
-    """Noise, smooth colour gradients, nearly grey and fully saturated images in turn: (n, 3, size, size) uint8."""
+    """Return noise, smooth gradients, nearly grey and fully saturated images in turn: (n, 3, size, size) uint8."""
     random = np.random.default_rng(seed)
     ramp = np.linspace(0, 1, size)
     images = np.empty((n, 3, size, size), np.uint8)
@@ -56,14 +56,14 @@ def to_pil(image):
 
 
 def pixels(view):
-    """Undo the normalisation: whole numbers from 0 to 255, and nothing in between."""
+    """Undo the normalisation and check that all values are whole numbers from 0 to 255."""
     x = (view.double() * torch.tensor(CIFAR_STD).view(3, 1, 1) + torch.tensor(CIFAR_MEAN).view(3, 1, 1)) * 255
     assert (x - x.round()).abs().max() < 1e-3
     return x.round().to(torch.int16)
 
 
 def assert_same_pixels(view, expected):
-    """`expected` (B, 3, S, S) uint8. Other processors fuse Pillow's multiply-add: rarely, a pixel is rounded apart."""
+    """`expected`: (B, 3, S, S) uint8. Other processors fuse Pillow's multiply-add, which rarely changes a pixel."""
     difference = (pixels(view) - expected).abs()
     if platform.machine() in ("x86_64", "AMD64"):
         assert difference.max() == 0
@@ -72,7 +72,7 @@ def assert_same_pixels(view, expected):
 
 
 def cut_out(tensor, y, x):
-    """The Cutout of DeVries and Taylor, as the released code has it: one hole of half the side, clipped."""
+    """Apply the Cutout of DeVries and Taylor as in the released code: one clipped hole of half the side."""
     side = tensor.shape[1]
     mask, half = np.ones((side, side), np.float32), side // 2 // 2
     (y1, y2), (x1, x2) = np.clip((y - half, y + half), 0, side), np.clip((x - half, x + half), 0, side)
@@ -81,7 +81,7 @@ def cut_out(tensor, y, x):
 
 
 def by_pillow(view, images, params, size, padding):
-    """The same views, one by one, of torchvision's functions on Pillow's images."""
+    """Make the same views one by one, with torchvision's functions on Pillow images."""
     made = []
     for i, image in enumerate(images):
         padded = TF.pad(to_pil(image), padding, fill=view.fill)
@@ -103,7 +103,7 @@ def assert_as_pillow(view, images, params):
 
 
 def fixed_view2(n, size, order=(0, 1, 2, 3), factors=NEUTRAL, jitter=True, grey=False):
-    """The same parameters for n images, in the middle of the padded image and not flipped."""
+    """Return the same parameters for n images: the central crop of the padded image, without a flip."""
     middle, switch = torch.full((n,), size // 8), torch.zeros(n, dtype=torch.bool)
     colour = ColourParams(switch | jitter, torch.tensor([order] * n), torch.tensor([factors] * n), switch | grey)
     return PaddedParams(middle, middle, switch, None, colour)
@@ -124,7 +124,7 @@ def test_every_order_of_the_jitter_has_the_pixels_of_pillow():
 
 @pytest.mark.parametrize("shift", [-0.1, 0.0, 0.033, 0.1])
 def test_hue_of_a_quarter_million_colours_equals_pillow(shift):
-    """Every green and blue with four reds: the 8-bit HSV roundings differ by colour, so all sectors are needed."""
+    """Use every green and blue with four reds: 8-bit HSV rounding depends on the colour, so all sectors are needed."""
     green, blue = torch.meshgrid(torch.arange(256), torch.arange(256), indexing="ij")
     images = torch.stack([torch.stack([torch.full_like(green, red), green, blue]) for red in (0, 77, 128, 255)])
     assert_as_pillow(VIEW2, images.to(torch.uint8), fixed_view2(4, 256, factors=(1.0, 1.0, 1.0, shift)))
@@ -159,12 +159,12 @@ def test_views_are_normalised_floats_in_channels_last(view):
     assert torch.equal(seen, apply(view, images.contiguous(memory_format=torch.channels_last), params))
 
 
-@pytest.mark.parametrize("side", [16, 160])  # the larger ones are normalised one by one
+@pytest.mark.parametrize("side", [16, 160])  # larger images are normalised one by one
 def test_normalise_equals_torchvision_and_survives_inference_mode(side):
     images = make_images(4, side)
     expected = TF.normalize(images.float() / 255, CIFAR_MEAN, CIFAR_STD)
     normalisation._scale_and_shift.cache_clear()
-    with torch.inference_mode():  # what evaluation caches must also serve training
+    with torch.inference_mode():  # statistics cached in evaluation must also work in training
         torch.testing.assert_close(normalise(images, *STATS), expected, rtol=0, atol=2e-6)
     view = normalise(images, *STATS)
     torch.testing.assert_close(view, expected, rtol=0, atol=2e-6)
@@ -183,11 +183,11 @@ def test_draws_follow_from_the_generator_alone(view):
     first, again, other = ([v for v in tree_leaves(draw(view, 50, 32, seed)) if v is not None] for seed in (7, 7, 8))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
-    plain = draw(replace(view, cutout=False), 50, 32, 7)  # whether there is a hole changes no other draw
+    plain = draw(replace(view, cutout=False), 50, 32, 7)  # the hole changes no other draw
     assert plain.hole is None and all(torch.equal(a, b) for a, b in zip(plain[:3], first[:3], strict=True))
 
 
-# Distributions. The seeds are fixed; a threshold of p = 1e-3 fails a correct implementation for one seed in a thousand.
+# Distributions. Seeds are fixed; a threshold of p = 1e-3 rejects a correct implementation for one seed in a thousand.
 P_VALUE = 1e-3
 
 
@@ -233,7 +233,7 @@ class ReleasedCutout:
 
 
 def released_pipelines(size):
-    """The two pipelines of the released script, written with torchvision's classes."""
+    """Return the two pipelines of the released script, written with torchvision's classes."""
     last = T.Normalize(*STATS)
     flip = T.RandomHorizontalFlip()
     crop1, crop2 = T.RandomCrop(size, padding=size // 8, fill=128), T.RandomCrop(size, padding=size // 8)
@@ -244,7 +244,7 @@ def released_pipelines(size):
 
 @pytest.mark.parametrize("view", [1, 2])
 def test_moments_of_many_draws_agree_with_the_released_pipeline(view):
-    """Of one asymmetric colour image: mean and spread of channels, quadrants and whole views over 2,000 draws each."""
+    """Compare mean and spread of channels, quadrants and views over 2,000 draws of one asymmetric colour image."""
     n, size = 2000, 16
     image = make_images(2, size, seed=3)[1]
     image[0] = 255 - image[0] // 2
@@ -287,7 +287,7 @@ def test_other_images_are_refused(view, images):
 
 
 class DividingAsAGpu(TorchDispatchMode):
-    """A GPU multiplies by the reciprocal of a number that a tensor is to be divided by."""
+    """Divide by a number as a GPU does: multiply by its reciprocal."""
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         if operation.overloadpacket in (torch.ops.aten.div, torch.ops.aten.div_) and isinstance(args[1], int | float):
@@ -336,7 +336,7 @@ def test_blur_and_solarisation_are_torchvisions(size):
         image = TF.gaussian_blur(image, kernel, sigma) if sigma else image
         expected.append(TF.solarize(image, 128) if solarised else image)
     difference = (pixels(view.apply(images, params, size)) - torch.stack(expected)).abs()
-    # What is near a half may be rounded apart, and beside the threshold solarisation makes the most of it.
+    # Values near a half may be rounded differently, and solarisation amplifies this at its threshold.
     assert ((difference > 0).double().mean() < 1e-3) and difference.median() == 0
 
 

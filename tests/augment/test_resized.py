@@ -22,11 +22,11 @@ def boxes(view, n, height, width, size):
     return view.boxes(uniform, torch.full((n,), height), torch.full((n,), width), size)
 
 
-WAYS = [_resize_each, _resize_together]  # on the CPU, and elsewhere
+WAYS = [_resize_each, _resize_together]  # on the CPU, and on other devices
 
 
 @pytest.mark.parametrize("resize", WAYS)
-@pytest.mark.parametrize("size", [14, 28, 50])  # shrunk, both, enlarged
+@pytest.mark.parametrize("size", [14, 28, 50])  # shrinks crops, does both, enlarges crops
 def test_resized_crops_have_the_pixels_of_pillow(resize, size):
     images, places = noise(40, 32), boxes(View(0.08), 40, 32, 32, size)
     flip = torch.arange(40) % 3 == 0
@@ -36,7 +36,7 @@ def test_resized_crops_have_the_pixels_of_pillow(resize, size):
     for image, (top, left, height, width), out in zip(images, places.tolist(), theirs, strict=True):
         crop = pillow(image).crop((left, top, left + width, top + height))
         out[:] = np.asarray(crop.resize((size, size), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
-    difference = np.abs(ours - theirs)  # where an exact sum is a half, Pillow's rounded weights decide
+    difference = np.abs(ours - theirs)  # Pillow's rounded weights decide ties at a half
     assert difference.max() <= 2 and (difference > 0).mean() < 0.05 and (difference > 1).mean() < 1e-4
 
 
@@ -102,7 +102,7 @@ def test_autoaugment_does_not_seed_a_gpu(monkeypatch):
     seeded = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
     torch.manual_seed(0)
-    assert seeded == [0]  # what torch's own function does
+    assert seeded == [0]  # torch's own function does this
     autoaugment(noise(1, 16)[0], 5)
     assert seeded == [0]
 

@@ -1,4 +1,4 @@
-"""Headless Chromium, and a results folder of the smoke profile with pages to open in it."""
+"""Fixtures: a headless Chromium, and a results folder of the smoke profile with pages to open."""
 
 import os
 import shutil
@@ -20,14 +20,14 @@ ARGUMENTS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
-TRAINED_NETWORKS = ("resnet18", "preactresnet18")  # of Table 1; the others are rows that were not run
+TRAINED_NETWORKS = ("resnet18", "preactresnet18")  # networks of Table 1; all others are rows marked as not run
 
 HISTORY = """epoch,lr,train_loss,train_cross_entropy,images_per_second,test_top1,seconds
 1,0.1,5.0,4.0,900.0,,1.5
 2,0.1,4.0,3.0,900.0,10.0,1.5
 """
 
-# A notebook with everything that a page may have to show and that the study's own do not: every kind of output.
+# A notebook with every kind of output that a page may have to show and that the study's own notebooks lack.
 FAILING = [
     "import sys\nimport pandas as pd\nfrom IPython.display import SVG, display",
     "print('\\n'.join(f'line {i}' for i in range(60)))\nprint('a warning', file=sys.stderr)",
@@ -39,7 +39,7 @@ FAILING = [
 
 @pytest.fixture(scope="session")
 def results(server, tmp_path_factory):
-    """A smoke results folder: some runs, the pages of Table 1 and of a notebook that failed, and the index."""
+    """Return a smoke results folder: some runs, the pages of Table 1 and of a failed notebook, and the index."""
     folder = tmp_path_factory.mktemp("browser") / "results"
     write_some(folder)
     assert cli.main(["report", "--only", "table1_cifar100", "--results", str(folder)]) == 0
@@ -49,7 +49,7 @@ def results(server, tmp_path_factory):
 
 
 def write_some(folder):
-    """Ten runs of Table 1; and of the first notebook's two, which are in every profile, the longer one, committed."""
+    """Write ten runs of Table 1, and copy the longer committed run of the first notebook, which all profiles share."""
     specs = [spec for spec in TABLES["table1_cifar100"].runs("smoke", (0,)) if spec.model in TRAINED_NETWORKS]
     store = Store(folder)
     for number, spec in enumerate(specs):
@@ -60,7 +60,7 @@ def write_some(folder):
 
 
 def add_failures(folder):
-    """A notebook that failed, executed and rendered, and a failed run."""
+    """Add an executed and rendered notebook that failed, and a failed run."""
     source = write_notebook(folder.parent / "repository" / "notebooks" / "failing.ipynb", *FAILING)
     executed = folder / "notebooks" / "failing.ipynb"
     assert "ValueError" in next(notebooks.execute([(source, executed)], {"profile": "smoke"})).error
@@ -72,7 +72,7 @@ def add_failures(folder):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    """A Chromium with an empty profile, as a Playwright context; ended with the module, whatever happens."""
+    """Return a Playwright context of a Chromium with an empty profile; always closed at the end of the module."""
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
         pytest.skip("no Chromium: install Debian's package chromium")

@@ -1,6 +1,6 @@
-"""Notebooks in a real JupyterLab, as a reader runs them: open, "Run All Cells", look.
+"""Run notebooks in a real JupyterLab as a reader does: open, "Run All Cells", look.
 
-One of them; all with CDS_TEST_ALL_NOTEBOOKS=1 in the environment, which takes some minutes.
+Only one notebook runs by default. CDS_TEST_ALL_NOTEBOOKS=1 runs all of them, which takes some minutes.
 """
 
 import contextlib
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.xdist_group("browser")
 
 EVERY = bool(os.environ.get("CDS_TEST_ALL_NOTEBOOKS"))
 ALL = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
-# In the smoke profile; it trains one of its two runs in JupyterLab. The others read what is committed.
+# This notebook uses the smoke profile and trains one of its two runs in JupyterLab. The others read committed results.
 SMOKE = {"00_start_here": {"profile": "smoke", "train": True}}
-# Words of the result.
+# Text that the output must contain.
 SHOWN = {"00_start_here": "Test accuracy after the last epoch", "table1_cifar100": "CDS minus the method of the row"}
 
 SETTINGS = {
-    # Cells that are out of sight stay in the page, where this test reads them.
+    # Keep invisible cells in the page, because this test reads them.
     "@jupyterlab/notebook-extension/tracker.jupyterlab-settings": {"windowingMode": "none"},
     "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
 }
@@ -49,7 +49,7 @@ ENDED = f"""() => {{
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, results):
-    """Address of a JupyterLab with folders of its own, serving copies of the notebooks; ended with its kernels."""
+    """Serve copies of the notebooks from a JupyterLab with its own folders; yield its address and end it."""
     home = tmp_path_factory.mktemp("jupyterlab")
     work, mini = home / "work", home / "mini"
     for name, parameters in SMOKE.items():
@@ -81,7 +81,7 @@ def lab(tmp_path_factory, results):
 
 
 def copy_notebook(name, folder, **parameters):
-    """The notebook with other values in its parameters cell; the repository's is not touched."""
+    """Copy the notebook with other values in its parameters cell; the original is not touched."""
     notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
     (cell,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     cell.source += "".join(f"\n{key} = {value!r}" for key, value in parameters.items())
@@ -90,7 +90,7 @@ def copy_notebook(name, folder, **parameters):
 
 
 def address(server, home):
-    """What the server says of itself once it listens."""
+    """Return the URL of the server once it listens."""
     for _ in range(600):
         assert server.poll() is None, (home / "log.txt").read_text()[-2000:]
         for path in (home / "runtime").glob("jpserver-*.json"):
@@ -101,7 +101,7 @@ def address(server, home):
 
 
 def end(server):
-    """The server ends its kernels when asked to; what does not listen is killed, and kernels follow their server."""
+    """Terminate the server, which ends its kernels. Kill it if it does not respond; its kernels then end with it."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGTERM)
     try:
@@ -112,7 +112,7 @@ def end(server):
 
 
 def changed_files():
-    """What git says of the repository, None where it is no checkout."""
+    """Return the git status of the repository, or None if it is not a checkout."""
     if not shutil.which("git") or not (ROOT / ".git").exists():
         return None
     done = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -121,7 +121,7 @@ def changed_files():
 
 @pytest.fixture(scope="module")
 def window(browser, lab):
-    """The page of the running JupyterLab, the requests it made, and the repository as it was before."""
+    """Return the JupyterLab page, the list of its requests, and the git status from before."""
     before = changed_files()
     page = browser.new_page()
     page.set_viewport_size({"width": 1400, "height": 1000})
@@ -133,9 +133,9 @@ def window(browser, lab):
 
 
 def run_all_cells(page, name):
-    """Open a notebook by a double click, run it by the menu, and wait until every cell has run or one has failed."""
+    """Open a notebook with a double click, run it from the menu, wait until all cells have run or one has failed."""
     page.locator(f".jp-DirListing-item[title*='{name}.ipynb']").dblclick()
-    page.wait_for_function(CONNECTED, timeout=120_000)  # whoever runs a cell before that is asked for a kernel
+    page.wait_for_function(CONNECTED, timeout=120_000)  # running a cell earlier would open a dialog about the kernel
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     page.wait_for_function(ENDED, timeout=600_000)
@@ -143,7 +143,7 @@ def run_all_cells(page, name):
 
 
 def close(page):
-    """Close the notebook and end its kernel; JupyterLab asks whether that, and then saving, is meant."""
+    """Close the notebook and end its kernel. JupyterLab asks for confirmation of both this and saving."""
     page.get_by_role("menuitem", name="File", exact=True).click()
     page.get_by_role("menuitem", name="Close and Shut Down Notebook").click()
     until = time.monotonic() + 60
@@ -155,7 +155,7 @@ def close(page):
 
 
 def committed_plots(name):
-    """How many the committed copy shows: none of what has not been trained yet."""
+    """Return the number of plots in the committed copy; runs that are not trained yet have no plots."""
     path = ROOT / "results" / "mini" / "notebooks" / f"{name}.ipynb"
     cells = nbformat.read(path, as_version=4).cells if path.exists() else []
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
@@ -183,8 +183,8 @@ def test_a_notebook_runs_in_jupyterlab_and_shows_its_table_and_plots(window, res
             plot.scroll_into_view_if_needed()
             assert plot.bounding_box()["width"] > 300 and plot.bounding_box()["height"] > 100
     finally:
-        close(page)  # or it would be in the way of the next
-    if name == "00_start_here":  # what it lacked was trained from JupyterLab
+        close(page)  # an open notebook would be in the way of the next one
+    if name == "00_start_here":  # the missing run was trained in JupyterLab
         assert all(Store(results).is_done(run.id) for run in TABLES[name].runs("smoke", (0,)))
 
 

@@ -1,4 +1,4 @@
-"""Every page of the report in a real browser: on a desk, on a telephone, in the dark, on paper, by keyboard."""
+"""Every page of the report in a real browser: desktop, telephone, dark mode, print and keyboard."""
 
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
@@ -10,7 +10,7 @@ from run_folders import MINI as COMMITTED
 pytestmark = pytest.mark.xdist_group("browser")
 
 SHOW_CODE = ("00_start_here.code.html", "table1_cifar100.code.html")
-DESK, TELEPHONE, PAPER = (1280, 900), (390, 844), (718, 1000)  # paper: A4 less margins of 1 cm, at 96 pixels an inch
+DESK, TELEPHONE, PAPER = (1280, 900), (390, 844), (718, 1000)  # paper: A4 minus margins of 1 cm, at 96 dpi
 MODES = {"light": ("screen", "light"), "dark": ("screen", "dark"), "print": ("print", "light")}
 
 FACTS = """() => ({
@@ -35,13 +35,13 @@ def show(page, size, mode="light"):
 
 
 def overflow(page):
-    """By how many pixels the page is wider than its window."""
+    """Return by how many pixels the page is wider than its window."""
     return page.evaluate("Math.max(0, document.scrollingElement.scrollWidth - window.innerWidth)")
 
 
 @pytest.fixture(scope="module")
 def paths(results):
-    """The fresh pages, then the committed ones; of those that show code, which is all that they add, two."""
+    """Return the fresh pages, then the committed ones. Pages with code only add the code, so two of them are enough."""
     folders = (results, COMMITTED)
     found = [[f / "index.html", f / "runs.html", *sorted((f / "html").glob("*.html"))] for f in folders]
     assert all(len(pages) > 2 for pages in found)
@@ -55,7 +55,7 @@ def page(browser):
 
 @pytest.fixture(scope="module")
 def visited(page, paths):
-    """What each page is and does, by path; each is opened once."""
+    """Open each page once and return what was observed, by path."""
     facts = {}
     told, asked = [], []
     page.on("console", lambda message: told.append(message.text))
@@ -150,7 +150,7 @@ def test_the_tab_key_reaches_what_scrolls_and_arrows_move_it(page, results, name
 
 
 def test_axe_finds_nothing_serious_in_any_mode(page, results, site):
-    """All rules as a telephone shows the page, where tables scroll; the contrast in the dark and on paper as well."""
+    """Check all rules on a telephone, where tables scroll, and the contrast rule in dark mode and in print."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     static = [site / f"{name}.html" for name in ("index", "docs/deviations", "docs/library")]
     fresh = [results / f"{name}.html" for name in ("index", "runs", "html/table1_cifar100", "html/failing.code")]

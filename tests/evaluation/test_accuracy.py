@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 class Constant(nn.Module):
-    """Logits are the images' first pixels."""
+    """Return the first pixel of each image as its logits."""
 
     def forward(self, images):
         return images[:, :, 0, 0]
@@ -72,7 +72,7 @@ def test_uses_running_statistics_and_restores_the_mode_also_where_it_fails():
 
 
 def numpy_ece(logits, labels, bins):
-    """Percent: the mean over images of |accuracy - confidence| of their bin, by a loop over the bins."""
+    """Return in percent the mean over images of |accuracy - confidence| of their bin, by a loop over the bins."""
     exponentials = np.exp(logits - logits.max(1, keepdims=True))
     probabilities = exponentials / exponentials.sum(1, keepdims=True)
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
@@ -99,7 +99,7 @@ def test_the_calibration_error_is_the_one_counted_in_numpy(bins, scale):
 
 
 def logits_of(confidence, count):
-    """Two classes, class 0 with this confidence."""
+    """Return logits of two classes; class 0 has this confidence."""
     return torch.tensor([[np.log(confidence / (1 - confidence)), 0.0]]).repeat(count, 1)
 
 
@@ -115,7 +115,7 @@ def test_complete_certainty_belongs_to_the_last_bin():
     logits = torch.tensor([[1000.0, 0.0]] * 4 + [[4.0, 0.0]] * 4)  # confidences 1 and 0.982
     found = calibration(logits, torch.tensor([0, 0, 1, 1] + [0] * 4), 15)
     assert found.counts == [0] * 14 + [8]
-    # One bin: accuracy 75 %, mean confidence 99.1 %. torchmetrics alone would have two: 50 % against 100 % and so on.
+    # One bin: accuracy 75 %, mean confidence 99.1 %. torchmetrics alone would use two, one of them 50 % against 100 %.
     assert found.ece == pytest.approx(100 * ((1 + float(torch.tensor(4.0).sigmoid())) / 2 - 0.75), abs=1e-3)
 
 

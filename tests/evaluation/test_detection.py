@@ -1,4 +1,4 @@
-"""COCO's average precision: equal to pycocotools, crowds and sizes included."""
+"""COCO's average precision equals that of pycocotools, including crowds and object sizes."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ NAMES = ("ap", "ap_s", "ap_m", "ap_l")
 
 
 def objects(seed, images=12, classes=4, largest=150):
-    """Random boxes of every size, some a crowd, some images empty; areas are not those of the boxes, as in COCO."""
+    """Return random boxes of every size; some are crowds, some images empty. As in COCO, areas are not box areas."""
     random, found = np.random.default_rng(seed), []
     for _ in range(images):
         n = int(random.integers(0, 6))
@@ -35,7 +35,7 @@ def objects(seed, images=12, classes=4, largest=150):
 
 
 def detections(targets, seed):
-    """What a fair detector would say: moved boxes, some of another class, some missing, some invented."""
+    """Return the output of a fair detector: boxes shifted, some of another class, some missing, some invented."""
     random, found = np.random.default_rng(seed), []
     for target in targets:
         kept = torch.from_numpy(random.random(len(target["boxes"])) < 0.8)
@@ -52,7 +52,7 @@ def detections(targets, seed):
 
 
 class Told(nn.Module):
-    """A detector that gives the next of the answers it was made with."""
+    """A detector that returns the given answers one after another."""
 
     def __init__(self, answers):
         super().__init__()

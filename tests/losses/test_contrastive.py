@@ -58,7 +58,7 @@ def test_groups_of_taps_and_blocks_of_anchors_change_nothing(monkeypatch, held):
 
 
 def test_anchors_without_a_positive_are_left_out():
-    z = embeddings(1, 4, 8).requires_grad_()  # one view: image 2 and 3 have no positive
+    z = embeddings(1, 4, 8).requires_grad_()  # one view: images 2 and 3 have no positive
     labels = torch.tensor([0, 0, 1, 2])
     s = z[0] @ z[0].T / 0.07
     anchors = [torch.logsumexp(s[a][torch.arange(4) != a], 0) - s[a, p] for a, p in ((0, 1), (1, 0))]
@@ -107,7 +107,7 @@ def test_a_single_embedding_has_no_loss_and_no_gradient():
 
 
 def test_a_temperature_can_be_learned():
-    """A temperature that required a gradient got none, in silence."""
+    """Regression: a temperature that required a gradient silently got none."""
     z, labels = embeddings(2, 8, 6, dtype=torch.float64), torch.arange(8) % 3
     t = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda t: supcon_loss(z, labels, t), t)
@@ -133,7 +133,7 @@ def test_the_functions_of_torch_func():
 
 
 def test_no_device_is_waited_for():
-    """On a device without values, what asks for one fails."""
+    """On the meta device, which has no values, an operation that reads a value fails."""
     z, labels = torch.zeros(3, 2, 8, 6, device="meta", requires_grad=True), torch.zeros(8, dtype=int, device="meta")
     for loss in (supcon_loss, SupConLoss()):
         for given in (None, labels):
@@ -148,7 +148,7 @@ def test_the_module_normalises_as_pytorch_metric_learning_does():
     z, labels = embeddings(2, 24, 16) * torch.linspace(0.1, 90, 24)[:, None], torch.arange(24) % 7
     oracle = PMLSupConLoss(temperature=0.1, reducer=MeanReducer())(z.reshape(48, 16), labels.repeat(2))
     assert SupConLoss(0.1)(z, labels).item() == pytest.approx(oracle.item(), rel=1e-5)
-    assert supcon_loss(z, labels, 0.1).item() != pytest.approx(oracle.item(), rel=0.1)  # which does not look
+    assert supcon_loss(z, labels, 0.1).item() != pytest.approx(oracle.item(), rel=0.1)  # supcon_loss does not normalise
     for dtype in (torch.float16, torch.bfloat16):
         assert SupConLoss(0.1)(z.to(dtype), labels).item() == pytest.approx(oracle.item(), rel=2e-2)
 
@@ -159,7 +159,7 @@ def test_the_module_takes_the_layout_of_supcontrast():
     for tap, value in zip(z, expected["supcon_per_tap"], strict=True):
         assert SupConLoss()(tap, labels).item() == pytest.approx(value, rel=1e-5)
         assert SupConLoss(batch_first=True)(tap.transpose(0, 1), labels).item() == pytest.approx(value, rel=1e-5)
-    square = embeddings(2, 2, 8)  # as many views as images: only the argument tells
+    square = embeddings(2, 2, 8)  # as many views as images: only the argument decides
     first, last = (SupConLoss(batch_first=choice)(square) for choice in (False, True))
     assert abs(first.item() - last.item()) > 1e-3 and last == SupConLoss()(square.transpose(0, 1))
 
@@ -186,7 +186,7 @@ def test_an_unlabelled_image_has_its_other_views_alone_for_positives():
 def test_the_module_refuses_what_it_cannot_mean(z, labels, sentence):
     with pytest.raises(ValueError, match=sentence):
         SupConLoss()(z, labels)
-    if z.ndim < 3 or (labels is not None and len(labels) != 4):  # the function looks at shapes alone
+    if z.ndim < 3 or (labels is not None and len(labels) != 4):  # the function only checks shapes
         with pytest.raises(ValueError, match="must be"):
             supcon_loss(z, labels)
 

@@ -30,7 +30,7 @@ def test_logit_losses_equal_the_released_implementations():
 
 @pytest.mark.parametrize(("name", "loss"), [("at", losses.attention_loss), ("sp", losses.similarity_loss)])
 def test_map_losses_equal_the_released_implementations(name, loss):
-    for one, other in (("student", "teacher"), ("teacher", "student")):  # whichever has the larger maps
+    for one, other in (("student", "teacher"), ("teacher", "student")):  # either may have the larger maps
         values = [loss(INPUTS[f"map_{one}_{pair}"], INPUTS[f"map_{other}_{pair}"]).item() for pair in range(2)]
         assert values == pytest.approx(EXPECTED[f"{name}_per_pair"], rel=1e-5)
 
@@ -51,8 +51,8 @@ def test_ranked_rows_equal_the_released_implementation():
     assert value.item() == pytest.approx(EXPECTED["sskd_ce_kd_tf_ss"][2], rel=1e-5)
 
     student, teacher = (losses.rotation_similarities(INPUTS[f"sskd_{side}_ss"]) for side in ("student", "teacher"))
-    # Of the rows 0, 1, 2, which are equally ranked, two are kept. The released sorting happened to take 1 and 2, which
-    # are the first of them here.
+    # Two of the equally ranked rows 0, 1 and 2 are kept. The released sort happened to keep 1 and 2, which therefore
+    # come first here.
     order = torch.tensor([1, 2, 0, *range(3, 18)])
     targets = torch.arange(6).repeat_interleave(3)
     arguments = student[order], teacher[order], targets[order]
@@ -102,7 +102,7 @@ def test_gradients_by_finite_differences_and_float32_inside_autocast(name):
     "loss", [losses.correlation_loss, losses.distance_loss, losses.angle_loss, losses.similarity_loss]
 )
 def test_a_single_image_has_no_relation_to_another(loss):
-    """The means over no pair were NaN."""
+    """Regression: the means over zero pairs were NaN."""
     student = normal(1, 6).requires_grad_()
     value = loss(student, normal(1, 6, seed=1))
     (grad,) = torch.autograd.grad(value, student)
@@ -115,8 +115,8 @@ def test_a_single_image_has_no_relation_to_another(loss):
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
 @pytest.mark.parametrize("distance", [3e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 0.0])
 def test_angles_between_embeddings_that_are_near_each_other(distance, scale):
-    """From the differences in double precision, as the released code has them: two at one point have no direction, and
-    here no gradient."""
+    """Compare with differences in double precision, as in the released code. Two embeddings at one point have no
+    direction and here no gradient."""
     student, teacher = 1 + normal(16, 32), normal(16, 20, seed=1).float()
     student[1] = student[0] + distance * F.normalize(normal(32, seed=2), dim=0)
     student = (scale * student).float()
@@ -144,7 +144,7 @@ def test_distances_of_equal_embeddings_have_a_finite_gradient():
 
 @pytest.mark.parametrize(("keep_wrong", "kept"), [(0.0, [1, 4]), (0.3, [1, 2, 4]), (0.5, [0, 1, 2, 4]), (1.0, None)])
 def test_the_best_ranked_wrong_rows_are_kept(keep_wrong, kept):
-    #       rank of the target, which is column 0:   2        0        1        3        0        2
+    #       rank of the target, column 0:   2        0        1        3        0        2
     teacher = torch.tensor(
         [[1, 2, 3, 0], [9, 1, 2, 3], [4, 5, 0, 1], [0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 2, 0]]
     ).double()
@@ -166,7 +166,7 @@ def test_no_row_to_keep_is_no_loss():
 
 
 def pairwise(logits, targets):
-    """The same sum pair by pair with torch's KL divergence, without smoothing."""
+    """Compute the same sum pair by pair with torch's KL divergence, without smoothing."""
     pairs = itertools.permutations(range(len(logits)), 2)
     log_p, log_target = logits.log_softmax(-1), targets.log_softmax(-1)
     return sum(F.kl_div(log_p[i], log_target[j], log_target=True, reduction="batchmean") for i, j in pairs)
@@ -176,7 +176,7 @@ def pairwise(logits, targets):
 def test_mimicry_equals_the_released_implementations(release):
     inputs, expected = released("mimicry")
     logits, targets = torch.stack([inputs[f"branch_{branch}"] for branch in range(3)]), inputs["branch_targets"]
-    # The smoothing of both sides is worth 1e-6 of this value: float64 is tight enough to notice if one side lacked it.
+    # The smoothing of both sides changes this value by 1e-6; in float64 the tolerance would reveal a side without it.
     for inside, tolerance in ((logits, 1e-5), (logits.double(), 4e-7)):
         total = sum(F.cross_entropy(one, targets) for one in inside) + mimicry_loss(inside)
         assert total.item() == pytest.approx(expected[release], rel=tolerance)

@@ -1,4 +1,4 @@
-"""Contrastive deep supervision around networks of other families: stages, a few steps, and what remains afterwards."""
+"""Contrastive deep supervision on networks of other families: stages, a few steps, and the network afterwards."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from toys import generator, without_gradient
 
 SMALL_VIT = {"img_size": 48, "depth": 4}
 SMALL_SWIN = {"img_size": 64, "window_size": 4, "embed_dim": 24, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8)}
-# Name -> what timm is told besides, images (height, width), resolutions of the taps.
+# Name -> more arguments for timm, image size (height, width), resolutions of the taps.
 NETWORKS = {
     "test_resnet": ({}, (65, 71), [(17, 18), (9, 9), (5, 5), (3, 3)]),
     "convnext_atto": ({}, (65, 71), [(16, 17), (8, 8), (4, 4), (2, 2)]),
@@ -87,7 +87,7 @@ def test_heads_are_on_the_device_of_the_network():
 
 
 def returned(name, modules_of):
-    """What some modules of a network return in a pass, and the maps of its stages in the same."""
+    """Return pairs of the outputs of some modules and the maps of the stages, from the same forward pass."""
     backbone, found = make(name).eval(), []
     for module in modules_of(backbone):
         module.register_forward_hook(lambda _module, _inputs, output: found.append(output.detach()))
@@ -96,7 +96,7 @@ def returned(name, modules_of):
 
 
 def test_the_maps_of_a_transformer_are_its_image_tokens_in_their_places():
-    """Row by row, without the class token."""
+    """The tokens are in row-major order, without the class token."""
     for tokens, found in returned("vit_tiny_patch16_224", lambda vit: [vit.blocks[i] for i in stage_taps(vit).indices]):
         assert tokens.shape == (2, 1 + 9, 192)
         for row, column in ((0, 0), (0, 2), (2, 1)):
@@ -119,7 +119,7 @@ def test_channels_last_memory_changes_no_loss():
 @pytest.mark.parametrize(
     ("backbone", "arguments", "sentence"),
     [
-        ("convnext_atto", {"taps": 3}, r"taps are a list of stages, such as \[3\], not 3\."),
+        ("convnext_atto", {"taps": 3}, r"taps must be a list of stages, such as \[3\], not 3\."),
         *(
             ("convnext_atto", {"taps": taps}, r"taps must be increasing stages from 1 to 4, not \[.*\]\.")
             for taps in ((1, 5), [0, 1], [2, 1], [1, 1], [])
@@ -132,7 +132,7 @@ def test_channels_last_memory_changes_no_loss():
         ("test_byobnet", {"weight": float("nan")}, "weight must be a finite number, 0 or more, not nan"),
         ("test_byobnet", {"temperature": 0}, "The temperature must be positive, not 0"),
         ("test_byobnet", {"cross_entropy_views": 3}, "cross_entropy_views must be 1 or 2, not 3"),
-        # timm would build a network without a classifier, and the cross-entropy would be taken of its features.
+        # timm would build a network without a classifier, and its features would enter the cross-entropy.
         ("test_byobnet", {"num_classes": 0}, "at least one class, not 0"),
         (make("regnetx_002"), {"num_classes": 10}, r"has 3 classes, not 10: .* its reset_classifier\(10\)"),
     ],

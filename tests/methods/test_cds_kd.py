@@ -10,7 +10,7 @@ from toys import LABELS, draw_views, make, make_teacher, released, terms_of
 
 
 def with_teacher(width=0.125, **options):
-    """Of a teacher as wide as the student, or of another one."""
+    """Return distilled CDS with a teacher of this width; the student has 0.125."""
     return make("cds_kd", teacher=make_teacher("cds_kd", width), **options)
 
 
@@ -19,7 +19,7 @@ def test_the_loss_equals_the_released_implementation():
     inputs |= released("cds")[0]
     method = with_teacher()
 
-    def returns(z, logits):  # logits of view 2, which must not matter
+    def returns(z, logits):  # view 2 gets other logits, which must not matter
         return lambda images: (z.flatten(1, 2), torch.cat([logits, torch.full_like(logits, 9)]))
 
     method.embed = returns(inputs["cds_z"], inputs["cds_logits"])

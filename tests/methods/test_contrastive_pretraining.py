@@ -1,4 +1,4 @@
-"""SupCon, BYOL and the linear classifier: against computations by hand, and what they leave alone."""
+"""SupCon, BYOL and the linear classifier equal computations by hand and leave all else unchanged."""
 
 import math
 
@@ -72,7 +72,7 @@ def test_the_linear_classifier_is_all_that_learns():
     net = network().train()
     with torch.no_grad():
         for _ in range(30):
-            net(draw_views(2)[0])  # running statistics such as a trained network has
+            net(draw_views(2)[0])  # running statistics like those of a trained network
     method = LinearClassifier(net).train()
     assert not method.backbone.training
     before = {name: value.clone() for name, value in method.state_dict().items()}
@@ -92,7 +92,7 @@ def test_byols_target_is_the_average_by_hand():
     expected = [p.detach().clone() for p in parameters]
     for step in range(4):
         method(*draw_views(2, seed=step), labels=LABELS)["regression"].backward()
-        # Before this step's forward the target had moved towards what the last step made of the online network.
+        # Before the forward pass of this step, the target moved towards the online network of the last step.
         for target, value in zip(method.target.parameters(), expected, strict=True):
             torch.testing.assert_close(target, value)
             assert target.grad is None

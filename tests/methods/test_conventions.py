@@ -1,4 +1,4 @@
-"""The method where people know timm: what its optimizers, schedules, losses, mixup and wrappers make of it."""
+"""The method follows the conventions of timm: its optimizers, schedules, losses, mixup and wrappers work."""
 
 import copy
 
@@ -23,11 +23,11 @@ from toys import normal
 
 SWIN = {"img_size": 64, "window_size": 4, "embed_dim": 24, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8)}
 NETWORKS = {
-    "swin_tiny_patch4_window7_224": SWIN,  # exempts tables of two dimensions
-    "test_vit": {},  # exempts its position embedding
+    "swin_tiny_patch4_window7_224": SWIN,  # exempts two-dimensional tables from weight decay
+    "test_vit": {},  # exempts its position embedding from weight decay
     "test_convnext": {},
     "test_resnet": {},
-    "poolformer_s12": {},  # without a group_matcher of its own
+    "poolformer_s12": {},  # has no group_matcher of its own
 }
 LABELS = torch.tensor([0, 1, 2, 0])
 older_timm = pytest.mark.skipif(
@@ -45,7 +45,7 @@ def views(side=64):
 
 
 def settings(model, **options):
-    """Parameter name -> the weight decay and the factor of its learning rate in timm's optimizer."""
+    """Return, for each parameter name, its weight decay and learning-rate factor in timm's optimizer."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     groups = create_optimizer_v2(model, "sgd", lr=0.1, weight_decay=0.05, **options).param_groups
     return {names[p]: (group["weight_decay"], group.get("lr_scale", 1.0)) for group in groups for p in group["params"]}
@@ -60,7 +60,7 @@ def test_optimizers_of_timm_treat_the_network_as_on_its_own(name, options):
     assert inside == alone
     heads = {key: value for key, value in found.items() if not key.startswith("backbone.")}
     assert len(heads) + len(inside) == len(list(model.parameters())) and heads
-    for key, (decay, scale) in heads.items():  # decayed unless they are vectors, at the classifier's learning rate
+    for key, (decay, scale) in heads.items():  # weight decay except for vectors; the classifier's learning rate
         assert (decay, scale) == (0.05 if model.get_parameter(key).ndim > 1 else 0.0, 1.0)
     if options:
         assert len({scale for _, scale in inside.values()}) > 2
@@ -171,7 +171,7 @@ AVERAGE = torch.optim.swa_utils.AveragedModel
 )
 def test_what_holds_a_method_is_exported_as_the_network_that_timm_loads(tmp_path, wrap, ending):
     model = CDS(network("test_resnet"), 3).to(memory_format=torch.channels_last)
-    model(*views(), LABELS)  # statistics that no untrained network has
+    model(*views(), LABELS)  # running statistics unlike those of an untrained network
     file = tmp_path / "new" / f"network.{ending}"
     cds_lib.export_backbone(wrap(model), file)
     assert [path.name for path in file.parent.iterdir()] == [file.name]
@@ -206,7 +206,7 @@ class NoFloat64(TorchDispatchMode):
 
 @pytest.mark.parametrize("name", ["Baseline", "DeeplySupervisedNet", "ContrastiveDeepSupervision"])
 def test_a_step_and_an_evaluation_make_no_float64(name):
-    """Which Apple's GPUs do not have: CDS, and what it is compared with first."""
+    """Apple's GPUs have no float64. Check CDS and the methods it is first compared with."""
     torch.manual_seed(0)
     network = timm.create_model("test_resnet", num_classes=2)
     method = getattr(methods, name)(network, 2)

@@ -1,4 +1,4 @@
-"""Every method with a teacher, or with branches that teach: what holds for all, and each by hand or as released."""
+"""Every method with a teacher or teaching branches: common properties, then each by hand or as released."""
 
 import copy
 import itertools
@@ -83,7 +83,7 @@ def test_a_missing_teacher_is_refused(name):
 
 
 def by_hand(name, method, student, teacher):
-    """What a method adds to the cross-entropy, of the four maps of both networks."""
+    """Compute the terms that a method adds to the cross-entropy, from the four maps of both networks."""
     pooled = [maps[-1].mean((2, 3)) for maps in (student, teacher)]
     if name == "kd":
         logits = [side.backbone.fc(vector) for side, vector in zip((method, method.teacher), pooled, strict=True)]
@@ -128,11 +128,11 @@ def test_okd_is_put_together_by_hand():
     assert list(terms) == ["cross_entropy", "cross_entropy_2", "cross_entropy_3", "ensemble", "kd"]
     for name, one in zip(terms, [*logits, ensemble], strict=False):
         torch.testing.assert_close(terms[name], F.cross_entropy(one, LABELS))
-    # As released: 1e-7 is added to the target probabilities.
+    # As in the released code, 1e-7 is added to the target probabilities.
     target = F.softmax(ensemble / 3, 1) + 1e-7
     kl = sum((target * (target.log() - F.log_softmax(one / 3, 1))).sum() / 8 for one in logits)
     torch.testing.assert_close(terms["kd"], 9 * kl, rtol=1e-4, atol=1e-5)
-    terms["kd"].backward()  # in which the ensemble is a constant
+    terms["kd"].backward()  # the ensemble is a constant in this term
     assert all(p.grad is None for p in method.gate.parameters())
     assert method.classifiers[0].weight.grad.abs().sum() > 0
 
@@ -222,7 +222,7 @@ def test_crds_banks_and_partition_are_in_the_checkpoint():
     method(*batch)
     state = method.state_dict()
     assert {"memory_student", "memory_teacher", "partition"} < state.keys()
-    assert not {"by_class", "class_start", "class_size"} & state.keys()  # they follow from the labels
+    assert not {"by_class", "class_start", "class_size"} & state.keys()  # derived from the labels
     again = make_crd()
     again.load_state_dict(state)
     results = []
@@ -243,7 +243,7 @@ def images():
 
 
 def make_sskd_teacher():
-    """The teacher, and the network whose features its head is trained on."""
+    """Return the teacher, and the network on whose features its head is trained."""
     trained = make("baseline", width=0.25, seed=1)
     return create_method("sskd_teacher", create_backbone("resnet18", 4, width=0.25), 4, {}, trained), trained
 
@@ -259,7 +259,7 @@ def test_sskds_rotated_copies_are_interleaved():
 
 def test_sskds_terms_equal_the_released_implementation():
     inputs, expected = released("distillation")
-    # All wrong rows are kept here: the release chooses among equally ranked ones by chance (see tests/losses).
+    # Keep all wrong rows, because the released code chooses among equally ranked rows by chance (see tests/losses).
     sides = [inputs[f"sskd_{key}"] for key in ("student_logits", "student_ss", "teacher_logits", "teacher_ss")]
     terms = make("sskd", similarity_keep_wrong=1.0).terms(*sides, inputs["sskd_targets"])
     assert list(terms) == ["cross_entropy", "kd", "kd_rotated", "kd_similarity"]
@@ -293,7 +293,7 @@ def test_sskds_teacher_trains_its_head_on_frozen_features():
     learning = [name for name, p in method.named_parameters() if p.requires_grad]
     assert learning == ["head.0.weight", "head.0.bias", "head.2.weight", "head.2.bias"]
     optimizer = torch.optim.SGD(method.parameters(), lr=0.2, momentum=0.9)
-    colours = 2 * torch.randn(6, 3, 1, 1, generator=generator())  # which do not turn
+    colours = 2 * torch.randn(6, 3, 1, 1, generator=generator())  # colours do not rotate
     history = []
     for _ in range(20):
         terms = method(colours + 0.3 * images(), SIX)

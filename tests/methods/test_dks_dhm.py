@@ -13,7 +13,7 @@ from cds_lib.study.engines.build import create_method
 from toys import LABELS, check_initialisation, draw_views, make, maps_of, terms_of
 
 DEPTHS, PREACT = ("resnet18", "resnet34", "resnet50", "resnet101"), "preactresnet18"
-# Blocks like (stage 3, stage 4) in the branch after stage 2; the branch after stage 3 has all blocks of stage 4.
+# Number of (stage 3, stage 4) blocks in the branch after stage 2. The branch after stage 3 has all stage-4 blocks.
 COUNTS = {
     "dks": {"18": (2, 1), "34": (6, 1), "50": (6, 1), "101": (23, 1)},
     "dhm": {"18": (1, 2), "34": (3, 2), "50": (3, 2), "101": (12, 2)},
@@ -27,7 +27,7 @@ def shapes(module):
 @pytest.mark.parametrize("name", ["dks", "dhm"])
 @pytest.mark.parametrize("model", [*DEPTHS, "resnext50_32x4d", "seresnet18", PREACT])
 def test_branches_have_the_shapes_of_timm_stages(model, name):
-    """At full width, without memory. The second branch is stage 4 of a timm network whose stage 4 is twice as wide."""
+    """At full width on the meta device. The second branch is stage 4 of a timm network with a stage 4 twice as wide."""
     with torch.device("meta"):
         method = make(name, model, width=1.0)
         timm_name = "resnetv2_18" if model == PREACT else model
@@ -38,7 +38,7 @@ def test_branches_have_the_shapes_of_timm_stages(model, name):
     if model == PREACT:
         expected = [*net.stages[2].blocks[:third], *net.stages[3].blocks[:fourth], net.norm]
         assert shapes(second) == shapes(wide.stages[3]) + shapes(wide.norm)
-        assert len(second) == len(net.stages[3].blocks) + 3  # then norm, pooling and flattening
+        assert len(second) == len(net.stages[3].blocks) + 3  # plus norm, pooling and flattening
     else:
         expected = [*net.layer3[:third], *net.layer4[:fourth]]
         assert shapes(second) == shapes(wide.layer4)
@@ -66,7 +66,7 @@ def test_is_put_together_by_hand(name):
 
 @pytest.mark.parametrize("name", ["dks", "dhm"])
 def test_stages_of_one_block_have_branches_of_one_block(name):
-    """Half of one block, rounded down, was none, and the classifier was given the width of another stage."""
+    """Regression: half of one block was rounded down to none, and the classifier got the width of another stage."""
     method = create_method(name, timm.create_model("resnet10t", num_classes=4), 4, {})
     basic = timm.models.resnet.BasicBlock
     assert [sum(isinstance(part, basic) for part in branch) for branch in method.branches] == [2, 1]
@@ -79,7 +79,7 @@ def test_preactivation_branches_end_in_their_own_norm():
     net, branch = method.backbone, method.branches[0]
     assert type(branch[-3]) is type(net.norm)
     ends = branch[:-2](net.stages[1](net.stages[0](net.stem(view))))
-    assert ends.min() == 0  # comes after a batch norm and its ReLU, as the network's own features do
+    assert ends.min() == 0  # after batch norm and ReLU, like the network's own features
     logits = method.classifiers[0](ends.mean((2, 3)))
     torch.testing.assert_close(method(view, labels=LABELS)["cross_entropy_1"], F.cross_entropy(logits, LABELS))
 

@@ -1,4 +1,4 @@
-"""The methods against losses put together by hand, their gradients, and what remains of them after training."""
+"""The methods equal losses put together by hand; their gradients; the networks that remain after training."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def test_baseline_is_the_cross_entropy_of_the_backbone():
 
 
 def test_cds_is_put_together_as_released():
-    """Stage by stage through timm's own modules: both views at once, CE on view 1, SupCon on the four embeddings."""
+    """Go stage by stage through timm's modules: both views at once, CE on view 1, SupCon on the four embeddings."""
     method, (view1, view2) = make("cds", weight=0.1), draw_views(2)
     losses = method(view1, view2, LABELS)
     *inner, last = maps_of(method.backbone, torch.cat([view1, view2]))
@@ -36,7 +36,7 @@ def test_cds_is_put_together_as_released():
 
 
 def test_the_cross_entropy_of_two_views_is_the_mean_of_two():
-    """Of the logits that one pass over both views gives, for CDS and for the baseline that costs as much."""
+    """One pass over both views gives the logits, for CDS and for the baseline that also sees two views."""
     pair = draw_views(2)
     for method in (make("cds", cross_entropy_views=2), make("baseline", views=2)):
         assert method.views == 2
@@ -45,7 +45,7 @@ def test_the_cross_entropy_of_two_views_is_the_mean_of_two():
         each = [-np.log(part[np.arange(8), LABELS.numpy()]).mean() for part in (probabilities[:8], probabilities[8:])]
         assert abs(each[0] - each[1]) > 1e-3
         assert losses["cross_entropy"].item() == pytest.approx(sum(each) / 2, rel=1e-5)
-    for tap in range(1, 5):  # nothing else changes
+    for tap in range(1, 5):  # the contrastive terms do not change
         name = f"contrastive_{tap}"
         assert torch.equal(make("cds", cross_entropy_views=2)(*pair, LABELS)[name], make("cds")(*pair, LABELS)[name])
 
@@ -84,7 +84,7 @@ def test_dsn_with_a_divergence_to_the_last_classifier():
         torch.testing.assert_close(losses[f"kl_{stage + 1}"], 2 * divergence)
     method.zero_grad()
     sum(losses[f"kl_{stage}"] for stage in (1, 2, 3)).backward()
-    assert method.backbone.fc.weight.grad is None  # the last classifier teaches and is not taught
+    assert method.backbone.fc.weight.grad is None  # the last classifier is a constant target
 
 
 @pytest.mark.parametrize(
@@ -131,10 +131,10 @@ def test_another_number_of_views_is_refused(name, views, given):
         make(name, views=views).losses(*draw_views(given), labels=LABELS)
 
 
-KINDS = {  # of methods, and of networks around which every part of them must learn
+KINDS = {  # methods -> networks on which every parameter must get a gradient
     "baseline dsn cds cds_simclr okd": "resnet50 preactresnet18 seresnet18",
     "dks dhm": "resnet18 resnet50 resnext50_32x4d seresnet50 preactresnet18",
-    " ".join(TAUGHT): "preactresnet18",  # of ResNets see test_distillation
+    " ".join(TAUGHT): "preactresnet18",  # for ResNets see test_distillation
 }
 EVERY = [(name, model) for names, models in KINDS.items() for name in names.split() for model in models.split()]
 
@@ -165,7 +165,7 @@ def test_taps_choose_stages_and_their_heads():
         ("cdx", {}, "The study has no method 'cdx'"),
         ("baseline", {"views": 3}, "views must be 1 or 2, not 3"),
         ("dsn", {"temperature": 0.1}, "Method 'dsn' does not take these options"),
-        ("dks", {"layout": "dhm"}, "Method 'dks' does not take these options"),  # what is not to choose
+        ("dks", {"layout": "dhm"}, "Method 'dks' does not take these options"),  # an option that users may not choose
         ("dks", {"backbone": None}, "Method 'dks' does not take these options"),
         ("okd", {"branches": 1}, "at least two branches"),
         ("crd", {"trained_on": torch.zeros(5, dtype=torch.int64)}, "at least two classes"),

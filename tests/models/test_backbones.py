@@ -1,4 +1,4 @@
-"""Backbones against timm, torchvision and the published counts; stage features on eight families of networks."""
+"""Backbones equal timm, torchvision and the published counts; stage features on eight families of networks."""
 
 import functools
 import math
@@ -32,7 +32,7 @@ PARAMETERS = {
 }
 # The same networks in torchvision, an independent implementation with the same parameter names.
 TORCHVISION = [name for name in MODEL_NAMES if re.match("resnet|resnext|wide", name)]
-BLOCKS = ("resnet18", "resnext50_32x4d", "seresnet50", "preactresnet18")  # a network of each kind
+BLOCKS = ("resnet18", "resnext50_32x4d", "seresnet50", "preactresnet18")  # one network of each kind
 OTHER_TIMM = {
     "resnetv2_18": (1, 2, 3, 4),
     "convnext_atto": (0, 1, 2, 3),
@@ -48,13 +48,13 @@ OTHER_TIMM = {
 
 @functools.cache
 def on_meta(name, stem="cifar", width=1.0):
-    """A network without memory for its weights; shared by the tests, none of which changes it."""
+    """Return a network on the meta device, shared by the tests, none of which changes it."""
     with torch.device("meta"):
         return create_backbone(name, 100 if stem == "cifar" else 1000, stem=stem, width=width)
 
 
 def randomise_batch_norms(module):
-    """Give running statistics and affine parameters values that a wrong wiring cannot hide behind."""
+    """Randomise running statistics and affine parameters, so that wrong wiring shows."""
     for layer in module.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             nn.init.normal_(layer.running_mean, std=0.1)
@@ -80,7 +80,7 @@ def test_full_width_is_exactly_timms_network(name):
     with torch.device("meta"):
         reference = timm.create_model("resnetv2_18" if name == "preactresnet18" else name)
     ours = on_meta(name, "imagenet")
-    assert str(ours) == str(reference)  # every layer with its strides, groups and activations
+    assert str(ours) == str(reference)  # all layers with strides, groups and activations
     assert ours.feature_info == reference.feature_info
     cifar = on_meta(name).state_dict()
     classifier = {"head.fc.weight", "head.fc.bias"} if name == "preactresnet18" else {"fc.weight", "fc.bias"}
@@ -126,7 +126,7 @@ def test_stages_have_their_sizes_and_train(name, stem):
     assert [m.shape[-1] for m in maps] == [first, first // 2, first // 4, first // 8]
     assert [32 // m.shape[-1] for m in maps] == [info["reduction"] for info in backbone.feature_info[1:]]
     assert vector.shape == (2, taps.pooled) and logits.shape == (2, 7)
-    # The maps enter the loss too: an in-place operation that overwrote one of them would fail here.
+    # The maps enter the loss too, so an in-place operation on one of them would fail here.
     (logits.square().mean() + sum(m.square().mean() for m in maps)).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in backbone.parameters())
 
@@ -137,12 +137,12 @@ def test_stages_have_their_sizes_and_train(name, stem):
 def test_width_scales_channels_and_nothing_else(name, width):
     full, small = on_meta(name), create_backbone(name, 100, width=width)
     layers, small_layers = dict(full.named_modules()), dict(small.named_modules())
-    assert list(small_layers) == list(layers)  # same blocks, and shortcuts exactly where the full network has them
+    assert list(small_layers) == list(layers)  # the same blocks and shortcuts as in the full network
     for key, layer in layers.items():
         if isinstance(layer, nn.Conv2d):
             other = small_layers[key]
             assert (other.kernel_size, other.stride, other.padding) == (layer.kernel_size, layer.stride, layer.padding)
-            if layer.groups > 1:  # as many channels in a group
+            if layer.groups > 1:  # the same number of channels per group
                 assert other.groups == 32 * width and other.in_channels == max(16, layer.in_channels * width)
     stages = [max(8, int(c * width)) for c in (64, 128, 256, 512)]
     expansion = 1 if name.endswith(("net18", "net34")) else 4
@@ -160,7 +160,7 @@ def test_miniatures_of_odd_width_run(name, stem):
 
 
 def test_initialisation_is_the_released_one():
-    """Also of the last norm of each residual branch, which timm sets to 0."""
+    """This includes the last norm of each residual branch, which timm sets to 0."""
     torch.manual_seed(0)
     check_initialisation(create_backbone("resnet50", 100, width=0.5))
 
@@ -187,8 +187,8 @@ def test_initialise_leaves_linear_layers_and_biases_alone():
 def test_stage_features_of_any_timm_network(name):
     torch.manual_seed(0)
     backbone = timm.create_model(name, num_classes=7).eval()
-    randomise_batch_norms(backbone)  # one is between the pooled vector and the classifier of EfficientViT
-    nn.init.normal_(_plain(backbone.get_classifier()).weight)  # visible logits: some networks start with tiny ones
+    randomise_batch_norms(backbone)  # EfficientViT has one between the pooled vector and the classifier
+    nn.init.normal_(_plain(backbone.get_classifier()).weight)  # some networks start with tiny logits
     size = 224 if "224" in name or name.startswith(("levit", "efficientvit")) else 64
     x = torch.randn(2, 3, size, size)
     taps = stage_taps(backbone)

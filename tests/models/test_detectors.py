@@ -1,4 +1,4 @@
-"""The detectors: what is frozen, what trains, anchors and sizes of the 1x schedule, and a training that works."""
+"""The detectors: frozen and trained parts, anchors and sizes of the 1x schedule, and a training that works."""
 
 import pickle
 
@@ -38,7 +38,7 @@ def batch():
 
 @pytest.mark.parametrize("name", DETECTOR_NAMES)
 def test_stem_first_stage_and_batch_norms_are_fixed_and_all_else_trains(name):
-    detector = pickle.loads(pickle.dumps(small(name))).train()  # as saved whole, or sent to another process
+    detector = pickle.loads(pickle.dumps(small(name))).train()  # like a detector saved whole or sent to another process
     backbone = detector.backbone.body
     before = {key: value.clone() for key, value in detector.state_dict().items()}
     sum(detector(*batch()).values()).backward()
@@ -58,7 +58,7 @@ def test_stem_first_stage_and_batch_norms_are_fixed_and_all_else_trains(name):
 def test_the_backbone_gives_in_training_what_it_gave_in_evaluation(name):
     torch.manual_seed(0)
     backbone = create_backbone("resnet18", 10, stem="imagenet", width=0.125).train()
-    backbone(torch.randn(4, 3, 64, 64) * 3 + 1)  # statistics that are not those of the initialisation
+    backbone(torch.randn(4, 3, 64, 64) * 3 + 1)  # running statistics unlike those at initialisation
     x = torch.randn(2, 3, 64, 64)
     expected = backbone.eval().forward_intermediates(x, intermediates_only=True)[-1].detach().clone()
     detector = create_detector(name, backbone, 5, channels=16, box_features=32, min_size=64).train()
@@ -79,8 +79,8 @@ def test_at_full_size_it_is_torchvisions_detector(name):
         return sum(p.numel() for key, p in module.named_parameters() if not key.startswith("backbone.body"))
 
     difference = count(ours) - count(theirs)
-    # torchvision's extra levels start from the FPN's 256 channels or from stage 4's 2,048, ours as published from the
-    # latter.
+    # torchvision's extra levels start from the 256 channels of the FPN or the 2,048 of stage 4. Ours start from
+    # stage 4, as published.
     extra = ours.backbone.fpn.extra_blocks.p6.weight.numel() if name == "retinanet" else 0
     known = theirs.backbone.fpn.extra_blocks.p6.weight.numel() if name == "retinanet" else 0
     assert difference == extra - known
@@ -90,13 +90,13 @@ def test_at_full_size_it_is_torchvisions_detector(name):
     anchors = (AnchorGenerator(each.sizes, each.aspect_ratios).cell_anchors for each in generators)  # with values
     for mine, published in zip(*anchors, strict=True):
         assert mine.shape == published.shape
-        assert (mine - published).abs().max() <= 2  # torchvision rounds the sizes of RetinaNet's anchors down
+        assert (mine - published).abs().max() <= 2  # torchvision rounds RetinaNet's anchor sizes down
     assert (ours.transform.min_size, ours.transform.max_size) == ((800,), 1333)
-    assert (ours if name == "retinanet" else ours.roi_heads).detections_per_img == 100  # COCO scores no more
+    assert (ours if name == "retinanet" else ours.roi_heads).detections_per_img == 100  # COCO scores at most 100
 
 
 def pooled_level(detector, side, image):
-    """The level (1 is the finest) that a box of this side is pooled from, in a square image of side `image`."""
+    """Return the level (1 is the finest) from which a box of this side is pooled in a square image of side `image`."""
     names = detector.roi_heads.box_roi_pool.featmap_names
     sides = {name: image // 2**k for k, name in enumerate(names, 2)}
     maps = {name: torch.full((1, 1, side, side), float(k)) for k, (name, side) in enumerate(sides.items(), 1)}
@@ -105,8 +105,8 @@ def pooled_level(detector, side, image):
 
 
 def test_boxes_are_pooled_from_the_level_of_their_size():
-    """As torchvision's own detector does at full size; the miniature in proportion. The maps are those that the FPN
-    makes, all of them but the one that only anchors use."""
+    """At full size the levels equal those of torchvision's detector; the miniature scales in proportion. Pooling uses
+    all maps of the FPN except the one that only anchors use."""
     theirs = REFERENCE["faster_rcnn"](weights=None, weights_backbone=None, num_classes=3)
     full, small = (
         create_detector("faster_rcnn", create_backbone("resnet18", 2, stem="imagenet", width=0.125), 2, min_size=size)
@@ -144,7 +144,7 @@ def test_what_cannot_be_built_is_one_sentence(arguments, says):
 
 @pytest.mark.parametrize("name", DETECTOR_NAMES)
 def test_training_on_a_few_images_learns_their_objects(name, tmp_path):
-    """Overfitting three images: the loss of the classes falls to less than half."""
+    """Overfit three images: the classification loss falls to less than half."""
     data = standin.make_coco()
     images = data.train[:3]
     torch.manual_seed(0)
@@ -168,7 +168,7 @@ def test_training_on_a_few_images_learns_their_objects(name, tmp_path):
 
 @pytest.mark.parametrize("name", DETECTOR_NAMES)
 def test_boxes_and_anchors_are_exact_under_autocast(name, monkeypatch):
-    """In bfloat16 a coordinate above 1,024 is a multiple of eight."""
+    """In bfloat16 a coordinate above 1,024 would be a multiple of eight."""
     detector, seen = small(name).train(), {}
     generator = detector.anchor_generator if name == "retinanet" else detector.rpn.anchor_generator
     generator.register_forward_hook(lambda module, inputs, output: seen.update(anchors=output[0]))
@@ -190,11 +190,11 @@ def test_boxes_and_anchors_are_exact_under_autocast(name, monkeypatch):
 
 
 def test_retinanets_loss_computes_in_full_precision(monkeypatch):
-    """In bfloat16 the gradient of most boxes, which are easy, would be rounded to 0."""
+    """In bfloat16 the gradient of easy boxes, which are most boxes, would be rounded to 0."""
     seen, focal = [], retinanet.sigmoid_focal_loss
     monkeypatch.setattr(
         retinanet, "sigmoid_focal_loss", lambda *args, **named: seen.append(args[0].dtype) or focal(*args, **named)
     )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         small("retinanet").train()(*batch())
-    assert seen == [torch.float32] * 2  # an image each
+    assert seen == [torch.float32] * 2  # once per image

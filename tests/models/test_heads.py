@@ -72,7 +72,7 @@ def test_initialisation_is_the_released_one():
 
 
 def test_channels_grow_geometrically_where_stages_do_not_double():
-    head = SepConvHead(24, 1024, units=3)  # the second stage and the pooled vector of a MobileNetV3
+    head = SepConvHead(24, 1024, units=3)  # channels of MobileNetV3's second stage and pooled vector
     widths = [unit[0].in_channels for unit in head.units]
     assert widths == [24, 84, 293] and head.units[-1][-3].out_channels == 1024
     assert [unit[0].in_channels for unit in SepConvHead(192, 192, units=3).units] == [192, 192, 192]  # a ViT

@@ -1,4 +1,4 @@
-"""What tests of the study share."""
+"""Fixtures that the tests of the study share."""
 
 import pytest
 
@@ -7,10 +7,10 @@ from cds_lib.study.store import Store
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_server(server):
-    """The study finds it running."""
+    """Start the fork server before the study needs it."""
 
 
 @pytest.fixture
 def store(tmp_path):
-    """An empty results folder."""
+    """Return an empty results folder."""
     return Store(tmp_path)

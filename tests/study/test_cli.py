@@ -1,4 +1,4 @@
-"""The commands as a user meets them: what bad input says, with which exit code, and that nothing else is printed."""
+"""The commands from a user's view: the message and exit code of bad input, and no other output."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ from sweeps import wait_until
 
 @pytest.fixture
 def command(capsys):
-    """Run a command in this process; returns its exit code and what it printed on stdout and stderr."""
+    """Return a function that runs a command in this process and returns exit code, stdout and stderr."""
 
     def run(*arguments):
         try:
@@ -59,7 +59,7 @@ def test_wrong_usage_is_one_line_and_code_2(command, arguments, sentence, tmp_pa
     code, _, err = command(*arguments, *extra)
     assert code == 2 and sentence in err
     assert err.strip().splitlines()[-1].count("error: ") == 1
-    assert not any(tmp_path.iterdir())  # nothing was begun
+    assert not any(tmp_path.iterdir())  # nothing was started
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -131,7 +131,7 @@ def test_status_names_what_failed(command, store, tmp_path):
 
 
 def start(results, *paths, **options):
-    """A run of the first notebook's table, in a process group of its own that Ctrl-C reaches."""
+    """Start a run of the first notebook's table in a new process group that Ctrl-C reaches."""
     return subprocess.Popen(
         [sys.executable, "-m", "cds_lib", "run-all", "--only", "00_start_here", "--results", str(results)],
         cwd=ROOT,
@@ -139,7 +139,7 @@ def start(results, *paths, **options):
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # A shell's background job ignores Ctrl-C, and whatever it starts would too.
+        # A background job of a shell ignores Ctrl-C, and so would its child processes.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         **options,
     )
@@ -155,16 +155,16 @@ def test_ctrl_c_stops_in_one_line_and_the_run_can_go_on(tmp_path):
     store, spec = Store(tmp_path), TABLES["00_start_here"].runs("smoke", None)[1]
     process = start(tmp_path, stderr=subprocess.STDOUT)
     wait_until(lambda: store.checkpoint(spec.id).exists() or process.poll() is not None, 100)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    os.killpg(process.pid, signal.SIGINT)  # like a terminal, to every process of the group
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 130 and "Traceback" not in output
     assert output.splitlines()[-1].startswith("Stopped. Run the same command again to go on")
     assert store.status(spec.id)["state"] == "interrupted" and store.checkpoint(spec.id).exists()
     with store.lock(), store.lock_run(spec.id):
-        pass  # nothing that still runs holds them
+        pass  # no running process holds the locks
 
 
-@pytest.mark.parametrize("module", ["numpy", "torch"])  # that the command imports, and its server of processes
+@pytest.mark.parametrize("module", ["numpy", "torch"])  # imported by the command, and by its fork server
 def test_ctrl_c_while_something_is_imported_leaves_no_traceback(module, tmp_path):
     stand_in = tmp_path / "modules" / f"{module}.py"
     stand_in.parent.mkdir()
@@ -189,7 +189,7 @@ def test_what_to_do_follows_from_what_the_system_refused(number, advice, monkeyp
 # -- any text as an option, any values as parameters -------------------------------------------------------------------
 
 
-# What a shell can pass: no NUL, and bytes that are no UTF-8 as surrogates.
+# A shell can pass any text without NUL; bytes that are not UTF-8 arrive as surrogates.
 TEXT = st.text(st.characters(min_codepoint=1, max_codepoint=0xDCFF), max_size=12)
 NUMBERS = st.integers(-3, 10**12).map(str) | st.integers(0, 9).map(lambda n: str(n) * 5000) | st.floats().map(str)
 

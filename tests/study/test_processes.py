@@ -1,4 +1,4 @@
-"""Importing the library changes nothing about a process; the study's own begin with a function."""
+"""Importing the library does not change a process; the study prepares its own processes with a function."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def look(program, first="", kernel=False):
 
 
 def test_importing_the_library_changes_nothing_about_the_process():
-    """Nor is a notebook told to install widgets."""
+    """A notebook is not told to install widgets either."""
     program = "import cds_lib, cds_lib.study, cds_lib.augment.views, cds_lib.study.data.stream; cds_lib.export_backbone"
     program += "; from cds_lib import ContrastiveDeepSupervision; import timm"
     found = look(program, TORCH, kernel=True)
@@ -39,7 +39,7 @@ def test_importing_the_library_changes_nothing_about_the_process():
 
 def test_a_process_of_the_study_keeps_freed_memory_and_skips_a_slow_import(monkeypatch):
     assert look("from cds_lib.study import processes; processes.begin()").stdout.strip() == "2 True []"
-    monkeypatch.setenv("MPLBACKEND", "nonsense")  # a backend of the user's plots does not end the study
+    monkeypatch.setenv("MPLBACKEND", "nonsense")  # the user's plot backend does not stop the study
     program = "from cds_lib.study.cli import main; main(['data', 'list']); import matplotlib"
     assert look(program).stdout.strip().endswith("\n2 True []")
 
@@ -57,7 +57,7 @@ if __name__ == "__main__":
 
 
 def test_the_working_directory_is_no_place_for_modules_of_the_fork_server(tmp_path, monkeypatch):
-    """A server that a user's own script, or a notebook, starts where a random.py lies."""
+    """A user's script or notebook starts the server in a folder that contains a random.py."""
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "random.py").write_text("print('not the one')")
     (tmp_path / "script.py").write_text(USER_SCRIPT)

@@ -1,4 +1,4 @@
-"""What a notebook opens: wherever it is opened, the folders are those of the checkout."""
+"""The session that a notebook opens uses the folders of the checkout from any working directory."""
 
 import itertools
 from pathlib import Path

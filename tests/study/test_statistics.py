@@ -32,7 +32,7 @@ def test_p_value_is_the_share_of_sign_patterns_at_least_as_extreme(n):
     flipped = [abs(np.mean(differences * signs)) for signs in itertools.product((-1, 1), repeat=n)]
     observed = abs(differences.mean())
     assert found.p == pytest.approx(np.mean([value >= observed - 1e-12 for value in flipped]))
-    tied = s.mean_difference([0.1, 0.2, -0.3, 0.0])  # sums that are equal but for rounding count as equal
+    tied = s.mean_difference([0.1, 0.2, -0.3, 0.0])  # sums that differ only by rounding count as equal
     assert tied.p == 1.0
 
 
@@ -75,7 +75,7 @@ def test_the_smallest_p_value_is_what_the_test_gives_for_equal_signs():
     "p_values", [[], [0.2], [0.01, 0.04, 0.03, 0.005], [0.5, 0.5, 0.5], [0.25, 0.03125, 1.0, 0.03125]]
 )
 def test_holm_is_the_closed_test_of_bonferroni(p_values):
-    """An independent definition: the largest Bonferroni p value over all families that hold the hypothesis."""
+    """An independent definition: the largest Bonferroni p value over all families that contain the hypothesis."""
     families = [f for size in range(1, len(p_values) + 1) for f in itertools.combinations(range(len(p_values)), size)]
     bonferroni = {f: min(1.0, len(f) * min(p_values[i] for i in f)) for f in families}
     expected = [max(p for f, p in bonferroni.items() if index in f) for index in range(len(p_values))]
@@ -89,16 +89,16 @@ def difference(low: float, high: float, n: int = 6) -> s.Difference:
 @pytest.mark.parametrize(
     ("low", "high", "paper", "profile", "expected"),
     [
-        (1.0, 3.0, 2.0, "paper", s.REPRODUCED),  # contains the published difference
-        (3.0, 4.0, 2.0, "paper", s.REPRODUCED),  # lies above it
-        (2.0, 4.0, 4.0, "paper", s.REPRODUCED),  # touches it
+        (1.0, 3.0, 2.0, "paper", s.REPRODUCED),  # the interval contains the published difference
+        (3.0, 4.0, 2.0, "paper", s.REPRODUCED),  # it lies above the published difference
+        (2.0, 4.0, 4.0, "paper", s.REPRODUCED),  # it touches the published difference
         (0.5, 1.5, 2.0, "paper", s.CONFIRMED),  # right sign, smaller than published
         (1.0, 3.0, 2.0, "mini", s.CONFIRMED),  # only the paper's own protocol can reproduce
         (-3.0, -1.0, 2.0, "paper", s.CONTRADICTED),
         (-3.0, -1.0, 2.0, "mini", s.CONTRADICTED),
         (-1.0, 3.0, 2.0, "paper", s.INCONCLUSIVE),
         (0.0, 3.0, 2.0, "paper", s.INCONCLUSIVE),  # 0 on the edge is contained
-        (-3.0, -1.0, -2.0, "paper", s.REPRODUCED),  # less is better
+        (-3.0, -1.0, -2.0, "paper", s.REPRODUCED),  # lower is better
         (-1.5, -0.5, -2.0, "paper", s.CONFIRMED),
         (-4.0, -3.0, -2.0, "paper", s.REPRODUCED),
         (1.0, 3.0, -2.0, "paper", s.CONTRADICTED),

@@ -1,4 +1,4 @@
-"""The store: whole files or none, honest states, one writer, clear refusals."""
+"""The store: complete files or none, correct states, one writer, clear refusals."""
 
 import errno
 import fcntl
@@ -78,7 +78,7 @@ def test_a_file_system_without_locks_is_one_sentence(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_no_notebook_can_name_a_newer_one_and_a_file_are_refused(tmp_path):
-    with pytest.raises(UsageError, match="is not UTF-8"):
+    with pytest.raises(UsageError, match="is not valid UTF-8"):
         Store(tmp_path / os.fsdecode(b"caf\xe9")).open_for_writing()
     assert not os.listdir(tmp_path)
     write_json(tmp_path / "store.json", {"version": 99})
@@ -91,7 +91,7 @@ def test_a_folder_that_no_notebook_can_name_a_newer_one_and_a_file_are_refused(t
 @pytest.mark.parametrize("name", ["notebooks", "index.html"])
 def test_a_folder_with_pages_of_others_is_no_results_folder(tmp_path, name):
     (tmp_path / name).mkdir()
-    with pytest.raises(UsageError, match=f"is no results folder and has {name}, which would be written over"):
+    with pytest.raises(UsageError, match=f"is not a results folder and has {name}, which would be written over"):
         Store(tmp_path).open_for_writing()
     assert [path.name for path in tmp_path.iterdir()] == [name]
 

@@ -1,4 +1,4 @@
-"""Two processes on the CPU against one: the same losses, gradients, trainings and evaluations."""
+"""Two processes on the CPU give the same losses, gradients, trainings and evaluations as one."""
 
 import socket
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.xdist_group("distributed")  # the fixture is costly: on
 
 @pytest.fixture(scope="module")
 def results(server, tmp_path_factory):
-    """What `two_processes.py` computes."""
+    """Return the results of `two_processes.py`."""
     file = tmp_path_factory.mktemp("two") / "results.pt"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -42,7 +42,7 @@ def results(server, tmp_path_factory):
 
 
 def assert_close(found, expected, tolerance=1e-6):
-    """Every tensor is, but for rounding relative to the largest value of all."""
+    """Check that all tensors agree up to rounding, relative to the largest value of all."""
     assert found.keys() == expected.keys()
     largest = max(1.0, *(value.abs().max().item() for value in expected.values()))
     for name, value in expected.items():
@@ -65,7 +65,7 @@ def test_without_gather_each_process_contrasts_its_own_images(results, case):
     whole = results["methods"][case.removesuffix("_released")]["terms"][0]
     assert terms["cross_entropy"] == pytest.approx(whole["cross_entropy"], rel=1e-6)
     assert abs(terms["contrastive_1"] - whole["contrastive_1"]) > 0.01
-    if case == "cds_kd_released":  # a norm of fewer rows is smaller
+    if case == "cds_kd_released":  # the norm of fewer rows is smaller
         assert terms["feature_1"] < 0.9 * whole["feature_1"]
 
 
@@ -87,9 +87,9 @@ def test_a_training_is_that_of_one_process_also_resumed_with_another_number(resu
 
 
 def test_a_detector_trains_and_is_evaluated_as_by_one_process(results):
-    """Of the last batch, of one image, the second process has none."""
+    """The last batch has one image, so the second process has none of it."""
     assert_same_training(results["detection"]["retinanet"], results["detection alone"]["retinanet"], 1e-4)
-    (row,) = results["detection"]["faster_rcnn"]["rows"]  # it samples boxes: its losses are each process's own
+    (row,) = results["detection"]["faster_rcnn"]["rows"]  # it samples boxes, so losses differ between processes
     assert 0 < row["train_loss"] < 100 and 0 <= row["ap"] <= 100
 
 
@@ -107,6 +107,6 @@ def test_batch_norms_of_several_cpus_cannot_be_synchronised():
         gather, sync_batchnorm = None, True
 
     method = create_method("baseline", create_backbone("resnet18", 4, width=0.0625), 4, {})
-    Group().join(method, Asked, torch.device("cpu"))  # of one process they need not be
+    Group().join(method, Asked, torch.device("cpu"))  # not needed with one process
     with pytest.raises(UsageError, match="on GPUs only"):
         Group(1, 2).join(method, Asked, torch.device("cpu"))

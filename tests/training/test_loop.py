@@ -1,4 +1,4 @@
-"""The training loop: what it optimises, exact resume, honest failure, precision, compilation."""
+"""The training loop: optimisation, exact resume, clear failures, precision, compilation."""
 
 import math
 from unittest.mock import Mock
@@ -19,7 +19,7 @@ TIMINGS = {"seconds", "images_per_second"}
 
 
 class Noise:
-    """Two views of random images whose content depends on the epoch alone; the last batch is smaller."""
+    """Two views of random images that depend only on the epoch; the last batch is smaller."""
 
     def __init__(self, *sizes):
         self.sizes = sizes or (8, 8, 4)
@@ -52,7 +52,7 @@ def checksum(backbone):
 
 
 def train(path, on_epoch=lambda rows: None, method=None, batches=None, spec=None, stop_after=None, **changes):
-    """The method and its rows; of the changes those are the loop's own that say how it compiles."""
+    """Return the method and its rows. Changes about compiling go to the loop, all others to the budget."""
     method = method or Dropped()
     compiling = {name: changes.pop(name) for name in ("compile_method", "on_compiled") if name in changes}
     path.mkdir(exist_ok=True)
@@ -75,7 +75,7 @@ def train(path, on_epoch=lambda rows: None, method=None, batches=None, spec=None
 def test_stopped_early_is_the_beginning_of_the_whole_training_and_can_go_on(tmp_path):
     whole, rows = train(tmp_path / "whole")
     _, first = train(tmp_path / "stopped", stop_after=1)
-    assert first == rows[:1] and first[0]["lr"] == pytest.approx(0.05)  # of a cosine over four epochs
+    assert first == rows[:1] and first[0]["lr"] == pytest.approx(0.05)  # from a cosine over four epochs
     torch.rand(5)  # another process would have another generator state
     stopped, all_rows = train(tmp_path / "stopped", stop_after=9)
     assert all_rows == rows
@@ -118,7 +118,7 @@ def test_minimises_the_sum_of_the_terms_as_torch_sgd_does(tmp_path):
 
 @pytest.mark.parametrize("scale", [None, 2.0**10])
 def test_a_long_gradient_is_scaled_down_and_a_short_one_stays(tmp_path, monkeypatch, scale):
-    """By plain gradient descent the step is the gradient; a loss scaler must have been undone before."""
+    """In plain gradient descent the step is the gradient. Clipping must come after undoing the loss scale."""
 
     class Scaled(loop.Precision):
         def __init__(self, name, device):
@@ -145,7 +145,7 @@ def test_evaluates_every_so_often_and_at_the_end(tmp_path):
 
 
 class Breaking(Method):
-    """Its second term becomes NaN in the second step of epoch 2."""
+    """A method whose second term becomes NaN in the second step of epoch 2."""
 
     def __init__(self):
         super().__init__()
@@ -166,12 +166,12 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_term(tmp_path):
     assert all(torch.isfinite(value).all() for value in saved["method"].values())
 
 
-@pytest.mark.parametrize("written", ["this run", None])  # None: as version 0.1.0
+@pytest.mark.parametrize("written", ["this run", None])  # None: written by version 0.1.0
 @pytest.mark.parametrize("changes", [{"spec": "another run"}, {"spec": "this run", "epochs": 3}])
 def test_a_checkpoint_of_another_run_or_of_more_epochs_is_refused(tmp_path, written, changes):
     _, rows = train(tmp_path, spec=written)
     if written or "epochs" in changes:
-        with pytest.raises(TrainingError, match=r"c\.pt is of another training: delete it"):
+        with pytest.raises(TrainingError, match=r"c\.pt belongs to another training: delete it"):
             train(tmp_path, **changes)
     assert train(tmp_path, spec="this run")[1] == rows
 
@@ -186,7 +186,7 @@ def test_bf16_autocast_trains_with_float32_losses_and_weights(tmp_path):
 
 @pytest.mark.parametrize("first", [torch.bfloat16, torch.float16])
 def test_a_run_goes_on_where_the_device_computes_in_another_precision(tmp_path, monkeypatch, first):
-    """As when a queue moves a run to an older GPU: float16 there has a scaler, whose state bfloat16 does not know."""
+    """A queue may move a run to an older GPU, where float16 has a loss scaler whose state bfloat16 lacks."""
 
     class OnAnother(loop.Precision):
         def __init__(self, name, device):
@@ -206,7 +206,7 @@ def test_a_run_goes_on_where_the_device_computes_in_another_precision(tmp_path, 
 
 
 def compiled(path, monkeypatch, backend, method=None, **changes):
-    """Method and rows of a training whose graphs go to this backend, and what is said of them."""
+    """Return method, rows and messages of a training whose graphs go to this backend."""
     real_compile, said = torch.compile, []
     monkeypatch.setattr(torch, "compile", lambda module, **options: real_compile(module, backend=backend, **options))
     found = train(path, method=method, epochs=1, compile_method=True, on_compiled=said.append, **changes)
@@ -214,7 +214,7 @@ def compiled(path, monkeypatch, backend, method=None, **changes):
 
 
 def test_the_compiled_step_is_the_same_step(tmp_path, monkeypatch):
-    """The graphs are captured as for a GPU and run by torch's own kernels: compiling takes too long for a test."""
+    """Graphs are captured as for a GPU but run with torch's own kernels, because compiling takes too long here."""
     _, rows, said = compiled(tmp_path, monkeypatch, "eager", precision="amp")
     assert said == ["batches of 8: compiled", "batches of 8: compiled; batches of 4: compiled"]
     _, eager = train(tmp_path / "eager", epochs=1, precision="amp")

@@ -1,4 +1,4 @@
-"""What is trained, how fast and by which rule; learning rates against torch's schedulers and released milestones."""
+"""Which parameters are trained, and how; learning rates equal torch's schedulers and released milestones."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -54,7 +54,7 @@ def test_what_is_new_learns_faster_and_what_is_frozen_not_at_all():
 def test_lars_scales_the_step_of_a_matrix_by_its_norm_and_leaves_vectors_alone():
     method = network()
     moved, before, gradients = step(method, make_optimizer(method, budget(optimizer="lars")))
-    torch.testing.assert_close(moved["1.bias"], 0.1 * gradients["1.bias"])  # neither decayed nor adapted
+    torch.testing.assert_close(moved["1.bias"], 0.1 * gradients["1.bias"])  # no weight decay and no adaptation
     norm, slope = before["2.weight"].norm(), gradients["2.weight"].norm()
     trust = 0.001 * norm / (slope + 0.01 * norm)
     wanted = 0.1 * trust * (gradients["2.weight"] + 0.01 * before["2.weight"])
@@ -67,7 +67,7 @@ def test_unknown_optimizer_is_refused():
 
 
 def test_an_overflow_in_the_first_step_changes_nothing_after_it():
-    """The fused kernel leaves such a step out by itself; its momentum must not be what memory held."""
+    """The fused kernel skips this step by itself; its momentum must not be uninitialised memory."""
     trained = []
     for overflows in (False, True):
         method = network()

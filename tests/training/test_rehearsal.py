@@ -1,4 +1,4 @@
-"""Every kind of run, and the analyses, on a device that is not the CPU: the same numbers, no step that waits for it."""
+"""All kinds of runs and the analyses on a non-CPU device: the same numbers, and no step waits for the device."""
 
 import json
 
@@ -8,7 +8,7 @@ from torch.utils import backend_registration
 from cds_lib.study.plan.catalogue import METHODS
 from cds_lib.study.processes import Worker
 
-# Cut on a GPU by another kernel than on a CPU, which rounds otherwise now and then; further steps enlarge it.
+# The crop kernels of GPU and CPU sometimes round differently, and later steps amplify the difference.
 RESIZED = ("imagenet", "contrastive")
 
 pytestmark = pytest.mark.xdist_group("rehearsal")  # the fixture is costly: once, in one process
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.xdist_group("rehearsal")  # the fixture is costly: once
 
 @pytest.fixture(scope="module")
 def results(server, tmp_path_factory):
-    """What `rehearsal.py` writes."""
+    """Return the output of `rehearsal.py`."""
     if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
         pytest.skip("this PyTorch has no devices made in Python")
     import rehearsal
@@ -47,6 +47,6 @@ def test_what_a_captured_graph_has_the_addresses_of_is_not_replaced(results):
 
 def test_no_step_waits_for_the_device(results):
     waits = {name: found["waits"] for name, found in results.items() if found["waits"]}
-    # Detectors choose boxes by their scores, and AutoAugment works on single images.
+    # Detectors select boxes by score, and AutoAugment works on single images.
     allowed = {name for name in results if name.startswith("detection") or "autoaugment" in name}
     assert set(waits) == allowed

@@ -1,4 +1,4 @@
-"""The commands `compare` (cell by cell) and `reproduce` (to the last digit): results against the committed ones."""
+"""The commands `compare` (cell by cell) and `reproduce` (to the last digit): checks against committed results."""
 
 import argparse
 import sys
@@ -15,8 +15,8 @@ from cds_lib.study.text import counted
 
 
 def compare(options: argparse.Namespace) -> int:
-    """`compare DIR`: 0 every run of the cells is whole, on the same images as ours and of a commit; 1 some are not.
-    UsageError: an unknown name, no results. RunError: a run is damaged, or its numbers contradict one another."""
+    """`compare DIR`: return 0 if every run of the cells used the same images as ours and committed code, otherwise 1.
+    UsageError: an unknown name, no results. RunError: a run is damaged or incomplete, or contradicts itself."""
     from cds_lib.study.report.elsewhere import compared  # imports pandas
 
     tables = [find_table(name) for name in options.only.split(",")] if options.only else list(TABLES.values())
@@ -37,12 +37,12 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def reproduce(options: argparse.Namespace) -> int:
-    """`reproduce RUN_ID`: 0 identical to the last digit, 1 not. UsageError: it cannot be checked."""
+    """`reproduce RUN_ID`: return 0 if identical to the last digit, else 1. UsageError: the run cannot be checked."""
     epochs = None if options.epochs == "all" else int(options.epochs) if options.epochs.isdecimal() else 0
     if epochs == 0:
         raise UsageError(f"--epochs must be a whole number, 1 or more, or all, not {options.epochs!r}.")
     store = Store(results_dir("mini", options.results))
-    run_id = Path(options.run).name  # a path to the folder, completed by Tab, names it too
+    run_id = Path(options.run).name  # a path to the folder, as completed by Tab, also works
     with tempfile.TemporaryDirectory(prefix="cds-") as folder:
         try:
             outcomes = engine.reproduce(
@@ -53,7 +53,7 @@ def reproduce(options: argparse.Namespace) -> int:
                 epochs,
                 say=lambda line: print(line, file=sys.stderr, flush=True),
             )
-        except TrainingError as error:  # a damaged file: it is not the numbers that differ
+        except TrainingError as error:  # a damaged file, not a difference of numbers
             raise UsageError(str(error)) from error
     spec = store.spec(run_id)
     compared = counted(min(epochs or spec.budget.epochs, spec.budget.epochs), "epoch")

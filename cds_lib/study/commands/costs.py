@@ -1,8 +1,8 @@
-"""The cost of a run, counted when it is asked for: floating-point operations, parameters, bytes. Trains nothing.
+"""Count the cost of a run without training it: floating-point operations and the bytes of its files.
 
-A step is built and run on meta tensors, which have shapes and no memory, and PyTorch's own counter adds up convolutions
-and matrix products, two operations a multiply-accumulate, of all networks of the step. Batch norms, activations,
-augmentation and the optimizer are not counted. It takes about half a second a run; runs that differ in seed share it.
+A step is built and run on meta tensors, which have shapes but no memory. PyTorch's own counter adds up the convolutions
+and matrix products of all networks in the step, at two operations per multiply-accumulate. Batch norms, activations,
+augmentation and the optimizer are not counted. It takes about half a second per run; runs that differ in seed share it.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
     from cds_lib.methods.method import Method
 
-# The rate at which training FLOPs are turned into GPU-hours. It is published, not ours: the README of airbench states
-# 32.3 PFLOP in 7 minutes on one A100 for its standard ResNet-18 on CIFAR-10 (200 epochs of 50,000 images; 3 x 2 x 0.556
-# GMAC an image make 33.4, so it counts as we do).
+# The rate that turns training FLOPs into GPU-hours. It is published, not measured here: the README of airbench states
+# 32.3 PFLOP in 7 minutes on one A100 for its standard ResNet-18 on CIFAR-10 (200 epochs of 50,000 images). It counts as
+# we do: 3 x 2 x 0.556 GMAC per image make 33.4 PFLOP.
 TERAFLOPS = 77
 THROUGHPUT = f"{TERAFLOPS} TFLOP/s on an A100, as published for ResNet-18 on CIFAR-10 (airbench: 32.3 PFLOP in 7 min)"
 
-_STANDIN_RATIO, _PHOTOGRAPH_RATIO = 1.0, 4 / 3  # long side to short of detection images: made ones, most of COCO's
+_STANDIN_RATIO, _PHOTOGRAPH_RATIO = 1.0, 4 / 3  # long side / short side of detection images: synthetic, most of COCO
 _PADDED_TO = 32  # torchvision pads a batch of images to a multiple of this
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """train_flops: forward and backward of a full batch; eval_flops: forward of one image, 0 where the method is not
-    evaluated; model_bytes, checkpoint_bytes: the tensors of the method's state, and with the optimizer's."""
+    """Cost of a step. train_flops: forward and backward pass of a full batch; eval_flops: forward pass of one image, 0
+    if the method is not evaluated; model_bytes: the method's state tensors; checkpoint_bytes: with the optimizer's."""
 
     train_flops: int
     eval_flops: int
@@ -45,8 +45,8 @@ class StepCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a run, or of some: flops of training and evaluation; model_bytes: of the tensors in model.pt, which stays;
-    checkpoint_bytes: of those in checkpoint.pt, which is there while a run trains (of some: the largest)."""
+    """Cost of one run or several. flops: training and evaluation; model_bytes: tensors in model.pt, which is kept;
+    checkpoint_bytes: tensors in checkpoint.pt, which exists while a run trains (of several runs, the largest)."""
 
     flops: float = 0.0
     model_bytes: int = 0
@@ -54,27 +54,27 @@ class Cost:
 
     @property
     def gpu_hours(self) -> float:
-        """Hours at `TERAFLOPS`."""
+        """Hours on one GPU at the rate `TERAFLOPS`."""
         return self.flops / (TERAFLOPS * 1e12) / 3600
 
 
 def run_cost(spec: RunSpec) -> Cost:
-    """The cost of one run, without those it starts from.
+    """Return the cost of one run, without the runs it starts from.
 
-    Images are those of the complete set (`data/registry.toml`), or as many as the budget takes of it. Of COCO all
-    training images count; about one in a hundred has no object and is left out. The last, smaller batch of an epoch
-    counts in proportion to its images.
+    The images are those of the complete set (`data/registry.toml`), or as many of them as the budget takes. For COCO
+    all training images count, although training leaves out about one in a hundred, which has no object. The last,
+    smaller batch of an epoch counts in proportion to its images.
     """
     budget, step = spec.budget, step_cost(spec)
     images, evaluated = image_counts(spec)
-    # As the loop: every `eval_every` epochs, and after the last.
+    # As in the training loop: every `eval_every` epochs, and after the last epoch.
     evaluations = budget.epochs // budget.eval_every + (budget.epochs % budget.eval_every > 0)
     trained = step.train_flops / budget.batch_size * images * budget.epochs
     return Cost(trained + float(step.eval_flops) * evaluated * evaluations, step.model_bytes, step.checkpoint_bytes)
 
 
 def total(specs: Iterable[RunSpec]) -> Cost:
-    """The cost of all these runs, each counted once."""
+    """Return the cost of all these runs, each counted once."""
     costs = [run_cost(spec) for spec in {spec.id: spec for spec in specs}.values()]
     return Cost(
         sum(cost.flops for cost in costs),
@@ -87,7 +87,7 @@ _entry = cache(registry.entry)  # it reads a file, and there are hundreds of run
 
 
 def image_counts(spec: RunSpec) -> tuple[int, int]:
-    """Images of a training epoch, and images of an evaluation (test and validation)."""
+    """Return the number of images in a training epoch and in an evaluation (test and validation)."""
     budget, known = spec.budget, _entry(spec.dataset)
     if budget.source == "real":
         train, test = known.train, known.test
@@ -99,12 +99,12 @@ def image_counts(spec: RunSpec) -> tuple[int, int]:
     if spec.labelled is not None and not spec.uses_unlabelled:
         train = round(spec.labelled * train)
     if not spec.detects:
-        train -= train % budget.batch_size == 1  # no batch of a single image
+        train -= train % budget.batch_size == 1  # a last batch of a single image is left out
     return train, test + budget.val_size
 
 
 def step_cost(spec: RunSpec) -> StepCost:
-    """The cost of a step of this run, counted once for all its seeds."""
+    """Return the cost of a step of this run, counted once for all its seeds."""
     key = spec.with_seed(0).id
     if key not in _counted:
         _counted[key] = _count(spec)
@@ -140,18 +140,18 @@ def _count(spec: RunSpec) -> StepCost:
         train_flops=train_flops,
         eval_flops=evaluated,
         model_bytes=state,
-        checkpoint_bytes=state + sum(p.numel() * p.element_size() for p in trained),  # a momentum for each
+        checkpoint_bytes=state + sum(p.numel() * p.element_size() for p in trained),  # one momentum buffer each
     )
 
 
 def _skip_norms(method: Method) -> None:
-    """Let batch norms pass their input on: they are not counted, and on meta tensors they take most of the time."""
+    """Turn batch norms into identities. They are not counted, and on meta tensors they take most of the time."""
     from torch.nn.modules.batchnorm import _BatchNorm
 
     for module in method.modules():
         if isinstance(module, _BatchNorm):
             module.forward = lambda images: images
-    if method.teacher is not None:  # it is not among the method's modules
+    if method.teacher is not None:  # the teacher is not among the method's modules
         _skip_norms(method.teacher)
 
 
@@ -159,8 +159,8 @@ def _flops(call: Any) -> int:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    # What the counter of PyTorch 2.14 gets wrong: it takes the gradient of a grouped convolution's weights for that of
-    # a full one (512 times too much for a depthwise convolution of 512 channels), and knows `baddbmm` but not in place.
+    # The counter of PyTorch 2.14 has two errors. It counts the weight gradient of a grouped convolution as that of a
+    # full one (512 times too much for a depthwise convolution of 512 channels), and it lacks the in-place `baddbmm_`.
     corrected = {
         torch.ops.aten.convolution_backward: _convolution_backward_flops,
         torch.ops.aten.baddbmm_: lambda _, left, right, **rest: 2 * math.prod(left) * right[2],
@@ -173,7 +173,7 @@ def _flops(call: Any) -> int:
 def _convolution_backward_flops(
     gradient: Any, images: Any, weights: Any, *more: Any, output_mask: Any = None, **rest: Any
 ) -> int:
-    """As many as forward for the gradient of the input, and again for that of the weights, where they are wanted."""
+    """Count the forward FLOPs once for the input gradient and once for the weight gradient, where these are wanted."""
     wanted = more[-1] if output_mask is None else output_mask
     forward = 2 * gradient[0] * math.prod(gradient[2:]) * math.prod(weights)
     return forward * (wanted[0] + wanted[1])
@@ -197,9 +197,9 @@ def _classifier_loss(method: Method, spec: RunSpec, batch: int) -> list[Tensor]:
 
 
 def _detector_outputs(method: Method, spec: RunSpec, batch: int) -> list[Tensor]:
-    """The networks of a detector one by one: matching and suppressing boxes needs their values, which meta tensors do
-    not have, and no products. Faster R-CNN's box head sees as many boxes an image as it samples, or, evaluated, as are
-    proposed."""
+    """Run the networks of a detector one by one. Matching and suppressing boxes is left out: it has no products, and it
+    needs values, which meta tensors do not have. Per image, the box head of Faster R-CNN sees as many boxes as it
+    samples, or in evaluation as many as are proposed."""
     import torch
 
     detector, side = method.backbone, spec.budget.image_size

@@ -19,8 +19,8 @@ from cds_lib.study.text import counted, duration
 def lines(
     plan: Plan, tables: Sequence[Table], profile: str, seeds: Seeds, store: Store, data_root: Path
 ) -> Iterator[str]:
-    """One line a run to train, one a data set that is not there, then the costs of what is missing: a line a table and
-    one for all of them together."""
+    """Yield one line per run to train and per missing data set, then the costs of the missing runs: one line per table
+    and one for all tables together."""
     for spec in plan.missing:
         yield f"  to train: {spec.id} {spec.label}"
     if not plan.missing:
@@ -44,11 +44,11 @@ def lines(
 
 
 def _too_small(known: registry.DataSet, specs: Sequence[RunSpec], data_root: Path) -> Counter[str]:
-    """Why runs cannot be trained on what was imported of their set -> how many of them."""
-    from cds_lib.study.data import folders  # NumPy and Pillow, which `--help` can do without
+    """Return reason -> number of runs, for the runs that cannot be trained on the imported part of their data set."""
+    from cds_lib.study.data import folders  # imports NumPy and Pillow, which `--help` does not need
     from cds_lib.study.engines import split
 
-    if known.is_official(data_root):  # the published files come first, and are complete
+    if known.is_official(data_root):  # the published files take precedence and are complete
         return Counter()
     try:
         held, _ = folders.read_imported(known, data_root)
@@ -58,7 +58,7 @@ def _too_small(known: registry.DataSet, specs: Sequence[RunSpec], data_root: Pat
 
 
 def say_what_lacks(known: registry.DataSet, data_root: Path) -> None:
-    """Of a set that was just imported: a line for each kind of run of a profile that cannot be trained on it."""
+    """Print for a data set just imported why some runs of each profile cannot be trained on it, a line per reason."""
     for profile in PROFILES if known.layout != "coco" else ():
         specs = {spec.id: spec for table in TABLES.values() for spec in table.runs(profile, None)}
         specs = [spec for spec in specs.values() if spec.dataset == known.name and spec.budget.source == "real"]
@@ -67,7 +67,7 @@ def say_what_lacks(known: registry.DataSet, data_root: Path) -> None:
 
 
 def _table(plan: Plan, tables: Sequence[Table], profile: str, seeds: Seeds) -> Iterator[str]:
-    """How many runs each table has and how many are to train; in the paper profile also their computed cost."""
+    """Yield how many runs each table has and how many are to train; in the paper profile also their computed cost."""
     full, missing = profile == "paper", {spec.id for spec in plan.missing}
     if full:
         yield "Counting what a step of each kind of run costs, some minutes for the whole study ..."
@@ -81,18 +81,18 @@ def _table(plan: Plan, tables: Sequence[Table], profile: str, seeds: Seeds) -> I
         counted_ = (number(cost.flops / 1e15), f"{cost.gpu_hours:,.1f}", gigabytes(cost.model_bytes)) if full else ()
         rows.append(_row(name, (str(len(specs)), str(len(to_train)), *counted_)))
     where = "complete data sets; " if full else ""
-    yield f"What is to train ({where}a run that tables share is in each):"
+    yield f"Runs to train ({where}a run shared by several tables counts in each):"
     yield from rows
     if full:
         largest = gigabytes(costs.total(plan.missing).checkpoint_bytes)
-        yield f"Disk: the final weights; while a run trains, a checkpoint of {largest} GB at most besides."
+        yield f"Disk: final weights. In addition, each run in training has a checkpoint of at most {largest} GB."
         yield f"A100-hours: at {costs.THROUGHPUT}. Nothing of this study was measured on a GPU."
 
 
 def _measured(plan: Plan, profile: str, store: Store) -> Iterator[str]:
-    """The time it will take, if similar runs have finished here or in the results of this checkout."""
+    """Yield an estimate of the training time, if similar runs have finished here or in the results of this checkout."""
     ours = Store(results_dir(profile))
-    seconds: dict[str, list[float]] = {}  # kind of run -> of its finished ones
+    seconds: dict[str, list[float]] = {}  # kind of run -> seconds of its finished runs
     for one in {store.root: store, ours.root: ours}.values():
         for run_id in filter(one.is_done, one.ids()):
             for kind in _kinds(one.spec(run_id)):
@@ -101,14 +101,14 @@ def _measured(plan: Plan, profile: str, store: Store) -> Iterator[str]:
     known = [sum(found) / len(found) for found in times if found]
     if known:
         yield (
-            f"Very roughly {duration(sum(known))} of training for {counted(len(known), 'run')} of {len(times)}, one "
-            f"after another: the mean of finished runs (here or in {ours.root.name}), the same but for the seed where "
-            "there are any, else of the same network or data set. `--jobs` divides it, each on a core of its own."
+            f"Very roughly {duration(sum(known))} of training for {counted(len(known), 'run')} of {len(times)} in "
+            f"sequence, from the mean of finished runs (here or in {ours.root.name}) that differ only in the seed, or "
+            "else have the same network or data set. `--jobs` divides it if every job has a core."
         )
 
 
 def _kinds(spec: RunSpec) -> tuple[str, ...]:
-    """Keys that runs of similar cost share, the most specific first."""
+    """Return the keys that runs of similar cost share, the most specific first."""
     place = f"{spec.dataset} {spec.setting}"
     broader = (f"{place} {spec.model} {spec.method}", f"{place} {spec.model}", f"{spec.setting} {spec.model}")
     return spec.with_seed(0).id, *broader, spec.dataset
@@ -119,10 +119,10 @@ def _row(name: str, cells: Sequence[str]) -> str:
 
 
 def number(value: float) -> str:
-    """Three significant digits at least: 0.00123, 12.3, 1,234."""
+    """Format with at least three significant digits: 0.00123, 12.3, 1,234."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def gigabytes(count: float) -> str:
-    """Bytes in GB (10^9), as `number`."""
+    """Format bytes in GB (10^9), as `number` does."""
     return number(count / 1e9)

@@ -7,16 +7,16 @@ from cds_lib.errors import UsageError
 from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.store import Store, results_dir
 
-_TIMM_NAMES = {"preactresnet18": "resnetv2_18"}  # where timm calls a network otherwise
+_TIMM_NAMES = {"preactresnet18": "resnetv2_18"}  # networks that have another name in timm
 
 
 def export(options: argparse.Namespace) -> int:
-    """`export RUN_ID OUT`: 0 when the file is written. UsageError: no such run, not finished, without weights, or a
-    detector; a file among the runs. RunError: damaged weights."""
+    """`export RUN_ID OUT`: return 0 when the file is written. UsageError: the run does not exist, is not finished, has
+    no weights or is a detector; OUT lies among the runs. RunError: the weights are damaged."""
     store = Store(results_dir(options.profile, options.results))
-    spec = _finished_classifier(Path(options.run).name, store)  # a path to the folder, completed by Tab, names it too
+    spec = _finished_classifier(Path(options.run).name, store)  # a path to the folder, as completed by Tab, also works
     if Path(options.out).resolve().is_relative_to((store.root / "runs").resolve()):
-        raise UsageError(f"{options.out} lies among the runs, whose weights it might replace: choose another place.")
+        raise UsageError(f"{options.out} is inside the folder of runs, whose weights it might replace: choose another.")
 
     from cds_lib.export import write_weights
     from cds_lib.study.engines import build  # slow
@@ -26,7 +26,7 @@ def export(options: argparse.Namespace) -> int:
     weights = {k.removeprefix(prefix): v for k, v in trained_weights(spec, store).items() if k.startswith(prefix)}
     write_weights(weights, options.out)
     plain = build.backbone(spec, 1).state_dict()
-    # As many as the classifier has, the one part that goes by their number: of a subset there are fewer than usual.
+    # The classifier is the one part whose shape depends on the number of classes. A subset has fewer than usual.
     classes = next(len(value) for name, value in weights.items() if value.shape != plain[name].shape)
     print(f"Written: {options.out}, the network of run {spec.id} ({spec.label}).\nTo load it:\n")
     print("\n".join(f"    {line}" for line in loading(spec, classes, options.out)))
@@ -37,7 +37,7 @@ def export(options: argparse.Namespace) -> int:
 
 
 def loading(spec: RunSpec, classes: int, path: str) -> list[str]:
-    """The lines of Python that load the exported network of a run, which tells so many classes apart."""
+    """Return the lines of Python that load the exported network of a run, which has this number of classes."""
     budget = spec.budget
     if budget.stem == "imagenet" and budget.width == 1:  # timm's own network
         name = _TIMM_NAMES.get(spec.model, spec.model)
@@ -55,7 +55,7 @@ def loading(spec: RunSpec, classes: int, path: str) -> list[str]:
 
 
 def _images(spec: RunSpec) -> str:
-    """What images the network was trained on."""
+    """Return a description of the images that the network was trained on."""
     from cds_lib.augment.views import statistics  # imports torch
 
     values = statistics(spec.budget.views["augmentation"])

@@ -30,7 +30,7 @@ _TYPES = {"int": int, "float": float, "bool": bool, "str": str, "Sequence": list
 
 
 def train_one(options: argparse.Namespace) -> int:
-    """`train`: 0 when the run is finished. UsageError: unknown names or options, no data. RunError: the training
+    """`train`: return 0 when the run is finished. UsageError: unknown names or options, no data. RunError: the training
     failed."""
     import pandas as pd
 
@@ -47,13 +47,13 @@ def train_one(options: argparse.Namespace) -> int:
 
 
 def own_store() -> Store:
-    """The default folder of a user's own runs."""
+    """Return the default folder of a user's own runs."""
     return Store(CHECKOUT / "results" / "mine")
 
 
 def find(profile: str, dataset: str, model: str, method: str, setting: str = "") -> tuple[Table, Cell]:
-    """The first table that has such a run, and its cell; a table of its own for what no table has, but could.
-    UsageError: unknown names, or no such run."""
+    """Return the first table that has such a run, and its cell. A possible run that is in no table gets a table of its
+    own. UsageError: unknown names, or no such run."""
     protocols.check_profile(profile)
     wanted = (dataset, model, method)
     for table in TABLES.values():
@@ -77,7 +77,7 @@ def find(profile: str, dataset: str, model: str, method: str, setting: str = "")
 
 
 def parse(assignments: Iterable[str]) -> dict[str, Any]:
-    """{"taps": (1, 2, 3)} of ["taps=1,2,3"]: a Python literal where it is one, else a text. UsageError: no pair."""
+    """Turn ["taps=1,2,3"] into {"taps": (1, 2, 3)}. A value is a Python literal, else text. UsageError: no pair."""
     changes: dict[str, Any] = {}
     for assignment in assignments:
         name, separator, text = assignment.partition("=")
@@ -91,8 +91,8 @@ def parse(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def changed(spec: RunSpec, changes: Mapping[str, Any]) -> RunSpec:
-    """The run with other options of its method or of its budget. UsageError: neither has such an option, or it is of
-    another type."""
+    """Return the run with other options of its method or budget. UsageError: neither has such an option, or the value
+    has another type."""
     entry = catalogue.method(spec.method)
     budget = {field.name: str(field.type) for field in fields(Budget)}
     parameters = inspect.signature(entry.load()).parameters.items()
@@ -112,7 +112,7 @@ def changed(spec: RunSpec, changes: Mapping[str, Any]) -> RunSpec:
 
 
 def _fitting(name: str, value: Any, kind: str) -> Any:
-    """The value as the annotation `kind` has it, such as "float | None": 1 is 1.0 there, and 4 is [4] in a sequence."""
+    """Convert the value to the annotation `kind`, such as "float | None": 1 becomes 1.0, and in a sequence [1]."""
     types = tuple(known for word, known in _TYPES.items() if word in kind.replace("tuple[int, ...]", "tuple"))
     if list in types or tuple in types:
         as_one = list if list in types else tuple
@@ -135,8 +135,8 @@ def train(
     data_root: Path,
     engine: runner.Engine,
 ) -> pd.DataFrame:
-    """Train the cell's run with this seed and other options, what it starts from first, and return its row of
-    `cds_lib.study.report.frame.results`, whose method says what was changed. A run that is there is only read.
+    """Train the cell's run with this seed and other options, after the runs it starts from. Return its row of
+    `cds_lib.study.report.frame.results`, whose method says what was changed. A finished run is only read.
     UsageError: an option that it does not have, no data. RunError: the training failed."""
     from cds_lib.study.report.frame import results
 
@@ -152,7 +152,7 @@ def train(
 
 
 def beside(table: Table, cell: Cell, profile: str, seed: int, store: Store) -> pd.DataFrame:
-    """The finished runs of the study in the same data set, network and setting, of the same seed: rows of `results`."""
+    """Return the study's finished runs with the same data set, network, setting and seed, as rows of `results`."""
     from cds_lib.study.report.frame import results
 
     place = attrgetter("dataset", "model", "setting", "metric")

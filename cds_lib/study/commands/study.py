@@ -27,9 +27,9 @@ from cds_lib.study.text import counted
 def run_all(options: argparse.Namespace) -> int:
     """`run-all`: train the union of all runs, analyse them, execute the notebooks, write tables and index.
 
-    --models and --methods narrow what is trained; tables and notebooks are whole, and show what there is.
+    --models and --methods restrict what is trained. Tables and notebooks stay complete and show the results that exist.
 
-    1 if anything failed.
+    Returns 1 if anything failed.
     """
     tables, notebook_files, profile, seeds, store = _study(options)
     if not options.only and not options.list:
@@ -49,7 +49,7 @@ def run_all(options: argparse.Namespace) -> int:
         return _list(trained, notebook_files, data_root)
     plan = runner.make_plan(trained, profile, seeds, store, options.retry_failed)
     print(f"Profile {profile}, results in {store.root}.\n{protocols.DESCRIPTIONS[profile]}", flush=True)
-    if options.dry_run or not plan.missing:  # the training says it otherwise
+    if options.dry_run or not plan.missing:  # otherwise the training prints it
         print(f"{plan.describe()}.", flush=True)
     for path in notebook_files:
         if why := notebook_file_fault(path, PARAMETERS):
@@ -62,10 +62,10 @@ def run_all(options: argparse.Namespace) -> int:
             print(f"{counted(sum(len(task.names) for task in possible), 'analysis')} of finished runs to compute.")
         return 0
     for run_id in filter(store.is_done, store.ids()):
-        store.status(run_id)  # pages read them all: a damaged one is better said now than after the training
+        store.status(run_id)  # pages read them all: report a damaged one now, not after the training
     store.open_for_writing()
     failed = runner.train_missing(plan, store, data_root, engine)
-    jobs = 1 if options.engine == "slurm" else options.jobs  # this is a login node then
+    jobs = 1 if options.engine == "slurm" else options.jobs  # with Slurm, this is a login node
     unanalysed = analysis_engine.compute_missing(trained, profile, seeds, store, data_root, jobs=jobs)
     broken = _report(tables, notebook_files, profile, seeds, store)
     if failed or plan.failed or unanalysed or broken:
@@ -80,14 +80,14 @@ def run_all(options: argparse.Namespace) -> int:
 
 
 def report_again(options: argparse.Namespace) -> int:
-    """`report`: tables, notebooks and index from what the store holds; trains nothing."""
+    """`report`: write tables, notebooks and index from what the store holds; trains nothing."""
     chosen = _study(options)
     chosen[-1].open_for_writing()
     return 1 if _report(*chosen) else 0
 
 
 def status(options: argparse.Namespace) -> int:
-    """`status`: a line a table, then a line for every run that is queued, running, interrupted or failed."""
+    """`status`: print a line per table, then a line for every run that is queued, running, interrupted or failed."""
     tables, _, profile, seeds, store = _study(options)
     there = "" if store.root.exists() else ", a folder that is not there"
     print(f"Profile {profile}, results in {store.root}{there}.")
@@ -96,10 +96,10 @@ def status(options: argparse.Namespace) -> int:
     try:
         jobs = slurm_jobs.alive(store)
     except TrainingError as error:
-        print(f"{error} What it has queued or runs is not shown, and may show as interrupted.")
+        print(f"{error} Its queued and running jobs are not shown and may appear as interrupted.")
         jobs = {}
     specs = {spec.id: spec for table in tables for spec in table.runs(profile, seeds)}
-    if not options.only:  # runs of one's own as well
+    if not options.only:  # the user's own runs as well
         specs |= {run_id: store.spec(run_id) for run_id in store.ids() if run_id not in specs}
     for spec in specs.values():
         if line := _state_line(spec, store, jobs.get(spec.id)):
@@ -108,7 +108,7 @@ def status(options: argparse.Namespace) -> int:
 
 
 def _state_line(spec: RunSpec, store: Store, job: slurm_jobs.Job | None) -> str:
-    """What a run does that is begun or queued, "" of any other. A lock says nothing of other nodes: the queue does."""
+    """Return the state of a run that began or is queued, else "". Locks do not cover other nodes; the queue does."""
     state = store.status(spec.id)
     name = f"{spec.id} {spec.label}, epoch {len(store.history(spec.id))}/{spec.budget.epochs}"
     if job:
@@ -120,7 +120,7 @@ def _state_line(spec: RunSpec, store: Store, job: slurm_jobs.Job | None) -> str:
 
 
 def _engine(options: argparse.Namespace) -> runner.Engine:
-    """The engine that --engine names, with its options."""
+    """Return the engine that --engine names, with its options."""
     how = (options.jobs, options.processes, options.compile)
     if options.engine == "slurm":
         from cds_lib.study.engines import slurm_engine  # submitit is needed by nothing else
@@ -132,7 +132,7 @@ def _engine(options: argparse.Namespace) -> runner.Engine:
 
 
 def _study(options: argparse.Namespace) -> tuple[list[Table], list[Path], str, Seeds, Store]:
-    """The tables and the notebook files that --only names, all of them when it is empty; profile, seeds and store."""
+    """Return the tables and notebook files that --only names (all if empty), the profile, the seeds and the store."""
     files = {path.stem: path for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
     everything = list(dict.fromkeys([*files, *TABLES]))
     names = [name.strip() for name in options.only.split(",") if name.strip()] if options.only else everything

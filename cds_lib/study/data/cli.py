@@ -13,7 +13,7 @@ from cds_lib.study.data.registry import DataSet, data_root, entries, entry
 
 
 def add_parser(subparsers: argparse._SubParsersAction, after_import: Callable[[DataSet, Path], None]) -> None:
-    """Add the command `data` with its four commands; each sets `handler(args) -> exit code`.
+    """Add the command `data` with its four subcommands; each sets `handler(args) -> exit code`.
 
     `after_import`: called with the set and the data folder once an import has succeeded.
     """
@@ -44,7 +44,7 @@ def add_data_root(add_argument: Callable) -> None:
 
 
 def list_sets(args: argparse.Namespace) -> int:
-    """`data list`: a table of all known sets, and how much of each is there."""
+    """`data list`: print a table of all known sets and how much of each is there."""
     root = data_root(args.data_root)
     rows = [("name", "classes", "train", "test", "state", "where")]
     for known in entries().values():
@@ -60,7 +60,7 @@ def list_sets(args: argparse.Namespace) -> int:
 
 
 def fetch_set(args: argparse.Namespace) -> int:
-    """`data fetch NAME`: 0 when the official files are in place, else UsageError."""
+    """`data fetch NAME`: return 0 when the official files are in place, else raise UsageError."""
     from cds_lib.study.data.fetch import fetch
 
     print(fetch(entry(args.name), data_root(args.data_root), offline=args.offline))
@@ -68,7 +68,7 @@ def fetch_set(args: argparse.Namespace) -> int:
 
 
 def verify_set(args: argparse.Namespace) -> int:
-    """`data verify NAME`: 0 if all is as published (or as imported), else 1 and each fault; every image is decoded."""
+    """`data verify NAME`: decode every image, print faults; return 0 if all is as published or imported, else 1."""
     from cds_lib.study.data import coco, image_files, sets
 
     known, root = entry(args.name), data_root(args.data_root)
@@ -93,7 +93,7 @@ def verify_set(args: argparse.Namespace) -> int:
 
 
 def import_set(after_import: Callable[[DataSet, Path], None], args: argparse.Namespace) -> int:
-    """`data import NAME --folder DIR`: 0 when all images are stored or listed, else UsageError."""
+    """`data import NAME --folder DIR`: return 0 when all images are stored or listed, else raise UsageError."""
     from cds_lib.study.data.folders import import_folder
 
     known, root = entry(args.name), data_root(args.data_root)
@@ -112,7 +112,7 @@ def import_set(after_import: Callable[[DataSet, Path], None], args: argparse.Nam
 
 
 def data_state(known: DataSet, root: Path) -> tuple[str, str]:
-    """How much of a set is there and whether it is verified, in words; and its folder ("-": none)."""
+    """Return in words how much of a set is there and whether it is verified, and its folder ("-" if there is none)."""
     there, held = known.held_at(root), root / known.name
     if not there:
         return ("folders, not imported", str(held)) if (held / "train").is_dir() else ("not there", "-")

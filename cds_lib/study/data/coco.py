@@ -17,15 +17,15 @@ from cds_lib.study.data.images import PUT_BACK, leads_out, refuse
 from cds_lib.study.data.registry import entry, single_writer
 from cds_lib.study.files import read_json, write_json
 
-OVERHANG = 1.0  # pixels: published boxes stick out of their images by fractions of one, and are taken as they are
+OVERHANG = 1.0  # pixels; published boxes exceed their images by fractions of a pixel and are kept as they are
 _CURE = "get COCO's annotations again"
 
 
 class CocoImage(NamedTuple):
     """One image with its objects.
 
-    file: where it lies, or the pixels (3, H, W) uint8 of a stand-in image. boxes (N, 4) float32, corners x1, y1, x2, y2
-    in pixels; labels (N,) int64 from 1; area (N,) float32, of the object, in square pixels; crowd (N,) bool: a group of
+    file: its path, or the pixels (3, H, W) uint8 of a stand-in image. boxes (N, 4) float32: corners x1, y1, x2, y2 in
+    pixels. labels (N,) int64, from 1. area (N,) float32: of the object, in square pixels. crowd (N,) bool: a group of
     objects, which is not trained on.
     """
 
@@ -40,8 +40,8 @@ class CocoImage(NamedTuple):
 
 
 class DetectionData(NamedTuple):
-    """Images to train on (with at least one object that is no crowd) and all images to evaluate on; `names[k]` is the
-    category of label k + 1. `provenance` see `DataSet.provenance`, its sha256 of ids, sizes and objects."""
+    """Training images, each with an object that is no crowd, and all evaluation images. `names[k]` is the category of
+    label k + 1. For `provenance` see `DataSet.provenance`; its sha256 covers ids, sizes and objects."""
 
     train: tuple[CocoImage, ...]
     val: tuple[CocoImage, ...]
@@ -50,7 +50,7 @@ class DetectionData(NamedTuple):
 
 
 def load(data_root: Path) -> DetectionData:
-    """The real set: its official folder in `data_root`, else the folder that was imported.
+    """Load the real set from its official folder in `data_root`, else from the folder that was imported.
 
     Raises UsageError: not there (says what to run), images missing, annotations that cannot be read.
     """
@@ -68,7 +68,7 @@ def load(data_root: Path) -> DetectionData:
 
 
 def read(folder: Path, kind: str = "official") -> DetectionData:
-    """The set, or a subset, in a folder of the published layout; `kind` of its provenance. Raises as `load`."""
+    """Read the set, or a subset, from a folder of the published layout. `kind`: of its provenance. Raises as `load`."""
     (train, names), (val, names_in_val) = (_images(folder, split) for split in ("train", "val"))
     if names != names_in_val:
         raise UsageError(f"{folder}: train and val do not name the same categories; {_CURE}.")
@@ -78,7 +78,7 @@ def read(folder: Path, kind: str = "official") -> DetectionData:
 
 
 def import_coco(folder: Path, root: Path) -> dict[str, Any]:
-    """Check a folder of the published layout, decode every image, and record it in `root`; returns its info.json."""
+    """Check a folder of the published layout, decode every image, and record it in `root`; return its info.json."""
     data = read(folder, "imported")
     refuse(faults(data), len(data.train) + len(data.val), "cannot be used", "repair them, then import again")
     info = {"folder": str(folder.absolute()), "class_names": list(data.names), **data.provenance}
@@ -88,13 +88,13 @@ def import_coco(folder: Path, root: Path) -> dict[str, Any]:
 
 
 def faults(data: DetectionData) -> list[str]:
-    """Decode every image: path and fault of each that cannot be decoded or has another size than in its annotations."""
+    """Decode every image; return path and fault of each that is broken or has another size than in its annotations."""
     images = (*data.train, *data.val)
     return broken_images([image.file for image in images], [(image.width, image.height) for image in images])
 
 
 def _images(folder: Path, split: str) -> tuple[tuple[CocoImage, ...], tuple[str, ...]]:
-    """All images of "train" or "val" and the names of the categories, each in the order of their ids."""
+    """Read all images of "train" or "val" and the category names, both in the order of their ids."""
     file = folder / "annotations" / f"instances_{split}2017.json"
     last: object = "the whole"  # what is being checked, for the error message
     try:
@@ -108,27 +108,27 @@ def _images(folder: Path, split: str) -> tuple[tuple[CocoImage, ...], tuple[str,
             if not all(type(last[side]) is int and 0 < last[side] < 1 << 16 for side in ("width", "height")):
                 raise ValueError("it has no width or no height")
             if leads_out(last["file_name"]):
-                raise ValueError("it is outside of the folder of its images")
+                raise ValueError("it is outside its image folder")
         for last in content["annotations"]:
             width, height = (images[last["image_id"]][side] + OVERHANG for side in ("width", "height"))
             x, y, across, down = last["bbox"]
             area, crowd = last.get("area", across * down), last.get("iscrowd") or 0
             if not (-OVERHANG <= x <= x + across <= width and -OVERHANG <= y <= y + down <= height):
-                raise ValueError("its box is not inside of its image")
+                raise ValueError("its box is not inside its image")
             if not 0 <= area <= (width + OVERHANG) * (height + OVERHANG) or crowd not in (0, 1):
-                raise ValueError("its area is not one in its image, or iscrowd is not 0 or 1")
+                raise ValueError("its area does not fit its image, or iscrowd is not 0 or 1")
             objects[last["image_id"]].append((x, y, x + across, y + down, area, crowd, label[last["category_id"]]))
         found = tuple(_image(one, folder / f"{split}2017", objects[number]) for number, one in images.items())
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UsageError(f"{file} is malformed ({error!r} in {last!r:.200}); {_CURE}.") from error
     if not any((~image.crowd).any() for image in found):
-        raise UsageError(f"{file} has no object that is no crowd; {_CURE}.")
+        raise UsageError(f"{file} has no object that is not a crowd; {_CURE}.")
     return found, names
 
 
 def _image(one: dict, folder: Path, objects: list[tuple]) -> CocoImage:
-    """The record of an image: its (x1, y1, x2, y2, area, crowd, label) without boxes that have no area, as some of
-    COCO's. Nearly none is as bad: it may lose its width to rounding when it is mirrored and scaled."""
+    """Build the record of an image from its objects (x1, y1, x2, y2, area, crowd, label). Drop boxes of no area, which
+    COCO has, and of nearly none, which may lose their width to rounding when they are mirrored and scaled."""
     columns = np.array(objects, float).reshape(-1, 7)
     boxes = columns[:, :4].astype(np.float32)
     resolved = 4 * np.finfo(np.float32).eps * max(one["width"], one["height"])
@@ -145,17 +145,17 @@ def _without_outline(one: dict) -> dict:
 
 
 def _by_id(rows: list[dict]) -> dict[int, dict]:
-    """The images or categories in the order of their ids; ValueError if an id is no integer, or there twice."""
+    """Index images or categories by id, in the order of ids; ValueError if an id is not an integer or occurs twice."""
     found = {one["id"]: one for one in rows}
     if not all(type(number) is int for number in found) or len(found) < len(rows):
-        raise ValueError("its ids are not different whole numbers")
+        raise ValueError("its ids are not distinct integers")
     return dict(sorted(found.items()))
 
 
 def described(
     train: Sequence[CocoImage], val: Sequence[CocoImage], names: Sequence[str], kind: str, *how: str
 ) -> DetectionData:
-    """These images with their provenance."""
+    """Return these images with their provenance."""
     digest = hashlib.sha256()  # of every image's id and size and every object's box, label, area and crowd flag
     for image in (*train, *val):
         digest.update(f"{image.image_id} {image.height} {image.width}\n".encode())

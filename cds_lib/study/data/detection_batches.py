@@ -1,4 +1,4 @@
-"""Batches for detectors: images of like shape, mirrored at random, decoded by worker processes during training."""
+"""Batches for detectors: images of similar shape, mirrored at random, decoded by worker processes during training."""
 
 from collections.abc import Iterator, Sequence
 
@@ -25,15 +25,15 @@ class DetectionBatches:
     Args:
         images: with at least one object each; crowds are not trained on.
         batch_size: the last batch of each shape may be smaller.
-        seed: with the epoch it decides all that is random.
-        device: where images and targets are wanted.
-        workers: processes that decode; 0: this one does. The batches are the same.
-        share: which part of every batch is decoded here. A part without an image (a last batch may hold fewer images
-            than there are processes) gets the batch's first one, which does not count: see `training.distributed`.
+        seed: decides all randomness, together with the epoch.
+        device: of the images and targets.
+        workers: decoding processes, 0 for this process; the batches are the same.
+        share: part of every batch that is decoded here. If it is empty, because a last batch holds fewer images than
+            there are processes, the batch's first image is used but does not count: see `training.distributed`.
 
     Raises:
-        UsageError: there is no image. RunError, while iterating, names an image that cannot be decoded or has
-            another size than in its annotations.
+        UsageError: there is no image. RunError, while iterating, names an image that cannot be decoded or has another
+            size than in its annotations.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class DetectionBatches:
         return sum(-(-len(shape) // self.batch_size) for shape in self.shapes)
 
     def epoch(self, epoch: int) -> Iterator[tuple[tuple[list[Tensor]], list[Target], Tensor]]:
-        """Yield ((images,), targets, index): images (3, H, W) float32 in 0..1; a target is {"boxes" (N, 4) float32
-        corners, "labels" (N,) int64}; index (B,) int64, the places in the training set of the whole batch's images."""
+        """Yield ((images,), targets, index). Images are (3, H, W) float32 in 0..1. A target is {"boxes" (N, 4) float32
+        corners, "labels" (N,) int64}. index (B,) int64: positions in the training set of the whole batch's images."""
         generator = epoch_generator(self.seed, epoch, ORDER, "cpu")
         flip = torch.rand(len(self.images), generator=epoch_generator(self.seed, epoch, VIEW1, "cpu")) < FLIP_P
         batches: list[list[int]] = []
@@ -80,7 +80,7 @@ class DetectionBatches:
 
 
 class DetectionEvaluation:
-    """Every image once, in order, with all its objects, crowds included."""
+    """Evaluation batches: every image once, in order, with all its objects, crowds included."""
 
     def __init__(self, images: Sequence[CocoImage], *, batch_size: int, device: torch.device, workers: int):
         self.images, self.device, self.order = images, device, in_order(len(images), batch_size)
@@ -92,7 +92,7 @@ class DetectionEvaluation:
 
 
 class _Pixels(Dataset):
-    """Image i as (3, H, W) uint8. Without the objects: workers are sent a copy of this."""
+    """Image i as (3, H, W) uint8. Holds no objects, because every worker is sent a copy of the data set."""
 
     def __init__(self, images: Sequence[CocoImage]):
         self.images = [(image.file, (image.width, image.height)) for image in images]

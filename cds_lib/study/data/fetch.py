@@ -1,6 +1,6 @@
 """Fetch a data set: download (resumable), check the md5, only then unpack and rename into place.
 
-Nothing that is unpacked ever leaves the folder it belongs in. ILSVRC is brought into folders.
+Unpacked files never leave the folder that they belong in. ILSVRC images are sorted into class folders.
 """
 
 import http.client
@@ -23,19 +23,18 @@ from cds_lib.study.files import new_folder, write_json
 
 BLOCK = 1 << 18  # bytes read at a time
 TIMEOUT = 30.0  # seconds without a byte until a connection counts as lost
-TRIES = 3  # connections in a row that bring nothing new until a server counts as dead
+TRIES = 3  # connections in a row without new data until a server counts as dead
 PAUSE = 1.0  # seconds between two connections
 
 
 def fetch(entry: DataSet, root: Path, offline: bool = False) -> Path:
     """Bring the official files of a data set into `root` and return their folder.
 
-    Does nothing if they are complete (with the md5 of each file, where one is published). An archive that lies in
-    `root` already (put there by hand, or by an earlier fetch) is used without the network. Progress goes to standard
-    error.
+    Does nothing if they are complete, with the published md5 of each file that has one. An archive that is already in
+    `root` (put there by hand, or by an earlier fetch) is used without the network. Progress goes to standard error.
 
     Raises UsageError: a set without archives, offline although a download is needed, another writer, another folder in
-    the way, wrong checksum, a download that fails (so far it stays as a .part file and is resumed next time).
+    the way, wrong checksum, a failed download (its .part file stays and is resumed next time).
     """
     if not entry.archives:
         raise UsageError(f"{entry.title} is not downloaded here. {entry.manual}")
@@ -43,7 +42,7 @@ def fetch(entry: DataSet, root: Path, offline: bool = False) -> Path:
     with single_writer(root, entry.name):
         wrong = entry.unpublished(root)
         if entry.is_official(root) and not wrong:
-            sets.load_real(entry, root)  # images have no checksums of their own, and half of them may be there
+            sets.load_real(entry, root)  # images have no checksums of their own, and some may be missing
             print(f"{entry.title}: already in {folder}, whole", file=sys.stderr)
             return folder
         if folder.exists() and any(folder.iterdir()):
@@ -59,7 +58,7 @@ def fetch(entry: DataSet, root: Path, offline: bool = False) -> Path:
 
 
 def _obtain(archive: PublishedFile, entry: DataSet, root: Path, offline: bool) -> None:
-    """Bring the archive into `root` with its published md5, if it is not there."""
+    """Make sure that `root` holds the archive with its published md5; download it if it is missing."""
     path, part = root / archive.name, root / f"{archive.name}.part"
     if path.exists():
         if md5_of(path) != archive.md5:
@@ -72,13 +71,13 @@ def _obtain(archive: PublishedFile, entry: DataSet, root: Path, offline: bool) -
     begun = part.exists()
     try:
         _download(archive.url, part)
-        if begun and md5_of(part) != archive.md5:  # the old beginning may be at fault: once more from the start
+        if begun and md5_of(part) != archive.md5:  # the old beginning may be at fault: start again
             part.unlink()
             _download(archive.url, part)
         if md5_of(part) != archive.md5:
             part.unlink()
             raise ValueError("the checksum of what it sent is not the published one")
-    except (ValueError, OSError, http.client.HTTPException) as error:  # its address is none, refused, timed out, ...
+    except (ValueError, OSError, http.client.HTTPException) as error:  # invalid address, refused, timed out, ...
         raise UsageError(
             f"{archive.name} could not be fetched ({archive.url}: {_one_line(error)}); try again to resume. "
             f"{entry.manual}"
@@ -87,15 +86,15 @@ def _obtain(archive: PublishedFile, entry: DataSet, root: Path, offline: bool) -
 
 
 def _download(url: str, part: Path) -> None:
-    """Make connections to a server, each going on where the last one broke off, until `part` is the file by the
-    server's own count. Raises what the last of `TRIES` that brought nothing new did."""
+    """Download into `part`, resuming with new connections until the file is complete by the server's own count. After
+    `TRIES` connections in a row without new data, raise the error of the last one."""
     idle = 0
     while True:
         have = part.stat().st_size if part.exists() else 0
         try:
             return _transfer(url, part, have)
         except (ValueError, OSError, http.client.HTTPException) as error:
-            if have and getattr(error, "code", None) == 416:  # no bytes after these: whole or too long
+            if have and getattr(error, "code", None) == 416:  # no bytes after these: complete or too long
                 return
             idle = 0 if part.exists() and part.stat().st_size > have else idle + 1
             if idle == TRIES:
@@ -104,7 +103,7 @@ def _download(url: str, part: Path) -> None:
 
 
 def _transfer(url: str, part: Path, have: int) -> None:
-    """One connection: append to `part`, which holds `have` bytes."""
+    """Open one connection and append to `part`, which holds `have` bytes."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
         if response.status != 206:  # no support for ranges: from the start
@@ -125,7 +124,7 @@ def _transfer(url: str, part: Path, have: int) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    """What went wrong; servers and tarfile may say it in many lines."""
+    """Shorten an error to one line; servers and tarfile may use many."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
@@ -142,7 +141,7 @@ def _unpack(entry: DataSet, root: Path) -> None:
                 _into_class_folders(folder)
             if not (folder / entry.marker).exists():
                 raise ValueError(f"there is no {entry.folder}/{entry.marker}")
-        except OSError:  # of the disk, say
+        except OSError:  # of the disk, for example
             raise
         except Exception as error:  # a damaged archive can raise nearly anything
             names = ", ".join(archive.name for archive in entry.archives)
@@ -150,7 +149,7 @@ def _unpack(entry: DataSet, root: Path) -> None:
                 f"{names} in {root} cannot be unpacked ({_one_line(error)}); delete and fetch again."
             ) from error
         if entry.image_size is None and entry.layout != "coco":
-            # The images have no published checksums: this one recognises what was unpacked.
+            # The images have no published checksums; this sha256 recognises what was unpacked.
             write_json(folder / sets.FETCHED, {"sha256": layouts.read(entry, building).fingerprint()})
 
 
@@ -162,10 +161,10 @@ def _extract(path: Path, into: Path) -> None:
             archive.extractall(into)  # keeps every member inside, and makes no links
     else:
         with tarfile.open(path) as archive:
-            for member in archive:  # files and folders inside of `into` alone: Python 3.11.3 has no such filters
+            for member in archive:  # only files and folders inside `into`: Python 3.11.3 has no such filters
                 target = into / member.name
                 if not (member.isfile() or member.isdir()) or not target.resolve().is_relative_to(into.resolve()):
-                    raise tarfile.TarError(f"{member.name!r} is no file or folder inside of it")
+                    raise tarfile.TarError(f"{member.name!r} is not a file or folder inside it")
                 (target if member.isdir() else target.parent).mkdir(parents=True, exist_ok=True)
                 if member.isfile():  # with the permissions of the user's own new files
                     with archive.extractfile(member) as source, open(target, "wb") as copy:
@@ -173,7 +172,7 @@ def _extract(path: Path, into: Path) -> None:
 
 
 def _into_class_folders(folder: Path) -> None:
-    """ILSVRC-2012: train/<wnid>.tar each into its folder; those of val/ by the ground truth of the development kit."""
+    """Sort ILSVRC-2012 into class folders: train/<wnid>.tar by name, val/ by the development kit's ground truth."""
     from scipy.io import loadmat
 
     for archive in sorted(path for path in (folder / "train").glob("*.tar") if not hidden(path.name)):

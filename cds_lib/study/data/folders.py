@@ -1,7 +1,7 @@
 """Import images held as train/<class>/... and test|val/<class>/...
 
-Images of one small size (CIFAR) are decoded once and kept as arrays. Larger ones stay where they are: a listing of them
-is kept. COCO is imported as it is published.
+Images of one small size (CIFAR) are decoded once and kept as arrays. Larger images stay where they are, and only a
+listing is kept. COCO is imported in its published layout.
 """
 
 import json
@@ -19,12 +19,12 @@ from cds_lib.study.files import new_folder, write_json
 
 
 def import_folder(entry: DataSet, folder: Path, root: Path) -> dict[str, Any]:
-    """Decode an image folder and store it, or its listing, under `root/imported/<name>/`; returns its info.json.
+    """Decode an image folder and store it, or its listing, under `root/imported/<name>/`; return its info.json.
 
     Classes are the folder names in alphabetical order (the official label order of CIFAR). A subset of classes or
     images is allowed and recorded as such. Raises UsageError: missing or differing class folders, more classes or
-    images than the set has, any image that cannot be decoded or has another size than the set's (if all have one),
-    imported before, another writer.
+    images than the set has, an image that cannot be decoded or has another size than the set's (if there is one), an
+    earlier import, another writer.
     """
     if entry.layout == "coco":
         return coco.import_coco(folder, root)
@@ -54,7 +54,7 @@ def import_folder(entry: DataSet, folder: Path, root: Path) -> dict[str, Any]:
 
 
 def _keep(files: Images, folder: Path, side: int | None) -> str:
-    """Decode every image, into arrays in `folder` or to check it and keep the listing; returns the fingerprint."""
+    """Decode every image, to store arrays in `folder` or to check it and store the listing; return the fingerprint."""
     cure = "repair or remove them, then import again"
     if side is None:
         paths = [*files.train_images, *files.test_images]
@@ -73,7 +73,7 @@ def _arrays(folder: Path, class_names: Sequence[str]) -> Images:
 
 
 def read_imported(entry: DataSet, root: Path) -> tuple[Images, dict[str, Any]]:
-    """The imported arrays or listing, and the info.json. Raises UsageError if a file is missing or broken.
+    """Return the imported arrays or listing, and the info.json. Raises UsageError if a file is missing or broken.
 
     The caller compares the fingerprint with info["sha256"].
     """

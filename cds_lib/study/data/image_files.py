@@ -1,4 +1,4 @@
-"""Images decoded from files: to check them, or into small arrays, as miniatures use them."""
+"""Decode image files: to check them, or into the small arrays that miniatures use."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,21 +19,21 @@ Size = tuple[int, int]  # width, height
 THREADS = 4  # decoding small files waits for the disk more than it computes
 NARROW = 100  # largest aspect ratio: the long side of a narrower image would take gigabytes once it is resized
 _CHUNK = 1024
-# What Pillow may open, whatever the file is called: for an EPS named .jpg it would start Ghostscript.
+# What Pillow may open, whatever the file's name: given an EPS named .jpg, it would otherwise start Ghostscript.
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
 
 def broken_images(paths: Sequence[Path], sizes: Sequence[Size] | None = None) -> list[str]:
-    """Decode every image: path and fault of each that cannot be decoded, or has another size."""
+    """Decode every image; return path and fault of each that cannot be decoded or has another size."""
     return [fault for fault in decoded(paths, lambda image: None, sizes) if fault]
 
 
 def arrays(splits: Mapping[str, Sequence[Path]], name: str, root: Path, side: int) -> list[np.ndarray]:
-    """The images of each split (N, 3, side, side) uint8, decoded once and kept as `root`/arrays/`name`.
+    """Return the images of each split, (N, 3, side, side) uint8, decoded once and kept as `root`/arrays/`name`.
 
     An image's short side is resized to `side` (Pillow, bilinear with antialiasing), then its centre is cut out. The
-    arrays are mapped, not read, and private to the caller. UsageError: images that cannot be used (named and
-    counted), another writer, `root` not writable.
+    arrays are memory-mapped, and changes to them stay private to the caller. UsageError: images that cannot be used
+    (named and counted), another writer, `root` not writable.
     """
     folder = root / "arrays" / name
     if not folder.is_dir():
@@ -53,14 +53,14 @@ def decode_into(
     cure: str,
     size: Size | None = None,
 ) -> None:
-    """Decode images, all of one size if that is given, into new files `folder`/<name>.npy (N, 3, side, side) uint8.
+    """Decode images, all of one `size` if it is given, into new files `folder`/<name>.npy (N, 3, side, side) uint8.
 
-    `use` turns an image into its array (side, side, 3). UsageError: images that are wrong, with the cure.
+    `use` turns an image into its array (side, side, 3). UsageError: unusable images, with the cure.
     """
     broken = []
     for name, paths in files.items():
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), 3, side, side)}
-        with open(folder / f"{name}.npy", "wb") as file:  # row by row: all of a large set would not fit into memory
+        with open(folder / f"{name}.npy", "wb") as file:  # one by one: a large set would not fit into memory
             np.lib.format.write_array_header_1_0(file, header)
             for made in decoded(paths, use, size and [size] * len(paths)):
                 if isinstance(made, str):
@@ -71,7 +71,7 @@ def decode_into(
 
 
 def square(image: Image.Image, side: int) -> np.ndarray:
-    """The centre (side, side, 3) uint8 of the image, whose short side is resized to `side`."""
+    """Resize the image's short side to `side` and return its centre, (side, side, 3) uint8."""
     factor = side / min(image.size)
     width, height = (max(side, round(length * factor)) for length in image.size)
     left, top = (width - side) // 2, (height - side) // 2
@@ -80,10 +80,10 @@ def square(image: Image.Image, side: int) -> np.ndarray:
 
 
 def read_rgb(path: Path, size: Size | None = None) -> Image.Image:
-    """The whole image as RGB of 8 bits, as the released pipelines read it: no transparency, no rotation by EXIF.
+    """Read a whole image as 8-bit RGB, as the released pipelines do: no transparency, no rotation by EXIF.
 
-    Raises what Pillow's decoders raise, also for formats other than `FORMATS`, and ValueError for an image with more
-    than 8 bits a channel (which Pillow clips to 255), one that is too narrow to be cut to a square, or another `size`.
+    Raises what Pillow's decoders raise, also for formats other than `FORMATS`. Raises ValueError for an image with more
+    than 8 bits a channel (which Pillow clips to 255), one too narrow to be cut to a square, or one of another `size`.
     """
     with Image.open(path, formats=FORMATS) as image:
         if image.mode.startswith(("I", "F")):
@@ -97,7 +97,7 @@ def read_rgb(path: Path, size: Size | None = None) -> Image.Image:
 def decoded(
     paths: Sequence[Path], use: Callable[[Image.Image], Any], sizes: Sequence[Size] | None = None
 ) -> Iterator[Any]:
-    """`use` of every image, in order; for one that cannot be decoded, or has another size, path and fault in words.
+    """Yield `use(image)` in order; if an image cannot be decoded or has another size, a text with its path and fault.
 
     A few threads decode a chunk of the images at a time. After half a minute a progress bar appears.
     """

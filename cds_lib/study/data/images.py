@@ -1,4 +1,4 @@
-"""A set of images once it is read: arrays, or, where they would not fit into memory, the paths of its files."""
+"""A loaded set of images: arrays or, if these would not fit into memory, the paths of its files."""
 
 import hashlib
 import os
@@ -12,17 +12,17 @@ import numpy as np
 from cds_lib.errors import UsageError
 
 PUT_BACK = "put them back, or fetch or import the set again"
-SHOWN = 5  # words named in an error; the rest is counted
+SHOWN = 5  # words named in an error; the rest are counted
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .ppm .pgm .pbm .pnm".split()
-)  # in any case, of what is an image in a class folder
+)  # of images in a class folder, in upper or lower case
 
-Listed = Sequence[tuple[str, int]]  # (path below the folder of the set, class) of each image
+Listed = Sequence[tuple[str, int]]  # (path below the set's folder, class) of each image
 
 
 class Images(NamedTuple):
     """Images (N, 3, H, W) uint8 RGB, C-contiguous, or (N,) paths below `folder`; labels (N,) int64 in
-    0..len(class_names)-1; `provenance` says what these images are, see `DataSet.provenance`."""
+    0..len(class_names)-1; `provenance` describes the images, see `DataSet.provenance`."""
 
     train_images: np.ndarray
     train_labels: np.ndarray
@@ -38,10 +38,10 @@ class Images(NamedTuple):
         return len(self.class_names), len(self.train_labels), len(self.test_labels)
 
     def fingerprint(self) -> str:
-        """sha256 (hex) of train images, train labels, test images, test labels; labels as little-endian int64.
+        """Return the sha256 (hex) of train and test images and labels, in field order; labels as little-endian int64.
 
-        Of files: of the relative path, size in bytes and class of every training, then every test image. Contents are
-        not read: of ImageNet that would take hours. UsageError names and counts files that are missing.
+        For files, hash the relative path, size in bytes and class of every training, then every test image. Contents
+        are not read: ImageNet would take hours. UsageError names and counts missing files.
         """
         digest, missing = hashlib.sha256(), []
         if self.folder is None:
@@ -59,7 +59,7 @@ class Images(NamedTuple):
         return digest.hexdigest()
 
     def listing(self) -> dict[str, list[tuple[str, int]]]:
-        """Of files: {"train" or "test": (path below `folder`, class) of each}."""
+        """Return {"train" or "test": [(path below `folder`, class) of each file]}; {} for arrays."""
         splits = {"train": self[:2], "test": self[2:4]} if self.folder else {}
         return {
             part: [
@@ -71,7 +71,7 @@ class Images(NamedTuple):
 
 
 def listed(folder: Path, train: Listed, test: Listed, class_names: Sequence[str]) -> Images:
-    """The paths of images. UsageError, without a full stop: one is listed twice or lies outside of the folder."""
+    """Return the paths of images. UsageError (without a full stop): one is listed twice or lies outside the folder."""
     count = Counter(name for name, _ in (*train, *test))
     if wrong := [name for name in count if count[name] > 1 or leads_out(name)]:
         raise UsageError(f"{folder} lists images twice, or outside of it ({some(wrong)})")
@@ -83,22 +83,22 @@ def listed(folder: Path, train: Listed, test: Listed, class_names: Sequence[str]
 
 
 def leads_out(name: str) -> bool:
-    """Whether a path of a list leads out of the folder that it is relative to."""
+    """Whether a listed path leads out of the folder that it is relative to."""
     return name.startswith("/") or ".." in name.split("/")
 
 
 def refuse(faulty: Sequence[str], total: int, what: str, cure: str) -> None:
-    """UsageError if there are faulty images: how many of how many, what they are, the first few, and what to do."""
+    """Raise UsageError if there are faulty images, with their number, the fault, the first few names and the cure."""
     if faulty:
         raise UsageError(f"{len(faulty)} of {total} images {what} ({some(faulty)}); {cure}.")
 
 
 def class_folders(folder: Path, *tests: str) -> Images:
-    """The images of train/<class>/ and of <test>/<class>/, where <test> is the one of `tests` that is there; classes
-    in the order of their names, each sorted.
+    """Read train/<class>/ and <test>/<class>/, where <test> is the one of `tests` that exists. Classes and the images
+    of each are sorted by name.
 
-    UsageError, without a full stop: none or several are there, the two differ in their classes, or a class folder
-    holds something else.
+    UsageError (without a full stop): not exactly one of `tests` exists, the two parts differ in their classes, or a
+    class folder holds anything else.
     """
     parts = [part for part in ("train", *tests) if (folder / part).is_dir()]
     if len(parts) != 2 or parts[0] != "train":
@@ -120,13 +120,13 @@ def class_folders(folder: Path, *tests: str) -> Images:
 
 
 def hidden(name: str) -> bool:
-    """Whether a file or folder was left behind by a file manager, and is no part of a set."""
+    """Whether a file or folder is a file manager's leftover or hidden, and so no part of a set."""
     return name.startswith(".") or name in ("Thumbs.db", "desktop.ini")
 
 
 def image_names(folder: Path) -> list[str]:
-    """The images of a class folder, sorted. UsageError, without a full stop: there is none, or anything else that is
-    not hidden."""
+    """List the images of a class folder, sorted. UsageError (without a full stop) if there are none, or other files
+    that are not hidden."""
     names = sorted(name for name in os.listdir(folder) if not hidden(name))
     others = [name for name in names if os.path.splitext(name)[1].lower() not in SUFFIXES]
     if others or not names:
@@ -137,5 +137,5 @@ def image_names(folder: Path) -> list[str]:
 
 
 def some(words: Sequence[str]) -> str:
-    """The first few, and how many more there are."""
+    """Name the first few words, and say how many more there are."""
     return ", ".join(words[:SHOWN]) + (f" and {len(words) - SHOWN} more" if len(words) > SHOWN else "")

@@ -1,4 +1,4 @@
-"""Readers of the published on-disk layouts of the image sets, each into arrays, or into a list of files and classes.
+"""Readers of the image sets' published on-disk layouts, which return arrays, or lists of files and classes.
 
 Labels count from 0 in the order of the published class ids. `Images.fingerprint` checks that the files exist.
 """
@@ -30,12 +30,12 @@ def read(known: DataSet, root: Path) -> Images:
             raise UsageError(f"{folder} does not name {len(classes)} classes, with training and test images of each")
     except Exception as error:  # a malformed file can raise nearly anything
         what = error if isinstance(error, UsageError) else f"the files of {folder} do not fit together ({error!r})"
-        raise UsageError(f"{what}; put that right, or {known.cure(root)}.") from error
+        raise UsageError(f"{what}; fix that, or {known.cure(root)}.") from error
     return held
 
 
 def _cub(_: DataSet, folder: Path) -> Images:
-    """images.txt, image_class_labels.txt (from 1), train_test_split.txt (1 = training): number of the image, value."""
+    """images.txt, image_class_labels.txt (from 1), train_test_split.txt (1 = training); lines: image number, value."""
     columns = (_values(folder / f"{file}.txt") for file in ("images", "image_class_labels", "train_test_split"))
     splits: dict[str, list[tuple[str, int]]] = {"1": [], "0": []}
     for name, label, is_train in zip(*columns, strict=True):
@@ -81,7 +81,7 @@ def _dogs(_: DataSet, folder: Path) -> Images:
 
 
 def _aircraft(_: DataSet, folder: Path) -> Images:
-    """data/variants.txt, data/images_variant_{trainval,test}.txt: image number, space, variant."""
+    """data/variants.txt, data/images_variant_{trainval,test}.txt; lines: image number, space, variant."""
     names = _lines(folder / "data" / "variants.txt")
 
     def split(part: str) -> Listed:
@@ -103,7 +103,7 @@ READERS: dict[str, Callable[[DataSet, Path], Images]] = {
 
 
 def _from_1(files: Sequence[str], labels: Iterable) -> Listed:
-    """Files with their classes, which the set counts from 1 and MATLAB may hold as floats."""
+    """Pair files with classes counted from 0; the set counts them from 1, and MATLAB may hold them as floats."""
     whole = [int(label) for label in labels]
     if whole != list(labels):
         raise ValueError("classes are not whole numbers")
@@ -111,7 +111,7 @@ def _from_1(files: Sequence[str], labels: Iterable) -> Listed:
 
 
 def _folders_of_classes(files: Listed) -> list[str]:
-    """The names of the classes in their order, where an image lies in the folder of its class."""
+    """Return the class names in label order, for a set whose images lie in the folder of their class."""
     return [name for _, name in sorted({(label, file.split("/")[1]) for file, label in files})]
 
 
@@ -120,7 +120,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _values(path: Path) -> tuple[str, ...]:
-    """The values in a file of lines with a number, which counts from 1, and a value."""
+    """Return the values of a file whose lines hold a number, counting from 1, and a value."""
     numbers, values = zip(*(line.split(maxsplit=1) for line in _lines(path)), strict=True)
     if list(map(int, numbers)) != list(range(1, len(numbers) + 1)):
         raise UsageError(f"{path} does not number its lines from 1")
@@ -128,7 +128,7 @@ def _values(path: Path) -> tuple[str, ...]:
 
 
 def _mat(path: Path, key: str) -> Any:
-    """One variable of a MATLAB file, which holds data alone: reading it runs no code."""
+    """Read one variable of a MATLAB file. It holds only data, so reading it runs no code."""
     from scipy.io import loadmat  # slow to import
 
     return np.atleast_1d(loadmat(path, squeeze_me=True)[key])

@@ -1,4 +1,4 @@
-"""Facts about each data set (registry.toml), where data sets lie, and who writes there. Imports no torch or NumPy."""
+"""Facts about each data set (registry.toml), the data folder and its write locks. Imports no torch or NumPy."""
 
 import contextlib
 import hashlib
@@ -18,9 +18,9 @@ REGISTRY = Path(__file__).with_name("registry.toml")
 
 
 class PublishedFile(NamedTuple):
-    """A published file and its md5 (hex). One inside the official folder: the part that it is of (train, test or meta).
-    An archive or loose file: its url (none: it must be put there by hand), and the folder below the data folder that it
-    is unpacked into."""
+    """A published file and its md5 (hex). part: for a file in the official folder, what it belongs to (train, test or
+    meta). url: for an archive or loose file; empty if it must be put in place by hand. into: the folder below the data
+    folder that it is unpacked into."""
 
     name: str
     md5: str
@@ -49,20 +49,20 @@ class DataSet:
     image_size: int | None = None
 
     def is_official(self, root: Path) -> bool:
-        """Whether the data folder `root` holds the set in its published layout, if that is one that is read here."""
+        """Whether the data folder `root` holds the set in its published layout, and this layout can be read here."""
         return bool(self.layout) and (root / self.folder / self.marker).exists()
 
     def imported(self, root: Path) -> Path:
-        """Where in the data folder `root` the imported arrays, or the listing, lie."""
+        """Return where in the data folder `root` the imported arrays, or the listing, lie."""
         return root / "imported" / self.name
 
     def held_at(self, root: Path) -> list[Path]:
-        """Where the set lies, as published or imported; empty if it is not there."""
+        """Return the folders that hold the set, as published or imported; none if it is not there."""
         official, imported = root / self.folder, self.imported(root)
         return [official] * self.is_official(root) + [imported] * imported.is_dir()
 
     def unpublished(self, root: Path) -> dict[str, str]:
-        """Those of `files` that are not in the data folder `root` with their published md5, and what is wrong."""
+        """Return {name: fault} of the `files` that the data folder `root` lacks or that lack their published md5."""
         wrong = {}
         for file in self.files:
             path = root / self.folder / file.name
@@ -85,10 +85,9 @@ class DataSet:
         how: str = "no published checksum to compare with",
         verified: bool = False,
     ) -> dict[str, Any]:
-        """What images that were loaded are: kind ("standin", "official" or "imported"), complete (the official number
-        of images and classes), verified (every file, or every archive it came from, has its published md5), train and
-        test (counts), sha256 (of images and labels before any resizing, see `Images.fingerprint`), note (one sentence).
-        """
+        """Describe loaded images: kind ("standin", "official" or "imported"), complete (the official number of images
+        and classes), verified (every file, or every archive it came from, has its published md5), train and test
+        (counts), sha256 (of images and labels before any resizing, see `Images.fingerprint`), note (one sentence)."""
         pairs = [number for both in zip(counts, self.counts, strict=True) for number in both]
         part = "a subset ({} of {} classes, {} of {} training, {} of {} test images)".format(*pairs)
         extent = "complete" if counts == self.counts else part
@@ -104,7 +103,7 @@ class DataSet:
         }
 
     def missing(self, root: Path) -> str:
-        """One sentence that says that the set is not in the data folder `root` and what to run."""
+        """Say in one sentence that the set is not in the data folder `root`, and what to run."""
         command, held = f"python -m cds_lib data {{}} {self.name} {{}}--data-root {root}", root / self.name
         if (held / "train").is_dir():
             importing = command.format("import", f"--folder {held} ")
@@ -116,18 +115,18 @@ class DataSet:
         )
 
     def cure(self, root: Path) -> str:
-        """What to do about official files in the data folder `root` that are damaged or incomplete."""
+        """Say what to do about official files in the data folder `root` that are damaged or incomplete."""
         return f"move the folder {root / self.folder} away and run `python -m cds_lib data fetch {self.name}`"
 
 
 def md5_of(path: Path) -> str:
-    """md5 (hex) of a file, read in blocks."""
+    """Return the md5 (hex) of a file."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "md5").hexdigest()
 
 
 def entries() -> dict[str, DataSet]:
-    """All known data sets by name, in the order of registry.toml. UsageError says what is wrong with an entry."""
+    """Return all known data sets by name, in the order of registry.toml. UsageError says how an entry is wrong."""
     with open(REGISTRY, "rb") as handle:
         tables = tomllib.load(handle)
     sets = {}
@@ -142,7 +141,7 @@ def entries() -> dict[str, DataSet]:
 
 
 def entry(name: str) -> DataSet:
-    """The entry of one data set. Raises UsageError for an unknown name."""
+    """Return the entry of one data set. Raises UsageError for an unknown name."""
     known = entries()
     if name not in known:
         raise UsageError(f"unknown data set {name!r}; known are: {', '.join(known)}.")
@@ -150,14 +149,14 @@ def entry(name: str) -> DataSet:
 
 
 def data_root(argument: str | os.PathLike[str] | None = None) -> Path:
-    """The folder the data sets lie in: the argument, else the environment variable CDS_DATA_ROOT, else data/ of this
-    checkout, wherever a notebook or a script is started."""
+    """Return the data folder: the argument, else the environment variable CDS_DATA_ROOT, else data/ of this checkout,
+    wherever a notebook or a script is started."""
     return Path(os.path.expanduser(argument or os.environ.get("CDS_DATA_ROOT") or CHECKOUT / "data"))
 
 
 @contextlib.contextmanager
 def single_writer(root: Path, name: str) -> Iterator[None]:
-    """Hold the write lock of data set `name` in `root` (made if needed) for the length of the block.
+    """Hold the write lock of data set `name` in `root` (created if needed) during the block.
 
     Raises UsageError if another process holds it or the block cannot write.
     """

@@ -15,7 +15,7 @@ from cds_lib.study.data.registry import DataSet, entry
 from cds_lib.study.data.registry import data_root as default_data_root
 from cds_lib.study.files import read_json
 
-STANDIN_SIZE = 32  # side of stand-in images where no size is asked for
+STANDIN_SIZE = 32  # default side of stand-in images
 FETCHED = "fetched.json"  # in a fetched folder of image files: the fingerprint of what was unpacked
 CHUNK = 2048  # images averaged at a time: keeps the temporary arrays near 10 MiB at 32 x 32
 
@@ -23,11 +23,11 @@ CHUNK = 2048  # images averaged at a time: keeps the temporary arrays near 10 Mi
 def load(name: str, data_root: Path | None, source: str, image_size: int | None = None) -> Images:
     """Load data set `name`.
 
-    `source` "real": the official files in `data_root`, else the images imported there. `source` "standin": made-up
-    images with the class count of the set, `data_root` is not used. `image_size`: CIFAR is shrunk to this side by area
-    averaging (None: not at all), image files as by `image_files.arrays`, and stand-ins are made at it. The arrays are
-    writable and the caller's own. Raises UsageError: unknown name or source, data missing (says what to run) or broken,
-    a size that is larger than the images.
+    `source` "real" reads the official files in `data_root`, else the images imported there. `source` "standin" makes
+    images with the class count of the set; `data_root` is not used. `image_size` is a side: CIFAR is shrunk to it by
+    area averaging (None: not at all), image files as by `image_files.arrays`, and stand-ins are made at it. The arrays
+    are writable and the caller's own. Raises UsageError: unknown name or source, data missing (says what to run) or
+    broken, a size that is larger than the images.
     """
     known = entry(name)
     side = known.image_size or STANDIN_SIZE if image_size is None else image_size
@@ -53,8 +53,8 @@ def load_files(name: str, data_root: Path | None) -> Images:
 
 
 def load_real(known: DataSet, root: Path) -> Images | DetectionData:
-    """The official files in `root`, else what was imported: CIFAR's images as they are, the paths of larger ones, or
-    COCO. Raises UsageError."""
+    """Load the official files in `root`, else the imported ones: CIFAR's images as they are, the paths of larger
+    images, or COCO. Raises UsageError."""
     if known.layout == "coco":
         return coco.load(root)
     if known.is_official(root):
@@ -79,7 +79,7 @@ def load_real(known: DataSet, root: Path) -> Images | DetectionData:
 
 
 def _fetched(folder: Path) -> Any:
-    """The fingerprint of what was unpacked from archives with the published md5; None if it is not recorded."""
+    """Return the fingerprint of files unpacked from archives with the published md5; None if it was not recorded."""
     with contextlib.suppress(OSError, ValueError):
         return read_json(folder / FETCHED).get("sha256")
 
@@ -96,7 +96,7 @@ def area_average(images: np.ndarray, size: int) -> np.ndarray:
         raise UsageError(f"images of {height} x {width} cannot be averaged to {size} x {size}: choose 1 to {height}.")
     if size == height:
         return images
-    # Where k is no whole number every pixel is first repeated: 32 -> 24 is 96 -> 24.
+    # If S / size is not a whole number, every pixel is first repeated: 32 -> 24 becomes 96 -> 24.
     copies = size // math.gcd(height, size)
     k = height * copies // size
     wide = np.min_scalar_type(255 * k * k + k * k // 2)  # the smallest integer type that holds the sum of one square

@@ -1,10 +1,9 @@
 """Stand-in images: scikit-learn's handwritten digits blended into patches of its two sample photographs.
 
-The construction is that of MNIST-M: the absolute difference of a photograph's patch and a digit. A class is a digit
-and a style (which photograph, and the hue its patch is tinted with), so that there can be as many classes as a real
-set has. Training and test images never share a scan of a digit. Of COCO's stand-in the digits are pasted, with boxes.
-Integer arithmetic throughout, so that the bytes depend on the machine only as far as decoding the two JPEG photographs
-does.
+The construction is that of MNIST-M: the absolute difference of a photograph's patch and a digit. A class is a digit and
+a style (the photograph, and the hue of its patch), so there can be as many classes as in the real set. Training and
+test images of `make` never share a scan of a digit. COCO's stand-in has digits pasted on photographs, with boxes. The
+arithmetic is on integers throughout, so the bytes depend on the machine only through the decoding of the two JPEGs.
 """
 
 from functools import cache
@@ -21,8 +20,8 @@ ONE = 256  # 1.0 in the fixed-point arithmetic below
 
 COCO_TRAIN, COCO_VAL = 48, 24
 SIDE = 128
-STYLES = 8  # colours; times ten digits: 80 categories
-EXTENTS = ((12, 28), (36, 80), (100, 120))  # of small, medium and large objects by COCO's areas, in pixels
+STYLES = 8  # colours; with ten digits: 80 categories
+EXTENTS = ((12, 28), (36, 80), (100, 120))  # sides of small, medium and large objects by COCO's areas, in pixels
 
 
 def make(classes: int, size: int = 32, train: int = TRAIN, test: int = TEST) -> Images:
@@ -60,7 +59,7 @@ def make(classes: int, size: int = 32, train: int = TRAIN, test: int = TEST) -> 
 
 
 def load_scans() -> tuple[np.ndarray, np.ndarray]:
-    """The 1,797 digits: (N, 8, 8) int32 in 0..255, and which digit each is."""
+    """Return the 1,797 digit scans, (N, 8, 8) int32 in 0..255, and the digit of each."""
     from sklearn.datasets import load_digits  # here: importing scikit-learn takes longer than making the images
 
     digits = load_digits()
@@ -68,7 +67,7 @@ def load_scans() -> tuple[np.ndarray, np.ndarray]:
 
 
 def load_photographs(size: int) -> list[np.ndarray]:
-    """The two photographs (3, H, W) uint8, shrunk or enlarged by a whole factor so that a patch shows something."""
+    """Return the photographs (3, H, W) uint8, scaled by a whole factor so that a patch of `size` shows something."""
     from sklearn.datasets import load_sample_images
 
     ready = []
@@ -118,7 +117,7 @@ def _backgrounds(
         for i in np.flatnonzero(which == number):
             patch = photograph[:, top[i] : top[i] + size, left[i] : left[i] + size]
             patches[i] = patch[:, :, ::-1] if mirrored[i] else patch
-    # Lifted, so that dark places show the tint as well.
+    # Brightened, so that dark places show the tint as well.
     grey = patches.sum(axis=1, keepdims=True, dtype=np.uint16) // 4 + 64
     tint = hue_to_rgb(hue)[:, :, None, None]
     tinted = grey * tint // 85  # 0..765: every product fits in 16 bits
@@ -128,7 +127,7 @@ def _backgrounds(
 def _blend(backgrounds: np.ndarray, ink: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """|background - digit|, with a little noise -> (N, 3, size, size) uint8."""
     blended = np.abs(backgrounds.astype(np.int16) - ink[:, None])
-    blended += random.integers(-8, 8, size=backgrounds.shape, dtype=np.int8)  # 16 values need no rejection: fast
+    blended += random.integers(-8, 8, size=backgrounds.shape, dtype=np.int8)  # fast: 16 values need no rejection
     return np.clip(blended, 0, 255, out=blended).astype(np.uint8)
 
 
@@ -148,9 +147,9 @@ def _style_name(style: int, styles: int) -> str:
 
 @cache
 def make_coco() -> DetectionData:
-    """24 validation images, and those of 48 that are trained on; the same bytes every time.
+    """Make the stand-in for COCO: 48 training and 24 validation images, the same bytes every time.
 
-    The category is the digit and its colour; an image has one to four objects.
+    A category is a digit and its colour; an image has one to four objects.
     """
     scans, digits = load_scans()
     photographs = load_photographs(SIDE)
@@ -181,7 +180,7 @@ def make_coco() -> DetectionData:
 
 
 def _extents(number: int, random: np.random.Generator) -> list[int]:
-    """Sides of the objects of an image; every third image has a large one, and then no other."""
+    """Draw the sides of an image's objects; every third image has one large object and no other."""
     if number % 3 == 0:
         return [int(random.integers(*EXTENTS[2]))]
     sizes = [EXTENTS[int(random.integers(2))] for _ in range(int(random.integers(1, 5)))]
@@ -191,7 +190,7 @@ def _extents(number: int, random: np.random.Generator) -> list[int]:
 def _paste(
     image: np.ndarray, scan: np.ndarray, colour: np.ndarray, x: int, y: int, extent: int
 ) -> tuple[int, int, int, int]:
-    """Draw the digit in a square of side `extent` at (x, y), in place; the corners (x1, y1, x2, y2) of its ink."""
+    """Draw the digit in place, in a square of side `extent` at (x, y); return its ink's corners (x1, y1, x2, y2)."""
     index = np.arange(extent) * 8 // extent
     ink = scan[np.ix_(index, index)] > 100
     patch = image[:, y : y + extent, x : x + extent]

@@ -1,6 +1,6 @@
-"""Batches of images that are too large, or too many, for memory: decoded and cropped by worker processes in training.
+"""Batches of images that do not fit into memory: worker processes decode and crop them during training.
 
-A worker sends whole uint8 crops; colour and normalisation are done in batches on the device. Randomness follows from
+Workers send whole uint8 crops; colour and normalisation are applied in batches on the device. Randomness follows from
 (seed, epoch, image), never from the number of workers.
 """
 
@@ -26,7 +26,7 @@ from cds_lib.study.data.image_files import read_rgb
 from cds_lib.study.errors import RunError
 from cds_lib.study.processes import allow_many_files, begin_as_child, fork_server
 
-STORED = 8 / 7  # the short side an image is resized to, of the side of a plain crop: 256 of 224
+STORED = 8 / 7  # short side of a resized image, as a multiple of the side of a plain crop: 256 of 224
 
 
 class StreamedBatches:
@@ -36,13 +36,13 @@ class StreamedBatches:
         files: N image files.
         labels: (N,) int64 on the device.
         batch_size, seed, views, augmentation, size: as in `Batches`, "cifar" excepted.
-        device: where the views are wanted.
-        workers: processes that decode; 0: this one does. The batches are the same.
-        share: which part of every batch is decoded here.
+        device: of the views.
+        workers: decoding processes, 0 for this process; the batches are the same.
+        share: part of every batch that is decoded here.
 
     Raises:
-        UsageError: another augmentation, fewer than two images a batch, or a process's share of it. RunError, while
-            iterating: an image that cannot be decoded, by name.
+        UsageError: an unsuitable augmentation, or fewer than two images in a batch or in a process's share of it.
+            RunError, while iterating, names an image that cannot be decoded.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class StreamedBatches:
         loaded = self.decoder.batches(
             [[(epoch, i) for i in index[own].tolist()] for index, own in zip(batches, owned, strict=True)]
         )
-        batches = order.to(self.device).split(self.batch_size)  # copied once: a copy a step waits for the step before
+        batches = order.to(self.device).split(self.batch_size)  # copied once: each copy waits for the step before
         for number, (index, own, parts) in enumerate(zip(batches, owned, loaded, strict=True)):
             part = slice(number * self.batch_size + own.start, number * self.batch_size + own.stop)
             views = tuple(
@@ -95,7 +95,7 @@ class StreamedBatches:
 
 
 class StreamedEvaluation:
-    """Every image once, in order: short side resized to 8/7 of `size`, centre crop, normalised; and its label."""
+    """Every image once, in order, and its label: short side resized to 8/7 of `size`, centre crop, normalised."""
 
     def __init__(
         self,
@@ -118,12 +118,12 @@ class StreamedEvaluation:
 
 
 def in_order(count: int, batch_size: int) -> list[list[int]]:
-    """Batches of the numbers below `count`, the last one smaller."""
+    """Split the numbers below `count` into batches; the last one may be smaller."""
     return [list(range(i, min(i + batch_size, count))) for i in range(0, count, batch_size)]
 
 
 class _Crops(Dataset):
-    """Image i in an epoch, as one uint8 crop (3, S, S) a view."""
+    """Image i in an epoch, as one uint8 crop (3, S, S) per view."""
 
     def __init__(self, files: np.ndarray, pipeline: Sequence[View], size: int, seed: int):
         self.files, self.pipeline, self.size, self.seed = files, pipeline, size, seed
@@ -157,20 +157,20 @@ class _Centres(Dataset):
 
 
 def _packed(files: Sequence[Path]) -> np.ndarray:
-    """The paths as one array of bytes: every worker is sent a copy, and a list of a million would take seconds and half
-    a gigabyte."""
+    """Pack the paths into one array of bytes. Every worker is sent a copy, and a list of a million would take seconds
+    and half a gigabyte."""
     return np.array([os.fsencode(file) for file in files])
 
 
 def _pixels(file: bytes) -> Tensor:
-    """A whole image (3, H, W) uint8, decoded by Pillow. PyTorch then resizes it, in a third of Pillow's time; of a
+    """Decode a whole image (3, H, W) uint8 with Pillow. PyTorch then resizes it, in a third of Pillow's time; for a
     photograph, 2 % of the values differ from Pillow's by one grey level."""
     return TF.pil_to_tensor(decode(Path(os.fsdecode(file))))
 
 
 class Decoder:
-    """Batches of a data set, decoded by `workers` processes into memory that is pinned for a GPU. The processes start
-    with the first batch and are kept, since starting them takes a good part of an epoch of a small set.
+    """Decodes batches of a data set in `workers` processes, into memory that is pinned for a GPU. The processes start
+    with the first batch and are kept, because starting them takes a good part of an epoch of a small set.
 
     Args:
         collate: how items become a batch (None: stacked).
@@ -179,11 +179,11 @@ class Decoder:
     def __init__(
         self, dataset: Dataset, device: torch.device, workers: int, collate: Callable[[list[Tensor]], Any] | None = None
     ):
-        self.keys: list[list[Any]] = []  # of the items of each batch; the loader asks for these whenever it begins
+        self.keys: list[list[Any]] = []  # the keys of each batch; the loader reads them at the start of every pass
         options: dict[str, Any] = {}
         if workers:
-            # They end with a training that is killed. Their server has imported this module for all of them: in each it
-            # would take seconds, one after another.
+            # Workers end when the training is killed. Their server imports this module once for all of them: in each
+            # worker it would take seconds, one after another.
             options = {"multiprocessing_context": fork_server([__name__]), "worker_init_fn": begin_as_child}
             allow_many_files()  # each tensor that a worker has ready is an open file
         self.loader = DataLoader(
@@ -198,14 +198,14 @@ class Decoder:
         )
 
     def batches(self, keys: list[list[Any]]) -> Iterator[list[Tensor]]:
-        """Yield the batches of the items that have these keys."""
+        """Yield the batches of the items with these keys."""
         self.keys[:] = keys
         try:
             yield from self.loader
         except Exception as error:  # a worker's message starts with its traceback
             if "DataLoader worker (pid" in str(error):
                 raise RunError(
-                    "A process that decodes images died, for want of memory or of space in /dev/shm (--shm-size of a "
+                    "A process that decodes images died, out of memory or out of space in /dev/shm (--shm-size of a "
                     "container): free some, or try fewer jobs (--jobs), then run the same command again."
                 ) from error
             if not isinstance(error, RunError) and "in DataLoader worker process" not in str(error):
@@ -221,7 +221,7 @@ def _short_side(image: Tensor, size: int) -> Tensor:
 
 
 def decode(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
-    """A whole RGB image; RunError names a file that is damaged, or has another size (width, height)."""
+    """Read a whole RGB image; RunError names a file that is damaged or has another size (width, height)."""
     try:
         return read_rgb(path, size)
     except Exception as error:  # Pillow's decoders raise many kinds

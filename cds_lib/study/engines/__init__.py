@@ -1,1 +1,1 @@
-"""How runs are trained and analysed: setup, one run, the engines that many run on. Nothing here makes a report."""
+"""Training and analysis of runs: setup, one run, the engines that execute many. Nothing here makes a report."""

@@ -31,7 +31,7 @@ from cds_lib.study.files import write_json
 from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.store import Store
 
-Result = tuple[dict[str, float], dict[str, Any]]  # metric -> number, and what the pictures need besides
+Result = tuple[dict[str, float], dict[str, Any]]  # metric -> number, and what else the pictures need
 _BATCH = 500
 
 
@@ -49,7 +49,7 @@ class Features:
 class FinishedRun:
     """A finished run, its data and its features; the methods `features` and `data` are cached.
 
-    UsageError: data missing or not as it should be. RunError: damaged weights.
+    UsageError: missing or invalid data. RunError: damaged weights.
     """
 
     def __init__(self, spec: RunSpec, store: Store, data_root: Path, device: torch.device):
@@ -67,15 +67,15 @@ class FinishedRun:
         return method.backbone.to(self.device, memory_format=torch.channels_last)
 
     def _data(self, dataset: str | None) -> sets.Images:
-        """The run's data set, or another one."""
+        """Load the run's data set, or another one."""
         budget = self.spec.budget
         return sets.load(dataset or self.spec.dataset, self.data_root, budget.source, budget.stored_size)
 
     def _features(self, part: str, dataset: str | None = None) -> Features | None:
-        """Of a part, "train", "val" or "test", of the run's data set or of another one.
+        """Extract the features of a part ("train", "val" or "test") of the run's data set or of another one.
 
-        The training and validation images are the run's own; of another data set those that a run of the same budget
-        and seed would have. None of "val" where the run held nothing back.
+        Training and validation images are the run's own; for another data set, those of a run with the same budget and
+        seed. Return None for "val" if the run held nothing back.
         """
         data = self.data(dataset)
         images, labels = data.test_images, data.test_labels
@@ -94,10 +94,10 @@ class FinishedRun:
         return Features(rounded, tensors[1], logits, data.class_names)
 
     def views(self, images: int, seed: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """block -> (N, C) float32 of view 1 (without Cutout), and of view 2, of the same test images.
+        """Return block -> (N, C) float32 for view 1 (without Cutout), and for view 2, of the same test images.
 
-        `images`: how many, class-balanced; all of them if there are fewer. `seed` decides which, and how they are
-        augmented, so that every network sees the same views.
+        `images`: how many, class-balanced, or all if there are fewer. `seed` decides which, and how they are augmented,
+        so every network sees the same views.
         """
         data = self.data(None)
         chosen = splits.balanced_subset(data.test_labels, min(images, len(data.test_labels)), seed)
@@ -113,7 +113,7 @@ class FinishedRun:
 
 
 def analyse(spec: RunSpec, names: Iterable[str], store: Store, data_root: Path) -> dict[str, str]:
-    """Compute and write these analyses of a finished run; returns {analysis: sentence} of those that failed."""
+    """Compute and write these analyses of a finished run; return {analysis: sentence} for those that failed."""
     run = FinishedRun(spec, store, data_root, torch.device(gpus.device()))
     faults = {}
     for name in names:
@@ -126,7 +126,7 @@ def analyse(spec: RunSpec, names: Iterable[str], store: Store, data_root: Path) 
 
 
 def compute(run: FinishedRun, name: str) -> dict[str, Any]:
-    """The result of an analysis as it is written: its numbers, and all that they depend on."""
+    """Compute an analysis and return it as it is written: its numbers, and everything that they depend on."""
     spec, analysis = run.spec, analyses.ANALYSES[name]
     values, pictures = _COMPUTE[name](run, analysis.parameters)
     other = analysis.parameters.get("dataset")
@@ -148,13 +148,13 @@ def compute(run: FinishedRun, name: str) -> dict[str, Any]:
 
 
 def last_blocks(blocks: Iterable[str]) -> dict[str, str]:
-    """Stage -> its last block, whose output is the stage's: {"1": "1.2", ...}."""
+    """Return stage -> its last block, whose output is the stage's: {"1": "1.2", ...}."""
     return {block.split(".")[0]: block for block in blocks}
 
 
 def _probes(run: FinishedRun, parameters: dict[str, Any]) -> Result:
-    """Test accuracy of a linear probe at every block, and under the stage's name that of its last block; of the run's
-    own classes, or of those of another data set, which the network was never trained on."""
+    """Return the test accuracy of a linear probe at every block; a stage's value is that of its last block. The classes
+    are the run's own, or those of another data set, which the network was never trained on."""
     dataset = parameters.get("dataset")
     metric = "transfer_top1" if dataset else "probe_top1"
     train, val, test = (run.features(part, dataset) for part in ("train", "val", "test"))
@@ -175,7 +175,7 @@ def _probes(run: FinishedRun, parameters: dict[str, Any]) -> Result:
 
 
 def _invariance(run: FinishedRun, parameters: dict[str, Any]) -> Result:
-    """At every block: invariance to augmentation, and linear CKA with the last block."""
+    """Measure at every block the invariance to augmentation, and linear CKA with the last block."""
     view1, view2 = run.views(parameters["images"], parameters["seed"])
     test = run.features("test").blocks
     last = test[list(test)[-1]]
@@ -189,7 +189,7 @@ def _invariance(run: FinishedRun, parameters: dict[str, Any]) -> Result:
 
 
 def _similarity(run: FinishedRun, parameters: dict[str, Any]) -> Result:
-    """The same, and linear CKA with the baseline's block."""
+    """Measure what `_invariance` does, and linear CKA with the baseline's block."""
     values, pictures = _invariance(run, parameters)
     theirs = run.baseline.features("test").blocks
     for block, ours in run.features("test").blocks.items():
@@ -207,7 +207,7 @@ def _cka(block: str, ours: Tensor, other: Tensor) -> float:
 
 
 def _gradients(run: FinishedRun, parameters: dict[str, Any]) -> Result:
-    """On the weights that all losses share, those of the backbone before its classifier: means over the batches."""
+    """Compare gradients on the weights that all losses share, the backbone before its classifier; mean over batches."""
     setup = prepare(run.spec, run.store, run.data_root, run.device)
     method = setup.method.to(run.device).train()
     classifier = {id(parameter) for parameter in method.backbone.get_classifier().parameters()}
@@ -227,14 +227,14 @@ def _gradients(run: FinishedRun, parameters: dict[str, Any]) -> Result:
 
 
 def _calibration(run: FinishedRun, parameters: dict[str, Any]) -> Result:
-    """Calibration on the test images, with the reliability diagram."""
+    """Measure calibration on the test images, with the reliability diagram."""
     features = run.features("test")
     found = asdict(calibration(features.logits, features.labels, parameters["bins"]))
     return {name: found.pop(name) for name in ("ece", "nll")}, {"diagram": found}
 
 
 def _tsne(run: FinishedRun, parameters: dict[str, Any]) -> Result:
-    """The pooled stages on test images of the first classes: a picture of each, and what holds in the space itself."""
+    """Embed pooled stages on test images of the first classes by t-SNE; score k-NN and silhouette in the full space."""
     features = run.features("test")
     labels = features.labels.cpu().numpy()
     members = np.flatnonzero(labels < parameters["classes"])

@@ -1,4 +1,4 @@
-"""Computes the analyses that some tables lack, a process a run, as many at a time as there are GPUs or cores."""
+"""Compute the missing analyses of tables, one process per run, as many at a time as there are GPUs or cores."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -20,9 +20,9 @@ PRELOAD = ["cds_lib.study.engines.analyse"]
 def compute_missing(
     tables: Iterable[Table], profile: str, seeds: Seeds, store: Store, data_root: Path, *, jobs: int = 0
 ) -> dict[str, str]:
-    """Compute what the tables lack, a process a run; returns {run id, analysis: sentence} of the failures.
+    """Compute what the tables lack, one process per run; return {run id, analysis: sentence} for the failures.
 
-    Analyses whose runs have no weights here are named and left out. Nothing of a failure is kept: the next command
+    Analyses of runs without weights here are named and left out. A failure leaves nothing behind: the next command
     tries again. `jobs` 0 fits the machine.
     """
     tasks, impossible = missing(tables, profile, seeds, store)
@@ -37,7 +37,7 @@ def compute_missing(
         return {}
     store.open_for_writing()
     with store.lock():
-        tasks, _ = missing(tables, profile, seeds, store)  # less what another command has computed meanwhile
+        tasks, _ = missing(tables, profile, seeds, store)  # without what another command has computed meanwhile
         if not tasks:
             return {}
         jobs = min(default_jobs(wanted=jobs), len(tasks))
@@ -72,15 +72,15 @@ def compute_missing(
 
 
 def _count(tasks: list[Task]) -> str:
-    """`5 analyses of 2 runs`."""
+    """Format a count: `5 analyses of 2 runs`."""
     return f"{counted(sum(len(task.names) for task in tasks), 'analysis')} of {counted(len(tasks), 'run')}"
 
 
 def _analyse(
     say: Callable[[float], None], task: Task, store: Store, data_root: Path, threads: int
 ) -> tuple[float, dict[str, str]]:
-    """Runs in a worker process: seconds, and {analysis: sentence} of the failures."""
-    import torch  # by the server that this process is forked from
+    """Run in a worker process; return its seconds, and {analysis: sentence} for the failures."""
+    import torch  # already imported by the fork server
 
     from cds_lib.study.engines.analyse import analyse
 

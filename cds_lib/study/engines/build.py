@@ -1,4 +1,4 @@
-"""From a run's spec to its network and method, untrained. torch is imported when one is built: specs do without it."""
+"""Build the untrained network and method of a run from its spec. torch is imported only when one is built."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def create_method(
     """Build the method that the catalogue calls `name` around a backbone.
 
     Args:
-        num_classes: for those that have classifiers of their own, or check the network's.
+        num_classes: for methods that have classifiers of their own, or check the network's.
         options: arguments of the method's class, by name.
-        teacher: a trained method or plain timm network, for those that distil one.
+        teacher: a trained method or plain timm network, for methods that distil one.
 
     Raises:
         UsageError: unknown name, options the method does not have, a teacher where none is needed, or the reverse.
@@ -46,21 +46,21 @@ def create_method(
 
 
 def backbone(spec: RunSpec, classes: int) -> nn.Module:
-    """The run's classification network."""
+    """Build the run's classification network."""
     from cds_lib.models import create_backbone
 
     return create_backbone(spec.model, classes, stem=spec.budget.stem, width=spec.budget.width)
 
 
 def classifier(spec: RunSpec, classes: int) -> Method:
-    """The run's method around its network; a teacher is as untrained as itself."""
+    """Build the run's method around its network, untrained; a teacher is untrained too."""
     network = backbone(spec, classes)
     teacher = classifier(spec.teacher, classes) if spec.teacher else None
     return create_method(spec.method, network, classes, spec.options, teacher)
 
 
 def detector(spec: RunSpec, network: nn.Module, classes: int) -> Method:
-    """The run's detector on `network`, a `backbone` of its parent."""
+    """Build the run's detector on `network`, a `backbone` of its parent."""
     from cds_lib.models import create_detector
 
     built = create_detector(spec.model, network, classes, min_size=spec.budget.image_size, **spec.options)

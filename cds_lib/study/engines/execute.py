@@ -1,4 +1,4 @@
-"""One run from its spec to its results: training and files. The one function that every engine calls."""
+"""Execute one run, from its spec to its results: training and files. Every engine calls `execute`."""
 
 import contextlib
 import math
@@ -26,7 +26,7 @@ from cds_lib.training.distributed import Group
 from cds_lib.training.loop import fit
 from cds_lib.training.precision import Precision
 
-provenance.code_version()  # it is cached now: the checkout may change while runs are trained
+provenance.code_version()  # cache it now: the checkout may change while runs are trained
 
 _ALONE = Resources()
 _MEASURED = ("test_", "val_", "unseen_", "trained_")  # prefixes of the columns measured on images
@@ -43,22 +43,22 @@ def execute(
     group: Group | None = None,
     stop_after: int | None = None,
 ) -> dict[str, float]:
-    """Train the run, or finish it if it was interrupted, and return its metrics.
+    """Train the run, or resume it, and return its metrics.
 
-    A finished run whose weights are there is only read. One without them is trained again, and its records stay as they
-    are until the new ones are complete. Of several processes that train it together, each calls this with their
-    group; the first one alone writes, and returns metrics.
+    A finished run with weights is only read. A finished run without weights is trained again; its old records stay
+    valid until the new ones are complete. If several processes train the run, each of them calls this with its group,
+    and only the first one writes files and returns metrics.
 
     Args:
-        data_root: where real data sets are; not used by stand-ins.
-        resources: several processes are started here, and ended if one of them is.
+        data_root: folder of real data sets; not used by stand-ins.
+        resources: if they ask for several processes, these are started here, and all are ended if one fails.
         on_progress: called about once a second with the epochs done so far.
         device: "cpu" or "cuda"; None takes a GPU if there is one.
-        group: the processes that train the run, among them this one.
-        stop_after: epochs to interrupt it after, with no metrics; None: it is finished.
+        group: the processes that train the run, including this one.
+        stop_after: epochs after which the run is interrupted, without metrics. None trains to the end.
 
     Raises:
-        UsageError: data missing or not as it should be, unknown names. RunError: the training failed.
+        UsageError: missing or invalid data, unknown names. RunError: the training failed.
     """
     run_dir = store.run_dir(spec.id)
     if store.is_trained(spec.id):
@@ -67,11 +67,11 @@ def execute(
         return launch.on_several(execute, spec, store, data_root, resources, on_progress)
     if resources.threads:
         torch.set_num_threads(resources.threads)
-    # While metrics.json of an earlier training is there, so is the history that belongs to it.
+    # While metrics.json of an earlier training exists, the history that belongs to it must stay.
     history = run_dir / ("history.part.csv" if store.is_done(spec.id) else "history.csv")
     group = group or Group()
     target = torch.device(device or gpus.device())
-    # On a GPU the fastest kernel for the shapes at hand is searched for, unless these change with every batch.
+    # On a GPU, search for the fastest kernels for the given shapes, unless shapes change with every batch.
     torch.backends.cudnn.benchmark = target.type == "cuda" and not spec.detects
 
     def write_history(rows: list[dict[str, float]]) -> None:
@@ -110,8 +110,8 @@ def execute(
         metrics = _metrics(rows, target)
         checkpoint.save(weights, {"method": setup.method.state_dict(), "spec": spec.canonical})
         recorded = sha256_of(weights)
-        # The numbers of an earlier training go before the files of the new one come: a kill from here on leaves a run
-        # that goes on at its last epoch, never one with files of two trainings.
+        # Delete the metrics of an earlier training before its files are replaced. If the process is killed from here
+        # on, the run resumes at its last epoch, and files of two trainings never mix.
         (run_dir / "metrics.json").unlink(missing_ok=True)
         for stale in run_dir.glob("analysis/*.json"):  # of other weights
             stale.unlink()
@@ -132,7 +132,7 @@ def _recorded(spec: RunSpec, store: Store) -> Iterator[None]:
     the training into one sentence."""
     run_dir = store.run_dir(spec.id)
     if (run_dir / "spec.json").exists():
-        store.spec(spec.id)  # what lies in a folder that was renamed is another run's, its checkpoint too
+        store.spec(spec.id)  # RunError if the folder was renamed: its checkpoint is another run's
     with store.lock_run(spec.id):
         try:
             rounds_by = {"instructions": provenance.instructions(), "versions": provenance.versions()}
@@ -162,7 +162,7 @@ def _recorded(spec: RunSpec, store: Store) -> Iterator[None]:
 
 
 def _earlier(spec: RunSpec, store: Store, rounds_by: dict[str, dict]) -> list[dict] | None:
-    """What an interrupted run that goes on here was computed with before, where that was something else."""
+    """Return the kernels and versions that a resumed run was computed with before, if they were others."""
     if not store.checkpoint(spec.id).exists():
         return None
     status = store.status(spec.id)
@@ -171,10 +171,10 @@ def _earlier(spec: RunSpec, store: Store, rounds_by: dict[str, dict]) -> list[di
 
 
 def _metrics(rows: list[dict[str, float]], device: torch.device) -> dict[str, float]:
-    """Last-epoch values are the results; the best test epoch is recorded as the released code reports it.
+    """Return the results: the values of the last epoch, and the best test epoch, which the released code reports.
 
-    What was measured on images (accuracies or AP in percent, losses) appears as `<name>_last`; a pre-training measures
-    nothing. RunError: a value is not finite.
+    What is measured on images (accuracies or AP in percent, losses) appears as `<name>_last`; pre-training has none.
+    RunError: a value is not finite.
     """
     last = rows[-1]
     metrics = {f"{name}_last": value for name, value in last.items() if name.startswith(_MEASURED)}
@@ -198,8 +198,8 @@ def _metrics(rows: list[dict[str, float]], device: torch.device) -> dict[str, fl
 def _write_scores(path: Path, scores: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     """Write which images are classified correctly, 8 to a byte (`Store.correct`).
 
-    Returns columns of the last epoch's row: top-1 in percent and mean cross-entropy of "unseen" images (test and unused
-    ones together) and of "trained" ones.
+    Returns columns for the last epoch's row: top-1 in percent and mean cross-entropy of "unseen" images (test and
+    unused ones together) and of "trained" ones.
     """
     with replacing(path) as file:
         np.savez_compressed(file, **{name: np.packbits(scores[name][0]) for name in ("test", "unused")})
@@ -213,13 +213,12 @@ def _write_scores(path: Path, scores: dict[str, tuple[np.ndarray, np.ndarray]]) 
 def _peak_memory_mib(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def _record_setup(spec: RunSpec, store: Store, setup: Setup, device: torch.device, group: Group) -> None:
-    """Write where the run is trained and on which images. RunError if it was begun on others, with which it would
-    go on."""
+    """Record where the run is trained and on which images. RunError if it would resume a checkpoint of other images."""
     begun_on = store.status(spec.id).get("data")
     if begun_on and store.checkpoint(spec.id).exists() and begun_on["sha256"] != setup.provenance["sha256"]:
         raise RunError(

@@ -11,13 +11,13 @@ _DEVICES = ("/dev/nvidia[0-9]*", "/dev/dxg", "/dev/kfd")
 
 
 def device() -> str:
-    """ "cuda" or "cpu": where this process computes. UsageError if there is a GPU that PyTorch cannot use: training on
-    the CPU in its place would go unnoticed for hours."""
+    """Return where this process computes, "cuda" or "cpu". UsageError if there is a GPU that PyTorch cannot use:
+    training on the CPU instead would go unnoticed for hours."""
     import torch
 
     if torch.cuda.is_available():
         return "cuda"
-    if torch.cuda.device_count():  # which asks the driver's tools, and so counts GPUs of too old a driver as well
+    if torch.cuda.device_count():  # this asks the driver's tools, and so also counts GPUs of too old a driver
         raise UsageError(
             f"PyTorch {torch.__version__} sees a GPU and cannot use it: update the driver, or set CUDA_VISIBLE_DEVICES "
             "to nothing to train on the CPU."
@@ -26,8 +26,8 @@ def device() -> str:
 
 
 def visible() -> list[str]:
-    """Names for CUDA_VISIBLE_DEVICES; torch, slow to import, is asked only where the machine may have such a device.
-    UsageError as `device`."""
+    """Return names for CUDA_VISIBLE_DEVICES. torch, slow to import, is asked only if the machine may have a GPU.
+    UsageError as in `device`."""
     if not any(map(glob.glob, _DEVICES)) or device() == "cpu":
         return []
     import torch
@@ -35,12 +35,12 @@ def visible() -> list[str]:
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if not chosen:
         return [str(i) for i in range(torch.cuda.device_count())]
-    # What CUDA does: a name that is none, such as -1, ends the list.
+    # As in CUDA, an invalid name, such as -1, ends the list.
     return list(itertools.takewhile(lambda name: name.strip() != "-1", chosen.split(",")))
 
 
 def check(processes: int) -> int:
-    """The number of GPUs; UsageError if there are some, but fewer than a run on so many processes needs."""
+    """Return the number of GPUs; UsageError if there are some, but fewer than a run on so many processes needs."""
     count = len(visible())
     if 0 < count < processes:
         raise UsageError(

@@ -1,8 +1,8 @@
-"""The kernels that a training on the CPU rounds by, and how to have others than those that the processor would get.
+"""The CPU kernels that decide how a training rounds, and how to use others than the processor's default.
 
-PyTorch and oneDNN choose theirs by the processor's instructions. MKL, which multiplies PyTorch's matrices, asks first
-who made the processor: on AMD's it takes kernels that it never takes on Intel's. The bits of a training are the same
-where all three are.
+PyTorch and oneDNN choose kernels by the processor's instructions. MKL, which multiplies PyTorch's matrices, first asks
+who made the processor: on AMD it uses kernels that it never uses on Intel. A training gives the same bits if all three
+libraries use the same kernels.
 """
 
 import platform
@@ -15,7 +15,7 @@ from typing import Any
 from cds_lib.errors import UsageError
 from cds_lib.study.engines import provenance
 
-# What MKL asks, answered for another maker: a library that is loaded first has the last word on these names.
+# MKL's questions about the maker, answered for the other one: a library that is preloaded overrides these functions.
 _ANSWERS = """
 int mkl_serv_intel_cpu_true(void) { return INTEL; }
 int mkl_serv_intel_cpu(void) { return INTEL; }
@@ -26,10 +26,10 @@ _FLAGS = {"AVX512": "avx512bw", "AVX2": "avx2"}
 
 @dataclass(frozen=True)
 class Kernels:
-    """instructions: "AVX512" or "AVX2", the widest that PyTorch and oneDNN use; mkl: "AMD", "AVX512" or "AVX2", whose
-    kernels MKL uses.
+    """A choice of kernels. instructions: "AVX512" or "AVX2", the widest set that PyTorch and oneDNN use. mkl: "AMD",
+    "AVX512" or "AVX2", the kernels that MKL uses.
 
-    Neither ("", ""): as the machine has them, on systems and processors whose kernels cannot be chosen.
+    Both are empty on systems and processors whose kernels cannot be chosen: the machine's own are used.
     """
 
     instructions: str
@@ -45,7 +45,7 @@ class Kernels:
 
     @property
     def lack(self) -> str:
-        """Why this machine cannot compute with them, as half a sentence; "": it can."""
+        """Why this machine cannot compute with these kernels, as half a sentence; empty if it can."""
         flags = provenance.cpuinfo("flags").split()
         if missing := [name for name in (self.instructions, self.mkl) if name in _FLAGS and _FLAGS[name] not in flags]:
             return f"this processor has no {missing[0]}"
@@ -54,7 +54,7 @@ class Kernels:
         return ""
 
     def environment(self, folder: Path) -> dict[str, str]:
-        """Variables of a process that computes with them and starts in `folder`, which what they need is put into."""
+        """Return variables of a process with these kernels that starts in `folder`, and put files it needs there."""
         variables = {}
         if self.instructions == "AVX2":
             variables = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
@@ -64,11 +64,11 @@ class Kernels:
             (folder / "answers.c").write_text(_ANSWERS, encoding="utf-8")
             answer = f"-DINTEL={int(on_amd())}"
             subprocess.run(["cc", "-shared", "-fPIC", answer, "-o", "answers.so", "answers.c"], cwd=folder, check=True)
-            variables["LD_PRELOAD"] = "./answers.so"  # a path with spaces or colons would be taken for several
+            variables["LD_PRELOAD"] = "./answers.so"  # relative: a path with spaces or colons would count as several
         return variables
 
     def are(self, instructions: dict[str, str]) -> bool:
-        """Whether they are those that `provenance.instructions` recorded."""
+        """Whether these are the kernels that `provenance.instructions` recorded."""
         if not self.instructions:
             return True
         mkl = "generic" if self.mkl == "AMD" else self.mkl
@@ -76,14 +76,14 @@ class Kernels:
         return widest == {self.instructions} and instructions.get("mkl", mkl) == mkl
 
 
-# The widest first, AMD's first. AVX2 with MKL's AVX-512 is what Intel's have where only PyTorch and oneDNN are limited.
+# The widest first, AMD's first. AVX2 with MKL's AVX-512: an Intel where only PyTorch and oneDNN are limited.
 _PAIRS = [("AVX512", "AMD"), ("AVX512", "AVX512"), ("AVX2", "AMD"), ("AVX2", "AVX512"), ("AVX2", "AVX2")]
 KNOWN = [Kernels(*pair) for pair in _PAIRS]
 
 
 def candidates(status: dict[str, Any]) -> list[Kernels]:
-    """Those that a run with this status may have been trained with, widest first. UsageError: it was trained on another
-    kind of system, or with kernels that nobody gets unasked."""
+    """Return the kernels that a run with this status may have been trained with, widest first. UsageError: it was
+    trained on another kind of system, or with kernels that no processor uses by default."""
     machine = status.get("machine", "")
     here = f"{platform.system()} {platform.machine()}"
     if machine.split(",")[0] != here:
@@ -96,10 +96,10 @@ def candidates(status: dict[str, Any]) -> list[Kernels]:
     if "AMD" in machine or "Intel" in machine:
         found = [kernels for kernels in found if (kernels.mkl == "AMD") == ("AMD" in machine)]
     if not found:
-        raise UsageError(f"It was trained with kernels that no processor takes unasked: {recorded}.")
+        raise UsageError(f"It was trained with kernels that no processor uses by default: {recorded}.")
     return found
 
 
 def on_amd() -> bool:
-    """Whether MKL takes the kernels for AMD here unasked."""
+    """Whether MKL uses its kernels for AMD on this machine by default."""
     return "Intel" not in provenance.cpuinfo("vendor_id")

@@ -13,17 +13,17 @@ from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.processes import Worker, fork_server, kill
 from cds_lib.study.store import Store
 
-_HERE = "127.0.0.1"  # the machine's name need not lead to it
+_HERE = "127.0.0.1"  # the host name may not resolve to this machine
 _SECONDS_TO_END = 10.0
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one run is computed with, on any engine. It decides speed, and is no part of the run's id.
+    """What one run is computed with, on any engine. This decides its speed, and is not part of its id.
 
-    processes: how many train the run together, a GPU each where there are GPUs; threads: of each of them, 0 for
-    PyTorch's default; workers: processes that decode images, for each of them; compile_method: torch.compile the
-    training step, of a run on one process.
+    processes: how many train the run together, one GPU each if there are GPUs. threads: of each process, 0 for
+    PyTorch's default. workers: image-decoding processes of each process. compile_method: torch.compile the training
+    step of a run on one process.
     """
 
     processes: int = 1
@@ -40,19 +40,19 @@ def on_several(
     resources: Resources,
     on_progress: Callable[[float], None],
 ) -> dict[str, float]:
-    """Train a run on several new processes, which each call `execute`, and return its metrics; they do not compile.
-    UsageError: fewer GPUs than processes. RunError: the training failed, or one of its processes was killed; the others
-    are ended then."""
+    """Train a run in several new processes, each of which calls `execute` without compiling, and return its metrics.
+    UsageError: fewer GPUs than processes. RunError: the training failed or one of its processes was killed; the others
+    are then ended."""
     from torch.distributed import TCPStore  # slow
 
     count = resources.processes
     device = "cuda" if gpus.check(count) else "cpu"
     each = replace(resources, processes=1, threads=resources.threads or 1, compile_method=False)
     meeting = TCPStore(_HERE, 0, is_master=True, wait_for_workers=False)
-    # Its last variable says that this process keeps the store, as torchrun's agent does: ports need not be guessed.
+    # The last variable says that this process keeps the store, as torchrun's agent does, so no port has to be guessed.
     variables = {"MASTER_ADDR": _HERE, "MASTER_PORT": str(meeting.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
     context = fork_server(["cds_lib.study.engines.execute"])
-    workers: dict[Worker, int] = {}  # and the rank of each
+    workers: dict[Worker, int] = {}  # worker -> rank
     try:
         for rank in range(count):
             place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count)}
@@ -62,16 +62,16 @@ def on_several(
     finally:
         kill(workers)
     if store.is_trained(spec.id):
-        return store.metrics(spec.id)  # whatever became of a process afterwards
-    if store.status(spec.id).get("state") != "running":  # else it is another command that trains this run
+        return store.metrics(spec.id)  # whatever happened to a process afterwards
+    if store.status(spec.id).get("state") != "running":  # else another command is training this run
         store.write_status(spec.id, state="failed", error=bad, finished=provenance.now(), processes=count)
     raise RunError(bad)
 
 
 def _bad_end(workers: dict[Worker, int], on_progress: Callable[[float], None]) -> str:
-    """Listen to the processes until all have ended; returns the reason that tells most why they failed, "" if none did.
+    """Listen until all processes have ended; return the most telling reason of a failure, empty if there is none.
 
-    After a failure the others, which may wait for the failed one, get some seconds to end.
+    After a failure, the other processes, which may wait for the failed one, get some seconds to end.
     """
     ends: list[tuple[int, str]] = []
     going, latest = set(workers), math.inf
@@ -86,7 +86,7 @@ def _bad_end(workers: dict[Worker, int], on_progress: Callable[[float], None]) -
                 ends.append((0, value))
             elif kind == "died":
                 who = f"Process {workers[worker]} of the training"
-                ends.append((1, f"{who} died, perhaps for want of memory: see its log.txt."))
+                ends.append((1, f"{who} died, perhaps out of memory: see its log.txt."))
             elif value:
                 ends.append((2, value))
             if ends:
@@ -103,7 +103,7 @@ def _train(
     resources: Resources,
     device_type: str,
 ) -> str:
-    """One of the processes; returns why it could not go on if that is because another one has ended, else nothing."""
+    """Run one of the processes. Return why it could not go on if another process has ended, else an empty text."""
     from cds_lib.training import distributed
 
     try:

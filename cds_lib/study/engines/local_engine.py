@@ -1,7 +1,7 @@
-"""The local engine: a worker process a run, as many at a time as the machine has GPUs or cores for.
+"""The local engine: one worker process per run, as many at a time as the machine has GPUs or cores for.
 
-A run on the CPU always has one thread: two such runs on two cores finish more than one run on two threads, and the
-result, which depends on the number of threads in the last digits, is the same whatever `jobs` is.
+A run on the CPU always has one thread. On two cores, two such runs at once finish more than one run on two threads. A
+result depends on the number of threads in its last digits, so this also makes it the same whatever `jobs` is.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.processes import Worker, fork_server, work_off
 from cds_lib.study.store import Store
 
-# What runs import; scikit-learn makes the stand-ins.
+# Imports of the runs; scikit-learn makes the stand-ins.
 PRELOAD = ["cds_lib.study.engines.execute", "sklearn.datasets"]
 
 
@@ -28,8 +28,8 @@ class LocalEngine:
     """Trains on this machine.
 
     Args:
-        jobs: runs at a time, 0 for what fits the machine.
-        processes: that each run is spread over.
+        jobs: runs at a time, 0 for as many as fit the machine.
+        processes: processes per run.
         compile_method: torch.compile the training step.
     """
 
@@ -40,10 +40,10 @@ class LocalEngine:
     def run(
         self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress, release: Callable[[], None]
     ) -> dict[str, str]:
-        """See `runner.Engine`. UsageError: a run needs more GPUs than there are, or Slurm has one of the runs; if Slurm
-        cannot be asked, nobody knows."""
+        """See `runner.Engine`. UsageError: a run needs more GPUs than there are, or Slurm has one of the runs. The
+        latter is not checked if Slurm does not answer."""
         jobs = min(default_jobs(self.processes, self.jobs), len(specs))
-        with contextlib.suppress(RunError):  # Slurm does not answer: nobody knows
+        with contextlib.suppress(RunError):  # Slurm does not answer: not checked
             found = slurm_jobs.alive(store)
             if theirs := [found[spec.id] for spec in specs if spec.id in found]:
                 raise UsageError(
@@ -60,7 +60,7 @@ class LocalEngine:
         failed: dict[str, str] = {}
 
         def take() -> RunSpec | None:
-            """The first run whose parent is trained. Those whose parent will not be are given up."""
+            """Return the first run whose parent is trained; give up runs whose parent will not be trained."""
             for spec in list(waiting):  # parents come before their children
                 if spec.parent is None or store.is_trained(spec.parent.id):
                     waiting.remove(spec)
@@ -83,7 +83,7 @@ class LocalEngine:
                     progress.advance(spec, value or 0.0)
                 else:
                     unfinished.discard(spec.id)
-                    if not store.is_trained(spec.id):  # else it may have died when all was done but the telling
+                    if not store.is_trained(spec.id):  # else it died after training, before reporting
                         failed[spec.id] = value
                         if kind == "died":
                             store.write_status(spec.id, state="failed", error=value)
@@ -95,19 +95,19 @@ class LocalEngine:
 
 
 def _train(say: Callable[[float], None], spec: RunSpec, store: Store, data_root: Path, resources: Resources) -> None:
-    # Torch is imported here, by the server that this process is forked from, and never in the one that waits.
+    # Torch is imported in the fork server and so in this process, but never in the process that waits.
     from cds_lib.study.engines.execute import execute
 
     execute(spec, store, data_root, resources, say)
 
 
 def lacks_parent(spec: RunSpec) -> str:
-    """Why a run whose parent left no weights is not trained, on any engine."""
+    """Say why a run whose parent left no weights is not trained, on any engine."""
     return f"It starts from run {spec.parent.id} ({spec.parent.label}), which has failed."
 
 
 def outcome(spec: RunSpec, store: Store, failure: str | None) -> str:
-    """How the progress line of a run that has ended says that: why it failed, or its headline number."""
+    """Return what the progress line of an ended run says: why it failed, or its headline number."""
     if failure:
         return f"FAILED: {failure}"
     metrics = store.metrics(spec.id)
@@ -118,14 +118,14 @@ def outcome(spec: RunSpec, store: Store, failure: str | None) -> str:
 
 
 def default_jobs(processes: int = 1, wanted: int = 0) -> int:
-    """Runs at a time, of so many processes: as many as wanted, or as the GPUs suffice for, else the cores. UsageError:
-    the machine has GPUs, but fewer than one run needs."""
+    """Return the number of runs at a time, of `processes` processes each: `wanted`, or what fits the GPUs or else the
+    cores. UsageError: the machine has GPUs, but fewer than one run needs."""
     fitting = max(1, (gpus.check(processes) or cores()) // processes)
     return wanted or fitting
 
 
 def own_gpus(devices: Sequence[str], number: int, processes: int = 1) -> dict[str, str]:
-    """The environment variable that gives a worker its GPUs, of the machine's `devices`; {} without any."""
+    """Return the environment variable that gives worker `number` its GPUs out of `devices`; {} if there are none."""
     if not devices:
         return {}
     first = number % (len(devices) // processes) * processes
@@ -133,5 +133,5 @@ def own_gpus(devices: Sequence[str], number: int, processes: int = 1) -> dict[st
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,6 +1,6 @@
 """Progress that reads well in a terminal, in a notebook and in a log file.
 
-One line a finished run, always. What runs now is a bar in a terminal, and a line every half minute elsewhere.
+Every finished run gets one line. What is running is a bar in a terminal, and a line every half minute elsewhere.
 """
 
 import sys
@@ -16,18 +16,18 @@ _LOG_SECONDS = 30.0
 
 
 class Progress:
-    """Counts what is done of `total`, estimates the time left, prints; `log` receives the lines too (appended)."""
+    """Counts what is done of `total`, estimates the time left and prints; lines are also appended to the file `log`."""
 
     def __init__(self, total: int, done: int, log: Path | None = None):
         self.total, self.done, self.log = total, done, log
-        self.running: dict[str, tuple[float, float, str]] = {}  # run id -> since when, the part that is done, its words
+        self.running: dict[str, tuple[float, float, str]] = {}  # run id -> start time, fraction done, text
         self.before, self.began = done, time.monotonic()
         self.last_print = self.began
         how = {"unit": "run", "leave": False, "dynamic_ncols": True, "disable": not sys.stdout.isatty()}
         self.bar = tqdm(total=total, initial=done, file=sys.stdout, **how)
 
     def advance(self, spec: RunSpec, epochs_done: float) -> None:
-        """A run begins, or has done this many epochs (a fraction is fine)."""
+        """Note that a run begins, or has done this many epochs (a fraction is fine)."""
         began, *_ = self.running.get(spec.id, (time.monotonic(),))
         words = f"{spec.label} epoch {epochs_done:.0f}/{spec.budget.epochs}"
         self.running[spec.id] = began, epochs_done / spec.budget.epochs, words
@@ -36,21 +36,21 @@ class Progress:
             self.say(f"[{self.done}/{self.total}] running: {running}{self._left()}")
 
     def finish(self, spec: RunSpec, text: str) -> None:
-        """A run ended, well or badly: one line."""
+        """Print one line for a run that has ended, well or badly."""
         began, *_ = self.running.pop(spec.id, (time.monotonic(),))
         self.count(f"{spec.label} ({spec.id}): {text} in {duration(time.monotonic() - began)}")
 
     def skip(self, spec: RunSpec, text: str) -> None:
-        """A run that cannot be trained: one line."""
+        """Print one line for a run that cannot be trained."""
         self.requeue(spec)
         self.count(f"{spec.label} ({spec.id}): NOT STARTED: {text}")
 
     def requeue(self, spec: RunSpec) -> None:
-        """A run waits, perhaps again."""
+        """Note that a run waits, perhaps again."""
         self.running.pop(spec.id, None)
 
     def count(self, text: str) -> None:
-        """One more has ended: one line."""
+        """Count one more as ended, and print one line."""
         self.done += 1
         self._show()
         self.say(f"[{self.done}/{self.total}] {text}{self._left()}")
@@ -65,7 +65,7 @@ class Progress:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
 
     def _show(self) -> str:
-        """Bring the bar up to date; returns what runs now."""
+        """Update the bar; return a text of what is running."""
         running = "; ".join(words for _, _, words in self.running.values())
         self.bar.total, self.bar.n = self.total, round(self._done, 2)
         self.bar.set_postfix_str(running)
@@ -73,11 +73,11 @@ class Progress:
 
     @property
     def _done(self) -> float:
-        """Finished runs and the done parts of running ones."""
+        """Finished runs, plus the finished fractions of running ones."""
         return self.done + sum(part for _, part, _ in self.running.values())
 
     def _left(self) -> str:
-        """Time left at the pace so far."""
+        """Return the time left at the pace so far, as text."""
         if self._done == self.before or self.done == self.total:
             return ""
         seconds = (time.monotonic() - self.began) * (self.total - self._done) / (self._done - self.before)

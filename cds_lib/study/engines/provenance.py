@@ -12,29 +12,29 @@ from pathlib import Path
 import cds_lib
 from cds_lib.study.checkout import CHECKOUT
 
-VERSION_FILE = "code_version.txt"  # beside a copy of the package that was made of a checkout
+VERSION_FILE = "code_version.txt"  # lies beside a copy of the package that was made from a checkout
 _LIBRARIES = ("torch", "torchvision", "timm", "numpy")
-# Of oneDNN the widest first, each with the flag of the processor that it needs.
+# oneDNN's instruction sets, the widest first, each with the processor flag that it needs.
 _ONEDNN = {"AVX512_CORE_AMX": "amx_tile", "AVX512_CORE_FP16": "avx512_fp16", "AVX512_CORE_BF16": "avx512_bf16"}
 _ONEDNN |= {"AVX512_CORE_VNNI": "avx512_vnni", "AVX512_CORE": "avx512bw", "AVX2_VNNI": "avx_vnni", "AVX2": "avx2"}
-_MKL = {7: "AVX512", 5: "AVX2", 3: "SSE4_2", 0: "generic"}  # as its `mkl_serv_cpu_detect` numbers them
-# Variables that choose kernels; of OpenBLAS, which only NumPy and SciPy call where PyTorch has MKL, none in training.
+_MKL = {7: "AVX512", 5: "AVX2", 3: "SSE4_2", 0: "generic"}  # values of `mkl_serv_cpu_detect`
+# Variables that choose kernels. Where PyTorch has MKL, only NumPy and SciPy call OpenBLAS, and not in training.
 CHOOSING = ("ATEN_", "ONEDNN_", "DNNL_", "MKL_", "OPENBLAS_")
 
 
 @cache
 def code_version() -> str:
-    """The commit of the checkout, with "+dirty" if library files differ from it; the release where there is no `.git`;
-    "unknown" where git is missing or cannot read it.
+    """Return the commit of the checkout, with "+dirty" if library files differ from it. Return the release if there is
+    no `.git`, and "unknown" if git is missing or cannot read it.
 
-    A copy (`slurm_jobs.snapshot`) has the version of the checkout that it was made of.
+    A copy (`slurm_jobs.snapshot`) has the version of the checkout that it was made from.
     """
     if (CHECKOUT / VERSION_FILE).exists():
         return (CHECKOUT / VERSION_FILE).read_text(encoding="utf-8").strip()
     if not (CHECKOUT / ".git").exists():  # git would look for a repository in the folders above
         return f"release {cds_lib.__version__}"
-    # A checkout of another user may be read, since its code is being run. Variables would name another repository:
-    # that of a hook which runs the study.
+    # Another user's checkout may be read, since its code is being run. Git's variables are dropped: those of a hook
+    # that runs the study name another repository.
     command = ["git", "-c", "safe.directory=*", "-c", "status.showUntrackedFiles=all", "-C", str(CHECKOUT)]
     variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
@@ -51,29 +51,29 @@ def code_version() -> str:
 
 
 def now() -> str:
-    """The time, to the second."""
+    """Return the UTC time, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that decide a result."""
+    """Return the versions of Python and of the libraries that decide a result."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in _LIBRARIES}}
 
 
 @cache
 def machine() -> str:
-    """System and processor, without the host's name: `Linux x86_64, AMD EPYC`."""
+    """Return system and processor, without the host's name: `Linux x86_64, AMD EPYC`."""
     return f"{platform.system()} {platform.machine()}, {processor()}"
 
 
 def instructions() -> dict[str, str]:
-    """What decides how a run on the CPU rounds, beside versions and threads: the kernels that PyTorch, oneDNN and MKL
-    use, and the environment variables that choose among them.
+    """Return what decides how a run on the CPU rounds, beside versions and threads: the kernels of PyTorch, oneDNN and
+    MKL, and the environment variables that choose them.
 
-    MKL asks who made the processor, too: "generic" are its kernels for those that are not Intel's.
+    MKL also asks who made the processor: its kernels for makers other than Intel are "generic".
     """
-    import torch  # slow; who only submits jobs does without
+    import torch  # slow, and not needed to submit jobs
 
     flags = cpuinfo("flags").split()
     try:
@@ -89,13 +89,13 @@ def instructions() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's name."""
+    """Return the processor's name."""
     return cpuinfo("model name") or platform.processor() or "unknown processor"
 
 
 @cache
 def cpuinfo(field: str) -> str:
-    """What Linux says of the first processor, "" where it does not."""
+    """Return a field of the first processor in Linux's /proc/cpuinfo; empty if there is none."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as handle:
             return next((line.split(":", 1)[1].strip() for line in handle if line.startswith(f"{field}\t")), "")

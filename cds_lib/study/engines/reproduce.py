@@ -1,4 +1,4 @@
-"""A finished run trained again, and its history set beside the one that is kept, to the last digit."""
+"""Train a finished run again, and compare its history with the one that was kept, to the last digit."""
 
 import csv
 import json
@@ -21,8 +21,8 @@ _TIMES = ("seconds", "images_per_second")
 
 @dataclass(frozen=True)
 class Outcome:
-    """kernels: that the run was trained again with; differences: a line a column of the history, none where all is
-    identical; store: where it now is."""
+    """Result of a training with one choice of `kernels`. differences: one line per column of the history that differs,
+    none if all is identical; store: where the new run is."""
 
     kernels: Kernels
     differences: list[str]
@@ -32,13 +32,13 @@ class Outcome:
 def reproduce(
     run_id: str, store: Store, data_root: Path, folder: Path, epochs: int | None, say: Callable[[str], None]
 ) -> list[Outcome]:
-    """Train a finished run again, in `folder`, and compare; the runs that it starts from first, if their weights are
-    missing.
+    """Train a finished run again, in `folder`, and compare. Runs that it starts from are trained first if their weights
+    are missing.
 
-    Where it is not known which kernels the run was trained with, all that may be are tried, until some fit.
+    If it is unknown which kernels the run was trained with, all candidates are tried until one fits.
 
     Args:
-        epochs: to compare, None for all.
+        epochs: epochs to compare, None for all.
         say: called with a line of progress.
 
     Returns:
@@ -50,7 +50,7 @@ def reproduce(
     if not store.is_done(run_id):
         raise UsageError(f"There is no finished run {run_id!r} in {store.root}.")
     spec, status = store.spec(run_id), store.status(run_id)
-    store.history(run_id)  # whole, or it says so
+    store.history(run_id)  # RunError if it is damaged
     _refuse_other_surroundings(status)
     possible = candidates(status)
     lacks = [kernels.lack for kernels in possible if kernels.lack]
@@ -65,7 +65,7 @@ def reproduce(
         again.run_dir(run_id).parent.mkdir(parents=True, exist_ok=True)
         if parent and not again.run_dir(spec.parent.id).exists():
             again.run_dir(spec.parent.id).symlink_to(parent.absolute())
-        # The first epoch tells whether the images and the kernels are the right ones.
+        # The first epoch shows whether the images and the kernels are the right ones.
         for stop in dict.fromkeys((1, min(epochs or spec.budget.epochs, spec.budget.epochs))):
             say(f"training {spec.label} for {stop} of {spec.budget.epochs} epochs, kernels for {kernels.name}")
             _train(spec, again, data_root, kernels, status, stop)
@@ -82,14 +82,16 @@ def reproduce(
             return outcomes
     if lacks:
         tried = " or ".join(outcome.kernels.name for outcome in outcomes)
-        raise UsageError(f"It does not come out with kernels for {tried}, others may have been used, and {lacks[0]}.")
+        raise UsageError(
+            f"It does not come out the same with kernels for {tried}, others may have been used, and {lacks[0]}."
+        )
     return outcomes
 
 
 def compare(kept: Path, found: Path) -> list[str]:
-    """A line for each column of a history that differs: the first epoch where it does, and the two values there.
+    """Return one line per column of a history that differs: the first epoch where it does, and the two values there.
 
-    `found` may have fewer epochs. Times are not compared, nor columns that only `found` has.
+    `found` may have fewer epochs. Times, and columns that only `found` has, are not compared.
     """
     with open(kept, encoding="utf-8", newline="") as one, open(found, encoding="utf-8", newline="") as other:
         before, now = list(csv.DictReader(one)), list(csv.DictReader(other))
@@ -106,19 +108,19 @@ def compare(kept: Path, found: Path) -> list[str]:
 
 
 def _refuse_other_surroundings(status: dict) -> None:
-    """UsageError if the run was not trained as this machine can train it."""
+    """Raise UsageError if the run was trained in a way that this machine cannot repeat."""
     versions = {name: version for name, version in status.get("versions", {}).items() if name != "python"}
     others = [f"{name} {version}" for name, version in versions.items() if provenance.versions().get(name) != version]
     if others or not versions:
-        raise UsageError(f"It was trained with {', '.join(others) or 'versions that nobody recorded'}: install those.")
+        raise UsageError(f"It was trained with {', '.join(others) or 'unrecorded versions'}: install those.")
     if status.get("earlier"):
-        raise UsageError("It was interrupted and went on with other kernels or versions: no training is the same.")
+        raise UsageError("It was interrupted and resumed with other kernels or versions, so it cannot be reproduced.")
     if status.get("device") != "cpu" or status.get("processes", 1) > 1:
-        raise UsageError("It was not trained by one process on the CPU: no other training is the same each time.")
+        raise UsageError("It was not trained by one process on the CPU, and only such trainings are deterministic.")
 
 
 def _trained_parent(parent: RunSpec, store: Store, data_root: Path, folder: Path, say: Callable[[str], None]) -> Path:
-    """The folder of the run that another one starts from, with weights; UsageError if they cannot be had."""
+    """Return the folder of the parent run, with weights; UsageError if they are missing and cannot be trained again."""
     if store.is_trained(parent.id):
         return store.run_dir(parent.id)
     try:
@@ -133,7 +135,7 @@ def _trained_parent(parent: RunSpec, store: Store, data_root: Path, folder: Path
 
 
 def _train(spec: RunSpec, again: Store, data_root: Path, kernels: Kernels, status: dict, stop_after: int) -> None:
-    """Train in a process of its own, since kernels are chosen once in a process; UsageError if it fails."""
+    """Train in a process of its own, because kernels are chosen once per process; UsageError if it fails."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(provenance.CHOOSING)}
     recorded = {name: value for name, value in status.get("instructions", {}).items() if name.isupper()}
     paths = os.pathsep.join([str(CHECKOUT), *filter(None, [inherited.get("PYTHONPATH")])])
@@ -148,11 +150,11 @@ def _train(spec: RunSpec, again: Store, data_root: Path, kernels: Kernels, statu
     if done.returncode:
         raise UsageError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "The training was killed.")
     if not kernels.are(again.status(spec.id)["instructions"]):
-        raise UsageError(f"The kernels for {kernels.name} could not be had here.")
+        raise UsageError(f"The kernels for {kernels.name} are not available here.")
 
 
 def main() -> int:
-    """The process of `_train`, which starts in the store: 0 when the epochs are done, 1 with a sentence on stderr."""
+    """Train for `_train`, in a process that starts in the store; return 0 when done, 1 with a sentence on stderr."""
     from cds_lib.study.engines.execute import execute
     from cds_lib.study.processes import begin
 

@@ -1,4 +1,4 @@
-"""From tables to trained runs: what is done, what is missing, train the missing through an engine."""
+"""From tables to trained runs: find what is done and what is missing, and train the missing runs through an engine."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
@@ -17,23 +17,23 @@ from cds_lib.study.text import counted, duration
 
 
 class Engine(Protocol):
-    """Where runs are trained. A third is one more class of this shape, which the commands make of their options."""
+    """Where runs are trained. A new engine is one more class of this shape, which the commands make from options."""
 
     def run(
         self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress, release: Callable[[], None]
     ) -> dict[str, str]:
-        """Train the runs, parents before their children; returns {run id: sentence} of those that were not trained.
+        """Train the runs, parents before their children; return {run id: sentence} for those that were not trained.
 
-        The store is held, so that no other command does the same. `release` lets others have it: for an engine to call
-        once the runs go on without this process. On KeyboardInterrupt it says how to go on, and raises it again.
-        UsageError if the runs cannot be trained here now.
+        The caller holds the store's lock, so that no other command trains the same runs. An engine calls `release` to
+        free it once the runs go on without this process. On KeyboardInterrupt it says how to go on, and raises it
+        again. UsageError if the runs cannot be trained here now.
         """
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of some tables, each once, by state. again: how many of the missing ones are finished, but trained again
-    for their weights, which others start from and which are not here."""
+    """The runs of some tables, each once, by state. again: how many of the missing runs are finished, but are trained
+    again because others start from their weights, which are not here."""
 
     done: tuple[RunSpec, ...]
     missing: tuple[RunSpec, ...]
@@ -45,17 +45,17 @@ class Plan:
         return len(self.done) + len(self.missing) + len(self.failed)
 
     def describe(self) -> str:
-        """One line: how many runs, how many of them done, missing, failed before."""
+        """Say in one line how many runs there are, and how many are done, missing or failed before."""
         again = f" ({self.again} of them again, for weights that others start from)" if self.again else ""
         failed = f", {len(self.failed)} failed before (--retry-failed tries them again)" if self.failed else ""
         return f"{counted(self.total, 'run')}: {len(self.done)} done, {len(self.missing)} to train{again}{failed}"
 
 
 def make_plan(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store, retry_failed: bool) -> Plan:
-    """Sort the runs of the tables by state; a run that failed is missing again if `retry_failed`.
+    """Sort the runs of the tables by state; with `retry_failed`, failed runs count as missing.
 
-    So is a finished run that a missing one starts from if its weights are not there, as in a fresh clone. RunError: a
-    finished run is damaged, which is better said now than after the others were trained.
+    A finished run also counts as missing if a missing run starts from it and its weights are not there, as in a fresh
+    clone. RunError: a finished run is damaged. This is raised now, not after the others were trained.
     """
     specs = {spec.id: spec for table in tables for spec in table.runs(profile, seeds)}
     done, missing, failed = [], [], []
@@ -74,18 +74,18 @@ def make_plan(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store,
 
 
 def train_missing(plan: Plan, store: Store, data_root: Path, engine: Engine) -> dict[str, str]:
-    """Train what the plan misses through the engine; returns {run id: sentence} of the failures.
+    """Train the missing runs of the plan through the engine; return {run id: sentence} for the failures.
 
-    Runs whose data set is missing, damaged or too small for them are among the failures, one sentence a set, before the
-    first run starts; the others are trained. They leave no trace and are tried again by the next command. UsageError:
-    no run has its data, the results folder is not writable, the engine refuses.
+    Runs whose data set is missing, damaged or too small are failures, reported in one sentence per set before the first
+    run starts; the others are trained. They leave no trace, and the next command tries them again. UsageError: no run
+    has its data, the results folder is not writable, the engine refuses.
     """
     if not plan.missing:
         return {}
     store.open_for_writing()
     with contextlib.ExitStack() as held:
         held.enter_context(store.lock())
-        since = [spec for spec in plan.missing if store.is_trained(spec.id)]  # by another command
+        since = [spec for spec in plan.missing if store.is_trained(spec.id)]  # trained by another command meanwhile
         missing = tuple(spec for spec in plan.missing if spec not in since)
         if not missing:
             return {}
@@ -112,13 +112,13 @@ def train_missing(plan: Plan, store: Store, data_root: Path, engine: Engine) -> 
 
 
 def _without_data(specs: Iterable[RunSpec], data_root: Path) -> dict[str, str]:
-    """{run id: sentence} of the runs that lack their data: it, or that of a run they start from, is missing, damaged or
-    too small for them.
+    """Return {run id: sentence} for the runs whose data, or that of a run they start from, is missing, damaged or too
+    small.
 
-    Every real data set is read once here, so that a fault is one sentence and not one a run. Small images are decoded
-    here, once, into the arrays that the runs map.
+    Every real data set is read once here, so that a fault is one sentence and not one per run. Small images are decoded
+    here, once, into the arrays that the runs map into memory.
     """
-    from cds_lib.study.engines import split  # NumPy and Pillow, which `--help` can do without
+    from cds_lib.study.engines import split  # it imports NumPy and Pillow, which `--help` does not need
 
     specs = list(specs)
     groups: dict[tuple, list[RunSpec]] = {}  # by what they read, and how

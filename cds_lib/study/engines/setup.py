@@ -1,4 +1,4 @@
-"""From a run's spec to what the training loop needs: the method around its network, the batches, the evaluation."""
+"""Build what the training loop needs from a run's spec: the method around its network, the batches, the evaluation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,23 +27,23 @@ from cds_lib.study.store import Store
 from cds_lib.training import checkpoint
 from cds_lib.training.distributed import Group
 
-# Of files less: a worker decodes a whole batch, and a test set is to be shared among all of them.
+# Smaller for files: a worker decodes a whole batch, and a test set should be spread over all workers.
 _EVALUATION_BATCH, _STREAMED_EVALUATION_BATCH = 500, 64
-_SUMS = "SHA256SUMS"  # of all kept weights of a folder, as `sha256sum` writes and checks it
+_SUMS = "SHA256SUMS"  # checksums of all kept weights in a folder, in the format of `sha256sum`
 
 
 @dataclass
 class Setup:
-    """All that the training of a run needs.
+    """Everything that the training of a run needs.
 
-    method: around its network, on the CPU; batches: as `fit` takes them, on the device; evaluate: of a backbone, the
-    numbers that it measures on this process's share of the test and validation images and adds up over the processes;
-    provenance: of the data, see `DataSet.provenance`; split: sorted indices into the training set by name ("train",
-    "val" and, where not all labels are used, "labelled"); pretrained: names of the method's parameters that come from
-    another run, None if that makes no difference; score: of the trained backbone, image by image, by name of the images
-    ("test", "unused": those of the training set that it neither trained on nor held back, "trained": those it learned
-    from, as they are), which it classifies rightly (N,) bool and their cross-entropies (N,) float32. None: images are
-    not in memory, or nothing is classified.
+    method: around its network, on the CPU. batches: as `fit` takes them, on the device.
+    evaluate: measures a backbone on this process's share of the test and validation images, summed over the processes.
+    provenance: of the data, see `DataSet.provenance`.
+    split: sorted indices into the training set: "train", "val" and, where not all labels are used, "labelled".
+    pretrained: names of the method's parameters that come from another run; None if that makes no difference.
+    score: returns for each image whether the trained backbone classifies it correctly, (N,) bool, and its
+        cross-entropy, (N,) float32. Keys are "test", "unused" (training images neither trained on nor held back) and
+        "trained" (those trained on, not augmented). None if images are not in memory or nothing is classified.
     """
 
     method: Method
@@ -61,11 +61,11 @@ def prepare(
     """Load the data and build the method of a run.
 
     Args:
-        workers: processes that decode images, where these are too large to be kept in memory.
-        group: the processes that train this run; batches and evaluation are of this one's share. None: this alone.
+        workers: processes that decode images, if these are too large to be kept in memory.
+        group: the processes that train this run; batches and evaluation hold this process's share. None: only this one.
 
     Raises:
-        UsageError: data missing or not as it should be, unknown names. RunError: damaged weights of a parent.
+        UsageError: missing or invalid data, unknown names. RunError: damaged weights of a parent.
     """
     group, budget = group or Group(), spec.budget
     if spec.detects:
@@ -100,7 +100,7 @@ def prepare(
         batches = Batches(images, labels, **order, **drawn, cutout=budget.cutout)
 
     def part(name: str, index: Any, where: torch.device = device) -> Callable[[], Any]:
-        """Where an evaluation starts from: what is in memory lies there, files are read each time."""
+        """Return a function that starts an evaluation: arrays stay on the device `where`, files are read each time."""
         images, labels = (getattr(data, f"{name}_{what}")[index] for what in ("images", "labels"))
         labels = torch.from_numpy(labels).to(where)
         if budget.streamed:
@@ -127,7 +127,7 @@ def prepare(
         unused = np.setdiff1d(np.arange(len(data.train_images)), np.concatenate([split["train"], split["val"]]))
         chosen = {"test": ("test", slice(None)), "unused": ("train", unused)}
         chosen["trained"] = ("train", split.get("labelled", split["train"]))
-        cpu = torch.device("cpu")  # where there is room for all of a large set
+        cpu = torch.device("cpu")  # it has room for all of a large set
         return {name: per_image(backbone, part(*which, cpu)(), device) for name, which in chosen.items()}
 
     pretrained = None
@@ -138,7 +138,7 @@ def prepare(
 
 
 def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.device, workers: int, group: Group) -> Setup:
-    from cds_lib.evaluation.detection import evaluate_detection  # torchmetrics and its friends are slow to import
+    from cds_lib.evaluation.detection import evaluate_detection  # torchmetrics and its dependencies are slow to import
     from cds_lib.study.data.detection_batches import DetectionBatches, DetectionEvaluation
 
     budget = spec.budget
@@ -163,14 +163,14 @@ def _detection(spec: RunSpec, store: Store, data_root: Path, device: torch.devic
 
 
 def build_method(spec: RunSpec, classes: int, store: Store) -> Method:
-    """The untrained method of a run; its backbone is initialised first, so that it is the same whatever the method.
+    """Build the untrained method of a run. The backbone is initialised first, so that it is the same for every method.
 
-    What its parent has trained is read: a teacher, or its own network's weights.
+    The trained weights of the parent are loaded: as a teacher, or into the run's own network.
     """
     backbone = build.backbone(spec, classes)
     teacher = None
     if spec.teacher:
-        with torch.random.fork_rng(devices=[]):  # building the teacher must not shift what is drawn for the heads
+        with torch.random.fork_rng(devices=[]):  # building the teacher must not shift the random draws for the heads
             teacher = load_trained(spec.teacher, classes, store)
     elif spec.parent:
         _load_backbone(backbone, spec.parent, store)
@@ -178,7 +178,7 @@ def build_method(spec: RunSpec, classes: int, store: Store) -> Method:
 
 
 def load_trained(spec: RunSpec, classes: int, store: Store) -> Method:
-    """The method of a finished run with its final weights; RunError if they are damaged. A teacher that it has is not
+    """Return the method of a finished run with its final weights; RunError if they are damaged. A teacher is not
     loaded, since it is no part of what was learned."""
     method = build.classifier(spec, classes)
     method.load_state_dict(trained_weights(spec, store))
@@ -186,10 +186,10 @@ def load_trained(spec: RunSpec, classes: int, store: Store) -> Method:
 
 
 def trained_weights(spec: RunSpec, store: Store) -> dict[str, torch.Tensor]:
-    """What the run has learned; RunError if the file is damaged or holds the weights of another run, or training."""
+    """Read the weights of a finished run; RunError if the file is damaged or is of another run, or training."""
     path = store.model(spec.id)
     recorded = store.status(spec.id).get("weights")  # none in runs of version 0.1.0
-    if path.suffix == ".safetensors":  # of `keep_weights`
+    if path.suffix == ".safetensors":  # written by `keep_weights`
         if f"{sha256_of(path)}  {path.name}\n" not in (path.parent / _SUMS).read_text(encoding="utf-8"):
             raise RunError(
                 f"{path} is not the file that {_SUMS} beside it names: bring it back with git, or delete it."
@@ -208,7 +208,7 @@ def trained_weights(spec: RunSpec, store: Store) -> dict[str, torch.Tensor]:
 def keep_weights(folder: Path, spec: RunSpec, method: dict[str, torch.Tensor], model: str) -> None:
     """Write RESULTS/weights/<id>.safetensors, to be kept with committed results; its header names the run.
 
-    method: the state of the run's method, by name; model: sha256 of the model.pt that it was read from.
+    method: the state of the run's method, by name. model: sha256 of the model.pt that it was read from.
     """
     tensors = {name: value.contiguous().clone() for name, value in method.items()}  # none may share memory
     content = safetensors.torch.save(tensors, {"run": spec.id, "spec": spec.canonical, "model": model})
@@ -219,7 +219,7 @@ def keep_weights(folder: Path, spec: RunSpec, method: dict[str, torch.Tensor], m
 
 
 def _load_backbone(backbone: nn.Module, spec: RunSpec, store: Store) -> None:
-    """The weights of a finished run, all but those of the classifier, which belongs to that run's classes."""
+    """Load the weights of a finished run, except those of the classifier, which belongs to that run's classes."""
     trained = {name.removeprefix("backbone."): value for name, value in trained_weights(spec, store).items()}
     wanted = _without_classifier(backbone)
     backbone.load_state_dict({**backbone.state_dict(), **{name: trained[name] for name in wanted}})

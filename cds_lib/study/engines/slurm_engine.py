@@ -1,9 +1,8 @@
 """The Slurm engine: array jobs through submitit, which go on without the process that submitted them.
 
-Runs are submitted in waves: those that start from no run to be trained, those that start from a run of the first wave,
-and so on, each wave as one array job. All are submitted at once; a wave waits in Slurm for the runs it starts from. A
-job that is preempted, out of time or on a node that fails is put back into the queue; its training goes on from the
-last epoch, as trainings do.
+Runs are submitted in waves of array jobs. The first wave needs no other run to be trained first, the second starts from
+runs of the first, and so on. All are submitted at once; a wave waits in Slurm for the runs it starts from. A job that
+is preempted, out of time or on a failed node is queued again, and its training resumes from the last epoch.
 """
 
 import contextlib
@@ -33,7 +32,7 @@ from cds_lib.study.processes import begin, send_output_to
 from cds_lib.study.store import Store
 from cds_lib.study.text import counted
 
-# What --slurm may set, as submitit and sbatch call it.
+# Options that --slurm may set, by the names of submitit and sbatch.
 _NUMBERS = ("time", "cpus_per_task", "gpus_per_node", "signal_delay_s")  # minutes, cores, GPUs, seconds
 _TEXTS = (
     "partition account qos constraint mem mem_per_cpu mem_per_gpu gres nodelist exclude mail_type mail_user".split()
@@ -41,21 +40,21 @@ _TEXTS = (
 OPTIONS = (*_NUMBERS, *_TEXTS)
 
 _DEFAULT_MINUTES = 240  # submitit's own default is 5
-_TIMEOUTS = 100  # times that a job may run out of time and be queued again
-_ARRAY_SIZE = 1000  # tasks of an array job that Slurm takes unless it was configured otherwise
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds between two looks at the queue
-_SETTLE_SECONDS = 60.0  # until files that another node wrote are seen here
+_TIMEOUTS = 100  # how often a job may run out of time and be queued again
+_ARRAY_SIZE = 1000  # tasks that Slurm allows in an array job, unless configured otherwise
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds between two checks of the queue
+_SETTLE_SECONDS = 60.0  # until files written by another node are visible here
 
 
 class Training(submitit.helpers.Checkpointable):
-    """The work of a job: to train one run. submitit queues it again, as it is, when it is preempted or out of time."""
+    """What a job does: train one run. submitit queues it again, unchanged, when it is preempted or out of time."""
 
     def __init__(self, spec: RunSpec, store: Store, data_root: Path, processes: int, compile_method: bool):
         self.spec, self.store, self.data_root = spec, Store(store.root.absolute()), data_root.absolute()
         self.processes, self.compile_method = processes, compile_method
 
     def __call__(self) -> None:
-        """Runs in the job, where the code is the snapshot's. RunError without the weights it starts from."""
+        """Train in the job, with the snapshot's code. RunError if the weights that the run starts from are missing."""
         spec, store = self.spec, self.store
         if spec.parent and not store.is_trained(spec.parent.id):
             raise RunError(lacks_parent(spec))
@@ -70,7 +69,7 @@ class Training(submitit.helpers.Checkpointable):
             send_output_to(store.run_dir(spec.id) / "log.txt")
             execute(spec, store, self.data_root, Resources(self.processes, threads, each, self.compile_method))
         except Exception:
-            if told_to_end:  # Slurm tells all processes of a job: the training failed because its workers have ended
+            if told_to_end:  # SIGTERM went to all processes of the job, and so ended the workers
                 store.write_status(spec.id, state="interrupted", error=None)
             raise
 
@@ -82,7 +81,7 @@ def parse_options(assignments: Iterable[str]) -> dict[str, Any]:
         key, separator, value = assignment.partition("=")
         key = key.strip().replace("-", "_")
         if key not in OPTIONS:
-            raise UsageError(f"--slurm knows no {key!r}: choose from {', '.join(OPTIONS)}.")
+            raise UsageError(f"--slurm has no option {key!r}: choose from {', '.join(OPTIONS)}.")
         if not separator or not value.strip() or not value.isprintable():
             raise UsageError(f"--slurm wants KEY=VALUE, such as {key}=..., not {assignment!r}.")
         if key in _NUMBERS and not re.fullmatch("[1-9][0-9]*", value, re.ASCII):
@@ -97,9 +96,9 @@ class SlurmEngine:
     """Submits to Slurm and waits.
 
     Args:
-        options: of the jobs, as from `parse_options`.
-        parallelism: tasks of an array that may run at a time, 0 for as many as Slurm lets.
-        processes: that each run is spread over, on the GPUs and cores that `options` ask for.
+        options: of the jobs, from `parse_options`.
+        parallelism: tasks of an array that may run at a time, 0 for as many as Slurm allows.
+        processes: processes per run, on the GPUs and cores that `options` ask for.
         compile_method: torch.compile the training step.
     """
 
@@ -111,18 +110,18 @@ class SlurmEngine:
     def run(
         self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress, release: Callable[[], None]
     ) -> dict[str, str]:
-        """See `runner.Engine`. UsageError: there is no Slurm, or it refuses a job; those submitted before it stay.
-        RunError: no answer."""
+        """See `runner.Engine`. UsageError: there is no Slurm, or it refuses a job; jobs submitted before stay.
+        RunError: Slurm does not answer."""
         try:
             failed = self.submit(specs, store, data_root, progress)
-            release()  # what goes on elsewhere needs no holder of the store, so that others may wait for it, too
+            release()  # the jobs need no holder of the store, and others may wait for them too
             return failed | self.wait([spec for spec in specs if spec.id not in failed], store, progress)
         except KeyboardInterrupt:
             progress.say(_how_to_go_on(store))
             raise
 
     def submit(self, specs: Sequence[RunSpec], store: Store, data_root: Path, progress: Progress) -> dict[str, str]:
-        """Submit what Slurm does not have already; returns {run id: sentence} of the runs that cannot be trained."""
+        """Submit what Slurm does not have yet; return {run id: sentence} for the runs that cannot be trained."""
         if not shutil.which("sbatch") or not shutil.which("srun"):
             raise UsageError(
                 "There is no Slurm here (no sbatch): give this command on a login node, or use --engine local."
@@ -150,7 +149,7 @@ class SlurmEngine:
         return orphans
 
     def wait(self, specs: Sequence[RunSpec], store: Store, progress: Progress) -> dict[str, str]:
-        """Until none of the runs is queued or running; returns {run id: sentence} of those that were not trained."""
+        """Wait until no run is queued or running; return {run id: sentence} for those that were not trained."""
         waiting = {spec.id: spec for spec in specs}
         failed: dict[str, str] = {}
         ended: dict[str, float] = {}  # when runs without an outcome were first seen to have no job
@@ -183,15 +182,15 @@ class SlurmEngine:
             **{"time": _DEFAULT_MINUTES, **self.options},
             job_name=name,
             setup=[python_path],
-            # Python looks for modules in the working directory first: it must not be a checkout that changes.
+            # Python searches the working directory first, so it must not be a checkout that may change.
             additional_parameters={"chdir": str(code), "requeue": True},
             stderr_to_stdout=True,
-            # Since 22.05 srun, which starts the task, does not take this over from the job, and would give one core.
+            # Since Slurm 22.05, srun does not inherit this from the job, and would give the task one core.
             srun_args=[f"--cpus-per-task={self.options.get('cpus_per_task', 1)}"],
             array_parallelism=self.parallelism or len(trainings),  # submitit's own default is 256
             **({"dependency": "afterany:" + ":".join(after)} if after else {}),
         )
-        # Failures that are tried again are history, unless Slurm refuses. Once submitted, a run writes its own status.
+        # Clear the failures that are tried again, unless Slurm refuses. Once submitted, a run writes its own status.
         states = {spec.id: store.status(spec.id) for spec in runs}
         failures = {run_id: state.get("error") for run_id, state in states.items() if state.get("state") == "failed"}
         for run_id in failures:
@@ -206,11 +205,11 @@ class SlurmEngine:
                 store.write_status(run_id, state="failed", error=reason)
             lines = [line for line in str(error).splitlines() if "error" in line.lower()] or [str(error).strip()]
             why = lines[-1].strip()
-            raise UsageError(f"Slurm does not take the job ({why}): change the --slurm options.") from error
+            raise UsageError(f"Slurm rejects the job ({why}): change the --slurm options.") from error
 
 
 def _how_to_go_on(store: Store) -> str:
-    """What a user who has stopped waiting can do."""
+    """Say what a user who has stopped waiting can do."""
     cancel = "scancel"
     with contextlib.suppress(RunError):
         if not (found := slurm_jobs.alive(store)):
@@ -225,10 +224,10 @@ def _how_to_go_on(store: Store) -> str:
 def waves(
     specs: Sequence[RunSpec], alive: Collection[str], has_weights: Callable[[str], bool]
 ) -> tuple[list[list[RunSpec]], dict[str, str]]:
-    """(waves, {run id: sentence} of runs whose parent will not be trained), of the runs that are not alive.
+    """Return the waves of runs that are not alive, and {run id: sentence} for runs whose parent will not be trained.
 
     Args:
-        alive: ids of runs that are queued or running; has_weights: of a run id, whether a child may start from it.
+        alive: ids of runs that are queued or running; has_weights: whether a child may start from the run of this id.
     """
     levels: dict[str, int] = dict.fromkeys(alive, 0)
     planned: dict[int, list[RunSpec]] = {}
@@ -251,7 +250,7 @@ def waves(
 def _follow(
     spec: RunSpec, job: slurm_jobs.Job | None, store: Store, progress: Progress, ended: dict[str, float]
 ) -> str | None:
-    """Tell the progress of a run; returns None while it goes on, "" when it is trained, else why it is not."""
+    """Report the progress of a run; return None while it goes on, "" when it is trained, else why it is not."""
     if job and job.alive:
         ended.pop(spec.id, None)
         if not job.started:  # queued, perhaps again
@@ -268,7 +267,7 @@ def _follow(
             progress.skip(spec, lacks_parent(spec))
             return lacks_parent(spec)
         elif job and job.state in ("COMPLETED", "FAILED") and since < _SETTLE_SECONDS:
-            return None  # the job has said how it ended; its files may be late
+            return None  # the job has ended, but its files may be late
         else:
             which = f"{job.words} has ended, its log is {job.log}" if job else "Its Slurm job has ended"
             failure = f"{which}, but the training has not: the same command resumes it."

@@ -1,10 +1,10 @@
-"""Which runs of a store Slurm has in its queue. What was submitted is kept in the store, what became of it is Slurm's.
+"""Find which runs of a store are in Slurm's queue. The store keeps what was submitted; Slurm knows the states.
 
-    RESULTS/slurm/waves/<name>.json  one array job: the runs of its tasks, in their order, its options and its code;
+    RESULTS/slurm/waves/<name>.json  one array job: its runs in the order of its tasks, its options and its code;
                                      <name> is Slurm's name of the job. It is written before the job is submitted, so
-                                     that a submitter that dies in between leaves no job behind that nobody knows of.
-    RESULTS/slurm/logs/              what the jobs print before and after the training, whose own log is the run's
-    RESULTS/slurm/code/<hash>/       the code that they import
+                                     a submitter that dies in between leaves no unknown job behind
+    RESULTS/slurm/logs/              output of the jobs before and after training, which writes to the run's own log
+    RESULTS/slurm/code/<hash>/       the code that the jobs import
 
 States come from `squeue`, which every cluster has, and not from `sacct`, which needs an accounting database.
 """
@@ -31,7 +31,7 @@ _PATIENCE_SECONDS = 60
 
 @dataclass(frozen=True)
 class Job:
-    """A task of an array job, or a job of its own. `id` is what `scancel` takes, state and reason are Slurm's words."""
+    """A task of an array job, or a single job. `id` is what `scancel` takes; state and reason are in Slurm's words."""
 
     id: str
     state: str
@@ -49,20 +49,20 @@ class Job:
 
     @property
     def words(self) -> str:
-        """`Slurm job 12_3 (PENDING, Dependency)`."""
+        """Text such as `Slurm job 12_3 (PENDING, Dependency)`."""
         return f"Slurm job {self.id} ({self.state}{f', {self.reason}' if self.reason not in ('', 'None') else ''})"
 
 
 def folder(store: Store) -> Path:
-    """All that concerns Slurm in a results folder."""
+    """Return the folder of everything about Slurm in a results folder."""
     return store.root.absolute() / "slurm"
 
 
 def snapshot(store: Store) -> Path:
     """Copy the package into slurm/code/<hash>/cds_lib, unless it is there already, and return slurm/code/<hash>.
 
-    The jobs import it, so that what is edited after their submission changes nothing for them. The hash is of all files
-    and of the code version, which is written beside the package, where `provenance.code_version` finds it.
+    The jobs import this copy, so edits after their submission do not affect them. The hash covers all files and the
+    code version. The version is written beside the package, where `provenance.code_version` finds it.
     """
     package, version = Path(cds_lib.__file__).resolve().parent, provenance.code_version()
     digest = hashlib.sha256(version.encode())
@@ -79,12 +79,12 @@ def snapshot(store: Store) -> Path:
 
 
 def wave(store: Store, name: str) -> Path:
-    """The note of the job `name`: {"runs": ids in the order of its tasks, ...}."""
+    """Return the path of the note of job `name`: {"runs": ids in the order of its tasks, ...}."""
     return folder(store) / "waves" / f"{name}.json"
 
 
 def forget_ended(store: Store) -> None:
-    """Drop the notes of all jobs of which nothing is queued or running any more."""
+    """Delete the notes of all jobs with nothing queued or running any more."""
     waves = _waves(store)
     alive = {name for name, _, job in _queue(store, waves) if job.alive}
     for name in waves.keys() - alive:
@@ -92,49 +92,49 @@ def forget_ended(store: Store) -> None:
 
 
 def jobs(store: Store) -> dict[str, Job]:
-    """The job of each run that Slurm lists, by run id; ended ones are listed for some minutes.
+    """Return {run id: job} for the runs that Slurm lists; it lists ended jobs for some minutes.
 
-    RunError if Slurm does not answer. A store from which nothing was submitted does not ask it.
+    RunError if Slurm does not answer. It is not asked if nothing was submitted from the store.
     """
     waves = _waves(store)
     found: dict[str, Job] = {}
     for name, index, job in _queue(store, waves):
         run_id = waves[name][index]
-        if run_id not in found or job.alive:  # a run may have been in a job before that has ended
+        if run_id not in found or job.alive:  # a run may also have an earlier job that has ended
             found[run_id] = job
     return found
 
 
 def alive(store: Store) -> dict[str, Job]:
-    """The runs that are queued or running."""
+    """Return {run id: job} for the runs that are queued or running."""
     return {run_id: job for run_id, job in jobs(store).items() if job.alive}
 
 
 def log_path(store: Store, job_id: str) -> Path:
-    """What the job prints outside the training: errors of the node, of the environment, signals."""
+    """Return the file of a job's output outside training: errors of the node or the environment, signals."""
     return folder(store) / "logs" / f"{job_id}_0_log.out"
 
 
 def cancel_command(found: Iterable[Job]) -> str:
-    """The command that ends all these jobs; an array is named by its number alone."""
+    """Return the command that cancels all these jobs; an array is named by its number alone."""
     return " ".join(["scancel", *sorted({job.id.partition("_")[0] for job in found}, key=int)])
 
 
 def _waves(store: Store) -> dict[str, list[str]]:
-    """Run ids in the order of the array's tasks, by job name."""
+    """Return {job name: run ids in the order of the array's tasks}."""
     waves = {}
     for path in sorted((folder(store) / "waves").glob("*.json")):
         try:
             waves[path.stem] = [str(run_id) for run_id in read_json(path)["runs"]]
         except FileNotFoundError:
-            continue  # forgotten by another command in this moment
+            continue  # just deleted by another command
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path} cannot be read ({error}): cancel the job {path.stem} and delete it.") from error
     return waves
 
 
 def _queue(store: Store, waves: dict[str, list[str]]) -> list[tuple[str, int, Job]]:
-    """(job name, index in its array, job) of everything of these waves that Slurm lists, older jobs first."""
+    """Return (job name, index in its array, job) of every task of these waves that Slurm lists, older jobs first."""
     if not waves:
         return []
     command = ["squeue", "--noheader", "--array", "--states=all", "--name", ",".join(waves), "--format=%j|%F|%K|%T|%r"]
@@ -150,7 +150,7 @@ def _queue(store: Store, waves: dict[str, list[str]]) -> list[tuple[str, int, Jo
     found = []
     for line in done.stdout.splitlines():
         name, number, index, state, reason = line.split("|", 4)
-        job_id = f"{number}_{index}" if index.isdigit() else number  # N/A: a wave of one run is no array
+        job_id = f"{number}_{index}" if index.isdigit() else number  # N/A: a wave of one run is not an array
         job = Job(job_id, state, reason, log_path(store, job_id))
         found.append((int(number), name, int(index) if index.isdigit() else 0, job))
     return [entry[1:] for entry in sorted(found, key=lambda entry: entry[:3])]

@@ -1,4 +1,4 @@
-"""The data set of a run, which of its images it trains on, and whether there are enough for it. Imports no torch."""
+"""The data set of a run, which images it trains on, and whether there are enough of them. Imports no torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,13 +10,13 @@ from cds_lib.errors import UsageError
 from cds_lib.study.data import coco, sets, splits, standin
 from cds_lib.study.plan.spec import RunSpec
 
-# Independent random streams of a run; the split, the order, view 1 and the backbone's weights depend on the seed alone,
-# so that runs of the same seed are paired whatever their method is.
+# Independent random streams of a run. The split, the order, view 1 and the backbone's initial weights depend on the
+# seed alone, so runs of the same seed are paired whatever their method is.
 _SPLIT, _WEIGHTS, _ORDER = range(3)
 
 
 def load(spec: RunSpec, data_root: Path) -> Any:
-    """The run's data set as the run reads it: images in memory or files, of a detector COCO. UsageError: see `sets`."""
+    """Load the run's data set: images in memory or files, or COCO for a detector. UsageError: see `sets`."""
     if spec.detects:
         return standin.make_coco() if spec.budget.source == "standin" else coco.load(data_root)
     if spec.budget.streamed:
@@ -25,16 +25,16 @@ def load(spec: RunSpec, data_root: Path) -> Any:
 
 
 def streams(seed: int) -> tuple[int, ...]:
-    """The seeds of a run's split, of its weights and of the order of its images."""
+    """Return the seeds of a run's split, of its weights and of the order of its images."""
     return tuple(
         int(np.random.SeedSequence([seed, stream]).generate_state(1)[0]) for stream in (_SPLIT, _WEIGHTS, _ORDER)
     )
 
 
 def training_split(spec: RunSpec, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which images of a training set with these `labels` a run trains on, and which it holds back: sorted indices.
+    """Return sorted indices of the images that a run trains on and holds back, in a training set with these `labels`.
 
-    All that are not held back where the set, a subset that was imported, has no more than the budget takes.
+    If the set, an imported subset, has no more images than the budget takes, all that are not held back are used.
     """
     seed = streams(spec.seed)[_SPLIT]
     held_back = spec.seed if spec.budget.val_seed is None else spec.budget.val_seed
@@ -45,14 +45,14 @@ def training_split(spec: RunSpec, labels: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def labelled_part(spec: RunSpec, labels: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Those of the images `train` whose labels a semi-supervised run may use: sorted indices."""
+    """Return sorted indices of those images in `train` whose labels a semi-supervised run may use."""
     size = round(spec.labelled * len(train))
     return train[splits.balanced_subset(labels[train], size, streams(spec.seed)[_SPLIT])]
 
 
 def too_small(specs: Sequence[RunSpec], labels: np.ndarray, title: str) -> dict[str, str]:
-    """{run id: sentence} of the classification runs that a training set with these labels, of `title`, is too small
-    for: it cannot be split as they want, or no batch is left."""
+    """Return {run id: sentence} for the classification runs for which the training set `title`, with these labels, is
+    too small: it cannot be split as they want, or no batch is left."""
     known: dict[tuple, str] = {}
     faults = {}
     for spec in specs:

@@ -1,1 +1,1 @@
-"""What is to be run, and what the paper says: names, specs, protocols, registered plans, published numbers, claims."""
+"""What to run and what the paper reports: names, specs, protocols, registered plans, published numbers, claims."""

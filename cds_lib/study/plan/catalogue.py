@@ -1,6 +1,6 @@
-"""Every data set, network and method of the study: its name in runs, rows and commands, its title, its
-hyper-parameters. Imports no torch.
-"""
+"""The data sets, networks and methods of the study: names in runs, rows and commands, titles and hyper-parameters.
+
+Importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Entry = TypeVar("Entry")
 
 @dataclass(frozen=True)
 class DataSet:
-    """family: which budgets (`protocols`) and hyper-parameters it is trained with; poster: its name on the authors'
-    poster. More about data sets is in `data/registry.toml`."""
+    """A data set. family: selects its budgets (`protocols`) and hyper-parameters; poster: name on the authors' poster.
+    Its other properties are in `data/registry.toml`."""
 
     title: str
     family: str
@@ -42,7 +42,7 @@ DATASETS = {
 
 @dataclass(frozen=True)
 class Network:
-    """mini_width: its width in the miniature (None of a detector: its backbone has one); poster: its name there."""
+    """mini_width: width in the miniature (None for a detector: its backbone has one); poster: name on the poster."""
 
     title: str
     mini_width: float | None
@@ -70,13 +70,13 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class Method:
-    """What supervises a network.
+    """A method: what supervises a network.
 
-    cls: its class, as "module.Class" below `cds_lib`; fixed: arguments of the class that make it this method.
-    colour: in figures; without one it gets a free one.
-    options: hyper-parameters from `source` that differ from the defaults of the class. They are overridden by, in this
-    order: beyond_cifar, on other data than CIFAR; mini, in the miniature; mini_cifar, in the miniature on CIFAR.
-    uses_unlabelled: in semi-supervised learning it also gets the images without a label.
+    cls: its class, as "module.Class" below `cds_lib`; fixed: constructor arguments that make the class this method.
+    colour: colour in figures; without one, a free colour is assigned.
+    options: hyper-parameters from `source` that differ from the class defaults. They are overridden in this order by
+    beyond_cifar (on data other than CIFAR), mini (in the miniature) and mini_cifar (in the miniature on CIFAR).
+    uses_unlabelled: whether it also trains on unlabelled images in semi-supervised runs.
     """
 
     title: str
@@ -91,13 +91,13 @@ class Method:
     uses_unlabelled: bool = False
 
     def load(self) -> type[MethodClass]:
-        """The class; imports torch."""
+        """Return the class; this imports torch."""
         module, _, name = self.cls.rpartition(".")
         return getattr(import_module(f"cds_lib.{module}"), name)
 
 
-# mini_cifar: what the search of the table `tuning` chose on validation images of CIFAR-100. mini: in an early trial of
-# a short training (CIFAR-10, 4,000 images, one seed) a weight of 0.1 did less than one of 1; no more was searched.
+# mini_cifar: chosen by the search of the table `tuning` on validation images of CIFAR-100. mini: in an early, short
+# trial (CIFAR-10, 4,000 images, one seed) weight 0.1 did less than weight 1; no other weight was tried.
 _CDS = {"weight": 0.1, "temperature": 0.07, "taps": [1, 2, 3, 4]}
 METHODS = {
     "baseline": Method("baseline", "methods.baseline.Baseline", "nothing to choose", colour="#444444"),
@@ -177,14 +177,14 @@ METHODS = {
         beyond_cifar={"weight": 0.5, "feature_weight": 0.5, "temperature": 1.0},
         mini={"weight": 1.0},
     ),
-    # Contrastive pre-training, and a classifier on what it learned.
+    # Contrastive pre-training, and the classifier trained on its features.
     "supcon": Method("SupCon", "methods.supcon.SupervisedContrastive", "HobbitLong/SupContrast"),
     "linear": Method("linear classifier", "methods.linear.LinearClassifier", "HobbitLong/SupContrast"),
     "byol": Method("BYOL", "methods.byol.BYOL", "the configuration of BYOL"),
     "detection": Method("detector", "methods.detection.Detection", "torchvision"),
 }
 
-# What several tables compare.
+# Groups that several tables compare.
 TEN_NETWORKS = (
     *("resnet18", "resnet50", "resnet101", "resnext50_32x4d", "resnext101_32x8d"),
     *("wide_resnet50_2", "wide_resnet101_2", "seresnet18", "seresnet50", "preactresnet18"),
@@ -202,17 +202,17 @@ SETTINGS = {
 
 
 def family_of(dataset: str) -> str:
-    """The family of a data set; UsageError for one that is not in the catalogue."""
+    """Return the family of a data set; UsageError if it is not in the catalogue."""
     return _entry(DATASETS, dataset, "DATASETS", "data set").family
 
 
 def method(name: str) -> Method:
-    """The entry of a method; UsageError for one that is not in the catalogue."""
+    """Return the entry of a method; UsageError if it is not in the catalogue."""
     return _entry(METHODS, name, "METHODS", "method")
 
 
 def mini_width(model: str) -> float:
-    """Of a network in the miniature; UsageError for one that has none."""
+    """Return the width of a network in the miniature; UsageError if it has none."""
     width = _entry(NETWORKS, model, "NETWORKS", "network").mini_width
     if width is None:
         raise UsageError(f"{NETWORKS[model].title} has no width of its own: its backbone has one.")
@@ -220,7 +220,7 @@ def mini_width(model: str) -> float:
 
 
 def options(profile: str, family: str, name: str) -> dict[str, Any]:
-    """The hyper-parameters of a method under a profile, on data sets of a family."""
+    """Return the hyper-parameters of a method under a profile, on data sets of a family."""
     found, mini, cifar = method(name), profile == "mini", family == "cifar"
     return {
         **found.options,

@@ -1,15 +1,15 @@
-"""The published claims, one by one: the rows of the table `summary`, before any run.
+"""The published claims: the rows of the table `summary`, before any run.
 
 A claim is one published difference: "method M beats (or trails) its reference on data set D, network A, by so much".
-Three kinds are kept apart:
+There are three kinds:
 
-baseline  a cell of a table against the baseline of its row, for every cell with both numbers published
-rival     CDS against another method of its row, where both numbers are published: that it beats those as well is the
-          paper's main claim, but the poster prints no such differences
-poster    what the authors' poster says of a whole table in words: an average over its rows, or a margin
+baseline  a cell of a table against the baseline of its row, if both numbers are published
+rival     CDS against another method of its row, if both numbers are published. The paper's main claim is that CDS beats
+          these methods as well, but the poster prints no such differences
+poster    a statement of the authors' poster about a whole table: an average over its rows, or a margin
 
-A published difference of exactly 0 has no direction, so it is no claim. What our runs say of the claims is in
-`cds_lib.study.report.verdicts`.
+A published difference of exactly 0 has no direction, so it is not a claim. `cds_lib.study.report.verdicts` compares
+the claims with our runs.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ from cds_lib.study.plan.table import Cell, Table
 BASELINE, RIVAL, POSTER = "baseline", "rival", "poster"
 OURS = ("cds", "cds_kd")
 
-# Where a claim should have the seeds that a test of it needs; elsewhere the three that a verdict needs.
+# (table, network) whose claims should have enough seeds for a sign-flip test. Others need the three seeds of a verdict.
 HEADLINES = {("table1_cifar100", "resnet18"), ("semi_supervised", "resnet18")}
 
 
@@ -31,8 +31,8 @@ HEADLINES = {("table1_cifar100", "resnet18"), ("semi_supervised", "resnet18")}
 class Claim:
     """One published difference and the cells that test it.
 
-    `cells` and `references` belong together pair by pair; there are several for an average. `paper_delta` is in the
-    unit of the metric; `source` says where it was read.
+    `cells` and `references` are paired in order; an average has several pairs. `paper_delta` is in the unit of the
+    metric. `source` says where it was read.
     """
 
     kind: str
@@ -67,13 +67,13 @@ def _name_of(values: Sequence[str], plural: str) -> str:
 
 
 def collect(tables: Iterable[Table], profile: str, seeds: Seeds) -> list[Claim]:
-    """Every claim of the tables, in their order; within one by kind."""
+    """Return the claims of the tables, table by table, each table's claims by kind."""
     found = []
     for table in tables:
         cells = table.cells(profile, seeds)
         places = {(cell.key, cell.metric): cell for cell in cells}
         pairs = [(BASELINE, cell, places.get((cell.reference, cell.metric))) for cell in cells]
-        if not table.margin:  # else its rows differ in batch size and length: no rivals but the one that is named
+        if not table.margin:  # else rows differ in batch size and length, and the named pair is the only comparison
             pairs += [(RIVAL, cell, rival) for cell in cells if cell.method in OURS for rival in _rivals(cell, cells)]
         for kind, cell, reference in pairs:
             known = reference and None not in (cell.paper, reference.paper)
@@ -88,14 +88,14 @@ def collect(tables: Iterable[Table], profile: str, seeds: Seeds) -> list[Claim]:
 
 
 def _rivals(cell: Cell, cells: Iterable[Cell]) -> list[Cell]:
-    """The other methods of the row of a cell, but for the baseline."""
+    """Return the other methods in the row of a cell, except the baseline."""
     row = (cell.dataset, cell.model, cell.setting, cell.metric)
     in_row = [other for other in cells if (other.dataset, other.model, other.setting, other.metric) == row]
     return [other for other in in_row if other.reference and other is not cell]
 
 
 def _stated(table: Table, cells: Sequence[Cell], places: Mapping) -> list[tuple[list[Cell], list[Cell]]]:
-    """What the poster compares in words: the two that are named, or per setting an average and its references."""
+    """Return what the poster compares in words: two methods, or for each setting an average and its references."""
     if table.margin:
         return [tuple([cell for cell in cells if cell.method == method] for method in table.margin)]
     wanted = (cells[0].metric, table.average)
@@ -105,6 +105,6 @@ def _stated(table: Table, cells: Sequence[Cell], places: Mapping) -> list[tuple[
 
 
 def compared_cells(claims: Iterable[Claim]) -> list[Cell]:
-    """The cells that the claims compare, each once."""
+    """Return the cells that the claims compare, each once."""
     compared = [cell for claim in claims for cell in (*claim.cells, *claim.references)]
     return list({(cell.key, cell.metric, cell.paper): cell for cell in compared}.values())

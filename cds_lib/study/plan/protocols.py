@@ -1,33 +1,33 @@
-"""The three profiles, smoke, mini and paper: the budget and the seeds of a run in each. Hyper-parameters of methods are
-in `catalogue.py`; how the two become a run, in `settings.py`."""
+"""The budgets and seeds of runs under the three profiles: smoke, mini and paper. The methods' hyper-parameters are in
+`catalogue.py`; `settings.py` builds runs from both."""
 
 from cds_lib.errors import UsageError
 from cds_lib.study.plan import catalogue
 from cds_lib.study.plan.spec import Budget
 
-Seeds = tuple[int, ...] | None  # those of every cell; None: the profile's own, which in the miniature differ by cell
+Seeds = tuple[int, ...] | None  # the same seeds for every cell; None: the profile's own, which differ by cell
 
 PROFILES = ("smoke", "mini", "paper")
 
 SEEDS = {"smoke": (0,), "mini": (0, 1, 2), "paper": (0, 1, 2)}
-# Of the cells that the headline claims rest on: a two-sided sign-flip test needs six for p < 0.05.
+# For the headline claims: a two-sided sign-flip test needs six seeds to reach p < 0.05.
 HEADLINE_SEEDS = {"smoke": (0,), "mini": (0, 1, 2, 3, 4, 5), "paper": (0, 1, 2, 3, 4, 5)}
-# Of the many networks of Tables 1 and 2 and of all that starts on ImageNet: the miniature shows that they train and
-# what one seed gives; three would take days on two cores, and `--seeds 0,1,2` asks for them.
+# For the many networks of Tables 1 and 2 and for everything that starts on ImageNet. The miniature shows that they
+# train and what one seed gives. Three seeds would take days on two cores; `--seeds 0,1,2` asks for them.
 BREADTH_SEEDS = {**SEEDS, "mini": (0,)}
 
-# Budgets, field by field: what smoke, mini and paper have, or one value that all three have. In smoke the path of the
-# code is the real one, in minutes for all tables together; the numbers mean nothing.
+# Budgets, field by field: the values for smoke, mini and paper, or one value for all three. Smoke runs take the real
+# code path, in minutes for all tables together; their numbers mean nothing.
 #
 # Released CIFAR protocol (`CIFAR/train.py`): 300 epochs, batch 128, SGD 0.1 / 0.9 / 5e-4 on all parameters,
 # lr / 10 when the 0-based epoch index is 90, 180, 280; no warm-up; Cutout in view 1. Mixed precision is ours.
-# On several processes CDS contrasts each one's own images and batch norm takes their statistics, as released: `gather`
-# and `sync_batchnorm` stay off.
+# With several processes, CDS and batch norm use each process's own images, as released: `gather` and `sync_batchnorm`
+# stay off.
 #
-# Miniature on real images: 16x16 by area averaging, a class-balanced tenth of the training set, narrow networks. Long
-# enough for the baseline to over-fit: on CIFAR-100 its validation loss has its minimum of 3.45 at half of the training
-# and ends at 3.59, with a training cross-entropy of 1.25 (with 10,000 images and 30 epochs it was still falling at the
-# end, with one of 1.85). Cutout is off: an early trial saw it hurt in so short a training.
+# Miniature on real images: 16x16 by area averaging, a class-balanced tenth of the training set, narrow networks. It is
+# long enough for the baseline to overfit: on CIFAR-100 its validation loss reaches a minimum of 3.45 halfway and ends
+# at 3.59, with a training cross-entropy of 1.25. (With 10,000 images and 30 epochs the validation loss was still
+# falling at the end, at a training cross-entropy of 1.85.) Cutout is off: it hurt short trainings in an early trial.
 _CIFAR = {
     "source": ("standin", "real", "real"),
     "image_size": (16, 16, 32),
@@ -49,8 +49,8 @@ _CIFAR = {
 }
 
 # Released ImageNet protocol (`ImageNet/Contrastive_Deep_Supervision/main.py`): 90 epochs, batch 256, SGD 0.1 / 0.9 /
-# 1e-4, lr / 10 every 30 epochs. Miniature: images of 64 pixels, views of 56 (as 256 and 224): the stem and max-pool of
-# ImageNet leave maps of 14 to 2 pixels.
+# 1e-4, lr / 10 every 30 epochs. Miniature: images of 64 pixels and views of 56 (the ratio of 256 and 224). The ImageNet
+# stem and max-pool leave feature maps of 14 to 2 pixels.
 _IMAGENET = _CIFAR | {
     "image_size": (28, 56, 224),
     "stem": "imagenet",
@@ -66,8 +66,8 @@ _IMAGENET = _CIFAR | {
     "augmentation": "imagenet",
 }
 
-# Fine-tuning. The published recipe is not known; ours: SGD 0.01 (ten times that for what is new) / 0.9 / 1e-4, 100
-# epochs of batch 64, lr / 10 after 60 and 80 of them, images of 256 cropped to 224.
+# Fine-tuning. The published recipe is not known. Ours is SGD 0.01 (ten times that for new parameters) / 0.9 / 1e-4, 100
+# epochs at batch 64, lr / 10 after epochs 60 and 80, images of 256 pixels cropped to 224.
 _FINETUNE = _IMAGENET | {
     "train_size": (200, None, None),
     "val_size": 0,
@@ -79,11 +79,11 @@ _FINETUNE = _IMAGENET | {
     "new_lr_factor": 10.0,
 }
 
-# Detection, the 1x schedule: 12 epochs of batch 16, SGD 0.02 (RetinaNet 0.01) / 0.9 / 1e-4, lr / 10 after 8 and 11,
-# 500 steps of warm-up, short side 800. Gradients are clipped, as the first version of mmdetection has it
-# (configs/faster_rcnn_r50_fpn_1x.py, retinanet_r50_fpn_1x.py); later ones do not. A miniature needs it: the features of
-# bright images can be a hundred times those of others under the fixed batch norms of backbones that trained so little.
-# It trains longer on fewer images, with a shorter warm-up: after 12 epochs of 178 images AP was still 0.
+# Detection, the 1x schedule: 12 epochs at batch 16, SGD 0.02 (RetinaNet 0.01) / 0.9 / 1e-4, lr / 10 after epochs 8 and
+# 11, 500 warm-up steps, short side 800. Gradients are clipped, as in the first version of mmdetection and not in
+# later ones (configs/faster_rcnn_r50_fpn_1x.py, retinanet_r50_fpn_1x.py). The miniature needs this: with the fixed
+# batch norms of its briefly trained backbones, features of bright images can be a hundred times those of others. It
+# trains longer on fewer images, with a shorter warm-up: after 12 epochs of 178 images AP was still 0.
 _DETECTION = _IMAGENET | {
     "image_size": (64, 160, 800),
     "train_size": (16, 500, None),
@@ -102,13 +102,14 @@ _DETECTION = _IMAGENET | {
 
 _BUDGETS = {"cifar": _CIFAR, "imagenet": _IMAGENET, "finetune": _FINETUNE, "detection": _DETECTION}
 
-# What the numbers of a profile are; shown wherever they are.
+# What the numbers of each profile mean; shown wherever they appear.
 DESCRIPTIONS = {
     "smoke": "Smoke profile: small synthetic data sets, narrow networks and a few steps per run. It shows that every "
     "part works; its numbers mean nothing.",
     "mini": "Miniature profile, not the paper's scale: small parts of the real data sets, small images, the same "
-    "network topologies with at most a quarter of their channels, short trainings (docs/miniature.md). Compare "
-    "differences between methods, in direction; not accuracies with published ones, nor networks with one another.",
+    "network topologies with at most a quarter of their channels, short trainings (docs/miniature.md). Only "
+    "the direction of differences between methods means something: do not compare accuracies with published ones, or "
+    "networks with one another.",
     "paper": "Paper profile: the released protocols at full scale, and ours where none is known (docs/choices.md), "
     "with mixed precision added.",
 }
@@ -122,7 +123,7 @@ def check_profile(profile: str) -> str:
 
 
 def parse_seeds(text: str) -> Seeds:
-    """Turn "0,1,2" into (0, 1, 2), an empty text into None: the profile's own.
+    """Turn "0,1,2" into (0, 1, 2), and an empty text into None (the profile's own seeds).
 
     UsageError for anything but whole numbers >= 0 of at most nine digits.
     """
@@ -135,7 +136,7 @@ def parse_seeds(text: str) -> Seeds:
 
 
 def budget(profile: str, family: str, model: str) -> Budget:
-    """The budget of a run of this network on data of a family of the catalogue.
+    """Return the budget of a run of this network on a family of data sets.
 
     UsageError for a network that has no width in the miniature.
     """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PAPER_TABLES = Path(__file__).with_name("paper_tables.yaml")
 
-# Heading on the poster -> name in the catalogue; most methods are called there as here.
+# Heading on the poster -> name in the catalogue; for most methods the heading is the title in the catalogue.
 HEADINGS = {entry.poster: name for name, entry in (DATASETS | NETWORKS).items() if entry.poster}
 HEADINGS |= {METHODS[name].title: name for name in (*DEEP_SUPERVISION, *DISTILLATION)}
 HEADINGS |= {"Base": "baseline", "Baseline": "baseline", "Ours": "cds"}
@@ -44,7 +44,7 @@ def _table(table_id: str) -> dict:
 
 
 def _project_name(table_id: str, poster_name: str) -> str:
-    """The project's name for a row or column heading of the poster; a heading without one stays as it is."""
+    """Return the project's name for a row or column heading of the poster; a heading without one stays unchanged."""
     names = HEADINGS | EXCEPTIONS.get(table_id, {})
     prefix = next((p for p in PREFIXES if poster_name.startswith(p)), "")
     rest = poster_name[len(prefix) :]
@@ -52,7 +52,7 @@ def _project_name(table_id: str, poster_name: str) -> str:
 
 
 def frame(table_id: str) -> pd.DataFrame:
-    """A published table as it is printed, in the project's names; a number that was never found is missing."""
+    """Return a published table as printed, with the project's names; a number that was never found is missing."""
     import pandas as pd  # slow
 
     table = _table(table_id)
@@ -62,12 +62,12 @@ def frame(table_id: str) -> pd.DataFrame:
 
 @cache
 def _numbers(table_id: str) -> dict[tuple[str, str], float]:
-    cells = frame(table_id).select_dtypes("number").stack()  # a column of yes and no has none
+    cells = frame(table_id).select_dtypes("number").stack()  # leaves out columns of yes and no
     return cells.dropna().astype(float).to_dict()
 
 
 def published(table_id: str, row: str, column: str) -> float | None:
-    """The published number, None where the paper's table has no such cell.
+    """Return the published number, or None if the paper's table has no such cell.
 
     `table_id` is an id of `paper_tables.yaml` (`table_1`); `row` and `column` use the project's names (`cds`,
     `resnet18`; with the poster's prefix where it has one: `top1_resnet18`, `faster_rcnn_cds`).
@@ -77,12 +77,12 @@ def published(table_id: str, row: str, column: str) -> float | None:
 
 
 def is_approximate(table_id: str) -> bool:
-    """Whether the numbers of a published table were measured from a plot."""
+    """Return whether the numbers of a published table were measured from a plot."""
     return _table(table_id)["precision"] != "exact"
 
 
 def source(table_id: str) -> str:
-    """One sentence saying where the numbers of a published table were read and how precisely."""
+    """Return where the numbers of a published table were read and how precisely, in one sentence."""
     table = _table(table_id)
     how = "printed digits" if table["precision"] == "exact" else "measured from the plot"
     within = f", within {table['uncertainty']} points" if "uncertainty" in table else ""
@@ -90,6 +90,6 @@ def source(table_id: str) -> str:
 
 
 def poster_claim(table_id: str) -> tuple[str, float]:
-    """What the poster says of a whole table, in words and in points: `average improvement over Base`, 3.44."""
+    """Return the poster's statement about a whole table and its points: `average improvement over Base`, 3.44."""
     claim = _table(table_id)["poster_claim"]
     return claim["text"], float(claim["value"])

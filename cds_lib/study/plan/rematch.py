@@ -1,7 +1,7 @@
 """The rematch: do the contrastive losses add anything to a second view? As registered in docs/registration.md.
 
-Five arms at one point (ResNet-18 on CIFAR-100, the miniature), each tuned with the same effort on validation images
-that no outcome is measured on, then compared on seeds that nothing has used, by rules that stood before anything ran.
+Five arms are compared at one point: ResNet-18 on CIFAR-100, the miniature. Each arm is tuned with the same effort, on
+validation images that no outcome uses. The comparison uses fresh seeds and rules that were fixed before anything ran.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,15 +18,15 @@ from cds_lib.study.plan.table import METRICS, TOP1, Cell
 DATASET, MODEL = "cifar100", "resnet18"
 CONTROL, CDS_BOTH = "control", "cds_both"  # the primary pair
 
-# All runs hold back the same validation images: those that tuning uses are in no training set and in no outcome.
+# All runs hold back the same validation images, so the images that tuning uses are in no training set and no outcome.
 VAL_SEED = 101
 VAL_SIZE = {"smoke": 200, "mini": 10_000, "paper": 5_000}
 OUTCOME, LOSS, VALIDATION = "unseen_top1_last", "unseen_loss_last", "val_top1_last"
-FIT = ("trained_top1_last", "trained_loss_last")  # of the final network on its own training images
+FIT = ("trained_top1_last", "trained_loss_last")  # metrics of the final network on its own training images
 
 GRID_SEED, MORE_SEEDS, FINALISTS = 101, (102, 103, 104, 105), 3
-LOOK = 12  # seeds of the pair; then their deviation alone decides how many more are trained
-SEEDS = tuple(range(6, 25))  # of the pair: the twelve, and the seven that the look asked for
+LOOK = 12  # first seeds of the pair; their standard deviation alone decides how many more are trained
+SEEDS = tuple(range(6, 25))  # of the pair: the first twelve, and the seven that their standard deviation asked for
 OTHER_SEEDS = tuple(range(6, 14))
 MOST_SEEDS, HALF_WIDTH = 24, 0.4
 MARGIN = 0.8  # points: a quarter of the published +3.39, rounded
@@ -34,10 +34,10 @@ MARGIN = 0.8  # points: a quarter of the published +3.39, rounded
 
 @dataclass(frozen=True)
 class Arm:
-    """method and options: of every run of the arm; searched: the values of its two searched settings, which are "lr",
-    "weight_decay" or an option of the method. 4 x 3 values: twelve trials, as long as no edge has won; beyond: values
-    that were tried then, each with all values of the other setting; finalists: places of the trials that got more
-    seeds, once all have run."""
+    """An arm. method and options: shared by all its runs; searched: the values of two settings ("lr", "weight_decay" or
+    an option of the method), 4 x 3 of them for twelve trials; beyond: values tried after an edge of the grid had won,
+    each with all values of the other setting; finalists: indices of the trials that got more seeds after all had run.
+    """
 
     title: str
     method: str
@@ -83,8 +83,8 @@ ARMS = {
         {"views": 2},
     ),
 }
-# What tuning chose for an arm; written into docs/registration.md before it stands here. Arms with a weight have the
-# weight decay of the control: at weight 0 CDS is then the control.
+# The settings that tuning chose; docs/registration.md records them before they are entered here. Arms with a weight
+# have the weight decay of the control, so that CDS at weight 0 is the control.
 CHOSEN: dict[str, dict[str, float]] = {
     CONTROL: {"lr": 0.1, "weight_decay": 4e-3},
     CDS_BOTH: {"weight": 0.1, "lr": 0.1, "weight_decay": 4e-3},
@@ -96,7 +96,7 @@ SECONDARY = (("cds_released", CONTROL), ("dsn_two_views", CONTROL), (CONTROL, "b
 
 
 def run(profile: str, arm: str, seed: int, **changes: Any) -> RunSpec:
-    """A run of an arm with these values of the budget's fields and of its method's options."""
+    """Return a run of an arm. changes: values of budget fields and of the method's options."""
     spec = settings.supervised(profile, DATASET, MODEL, ARMS[arm].method, seed)
     budget = replace(spec.budget, val_size=VAL_SIZE[profile], val_seed=VAL_SEED)
     if profile == "mini":
@@ -109,9 +109,9 @@ def run(profile: str, arm: str, seed: int, **changes: Any) -> RunSpec:
 
 
 def final(profile: str, arm: str, **changes: Any) -> RunSpec | None:
-    """The run of an arm with what tuning chose for it and these changes, of seed 0; None before it has chosen.
+    """Return the run of an arm with its tuned settings, these changes and seed 0; None if the arm is not tuned.
 
-    Smoke runs, which show that everything works, take the first trial of the grid.
+    Smoke runs, which only show that everything works, take the first trial of the grid.
     """
     if profile == "smoke":
         chosen = {name: values[0] for name, values in ARMS[arm].searched.items()}
@@ -123,7 +123,7 @@ def final(profile: str, arm: str, **changes: Any) -> RunSpec | None:
 
 
 def as_released(profile: str, arm: str) -> RunSpec:
-    """The cell for the paper's author: the released schedule, Cutout and weight, of 16 pixels and 5,000 images."""
+    """Return the run as released, for the paper's author: its schedule, Cutout and weight, 16 pixels, 5,000 images."""
     if profile == "smoke":
         return run(profile, arm, 0)
     published = protocols.budget("paper", "cifar", MODEL)
@@ -141,14 +141,14 @@ def arm_cell(
     metric: str = TOP1,
     source: str = METRICS,
 ) -> Cell:
-    """A row that is compared with the control of its setting; one seed in smoke, which shows that it works."""
+    """Return a row that is compared with the control of its setting. Smoke has one seed, to show that it works."""
     reference = (DATASET, MODEL, CONTROL, setting) if method != CONTROL else None
     seeds = seeds if profile != "smoke" else (0,)
     return Cell(DATASET, MODEL, method, setting, metric, run, seeds, reference=reference, source=source)
 
 
 def trials(arm: str) -> list[dict[str, float]]:
-    """The combinations of the searched values of an arm, the first setting outermost; then what lies beyond."""
+    """Return the trials of an arm: the grid of searched values, first setting outermost, then those beyond the grid."""
     tried = {name: list(values) for name, values in ARMS[arm].searched.items()}
     first, second = tried
     found = [{first: one, second: other} for one in tried[first] for other in tried[second]]
@@ -161,14 +161,14 @@ def trials(arm: str) -> list[dict[str, float]]:
 
 
 def finalists(scores: Sequence[float]) -> list[int]:
-    """Places of the trials with the highest validation accuracies with the seed of the grid, best first; of equal ones
-    the earlier."""
+    """Return the indices of the trials with the highest validation accuracy on the grid's seed, best first. Of equal
+    trials the earlier comes first."""
     return sorted(range(len(scores)), key=lambda place: (-scores[place], place))[:FINALISTS]
 
 
 def seeds_needed(differences: Sequence[float]) -> int:
-    """How many seeds bring the half-width of the 95 % t interval down to HALF_WIDTH, given the deviation of these:
-    at least as many as there are, at most MOST_SEEDS. Looks at the deviation alone, never at the mean."""
+    """Return how many seeds bring the half-width of the 95 % t interval down to HALF_WIDTH at the standard deviation of
+    these differences: at least as many as given, at most MOST_SEEDS. The mean of the differences is never used."""
     deviation = np.std(differences, ddof=1)
     for n in range(len(differences), MOST_SEEDS):
         if scipy.stats.t.ppf(0.975, n - 1) * deviation / np.sqrt(n) <= HALF_WIDTH:
@@ -177,10 +177,10 @@ def seeds_needed(differences: Sequence[float]) -> int:
 
 
 def decide(differences: Sequence[float], margin: float | None = MARGIN) -> tuple[str, ...]:
-    """What the paired differences `ours - reference` decide, where more is better; several may hold.
+    """Return what the paired differences `ours - reference` decide, where more is better; several decisions may hold.
 
-    "adds": the 95 % t interval of their mean lies above 0; "harms": below. "nothing that matters": the 90 % interval
-    lies within ± margin (two one-sided tests at 5 %). ("undecided",) if none holds. It takes two differences or more.
+    "adds": the 95 % t interval of the mean lies above 0. "harms": it lies below 0. "nothing that matters": the 90 % t
+    interval lies within ± margin (two one-sided tests at 5 %). ("undecided",) if none holds. Needs two or more values.
     """
     found = scipy.stats.ttest_1samp(differences, 0.0)
     wide, narrow = found.confidence_interval(0.95), found.confidence_interval(0.9)

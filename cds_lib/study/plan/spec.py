@@ -26,15 +26,14 @@ class Budget:
     warmup_epochs: linear from 0, per step; eval_every: epochs between test evaluations (the last is always evaluated);
     precision: "fp32" or "amp" (bf16 where the device has it, else fp16 with a loss scaler).
 
-    None means what came before the field: augmentation (a name of `cds_lib.augment.AUGMENTATIONS`; None = the released
-    CIFAR views), optimizer ("lars"; None = SGD), warmup_steps (a warm-up in steps, in the place of epochs),
-    new_lr_factor (in fine-tuning: times the learning rate for what the pre-trained network does not have), clip_norm
-    (the norm that the gradient of a step, of all parameters together, is scaled down to where it is longer), val_seed
-    (runs with the same one hold back the same validation images; None: those of the run's own seed), view1_twice
-    (CIFAR's view 1, drawn once more, in the place of view 2), gather and sync_batchnorm. The last two matter where
-    several processes train the run, which is no part of its spec: with gather, CDS contrasts the images of the whole
-    batch (None: each process its own, as released); with sync_batchnorm, batch norms use the statistics of the whole
-    batch (None: each process its own, as released).
+    The other fields were added later; None means the behaviour before. augmentation: a name in
+    `cds_lib.augment.AUGMENTATIONS` (None = the released CIFAR views); optimizer: "lars" (None = SGD); warmup_steps:
+    warm-up in steps instead of epochs; new_lr_factor: in fine-tuning, multiplies the learning rate of parameters that
+    the pre-trained network does not have; clip_norm: upper limit on the norm of a step's gradient, taken over all
+    parameters; val_seed: runs with the same value hold back the same validation images (None = the run's own seed);
+    view1_twice: CIFAR's view 1 is drawn again in place of view 2. gather and sync_batchnorm matter only if several
+    processes train the run, which is not part of its spec. With gather, CDS contrasts the images of the whole batch;
+    with sync_batchnorm, batch norms use the statistics of the whole batch (None = each process its own, as released).
     """
 
     source: str
@@ -66,23 +65,23 @@ class Budget:
 
     @property
     def views(self) -> dict[str, Any]:
-        """How images become views: the arguments of `Batches` and of the evaluation that say so."""
+        """Arguments of `Batches` and of the evaluation that say how images become views."""
         return {"augmentation": self.augmentation or "cifar", "size": self.image_size}
 
     @property
     def stored_size(self) -> int:
-        """Side of the images in memory that views are cut from: of the ImageNet views 8/7 of theirs, as 256 and 224."""
+        """Side of the images in memory, in pixels: that of the views, for ImageNet views 8/7 of it (as 256 and 224)."""
         return self.image_size if self.augmentation is None else round(self.image_size * 8 / 7)
 
     @property
     def streamed(self) -> bool:
-        """Whether images are decoded as the training goes: real ones of more than 64 pixels."""
+        """Whether images are decoded during training: real ones of more than 64 pixels, with `augmentation` set."""
         return self.source == "real" and self.augmentation is not None and self.image_size > 64
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One training.
+    """One training, with everything that decides its result.
 
     `options` are the method's hyper-parameters, `parent` the run it starts from (its teacher, or the pre-training of
     its backbone), `labelled` the fraction of the training images whose labels it may use (None = all).
@@ -104,9 +103,9 @@ class RunSpec:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RunSpec:
-        """Inverse of `to_dict`; a field with a default may be missing (in a store from before it was added).
+        """Inverse of `to_dict`. A field with a default may be missing, as in a store from before it was added.
 
-        Raises UsageError on other missing fields, on unknown ones, and on numbers that JSON does not have.
+        Raises UsageError on other missing fields, unknown fields, and numbers that JSON does not have.
         """
         try:
             budget = dict(data["budget"])
@@ -116,7 +115,7 @@ class RunSpec:
             spec = cls(**{**data, "budget": Budget(**budget), "parent": parent})
             json.dumps(spec.to_dict(), allow_nan=False)
             return spec
-        except UsageError:  # the parent's
+        except UsageError:  # raised for the parent
             raise
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise UsageError(f"A run's spec cannot be read ({error}): it was written by another version.") from error
@@ -128,31 +127,31 @@ class RunSpec:
 
     @cached_property
     def id(self) -> str:
-        """12 hexadecimal digits; made once, so `options` must not be changed in place."""
+        """12 hexadecimal digits of the hash; cached, so `options` must not be changed in place."""
         return hashlib.sha256(self.canonical.encode()).hexdigest()[:12]
 
     @property
     def uses_unlabelled(self) -> bool:
-        """Whether it also learns from the images whose labels it may not use (`labelled`): CDS contrasts them."""
+        """Whether the run also trains on images whose labels it may not use (`labelled`): CDS contrasts them."""
         return catalogue.method(self.method).uses_unlabelled
 
     @property
     def detects(self) -> bool:
-        """Whether it trains a detector, on the backbone of its parent."""
+        """Whether the run trains a detector on the backbone of its parent."""
         return self.setting == "detect"
 
     @property
     def finetunes(self) -> bool:
-        """Whether all of a network is trained on that its parent has trained before."""
+        """Whether the run fine-tunes the whole network that its parent trained."""
         return self.setting in ("finetune", "finetune_pretraining_only", "finetune_only")
 
     @property
     def teacher(self) -> RunSpec | None:
-        """The run whose network it distils; any other parent has trained its own network before."""
+        """The run whose network is distilled, or None: any other parent has pre-trained the network of this run."""
         return self.parent if self.setting == "distill" else None
 
     def with_seed(self, seed: int) -> RunSpec:
-        """The same run, and the runs it needs, with another seed."""
+        """Return the same run, and the runs it needs, with another seed."""
         return replace(self, seed=seed, parent=self.parent and self.parent.with_seed(seed))
 
     @property
@@ -162,7 +161,7 @@ class RunSpec:
 
     @property
     def label(self) -> str:
-        """How progress lines call the run."""
+        """Name of the run in progress lines."""
         setting = "" if self.setting == "supervised" else f" {self.setting}"
         return f"{self.dataset} {self.model} {self.method}{setting} seed {self.seed}"
 

@@ -17,13 +17,13 @@ CellKey = tuple[str, str, str, str]
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of a table: a run, its seeds, the key that is read of each, and the published value.
+    """One number of a table: a run, its seeds, the metric to read from each, and the published value.
 
-    `dataset`, `model`, `method` and `setting` name the row. Those of its run may be others (a linear classifier on a
-    network that `supcon` pre-trained). `source` is where the metric is read: "metrics" is metrics.json, "history" the
-    last row of history.csv, anything else the name of an analysis (`study.analyses`). `reference` is the key of the
-    cell it is compared with, None of one that is compared with none. `run` is None where a registered plan has yet to
-    choose its settings: a row without runs.
+    `dataset`, `model`, `method` and `setting` name the row. The names in its run may differ (a linear classifier on a
+    network that `supcon` pre-trained). `source` says where the metric is read: "metrics" is metrics.json, "history" the
+    last row of history.csv, any other value the name of an analysis (`study.analyses`). `reference` is the key of the
+    cell it is compared with, or None. `run` is None while a registered plan has not chosen the settings of the row; the
+    row then has no runs.
     """
 
     dataset: str
@@ -39,12 +39,12 @@ class Cell:
 
     @property
     def key(self) -> CellKey:
-        """Names the cell among those of one metric."""
+        """The key of the cell, unique among the cells of one metric."""
         return (self.dataset, self.model, self.method, self.setting)
 
     @cached_property
     def specs(self) -> tuple[RunSpec, ...]:
-        """Its runs, one a seed."""
+        """The runs of the cell, one per seed."""
         return tuple(self.run.with_seed(seed) for seed in self.seeds if self.run)
 
 
@@ -59,9 +59,9 @@ def cell(
     reference: CellKey | str | None = "baseline",
     source: str = METRICS,
 ) -> Cell:
-    """The cell of a run, named after it where `method` and `setting` do not say otherwise.
+    """Return the cell of a run; `method` and `setting` default to those of the run.
 
-    reference: the method of its row that it is compared with (itself: none), or the key of another row's cell.
+    reference: the method in its row to compare with (its own: no comparison), or the key of a cell in another row.
     """
     method, setting = method or run.method, setting or run.setting
     if isinstance(reference, str):
@@ -71,19 +71,19 @@ def cell(
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the study; `cds_lib/study/tables` has one a file, and gives it the file's name.
+    """A table of the study. Each file in `cds_lib/study/tables` defines one, which takes the name of the file.
 
-    title and topic: its name for people, "Table 1", and what it is about.
-    build: profile -> its cells, in print order, with the seeds of the profile.
-    published: the ids in `paper_tables.yaml` of its published numbers; unpublished: why the paper's are not known;
-    note: what is printed instead of either.
+    title and topic: display name, such as "Table 1", and subject.
+    build: profile -> the cells, in print order, with the seeds of the profile.
+    published: ids of its published numbers in `paper_tables.yaml`; unpublished: why the paper's numbers are not known;
+    note: text that is printed instead of either.
     average: the method whose average difference over the rows the poster states; margin: the two methods whose
-    difference it states.
-    names: display names of its rows and settings that neither the catalogue nor another table has; colours: of such
-    rows in figures.
-    protocol: what is run, in words, if that is the same in every profile.
-    own_seeds: it always has the seeds of `build`, whichever are asked for.
-    official: False for a table that is not the paper's: it is part of no claim, count or cost.
+    difference the poster states.
+    names: display names of its rows and settings that neither the catalogue nor another table has; colours: colours of
+    such rows in figures.
+    protocol: description of what is run, if it is the same in every profile.
+    own_seeds: whether it always has the seeds of `build`, whichever are requested.
+    official: False for a table that is not the paper's and is part of no claim, count or cost.
     """
 
     title: str
@@ -109,17 +109,17 @@ class Table:
 
     @property
     def source(self) -> str:
-        """Where its published numbers were read, in words."""
+        """Where the published numbers were read, in words."""
         if self.published:
             return " and ".join(published.source(table_id) for table_id in self.published)
         return self.note or f"none: {self.unpublished}"
 
     def describe(self, profile: str) -> str:
-        """What is run under a profile, in words; shown wherever the numbers are."""
+        """Return a description of what is run under a profile; shown wherever the numbers appear."""
         return self.protocol or protocols.DESCRIPTIONS[protocols.check_profile(profile)]
 
     def cells(self, profile: str, seeds: Seeds) -> list[Cell]:
-        """All cells under a profile, in print order; `seeds`: of every cell, None: those of the profile.
+        """Return all cells under a profile, in print order. `seeds`: for every cell; None: those of the profile.
 
         UsageError for an unknown profile.
         """
@@ -129,7 +129,7 @@ class Table:
         return [replace(cell, seeds=seeds) for cell in cells]
 
     def runs(self, profile: str, seeds: Seeds) -> list[RunSpec]:
-        """All runs of the table, each once, parents before children, seed by seed so that cells fill early."""
+        """Return all runs of the table, each once, parents before children, seed by seed so that cells fill early."""
         cells = self.cells(profile, seeds)
         most = max((len(cell.specs) for cell in cells), default=0)
         leaves = [spec for i in range(most) for cell in cells for spec in cell.specs[i : i + 1]]
@@ -137,7 +137,7 @@ class Table:
 
 
 def narrowed(tables: Iterable[Table], profile: str, models: str, methods: str) -> list[Table]:
-    """The tables with the cells of these networks and methods and those that they are compared with.
+    """Return the tables reduced to the cells of these networks and methods and the cells they are compared with.
 
     models, methods: names separated by commas, "" for all. A table that has no such cell is left out.
 

@@ -1,6 +1,6 @@
 """RESULTS/tables/comparisons.csv: the differences "A minus B" behind the answers of the study.
 
-Beside published differences, whose verdicts the summary has, they are differences that nobody published: against
+Besides published differences, whose verdicts are in the summary, it has differences that nobody published: against
 controls, on validation images, over all networks.
 """
 
@@ -16,7 +16,7 @@ from cds_lib.study.report.frame import CELL, PLACE, compare, paired
 
 CONTROL = "baseline_two_views"
 DEEP = ("dsn", "dks", "dhm")
-EQUAL_FIT = "rematch_equal_fit"  # a question and its setting
+EQUAL_FIT = "rematch_equal_fit"  # name of a question and of its setting
 TRAINING_LOSS = "train_cross_entropy"
 
 Pairs = Iterable[tuple[str, str]]
@@ -31,7 +31,7 @@ QUESTIONS: dict[str, tuple[tuple[str, ...], Pairs, tuple[str | None, ...]]] = {
         [*product(("cds", "cds_two_ce_views", "cds_two_ce_views_weight_tenth", "baseline", *DEEP), (CONTROL,))],
         (None, VALIDATION),
     ),
-    # The others take the cross-entropy of view 1, the control the mean over both, which is another number.
+    # The control records the mean cross-entropy of both views. Methods that record that of view 1 are not comparable.
     "control_loss": (
         ("deviations",),
         [*product(("cds_two_ce_views", "cds_two_ce_views_weight_tenth"), (CONTROL,))],
@@ -57,12 +57,12 @@ COLUMNS += ("published", "verdict", "size", "side", "above")
 
 
 def comparisons(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row a comparison, from `frame.every_result` of the tables COMPARED: question, method minus reference,
-    dataset, model, setting, metric; difference with its 95 % t interval (low, high), sign-flip p and number of pairs n;
-    published difference, verdict and size where there is one; side: "above" or "below" where the interval excludes 0,
-    "open" where it does not, "" below three pairs.
+    """Return one row per comparison "method minus reference", from `frame.every_result` of the tables COMPARED.
 
-    The question "networks" pairs by network instead of by seed; above: how many networks lie above 0. In the question
+    Columns: question, method, reference, dataset, model, setting, metric; difference with its 95 % t interval (low,
+    high), sign-flip p and number of pairs n; published difference, verdict and size, if published; side: "above" or
+    "below" if the interval excludes 0, "open" if it does not, "" with fewer than three pairs. The question "networks"
+    pairs by network instead of by seed; above: number of networks with a difference above 0. In the question
     "labels_together" a seed's value is its mean over the shares of labels.
     """
     rows, columns = [], [*CELL, "run", "seed", "value", "paper", "profile", VALIDATION, TRAINING_LOSS, OUTCOME]
@@ -83,8 +83,8 @@ def comparisons(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def across(frame: pd.DataFrame) -> pd.DataFrame:
-    """The differences over networks: the value of a network is the mean of its differences by seed, and the interval is
-    over networks. These share their training images, so no verdict is based on it.
+    """Return the differences over networks. A network's value is the mean of its differences by seed; the interval is
+    over networks. Networks share their training images, so no verdict is based on the interval.
     """
     rows = []
     for method, reference in BEATS:
@@ -97,7 +97,7 @@ def across(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def labels_together(frame: pd.DataFrame) -> pd.DataFrame:
-    """CDS without labels minus either baseline over all shares of labels, of the seeds that have every share."""
+    """Return CDS without labels minus each baseline over all shares of labels, for the seeds that have every share."""
     rows = []
     for reference in ("baseline", "baseline_matched"):
         found = paired(frame, reference).query("method == 'cds_simclr'")
@@ -108,6 +108,6 @@ def labels_together(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mean_of(differences: pd.Series, *names: str) -> dict[str, object]:
-    """The mean of these differences as a row without a verdict; names: the values of its first columns."""
+    """Return the mean of these differences as a row without a verdict; names: the values of its first columns."""
     found = statistics.mean_difference(differences.to_numpy())
     return {**dict(zip(COLUMNS, names, strict=False)), **found._asdict(), "verdict": "", "size": ""}

@@ -13,16 +13,16 @@ from cds_lib.study.store import Store
 
 
 def compared(tables: Iterable[Table], profile: str, seeds: Seeds, ours: Store, theirs: Store) -> pd.DataFrame:
-    """One row a cell that `theirs` has a finished run of.
+    """Return one row per cell for which `theirs` has a finished run.
 
     Returns:
-        table, dataset, model, method, setting, metric; mean, n: ours; theirs, n_theirs; low, high: the 95 % prediction
-        interval of the mean of so many new seeds, from ours; inside: "yes", "no", or "" where we have fewer than two
-        seeds; images: "same" if all of theirs were trained on the images that ours were, "other", or "" without ours;
-        uncommitted: ids of theirs whose record names no commit or release, or one with changes.
+        table, dataset, model, method, setting, metric; mean, n: ours; theirs, n_theirs: their mean and n; low, high:
+        95 % prediction interval of the mean of n_theirs new seeds, from ours; inside: "yes", "no", or "" if we have
+        fewer than two seeds; images: "same" if all their runs used images that ours used, "other" if not, "" without
+        ours; uncommitted: ids of their runs whose code has no commit or release, or has uncommitted changes.
 
     Raises:
-        UsageError: none of their runs is of these tables. RunError: a run is damaged, not whole or contradicts itself.
+        UsageError: none of their runs is in these tables. RunError: a run is damaged, incomplete or contradicts itself.
     """
     parts = []
     for table in tables:
@@ -48,12 +48,12 @@ def compared(tables: Iterable[Table], profile: str, seeds: Seeds, ours: Store, t
 
 
 def _images(store: Store, runs: str) -> set[str]:
-    """The checksums of the images that these runs were trained on."""
+    """Return the checksums of the images that these runs were trained on."""
     return {(store.status(run).get("data") or {}).get("sha256", "") for run in runs.split()}
 
 
 def _committed(store: Store, run: str) -> bool:
-    """Whether the run was trained with committed code; RunError if its history or its code's version is missing."""
+    """Return whether the run was trained with committed code; RunError if its history or code version is missing."""
     if not store.epochs(run):
         raise store.damaged(run, "history.csv", "it is not there")
     if not (code := store.status(run).get("code")):

@@ -1,4 +1,4 @@
-"""Figures: one style for all, written as SVG files that are the same bytes every time."""
+"""Figures in one style, written as SVG files that are the same bytes every time."""
 
 import io
 import textwrap
@@ -24,18 +24,18 @@ from cds_lib.study.report.naming import name_of
 from cds_lib.study.statistics import t_interval
 from cds_lib.study.tables import TABLES
 
-# For methods without a colour of their own, in this order; a colour that another method of the figure has is left out.
+# For methods without a colour of their own, in this order. Colours of other methods in the figure are skipped.
 _OTHERS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#6A51A3", "#7A8B00", "#000000", "#8C6D31")
 _DIAMOND = {"marker": "D", "s": 55, "fc": "none", "ec": "#c05000", "linewidth": 1.6, "legend": False, "zorder": 3}
 _SEED = {"color": "#9db7d5", "size": 5, "edgecolor": "white", "linewidth": 0.6, "zorder": 1}
-OURS, PAPER = "#1f4e8c", "#c05000"  # where these two are set against each other
+OURS, PAPER = "#1f4e8c", "#c05000"  # in plots that compare the two
 # In dark mode: white becomes nearly black and hues stay; images inside the figure are inverted back.
 _DARK = """<style>@media (prefers-color-scheme: dark) {
   #figure_1 { filter: invert(0.9) hue-rotate(180deg); }
   #figure_1 image { filter: invert(1) hue-rotate(180deg); }
 }</style>
 """
-WIDTH = 5.6  # inches, so that its letters can still be read on a telephone
+WIDTH = 5.6  # inches, so that text stays readable on a phone
 _STYLE = {
     "figure.figsize": (WIDTH, 3.6),
     "font.size": 10.5,
@@ -44,7 +44,7 @@ _STYLE = {
     "axes.labelsize": 10.5,
     **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 10),
     **dict.fromkeys(("legend.frameon", "axes.spines.top", "axes.spines.right"), False),
-    "text.parse_math": False,  # a dollar in the name of a class is no formula
+    "text.parse_math": False,  # a dollar sign in a class name is not a formula
     "grid.color": "#dddddd",
     "grid.linewidth": 0.6,
 }
@@ -58,8 +58,8 @@ def theme() -> None:
 
 
 def forest(rows: pd.DataFrame, y: str, label: str) -> Figure:
-    """A forest plot of the rows of `frame.paired`, a line for each value of the column `y`: every seed pale, the mean
-    with its 95 % interval, the published difference as a diamond, and n. label: of the x axis, with the unit."""
+    """Draw a forest plot of the rows of `frame.paired`, one line per value of the column `y`: every seed in pale, the
+    mean with its 95 % interval, the published difference as a diamond, and n. label: of the x axis, with the unit."""
     lines = rows.groupby(y, sort=False, observed=True)
     figure, axes = pyplot.subplots(figsize=(WIDTH, 1.3 + 0.42 * max(lines.ngroups, 1)))
     rows = rows.assign(**{y: [textwrap.fill(str(name), 24, break_on_hyphens=False) for name in rows[y]]})
@@ -87,7 +87,7 @@ _AGAINST = {"baseline": "baseline", "dsn": "DSN", "dks": "DKS", "dhm": "DHM", CO
 
 
 def key_figure(frames: Mapping[str, pd.DataFrame]) -> Figure:
-    """The figure of README, index and article, see KEY; from `frame.every_result`."""
+    """Draw the figure of README, index and article (see KEY) from the frames of `frame.every_result`."""
     frame = pd.concat([frames["table1_cifar100"], frames["deviations"]])[[*CELL, "run", "seed", "value", "paper"]]
     frame = frame.query("dataset == 'cifar100' and model == 'resnet18' and setting == 'supervised'")
     frame = frame.drop_duplicates(["run", "method"])
@@ -111,12 +111,12 @@ def legend_above(plot: Axes | sns.FacetGrid, columns: int) -> None:
 
 
 def save(figure: Figure, path: Path | None, description: str) -> SVG:
-    """Write the figure to `path` (None: to no file) and return what a notebook shows of it; text stays text.
+    """Write the figure to `path` (None: to no file) and return the SVG that a notebook shows; text stays text.
 
-    description: what a screen reader says.
+    description: text for screen readers.
     """
     text = svg(figure, description)
-    pyplot.close(figure)  # or the notebook shows it a second time
+    pyplot.close(figure)  # otherwise the notebook shows it a second time
     if path is not None:
         write_text(Path(path), text)
 
@@ -128,7 +128,7 @@ def save(figure: Figure, path: Path | None, description: str) -> SVG:
 
 
 def svg(figure: Figure, description: str) -> str:
-    """The figure as SVG, the same bytes every time, with a style for dark mode."""
+    """Return the figure as SVG, the same bytes every time, with a style for dark mode."""
     text = io.StringIO()
     figure.set_layout_engine("constrained")
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cds_lib"}):
@@ -137,8 +137,8 @@ def svg(figure: Figure, description: str) -> str:
 
 
 def palette(methods: Iterable[str]) -> dict[str, str]:
-    """Display name -> colour of these methods: seaborn's `palette` for `hue`. A method to which the catalogue or a
-    table gives a colour has it in every figure; the others take free ones in order."""
+    """Return display name -> colour of these methods, for seaborn's `palette` with `hue`. A method with a colour in the
+    catalogue or a table has it in every figure; the others take free colours in order."""
     every = list(dict.fromkeys(methods))
     own = {row: colour for table in TABLES.values() for row, colour in table.colours.items()}
     own |= {name: method.colour for name, method in METHODS.items() if method.colour}

@@ -16,7 +16,7 @@ from cds_lib.study.tables import SUMMARY
 PLACE = ["dataset", "model", "setting"]
 CELL = ["dataset", "model", "method", "setting", "metric"]
 
-# Columns of RESULTS/tables/<table>.csv; the first sixteen are relied on from outside.
+# Columns of RESULTS/tables/<table>.csv. Code outside the project relies on the first sixteen.
 COLUMNS = (
     *("table", "dataset", "model", "method", "setting", "metric", "paper", "mean", "std", "n", "ci_low", "ci_high"),
     *("baseline_delta", "paper_delta", "verdict", "profile", "n_planned", "best_mean", "best_std", "p_value", "runs"),
@@ -30,13 +30,13 @@ _FILES = {METRICS: "metrics.json", HISTORY: "history.csv"}
 
 
 def results(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFrame:
-    """One row a planned run of each cell, in print order.
+    """Return one row per planned run of each cell, in print order.
 
-    table, profile; dataset, model, method, setting, metric: the cell; seed, run (its id, "" where its settings are not
-    chosen yet); value: the cell's metric, best: the same at the best tested epoch, both missing where the run is not
-    finished (or not analysed); paper: the published number; against, against_setting: the method and setting of the
-    cell it is compared with; finished; reason: why a finished run has no value. Further columns: all that was measured
-    of the run, by its own name: the last row of history.csv, its analyses, metrics.json.
+    table, profile; dataset, model, method, setting, metric: the cell; seed; run: its id, "" if its settings are not
+    chosen yet; value: the cell's metric; best: the same at the best tested epoch (both are missing if the run is not
+    finished or not analysed); paper: the published number; against, against_setting: method and setting of the cell it
+    is compared with; finished; reason: why a finished run has no value. Further columns hold all that was measured of
+    the run, under its own name: the last row of history.csv, its analyses, metrics.json.
 
     RunError if a finished run is damaged or lacks the metric.
     """
@@ -81,13 +81,13 @@ def results(table: Table, profile: str, seeds: Seeds, store: Store) -> pd.DataFr
 
 
 def every_result(tables: Iterable[Table], profile: str, seeds: Seeds, store: Store) -> dict[str, pd.DataFrame]:
-    """The `results` of each table by its name; the summary has none of its own."""
+    """Return the `results` of each table by its name; the summary has no results of its own."""
     return {table.name: results(table, profile, seeds, store) for table in tables if table.name != SUMMARY}
 
 
 def histories(frame: pd.DataFrame, store: Store) -> pd.DataFrame:
-    """One row an epoch of every finished run of `results`: dataset, model, method, setting, seed, run, and what
-    history.csv has of that epoch."""
+    """Return one row per epoch of every finished run of `results`: dataset, model, method, setting, seed, run, and the
+    columns of history.csv."""
     columns = ["dataset", "model", "method", "setting", "seed", "run"]
     runs = frame.loc[frame["finished"], columns].drop_duplicates().to_dict("records")
     found = pd.DataFrame([epoch | run for run in runs for epoch in store.epochs(run["run"])])
@@ -95,17 +95,17 @@ def histories(frame: pd.DataFrame, store: Store) -> pd.DataFrame:
 
 
 def by_seed(rows: pd.DataFrame, column: str = "value") -> dict[int, float]:
-    """Seed -> value, of the rows of one cell that have a value."""
+    """Return seed -> value, for the rows of one cell that have a value."""
     return rows.dropna(subset=[column]).set_index("seed")[column].to_dict()
 
 
 def tidy(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a cell of `results`, with COLUMNS; a cell without a finished run is a row with n = 0.
+    """Return one row per cell of `results`, with COLUMNS; a cell without a finished run is a row with n = 0.
 
-    mean, std: over the seeds that have finished; best_mean, best_std: at the best tested epoch. baseline_delta, ci_low,
-    ci_high, p_value, n_pairs: difference to the cell it is compared with, paired by seed, its 95 % interval, sign-flip
-    test and number of pairs; paper_delta: the published difference. n_planned: seeds asked for. runs: ids of the runs
-    behind it. All numbers in the metric's unit.
+    mean, std: over the finished seeds; best_mean, best_std: at the best tested epoch; baseline_delta, ci_low, ci_high,
+    p_value, n_pairs: difference to the cell it is compared with, paired by seed, its 95 % interval, sign-flip p value
+    and number of pairs; paper_delta: the published difference; n_planned: number of planned seeds; runs: ids of the
+    runs behind the row. Values are in the metric's unit.
     """
     rows, cells = [], dict(list(frame.groupby(CELL, sort=False)))
     for cell in cells.values():
@@ -128,22 +128,22 @@ def tidy(frame: pd.DataFrame) -> pd.DataFrame:
 def compared(
     ours: dict[int, float], reference: dict[int, float], published: float | None, profile: str
 ) -> dict[str, object]:
-    """The columns about a difference, paired by seed, and the verdict on the published one."""
+    """Return the columns of a difference, paired by seed, with the verdict on the published difference."""
     found = statistics.paired_difference(ours, reference)
     columns = dict(zip(("baseline_delta", "ci_low", "ci_high", "p_value", "n_pairs"), found, strict=True))
     return {**columns, "paper_delta": published, "verdict": statistics.verdict(found, published, profile)}
 
 
 def _published(ours: pd.DataFrame, theirs: pd.DataFrame) -> float | None:
-    """The difference of the published numbers of two cells, None unless both are known."""
+    """Return the difference of the published numbers of two cells, or None unless both are known."""
     difference = ours["paper"].iloc[0] - theirs["paper"].iloc[0]
     return None if pd.isna(difference) else round(difference, 6)
 
 
 def _places(frame: pd.DataFrame, reference: str, metric: str | None) -> Iterator[tuple[pd.DataFrame, float | None]]:
-    """The rows of each cell that has `reference` in its place, with the columns of `paired`, and the difference of the
-    published numbers. The reference is of the same setting or, where it has only another one (distillation against a
-    training from scratch), of that."""
+    """Yield the rows of each cell that has `reference` in its place, with the columns of `paired`, and the difference
+    of the published numbers. The reference has the same setting. If it exists only in another setting, it has that one
+    (distillation against a training from scratch)."""
     column, place = metric or "value", ["dataset", "model", "metric"]
     frame = frame if column in frame else frame.assign(**{column: np.nan})  # nothing has run
     references = frame[frame["method"] == reference]
@@ -160,10 +160,10 @@ def _places(frame: pd.DataFrame, reference: str, metric: str | None) -> Iterator
 
 
 def paired(frame: pd.DataFrame, reference: str, metric: str | None = None) -> pd.DataFrame:
-    """The rows of `results` that have a run of `reference` with the same seed in the same place, and three more
-    columns: difference, to that run; published, the difference of the published numbers; to, the id of that run.
+    """Return the rows of `results` that have a run of `reference` with the same seed in the same place, with three more
+    columns: difference: to that run; published: difference of the published numbers; to: the id of that run.
 
-    metric: another number than the cell's, by its column; nothing is published of it.
+    metric: column of a number to compare instead of the cell's; such a number has no published difference.
     """
     parts = [rows for rows, _ in _places(frame, reference, metric)]
     found = pd.concat(parts or [frame.iloc[:0].assign(difference=None, published=None, to="")], ignore_index=True)
@@ -171,13 +171,13 @@ def paired(frame: pd.DataFrame, reference: str, metric: str | None = None) -> pd
 
 
 def compare(frame: pd.DataFrame, method: str, reference: str, metric: str | None = None) -> pd.DataFrame:
-    """How far `method` is from `reference` in every place of `results` that has both: "A minus B", paired by seed.
+    """Return `method` minus `reference`, paired by seed, in every place of `results` that has both.
 
-    metric: another number than the cell's, by its column ("train_cross_entropy"); None: the cell's own value. Settings
-    are ignored where the reference has only another one (distillation against a training from scratch).
+    metric: column of a number to compare ("train_cross_entropy"); None: the cell's own value. The setting is ignored if
+    the reference exists only in another setting (distillation against a training from scratch).
 
     Returns:
-        One row a place and metric: dataset, model, setting, metric; difference, low, high (95 % t interval), p
+        One row per place and metric: dataset, model, setting, metric; difference, low, high (95 % t interval), p
         (sign-flip test), n (pairs); published (the difference of the published numbers); verdict; size (of
         `statistics`); runs (ids, those of the method first).
     """

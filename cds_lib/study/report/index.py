@@ -1,4 +1,4 @@
-"""RESULTS/index.html, the way in: the answers, how far they reach, verdicts, every report. And RESULTS/runs.html."""
+"""RESULTS/index.html, the start page (answers, how far they reach, verdicts, every report), and RESULTS/runs.html."""
 
 import math
 import re
@@ -27,23 +27,23 @@ from cds_lib.study.store import Store
 from cds_lib.study.tables import SUMMARY, TABLES
 
 NOT_TESTED, DAMAGED = "not tested", "damaged"
-_OTHERWISE = "These runs do not say what the committed ones say, or are not there: see the report."
+_OTHERWISE = "The runs here are missing or do not support the committed answer: see the report."
 HEADLINES = ("test_top1_last", "test_ap_last")
 _FILES = ("history.csv", "metrics.json", "status.json")
 # A sign for each verdict: colour alone must not carry the meaning.
 _SIGNS = dict(zip(VERDICTS, "✔↗✘?○~", strict=True))
-_SAME = ["method", "metric", "dataset", "setting"]  # of a claim and its control
-_SIDES = {"above": "above it", "below": "below it", "open": "not told apart"}
+_SAME = ["method", "metric", "dataset", "setting"]  # what a claim and its control share
+_SIDES = {"above": "above it", "below": "below it", "open": "indistinguishable"}
 
 
 def write_index(results: Path, profile: str, executed_now: Sequence[NotebookResult] = ()) -> Path:
-    """Write index.html and runs.html from what the folder holds; `executed_now` are results just obtained.
+    """Write index.html and runs.html from what the folder holds. `executed_now`: results of notebooks just executed.
 
     Works at any time, with any part missing.
     """
     results = Path(results)
     store = Store(results)
-    # Runs that differ in the seed alone are neighbours.
+    # Runs that differ only in the seed are adjacent.
     runs = sorted(
         (_run(store, run_id) for run_id in store.ids()), key=lambda run: (run["place"], run["spec"], run["seed"])
     )
@@ -70,18 +70,18 @@ def write_index(results: Path, profile: str, executed_now: Sequence[NotebookResu
 
 
 def borne_out(results: Path, profile: str) -> bool:
-    """Whether the tables of this folder confirm what people wrote about the miniature."""
+    """Return whether the tables of this folder confirm what people wrote about the miniature."""
     compared = _comparisons(results)
     return profile == "mini" and compared is not None and all(answer(card, compared) for card in read_cards())
 
 
 def read_cards() -> list[dict[str, Any]]:
-    """The answers of cards.yaml: question, answer, sure (how sure), page (the report that shows it) and evidence."""
+    """Return the answers of cards.yaml: question, answer, sure (how sure), page (the report with it) and evidence."""
     return yaml.safe_load(Path(__file__).with_name("cards.yaml").read_text(encoding="utf-8"))
 
 
 def answer(card: dict[str, Any], comparisons: pd.DataFrame) -> str | None:
-    """The card's answer with its numbers, or None where `comparisons` does not confirm it."""
+    """Return the card's answer with its numbers, or None if `comparisons` does not confirm it."""
     texts = []
     for evidence in card.get("evidence", ()):
         where = pd.Series(evidence["where"] | {"side": evidence["side"]})
@@ -119,7 +119,7 @@ def _comparisons(results: Path) -> pd.DataFrame | None:
 
 
 def _cards(compared: pd.DataFrame, results: Path) -> list[dict]:
-    """The cards as they are shown; without the link if the report has no page."""
+    """Return the cards as they are shown, without the link if the report has no page."""
     found = []
     for card in read_cards():
         said = answer(card, compared)
@@ -129,7 +129,7 @@ def _cards(compared: pd.DataFrame, results: Path) -> list[dict]:
 
 
 def _verdicts(frame: pd.DataFrame, compared: pd.DataFrame | None, results: Path) -> dict:
-    """Counts by table, and the claims with seeds enough."""
+    """Return the counts of verdicts by table, and the claims with enough seeds."""
     few = (frame["n_pairs"] < statistics.MIN_SEEDS) & (frame["verdict"] == statistics.INCONCLUSIVE)
     said = frame["verdict"].mask(few, NOT_TESTED)
     columns = [name for name in (*VERDICTS[:4], NOT_TESTED, *VERDICTS[4:]) if (said == name).any()]
@@ -149,8 +149,8 @@ def _verdicts(frame: pd.DataFrame, compared: pd.DataFrame | None, results: Path)
 
 
 def _claim(row: dict, sides: dict[tuple, str]) -> dict[str, str]:
-    """A tested claim. sides: where the same lies against its control, the baseline of two views (ResNet-18 on
-    CIFAR-100) or of as many steps (few labels)."""
+    """Return the texts of a tested claim. sides: on which side of its control the method lies. The control is the
+    baseline of two views (ResNet-18 on CIFAR-100) or of as many steps (few labels)."""
     low, high = row["ci_low"], row["ci_high"]
     found = statistics.Difference(row["baseline_delta"], low, high, row["p_value"], row["n_pairs"])
     return {
@@ -167,7 +167,7 @@ def _claim(row: dict, sides: dict[tuple, str]) -> dict[str, str]:
 
 
 def _reports(results: Path, executed_now: Sequence[NotebookResult], tables: dict[str, pd.DataFrame]) -> list[dict]:
-    """Every executed notebook of the folder, in the order of reading."""
+    """Return every executed notebook of the folder, in reading order."""
     found = pages.executed_notebooks(results / "notebooks")
     found |= {result.name: (found.get(result.name, (None,))[0], result) for result in executed_now}
     entries = []
@@ -190,7 +190,7 @@ def _reports(results: Path, executed_now: Sequence[NotebookResult], tables: dict
 
 
 def _figure(path: Path) -> dict[str, str | int]:
-    """A figure's name, its title (for screen readers), and its size in pixels, with which a browser reserves space."""
+    """Return a figure's name, title (for screen readers) and size in pixels, so that a browser reserves its space."""
     text = path.read_bytes().decode(errors="replace")
     size = re.search(r'<svg[^>]* width="([\d.]+)pt" height="([\d.]+)pt"', text)
     width, height = (round(float(points) * 96 / 72) for points in size.groups()) if size else (0, 0)
@@ -200,7 +200,7 @@ def _figure(path: Path) -> dict[str, str | int]:
 
 
 def _run(store: Store, run_id: str) -> dict[str, object]:
-    """What runs.html shows of a run: its spec, result, curve and origin; of a damaged one, what is wrong."""
+    """Return what runs.html shows of a run: spec, result, curve and origin; for a damaged run, the error."""
     try:
         spec, status = store.spec(run_id), store.status(run_id)
         metrics, epochs = (store.metrics(run_id), store.epochs(run_id)) if store.is_done(run_id) else ({}, [])
@@ -228,7 +228,7 @@ def _run(store: Store, run_id: str) -> dict[str, object]:
 
 
 def _rows(tables: dict[str, pd.DataFrame], results: Path) -> dict[str, dict[str, str]]:
-    """Run -> report -> the row of its table that uses the run, for the reports that have a page."""
+    """Return run id -> report -> the row of its table that uses the run, for the reports that have a page."""
     found: dict[str, dict[str, str]] = {}
     for name, frame in tables.items():
         if name != SUMMARY and (results / "html" / f"{name}.html").exists():
@@ -239,7 +239,7 @@ def _rows(tables: dict[str, pd.DataFrame], results: Path) -> dict[str, dict[str,
 
 
 def _curve(losses: Sequence[float]) -> str:
-    """Points of a polyline, 120 by 24, of the training loss from its largest finite value to its smallest."""
+    """Return points of a polyline, 120 by 24, of the training loss, scaled to its largest and smallest finite value."""
     losses = [loss for loss in losses if math.isfinite(loss)]
     low, high = min(losses, default=0), max(losses, default=0)
     scale = 22 / (high - low) if high > low else 0
@@ -248,7 +248,7 @@ def _curve(losses: Sequence[float]) -> str:
 
 
 def write_provenance(results: Path) -> None:
-    """RESULTS/provenance.json: table -> "dataset/model/method/setting/metric" of a cell -> the ids of its runs."""
+    """Write RESULTS/provenance.json: table -> "dataset/model/method/setting/metric" of a cell -> ids of its runs."""
     found = {
         name: {"/".join(row[key] for key in CELL): row["runs"].split() for row in frame.to_dict("records") if row["n"]}
         for name, frame in read_tables(results)[0].items()

@@ -1,7 +1,7 @@
-"""A notebook's kernel as a fork of the process that executes it, which has imported what notebooks import: it starts at
-once.
+"""Fork a notebook's kernel from the process that executes the notebook. That process has already imported what
+notebooks import, so the kernel starts at once.
 
-Only the fork server and its children may import this module: it calls `processes.begin`.
+Only the fork server and its children may import this module, because it calls `processes.begin`.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvision
 
 
 class Kernel(multiprocessing.get_context("fork").Process):
-    """The kernel of a connection file; with what Jupyter uses of `subprocess.Popen`."""
+    """The kernel of a connection file, with the part of the `subprocess.Popen` interface that Jupyter uses."""
 
     stdin = stdout = stderr = None
 
@@ -32,10 +32,10 @@ class Kernel(multiprocessing.get_context("fork").Process):
     def run(self) -> None:
         processes.temporary.clear()  # the process that executes the notebook deletes its folder
         processes.begin_as_child()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # the server blocks it; a cell may be interrupted
-        asyncio.set_event_loop(asyncio.new_event_loop())  # not the one of the process that it is forked from
-        os.environ.pop("PYTHONSTARTUP", None)  # the user's, which a kernel would run
-        mpl.rcParams["backend"] = "module://matplotlib_inline.backend_inline"  # matplotlib was imported before
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # the fork server blocks it; cells can be stopped
+        asyncio.set_event_loop(asyncio.new_event_loop())  # not that of the parent process
+        os.environ.pop("PYTHONSTARTUP", None)  # the kernel would run the user's file
+        mpl.rcParams["backend"] = "module://matplotlib_inline.backend_inline"  # matplotlib is already imported
         # The history is an SQLite file in the results folder, and network file systems may not be able to lock it.
         IPKernelApp.launch_instance(["-f", self.connection_file, "--HistoryManager.enabled=False"])
 
@@ -51,7 +51,7 @@ class Kernel(multiprocessing.get_context("fork").Process):
 
 
 class Forked(LocalProvisioner):
-    """What Jupyter starts a kernel by."""
+    """The provisioner with which Jupyter starts a forked kernel."""
 
     async def launch_kernel(self, cmd: list[str], **_: Any) -> Any:
         self.process = Kernel(self.parent.connection_file)
@@ -61,5 +61,5 @@ class Forked(LocalProvisioner):
 
 
 def use() -> None:
-    """From now on Jupyter in this process forks its kernels."""
+    """Make Jupyter in this process fork its kernels from now on."""
     KernelProvisionerFactory.instance().provisioners["local-provisioner"] = SimpleNamespace(load=lambda: Forked)

@@ -20,18 +20,18 @@ def _names() -> dict[str, str]:
 
 
 def name_of(name: str) -> str:
-    """The display name of a row, data set, network, setting or table: `CIFAR-100`, `10 % labelled`; an unknown name is
-    returned as it is."""
+    """Return the display name of a row, data set, network, setting or table: `CIFAR-100`, `10 % labelled`. An unknown
+    name is returned unchanged."""
     return _names().get(name, name)
 
 
 def group_title(names: Iterable[str]) -> str:
-    """The heading of a group of rows: `CIFAR-100, ResNet-18, 10 % labelled`."""
+    """Return the heading of a group of rows: `CIFAR-100, ResNet-18, 10 % labelled`."""
     return ", ".join(name_of(str(name)) for name in names)
 
 
 def named(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with display names in its columns dataset, model, method, metric and others that have them; they become
+    """Return the frame with display names in dataset, model, method, metric and similar columns. These columns become
     ordered categories, so that a table or plot keeps the order of the rows."""
     namers = dict.fromkeys(
         ("dataset", "model", "student", "teacher", "method", "setting", "against", "reference"), name_of
@@ -44,7 +44,7 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-# What the poster's headings measure.
+# Heading on the poster -> what it measures.
 _MEASURED = {
     **{"top1": "top-1", "top5": "top-5", "top1_percent": "top-1", "ece_percent": "ECE, %", "batch_size": "batch"},
     **{"AP_S": "AP small", "AP_M": "AP medium", "AP_L": "AP large", "autoaugment": "AutoAugment"},
@@ -53,8 +53,8 @@ _MEASURED = {
 
 
 def label(name: str) -> str:
-    """The heading of a row or column: `top-1, ResNet-18` of `top1_resnet18`, `DSN` of `dsn`; an unknown name is
-    returned as it is."""
+    """Return the heading of a row or column: `top-1, ResNet-18` for `top1_resnet18`, `DSN` for `dsn`. An unknown name
+    is returned unchanged."""
     for prefix in published.PREFIXES:
         if name.startswith(prefix) and name not in _MEASURED:
             return f"{label(prefix.removesuffix('_'))}, {label(name.removeprefix(prefix))}"

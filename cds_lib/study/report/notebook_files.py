@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 PARAMETERS = ("profile", "results", "data_root", "seeds", "train")  # of every notebook
-# What `fork_server` imports once for all notebooks: this code, and what most of them import. A command that has trained
-# already has a server, without these; each notebook then imports them itself.
+# What `fork_server` imports once for all notebooks: this code, and what most notebooks import. A command that has
+# trained already has a server without these modules; each notebook then imports them itself.
 PRELOAD = [f"cds_lib.study.{name}" for name in "report.kernel report.notebooks session report.registered".split()]
 PRELOAD += ["papermill", "seaborn", "matplotlib.pyplot"]
 
 
 def fault(notebook: Path, parameters: Iterable[str]) -> str | None:
-    """Why the notebook cannot be executed with parameters of these names, in one sentence; None if it can.
+    """Return one sentence why the notebook cannot be executed with parameters of these names, or None if it can.
 
     Papermill would only log a parameter that is not declared, and run with the default.
     """
@@ -30,7 +30,7 @@ def fault(notebook: Path, parameters: Iterable[str]) -> str | None:
 
 
 def parameter_names(notebook: Path) -> set[str]:
-    """The names assigned in the notebook's cell tagged `parameters`. A damaged file can raise nearly any error."""
+    """Return the names assigned in the cell tagged `parameters`. A damaged file can raise nearly any error."""
     for cell in json.loads(notebook.read_bytes())["cells"]:
         if "parameters" in cell["metadata"].get("tags", []):
             assigned = [node for node in ast.parse("".join(cell["source"])).body if isinstance(node, ast.Assign)]

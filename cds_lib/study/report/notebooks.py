@@ -1,8 +1,8 @@
 """Execute notebooks with papermill, each in a process of its own, which forks its kernel.
 
 The kernel named in a notebook's metadata is ignored: it may not be installed, or belong to another environment. Every
-notebook has its own Jupyter folders, so that one that dies does not affect the others. A failure of a notebook is a
-result, not an exception: the notebook is saved up to that point and the others go on.
+notebook has its own Jupyter folders, so that its death does not affect the others. A failure of a notebook is a result,
+not an exception: the notebook is saved up to that point and the others go on.
 """
 
 import hashlib
@@ -59,19 +59,19 @@ class _Task(NamedTuple):
 def execute(
     files: Iterable[tuple[Path, Path]], parameters: dict[str, Any], *, evidence: str = "", jobs: int = 1
 ) -> Iterator[NotebookResult]:
-    """Run each (notebook, output) and save the notebook with its outputs as `output`, whether it succeeds or not;
-    stopped by Ctrl-C, it leaves `output` as it was. It works in a hidden folder beside the outputs, which are all in
-    one folder.
+    """Run each notebook of the (notebook, output) pairs and save it with its outputs as `output`, even if it fails.
+    After Ctrl-C `output` is unchanged. The work happens in a hidden folder beside the outputs, which must all be in one
+    folder.
 
     The kernel's working directory is the folder above the notebook's (the repository), where relative paths in
-    parameters start. Nothing is written beside the notebook. The same inputs give the same bytes. Results come as
-    notebooks end.
+    parameters start. Nothing is written beside the notebook. The same inputs give the same bytes. Results are yielded
+    as notebooks end.
 
     Args:
         parameters: scalars for the cells tagged `parameters`.
-        evidence: stands for all that the notebooks read. Where it, the notebook and the parameters are those that
-            `output` was made of, nothing is run; "" always runs.
-        jobs: notebooks at a time.
+        evidence: stands for everything that the notebooks read. A notebook is not run if `output` was made from the
+            same evidence, notebook and parameters; with "" it always runs.
+        jobs: number of notebooks that run at a time.
     """
     tasks = []
     for notebook, output in files:
@@ -134,7 +134,7 @@ def _saved(
 
 
 def _is_made_of(output: Path, inputs: str) -> bool:
-    """Whether `output` was made from these inputs without an error, and its figures are still there."""
+    """Return whether `output` was made from these inputs without an error and its figures still exist."""
     try:
         made, ended = stored(output)
     except UsageError:
@@ -149,7 +149,7 @@ def _figures(output: Path) -> Path:
 
 
 def stored(notebook: Path) -> tuple[nbformat.NotebookNode, NotebookResult]:
-    """An executed notebook and the result that it carries; UsageError for one that `execute` did not write."""
+    """Return an executed notebook and the result it carries; UsageError for one that `execute` did not write."""
     content = (_unchanged if notebook.is_file() else _read)(notebook)
     try:
         found = content.metadata[METADATA]
@@ -170,13 +170,13 @@ _unchanged = once(_read)
 
 
 def _last_cell_started(executed: nbformat.NotebookNode) -> str:
-    """The id of the last cell that papermill began, "" if none did."""
+    """Return the id of the last cell that papermill began, or "" if it began none."""
     return next((c.id for c in reversed(executed.cells) if c.metadata.get("papermill", {}).get("start_time")), "")
 
 
 def _clean(notebook: nbformat.NotebookNode, name: str, parameters: dict[str, Any]) -> nbformat.NotebookNode:
-    """Without what differs from one execution to the next (papermill's markers, times, paths of this machine), and,
-    where these are not the committed results, without what interprets those."""
+    """Remove what differs between executions: papermill's markers, times, paths of this machine. If these are not the
+    committed results, also replace the cells that interpret the committed results."""
     from nbconvert import preprocessors  # slow
 
     notebook, _ = preprocessors.TagRemovePreprocessor(remove_cell_tags={ERROR_MARKER}).preprocess(notebook, {})
@@ -189,7 +189,7 @@ def _clean(notebook: nbformat.NotebookNode, name: str, parameters: dict[str, Any
         if "injected-parameters" in tags:
             cell.id = "injected-parameters"  # papermill's is random
         if READING in tags and not committed:
-            cell.source = "*Here stands what the committed miniature says. These results are not those.*"
+            cell.source = "*A text about the committed miniature is left out here: these results are different ones.*"
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata["papermill"] = {"input_path": name, "output_path": name, "parameters": parameters}
     return notebook
@@ -198,11 +198,11 @@ def _clean(notebook: nbformat.NotebookNode, name: str, parameters: dict[str, Any
 def _execute(
     say: Callable[[Any], None], notebook: Path, executed: Path, parameters: dict[str, Any]
 ) -> tuple[str | None, float]:
-    """Run papermill here, with a kernel forked from this process; what went wrong, and how many seconds it took."""
+    """Run papermill in this process, with a kernel forked from it. Return the error, if any, and the seconds taken."""
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    from cds_lib.study.report import kernel  # not in the process that asks for notebooks: see there
+    from cds_lib.study.report import kernel  # never in the process that asks for notebooks: see kernel.py
 
     processes.temporary.append(executed.parents[1])
     kernel.use()

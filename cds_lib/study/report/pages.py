@@ -37,8 +37,8 @@ ENVIRONMENT = jinja2.Environment(
 def render_notebook(executed: Path, html: Path, titles: Mapping[str, str] | None = None) -> dict[str, Path]:
     """Write html/<name>.html (without code) and html/<name>.code.html from a notebook that `notebooks.execute` wrote.
 
-    A failed notebook is rendered too, with a banner. `html` is RESULTS/html: the runs of RESULTS give the footer.
-    `titles`: of all reports by name, in the order of reading, for the links to others.
+    A failed notebook is rendered too, with a banner. `html` is RESULTS/html; the footer is about the runs of RESULTS.
+    `titles`: titles of all reports by name, in reading order, for the links between reports.
     """
     titles = titles or {}
     notebook, result = notebooks.stored(executed)
@@ -74,7 +74,7 @@ def render_notebook(executed: Path, html: Path, titles: Mapping[str, str] | None
 
 
 def render_notebooks(results: Path, names: Iterable[str]) -> None:
-    """Write the pages of these notebooks; of all, since they link to each other, if the set of reports has changed."""
+    """Write the pages of these notebooks. If the set of reports has changed, write all: reports link to each other."""
     folder, html = Path(results) / "notebooks", Path(results) / "html"
     titles = {name: title for name, (title, _) in executed_notebooks(folder).items() if title is not None}
     known = {path.stem for path in html.glob("*.html") if not path.stem.endswith(".code")}
@@ -84,7 +84,7 @@ def render_notebooks(results: Path, names: Iterable[str]) -> None:
 
 
 def executed_notebooks(folder: Path) -> dict[str, tuple[str | None, NotebookResult]]:
-    """Title and result of every executed notebook, in the order of reading; of a damaged one None and the error."""
+    """Return title and result of every executed notebook, in reading order; for a damaged one, None and the error."""
     found: dict[str, tuple[str | None, NotebookResult]] = {}
     for name in in_order(path.stem for path in folder.glob("*.ipynb")):
         try:
@@ -96,20 +96,20 @@ def executed_notebooks(folder: Path) -> dict[str, tuple[str | None, NotebookResu
 
 
 def damaged(results: Path) -> dict[str, str]:
-    """Name -> what is wrong, of the tables and executed notebooks in the folder that cannot be read."""
+    """Return name -> error, for the tables and executed notebooks in the folder that cannot be read."""
     executed = executed_notebooks(Path(results) / "notebooks")
     return read_tables(results)[1] | {name: ended.error for name, (title, ended) in executed.items() if title is None}
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Reports in the order of reading: the summary, the tables in theirs, then what is not about one table."""
+    """Return the reports in reading order: the summary, the tables in their order, then reports without a table."""
     found = set(names)
     tables = [name for name in (SUMMARY, *TABLES) if name in found]
     return list(dict.fromkeys([*tables, *sorted(found)]))
 
 
 def _neighbours(name: str, titles: Mapping[str, str], suffix: str) -> list[dict[str, str]]:
-    """Links to the reports before and after this one."""
+    """Return the links to the reports before and after this one."""
     around = zip(["", "", *titles], ["", *titles], [*titles, ""], strict=False)
     previous, following = next(((before, after) for before, one, after in around if one == name), ("", ""))
     return [
@@ -131,19 +131,19 @@ def _exporter(with_code: bool) -> HTMLExporter:
 
 
 def with_contents(body: str, others: Sequence[str] = ()) -> tuple[str, list[dict[str, str]]]:
-    """The body, and the contents: its h2 and h3, each with an id of its own. In the body tables scroll where they are
-    wider than the page, numbers lead to their runs, and names of other reports are links. Scripts and embedded objects
-    are removed.
+    """Return the body and its table of contents: the h2 and h3, each with a unique id. In the body, tables wider than
+    the page scroll, numbers link to their runs, and names of other reports are links. Scripts and embedded objects are
+    removed.
     """
     soup = BeautifulSoup(body, "html.parser")
     for active in soup.find_all(["script", "iframe", "object", "embed"]):
         active.decompose()
-    for pilcrow in soup.find_all("a", class_="anchor-link"):  # nbconvert's; the contents link to headings
+    for pilcrow in soup.find_all("a", class_="anchor-link"):  # from nbconvert; the table of contents links to headings
         pilcrow.decompose()
     _let_tables_scroll(soup)
     for number in soup.find_all(
         "td", title=True
-    ):  # the title is the run ids of `show`; they are neighbours in runs.html
+    ):  # `show` puts the run ids into the title; these runs are adjacent in runs.html
         first = number["title"].removeprefix("runs ").split()[0]
         number.string.wrap(soup.new_tag("a", attrs={"href": f"../runs.html#{first}"}))
     for named in soup.find_all("code"):
@@ -161,7 +161,7 @@ def with_contents(body: str, others: Sequence[str] = ()) -> tuple[str, list[dict
 
 
 def _let_tables_scroll(soup: BeautifulSoup) -> None:
-    """Put tables of Markdown and pandas into a region that scrolls, as `show` does with its own."""
+    """Put the tables of Markdown and pandas into a region that scrolls, as `show` does with its own tables."""
     for number, table in enumerate(soup.find_all("table"), 1):
         if not table.find_parent(class_="scroll"):
             above = table.find_previous(["h1", "h2", "h3"])
@@ -185,13 +185,13 @@ def whole_page(*, code: bool = False, **content: object) -> str:
 
 
 def _title(notebook: nbformat.NotebookNode, name: str) -> str:
-    """The text of the first `# heading`."""
+    """Return the text of the first `# heading`, or `name` if there is none."""
     lines = [line for cell in notebook.cells if cell.cell_type == "markdown" for line in cell.source.splitlines()]
     return next((line.removeprefix("# ").strip() for line in lines if line.startswith("# ")), name)
 
 
 def _run_ids(name: str, store: Store) -> list[str]:
-    """The runs behind a notebook, each once: those of its table, all of the folder for the summary, else none."""
+    """Return the runs behind a notebook, each once: those of its table, all of the folder for the summary, or none."""
     if name == SUMMARY:
         return store.ids()
     table = read_tables(store.root)[0].get(name, pd.DataFrame({"runs": []}))
@@ -199,9 +199,9 @@ def _run_ids(name: str, store: Store) -> list[str]:
 
 
 def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str]]:
-    """(label, value) lines about the finished runs among `run_ids`: code, versions, machine, data, dates, cost.
+    """Return (label, value) rows about the finished runs among `run_ids`: code, versions, machine, data, dates, cost.
 
-    Values that differ between runs are all listed, but for versions of the code, which are counted.
+    Values that differ between runs are all listed, except versions of the code, which are counted.
     """
     finished = [run_id for run_id in run_ids if store.is_done(run_id)]
     if not finished:
@@ -218,7 +218,7 @@ def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str
     ]
     processes = _distinct(str(status.get("processes", 1)) for status in statuses)
     rows = [
-        ("runs", f"{len(finished)} finished, {duration(seconds)} of training together"),
+        ("runs", f"{len(finished)} finished, {duration(seconds)} of training in total"),
         ("code", _code([status["code"] for status in statuses if status.get("code")])),
         ("versions", _distinct(versions)),
         ("machine", _distinct(f"{status.get('machine', '')} {status.get('device', '')}" for status in statuses)),
@@ -230,7 +230,7 @@ def provenance_rows(store: Store, run_ids: Iterable[str]) -> list[tuple[str, str
 
 
 def _code(versions: list[str]) -> str:
-    """The version of the code, or how many there are; "+dirty" marks runs of changes that were not committed."""
+    """Return the version of the code, or the number of versions; "+dirty" marks runs with uncommitted changes."""
     dirty = sum(version.endswith("+dirty") for version in versions)
     found = dict.fromkeys(versions)
     text = "".join(found) if len(found) < 2 else f"{len(found)} versions"

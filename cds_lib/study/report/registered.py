@@ -1,4 +1,4 @@
-"""What was registered, computed: the decisions of the rematch and the slopes of the ladder (docs/registration.md)."""
+"""Compute what docs/registration.md registered: the decisions of the rematch and the slopes of the ladder."""
 
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
@@ -19,13 +19,13 @@ _one_side = partial(decide, margin=None)
 
 
 def decisions(frame: pd.DataFrame) -> pd.DataFrame:
-    """The registered comparisons, the primary one first, of the `results` of the table `rematch`.
+    """Return the registered comparisons, the primary one first, from the `results` of the table `rematch`.
 
     Returns:
-        ours, reference; n (pairs of seeds); difference, low, high (95 % t interval, in points of top-1 on the test
-        images and the training images that the run did not use), low_90, high_90; p (t test), p_holm (of the four
-        secondary ones together), p_sign_flip; accuracy, loss: what `decide` says of either, once all registered seeds
-        have run. Of a secondary one the accuracy alone, and no more than Holm's p allows.
+        ours, reference; n (pairs of seeds); difference, low, high (95 % t interval), in points of top-1 on the test
+        images and the training images that the run did not use; low_90, high_90 (90 % t interval); p (t test), p_holm
+        (over the four secondary comparisons), p_sign_flip; accuracy, loss: what `decide` says, once all registered
+        seeds have run. A secondary comparison is decided by accuracy alone, and only if Holm's p is at most 5 %.
     """
     pairs = (PRIMARY, *SECONDARY)
     points, losses = ([_gains(frame, ["rematch"], m, *pair)["rematch"] for pair in pairs] for m in (OUTCOME, LOSS))
@@ -41,17 +41,17 @@ def decisions(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def image_sampling(frame: pd.DataFrame, store: Store, among: np.ndarray | None = None) -> pd.DataFrame:
-    """The registered comparisons of the `results` of the table `rematch`, where the images are a sample as well.
+    """Return the registered comparisons from the `results` of `rematch`, with the images treated as a sample as well.
 
-    What the unseen images of all seeds add is their standard error by the infinitesimal jackknife, which is what a
-    bootstrap of the images estimates (Efron 1982).
+    The unseen images of all seeds add their standard error by the infinitesimal jackknife, which is what a bootstrap of
+    the images estimates (Efron 1982).
 
-    among: numbers of training images; of those that a run did not use these alone count, None: all.
+    among: indices of training images. Of the training images that a run did not use, only these count; None: all.
 
     Returns:
-        ours, reference; n (pairs of seeds); difference, points; low, high: 95 % t interval of both samples together;
-        se_seeds, se_images; only_ours, only_reference: images that one of the two alone has right, mean over seeds;
-        mcnemar: seeds in which McNemar's exact test finds them different at 5 %.
+        ours, reference; n (pairs of seeds); difference, in points; low, high: 95 % t interval of both samples together;
+        se_seeds, se_images; only_ours, only_reference: images that only one of the two has right, mean over seeds;
+        mcnemar: number of seeds in which McNemar's exact test finds the two different at 5 %.
     """
     finished = frame[(frame["setting"] == "rematch") & (frame["metric"] == OUTCOME) & frame["finished"]]
     runs, rows = finished.pivot(index="seed", columns="method", values="run"), []
@@ -63,7 +63,7 @@ def image_sampling(frame: pd.DataFrame, store: Store, among: np.ndarray | None =
 
 
 def untouched(frame: pd.DataFrame, store: Store) -> np.ndarray:
-    """Numbers of the training images that no finished run of these `results` used."""
+    """Return the indices of the training images that no finished run of these `results` used."""
     unused = [store.correct(run)["unused_index"] for run in frame.loc[frame["finished"], "run"].unique()]
     return reduce(np.intersect1d, unused) if unused else np.array([], int)
 
@@ -72,10 +72,10 @@ def _of_images(pairs: np.ndarray, store: Store, among: np.ndarray | None) -> dic
     n = len(pairs)
     if n < 2:
         return {}
-    # A row an image, a column a pair: which of the two is right, NaN where they were not scored on the image.
+    # One row per image, one column per pair: which of the two is right, NaN if they were not scored on the image.
     found = pd.DataFrame({pair[0]: _contrast(*map(store.correct, pair), among) for pair in pairs})
     each = found.mean()
-    pull = ((found - each) / found.count()).sum(axis=1) / n  # of each image on the mean over seeds
+    pull = ((found - each) / found.count()).sum(axis=1) / n  # influence of each image on the mean over seeds
     se_seeds, se_images = each.sem(), np.sqrt((pull**2).sum())
     half = stats.t.ppf(0.975, n - 1) * np.hypot(se_seeds, se_images)
     ends = {"difference": each.mean(), "low": each.mean() - half, "high": each.mean() + half}
@@ -86,8 +86,8 @@ def _of_images(pairs: np.ndarray, store: Store, among: np.ndarray | None) -> dic
 
 
 def _contrast(ours: dict[str, np.ndarray], reference: dict[str, np.ndarray], among: np.ndarray | None) -> pd.Series:
-    """+1, 0 or -1 by number of the images that both were scored on, test images first: which of the two is right."""
-    assert np.array_equal(ours["unused_index"], reference["unused_index"])  # a seed has one split
+    """Return which of the two is right (+1, 0 or -1) on each image that both were scored on, test images first."""
+    assert np.array_equal(ours["unused_index"], reference["unused_index"])  # both have the split of the seed
     tests, unused = len(ours["test"]), ours["unused_index"]
     one, other = (np.concatenate([arm["test"], arm["unused"]]).astype(int) for arm in (ours, reference))
     found = pd.Series(one - other, [*range(tests), *(tests + unused)])
@@ -95,13 +95,13 @@ def _contrast(ours: dict[str, np.ndarray], reference: dict[str, np.ndarray], amo
 
 
 def slopes(frame: pd.DataFrame, primary: float) -> pd.DataFrame:
-    """How the difference of CDS and the control, in official test top-1, grows with each doubling of a factor: of each
-    seed the least-squares slope over the rungs, of the `results` of the table `ladder`.
+    """Return how the difference CDS minus control, in official test top-1, grows per doubling of a factor: the
+    least-squares slope of each seed over the rungs, from the `results` of the table `ladder`.
 
-    primary: the p value of the primary comparison of the rematch, which is in the same family; NaN before it has run.
+    primary: p value of the primary comparison of the rematch, which is in the same family; NaN before it has run.
 
     Returns:
-        factor; n (seeds with every rung); difference (points a doubling), low, high, low_90, high_90, p, p_holm,
+        factor; n (seeds with every rung); difference (points per doubling), low, high, low_90, high_90, p, p_holm,
         p_sign_flip; decision: grows, shrinks, undecided, not complete or not run.
     """
     gathered, begun = [], []
@@ -111,7 +111,7 @@ def slopes(frame: pd.DataFrame, primary: float) -> pd.DataFrame:
         doublings = np.log2([rung.value for rung in rungs])
         x = doublings - doublings.mean()
         gathered.append(gains @ x / (x @ x))
-        begun.append(gains.notna().any().sum() > 1)  # the miniature's own rung is that of the rematch
+        begun.append(gains.notna().any().sum() > 1)  # the rematch has run the miniature's own rung
     found = _tests(gathered).assign(factor=CONFIRMATORY)
     found["p_holm"] = _holm([primary, *found["p"]])[1:]
     said = [
@@ -121,8 +121,8 @@ def slopes(frame: pd.DataFrame, primary: float) -> pd.DataFrame:
 
 
 def few_labels(frame: pd.DataFrame) -> pd.DataFrame:
-    """CDS without labels minus the baseline of as many steps, all shares of labels together: of each seed the mean over
-    the shares, of the `results` of the table `few_labels`.
+    """Return CDS without labels minus the baseline of as many steps, for all shares of labels together: the mean of
+    each seed over the shares, from the `results` of the table `few_labels`.
 
     Returns:
         One row: n (seeds with every share); difference, low, high, low_90, high_90, p, p_sign_flip, decision.
@@ -139,9 +139,9 @@ def _said(
     begun: bool = False,
     p: float = 0.0,
 ) -> str:
-    """What the rule decides from one value per planned seed, NaN where it has not run. While values are missing it
-    decides nothing: every look would be another test. wanted: how many values there must be at least; begun: whether
-    parts of some values have run; p: the adjusted p value, above 5 % nothing is decided."""
+    """Return what the rule decides from one value per planned seed (NaN if it has not run). While values are missing
+    nothing is decided, because every look would be another test. wanted: minimum number of values; begun: whether
+    parts of some values have run; p: the adjusted p value; above 5 % nothing is decided."""
     values = planned.dropna().to_numpy()
     if len(values) < 2:
         return "not complete" if begun else "not run"
@@ -151,13 +151,13 @@ def _said(
 
 
 def _holm(p_values: Sequence[float]) -> np.ndarray:
-    """Holm's adjusted p values. NaN (not run) stays NaN and counts as 1: the family is as large as it was planned."""
+    """Return Holm's adjusted p values. NaN (not run) stays NaN and counts as 1: the family keeps its planned size."""
     p = np.asarray(p_values, float)
     return np.where(np.isnan(p), p, statistics.holm(np.nan_to_num(p, nan=1.0)))
 
 
 def _gains(frame: pd.DataFrame, settings: list[str], metric: str, ours: str, reference: str) -> pd.DataFrame:
-    """`ours - reference`: a row per seed that is planned in all settings, a column per setting; NaN if not run."""
+    """Return `ours - reference`: a row per seed that all settings plan, a column per setting; NaN if not run."""
     arms = frame["method"].isin([ours, reference])
     rows = frame[arms & frame["setting"].isin(settings) & (frame["metric"] == metric)]
     planned = rows.groupby("seed").size() == 2 * len(settings)
@@ -167,8 +167,8 @@ def _gains(frame: pd.DataFrame, settings: list[str], metric: str, ours: str, ref
 
 
 def _tests(samples: Sequence[pd.Series]) -> pd.DataFrame:
-    """A row a sample, of one value a seed, NaN where it has not run: the mean with its intervals and tests; NaN where
-    there are too few."""
+    """Return one row per sample of one value per seed (NaN if it has not run): the mean with its intervals and tests,
+    NaN if there are too few values."""
     rows = []
     for sample in samples:
         values = sample.dropna().to_numpy()

@@ -26,13 +26,13 @@ _PAGE = Markup(
 def show(
     frame: pd.DataFrame, caption: str, form: Mapping[Any, str] | str = "{:.2f}", runs: pd.DataFrame | None = None
 ) -> HTML:
-    """The frame as a table with a caption: names for people, labels to the left, numbers to the right.
+    """Return the frame as a table with a caption: display names, labels to the left, numbers to the right.
 
-    The headings of rows are the index, or the first column where the index only counts. form: the format of
-    floating-point numbers, for all or by column.
+    The headings of rows are the index, or the first column if the index only counts. form: the format of floating-point
+    numbers, for all columns or by column.
 
-    Numbers lead to their runs. A column `runs` (ids) holds those of its row and is not shown. Otherwise `runs`, a frame
-    of `results`, is searched for the rows that a number's row and column name.
+    Numbers link to their runs. A column `runs` holds the run ids of its row and is not shown. If `runs`, a frame of
+    `results`, is given, it is searched instead for the rows that match the row and column of a number.
     """
     usual, by_column = (form, {}) if isinstance(form, str) else ("{:.2f}", form)
     counts = frame.index.nlevels == 1 and frame.index.name is None and pd.api.types.is_integer_dtype(frame.index)
@@ -59,7 +59,7 @@ def show(
 
 
 def _behind(flat: pd.DataFrame, sides: Sequence[str], levels: Sequence[Any], runs: pd.DataFrame) -> list[list[str]]:
-    """The ids of the runs behind each cell. sides: of the columns after the index; levels: what their headings name."""
+    """Return the run ids behind each cell. sides: of the columns after the index; levels: what their headings name."""
     runs = named(runs[runs["value"].notna()]).astype(str)
     keys = [column if isinstance(column, tuple) else (column,) for column in flat]
     texts = [True] * (len(keys) - len(sides)) + [side == "left" for side in sides]

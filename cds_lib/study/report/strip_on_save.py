@@ -1,5 +1,5 @@
-"""An extension of JupyterLab's server, on in the environment that `run_all.sh` makes: the notebooks of this repository
-are saved without what they show, so that running one changes no tracked file. A copy elsewhere keeps it."""
+"""An extension of JupyterLab's server that saves the notebooks of this repository without outputs, so that running one
+changes no tracked file. It is on in the environment that `run_all.sh` makes. Notebooks elsewhere keep their outputs."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ def _load_jupyter_server_extension(server: Any) -> None:
 
 
 def strip(model: dict[str, Any], path: str, contents_manager: Any, **_: Any) -> None:
-    """Jupyter calls it with what it is about to save at `path`."""
+    """Remove the outputs from the `model` that Jupyter is about to save at `path`."""
     file = Path(contents_manager._get_os_path(path)).resolve()
     if model["type"] != "notebook" or file.parent != NOTEBOOKS.resolve():
         return

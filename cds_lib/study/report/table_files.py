@@ -1,4 +1,4 @@
-"""The files of a table, RESULTS/tables/<name>: .csv with numbers to their last digit, .md and .tex to be read."""
+"""The files of a table, RESULTS/tables/<name>: .csv with numbers to their last digit, .md and .tex for reading."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from cds_lib.study.tables import SUMMARY, TABLES
 _TYPES = dict.fromkeys((*COLUMNS, *MORE_COLUMNS), "str")
 _TYPES |= dict.fromkeys((*NUMBERS, "p_holm"), "float64")
 _TYPES |= dict.fromkeys(("n", "n_planned", "n_pairs", "n_wanted"), "int64")
-_LEFT = (*CELL, "table", "kind", "reference", "verdict", "why", "runs")  # columns of texts
+_LEFT = (*CELL, "table", "kind", "reference", "verdict", "why", "runs")  # text columns
 # Characters that LaTeX's fonts lack.
 _LATEX = str.maketrans({"−": "$-$", "≈": r"$\approx$", "×": r"$\times$", "±": r"$\pm$", "–": "--"})
 
@@ -40,7 +40,7 @@ def write_table(frame: pd.DataFrame, table: Table, results: Path) -> dict[str, P
 
 
 def printed(frame: pd.DataFrame) -> pd.DataFrame:
-    """A tidy frame as texts: the columns that name its rows (network, method and what else varies), then numbers."""
+    """Return a tidy frame as text: columns that name its rows (network, method and what else varies), then numbers."""
     names = [name for name in ("claimed_in", "kind", *CELL, "reference") if name in frame]
     shown = named(frame)[[name for name in names if name in ("model", "method") or frame[name].nunique() > 1]]
     rows = [_cells(row) for row in frame.to_dict("records")]
@@ -66,7 +66,7 @@ def _cells(row: dict) -> dict[str, str]:
 
 
 def published_difference(row: dict) -> str:
-    """The published difference; with `≈` and one decimal less where it was measured from a plot."""
+    """Format the published difference, with `≈` and one decimal less if it was measured from a plot."""
     table = TABLES.get(row.get("claimed_in", row["table"]))
     decimals = measure(row["metric"]).decimals
     if table is None or pd.isna(row["paper_delta"]) or not any(map(published.is_approximate, table.published)):
@@ -86,7 +86,7 @@ def _latex(shown: pd.DataFrame) -> str:
 
 
 def read_table(name: str, results: Path) -> pd.DataFrame:
-    """The frame that `write_table` wrote, with the same column types; RunError if the file is damaged."""
+    """Return the frame that `write_table` wrote, with the same column types; RunError if it is missing or damaged."""
     path = Path(results) / "tables" / f"{name}.csv"
     try:
         return _read(path)
@@ -106,7 +106,7 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def read_tables(results: Path) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """Name -> frame of the tables that have a file, and name -> what is wrong of damaged ones."""
+    """Return name -> frame of the tables that have a file, and name -> error of the damaged ones."""
     found, damaged = {}, {}
     for name in TABLES:
         if (Path(results) / "tables" / f"{name}.csv").exists():

@@ -1,4 +1,4 @@
-"""What our runs say of every published claim: the table `summary` as a frame."""
+"""What our runs say about every published claim: the table `summary` as a frame."""
 
 from collections.abc import Iterable, Mapping
 
@@ -15,9 +15,9 @@ from cds_lib.study.tables import SUMMARY
 from cds_lib.study.tables.summary import published_claims
 from cds_lib.study.text import counted, listed
 
-# After the columns of every table: the claim's kind, the method it is compared with, seeds there should be, Holm's
-# p value over the claims of one kind in one table, why the verdict is what it is, what kept it from being tested,
-# the data sets of which only a part was at hand, where it was read.
+# Columns after those of every table: the claim's table and kind, its reference method, the number of seeds it should
+# have, Holm's p value over the claims of one kind in one table, the reason for the verdict, what kept the claim from
+# being tested, the data sets of which only a part was available, the source of the claim.
 MORE_COLUMNS = ("claimed_in", "kind", "reference", "n_wanted", "p_holm", "why", "cause", "partial", "source")
 
 # In the order of a report.
@@ -28,11 +28,11 @@ VERDICTS = (
 
 
 def claimed(frames: Mapping[str, pd.DataFrame], profile: str, seeds: Seeds, store: Store) -> pd.DataFrame:
-    """One row per claim, in the order of the tables; a claim that was not tested is a row with n = 0.
+    """Return one row per claim, in the order of the tables; a claim that was not tested is a row with n = 0.
 
-    frames: `frame.every_result` of the official tables. The columns of every table come first and mean the same
-    (baseline_delta: the difference to the claim's reference); of an average they are means over its cells, with the
-    seeds that all of them have.
+    frames: `frame.every_result` of the official tables. The columns that every table has come first and mean the same
+    (baseline_delta: the difference to the claim's reference). For an average they are means over its cells, with the
+    seeds that all its cells have.
     """
     cells = {(name, *key): rows for name, frame in frames.items() for key, rows in frame.groupby(CELL, sort=False)}
     stored, rows = _Stored(store, profile), []
@@ -49,14 +49,14 @@ def claimed(frames: Mapping[str, pd.DataFrame], profile: str, seeds: Seeds, stor
 
 
 def with_seeds_enough(frame: pd.DataFrame) -> pd.DataFrame:
-    """The claims with seeds enough for a verdict, in the order of `VERDICTS`: decided ones first."""
+    """Return the claims with enough seeds for a verdict, in the order of `VERDICTS`: decided claims first."""
     rows = frame[(frame["n_pairs"] >= statistics.MIN_SEEDS) & (frame["verdict"] != statistics.SMOKE)]
     return rows.sort_values("verdict", key=lambda verdicts: verdicts.map(VERDICTS.index), kind="stable")
 
 
 class _Stored:
-    """Of all runs of a folder: the data sets that were trained on, the runs (ids) that had only a part of their images,
-    and the errors of those that failed."""
+    """What is known of all runs of a folder. trained: data sets that were trained on; partial: ids of runs that had
+    only a part of their images; errors: id -> first line of the error, for runs that failed."""
 
     def __init__(self, store: Store, profile: str):
         self.trained: set[str] = set()
@@ -78,7 +78,7 @@ class _Stored:
 def _row(
     claim: Claim, ours: list[pd.DataFrame], theirs: list[pd.DataFrame], stored: _Stored, profile: str
 ) -> dict[str, object]:
-    """The row of a claim. ours, theirs: the rows of each of its cells and references."""
+    """Return the row of a claim. ours, theirs: the rows of each of its cells and references."""
     cell, both = claim.cells[0], [*ours, *theirs]
     values, runs = _mean(ours), pd.concat(ours)
     mean = statistics.summarise([*values.values()])
@@ -105,23 +105,23 @@ def _row(
     part = _named(rows["dataset"].iloc[0] for rows in both if stored.partial.intersection(rows["run"]))
     row["partial"] = part if mean.n else ""
     row["cause"], why = _cause(claim, row, sum(rows["value"].notna().any() for rows in ours), stored)
-    return row | {"why": f"{why}; only a part of {part} was at hand" if row["partial"] else why}
+    return row | {"why": f"{why}; only a part of {part} was available" if row["partial"] else why}
 
 
 def _mean(cells: list[pd.DataFrame]) -> dict[int, float]:
-    """Seed -> mean over the cells, for the seeds that all of them have."""
+    """Return seed -> mean over the cells, for the seeds that all cells have."""
     found = [by_seed(rows) for rows in cells]
     seeds = set.intersection(*map(set, found))
     return {seed: float(np.mean([values[seed] for values in found])) for seed in sorted(seeds)}
 
 
 def _cause(claim: Claim, row: Mapping[str, object], filled: int, stored: _Stored) -> tuple[str, str]:
-    """What kept a claim from being tested, "" if nothing did; and why the verdict is what it is. filled: how many of
-    its cells have a value."""
+    """Return what kept a claim from being tested ("" if nothing did), and the reason for its verdict. filled: number of
+    its cells that have a value."""
     needed = [run.id for cell in (*claim.cells, *claim.references) for spec in cell.specs for run in spec.lineage]
     error = next((stored.errors[run] for run in needed if run in stored.errors), "")
     untrained = _named(cell.dataset for cell in claim.cells if cell.dataset not in stored.trained)
-    without = f"nothing was trained on {untrained}: not asked for, or the images were not at hand"
+    without = f"nothing was trained on {untrained}: not asked for, or no images available"
     alone = f"{name_of(claim.rival)}, which it is compared with, was not trained with the same seed"
     some = f"only {filled} of the {len(claim.cells)} cells of the average were trained"
     causes = [  # the first that applies
@@ -140,7 +140,7 @@ def _named(datasets: Iterable[str]) -> str:
 
 
 def _of_the_interval(verdict: str, pairs: int) -> str:
-    """The reason for the verdict on a claim that was tested."""
+    """Return the reason for the verdict on a claim that was tested."""
     if verdict == statistics.SMOKE:
         return "synthetic data and a few steps: the number means nothing"
     seeds = counted(pairs, "seed")
@@ -148,5 +148,5 @@ def _of_the_interval(verdict: str, pairs: int) -> str:
         return f"{seeds}, and fewer than {statistics.MIN_SEEDS} decide nothing"
     reason = f"the interval {'contains' if verdict == statistics.INCONCLUSIVE else 'excludes'} 0 with {seeds}"
     if pairs < statistics.SIGN_FLIP_SEEDS:
-        reason += f", of which the sign-flip test cannot give less than p = {statistics.smallest_p(pairs):.3g}"
+        reason += f"; with so few the sign-flip test cannot go below p = {statistics.smallest_p(pairs):.3g}"
     return reason

@@ -30,13 +30,13 @@ _PACKAGES = ("matplotlib", "numpy", "pandas", "scipy", "seaborn", "torch")
 def write_report(
     tables: list[Table], notebook_files: list[Path], profile: str, seeds: Seeds, store: Store, jobs: int
 ) -> list[str]:
-    """Write all but the runs, `jobs` notebooks at a time; returns the names of the reports that failed."""
+    """Write the report of finished runs, `jobs` notebooks at a time; return the names of the reports that failed."""
     needed = {table.name: table for table in (*official(), *map(find_table, COMPARED), *tables)}
     frames = every_result(needed.values(), profile, seeds, store)
     for table in tables:
         if table.name != SUMMARY:
             write_table(tidy(frames[table.name]), table, store.root)
-    write_table(claimed(frames, profile, seeds, store), TABLES[SUMMARY], store.root)  # of all, whichever were asked for
+    write_table(claimed(frames, profile, seeds, store), TABLES[SUMMARY], store.root)  # of all, whatever was asked for
     compared = comparisons(frames)
     write_text(store.root / "tables" / "comparisons.csv", compared.to_csv(index=False, lineterminator="\n"))
     mpl.use("agg")  # no window
@@ -63,16 +63,16 @@ def write_report(
 
 
 def write_article(results: Path) -> None:
-    """RESULTS/article.pdf: what people wrote in article.typ, with numbers and figures of the results folder; the same
+    """Write RESULTS/article.pdf: the text of article.typ with numbers and figures of the results folder. The same
     results give the same bytes.
 
     Raises:
-        RunError: a row or figure that it names is not there, or a difference does not lie where it says.
+        RunError: a row or figure that the article names is missing, or a difference does not lie where it says.
     """
     import typst  # needed by this function alone
 
     source = Path(__file__).with_name("article.typ").read_bytes()
-    fonts = Path(mpl.get_data_path()) / "fonts" / "ttf"  # of the figures
+    fonts = Path(mpl.get_data_path()) / "fonts" / "ttf"  # the fonts of the figures
     try:
         written = typst.compile(source, root=results, font_paths=[fonts])
     except typst.TypstError as error:
@@ -85,11 +85,11 @@ def _execute(
     files: list[Path], frames: Mapping[str, pd.DataFrame], profile: str, seeds: Seeds, store: Store, jobs: int
 ) -> list[notebooks.NotebookResult]:
     """Execute the notebooks, which only read: everything that could be trained has been."""
-    root = store.root  # relative to the checkout if it is in it: executed notebooks are committed
+    root = store.root  # relative if inside the checkout, since executed notebooks are committed
     root = root.relative_to(CHECKOUT) if root.is_relative_to(CHECKOUT) else root
     wanted = ",".join(map(str, seeds or ()))
     parameters = {"profile": profile, "results": str(root), "data_root": "", "seeds": wanted, "train": False}
-    # Notebooks without a table compute something themselves and take longest: they begin first.
+    # Notebooks without a table compute something themselves and take longest, so they begin first.
     files = sorted(files, key=lambda path: path.stem in TABLES)
     evidence, results = _evidence(frames, store), []
     pairs = [(path, store.root / "notebooks" / path.name) for path in files]
@@ -102,10 +102,10 @@ def _execute(
 
 
 def _evidence(frames: Mapping[str, pd.DataFrame], store: Store) -> str:
-    """A hash of all that a notebook's output depends on: the results, the code, the packages that draw.
+    """Return a hash of all that a notebook's output depends on: the results, the code, the packages that draw.
 
-    Engines and commands are left out: they only train. The numbers of a finished run stand for its files, which never
-    change.
+    Engines and commands are left out because they only train. The numbers of a finished run stand for its files, which
+    never change.
     """
     found = hashlib.sha256()
     for frame in frames.values():

@@ -7,7 +7,7 @@ from cds_lib.study.plan.table import Cell, Table, cell
 
 
 def cells(profile: str) -> list[Cell]:
-    """The same under every profile; weight 1, as 0.1 does nothing in ten epochs."""
+    """Return the same cells under every profile. CDS has weight 1, because 0.1 does nothing in ten epochs."""
     found = []
     for method, options in (("baseline", {}), ("cds", {"weight": 1.0})):
         run = settings.supervised("smoke", "cifar10", "resnet18", method)
@@ -24,6 +24,6 @@ TABLE = Table(
     note="nothing published: synthetic images",
     build=cells,
     protocol="The same in every profile: small synthetic images, a narrow network, ten epochs, one seed. It shows what "
-    "a training looks like; its accuracies stand for nothing else.",
+    "a training looks like; its accuracies mean nothing beyond that.",
     own_seeds=True,
 )

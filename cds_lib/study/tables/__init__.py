@@ -1,6 +1,6 @@
-"""The tables of the study by name: every file of this folder is one, and gives it its name.
+"""The tables of the study by name. Every file in this folder defines one as TABLE, which takes the name of the file.
 
-A file defines TABLE. One that begins with an underscore holds what several tables share.
+Files whose names begin with an underscore hold what several tables share.
 """
 
 from dataclasses import replace
@@ -10,9 +10,9 @@ from pkgutil import iter_modules
 from cds_lib.errors import UsageError
 from cds_lib.study.plan.table import Table
 
-SUMMARY = "summary"  # no grid of its own: every published claim of the others, with a verdict
+SUMMARY = "summary"  # has no grid of its own: it lists every published claim of the other tables, with a verdict
 
-# The order in which they are trained and shown. Other tables follow by name.
+# The order in which tables are trained and shown. Other tables follow by name.
 ORDER = (
     *("00_start_here", "tuning", "table1_cifar100", "table2_cifar10", "table3_imagenet", "table4_coco"),
     *("table6_finegrained", "table7_imagenet_distillation", "contrastive_methods", "distillation_cifar100"),
@@ -27,12 +27,12 @@ TABLES: dict[str, Table] = {
 
 
 def official() -> list[Table]:
-    """The paper's tables: those that counts, claims and costs are about."""
+    """Return the paper's tables, which counts, claims and costs are about."""
     return [table for table in TABLES.values() if table.official]
 
 
 def find_table(name: str) -> Table:
-    """The table of this name; UsageError that lists the names otherwise."""
+    """Return the table of this name; otherwise raise a UsageError that lists the names."""
     if name not in TABLES:
         raise UsageError(f"Unknown table {name!r}: choose from {', '.join(TABLES)}.")
     return TABLES[name]

@@ -1,4 +1,4 @@
-"""The runs of the analyses: ResNet-18 on CIFAR-100 under the baseline, DSN and CDS, the runs of Table 1."""
+"""The runs that the analyses use: ResNet-18 on CIFAR-100 under the baseline, DSN and CDS, from Table 1."""
 
 from collections.abc import Sequence
 
@@ -16,8 +16,8 @@ BLOCKS = tuple(f"{stage}.{block}" for stage in (1, 2, 3, 4) for block in (1, 2))
 def measured(
     profile: str, metric: str, source: str, methods: Sequence[str] = METHODS, table_id: str = "", column: str = ""
 ) -> list[Cell]:
-    """One metric of every method, compared with the baseline's where that is among them; `table_id` and `column` are
-    the published table and its column."""
+    """Return the cells of one metric, a cell per method, compared with the baseline if it is among the methods.
+    `table_id` and `column` name the published table and its column."""
     return [
         cell(
             supervised(profile, DATASET, MODEL, method),

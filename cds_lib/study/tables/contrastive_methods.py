@@ -8,10 +8,10 @@ from cds_lib.study.plan.settings import distilled, shortened, supervised
 from cds_lib.study.plan.spec import Budget, RunSpec
 from cds_lib.study.plan.table import Cell, Table, cell
 
-# Row -> its name on the poster, in the poster's order; then, for runs of this table alone, batch size and epochs as
-# published. The miniature has batches of 64 (128 where 1,024 or more are published), 30 epochs (60 where 200 or more
-# are), and no AutoAugment in SupCon. `supcon_base_temperature`, the loss as in SupCon's own code, was added later: the
-# published number is that of the first row.
+# Row -> its name on the poster, in the poster's order; then, for runs of this table alone, the published batch size and
+# epochs. The miniature has batches of 64 (128 if the published size is at least 1,024), 30 epochs (60 if at least 200
+# are published) and no AutoAugment in SupCon. `supcon_base_temperature` was added later, with the loss as in SupCon's
+# own code; the published number stands in the row `supcon`.
 ROWS = {
     "baseline": ("Baseline_1",),
     "baseline_autoaugment": ("Baseline_2", 4096, 270),
@@ -25,18 +25,18 @@ ROWS = {
     "cds_kd": ("Ours_2",),
     "cds_autoaugment": ("Ours_3", 256, 350),
 }
-_BYOL_FINETUNING = 80  # of the 1,080 published epochs, presumably (1000 is a preset of BYOL's own configuration)
+_BYOL_FINETUNING = 80  # presumably, of the 1,080 published epochs: 1,000 is a preset of BYOL's own configuration
 _MINI_BYOL = {"hidden": 256, "dimensions": 64}
 
 
 def contrastive(profile: str, row: str, seed: int = 0) -> RunSpec:
-    """A row of the comparison with contrastive methods, ResNet-50 on ImageNet; its name is the row's.
+    """Return the run of a row of the comparison with contrastive methods: ResNet-50 on ImageNet.
 
-    supcon: contrastive pre-training of every stage but the classifier, then a linear classifier on the frozen network;
-    supcon_base_temperature with the factor temperature / base temperature on its loss, as its own code has it.
-    byol, byol_dsn: pre-training without labels, then fine-tuning on all labels, plain or with DSN. Learning rates are
-    those of the methods' own code, scaled with the batch size: SupCon 0.5 at 1,024 (its CIFAR recipe: that for
-    ImageNet is not known), BYOL 0.2 (LARS; taken as that of a batch of 256), plain training 0.1 at 256.
+    supcon: contrastive pre-training of everything but the classifier, then a linear classifier on the frozen network;
+    supcon_base_temperature also has the factor temperature / base temperature on its loss, as in SupCon's own code.
+    byol, byol_dsn: pre-training without labels, then fine-tuning on all labels, plain or with DSN. Learning rates come
+    from the methods' own code and are scaled with the batch size: SupCon 0.5 at 1,024 (its CIFAR recipe; the one for
+    ImageNet is not known), BYOL 0.2 (LARS; taken to be for a batch of 256), plain training 0.1 at 256.
     """
     spec = supervised(profile, "imagenet", "resnet50", row.split("_")[0], seed)
     budget = _stretched(spec.budget, profile, *ROWS[row][1:])
@@ -49,8 +49,8 @@ def contrastive(profile: str, row: str, seed: int = 0) -> RunSpec:
         return replace(spec, budget=replace(autoaugment, lr=lr, **cosine))
     if spec.method == "supcon":
         lr = 0.5 * budget.batch_size / 1024
-        # With AutoAugment so short a training of so small images does not leave its start: the loss stayed at that of
-        # equal embeddings.
+        # With AutoAugment such a short training on such small images does not get started: the loss stayed at its value
+        # for equal embeddings.
         augmentation = "contrastive" if profile == "mini" else "contrastive_autoaugment"
         before = replace(budget, lr=lr, augmentation=augmentation, **cosine)
         options = {"base_temperature": 0.07} if row == "supcon_base_temperature" else {}
@@ -71,9 +71,9 @@ def contrastive(profile: str, row: str, seed: int = 0) -> RunSpec:
 
 
 def linear(profile: str, pretrained: RunSpec) -> RunSpec:
-    """A linear classifier on the frozen network of a pre-training: 100 epochs, batch 512, lr 5, no weight decay.
+    """Return the run of a linear classifier on a frozen pre-trained network: 100 epochs, batch 512, lr 5, no decay.
 
-    In miniatures a third of the epochs and lr 0.01: with 5, in proportion to the batch, it diverged.
+    Outside the paper profile it has a third of the epochs and lr 0.01: with lr 5, scaled to the batch, it diverged.
     """
     budget = replace(pretrained.budget, weight_decay=0.0, augmentation="imagenet", warmup_epochs=0)
     if profile == "paper":
@@ -94,13 +94,13 @@ def _stretched(budget: Budget, profile: str, batch_size: int, epochs: int) -> Bu
 
 
 def run(profile: str, row: str) -> RunSpec:
-    """The run of any row."""
+    """Return the run of any row."""
     build = {"baseline": supervised, "cds": supervised, "cds_kd": distilled}.get(row)
     return build(profile, "imagenet", "resnet50", row) if build else contrastive(profile, row)
 
 
 def cells(profile: str) -> list[Cell]:
-    """ResNet-50: plain, contrastive and deeply supervised trainings of different length."""
+    """Return the cells of ResNet-50 under plain, contrastive and deeply supervised training of different lengths."""
     return [
         cell(
             run(profile, row),

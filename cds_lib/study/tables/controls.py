@@ -1,6 +1,6 @@
 """Exploratory rows beside Table 1 (docs/registration.md): a control on nine networks, and equation 3 of the paper.
 
-The runs that they are compared with are those of Table 1.
+They are compared with the runs of Table 1.
 """
 
 from dataclasses import replace
@@ -14,17 +14,17 @@ DATASET = "cifar100"
 
 
 def cells(profile: str) -> list[Cell]:
-    """Per network the baseline, CDS and the control, one seed each; then deep supervision with and without the term."""
+    """Return baseline, CDS and control on each network (one seed in the miniature), then DSN with and without KL."""
     found = []
     for network in TEN_NETWORKS:
-        if network != "resnet18":  # which has six seeds of it, in the table of deviations
+        if network != "resnet18":  # its control, with six seeds, is in the table of deviations
             for method in ("baseline", "cds"):
                 found.append(cell(supervised(profile, DATASET, network, method), BREADTH_SEEDS[profile]))
             run = replace(supervised(profile, DATASET, network, "baseline"), options={"views": 2})
             found.append(cell(run, BREADTH_SEEDS[profile], method="baseline_two_views"))
     seeds = HEADLINE_SEEDS[profile]
     dsn = supervised(profile, DATASET, "resnet18", "dsn")
-    # The equation has no weights: both terms of an inner classifier get the one that tuning chose for the first.
+    # The equation has no weights: both terms of an inner classifier get the weight that tuning chose for the first.
     with_kl = replace(dsn, options={**dsn.options, "kl_weight": dsn.options["weight"]})
     found.append(cell(dsn, seeds, reference=None))
     found.append(cell(with_kl, seeds, method="dsn_kl", reference="dsn"))

@@ -1,6 +1,6 @@
 """The ablations behind the table of deviations: one switch at a time, against the default run of the same seed.
 
-Default runs are those of Table 1, Table 3 and the CIFAR distillation: only the switched ones are trained for this.
+Default runs are those of Table 1, Table 3 and the CIFAR distillation; only the switched runs are trained for this.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from cds_lib.study.plan.spec import RunSpec
 from cds_lib.study.plan.table import Cell, Table, cell
 
 CIFAR, MODEL = "cifar100", "resnet18"
-_DIMENSIONS = {"resnet50": 2048, "resnet18": 512}  # of the embeddings of a teacher of full width
+_DIMENSIONS = {"resnet50": 2048, "resnet18": 512}  # of a full-width teacher's embeddings
 _DEFAULTS = ("baseline", "cds", "cds_kd")
 
 
@@ -21,8 +21,8 @@ _DEFAULTS = ("baseline", "cds", "cds_kd")
 class Switch:
     """One change of a default run.
 
-    row and title: its name in the table, and for people; default: the method whose run is changed; deviation: the id in
-    the tables of docs/deviations.md; change: the default run -> the switched one.
+    row: name in the table; title: display name; default: the method whose run is changed; deviation: id in the tables
+    of docs/deviations.md; change: the default run -> the switched run.
     """
 
     row: str
@@ -37,7 +37,7 @@ def _options(**changes: Any) -> Callable[[RunSpec], RunSpec]:
 
 
 def _weight(factor: float, **changes: Any) -> Callable[[RunSpec], RunSpec]:
-    """lambda of every tap times a factor, and other options."""
+    """Multiply the weight (lambda) of every tap by a factor, and change other options."""
     return lambda spec: _options(weight=round(spec.options["weight"] * factor, 6), **changes)(spec)
 
 
@@ -46,9 +46,9 @@ def _cutout(on: bool) -> Callable[[RunSpec], RunSpec]:
 
 
 def _matched_mse(spec: RunSpec) -> RunSpec:
-    """The mean of the squares, weighted to equal the default Frobenius term where an image's distance is 1.
+    """Use the mean square, weighted to equal the default Frobenius term where every image's distance is 1.
 
-    Of 2B rows of D numbers with a distance of 1 each the Frobenius norm is sqrt(2B), the mean of the squares 1 / D.
+    For 2B rows of D numbers with a distance of 1 each, the Frobenius norm is sqrt(2B) and the mean square is 1 / D.
     """
     dimensions = round(_DIMENSIONS[spec.parent.model] * spec.parent.budget.width)
     weight = spec.options.get("feature_weight", 0.1) * dimensions * (2 * spec.budget.batch_size) ** 0.5
@@ -85,14 +85,14 @@ SWITCHES = (
 
 
 def default_run(profile: str, method: str, seed: int = 0) -> RunSpec:
-    """The run that switches change: on CIFAR-100, as in the tables that have it."""
+    """Return the run that switches change: on CIFAR-100, as in the tables that contain it."""
     build = settings.distilled if method == "cds_kd" else settings.supervised
     return build(profile, CIFAR, MODEL, method, seed)
 
 
 def cells(profile: str) -> list[Cell]:
-    """Each default followed by its switches, then ImageNet with and without the max-pool. A default has no reference,
-    and a switch that is the profile's default has no row."""
+    """Return each default followed by its switches, then ImageNet with and without the max-pool. A default has no
+    reference. A switch that the profile already has by default has no row."""
     found = []
     for default in _DEFAULTS:
         run = default_run(profile, default)
@@ -100,7 +100,7 @@ def cells(profile: str) -> list[Cell]:
         found.append(cell(run, own, reference=None))
         for switch in SWITCHES:
             if switch.default == default and (switched := switch.change(run)) != run:
-                # The control of two views stands beside the verdicts of Table 1, and has as many seeds.
+                # Rows with the cross-entropy of two views stand beside the verdicts of Table 1 and have as many seeds.
                 seeds = HEADLINE_SEEDS[profile] if switch.deviation == "D10" else SEEDS[profile]
                 found.append(cell(switched, seeds, method=switch.row, reference=default))
     for setting, stem in (("supervised", None), ("supervised_no_max_pool", settings.NO_MAX_POOL)):

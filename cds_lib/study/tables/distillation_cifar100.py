@@ -7,7 +7,7 @@ from cds_lib.study.plan.table import Cell, Table, cell
 
 
 def cells(profile: str) -> list[Cell]:
-    """ResNet-18 (half as wide in the miniature): the baseline, CDS, and every way of distilling."""
+    """Return the baseline, CDS and every distillation method on ResNet-18 (half as wide in the miniature)."""
     return [
         cell(
             (distilled if method in DISTILLATION else student)(profile, "cifar100", "resnet18", method),

@@ -1,4 +1,4 @@
-"""CDS without labels with smaller weights (docs/registration.md): the search had ended at its lower edge."""
+"""CDS without labels at smaller weights (docs/registration.md), because the search had ended at its lower edge."""
 
 from dataclasses import replace
 
@@ -11,18 +11,18 @@ from cds_lib.study.tables.tuning import DATASET, candidate_cell, row_name, words
 METHOD, CONTROL = "cds_simclr", "baseline_matched"
 WEIGHTS = (0.03, 0.1, 0.3, 1.0, 3.0)  # the last three are those of the table `tuning`
 PERCENTS = (10, 20, 30, 40)
-CHOSEN: float | None = None  # the best on validation images
+CHOSEN: float | None = None  # the best weight on validation images
 
 
 def smaller(profile: str, percent: int) -> RunSpec | None:
-    """CDS without labels with the chosen weight; None before it has been chosen. Smoke runs take the smallest."""
+    """Return CDS without labels at the chosen weight; None before it is chosen. Smoke runs take the smallest weight."""
     weight = WEIGHTS[0] if profile == "smoke" else CHOSEN if profile == "mini" else None
     spec = settings.semi_supervised(profile, DATASET, METHOD, percent)
     return weight and replace(spec, options={**spec.options, "weight": weight})
 
 
 def cells(profile: str) -> list[Cell]:
-    """A row a weight on validation images; then per share of labels the control, and CDS with the chosen weight."""
+    """Return a validation row per weight, then for each share of labels the control and CDS at the chosen weight."""
     found = [candidate_cell(profile, METHOD, weight, "few_labels_tuning") for weight in WEIGHTS]
     for percent in PERCENTS:
         control = settings.semi_supervised(profile, DATASET, CONTROL, percent)

@@ -26,7 +26,7 @@ VARIANTS = {
 
 
 def cells(profile: str) -> list[Cell]:
-    """CDS of the rematch with other heads, then with other taps, each beside the control."""
+    """Return CDS of the rematch with other heads, then with other taps; each group begins with the control."""
     found = []
     for setting, variants in VARIANTS.items():
         found.append(arm_cell(profile, final(profile, CONTROL), SEEDS, CONTROL, setting))

@@ -1,6 +1,6 @@
 """The ladder: does the effect of the rematch grow towards the paper's scale? As registered in docs/registration.md.
 
-The pair of the rematch with one factor changed at a time, and one corner where several are.
+The pair of the rematch is trained with one factor changed at a time, and at one corner with several factors changed.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from cds_lib.study.plan.rematch import ARMS, CDS_BOTH, CONTROL, arm_cell, final
 from cds_lib.study.plan.table import Cell, Table
 
 SEEDS = (6, 7, 8)
-# Factors, and how a rung of each is called.
+# Factor -> display name of its rungs.
 TITLES = {
     "epochs": "{:g} epochs",
     "images": "{:,} images",
@@ -21,15 +21,15 @@ TITLES = {
     "corner": "{:,} images of 32 pixels",
     "batch": "batches of {:g}",
 }
-CONFIRMATORY = ("epochs", "images")  # whose slope is tested, over the rungs of three seeds
+CONFIRMATORY = ("epochs", "images")  # their slopes are tested, over the rungs with three seeds
 
 
 @dataclass(frozen=True)
 class Rung:
     """One value of a factor: the control and CDS with these changes of the budget.
 
-    end: the first or the last rung, where the baseline is trained too; weights: CDS also with a third and three times
-    the weight that tuning chose; more: seeds of the pair that were added and are in no slope.
+    end: whether it is the first or last rung, where the baseline is trained too; weights: whether CDS is also trained
+    with a third and three times the tuned weight; more: seeds that were added to the pair and enter no slope.
     """
 
     factor: str
@@ -72,9 +72,9 @@ _WEIGHTS = {f"{CDS_BOTH}_third": (1 / 3, "a third of"), f"{CDS_BOTH}_triple": (3
 
 
 def _cell(profile: str, rung: Rung, row: str, factor: float = 1) -> Cell:
-    """A row of a rung: an arm, CDS with `factor` times the weight."""
+    """Return a row of a rung: an arm, or CDS with `factor` times its weight."""
     arm = row if row in ARMS else CDS_BOTH
-    # A smoke run shows that it works, and is the same at every rung.
+    # Smoke runs only show that everything works, and are the same at every rung.
     run = final(profile, arm, **(rung.changes if profile != "smoke" else {}))
     if run and factor != 1:
         run = final(profile, arm, **rung.changes, weight=round(run.options["weight"] * factor, 6))
@@ -83,7 +83,7 @@ def _cell(profile: str, rung: Rung, row: str, factor: float = 1) -> Cell:
 
 
 def cells(profile: str) -> list[Cell]:
-    """Rung by rung: control, CDS, the baseline at the ends, other weights at the last."""
+    """Return the rows rung by rung: control, CDS, the baseline at the ends, other weights of CDS at some rungs."""
     found = []
     for rung in RUNGS:
         rows = [CONTROL, CDS_BOTH, *(["baseline"] if rung.end else [])]

@@ -1,16 +1,16 @@
-"""Block by block: do classifiers on intermediate layers bind these to the task, and does a contrastive loss not?"""
+"""Block by block: do classifiers on intermediate layers bind them to the task, and does a contrastive loss avoid it?"""
 
 from cds_lib.study.plan.table import Cell, Table
 from cds_lib.study.tables._headline import BLOCKS, METHODS, measured
 
 
 def cells(profile: str) -> list[Cell]:
-    """At every block: probes on CIFAR-100 and on CIFAR-10, invariance, CKA with the last block and the baseline's."""
+    """Return for every block probes on CIFAR-100 and CIFAR-10, invariance, CKA with the last block and the baseline."""
     found = []
     for measure, source in (("probe_top1", "probe"), ("transfer_top1", "transfer"), ("invariance", "similarity")):
         for block in BLOCKS:
             found += measured(profile, f"{measure}_{block}", source)
-    for block in BLOCKS[:-1]:  # the last is 1 to itself, whatever the method
+    for block in BLOCKS[:-1]:  # the CKA of the last block with itself is 1 for every method
         found += measured(profile, f"cka_last_{block}", "similarity")
     for block in BLOCKS:
         found += measured(profile, f"cka_baseline_{block}", "similarity", METHODS[1:])

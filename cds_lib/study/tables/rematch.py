@@ -10,12 +10,12 @@ from cds_lib.study.plan.table import TOP1, Cell, Table
 DOSES = (0.03, 0.1, 0.3, 1.0, 3.0)  # weights of CDS; 0 is the control
 PULLS = ("gradient_ratio_first", "gradient_ratio_last", "gradient_cosine_last")
 _SIX = SEEDS[:6]
-# The finalist of the control that fits its training images best: as well as the CDS run with its chosen settings.
+# The finalist of the control that fits its training images best. It fits as well as CDS with its chosen settings.
 _FITS_AS_WELL = {"lr": 0.05, "weight_decay": 2e-3}
 
 
 def cells(profile: str) -> list[Cell]:
-    """The five arms by each metric, then the dose, the exploratory rows and the cell as released."""
+    """Return the five arms by each metric, then the dose, the exploratory, the equal-fit and the as-released rows."""
     row = partial(arm_cell, profile)
     control = final(profile, CONTROL)
     at_lr = {"lr": control.budget.lr} if control else {}

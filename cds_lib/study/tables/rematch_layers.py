@@ -1,9 +1,9 @@
-"""The analyses of the rematch's arms: what the networks have learned, with the control that sees both views."""
+"""Analyses of the rematch's arms: what the networks have learned, against the control that sees both views."""
 
 from cds_lib.study.plan.rematch import ARMS, SEEDS, arm_cell, final
 from cds_lib.study.plan.table import Cell, Table
 
-BLOCKS = ("1.2", "2.2", "3.2", "4.2")  # the last of each stage
+BLOCKS = ("1.2", "2.2", "3.2", "4.2")  # the last block of each stage
 # Analysis -> its measures.
 MEASURES = {
     "probe": [f"probe_top1_{block}" for block in BLOCKS],
@@ -15,7 +15,7 @@ MEASURES = {
 
 
 def cells(profile: str) -> list[Cell]:
-    """Measure by measure the five arms, each against the control, six seeds."""
+    """Return the five arms measure by measure, each against the control, with six seeds."""
     return [
         arm_cell(profile, final(profile, arm), SEEDS[:6], arm, "rematch", metric, source)
         for source, metrics in MEASURES.items()

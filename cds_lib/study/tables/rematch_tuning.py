@@ -18,7 +18,7 @@ TRIALS = [(arm, trial) for arm in ARMS for trial in trials(arm)]
 
 
 def cells(profile: str) -> list[Cell]:
-    """One group an arm, one row a trial; in smoke the first trial of each. Finalists have more seeds."""
+    """Return one group per arm and one row per trial (in smoke, the first trial of each). Finalists have more seeds."""
     return [
         cell(
             run(profile, arm, GRID_SEED, **trial),

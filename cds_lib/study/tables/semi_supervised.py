@@ -9,7 +9,7 @@ ROWS = {"baseline": "baseline", "baseline_matched": None, "cds_simclr": "cds"}  
 
 
 def cells(profile: str) -> list[Cell]:
-    """Two data sets, four labelled fractions, two baselines and CDS with the SimCLR loss."""
+    """Return the cells: two data sets, four labelled fractions, two baselines and CDS with the SimCLR loss."""
     return [
         cell(
             settings.semi_supervised(profile, dataset, row, percent),

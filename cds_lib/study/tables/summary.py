@@ -1,4 +1,4 @@
-"""The summary: which of the published differences does this study confirm, which not, and which are unknown?"""
+"""The summary: which published differences does this study confirm, which does it not, and which are unknown?"""
 
 from cds_lib.study import tables
 from cds_lib.study.plan import claims
@@ -8,7 +8,7 @@ from cds_lib.study.plan.table import Table
 
 
 def published_claims(profile: str, seeds: Seeds) -> list[Claim]:
-    """Every published claim that the tables test, in their order."""
+    """Return every published claim that the tables test, in the order of the tables."""
     return claims.collect([table for table in tables.official() if table.name != tables.SUMMARY], profile, seeds)
 
 

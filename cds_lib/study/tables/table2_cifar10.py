@@ -1,4 +1,4 @@
-"""Table 2: the same on CIFAR-10, where accuracies are near their ceiling."""
+"""Table 2: the comparison of Table 1 on CIFAR-10, where accuracies are near their ceiling."""
 
 from cds_lib.study.plan.catalogue import DEEP_SUPERVISION, TEN_NETWORKS
 from cds_lib.study.plan.protocols import BREADTH_SEEDS
@@ -7,7 +7,7 @@ from cds_lib.study.plan.table import Cell, Table, cell
 
 
 def cells(profile: str) -> list[Cell]:
-    """Ten networks under five methods."""
+    """Return ten networks under five methods."""
     return [
         cell(supervised(profile, "cifar10", network, method), BREADTH_SEEDS[profile])
         for network in TEN_NETWORKS

@@ -1,4 +1,4 @@
-"""Table 3: does CDS beat deep supervision with classifiers on ImageNet, and does it depend on the max-pool?"""
+"""Table 3: does CDS beat deep supervision with classifiers on ImageNet, and does that depend on the max-pool?"""
 
 from cds_lib.study.plan.catalogue import DEEP_SUPERVISION, IMAGENET_NETWORKS
 from cds_lib.study.plan.protocols import BREADTH_SEEDS
@@ -8,9 +8,9 @@ from cds_lib.study.plan.table import TOP1, TOP5, Cell, Table, cell
 
 
 def cells(profile: str) -> list[Cell]:
-    """Three networks under five methods, with the max-pool of the stem and, as released, without it.
+    """Return three networks under five methods, with the max-pool of the stem and, as released, without it.
 
-    The published numbers stand beside both: which network made them is not known.
+    The published numbers stand beside both, because it is not known which network they are from.
     """
     return [
         cell(

@@ -14,17 +14,17 @@ METRICS = {"test_ap_last": "AP", "test_ap_s_last": "AP_S", "test_ap_m_last": "AP
 
 
 def detector(profile: str, name: str, method: str, seed: int = 0) -> RunSpec:
-    """A detector on COCO whose backbone is the ResNet-50 of Table 3 (with max-pool) that `method` trained."""
+    """Return a detector on COCO whose backbone is the ResNet-50 of Table 3 (with max-pool) that `method` trained."""
     found = budget(profile, "detection", "resnet50")
-    if name == "retinanet":  # 0.01 against 0.02 in the 1x schedule; at its double a miniature diverged
+    if name == "retinanet":  # 0.01 against 0.02 in the 1x schedule; at twice the rate a miniature diverged
         found = replace(found, lr=found.lr / 2)
-    sizes = {} if profile == "paper" else {"channels": 64, "box_features": 128}  # else those of the 1x schedule
+    sizes = {} if profile == "paper" else {"channels": 64, "box_features": 128}  # {}: sizes of the 1x schedule
     parent = supervised(profile, "imagenet", "resnet50", method, seed)
     return RunSpec("coco", name, "detection", "detect", seed, found, sizes, parent)
 
 
 def cells(profile: str) -> list[Cell]:
-    """Two detectors on backbones that five methods pre-trained, four measures each."""
+    """Return two detectors on backbones that five methods pre-trained, with four measures each."""
     return [
         cell(
             detector(profile, name, method),

@@ -15,15 +15,15 @@ APPLIED = {"finetune": (True, True), "finetune_pretraining_only": (True, False),
 
 
 def finetuned(profile: str, dataset: str, model: str, method: str, setting: str, seed: int = 0) -> RunSpec:
-    """A network pre-trained on ImageNet (a run of Table 3, with max-pool), fine-tuned on a fine-grained set."""
+    """Return a run that fine-tunes a network pre-trained on ImageNet (Table 3, with max-pool) on a fine-grained set."""
     before, after = (method if applied else "baseline" for applied in APPLIED[setting])
     parent = supervised(profile, "imagenet", model, before, seed)
     return replace(supervised(profile, dataset, model, after, seed), setting=setting, parent=parent)
 
 
 def cells(profile: str) -> list[Cell]:
-    """Five fine-grained sets, the method applied in pre-training and fine-tuning (where the published numbers stand, by
-    our choice), or in one of them; the baseline is the same in all three."""
+    """Return five fine-grained sets with the method applied in pre-training and fine-tuning, or in one of them. By our
+    choice the published numbers stand beside the first form. The baseline is the same in all three forms."""
     return [
         cell(
             finetuned(profile, dataset, "resnet50", method, setting),

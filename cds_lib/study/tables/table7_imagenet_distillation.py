@@ -1,4 +1,4 @@
-"""Table 7: does distilled CDS beat other ways of distilling on ImageNet?"""
+"""Table 7: does distilled CDS beat other distillation methods on ImageNet?"""
 
 from cds_lib.study.plan.catalogue import DISTILLATION, IMAGENET_NETWORKS
 from cds_lib.study.plan.protocols import BREADTH_SEEDS
@@ -8,7 +8,7 @@ from cds_lib.study.plan.table import TOP1, TOP5, Cell, Table, cell
 
 
 def cells(profile: str) -> list[Cell]:
-    """Three students; CC, OKD and SSKD were published for ResNet-18 alone, and are run for it alone."""
+    """Return three students. CC, OKD and SSKD were published, and are run, for ResNet-18 alone."""
     return [
         cell(
             (distilled if method in DISTILLATION else student)(profile, "imagenet", network, method),

@@ -1,4 +1,4 @@
-"""How well are classes apart at each stage, in the space that the pictures are drawn from?"""
+"""How well are the classes separated at each stage, in the feature space that the t-SNE figures are drawn from?"""
 
 from cds_lib.study.plan.table import Table
 from cds_lib.study.tables._headline import STAGES, measured

@@ -1,9 +1,9 @@
 """The search for hyper-parameters: the same effort for every method, judged on validation images alone.
 
-Runs of ResNet-18 on CIFAR-100 under the profile's protocol, with a seed that no table has and a validation part. The
-learning rate is chosen for the baseline, and every method then has it; of the other methods the weight of what they add
-is searched. CDS with the SimCLR loss is searched where it is used, on a training set with a part of the labels. What
-the search chose is in the catalogue.
+The runs train ResNet-18 on CIFAR-100 under the profile's protocol, with a seed that no table of results has and with
+validation images held back. The learning rate is chosen for the baseline and used by every method. For the others the
+weight of their additional loss is searched. CDS with the SimCLR loss is searched where it is used: on a training set
+with a part of the labels. The catalogue holds the chosen values.
 """
 
 from dataclasses import replace
@@ -22,14 +22,14 @@ SEED = 100
 
 
 def default_run(profile: str, method: str, seed: int = 0) -> RunSpec:
-    """The run of a table whose value is searched."""
+    """Return the run of a table whose hyper-parameter is searched."""
     if method == "cds_simclr":
         return settings.semi_supervised(profile, DATASET, method, LABELLED_PERCENT, seed)
     return settings.supervised(profile, DATASET, MODEL, method, seed)
 
 
 def candidate(profile: str, method: str, value: float) -> RunSpec:
-    """The run of one candidate; it has a seed of its own, so that it shares no run and no split with a table."""
+    """Return the run of one candidate. Its seed is its own, so that it shares no run and no split with a table."""
     name, _ = SEARCHED[method]
     spec = default_run(profile, method, SEED)
     budget = replace(spec.budget, val_size=VAL_SIZE[profile])
@@ -39,12 +39,12 @@ def candidate(profile: str, method: str, value: float) -> RunSpec:
 
 
 def row_name(method: str, value: float) -> str:
-    """How the row of a candidate is called: `cds_weight_0.3`."""
+    """Return the name of a candidate's row: `cds_weight_0.3`."""
     return f"{method}_{SEARCHED[method][0]}_{value:g}"
 
 
 def candidate_cell(profile: str, method: str, value: float, setting: str) -> Cell:
-    """The row of one candidate."""
+    """Return the row of one candidate."""
     run, name = candidate(profile, method, value), row_name(method, value)
     return cell(run, (SEED,), method=name, setting=setting, metric=VALIDATION, reference=None)
 
@@ -53,12 +53,12 @@ CANDIDATES = [(method, value) for method, (_, values) in SEARCHED.items() for va
 
 
 def cells(profile: str) -> list[Cell]:
-    """One group a method, one row a candidate."""
+    """Return one group per method and one row per candidate."""
     return [candidate_cell(profile, method, value, f"tuning_{method}") for method, value in CANDIDATES]
 
 
 def words(method: str, value: float) -> str:
-    """The row of a candidate for people: `CDS, weight 0.3`."""
+    """Return the display name of a candidate's row: `CDS, weight 0.3`."""
     option = "learning rate" if SEARCHED[method][0] == "lr" else SEARCHED[method][0]
     return f"{catalogue.METHODS[method].title}, {option} {value:g}"
 

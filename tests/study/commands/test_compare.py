@@ -1,4 +1,4 @@
-"""The results of another folder beside the committed ones: a good run is taken, a doctored one refused."""
+"""Compare another results folder with the committed results: accept a good run, reject a manipulated one."""
 
 import shutil
 from pathlib import Path
@@ -33,7 +33,7 @@ def cell(theirs):
 
 @pytest.fixture
 def compare(theirs, capsys):
-    """Run the command on their folder, or on another; returns its exit code, stdout and stderr."""
+    """Return a function that runs the command on a folder and returns exit code, stdout and stderr."""
 
     def run(folder=theirs.root):
         return cli.main(["compare", str(folder), "--only", "table1_cifar100"]), *capsys.readouterr()

@@ -1,7 +1,7 @@
-"""What runs cost: against published operation counts, against real steps, and by the seconds of runs like them.
+"""The cost of runs: published operation counts, real steps, and the duration of similar runs.
 
-GMAC are those read off the released networks (0.556 and 1.298 a CIFAR view, 0.575 and 1.603 with the heads; on ImageNet
-1.81, 3.66 and 4.09 with, 6.90, 14.30 and 16.00 without the max-pool); a multiply-accumulate is two operations.
+The GMAC are those of the released networks: 0.556 and 1.298 per CIFAR view, 0.575 and 1.603 with the heads; on ImageNet
+1.81, 3.66 and 4.09 with the max-pool, 6.90, 14.30 and 16.00 without. One multiply-accumulate is two operations.
 """
 
 from dataclasses import replace
@@ -27,7 +27,7 @@ FINE = finetuned("mini", "cub200", "resnet50", "cds", "finetune", 0)
 
 
 def train_macs(spec):
-    """GMAC of a step, an image."""
+    """Return the GMAC of a training step per image."""
     return costs.step_cost(spec).train_flops / GIGA_MACS / spec.budget.batch_size
 
 
@@ -36,7 +36,7 @@ def paper(dataset, model, method, stem=None):
 
 
 def stem_macs(spec):
-    """GMAC of the stem's convolution, an image: its input needs no gradient."""
+    """Return the GMAC per image of the stem convolution, whose input needs no gradient."""
     side, kernel = (32, 3) if spec.budget.stem == "cifar" else (112, 7)
     return side**2 * kernel**2 * 3 * 64 / 1e9
 
@@ -63,7 +63,7 @@ def test_a_plain_step_is_three_forward_passes_without_the_gradient_of_the_images
 @pytest.mark.parametrize(("model", "giga_macs", "width"), [("resnet18", 0.575, 512), ("resnet50", 1.603, 2048)])
 def test_a_cds_step_is_two_views_with_heads_and_two_products_a_tap(model, giga_macs, width):
     spec = paper("cifar100", model, "cds")
-    contrastive = 4 * 2 * 256**2 * width / 1e9 / 128  # at most; the loss computes no similarity twice
+    contrastive = 4 * 2 * 256**2 * width / 1e9 / 128  # upper bound: the loss computes no similarity twice
     expected = 2 * (3 * giga_macs - stem_macs(spec)) + contrastive
     assert train_macs(spec) == pytest.approx(expected, rel=0.002)
     assert costs.step_cost(spec).eval_flops == costs.step_cost(paper("cifar100", model, "baseline")).eval_flops
@@ -74,16 +74,16 @@ def test_teachers_and_rotations_count():
     spec = {method: settings.distilled("paper", "imagenet", "resnet18", method, 0) for method in ("kd", "sskd", "crd")}
     assert train_macs(spec["kd"]) == pytest.approx(student + teacher, rel=0.002)
     assert train_macs(spec["sskd"]) == pytest.approx(4 * (student + teacher), rel=0.002)
-    # Two banks of 128 numbers an image: products with all of them, forward and to the anchors.
+    # Two banks with 128 numbers per image; products with all of them, forward and backward to the anchors.
     assert train_macs(spec["crd"]) - train_macs(spec["kd"]) == pytest.approx(4 * 1_281_167 * 128 / 1e9, rel=0.01)
-    # The teacher of SSKD's head is the frozen network under it: 4 forward passes and a small head.
+    # SSKD's teacher trains a small head on a frozen network: 4 forward passes.
     assert train_macs(spec["sskd"].parent) == pytest.approx(4 * teacher, rel=0.01)
 
 
 def test_a_large_batch_is_counted_where_the_loss_works_in_blocks():
     spec = contrastive("paper", "supcon", 0).parent
-    pooled = 128  # of its projection
-    products = 3 * (2 * spec.budget.batch_size) * 2 * pooled / 1e9  # products an image: one forward, two backward
+    pooled = 128  # dimensions of SupCon's projection
+    products = 3 * (2 * spec.budget.batch_size) * 2 * pooled / 1e9  # GMAC per image: one product forward, two backward
     assert train_macs(spec) == pytest.approx(2 * (3 * 4.087 - 0.118 + 3 * 0.0044) + products, rel=0.005)
 
 
@@ -91,12 +91,12 @@ def test_a_large_batch_is_counted_where_the_loss_works_in_blocks():
     ("name", "weights", "close"),
     [
         ("faster_rcnn", FasterRCNN_ResNet50_FPN_Weights.COCO_V1, 0.001),
-        ("retinanet", RetinaNet_ResNet50_FPN_Weights.COCO_V1, 0.02),  # 91 classes there, 81 here
+        ("retinanet", RetinaNet_ResNet50_FPN_Weights.COCO_V1, 0.02),  # torchvision has 91 classes, this detector 81
     ],
 )
 def test_detectors_cost_what_torchvision_states(name, weights, close):
     spec = detector("paper", name, "baseline", 0)
-    square = replace(spec, budget=replace(spec.budget, source="standin"))  # at 800 x 800 pixels, as stated there
+    square = replace(spec, budget=replace(spec.budget, source="standin"))  # at 800 x 800 pixels, as torchvision states
     assert costs._count(square).eval_flops / GIGA_MACS == pytest.approx(weights.meta["_ops"], rel=close)
     assert costs.step_cost(spec).eval_flops > costs.step_cost(square).eval_flops
 
@@ -159,7 +159,7 @@ def test_disk_is_that_of_a_finished_run(tmp_path):
 
     execute(spec, store, tmp_path, device="cpu", on_progress=look)
     cost = costs.run_cost(spec)
-    # Every tensor has a name and an alignment in the file besides.
+    # The file also stores a name and alignment for every tensor.
     assert cost.model_bytes < store.model(spec.id).stat().st_size < 1.15 * cost.model_bytes
     assert cost.checkpoint_bytes < sizes[-1] < 1.15 * cost.checkpoint_bytes
 
@@ -171,7 +171,7 @@ def test_disk_is_that_of_a_finished_run(tmp_path):
         (settings.semi_supervised("paper", "cifar10", "cds_simclr", 10, 0), (50_000, 10_000)),
         (settings.supervised("mini", "cifar10", "resnet18", "cds", 0), (5_000, 12_000)),
         (FINE, (5_994, 5_794)),
-        (replace(FINE, budget=replace(FINE.budget, train_size=33)), (32, 5_794)),  # no batch of one image
+        (replace(FINE, budget=replace(FINE.budget, train_size=33)), (32, 5_794)),  # batches of one image are left out
     ],
 )
 def test_images_of_an_epoch_and_of_an_evaluation(spec, images):
@@ -212,7 +212,7 @@ def said(store, done, missing):
 
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
-    """The results of the checkout."""
+    """Stand in for the results folder of the checkout."""
     monkeypatch.setattr(dry_run, "results_dir", lambda profile: tmp_path / "elsewhere")
     return Store(tmp_path / "elsewhere")
 
@@ -221,11 +221,11 @@ def test_the_likest_finished_runs_decide(tmp_path, elsewhere):
     store, cds = Store(tmp_path / "own"), settings.supervised("smoke", "cifar100", "resnet18", "cds")
     other = replace(cds, options={**cds.options, "weight": 9.0})
     assert "Very roughly" not in said(store, [], [cds])
-    write_run(elsewhere, cds, {"seconds": 40.0})  # in the results of the checkout: counts as well
-    assert "Very roughly 40 s of training for 1 run of 1," in said(store, [], [cds])
+    write_run(elsewhere, cds, {"seconds": 40.0})  # results of the checkout count too
+    assert "Very roughly 40 s of training for 1 run of 1 in sequence," in said(store, [], [cds])
     write_run(store, cds.with_seed(1), {"seconds": 60.0})
     write_run(store, other, {"seconds": 1000.0})
     seeds = [cds.with_seed(2), replace(cds, model="resnet50"), replace(cds, dataset="cub200", setting="finetune")]
     text = said(store, [cds.with_seed(1), other], seeds)
-    # Of the same run but for the seed 50 s (40 and 60), of the same data set 366.7 s (with 1000).
-    assert "Very roughly 6 min 57 s of training for 2 runs of 3," in text
+    # Runs that differ only in the seed take 50 s (40 and 60); runs on the same data set take 366.7 s (with 1000).
+    assert "Very roughly 6 min 57 s of training for 2 runs of 3 in sequence," in text

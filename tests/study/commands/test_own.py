@@ -1,4 +1,4 @@
-"""One run of one's own: found, changed, trained, shown beside the study's, and in none of its tables."""
+"""A user's own run is found, changed, trained and shown beside the study's run, and enters no table."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_values_are_what_the_methods_and_the_budget_take():
     ("assignment", "says"),
     [
         ("weigth=1", "cds has no option 'weigth': choose from taps, weight, temperature, .*of the budget from source"),
-        ("use_labels=False", "cds has no option 'use_labels'"),  # this is what makes it the method
+        ("use_labels=False", "cds has no option 'use_labels'"),  # this option defines the method
         ("weight=heavy", "weight is float, not 'heavy'"),
         ("epochs=1.5", "epochs is int, not 1.5"),
         ("weight", "--set wants NAME=VALUE"),
@@ -44,7 +44,7 @@ def test_the_run_is_that_of_a_table_where_one_has_it():
     assert own.find("mini", "cifar10", "resnet18", "cds")[0].name == "table2_cifar10"
     assert own.find("mini", "cifar100", "resnet18", "cds_simclr", "semi_20")[1].run.labelled == 0.2
     assert own.find("mini", "coco", "retinanet", "dsn")[0].name == "table4_coco"
-    _, free = own.find("mini", "cifar100", "resnet34", "cds")  # in no table
+    _, free = own.find("mini", "cifar100", "resnet34", "cds")  # not in any table
     assert free.run == settings.supervised("mini", "cifar100", "resnet34", "cds")
     distilled = settings.distilled("paper", "cifar10", "resnet18", "kd")
     assert own.find("paper", "cifar10", "resnet18", "kd")[1].run == distilled
@@ -79,7 +79,7 @@ def test_the_command_trains_one_run_beside_the_studys(tmp_path, capsys, monkeypa
     assert rows[0][:3] == ["cds,", "taps", "[1,"] and rows[0][-1] == folder.name
     assert (rows[1][0], rows[1][-1]) == ("cds", theirs.name) and not (mine / "tables").exists()
     before = (folder / "metrics.json").stat().st_mtime_ns
-    assert main([*command, *more]) == 0  # only read
+    assert main([*command, *more]) == 0  # this time it is only read
     assert (folder / "metrics.json").stat().st_mtime_ns == before
     assert main([*command, "--set", "width=x", "--results", str(mine)]) == 2
     assert "width is float, not 'x'" in capsys.readouterr().err

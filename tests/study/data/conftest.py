@@ -1,4 +1,4 @@
-"""Tiny data sets in exactly the official layout, written as Python 2 wrote the official ones, and a local mirror."""
+"""Tiny data sets in the official layout, pickled as Python 2 pickled the official ones, and a local mirror."""
 
 import dataclasses
 import hashlib
@@ -15,11 +15,11 @@ import pytest
 
 from cds_lib.study.data import fetch, registry
 
-TINY = {"cifar10": (4, 20), "cifar100": (200, 100)}  # images in each training batch and in the test batch
+TINY = {"cifar10": (4, 20), "cifar100": (200, 100)}  # images per training batch, and in the test batch
 
 
 class Python2Pickler(pickle._Pickler):
-    """Writes what Python 2 wrote with protocol 2: byte strings for every string, 0 and 1 for booleans in dtypes."""
+    """Pickle like Python 2 with protocol 2: all strings are byte strings, booleans in dtypes are 0 and 1."""
 
     dispatch = dict(pickle._Pickler.dispatch)
 
@@ -43,7 +43,7 @@ def python2_pickle(content):
 
 
 def tiny_contents(name):
-    """{file name: dict} of a tiny set: random pixels, labels that go round."""
+    """Return {file name: dict} of a tiny set with random pixels and cyclic labels."""
     random, known = np.random.default_rng(len(name)), registry.entry(name)
     per_batch, test = TINY[name]
     contents, start = {}, 0
@@ -81,12 +81,12 @@ class TinySet:
 
 
 def part_of(entry, part):
-    """The published files of one part, in the order they are read."""
+    """Return the published files of one part, in the order in which they are read."""
     return [file for file in entry.files if file.part == part]
 
 
 def tar(members, form="w:gz", **attributes):
-    """Bytes of a .tar.gz with the given {name: bytes}; the attributes are every member's."""
+    """Return the bytes of a .tar.gz of {name: bytes}; all members get the attributes."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode=form) as archive:
         for name, data in members.items():
@@ -99,7 +99,7 @@ def tar(members, form="w:gz", **attributes):
 
 
 def with_archives(entry, data, url=""):
-    """The entry with the md5 of {file name: bytes} as its archives', each to be had from `url`."""
+    """Return the entry with {file name: bytes} as its archives: their md5, and `url` as their address."""
     known = {archive.name: archive for archive in entry.archives}
     archives = [
         known.get(file, entry.archives[0])._replace(name=file, md5=hashlib.md5(content).hexdigest(), url=url)
@@ -130,7 +130,7 @@ def tiny100():
 
 @pytest.fixture
 def tiny_registry(monkeypatch, tiny10, tiny100):
-    """The registry as the library sees it, with the tiny sets in place of the real ones."""
+    """Replace the real sets in the library's registry by the tiny ones."""
     known = {"cifar10": tiny10.entry, "cifar100": tiny100.entry}
     monkeypatch.setattr(registry, "entries", lambda: known)
     monkeypatch.setattr("cds_lib.study.data.cli.entries", lambda: known)
@@ -143,8 +143,8 @@ def tools():
 
 
 class Mirror:
-    """A local web server. `files` maps path -> bytes; `cut` closes each connection after that many bytes; `odd` maps
-    path -> (status, header, value), sent in the place of a file."""
+    """A local web server. `files` maps path -> bytes. `cut` closes each connection after that many bytes. `odd` maps
+    path -> (status, header, value), which replaces the file."""
 
     def __init__(self):
         self.files, self.ranges, self.cut, self.asked, self.odd = {}, True, None, [], {}

@@ -32,7 +32,7 @@ def labels(tiny, part):
 
 
 def check(tiny, arrays, by_name):
-    """by_name: whether the images must come by class and file name."""
+    """Check the arrays. by_name: whether images must be sorted by class and file name."""
     for part, images, found in (("train", *arrays[:2]), ("test", *arrays[2:4])):
         kept = labels(tiny, part)
         order = sorted(range(len(kept)), key=lambda i: (kept[i], f"image_{i}.png") if by_name else i)
@@ -46,7 +46,7 @@ def check(tiny, arrays, by_name):
 def test_reads_what_python_2_wrote(tiny, tmp_path):
     tiny.write(tmp_path)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # NumPy deprecates what old pickles hold
+        warnings.simplefilter("error")  # NumPy deprecates content of old pickles
         check(tiny, layouts.read(tiny.entry, tmp_path), by_name=tiny.entry.name == "cifar100")
     assert not tiny.entry.unpublished(tmp_path)
 
@@ -57,7 +57,7 @@ COPIES = [("tiny100", protocol, kind) for protocol in (2, 5) for kind in KINDS] 
 
 @pytest.mark.parametrize(("tiny", "protocol", "kind"), COPIES, indirect=["tiny"])
 def test_reads_copies_written_by_python_3(tiny, tmp_path, protocol, kind):
-    """With protocol 5 read-only arrays come back read-only, which torch warns about: they are copied."""
+    """Protocol 5 restores read-only arrays as read-only. torch warns about them, so they are copied."""
     folder = tiny.write(tmp_path)
     for name, content in tiny.contents.items():
         plain = {key: value for key, value in content.items() if key not in ("coarse_labels", "filenames")}
@@ -66,12 +66,12 @@ def test_reads_copies_written_by_python_3(tiny, tmp_path, protocol, kind):
             data.flags.writeable = False
             plain |= {key: kind(plain[key]), "data": data}
         (folder / name).write_bytes(pickle.dumps(plain, protocol))
-    check(tiny, layouts.read(tiny.entry, tmp_path), by_name=False)  # their file names are not there
+    check(tiny, layouts.read(tiny.entry, tmp_path), by_name=False)  # the copies have no file names
     assert [*tiny.entry.unpublished(tmp_path)] == [*tiny.files]
 
 
 def test_an_import_of_the_images_is_the_same_set(tiny100, tmp_path):
-    """So a run on either is the same run: `reproduce` and `compare` ask for the same images in the same order."""
+    """A run on either is the same run: `reproduce` and `compare` need the same images in the same order."""
     tiny100.write(tmp_path)
     for part in ("train", "test"):
         for i, (image, label) in enumerate(zip(pixels(tiny100, part), labels(tiny100, part), strict=True)):
@@ -163,7 +163,7 @@ def read_test_batch(entry, folder, content):
 
 @st.composite
 def damaged(draw, whole):
-    """A file cut off, or with a few other bytes."""
+    """Draw a truncated file, or one with a few changed bytes."""
     content = bytearray(draw(whole))
     for _ in range(draw(st.integers(0, 4))):
         content[draw(st.integers(0, len(content) - 1))] = draw(st.integers(0, 255))

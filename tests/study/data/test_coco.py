@@ -1,4 +1,4 @@
-"""COCO's layout, real and made: boxes as published, what is left out, what is refused; batches for detectors."""
+"""COCO's layout, real and synthetic: boxes as published, omitted objects, refused files; batches for detectors."""
 
 import copy
 import json
@@ -21,7 +21,7 @@ from cds_lib.study.errors import RunError
 from toys import places
 
 CPU = torch.device("cpu")
-# Category ids have gaps, as COCO's; a crowd; a box without width; an image without objects; a tall image.
+# Category ids with gaps, as in COCO; a crowd; a box without width; an image without objects; a tall image.
 TRAIN = {
     "images": [
         {"id": 9, "file_name": "9.jpg", "height": 30, "width": 40},
@@ -50,19 +50,19 @@ def folder(tmp_path):
         (folder / f"{split}2017").mkdir()
         for one in content["images"]:
             pixels = np.full((one["height"], one["width"], 3), 20 * one["id"], np.uint8)
-            pixels[:, : one["width"] // 2] = 0  # dark on the left: a mirrored image shows
+            pixels[:, : one["width"] // 2] = 0  # dark on the left, so that mirroring is visible
             Image.fromarray(pixels).save(folder / f"{split}2017" / one["file_name"], quality=95)
     return folder
 
 
 def test_boxes_labels_and_areas_are_those_of_the_annotations(folder):
     data = coco.read(folder)
-    assert data.names == ("car", "toothbrush")  # labels count from 1 in the order of the category ids
-    assert [image.image_id for image in data.train] == [3, 9]  # 5 has no object, 7 nothing but a crowd
+    assert data.names == ("car", "toothbrush")  # labels start at 1, in the order of the category ids
+    assert [image.image_id for image in data.train] == [3, 9]  # image 5 has no object, image 7 only a crowd
     nine = data.train[1]
     assert nine.boxes.tolist() == [[1.5, 2, 11.5, 22], [5, 5, 25, 15]] and nine.labels.tolist() == [2, 1]
     assert nine.area.tolist() == [150.5, 99] and nine.crowd.tolist() == [False, True]
-    assert data.train[0].boxes.tolist() == [[0, 0, 30, 40]]  # the one without width is left out
+    assert data.train[0].boxes.tolist() == [[0, 0, 30, 40]]  # the box without width is left out
     assert (data.provenance["train"], data.provenance["test"]) == (4, 1)
     assert (
         data.provenance["complete"] is False
@@ -98,7 +98,7 @@ def test_missing_images_are_named_and_counted(folder):
 
 
 def with_annotation(folder, split="train", place=0, **changed):
-    """An annotation, of the image 9 of 40 x 30 pixels, is another."""
+    """Change an annotation of image 9, which has 40 x 30 pixels."""
     path = folder / "annotations" / f"instances_{split}2017.json"
     content = json.loads(path.read_text())
     content["annotations"][place] |= changed
@@ -165,7 +165,7 @@ def test_odd_annotations_are_refused_or_read_as_what_can_be(folder, changes):
             else:
                 holder[path[-1]] = value
         except (KeyError, IndexError, TypeError):
-            continue  # the first change took the place of the second away
+            continue  # the first change removed the place of the second
     (folder / "annotations" / "instances_val2017.json").write_text(json.dumps(content))
     try:
         data = coco.read(folder)
@@ -203,7 +203,7 @@ def test_boxes_that_stick_out_by_fractions_of_a_pixel_are_taken_as_published(fol
 
 def test_a_box_is_kept_only_if_training_sees_an_area_whatever_it_is_mirrored_and_scaled_to(folder):
     kept = {}
-    with_annotation(folder, place=1, iscrowd=0)  # an object that is always there
+    with_annotation(folder, place=1, iscrowd=0)  # an object that is always kept
     for width in np.geomspace(1e-9, 1, 19):
         for x in (0.0, 0.3, 5.0, 38.7):
             boxes = torch.from_numpy(coco.read(with_annotation(folder, bbox=[x, 2, width, 20])).train[1].boxes)
@@ -217,7 +217,7 @@ def test_a_box_is_kept_only_if_training_sees_an_area_whatever_it_is_mirrored_and
 
 
 def test_annotations_without_an_object_are_refused(folder):
-    with_annotation(folder, "val", bbox=[5, 5, 1e-6, 10])  # and a crowd
+    with_annotation(folder, "val", bbox=[5, 5, 1e-6, 10])  # the other annotation is a crowd
     with pytest.raises(UsageError, match="instances_val2017.json has no object"):
         coco.read(folder)
     with pytest.raises(UsageError, match="no image with an object"):
@@ -255,12 +255,12 @@ def test_shapes_are_not_mixed_crowds_not_trained_on_and_boxes_mirrored_with_thei
     for epoch in range(8):
         seen = []
         for (images,), targets, index in batches(data).epoch(epoch):
-            assert len(images) == 1  # the tall image and the wide one
+            assert len(images) == 1  # tall and wide images do not share a batch
             seen += index.tolist()
             known = data.train[index.item()]
             (image,), (target,) = images, targets
             assert image.shape == (3, known.height, known.width) and 0 <= image.min() <= image.max() <= 1
-            flipped = bool(image[:, :, -1].mean() < image[:, :, 0].mean())  # the dark half
+            flipped = bool(image[:, :, -1].mean() < image[:, :, 0].mean())  # by the position of the dark half
             left, top, right, bottom = known.boxes[~known.crowd][0].tolist()
             expected = [known.width - right, top, known.width - left, bottom] if flipped else [left, top, right, bottom]
             assert target["boxes"].tolist() == [expected]
@@ -271,7 +271,7 @@ def test_shapes_are_not_mixed_crowds_not_trained_on_and_boxes_mirrored_with_thei
 
 
 def test_neither_workers_nor_processes_change_a_batch_and_nothing_global_is_drawn(folder):
-    """Batches are of one image: a process that is idle gets the first again."""
+    """Each batch has one image, so an idle process gets the first image again."""
     data, state = coco.read(folder), torch.random.get_rng_state()
     alone = list(batches(data).epoch(1))
     assert torch.equal(torch.random.get_rng_state(), state)

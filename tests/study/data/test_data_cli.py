@@ -12,7 +12,7 @@ from toys import write_images
 
 @pytest.fixture
 def run(tiny_registry, tmp_path, capsys, monkeypatch):
-    """run(*words) -> (exit code, standard output), with the tiny registry and data folder."""
+    """Return run(*words) -> (exit code, stdout), with the tiny registry and data folder."""
     monkeypatch.setenv("CDS_DATA_ROOT", str(tmp_path / "data"))
     monkeypatch.delenv("CDS_OFFLINE", raising=False)
 
@@ -87,7 +87,7 @@ def test_verify_says_what_is_missing(run, tmp_path, tiny100):
     code, text = run("verify", "cifar100")
     assert code == 1 and "CIFAR-100 is not in" in text and "data fetch cifar100" in text
     assert text.splitlines()[-1] == "CIFAR-100: cannot be used"
-    tiny100.write(tmp_path / "other")  # the option comes before the variable
+    tiny100.write(tmp_path / "other")  # the option takes precedence over the variable
     assert run("verify", "cifar100", "--data-root", tmp_path / "other")[0] == 0
 
 

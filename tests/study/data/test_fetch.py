@@ -1,4 +1,4 @@
-"""Download, checksums, locks and unpacking: the official files are there whole, or nothing looks as if they were."""
+"""Download, checksums, locks and unpacking: the official files are complete, or nothing looks as if they were."""
 
 import dataclasses
 import fcntl
@@ -21,7 +21,7 @@ PATH = "/" + FILE
 
 @pytest.fixture
 def entry(mirror, tiny100, tools):
-    """The tiny CIFAR-100, whose only url is that of the local mirror, which has it."""
+    """Return the tiny CIFAR-100 with the local mirror as its only url."""
     mirror.files[PATH] = tiny100.archive
     return tools.with_archives(tiny100.entry, {FILE: tiny100.archive}, mirror.url(PATH))
 
@@ -52,8 +52,8 @@ def test_fetch_unpacks_the_official_files_once(mirror, entry, tiny100, tmp_path,
         (lambda whole: whole[:1000], True, ["bytes=1000-"]),
         (lambda whole: whole, True, ["bytes=all-"]),
         (lambda whole: whole + b"more", True, ["bytes=more-", None]),
-        (lambda whole: b"x" * 1000, True, ["bytes=1000-", None]),  # the checksum finds it
-        (lambda whole: b"x" * 1000, False, ["bytes=1000-"]),  # such a server begins again
+        (lambda whole: b"x" * 1000, True, ["bytes=1000-", None]),  # found by the checksum
+        (lambda whole: b"x" * 1000, False, ["bytes=1000-"]),  # this server starts again from the beginning
     ],
     ids=["half", "whole", "too long", "other", "no ranges"],
 )
@@ -196,7 +196,7 @@ def test_lock_holds_between_processes_and_dies_with_them(entry, tmp_path):
         assert child.stdout.readline() == b"held\n"
         with pytest.raises(UsageError, match=f"process {child.pid} .* is writing cifar100"):
             fetch(entry, tmp_path)
-        with single_writer(tmp_path, "cifar10"):  # another set is no obstacle
+        with single_writer(tmp_path, "cifar10"):  # another set does not block
             pass
     finally:
         child.kill()

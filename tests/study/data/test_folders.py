@@ -1,4 +1,4 @@
-"""Images held as class folders: imported whole or as a subset, kept as arrays or listed where they lie, or refused."""
+"""Class folders of images: imported as a whole or a subset, kept as arrays or listed in place, or refused."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ CLASSES = ("bird", "cat", "dog")
 
 @pytest.fixture
 def held(tmp_path):
-    """A folder of three classes, 9 training and 3 test images of 32 x 32."""
+    """Return a folder with three classes, 9 training and 3 test images of 32 x 32."""
     return write_images(tmp_path / "held", {"train": 3, "test": 1}, CLASSES, image)
 
 
@@ -29,7 +29,7 @@ def image(split, label, number):
 
 @pytest.fixture(params=["cifar10", "cub200"])
 def entry(request, monkeypatch):
-    """A set of these, whose images are kept as arrays, or are listed."""
+    """Return an entry for these images, which are kept as arrays or listed."""
     known = dataclasses.replace(registry.entry(request.param), classes=3, train=9, test=3)
     monkeypatch.setattr(sets, "entry", lambda name: known)
     return known
@@ -101,7 +101,7 @@ def empty(folder):
         path.unlink()
 
 
-REFUSED = {  # what is done to the folder, and what is said
+REFUSED = {  # error message -> change to the folder
     r"must hold train/ .* holds \['test'\]": lambda held: (held / "train").rename(held / "training"),
     r"must hold train/ and either of test/, val/, and holds \['train'\]": lambda held: (held / "test").rename(
         held / "testing"

@@ -1,4 +1,4 @@
-"""Images decoded from files: as Pillow reads them, in order, into small arrays, or refused in a sentence."""
+"""Image files are decoded as by Pillow, in order, into small arrays, or refused in one sentence."""
 
 import errno
 import io
@@ -31,7 +31,7 @@ WHOLE = {form: encoded(*form) for form in FORMS}
 
 
 def read_in_every_way(path):
-    """The square, or None; every reader of the library must be of one opinion."""
+    """Return the square, or None if it is refused; all readers of the library must agree."""
     (square,) = image_files.decoded([path], lambda image: image_files.square(image, 16))
     refused = isinstance(square, str)
     assert bool(image_files.broken_images([path])) == refused
@@ -71,7 +71,7 @@ RAMP = np.arange(64 * 64).reshape(64, 64)
 
 
 def with_side(side):
-    """10 or 1.2 GB of pixels in a few bytes."""
+    """Return a few bytes that declare 10 or 1.2 GB of pixels."""
     content = bytearray(WHOLE["BMP", "RGB"])
     content[18:26] = side.to_bytes(4, "little") * 2
     return content
@@ -95,7 +95,7 @@ def test_images_that_would_become_others_are_refused(write, tmp_path):
 
 
 def test_only_named_formats_are_opened(tmp_path, monkeypatch):
-    """For an EPS, whatever it is called, Pillow would start Ghostscript."""
+    """For an EPS file of any name, Pillow would start Ghostscript."""
     ghostscript = tmp_path / "gs"
     ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path / 'started'}\n")
     ghostscript.chmod(0o755)
@@ -134,7 +134,7 @@ def test_small_arrays_are_pillows_pixels_made_once(splits, tmp_path):
         left, top = (image.width - SIDE) // 2, (image.height - SIDE) // 2
         expected = np.asarray(image.crop((left, top, left + SIDE, top + SIDE))).transpose(2, 0, 1)
         assert np.array_equal(row, expected)
-    train[:] = 0  # the caller's own: the file keeps its pixels
+    train[:] = 0  # the array is the caller's own, so the file does not change
     made = tmp_path / "arrays" / "some" / "train.npy"
     before = made.stat().st_mtime_ns
     again, _ = image_files.arrays(splits, "some", tmp_path, SIDE)

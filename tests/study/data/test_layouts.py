@@ -1,4 +1,4 @@
-"""Each image set in its published layout, written here as small archives: fetched, unpacked, read, cached, damaged."""
+"""Each image set in its published layout, as small archives: fetched, unpacked, read, cached, damaged."""
 
 import dataclasses
 import io
@@ -18,7 +18,7 @@ SIDE = 24
 
 
 def jpeg(label, size=(40, 30)):
-    """A picture of one colour, which survives JPEG: its red value tells the class."""
+    """Return a JPEG of one colour. The red value, which survives compression, encodes the class."""
     stream = io.BytesIO()
     Image.new("RGB", size, (60 + 40 * label, 128, 128)).save(stream, "JPEG", quality=95)
     return stream.getvalue()
@@ -73,7 +73,7 @@ def cars(tar):
 
 
 def flowers(tar):
-    labels = [1, 2, 1, 2, 2]  # of images 1 to 5
+    labels = [1, 2, 1, 2, 2]  # labels of images 1 to 5
     files = {
         "102flowers.tgz": tar({f"jpg/image_{k:05d}.jpg": jpeg(label - 1) for k, label in enumerate(labels, 1)}),
         "imagelabels.mat": mat(labels=np.array([labels], dtype=np.uint8)),
@@ -112,7 +112,7 @@ def aircraft(tar):
 def imagenet(tar):
     wnids = ["n01440764", "n01443537"]
     synsets = np.zeros((3, 1), dtype=[(f, object) for f in ("ILSVRC2012_ID", "WNID", "words", "num_children")])
-    # Ids are not in the order of the wnids, and the third synset is an inner one.
+    # Ids are not in the order of the wnids, and the third synset is an inner node.
     for row, values in enumerate([(1, wnids[1], "goldfish", 0), (2, wnids[0], "tench", 0), (3, "n00001740", "x", 2)]):
         synsets[row, 0] = values
     kit = "ILSVRC2012_devkit_t12/data/"
@@ -130,7 +130,7 @@ SETS |= {"stanford_dogs": dogs, "fgvc_aircraft": aircraft, "imagenet": imagenet}
 
 @pytest.fixture
 def lay(monkeypatch, tools, tmp_path):
-    """Lay the archives of a set into the data folder, as someone who downloaded them by hand does -> its entry."""
+    """Return a function that puts a set's archives into the data folder, as after a manual download -> its entry."""
 
     def lay(name, **changed):
         files, labels, names = SETS[name](tools.tar)
@@ -152,7 +152,7 @@ def test_the_published_archives_are_fetched_and_read(name, lay, tools, tmp_path)
     entry, (_, expected, names) = lay(name), SETS[name](tools.tar)
     assert fetch(entry, tmp_path) == tmp_path / entry.folder
     data, files = sets.load(name, tmp_path, "real", SIDE), sets.load_files(name, tmp_path)
-    assert data.class_names == (names or ("class 1", "class 2"))  # flowers have none of their own
+    assert data.class_names == (names or ("class 1", "class 2"))  # Flowers-102 has no class names
     assert data.provenance == files.provenance
     provenance = data.provenance
     assert (provenance["complete"], provenance["kind"], provenance["verified"]) == (True, "official", True)
@@ -160,11 +160,11 @@ def test_the_published_archives_are_fetched_and_read(name, lay, tools, tmp_path)
         (data.train_images, data.train_labels, files.train_images, "train"),
         (data.test_images, data.test_labels, files.test_images, "test"),
     ):
-        # Every image's colour is that of its class: files and labels belong together.
+        # The colour of every image matches its class, so files and labels belong together.
         assert images.shape == (len(paths), 3, SIDE, SIDE) and labels.tolist() == expected[split]
         assert np.abs(images[:, 0].mean((1, 2)) - (60 + 40 * labels)).max() < 3
         assert all(path.is_file() for path in paths)
-    fetch(entry, tmp_path)  # again: nothing to do
+    fetch(entry, tmp_path)  # the second time there is nothing to do
     assert not list(tmp_path.rglob("*.building"))
     (tmp_path / entry.folder / sets.FETCHED).write_text("{")
     assert sets.load_files(name, tmp_path).provenance["verified"] is False
@@ -202,17 +202,17 @@ def test_damaged_and_missing_images_are_named_and_counted(name, lay, tmp_path):
     last.write_bytes(last.read_bytes()[:100])
     with pytest.raises(UsageError, match=rf"1 of \d+ images cannot be used \(.*{last.name}: "):
         sets.load(name, tmp_path, "real", SIDE)
-    assert sets.load_files(name, tmp_path).provenance["verified"] is False  # no longer what was unpacked
+    assert sets.load_files(name, tmp_path).provenance["verified"] is False  # the files differ from the unpacked ones
     assert not list((tmp_path / "arrays").iterdir())
     first.unlink()
-    if name == "imagenet":  # its listing is what lies there: an image less is a subset
+    if name == "imagenet":  # it lists the existing files, so a missing image makes it a subset
         assert sets.load_files(name, tmp_path).provenance["complete"] is False
         return
     last.unlink()
     missing = rf"2 of {len(files.train_images) + len(files.test_images)} images are missing"
     with pytest.raises(UsageError, match=missing):
         sets.load_files(name, tmp_path)
-    with pytest.raises(UsageError, match=missing):  # and does not say that it is there already
+    with pytest.raises(UsageError, match=missing):  # instead of reporting that it exists
         fetch(entry, tmp_path)
 
 
@@ -277,7 +277,7 @@ def test_malformed_files_of_the_layout_are_one_sentence(name, lay, tmp_path):
 
 def test_hidden_files_of_an_archive_are_passed_over(lay, tools, tmp_path):
     val = {f"v_{k}.JPEG": jpeg(label) for k, label in enumerate([0, 1, 1])}
-    hidden = {"._v_0.JPEG": b"x"}  # as an archive that was made on a Mac has them
+    hidden = {"._v_0.JPEG": b"x"}  # like those in archives made on a Mac
     entry = lay("imagenet", **{"ILSVRC2012_img_val.tar": tools.tar(hidden | val, "w")})
     fetch(entry, tmp_path)
     assert layouts.read(entry, tmp_path).test_labels.tolist() == [0, 1, 1]

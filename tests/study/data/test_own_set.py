@@ -1,4 +1,4 @@
-"""A data set that somebody adds: an entry of the least length, images in class folders, imported and read."""
+"""A data set added by a user: a minimal entry, and class folders that are imported and read."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ test = 4
 
 @pytest.fixture
 def register(tmp_path, monkeypatch):
-    """Write an entry where the registry is read."""
+    """Return a function that writes an entry to the registry file."""
 
     def write(text):
         path = tmp_path / "registry.toml"

@@ -14,7 +14,7 @@ SIZES = {  # classes, training and test images, as published
     "imagenet": (1000, 1281167, 50000),
     "cub200": (200, 5994, 5794),
     "stanford_cars": (196, 8144, 8041),
-    "flowers102": (102, 2040, 6149),  # train and val together
+    "flowers102": (102, 2040, 6149),  # training and validation images together
     "stanford_dogs": (120, 12000, 8580),
     "fgvc_aircraft": (100, 6667, 3333),
     "coco": (80, 118287, 5000),
@@ -22,7 +22,7 @@ SIZES = {  # classes, training and test images, as published
 
 
 def test_the_nine_sets_and_their_sizes():
-    known = list(registry.entries().items())[: len(SIZES)]  # others may follow
+    known = list(registry.entries().items())[: len(SIZES)]  # others may come after these
     assert [(name, (entry.classes, entry.train, entry.test)) for name, entry in known] == list(SIZES.items())
 
 
@@ -54,7 +54,7 @@ def test_entry_agrees_with_torchvision(name):
 def test_every_entry_is_well_formed():
     for name, known in registry.entries().items():
         assert known.name == name and re.fullmatch(r"[a-z0-9_]+", name)
-        assert known.layout in ("", "coco", *layouts.READERS)  # "": only imported
+        assert known.layout in ("", "coco", *layouts.READERS)  # "": the set can only be imported
         assert known.classes > 1 and known.train >= known.classes and known.test >= known.classes
         assert known.terms and known.manual and known.page.startswith(("https://", "http://vision.stanford.edu/"))
         assert {file.part for file in known.files} <= {"train", "test", "meta"}
@@ -72,7 +72,7 @@ def test_data_root_argument_then_environment_then_default(monkeypatch):
     monkeypatch.setenv("CDS_DATA_ROOT", "elsewhere")
     assert registry.data_root("here") == Path("here") and registry.data_root() == Path("elsewhere")
     monkeypatch.delenv("CDS_DATA_ROOT")
-    assert registry.data_root() == Path(registry.__file__).parents[3] / "data"  # wherever this was started
+    assert registry.data_root() == Path(registry.__file__).parents[3] / "data"  # in any working directory
     monkeypatch.setenv("HOME", "/home/someone")
     assert registry.data_root("~/images") == Path("/home/someone/images")
 

@@ -18,7 +18,7 @@ def test_official_files(tiny_registry, tiny100, tmp_path, monkeypatch):
     data = load("cifar100", None, "real")
     provenance = dict(data.provenance)
     arrays = (data.train_images, data.train_labels, data.test_images, data.test_labels)
-    fingerprint = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()  # as documented
+    fingerprint = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()  # the documented hash
     assert "every checksum the published one" in provenance.pop("note")
     checked = {"kind": "official", "complete": True, "verified": True}
     assert provenance == checked | {"train": 200, "test": 100, "sha256": fingerprint}
@@ -78,7 +78,7 @@ def test_unknown_name_and_source(tiny_registry, tmp_path):
 
 @pytest.mark.parametrize("size", [1, 8, 16, 20, 24, 31])
 def test_area_average_is_the_exact_mean_of_the_square_covered_rounded_halves_up(size):
-    """Along each side a pixel of the result covers S units of 1 / (S * size), a pixel of the image `size` of them."""
+    """In units of 1 / (S * size) of a side, a pixel of the result covers S units, a pixel of the image `size` units."""
     images = np.random.default_rng(size).integers(256, size=(7, 3, 32, 32), dtype=np.uint8)
     starts, ends = np.arange(size)[:, None] * 32, np.arange(32) * size
     covered = np.clip(np.minimum(starts + 32, ends + size) - np.maximum(starts, ends), 0, None)
@@ -97,7 +97,7 @@ def test_area_average_works_across_chunks_in_bounded_memory():
 
 
 def test_area_average_of_extremes_and_odd_shapes():
-    assert area_average(np.array([[0, 0], [1, 1]], np.uint8).reshape(1, 1, 2, 2), 1).item() == 1  # 0.5 goes up
+    assert area_average(np.array([[0, 0], [1, 1]], np.uint8).reshape(1, 1, 2, 2), 1).item() == 1  # 0.5 is rounded up
     assert area_average(np.full((2, 3, 256, 256), 255, np.uint8), 1).tolist() == [[[[255]]] * 3] * 2
     images = np.zeros((1, 3, 32, 32), np.uint8)
     assert area_average(images, 32) is images
@@ -106,7 +106,7 @@ def test_area_average_of_extremes_and_odd_shapes():
 
 
 def test_real_cifar100():
-    """Its counts, and mean and deviation of its pixels as people publish them; needs the real images."""
+    """Check the counts and the commonly published mean and deviation of the pixels; needs the real images."""
     root = os.environ.get("CDS_TEST_DATA_ROOT")
     if not root or not (Path(root) / "cifar-100-python").is_dir():
         pytest.skip("CDS_TEST_DATA_ROOT names no folder with the real CIFAR-100")

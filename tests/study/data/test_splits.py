@@ -24,7 +24,7 @@ def test_subset_depends_on_the_seed_alone():
 
 
 def test_subset_of_known_seed():
-    # fixed values: a change here changes which images every finished run was trained on
+    # Fixed values: a change here means that all finished runs were trained on other images.
     assert balanced_subset(np.arange(12) % 3, 6, seed=0).tolist() == [2, 3, 4, 6, 7, 8]
     assert train_val_split(np.arange(12) % 3, 3, seed=0)[1].tolist() == [2, 4, 9]
 
@@ -41,7 +41,7 @@ def test_the_odd_images_go_to_random_classes():
 
 def test_subset_draws_from_the_whole_class():
     taken = np.concatenate([balanced_subset(LABELS, 30, seed) for seed in range(60)])
-    assert len(np.unique(taken)) == 300  # each image is missed 60 times with probability 0.9 ** 60
+    assert len(np.unique(taken)) == 300  # an image is never drawn with probability 0.9 ** 60
 
 
 def test_a_short_class_gives_all_it_has():

@@ -41,14 +41,14 @@ def test_the_same_arguments_give_the_same_bytes(hundred):
 
 
 def test_labels_and_digits_of_the_first_images_are_fixed(hundred):
-    # fixed values: a change here changes every run on stand-in images; labels do not pass through the JPEG decoder
+    # Fixed values: a change here changes every run on stand-in images. Labels do not depend on the JPEG decoder.
     assert hundred.train_labels[:8].tolist() == [33, 77, 82, 37, 60, 38, 2, 54]
     assert hundred.test_labels[:8].tolist() == [81, 31, 88, 35, 7, 87, 82, 72]
 
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Called with one value for each scan -> the values of the scans that are drawn, of train and of test."""
+    """Return a function of one value per scan that records the values of the scans drawn for train and test."""
     scans, digits = standin.load_scans()
 
     def make(values, classes):
@@ -75,7 +75,7 @@ def test_training_and_test_images_come_from_different_scans_of_their_digit(drawn
 
 
 def test_construction_is_the_absolute_difference(monkeypatch):
-    """Black ink leaves the background, full ink inverts it (up to the noise of 8 levels)."""
+    """Ink of value 0 leaves the background; full ink inverts it (up to the noise of 8 levels)."""
     shape = {"ink": 0}
     monkeypatch.setattr(
         standin, "_place", lambda chosen, size, random: np.full((len(chosen), size, size), shape["ink"], np.int16)
@@ -87,7 +87,7 @@ def test_construction_is_the_absolute_difference(monkeypatch):
 
 
 def test_classes_are_learnable_but_not_trivial(hundred):
-    """Nearest class mean on the pixels beats chance many times over and is far from solved."""
+    """The nearest class mean on pixels is many times better than chance and far from perfect."""
     train, test = (x.reshape(len(x), -1).astype(np.float32) / 255 for x in (hundred.train_images, hundred.test_images))
     means = np.stack([train[hundred.train_labels == c].mean(axis=0) for c in range(100)])
     distance = (means**2).sum(axis=1) - 2 * test @ means.T

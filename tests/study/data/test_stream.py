@@ -1,4 +1,4 @@
-"""Images decoded as training goes: the same batches whoever decodes, nearly Pillow's pixels, damaged files by name."""
+"""Images decoded during training: the same batches with any workers, nearly Pillow's pixels, damaged files named."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     random, paths = np.random.default_rng(0), []
     for number in range(9):
-        size = [(40, 60, 3), (60, 40, 3), (45, 45)][number % 3]  # the last are grey
+        size = [(40, 60, 3), (60, 40, 3), (45, 45)][number % 3]  # every third image is grey
         paths.append(folder / f"{number}.png")
         Image.fromarray(random.integers(0, 256, size, dtype=np.uint8)).save(paths[-1])
     return paths
@@ -78,7 +78,7 @@ def test_evaluation_is_torchvision_s_to_a_grey_level(files):
     assert [len(labels) for _, labels in parts] == [4, 4, 1]
     levels = torch.tensor(statistics("imagenet")[1])[:, None, None] * 255
     apart = ((torch.cat([images for images, _ in parts]) - wanted) * levels).abs().round()
-    assert (apart > 0).float().mean() < 0.1 and (apart > 1).float().mean() < 0.001  # of noise, the worst case
+    assert (apart > 0).float().mean() < 0.1 and (apart > 1).float().mean() < 0.001  # noise is the worst case
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -112,7 +112,7 @@ def test_several_processes_decode_their_own_images_to_the_pixels_of_one(files, w
 
 
 class Who:
-    """Its items are the process that loads them."""
+    """A dataset whose items are the id of the process that loads them."""
 
     def __len__(self):
         return 4
@@ -176,7 +176,7 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_workers_are_kept_and_need_not_import_what_their_server_has(tmp_path):
-    """Each would take seconds, one after another, at every epoch."""
+    """Otherwise each worker would take seconds, one after another, in every epoch."""
     script = tmp_path / "training.py"
     script.write_text(WORKERS_OF_A_TRAINING)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
@@ -187,7 +187,7 @@ def test_workers_are_kept_and_need_not_import_what_their_server_has(tmp_path):
 
 
 def test_as_many_files_as_the_system_lets(monkeypatch):
-    """Each image that a worker has ready is an open file of the training."""
+    """Each image that a worker has prepared is an open file of the training process."""
     limits = {"now": (100, 5_000)}
     monkeypatch.setattr(processes.resource, "getrlimit", lambda kind: limits["now"])
     monkeypatch.setattr(processes.resource, "setrlimit", lambda kind, new: limits.update(now=new))
@@ -203,7 +203,7 @@ def test_as_many_files_as_the_system_lets(monkeypatch):
 
 @pytest.mark.slow
 def test_full_shared_memory_is_named_with_what_to_do(python, files):
-    """By which a worker hands its batch over: containers have little."""
+    """Workers pass batches through shared memory, of which containers have little."""
     program = f"""
 import subprocess, sys, torch
 from pathlib import Path
@@ -221,4 +221,4 @@ except RunError as error:
         pytest.skip("only root may mount a small file system, on Linux")
     said = python(program, prefix=alone)
     assert "/dev/shm (--shm-size of a container)" in said and "run the same command again" in said
-    assert len(said.splitlines()) == 1  # PyTorch 2.9 dies where later ones say that no space is left
+    assert len(said.splitlines()) == 1  # PyTorch 2.9 dies; later versions report that no space is left

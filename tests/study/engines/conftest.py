@@ -1,4 +1,4 @@
-"""A Slurm of one node for the tests, started from Debian's packages without systemd; it needs root."""
+"""Fixtures: a one-node Slurm from Debian's packages, started without systemd; it needs root."""
 
 import contextlib
 import os
@@ -51,7 +51,7 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def one_comparison():
-    """What compares runs of the study's own tables, of which the folders of these tests hold none, is made once."""
+    """Compute the comparisons of the study's tables only once, as these tests have no runs of those tables."""
     compare, made = write.comparisons, []
 
     def once(frames):
@@ -66,7 +66,7 @@ def one_comparison():
 
 @pytest.fixture(scope="module")
 def slurm():
-    """Slurm runs, and SLURM_CONF names it, until the tests of the module have ended."""
+    """Start Slurm, point SLURM_CONF to it, and stop it after the tests of the module."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
     missing = [name for name in COMMANDS if not shutil.which(name, path=path)]
     if missing:

@@ -1,4 +1,4 @@
-"""Analyses of two real, tiny runs: features computed once, results read again without weights, faults as sentences."""
+"""Analyses of two real, tiny runs: features computed once, results readable without weights, faults as sentences."""
 
 import contextlib
 import json
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.xdist_group("analyses")  # the fixture is costly: once,
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A store with a finished baseline and a finished CDS run, analysed by one process."""
+    """Return a store with a finished baseline and a finished CDS run, analysed by one process."""
     store = Store(tmp_path_factory.mktemp("analysed"))
     store.open_for_writing()
     for method in ("baseline", "cds"):
@@ -47,7 +47,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def store(trained, tmp_path):
-    """A copy that a test may change."""
+    """Return a copy that a test may change."""
     shutil.copytree(trained.root, tmp_path / "copy")
     return Store(tmp_path / "copy")
 
@@ -75,7 +75,7 @@ def test_values_agree_with_the_run_and_with_each_other(trained):
         assert sum(diagram["counts"]) == 1000
         last = trained.history(run(method).id).iloc[-1]
         assert found["training_loss"]["train_cross_entropy", method] == pytest.approx(last["train_cross_entropy"])
-        for stage in range(1, 5):  # a stage is its last block
+        for stage in range(1, 5):  # the result of a stage is that of its last block
             block = found["layerwise_accuracy"][f"probe_top1_{stage}.2", method]
             assert found["linear_probe"][f"probe_top1_stage{stage}", method] == block
         assert analyses.read(trained, run(method).id, "similarity")["values"]["cka_last_4.2"] == pytest.approx(1)
@@ -84,7 +84,7 @@ def test_values_agree_with_the_run_and_with_each_other(trained):
 
 
 def test_a_network_is_shown_its_images_as_its_run_was(tmp_path):
-    """A run of another augmentation: other statistics, and the centre of its larger images."""
+    """A run with another augmentation has other statistics and uses the centre of its larger images."""
     store = Store(tmp_path)
     store.open_for_writing()
     spec = settings.supervised("smoke", "imagenet", "resnet18", "baseline", 0)
@@ -125,7 +125,7 @@ def test_features_are_computed_once(trained, monkeypatch):
     for _ in range(2):
         for part in ("train", "test"):
             assert list(cds.features(part).blocks) == list(_headline.BLOCKS)
-        assert cds.features("val") is None  # the run held nothing back
+        assert cds.features("val") is None  # the run has no validation images
     assert len(passes) == 2
 
 
@@ -179,7 +179,7 @@ def test_a_damaged_result_and_one_of_another_run_are_named(store):
 
 
 def test_gradients_are_those_of_the_losses_before_and_after_training(store):
-    """Before training CDS with a hundredth of the weight pulls a hundredth as hard, in the same direction."""
+    """Before training, a hundredth of the CDS weight gives a hundredth of the gradient, in the same direction."""
     values = analyses.read(store, run("cds").id, "gradients")["values"]
     assert set(values) == {f"gradient_{what}_{when}" for what in ("ratio", "cosine") for when in ("first", "last")}
     assert values["gradient_ratio_first"] != values["gradient_ratio_last"]
@@ -192,7 +192,7 @@ def test_gradients_are_those_of_the_losses_before_and_after_training(store):
 
 
 def clone(store):
-    """Take away what is not committed."""
+    """Delete the files that are not committed."""
     for file in [*store.root.glob("runs/*/*.pt"), *store.root.glob("runs/*/features*")]:
         file.unlink()
 
@@ -233,9 +233,9 @@ def test_a_comparison_needs_the_weights_of_both_runs(store):
 
 def test_a_result_belongs_to_weights_and_not_to_a_time(store):
     for method in ("baseline", "cds"):
-        store.write_status(run(method).id, finished="2999-01-01T00:00:00+00:00")  # the clock was set back since
+        store.write_status(run(method).id, finished="2999-01-01T00:00:00+00:00")  # as if the clock was set back
     assert todo(store) == [{}, {}]
-    store.write_status(run("baseline").id, weights="0" * 64)  # trained again since
+    store.write_status(run("baseline").id, weights="0" * 64)  # as if it was trained again since then
     assert analyses.read(store, run("cds").id, "similarity") is None
     assert analyses.read(store, run("cds").id, "probe")
 
@@ -246,7 +246,7 @@ def test_results_of_version_0_1_0_which_recorded_no_weights_are_believed(store):
     for path in store.root.glob("runs/*/analysis/*.json"):
         path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "weights"}))
     assert todo(store) == [{}, {}]
-    store.write_status(run("baseline").id, weights="0" * 64)  # trained again since, by this version
+    store.write_status(run("baseline").id, weights="0" * 64)  # as if this version has trained it again
     assert todo(store)[0]["cds"] == ("similarity",)
 
 
@@ -285,14 +285,14 @@ def test_features_that_do_not_vary_have_no_similarity(store, monkeypatch):
 
 def test_missing_data_fails_one_analysis_and_not_the_others(store, tmp_path):
     spec = run("cds")
-    real = replace(spec, budget=replace(spec.budget, source="real"))  # whose images are not here
+    real = replace(spec, budget=replace(spec.budget, source="real"))  # the real images are missing
     shutil.copytree(store.run_dir(spec.id), store.run_dir(real.id))
     faults = analyse(real, ("probe", "transfer"), store, tmp_path / "none")
     assert "data fetch cifar100" in faults["probe"] and "data fetch cifar10 " in faults["transfer"]
 
 
 def test_what_another_command_has_computed_meanwhile_is_not_computed_again(store, monkeypatch, capsys):
-    """Two commands that waited for the same Slurm jobs come to the analyses in the same moment."""
+    """Two commands that waited for the same Slurm jobs start the analyses at the same moment."""
     path = analyses.path(store, run("cds").id, "calibration")
     content = path.read_bytes()
     path.unlink()

@@ -1,4 +1,4 @@
-"""Damaged results folders: each command goes on to the right numbers, or says in one sentence what to do."""
+"""With damaged results folders each command gives the right numbers or says in one sentence what to do."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ RUN = sweeps.RUNS[0]  # a baseline
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory, one_comparison):
-    """A finished folder and the table that was made of it."""
+    """Return a finished folder and its table."""
     root = sweeps.pretend_all(tmp_path_factory.mktemp("good") / "results").root
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(TABLES, "faults", sweeps.TABLE)
@@ -45,7 +45,7 @@ def results(good, tmp_path, monkeypatch):
 
 @pytest.fixture
 def command(results, good, capfd):
-    """Run a command; it ends well with the right table, or with one sentence, which is returned."""
+    """Return a function that runs a command, which gives the right table or one sentence; the sentence is returned."""
 
     def run(name):
         code = cli.main([name, "--only", "faults", "--results", str(results)])
@@ -114,7 +114,7 @@ CHANGED = [HISTORY + "4,0.1,2,900,10,1\n", "a,b\n1,x\n", "\xff", "epoch\n2\n1\n3
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_damaged_history_is_never_a_curve(results, finished):
     store = Store(results)
-    if not finished:  # a run that is under way writes it again
+    if not finished:  # an unfinished run writes its history again
         (store.run_dir(RUN.id) / "metrics.json").unlink()
     what = f"the folder .*{RUN.id}" if finished else "it"
     for text in CUT_OFF + CHANGED:
@@ -127,7 +127,7 @@ def test_a_history_that_lacks_its_last_epoch(results):
     store = Store(results)
     (store.run_dir(RUN.id) / "history.csv").write_text("".join(HISTORY.splitlines(True)[:-1]))
     for read in (store.history, store.metrics):
-        with pytest.raises(RunError, match="'test_top1_last' is not that of the last row of its history.csv"):
+        with pytest.raises(RunError, match="'test_top1_last' differs from the last row of its history.csv"):
             read(RUN.id)
     (store.run_dir(RUN.id) / "history.csv").write_text(sweeps.history(RUN.budget.epochs - 1, 10.0))
     with pytest.raises(RunError, match="it has 2 rows"):
@@ -135,19 +135,19 @@ def test_a_history_that_lacks_its_last_epoch(results):
 
 
 def test_the_results_of_another_run_are_not_taken_for_this_ones(results, command):
-    """Somebody has copied a run's folder to where another one's should be."""
+    """A user has copied the folder of one run to the place of another."""
     store = Store(results)
     shutil.rmtree(store.run_dir(RUN.id))
     shutil.copytree(store.run_dir(sweeps.RUNS[1].id), store.run_dir(RUN.id))
     for name in ("run-all", "report", "status"):
-        assert f"it is that of run {sweeps.RUNS[1].id}" in command(name)
+        assert f"it belongs to run {sweeps.RUNS[1].id}" in command(name)
     (store.run_dir(RUN.id) / "metrics.json").unlink()
-    with pytest.raises(RunError, match="renamed or copied"):  # nor is its checkpoint
+    with pytest.raises(RunError, match="renamed or copied"):  # the checkpoint is refused too
         execute(RUN, store, Path("none"))
 
 
 def test_a_training_that_diverged_is_no_damage(results, command, good):
-    """What it left before it failed, and infinite losses on the way of one that came to its end."""
+    """Two cases: records from before a failure, and infinite losses in a run that finished."""
     store = Store(results)
     failed, finished = (store.run_dir(spec.id) for spec in sweeps.RUNS[:2])
     (finished / "history.csv").write_text((finished / "history.csv").read_text().replace("8.0", "inf"))
@@ -160,7 +160,7 @@ def test_a_training_that_diverged_is_no_damage(results, command, good):
 
 
 def test_an_old_status_is_whole_and_what_does_not_belong_to_the_study_is_left_alone(results, command):
-    """What earlier versions did not record; and a run of no known table, folders without a spec, a file."""
+    """Status fields that earlier versions did not record; a run of no known table, folders without a spec, a file."""
     store = Store(results)
     store.write_status(RUN.id, **dict.fromkeys(("data", "versions", "processes", "device", "code", "started")))
     sweeps.pretend(store, replace(RUN, dataset="fashion", method="magic"), 5)
@@ -185,7 +185,7 @@ def test_a_damaged_run_of_another_table_is_named_before_the_training(results, co
 
 
 def test_damaged_reports_are_named(results, good, capfd):
-    """What an earlier command left, and is only collected by this one."""
+    """An earlier command wrote these reports, and this command only collects them."""
     names = ["tables/table1_cifar100.csv", "tables/table2_cifar10.csv", "notebooks/a.ipynb", "notebooks/b.ipynb"]
     paths = [results / name for name in names]
     for path, damage in zip(paths, ["truncated", "a_folder"] * 2, strict=True):
@@ -208,7 +208,7 @@ def test_a_stray_notebook_is_its_own_failure_and_named_before_the_training(resul
     nbformat.write(new_notebook(cells=[new_code_cell("", id="empty")]), folder / "Untitled.ipynb")
     (folder / "empty.ipynb").touch()
     monkeypatch.setattr(study, "NOTEBOOKS", folder)
-    shutil.rmtree(Store(results).run_dir(sweeps.RUNS[0].id))  # one is to be trained
+    shutil.rmtree(Store(results).run_dir(sweeps.RUNS[0].id))  # one run has to be trained
     assert cli.main(["run-all", "--only", "faults,good,Untitled,empty", "--jobs", "1", "--results", str(results)]) == 1
     out, err = capfd.readouterr()
     assert "Failed: 0 runs, 0 analyses, 2 reports;" in err and "Traceback" not in out + err

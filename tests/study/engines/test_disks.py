@@ -1,4 +1,4 @@
-"""A results folder on a disk that is full or read only (small ones in memory, which only root may mount), or shared."""
+"""Results folders on a full, read-only or shared disk; full and read-only disks are small tmpfs mounts of root."""
 
 import json
 import os
@@ -30,7 +30,7 @@ class Disk:
 
 @pytest.fixture
 def disk(tmp_path):
-    """A file system of its own of a mebibyte, mounted for the length of a test."""
+    """Mount a separate file system of 1 MiB during a test."""
     if os.geteuid() != 0 or shutil.which("mount") is None or not sys.platform.startswith("linux"):
         pytest.skip("only root may mount a small file system, on Linux")
     disk = Disk(tmp_path / "disk")
@@ -54,7 +54,7 @@ def run_all(monkeypatch, capfd, one_comparison):
     return run
 
 
-@pytest.mark.parametrize("size", ["1m", "20k"])  # room for some weights, for a few small files
+@pytest.mark.parametrize("size", ["1m", "20k"])  # room for some weights, or for a few small files
 def test_a_full_disk_is_said_and_everything_goes_on_when_there_is_space(size, disk, run_all):
     disk.remount(f"size={size}")
     results = disk.root / "results"

@@ -1,4 +1,4 @@
-"""Runs on the local engine: trained, failed, killed, resumed. The budgets are tiny, the processes are real."""
+"""Runs on the local engine are trained, fail, are killed and resumed, with tiny budgets and real processes."""
 
 import io
 import json
@@ -31,7 +31,7 @@ def train(specs, store, jobs=2, processes=1):
 
 def test_runs_are_trained_recorded_and_paired(store, capsys):
     baseline, cds, broken = tiny("baseline"), tiny("cds"), tiny("cds", taps=[9])
-    leftover = store.run_dir(baseline.id) / ".checkpoint.pt.1.part"  # of a process that was killed
+    leftover = store.run_dir(baseline.id) / ".checkpoint.pt.1.part"  # left by a killed process
     leftover.parent.mkdir(parents=True)
     leftover.touch()
     failed = train([baseline, cds, broken], store)
@@ -51,19 +51,19 @@ def test_runs_are_trained_recorded_and_paired(store, capsys):
         assert metrics["test_top1_last"] == pytest.approx(history["test_top1"].iloc[-1])
         assert metrics["test_top1_best"] == pytest.approx(history["test_top1"].max())
         assert 0 <= metrics["val_top1_last"] <= 100
-    # Same seed: same images drawn from the training set.
+    # The same seed draws the same training images.
     assert len({(store.run_dir(spec.id) / "split.npz").read_bytes() for spec in (baseline, cds)}) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [sum(word in line for line in lines) for word in ("top-1", "FAILED")] == [2, 1]
 
 
 def sweep(store):
-    """Of one run on two processes."""
+    """Train one run on two processes."""
     train([tiny("cds", epochs=12)], store, jobs=1, processes=2)
 
 
 def test_a_killed_sweep_takes_the_processes_of_its_runs_with_it(server, tmp_path):
-    """Of runs on one process see `test_kills`."""
+    """For runs on one process see `test_kills`."""
     spec, store = tiny("cds", epochs=12), Store(tmp_path / "results")
     process = server.Process(target=sweep, args=(store,))
     process.start()
@@ -91,7 +91,7 @@ def test_a_worker_that_is_killed_is_a_failure_and_the_next_run_goes_on(store):
 
 
 def test_a_server_that_dies_while_it_starts_a_run_is_replaced(tmp_path, monkeypatch):
-    """No signal meets that instant for certain, so the error that the server's end causes stands in for it."""
+    """A signal cannot hit this instant reliably, so the test raises the error that the end of the server causes."""
     start, died = BaseProcess.start, []
 
     def dying(process):
@@ -107,7 +107,7 @@ def test_a_server_that_dies_while_it_starts_a_run_is_replaced(tmp_path, monkeypa
 
 
 def test_a_full_disk_is_one_sentence_and_nothing_half_written(tmp_path):
-    """The limit on file sizes of this process stands in for the disk: the checkpoint does not fit."""
+    """A limit on file sizes, too small for the checkpoint, stands in for the full disk."""
     store, spec = Store(tmp_path), tiny("baseline")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -120,7 +120,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_half_written(tmp_path):
         signal.signal(signal.SIGXFSZ, handler)
     assert store.status(spec.id)["state"] == "failed"
     assert not [name for name in os.listdir(store.run_dir(spec.id)) if name.endswith((".pt", ".part"))]
-    assert execute(spec, store, Path("none"))["epochs"] == 2  # with space again it goes through
+    assert execute(spec, store, Path("none"))["epochs"] == 2  # with enough space it succeeds
 
 
 def test_a_run_waits_for_its_parent_and_is_given_up_without_it(store, capsys):
@@ -132,13 +132,13 @@ def test_a_run_waits_for_its_parent_and_is_given_up_without_it(store, capsys):
     failed = train([broken, teacher, child, orphan, grandchild], store)
     assert failed.keys() == {broken.id, orphan.id, grandchild.id}
     assert f"starts from run {broken.id}" in failed[orphan.id]
-    assert store.status(orphan.id) == {}  # not begun, so it is tried again when its parent is there
+    assert store.status(orphan.id) == {}  # not started, so it is tried again once its parent exists
     assert store.status(child.id)["started"] >= store.status(teacher.id)["finished"]
     assert capsys.readouterr().out.count("NOT STARTED") == 2
 
 
 def test_a_labelled_fraction_is_class_balanced_and_the_same_for_every_method(store, monkeypatch):
-    """The baseline sees the labelled images alone; CDS sees all, with -1 where there is no label."""
+    """The baseline sees only the labelled images. CDS sees all images, with label -1 for unlabelled ones."""
     seen = {}
 
     class Recorder(setup.Batches):
@@ -197,7 +197,7 @@ def test_a_student_gets_its_trained_teacher_and_keeps_its_own_weights_paired(met
 
 
 def test_the_records_of_a_run_that_is_trained_again_stay_whole_until_the_new_ones_are(tmp_path, monkeypatch):
-    """Stopped after one of its two epochs it is still the finished run of before; given again, it goes on."""
+    """Stopped after one of two epochs, the run still has its old records; the next call resumes it."""
     store, spec = Store(tmp_path), tiny("baseline", epochs=2)
     execute(spec, store, tmp_path, device="cpu")
     folder = store.run_dir(spec.id)
@@ -223,7 +223,7 @@ def test_the_records_of_a_run_that_is_trained_again_stay_whole_until_the_new_one
 
 @pytest.mark.parametrize("name", ["model.pt", "correct.npz", "history.csv", "metrics.json"])
 def test_a_kill_at_the_end_never_leaves_old_numbers_beside_new_files(tmp_path, monkeypatch, name):
-    """A finished run is trained again and stopped just before the file is put in its place; given again, it ends."""
+    """A retrained run is stopped just before a file is renamed into place; the next call finishes it."""
     store, spec = Store(tmp_path), tiny("baseline", epochs=1)
     execute(spec, store, tmp_path, device="cpu")
     store.model(spec.id).unlink()

@@ -1,7 +1,7 @@
-"""A sweep that is killed at random moments, again and again, ends with the results of one that never was.
+"""A sweep that is killed repeatedly at random moments ends with the results of an undisturbed sweep.
 
-As many kills as fit into some seconds, two at least; CDS_KILLS=50 asks for that many, CDS_KILLS_SEED=1 for other
-moments.
+It is killed as often as fits into a few seconds, at least twice. CDS_KILLS=50 sets the number of kills, and
+CDS_KILLS_SEED=1 changes the moments.
 """
 
 import contextlib
@@ -24,11 +24,11 @@ KILLS = int(os.environ.get("CDS_KILLS", "0"))
 SEED = int(os.environ.get("CDS_KILLS_SEED", "0"))
 SECONDS = 8.0
 
-pytestmark = pytest.mark.xdist_group("long")  # begun early, beside test_golden
+pytestmark = pytest.mark.xdist_group("long")  # starts early, with test_golden
 
 
 def outcome(results):
-    """Everything a sweep is for, as text, without what was measured by the clock."""
+    """Return all results of a sweep as text, without measured times."""
     store = Store(results)
     found = {path.name: path.read_bytes() for path in sorted((results / "tables").iterdir())}
     written = {f"{name}.{kind}" for name in ("faults", "summary") for kind in ("csv", "md", "tex")}
@@ -47,32 +47,32 @@ def outcome(results):
 
 
 def training(results):
-    """Process ids of the workers that hold a run now."""
+    """Return the process ids of the workers that hold a run now."""
     locks = [lock for lock in results.glob("runs/*/.lock") if is_locked(lock)]
     return [int(words[1]) for words in (lock.read_text().split() for lock in locks) if len(words) > 1]
 
 
 def members(group):
-    """Living processes of a process group; the leader alone where there is no /proc."""
+    """Return the living processes of a process group, or its leader alone without /proc."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _, its_group = path.read_text().rpartition(")")[2].split()[:3]
         except OSError:
-            continue  # it has just ended
+            continue  # the process has just ended
         if int(its_group) == group and state != "Z":
             found.append(int(path.parent.name))
     return sorted(found) or [group]
 
 
 def begun(process, results):
-    """Wait until a run is trained (or the sweep has ended); returns the time of that."""
+    """Wait until a run is being trained (or the sweep has ended) and return the time."""
     sweeps.wait_until(lambda: training(results) or process.poll() is not None, 120)
     return time.monotonic()
 
 
 def shoot(process, results, kind, chance):
-    """Kill -9 the whole group, the parent, a worker, or any process of the group."""
+    """Send SIGKILL to the whole group, the parent, a worker, or any process of the group."""
     workers = training(results)
     if kind == "group":
         os.killpg(process.pid, signal.SIGKILL)
@@ -98,7 +98,7 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_one_that_never_was(tmp_p
     while len(kills) < KILLS or (not KILLS and (time.monotonic() - began < SECONDS or len(kills) < 2)):
         process = sweeps.start(results, "--jobs", "2", "--retry-failed")
         kind = chance.choice(("group", "group", "parent", "parent", "worker", "any"))
-        if chance.random() < 0.9:  # else it is killed while it starts
+        if chance.random() < 0.9:  # otherwise it is killed while it starts
             begun(process, results)
         with contextlib.suppress(subprocess.TimeoutExpired):
             missing = [spec for spec in sweeps.RUNS if not Store(results).is_done(spec.id)]

@@ -1,4 +1,4 @@
-"""One run on several processes: killed, gone on with, and what its end says. And the GPUs that processes get."""
+"""One run on several processes is killed, resumed, and explains its end; and the GPUs that processes get."""
 
 import json
 import os
@@ -42,15 +42,15 @@ def test_a_killed_process_ends_the_run_which_another_number_of_processes_finishe
             processes.append(self.process)
 
     def kill(epochs_done):
-        if not killed_at and epochs_done > 1:  # the first epoch is safe
-            os.kill(processes[0].pid, signal.SIGUSR2)  # the warning of Slurm, which is for another process
+        if not killed_at and epochs_done > 1:  # the first epoch is saved
+            os.kill(processes[0].pid, signal.SIGUSR2)  # Slurm's warning signal, meant for another process
             killed_at.append(time.monotonic())
             processes[1].kill()
 
     monkeypatch.setattr(launch, "Worker", Noted)
-    with pytest.raises(RunError, match="Process 1 of the training died, perhaps for want of memory") as caught:
+    with pytest.raises(RunError, match="Process 1 of the training died, perhaps out of memory") as caught:
         execute(spec, store, tmp_path, TWO, kill)
-    assert time.monotonic() - killed_at[0] < 30  # it takes a second or two on a machine of one's own
+    assert time.monotonic() - killed_at[0] < 30  # one or two seconds on a quiet machine
     assert not any(process.is_alive() for process in processes)
     status = store.status(spec.id)
     assert (status["state"], status["error"], status["processes"]) == ("failed", str(caught.value), 2)
@@ -72,10 +72,10 @@ def test_a_run_on_two_processes_leaves_what_a_run_on_one_does(tmp_path):
     assert two.metrics(spec.id).keys() == one.metrics(spec.id).keys()
     split = [(store.run_dir(spec.id) / "split.npz").read_bytes() for store in (one, two)]
     assert split[0] == split[1]
-    # What is drawn is the same: losses differ by the batch norms' statistics and by what is contrasted.
+    # All random draws are equal. Losses differ in batch-norm statistics and in the contrasted images.
     terms = [store.history(spec.id)["train_cross_entropy"].iloc[0] for store in (one, two)]
     assert terms[0] == pytest.approx(terms[1], rel=0.1) and terms[0] != terms[1]
-    assert execute(spec, two, tmp_path, TWO) == two.metrics(spec.id)  # finished: only read
+    assert execute(spec, two, tmp_path, TWO) == two.metrics(spec.id)  # a finished run is only read
 
 
 @pytest.mark.slow
@@ -99,7 +99,7 @@ execute(RunSpec.from_dict(json.loads(sys.argv[1])), Store(sys.argv[2]), Path(), 
 
 
 class Scripted:
-    """A process that says words and ends; without an end among them it goes on for ever."""
+    """A process that sends these words. It runs forever if none of them is an end."""
 
     def __init__(self, words):
         pipe, self.theirs = Pipe(duplex=False)
@@ -117,7 +117,7 @@ PROGRESS, LOST = ("progress", 1), ("done", "Connection closed by peer: gloo")
         ([[LOST], [PROGRESS, ("failed", "The loss is nan.")]], "The loss is nan."),
         ([[LOST], [PROGRESS, ("died", "signal 9")]], "Process 1 of the training died"),
         ([[("died", "signal 9")], [PROGRESS, ("failed", "The disk is full.")]], "The disk is full."),
-        ([[PROGRESS, ("died", "signal 9")], [PROGRESS]], "Process 0 of the training died"),  # the second waits for it
+        ([[PROGRESS, ("died", "signal 9")], [PROGRESS]], "Process 0 of the training died"),  # process 1 waits for it
     ],
 )
 def test_the_most_telling_end_is_the_reason(tmp_path, monkeypatch, words, says):
@@ -142,7 +142,7 @@ def test_what_another_process_has_finished_or_goes_on_with_is_left_alone(tmp_pat
             execute(spec, store, tmp_path, TWO)
         assert store.status(spec.id) == {"state": "running"}
 
-    def finish(epochs):  # what the first process writes, before the second ends badly
+    def finish(epochs):  # written by the first process before the second one fails
         write_run(store, spec, {"test_top1_last": 5.0}, {"state": "done"}).joinpath("model.pt").touch()
 
     scripts[:] = [[PROGRESS], [PROGRESS, ("failed", "The group could not be ended.")]]

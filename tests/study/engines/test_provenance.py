@@ -1,4 +1,4 @@
-"""Which code made a number: of real checkouts, whoever they belong to and whatever git is told."""
+"""The code version of a number, for real checkouts of any owner and with any git settings."""
 
 import ast
 import os
@@ -17,7 +17,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def version(monkeypatch):
-    """The function under test, of a folder."""
+    """Return the function under test, as a function of a folder."""
 
     def of(folder: Path) -> str:
         monkeypatch.setattr(provenance, "CHECKOUT", folder)
@@ -33,7 +33,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A repository with one library file, and its commit."""
+    """Return a repository with one library file, and its commit."""
     if not shutil.which("git"):
         pytest.skip("this machine has no git")
     folder = tmp_path / "a checkout"

@@ -1,4 +1,4 @@
-"""A finished run trained again: the last digit, by how much not, or why it cannot be checked."""
+"""A finished run is trained again and is identical, differs by a reported amount, or cannot be checked."""
 
 import json
 import platform
@@ -37,7 +37,7 @@ LONGER = tiny(settings.supervised("smoke", "cifar100", "resnet18", "baseline", 0
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A teacher and its student, and a longer run, without weights, as results are committed."""
+    """Return a store with a teacher, its student and a longer run, without weights, like committed results."""
     store = Store(tmp_path_factory.mktemp("results"))
     for spec in (*STUDENT.lineage, LONGER):
         execute(spec, store, Path("no data"), device="cpu")
@@ -54,7 +54,7 @@ def store(trained, tmp_path):
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """What is trained again is trained here, as it was before."""
+    """Train again in this process, like the first time."""
 
     def train(spec, again, data_root, kernels, status, stop_after):
         execute(spec, again, data_root, device="cpu", stop_after=stop_after)
@@ -83,7 +83,7 @@ def test_a_run_comes_out_the_same_its_teacher_first(store, capsys):
 
 @pytest.mark.usefixtures("in_this_process")
 def test_numbers_made_up_consistently_are_told_by_column_and_epoch(store, capsys):
-    """What `compare` cannot see: the history and the metrics agree, and no training gives them."""
+    """`compare` cannot detect this: history and metrics agree, but no training gives these numbers."""
     folder, frame = store.run_dir(LONGER.id), store.history(LONGER.id)
     frame.loc[1, "test_top1"] = 99.0
     frame.to_csv(folder / "history.csv", index=False)
@@ -154,7 +154,7 @@ def test_unknown_kernels_are_tried_until_some_fit(store, tmp_path, monkeypatch):
     outcomes = engine.reproduce(LONGER.id, store, tmp_path, tmp_path, None, print)
     assert [outcome.kernels for outcome in outcomes] == KNOWN[: KNOWN.index(right) + 1]
     assert [bool(outcome.differences) for outcome in outcomes] == [True, True, False]
-    assert tried == [*KNOWN[:2], right, right]  # one epoch of those that do not fit, all of those that do
+    assert tried == [*KNOWN[:2], right, right]  # one epoch with kernels that do not fit, all epochs with those that fit
 
     change_status(store, LONGER, machine="Linux x86_64, Intel(R) Xeon(R)")
     tried.clear()

@@ -1,4 +1,4 @@
-"""What is to be trained, and what an engine, whichever it is, is asked for it."""
+"""Which runs have to be trained, and how the runner calls any engine."""
 
 import os
 import threading
@@ -34,7 +34,7 @@ def plan(*missing):
 
 
 class Elsewhere:
-    """A third engine. It trains nothing and notes what it is asked, and whether the store is held meanwhile."""
+    """A third engine, which trains nothing. It records its calls and whether the store is locked meanwhile."""
 
     def __init__(self, stopped=False):
         self.stopped, self.asked = stopped, []
@@ -66,19 +66,19 @@ def test_plans_sort_runs_by_state(store, tmp_path):
 
 
 def test_a_plan_counts_what_is_trained_again_for_its_weights(tmp_path, capsys):
-    """As in a clone of committed results, which have none."""
+    """This happens in a clone, since committed results have no weights."""
     store, child = Store(tmp_path), finetuned("smoke", "cub200", "resnet50", "cds", "finetune", 0)
     write_run(store, child.parent, top1(5.0), {"state": "done"})
     table = Table("One", "?", lambda profile: [cell(child, (0,))])
     plan = runner.make_plan([table], "smoke", (0,), store, retry_failed=False)
     assert plan.describe() == "2 runs: 0 done, 2 to train (1 of them again, for weights that others start from)"
-    store.model(child.parent.id).touch()  # another command has trained it
+    store.model(child.parent.id).touch()  # as if another command has trained it
     runner.train_missing(plan, store, tmp_path, Elsewhere())
     assert capsys.readouterr().out.startswith("2 runs: 1 done, 1 to train.\n")
     plan = runner.make_plan([table], "smoke", (0,), store, retry_failed=False)
     assert plan.describe() == "2 runs: 1 done, 1 to train"
     store.model(child.parent.id).unlink()
-    write_run(store, child, top1(5.0), {"state": "done"})  # nothing that starts from the weights is missing
+    write_run(store, child, top1(5.0), {"state": "done"})  # no missing run starts from these weights
     assert runner.make_plan([table], "smoke", (0,), store, retry_failed=False).done == child.lineage
 
 
@@ -172,7 +172,7 @@ def test_one_line_a_finished_run_and_one_every_half_minute(clock, capsys, tmp_pa
     progress.finish(a, "top-1 31.20 %")
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        # 30 s for 6 of 10 epochs: 50 s a run, 20 s of this one and two more
+        # 30 s for 6 of 10 epochs is 50 s per run: 20 s for this run, and two more runs
         "[1/4] running: a resnet18 cds seed 0 epoch 6/10 | about 2 min 00 s left",
         f"[2/4] a resnet18 cds seed 0 ({a.id}): top-1 31.20 % in 50 s | about 1 min 40 s left",
     ]
@@ -185,7 +185,7 @@ def test_two_at_a_time_halve_the_estimate_and_the_last_line_has_none(clock, caps
     progress.advance(b, 0)
     clock.now = 20.0
     progress.advance(b, 10)
-    progress.finish(a, "done")  # two of three in 20 s
+    progress.finish(a, "done")  # two of three runs in 20 s
     progress.advance(c, 0)
     progress.finish(b, "done")
     clock.now = 40.0
@@ -215,6 +215,6 @@ def test_a_run_that_was_begun_in_vain_runs_no_longer(clock, capsys):
         progress.advance(spec, 0)
     progress.requeue(b)
     progress.skip(a, "no weights")
-    progress.requeue(c)  # never begun
+    progress.requeue(c)  # never started
     assert progress.running == {} and progress.done == 1
     assert f"[1/3] a resnet18 cds seed 0 ({a.id}): NOT STARTED: no weights" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Runs that start from other runs, detectors, and images too large for memory: tiny trainings, real files."""
+"""Tiny trainings on real files: runs that start from other runs, detectors, and images too large for memory."""
 
 import io
 from dataclasses import replace
@@ -90,7 +90,7 @@ def test_a_detector_is_trained_on_the_backbone_of_another_run(store):
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    """Two classes of noisy images of different shapes, imported as Stanford Dogs."""
+    """Import two classes of noisy images of different shapes as Stanford Dogs."""
     root, random = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
 
     def image(part, label, number):
@@ -136,7 +136,7 @@ def test_images_too_large_for_memory_are_decoded_as_it_goes(photographs, tmp_pat
         store.open_for_writing()
         execute(spec, store, photographs, Resources(workers=workers), device="cpu")
         results.append(untimed(store.metrics(spec.id)))
-    assert results[0] == results[1]  # bit for bit, whoever decodes
+    assert results[0] == results[1]  # bit for bit, with any number of workers
     check_all_images_were_taken(spec, store)
     assert store.status(spec.id)["data"].items() >= {"kind": "imported", "train": 16, "test": 8}.items()
 
@@ -148,7 +148,7 @@ def test_small_images_are_decoded_once_into_arrays(photographs, tmp_path):
     store.open_for_writing()
     assert runner._without_data([spec], photographs) == {}
     metrics = train(spec, store, photographs)
-    assert metrics["test_top1_last"] >= 50  # black against white
+    assert metrics["test_top1_last"] >= 50  # dark against light images
     check_all_images_were_taken(spec, store)
     assert list((photographs / "arrays").iterdir())
 
@@ -161,7 +161,7 @@ def test_missing_data_is_one_sentence_before_the_first_run(tmp_path):
 
 
 def test_a_set_that_is_too_small_is_one_sentence_wherever_it_is_met(photographs, tmp_path, capsys):
-    """Sixteen images, of which such a run holds four back; another takes batches of sixteen."""
+    """There are 16 images, of which these runs hold back 4; some of the runs use batches of 16."""
     there = dogs(28, epochs=1)
     large = [replace(there, seed=seed, budget=replace(there.budget, batch_size=16)) for seed in (0, 1)]
     child = replace(there, setting="finetune", parent=large[0])
@@ -174,7 +174,7 @@ def test_a_set_that_is_too_small_is_one_sentence_wherever_it_is_met(photographs,
     assert failed.keys() == {large[0].id, large[1].id, child.id} and store.ids() == [there.id]
     assert capsys.readouterr().out.count(sentence) == 1
     dry_run.say_what_lacks(registry.entry("stanford_dogs"), photographs)
-    said = capsys.readouterr().out.splitlines()  # the miniature holds nothing of it back and takes batches of 32
+    said = capsys.readouterr().out.splitlines()  # here `mini` holds nothing back and uses batches of 32
     assert all("Stanford Dogs has 16 training images here" in line for line in said)
     assert {line.split(":")[0] for line in said} == {"Profile mini", "Profile paper"}
 
@@ -186,13 +186,13 @@ PLAIN = settings.supervised("mini", "cifar10", "resnet18", "cds", 0)
     ("spec", "least"),
     [
         (PLAIN, 300),
-        (settings.semi_supervised("mini", "cifar10", "baseline", 10, 0), 1195),  # a batch of labelled images
-        (settings.semi_supervised("mini", "cifar10", "cds_simclr", 10, 0), 300),  # one labelled image of each class
+        (settings.semi_supervised("mini", "cifar10", "baseline", 10, 0), 1195),  # needs a batch of labelled images
+        (settings.semi_supervised("mini", "cifar10", "cds_simclr", 10, 0), 300),  # needs one labelled image per class
         (settings.semi_supervised("mini", "cifar10", "cds_simclr", 2, 0), 675),
     ],
 )
 def test_a_set_is_too_small_if_it_cannot_be_split_or_has_no_batch(spec, least):
-    """200 images are held back, and a batch takes 100; of ten classes."""
+    """There are ten classes, 200 images are held back, and a batch has 100 images."""
     spec = replace(spec, budget=replace(spec.budget, val_size=200, batch_size=100))
     for images in (150, least - 10, least, 3_000):
         assert bool(split.too_small([spec], np.arange(images) % 10, "X")) == (images < least), images
@@ -205,7 +205,7 @@ def test_a_class_with_too_few_images_is_named_before_the_first_run():
 
 def test_runs_whose_data_is_missing_do_not_keep_the_others_from_training(photographs, tmp_path, capsys):
     there, absent = dogs(28, epochs=1), replace(dogs(28, epochs=1), dataset="cub200")
-    child = replace(there, setting="finetune", parent=absent)  # its own data is there, that of its parent is not
+    child = replace(there, setting="finetune", parent=absent)  # its own data exists, but not that of its parent
     store = Store(tmp_path / "results")
     failed = runner.train_missing(runner.Plan((), (absent, child, there), ()), store, photographs, LocalEngine(1))
     assert failed.keys() == {absent.id, child.id} and set(failed.values()) == {failed[absent.id]}
@@ -231,7 +231,7 @@ def test_images_that_a_run_never_used_are_scored_at_its_end(store):
         assert not np.isin(right["unused_index"], np.concatenate([split["train"], split["val"]])).any()
     path = store.run_dir(spec.id) / "correct.npz"
     whole, others = path.read_bytes(), io.BytesIO()
-    np.savez(others, **{name: np.packbits(~right[name]) for name in ("test", "unused")})  # of another run
+    np.savez(others, **{name: np.packbits(~right[name]) for name in ("test", "unused")})  # results of another run
     for content in (b"", b"no archive", whole[:-30], others.getvalue()):
         path.write_bytes(content)
         with pytest.raises(RunError, match=r"correct\.npz cannot be read"):
@@ -239,7 +239,7 @@ def test_images_that_a_run_never_used_are_scored_at_its_end(store):
 
 
 def test_view_1_may_be_drawn_twice(store):
-    """The first view is that of the control; the second has other crops of the same images, and no colour."""
+    """The first view is that of the control. The second has other crops of the same images without colour changes."""
     spec = small(settings.supervised("smoke", "cifar10", "resnet18", "baseline", 0))
     spec = replace(spec, options={"views": 2})
     twice = replace(spec, budget=replace(spec.budget, view1_twice=True))
@@ -249,5 +249,5 @@ def test_view_1_may_be_drawn_twice(store):
     assert torch.equal(index, same) and torch.equal(plain[0], drawn[0])
     assert not torch.equal(drawn[0], drawn[1]) and not torch.equal(plain[1], drawn[1])
     values, again = ({*map(tuple, view.permute(0, 2, 3, 1).reshape(-1, 3).tolist())} for view in drawn)
-    assert len(again & values) > 0.8 * len(again)  # pixels of the same images, not coloured anew
+    assert len(again & values) > 0.8 * len(again)  # pixels of the same images, with the same colours
     assert twice.id != spec.id and "view1_twice" not in spec.canonical

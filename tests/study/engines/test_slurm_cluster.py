@@ -1,4 +1,4 @@
-"""The Slurm engine on a real Slurm of one node: jobs that outlive their submitter, are cancelled, queued again."""
+"""The Slurm engine on a real one-node Slurm: jobs outlive their submitter, are cancelled and requeued."""
 
 import os
 import re
@@ -30,11 +30,11 @@ pytestmark = [pytest.mark.usefixtures("slurm"), pytest.mark.xdist_group("slurm")
 
 @pytest.fixture(autouse=True)
 def looks(monkeypatch):
-    """The engine looks at the queue every half second, however long it waits."""
+    """Make the engine check the queue at least every half second."""
     monkeypatch.setattr(slurm_engine, "_LONGEST_PAUSE", 0.5)
 
 
-EPOCHS = 300  # some seconds: long enough to be cancelled in between
+EPOCHS = 300  # takes some seconds, long enough to be cancelled
 
 
 def tiny(method, seed=0, epochs=1, **options):
@@ -69,10 +69,10 @@ engine.wait(specs, store, progress)
 
 
 def test_jobs_outlive_their_submitter_and_run_the_code_that_was_submitted(tmp_path, capsys):
-    """Three runs in two waves, from a checkout that is broken afterwards, by a process that is killed."""
+    """A process submits three runs in two waves and is killed; then its checkout is broken."""
     checkout = tmp_path / "a checkout"
     shutil.copytree(ROOT / "cds_lib", checkout / "cds_lib", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / ".gitignore", checkout)  # importing writes __pycache__ beside the code
+    shutil.copy(ROOT / ".gitignore", checkout)  # because imports write __pycache__ beside the code
     git = ["git", "-C", str(checkout), "-c", "user.name=a", "-c", "user.email=a@b"]
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "submitted"]):
         slurm(*git, *command)
@@ -84,7 +84,7 @@ def test_jobs_outlive_their_submitter_and_run_the_code_that_was_submitted(tmp_pa
     specs = [teacher, broken, orphan]
     write_json(tmp_path / "specs.json", {"specs": [spec.to_dict() for spec in specs]})
 
-    slurm("scontrol", "update", "PartitionName=main", "State=DOWN")  # jobs are queued, none starts
+    slurm("scontrol", "update", "PartitionName=main", "State=DOWN")  # jobs are queued, but none starts
     submitter = subprocess.Popen(
         [sys.executable, "-c", SUBMIT, str(store.root), str(tmp_path / "specs.json")],
         env={**os.environ, "PYTHONPATH": str(checkout)},
@@ -114,7 +114,7 @@ def test_jobs_outlive_their_submitter_and_run_the_code_that_was_submitted(tmp_pa
     output = capsys.readouterr().out
     assert "Slurm has 3 runs queued or running already." in output and "Submitted" not in output
     assert store.status(orphan.id) == {} and store.status(teacher.id)["code"] == commit
-    assert orphan.parent.label in slurm_jobs.log_path(store, str(second)).read_text()  # its log says why, too
+    assert orphan.parent.label in slurm_jobs.log_path(store, str(second)).read_text()  # its log gives the reason too
 
 
 def test_a_cancelled_run_and_one_that_is_queued_again_end_like_an_undisturbed_one(tmp_path, capsys):
@@ -139,10 +139,10 @@ def test_a_cancelled_run_and_one_that_is_queued_again_end_like_an_undisturbed_on
     assert submit([spec, child], store) == {}
     wait_until(lambda: epochs() > before)
     job = slurm_jobs.alive(store)[spec.id]
-    slurm("scancel", "--signal=USR2", job.id)  # what Slurm sends before it preempts a job or its time is over
+    slurm("scancel", "--signal=USR2", job.id)  # Slurm sends this before preemption or the time limit
     wait_until(lambda: slurm_jobs.alive(store)[spec.id].state == "PENDING")
     assert epochs() < EPOCHS and store.status(spec.id)["state"] == "interrupted"
-    assert slurm_jobs.alive(store)[child.id].reason == "Dependency"  # it goes on waiting
+    assert slurm_jobs.alive(store)[child.id].reason == "Dependency"  # still waiting
     assert ENGINE.wait([spec, child], store, Progress(2, 0)) == {}
     assert slurm_jobs.jobs(store)[spec.id].id == job.id  # the same job, started twice
     assert store.status(child.id)["started"] >= store.status(spec.id)["finished"]
@@ -164,14 +164,14 @@ def run_all(store, *arguments):
 
 
 def test_the_command_can_be_left_and_given_again(store, monkeypatch, capsys):
-    """A table of which one run is missing; the others count as failed."""
+    """One run of the table is missing; the others count as failed."""
     spec, *others = sweeps.RUNS
     for other in others:
         store.write_status(other.id, state="failed", error="Not in this test.")
     slurm("scontrol", "update", "PartitionName=main", "State=DOWN")
     refused, _ = (process := run_all(store, "--slurm", "partition=nowhere")).communicate(timeout=120)
     assert process.returncode == 2
-    assert "error: Slurm does not take the job (" in refused and "invalid partition" in refused.lower()
+    assert "error: Slurm rejects the job (" in refused and "invalid partition" in refused.lower()
     assert slurm_jobs.jobs(store) == {}
 
     process = run_all(store)
@@ -182,14 +182,14 @@ def test_the_command_can_be_left_and_given_again(store, monkeypatch, capsys):
     assert process.returncode == 130
     assert output.splitlines()[-1].endswith(f"shows them, scancel {number} cancels them.")
     with store.lock():
-        pass  # nobody holds it
+        pass  # no process holds the lock
     monkeypatch.setitem(TABLES, "faults", sweeps.TABLE)
     assert cli.main(["status", "--only", "faults", "--results", str(store.root)]) == 0
     shown = capsys.readouterr().out
     assert f"queued {spec.id} {spec.label}, epoch 0/3, Slurm job {number} (PENDING, PartitionDown), log " in shown
     assert str(slurm_jobs.log_path(store, number)) in shown
 
-    commands = [run_all(store) for _ in range(2)]  # at once: both wait for the same job
+    commands = [run_all(store) for _ in range(2)]  # both at once, waiting for the same job
     slurm("scontrol", "update", "PartitionName=main", "State=UP")
     for again in commands:
         output, _ = again.communicate(timeout=300)

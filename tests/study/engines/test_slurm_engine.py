@@ -1,4 +1,4 @@
-"""What the Slurm engine decides without Slurm: options, waves, the copy of the code, the reading of the queue."""
+"""The parts of the Slurm engine that need no Slurm: options, waves, the copy of the code, reading the queue."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ def spec(seed: int, parent: RunSpec | None = None) -> RunSpec:
 
 
 def answers(folder, monkeypatch, text="", code=0):
-    """A squeue that says `text`, first on the PATH."""
+    """Put a squeue that prints `text` first on the PATH."""
     folder.mkdir(exist_ok=True)
     (folder / "answer").write_text(text)
     script = folder / "squeue"
@@ -56,8 +56,8 @@ def test_options_are_what_submitit_takes():
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ("partitoin=gpu", "--slurm knows no 'partitoin': choose from time, "),
-        ("dependency=afterany:1", "knows no 'dependency'"),
+        ("partitoin=gpu", "--slurm has no option 'partitoin': choose from time, "),
+        ("dependency=afterany:1", "no option 'dependency'"),
         ("time", "wants KEY=VALUE, such as time=..., not 'time'"),
         ("mem=", "wants KEY=VALUE"),
         ("qos=a\n#SBATCH --mail-user=b", "wants KEY=VALUE"),
@@ -95,9 +95,9 @@ GRANDCHILD = spec(4, CHILD)
 @pytest.mark.parametrize(
     ("specs", "alive", "trained", "waves", "orphans"),
     [
-        # A run is in the wave after the run it starts from.
+        # A run is in the wave after that of its parent.
         ([A, CHILD, GRANDCHILD, B, SECOND], (), (), [[A, B], [CHILD, SECOND], [GRANDCHILD]], []),
-        # What is trained is not waited for, what is queued is not submitted again, and those after it wait for its job.
+        # A trained parent needs no wait. A queued run is not submitted again, and runs after it wait for its job.
         ([CHILD, B, SECOND], (), (A,), [[CHILD, B], [SECOND]], []),
         ([A, CHILD, B, SECOND], (A, B), (), [[CHILD, SECOND]], []),
         ([A, B], (A, B), (), [], []),
@@ -135,7 +135,7 @@ def test_a_snapshot_is_the_whole_package_of_one_version(store, tmp_path, monkeyp
 
 
 def test_the_newest_job_that_lives_stands_for_a_run(store, tmp_path, monkeypatch):
-    note(store, "cds-b", "one", "two")  # the older job, cancelled
+    note(store, "cds-b", "one", "two")  # the older job, whose run was cancelled
     note(store, "cds-a", "two")
     older = "cds-b|3|1|CANCELLED|None\ncds-b|3|0|TIMEOUT|None\ncds-b|3|0|RUNNING|None\n"
     answers(tmp_path / "bin", monkeypatch, f"cds-a|12|N/A|PENDING|Dependency\n{older}")
@@ -152,7 +152,7 @@ def test_the_newest_job_that_lives_stands_for_a_run(store, tmp_path, monkeypatch
 
 def test_a_silent_slurm_is_no_ended_job(store, tmp_path, monkeypatch, capsys):
     answers(tmp_path / "bin", monkeypatch, code=1)
-    assert slurm_jobs.jobs(store) == {}  # from which nothing was submitted: Slurm is not asked
+    assert slurm_jobs.jobs(store) == {}  # nothing was submitted from this store, so Slurm is not asked
     note(store, "cds-a", "one")
     with pytest.raises(RunError, match="Slurm does not answer"):
         slurm_jobs.forget_ended(store)
@@ -163,7 +163,7 @@ def test_a_silent_slurm_is_no_ended_job(store, tmp_path, monkeypatch, capsys):
 
 
 def test_a_refused_submission_keeps_why_a_run_failed(tmp_path, monkeypatch):
-    """What is tried again is no longer failed before Slurm has it, as its own status may come at once."""
+    """A retried run loses its failed state before the submission, because the job may write its status at once."""
     store, run, seen = Store(tmp_path), spec(0), []
 
     class Refusing:
@@ -207,12 +207,12 @@ def test_a_job_that_ran_without_its_parents_weights_runs_no_longer(tmp_path, mon
     monkeypatch.setattr(slurm_engine, "_SHORTEST_PAUSE", 0.0)
     failed = SlurmEngine({}).wait([child], store, progress)
     assert "which has failed" in failed[child.id] and "NOT STARTED" in capsys.readouterr().out
-    assert running == [[], [child.id], [], [child.id]]  # not while it was queued again
+    assert running == [[], [child.id], [], [child.id]]  # not running while requeued
     assert progress.running == {} and progress.done == 1
 
 
 def test_a_run_on_another_node_is_not_interrupted(tmp_path, monkeypatch):
-    """Its lock may be invisible from here; what Slurm says counts."""
+    """The lock may be invisible from this node, so the state in Slurm counts."""
     store, run = Store(tmp_path), spec(0)
     store.write_status(run.id, state="running")
     note(store, "cds-a", run.id)

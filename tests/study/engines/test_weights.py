@@ -1,4 +1,4 @@
-"""Weights that are damaged, or of another run, are refused; without them a run comes to the same end."""
+"""Damaged weights and weights of another run are refused; without them a run gives the same result."""
 
 import random
 import shutil
@@ -37,7 +37,7 @@ def history(store, spec):
 
 
 def interrupted(root, monkeypatch, epoch=1):
-    """A store with a run that was stopped by Ctrl-C between the checkpoint of an epoch and its row in history.csv."""
+    """Return a store with a run that Ctrl-C stopped between an epoch's checkpoint and its row in history.csv."""
 
     def write_text(path, text):
         if text.count("\n") == epoch + 1:
@@ -69,7 +69,7 @@ def test_a_run_that_goes_on_with_other_kernels_records_both(tmp_path, monkeypatc
 
 
 def test_no_flipped_byte_changes_what_is_loaded(undisturbed, tmp_path):
-    """torch.load does not look at checksums: a flipped byte of a weight would be another weight."""
+    """torch.load does not check checksums, so a flipped byte would change a weight."""
     whole = undisturbed.model(TEACHER.id).read_bytes()
     expected = checkpoint.load(undisturbed.model(TEACHER.id), CPU)
     chance, path, refused = random.Random(0), tmp_path / "model.pt", 0
@@ -82,7 +82,7 @@ def test_no_flipped_byte_changes_what_is_loaded(undisturbed, tmp_path):
         except TrainingError as error:
             assert f"{path} is damaged" in str(error)
             refused += 1
-        else:  # a byte between the members
+        else:  # the byte was between the archive members
             assert found["spec"] == expected["spec"]
             assert all(torch.equal(found["method"][name], value) for name, value in expected["method"].items())
     assert refused > 20
@@ -116,10 +116,10 @@ def test_a_checkpoint_of_another_seed_is_refused_one_without_a_spec_not(undistur
     other = BASELINE.with_seed(1)
     store.run_dir(other.id).mkdir()
     store.checkpoint(other.id).write_bytes(store.checkpoint(BASELINE.id).read_bytes())
-    with pytest.raises(TrainingError, match=f"{other.id}/checkpoint.pt is of another training: delete it"):
+    with pytest.raises(TrainingError, match=f"{other.id}/checkpoint.pt belongs to another training: delete it"):
         execute(other, store, Path("none"))
     state = checkpoint.load(store.checkpoint(BASELINE.id), CPU)
-    del state["spec"]  # as version 0.1.0 wrote it
+    del state["spec"]  # like version 0.1.0
     checkpoint.save(store.checkpoint(BASELINE.id), state)
     execute(BASELINE, store, Path("none"))
     assert history(store, BASELINE) == history(undisturbed, BASELINE)
@@ -137,13 +137,13 @@ def test_a_student_refuses_a_damaged_teacher_and_one_that_is_not_its_own(undistu
     execute(TEACHER, store, Path("none"))
     execute(STUDENT, store, Path("none"))
     assert history(store, STUDENT) == history(undisturbed, STUDENT)
-    path.unlink()  # it is no part of what was learned
+    path.unlink()  # the teacher is not part of the learned weights
     student, trained = setup.load_trained(STUDENT, 10, store), setup.trained_weights(STUDENT, store)
     assert student.state_dict().keys() == trained.keys()
 
 
 def test_a_run_whose_weights_are_kept_with_the_results_is_trained(undisturbed, tmp_path):
-    """A clone has these in the place of model.pt: what starts from the run goes on; nothing else is taken for them."""
+    """A clone has these weights instead of model.pt. Child runs can start from them; other files are refused."""
     store, trained = Store(tmp_path), setup.trained_weights(TEACHER, undisturbed)
     shutil.copytree(undisturbed.run_dir(TEACHER.id), store.run_dir(TEACHER.id))
     store.model(TEACHER.id).unlink()
@@ -161,7 +161,7 @@ def test_a_run_whose_weights_are_kept_with_the_results_is_trained(undisturbed, t
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(RunError, match=f"{path.name} is not the file that SHA256SUMS beside it names"):
             setup.trained_weights(TEACHER, store)
-    setup.keep_weights(tmp_path / "weights", TEACHER, trained, "0" * 64)  # of another training of the run
+    setup.keep_weights(tmp_path / "weights", TEACHER, trained, "0" * 64)  # weights of another training of the run
     with pytest.raises(RunError, match="does not hold the weights of run"):
         setup.trained_weights(TEACHER, store)
 
@@ -206,7 +206,7 @@ def test_weights_of_another_run_or_of_another_training_are_refused(undisturbed, 
         store.model(spec.id).write_bytes(undisturbed.model(TEACHER.id).read_bytes())
     with pytest.raises(RunError, match=f"does not hold the weights of run {other.id}"):
         setup.load_trained(other, 10, store)
-    setup.load_trained(TEACHER, 10, store)  # version 0.1.0 recorded none
+    setup.load_trained(TEACHER, 10, store)  # version 0.1.0 recorded no hash
     store.write_status(TEACHER.id, state="done", weights=undisturbed.status(TEACHER.id)["weights"])
     setup.load_trained(TEACHER, 10, store)
     store.write_status(TEACHER.id, weights="0" * 64)
@@ -229,7 +229,7 @@ def test_a_run_that_was_begun_on_other_images_is_not_gone_on_with(undisturbed, t
 
 
 def test_what_is_said_of_compiling_is_in_the_status(store, monkeypatch):
-    """That steps which cannot be compiled are computed as they are, see `test_loop`."""
+    """`test_loop` tests that steps which cannot be compiled run uncompiled."""
 
     def fit(*arguments, compile_method, on_compiled, **options):
         on_compiled(f"compiled: {compile_method}")

@@ -1,4 +1,4 @@
-"""Published numbers come back under the project's names, exactly as printed; each difference is one claim, once."""
+"""Published numbers appear under the project's names, exactly as printed; each difference is exactly one claim."""
 
 from collections import Counter
 
@@ -69,9 +69,9 @@ def collected():
 
 
 def minus(table_id, pairs, transposed=False):
-    """The differences between printed lines, from the file alone; no zeros.
+    """Return the nonzero differences between printed lines, from the file alone.
 
-    pairs: (line, line it is compared with), by their names on the poster; `*` for each other line of the table.
+    pairs: (line, reference line), by their names on the poster; `*` stands for each other line of the table.
     """
     table = published._tables()[table_id]
     lines = {name: table["values"][name] for name in table["rows"]}

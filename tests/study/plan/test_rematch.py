@@ -1,4 +1,4 @@
-"""The rematch: equal effort, images that tuning never saw, and rules that give what they were registered to give."""
+"""The rematch: equal tuning effort, images that tuning never saw, and decision rules that follow the registration."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from cds_lib.study.tables import TABLES
 
 LABELS = np.repeat(np.arange(100), 500)
 MINI = Store(CHECKOUT / "results" / "mini")
-PATTERN = np.tile([-1.0, 1.0], 6)  # of mean 0 and sample deviation sqrt(12 / 11)
+PATTERN = np.tile([-1.0, 1.0], 6)  # mean 0, sample standard deviation sqrt(12 / 11)
 
 
 def test_images_that_choose_are_the_same_in_every_run_and_no_run_trains_on_them():
@@ -19,7 +19,7 @@ def test_images_that_choose_are_the_same_in_every_run_and_no_run_trains_on_them(
     splits = [training_split(run, LABELS) for run in runs]
     assert len({val.tobytes() for _, val in splits}) == 1 and len(splits[0][1]) == 10_000
     assert all(len(train) == 5_000 and not np.intersect1d(train, val).size for train, val in splits)
-    assert len({train.tobytes() for train, _ in splits}) == 4  # one a seed, whatever the arm: pairs
+    assert len({train.tobytes() for train, _ in splits}) == 4  # one per seed for all arms, so runs are paired
 
 
 def test_fresh_seeds_are_those_of_no_other_table_and_of_no_trial():
@@ -55,7 +55,7 @@ def test_the_decision_follows_the_intervals(mean, deviation, decided):
 
 
 def test_the_decision_at_its_bounds():
-    """Of twelve differences with s / sqrt(12) = 1 the 95 % interval is mean ± 2.201, the 90 % interval mean ± 1.796."""
+    """With 12 differences and s / sqrt(12) = 1, the 95 % interval is mean ± 2.201, the 90 % interval mean ± 1.796."""
     pattern = PATTERN / PATTERN.std(ddof=1) * np.sqrt(12)
     assert rematch.decide(2.2 + pattern) == ("undecided",) and rematch.decide(2.21 + pattern) == ("adds",)
     assert rematch.decide(pattern, margin=1.79) == ("undecided",)
@@ -64,7 +64,7 @@ def test_the_decision_at_its_bounds():
 
 def test_the_number_of_seeds_follows_from_the_deviation_alone():
     assert rematch.seeds_needed(0.4 * PATTERN) == 12 == rematch.seeds_needed(0.4 * PATTERN + 50)
-    assert rematch.seeds_needed(0.8 * PATTERN) == 20  # 2.093 * 0.8356 / sqrt(20) = 0.391, with 19 it is 0.403
+    assert rematch.seeds_needed(0.8 * PATTERN) == 20  # 2.093 * 0.8356 / sqrt(20) = 0.391; 19 seeds give 0.403
     assert rematch.seeds_needed(5.0 * PATTERN) == rematch.MOST_SEEDS
 
 
@@ -79,7 +79,7 @@ def test_the_ids_of_the_trials_are_those_that_were_registered():
 
 @pytest.mark.parametrize("arm", rematch.ARMS)
 def test_what_was_recorded_of_the_tuning_follows_from_its_results(arm):
-    """Where an edge has won the next value is tried, at most twice a side; then the best three get more seeds."""
+    """If an edge of the grid wins, the next value is tried, at most twice per side; the best three get more seeds."""
     about, trials = rematch.ARMS[arm], rematch.trials(arm)
     ids = [rematch.run("mini", arm, rematch.GRID_SEED, **trial).id for trial in trials]
     done = [MINI.is_done(run_id) for run_id in ids]

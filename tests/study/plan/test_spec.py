@@ -1,4 +1,4 @@
-"""What a run's id depends on; any JSON as a spec is refused in a sentence, or the same after every round trip."""
+"""The inputs of a run's id; any JSON spec is refused in one sentence or unchanged by a round trip."""
 
 import json
 from dataclasses import asdict, fields, replace
@@ -35,7 +35,7 @@ def test_a_parent_is_part_of_what_a_run_is():
 
 @pytest.mark.parametrize("field", ["source", "train_size", "epochs", "milestones", "cutout"])
 def test_a_field_that_was_always_there_may_not_be_missing(field):
-    """Nor of a parent, which is told once."""
+    """This also holds for a parent; the fault is reported once."""
     content = SPEC.to_dict()
     del content["budget"][field]
     for faulty in (content, {**SPEC.to_dict(), "parent": content}):
@@ -54,7 +54,7 @@ JUNK = st.recursive(
 
 @st.composite
 def nearly_specs(draw):
-    """A whole spec in which some values are something else, or gone, or new."""
+    """Draw a complete spec in which some values are replaced, removed or added."""
     spec = json.loads(json.dumps(WHOLE))
     for _ in range(draw(st.integers(1, 3))):
         path = draw(st.sampled_from(sorted(places(spec), key=str)))
@@ -87,7 +87,7 @@ def test_a_spec_is_refused_or_comes_back_equal(content):
 
 
 def turned(value, chance):
-    """The same content with its keys in another order."""
+    """Return the same content with its keys in another order."""
     if isinstance(value, dict):
         keys = list(value)
         chance.shuffle(keys)

@@ -1,4 +1,4 @@
-"""The article is set from the tables: it is the committed one, and fails where the tables say otherwise."""
+"""The article is built from the tables, equals the committed one, and fails if the tables contradict it."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""Whatever a user or a file names, `<script>` included, is text in every page and table."""
+"""Names from users and files, including `<script>`, appear as text in every page and table."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from cds_lib.study.store import Store
 from run_folders import top1, write_run
 
 EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;"
-NAME = "javascript:alert(1)<script>\"' #&?"  # of a file: all but the slash may be in it
+NAME = "javascript:alert(1)<script>\"' #&?"  # file name: every character except the slash is allowed
 
 
 def notebook_file(path, error):
@@ -60,15 +60,15 @@ def test_pages_hold_no_script_whoever_wrote_it(tmp_path):
 
     for page in written.values():
         soup = harmless(page)
-        assert EVIL in soup.find(class_="failed").get_text()  # the error, as text
+        assert EVIL in soup.find(class_="failed").get_text()  # the error appears as text
         assert EVIL in soup.title.get_text()
         assert any(EVIL in shown.get_text() for shown in soup.find_all("pre"))
     soup = harmless(index)
     assert EVIL in soup.footer.get_text()
-    assert not soup.find_all(onerror=True)  # nothing of a notebook's own HTML is here
+    assert not soup.find_all(onerror=True)  # no HTML of a notebook is included
     assert f"{failed.id} {failed.label}: {EVIL}" in soup.find(class_="failed-runs").get_text()
     assert EVIL in soup.find(class_="reports").get_text()
-    for link in soup.find(class_="reports").find_all("a"):  # they lead to the files that are there
+    for link in soup.find(class_="reports").find_all("a"):  # links point to existing files
         assert "#" not in link["href"] and "?" not in link["href"]
     assert any(NAME in caption.get_text() for caption in soup.find_all("figcaption"))
 

@@ -1,4 +1,4 @@
-"""Figures that are the same bytes every time, whatever the user's settings, and tables as notebooks show them."""
+"""Figures are the same bytes with any user settings; tables as notebooks show them."""
 
 import re
 
@@ -45,7 +45,7 @@ def test_a_figure_is_the_same_bytes_every_time_whatever_the_user_has_set():
     mpl.rcParams.update({"font.size": 30, "svg.fonttype": "path", "lines.linewidth": 9})
     assert drawn() == first
     assert "<title>What it shows.</title>" in first and not re.search(r"\d{4}-\d\d-\d\dT", first)
-    texts = re.findall(r"<text[^>]*>([^<]*)</text>", first)  # text stays text, a dollar is no formula
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", first)  # text stays text, and a dollar starts no formula
     assert {"a", "b", "n = 3", "n = 1", "points &lt;$x$&gt;", "published"} <= {*texts}
 
 
@@ -53,7 +53,7 @@ def test_what_is_saved_is_what_is_shown_and_nothing_is_shown_twice(tmp_path):
     figure, _ = pyplot.subplots()
     shown = figures.save(figure, tmp_path / "figures" / "a.svg", "A plot.")
     assert all("<title>A plot.</title>" in text for text in (shown.data, (tmp_path / "figures" / "a.svg").read_text()))
-    assert "A plot." in repr(shown)  # where a notebook is not trusted
+    assert "A plot." in repr(shown)  # for notebooks that are not trusted
     assert shown.metadata == {"alt": "A plot."} and not pyplot.fignum_exists(figure.number)
     figures.save(pyplot.figure(), None, "Only shown.")
     assert len([*tmp_path.rglob("*")]) == 2
@@ -62,7 +62,7 @@ def test_what_is_saved_is_what_is_shown_and_nothing_is_shown_twice(tmp_path):
 def test_a_legend_goes_above_its_figure():
     figures.theme()
     figure, axes = pyplot.subplots()
-    figures.legend_above(axes, 3)  # there is none
+    figures.legend_above(axes, 3)  # there is no legend yet
     axes.plot([1], label="CDS")
     axes.legend()
     grid = sns.relplot(ROWS, x="difference", y="published", hue="against")
@@ -93,7 +93,7 @@ def test_an_index_heads_the_rows_and_a_pivot_keeps_its_order():
     soup = table_of(pivot, {"cds": "{:.1f}"})
     assert texts(soup.thead, "th", "td") == ["", "DSN", "CDS"]
     assert texts(soup.tbody, "th", "td") == ["top-1, ResNet-18", "1.25", "2.5"]
-    parts = pd.concat([pd.DataFrame({"n": [1]}), pd.DataFrame({"n": [2]})])  # indices 0 and 0, which only count
+    parts = pd.concat([pd.DataFrame({"n": [1]}), pd.DataFrame({"n": [2]})])  # both indices are 0 and carry no meaning
     assert texts(table_of(parts), "th", "td") == ["n", "1", "2"]
 
 

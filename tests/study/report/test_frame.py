@@ -1,4 +1,4 @@
-"""The frame: the committed tables come out of the committed runs, and one comparison serves all."""
+"""The frame: the committed runs give the committed tables, and one comparison function serves all."""
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ def test_committed_tables_follow_from_committed_runs_to_the_last_digit(name):
 
 
 def frame_of(values, **more):
-    """`values`: method -> one value a seed."""
+    """Return a frame of `values`: method -> one value per seed."""
     same = {"dataset": "d", "model": "m", "setting": "s", "metric": "top1"}
     rows = [
         {**same, "method": method, "seed": seed, "value": value, "run": f"{method}{seed}"}
@@ -68,7 +68,7 @@ def test_size(low, high, published, expected):
 
 
 def test_pairs_are_the_differences_that_compare_averages():
-    frame = results(TABLES["distillation_cifar100"], "mini", None, MINI)  # whose baseline has another setting
+    frame = results(TABLES["distillation_cifar100"], "mini", None, MINI)  # its baseline has another setting
     for reference in ("baseline", "kd"):
         pairs = paired(frame, reference).groupby("method").difference.agg(["mean", "count"])
         for method in pairs.index:

@@ -1,4 +1,4 @@
-"""The index: answers only where the runs bear them out, every part missing at will, every run on its page."""
+"""The index shows only answers that the runs support, works if any part is missing, and links every run."""
 
 import shutil
 from itertools import pairwise
@@ -32,7 +32,7 @@ def index(results, profile="mini"):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """ResNet-18: the baseline and CDS with three seeds, CDS two points ahead."""
+    """Write ResNet-18 runs of the baseline and CDS with three seeds; CDS is two points ahead."""
     folder = tmp_path_factory.mktemp("results")
     store = Store(folder)
     for cell in TABLE.cells("mini", (0, 1, 2)):
@@ -70,7 +70,7 @@ def test_an_answer_that_the_runs_do_not_bear_out_is_not_shown(results):
     first = read_cards()[0]
     assert first["question"].startswith("Does CDS beat the baseline") and answer(first, compared) is None
     page = index(results)
-    assert "do not say what the committed ones say" in page.find(class_="card").get_text()
+    assert "do not support the committed answer" in page.find(class_="card").get_text()
     assert not page.find(class_="lead")
     one = {**first, "evidence": first["evidence"][:1], "answer": "{0}"}
     assert answer(one, compared).startswith("+2.0 [")

@@ -1,4 +1,4 @@
-"""Tiny notebooks through the real papermill runner: success, failure, death, misspelt parameters."""
+"""Tiny notebooks in the real papermill runner: success, failure, killed processes, misspelt parameters."""
 
 import json
 import math
@@ -22,7 +22,7 @@ from sweeps import wait_until
 
 @pytest.fixture
 def make(tmp_path):
-    """make(name, source, ...) writes repo/notebooks/<name>.ipynb with the parameter `steps`."""
+    """Return make(name, source, ...), which writes repo/notebooks/<name>.ipynb with the parameter `steps`."""
 
     def write(name, *sources):
         return write_notebook(tmp_path / "repo" / "notebooks" / f"{name}.ipynb", *sources, parameters="steps = 1")
@@ -41,7 +41,7 @@ def test_success_runs_here_in_the_repository_with_the_parameter_and_saves(make, 
     before = path.read_bytes()
     result = next(notebooks.execute([(path, output)], {"steps": 7}))
     assert (result.name, result.ok, result.error) == ("good", True, None) and result.seconds > 0
-    (printed,) = outputs(output)["c1"]  # however many pieces it came in
+    (printed,) = outputs(output)["c1"]  # one output, even if it arrived in pieces
     assert printed["text"].strip() == f"{sys.executable}|{tmp_path / 'repo'}|7"
     assert path.read_bytes() == before
     assert [p.name for folder in (path.parent, output.parent) for p in folder.iterdir()] == ["good.ipynb"] * 2
@@ -77,7 +77,7 @@ def test_the_users_folder_startup_file_and_backend_reach_no_notebook(make, tmp_p
     (tmp_path / "startup.py").write_text("print('their startup file')")
     for name, value in {"PYTHONSTARTUP": tmp_path / "startup.py", "MPLBACKEND": "nonsense"}.items():
         monkeypatch.setenv(name, str(value))
-    for name in ("random", "cds_lib"):  # where the caller is
+    for name in ("random", "cds_lib"):  # in the caller's working directory
         (tmp_path / f"{name}.py").write_text(f"raise SystemExit('the caller has a {name}.py')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
@@ -124,7 +124,7 @@ def test_what_cannot_be_read_or_written_is_the_failure_of_its_notebook(make, tmp
     ):
         result = next(notebooks.execute([(path.with_stem(name), output)], parameters))
         assert not result.ok and says in result.error
-    assert not output.parent.exists()  # refused before anything ran
+    assert not output.parent.exists()  # refused before any cell ran
     output.mkdir(parents=True)
     result = next(notebooks.execute([(path, output)], {}))
     assert not result.ok and "Is a directory" in result.error
@@ -132,7 +132,7 @@ def test_what_cannot_be_read_or_written_is_the_failure_of_its_notebook(make, tmp
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
 def test_a_notebook_whose_process_dies_is_its_failure(make, tmp_path):
-    """Another one at the same time goes on."""
+    """Another notebook that runs at the same time is not affected."""
     text = """
 import os, pathlib, signal
 log = pathlib.Path(os.environ["IPYTHONDIR"]).parent / "output.txt"
@@ -182,7 +182,7 @@ def test_a_kernel_that_does_not_start_is_tried_again_and_not_for_ever(make, tmp_
 
 
 def execute_at_last(tried, good_from, say, *arguments):
-    """In the process that executes: kernels that end as soon as they have begun, but from this try on."""
+    """Patch the executing process: kernels end right after their start until try `good_from`."""
     from cds_lib.study.report import kernel
 
     start = kernel.Kernel.run
@@ -202,7 +202,7 @@ def execute_at_last(tried, good_from, say, *arguments):
     [({"profile": "mini"}, True), ({"profile": "smoke"}, False), ({"profile": "mini", "seeds": "0"}, False)],
 )
 def test_what_interprets_the_miniature_is_left_out_of_other_results(make, tmp_path, parameters, stays):
-    """Whatever came of the execution; here of none, so that what is saved is the notebook itself."""
+    """This does not depend on the execution. Here nothing is executed, so the notebook itself is saved."""
     path = make("read")
     notebook = nbformat.read(path, as_version=4)
     notebook.cells[1].source = 'profile = "mini"\nseeds = ""'
@@ -211,7 +211,7 @@ def test_what_interprets_the_miniature_is_left_out_of_other_results(make, tmp_pa
     task = notebooks._Task(path, tmp_path / "read.ipynb", "")
     assert notebooks._saved(task, tmp_path / "nothing", None, 0.0, parameters).ok
     *_, cell = nbformat.read(tmp_path / "read.ipynb", as_version=4).cells
-    assert (cell.source == "CDS wins.") == stays and (stays or "These results are not those" in cell.source)
+    assert (cell.source == "CDS wins.") == stays and (stays or "left out here" in cell.source)
 
 
 def test_a_notebook_with_nothing_to_show_ends_there_and_has_not_failed(make, tmp_path):

@@ -1,4 +1,4 @@
-"""HTML pages: need nothing from elsewhere, escape what users name, show failures, with and without code."""
+"""HTML pages are self-contained, escape user-defined names and show failures, with and without code."""
 
 import nbformat
 import pandas as pd
@@ -27,7 +27,7 @@ def results(tmp_path):
 
 
 def executed(results, name="demo", *, profile="mini", error=None, cell="", outputs=()):
-    """An executed notebook as `notebooks.execute` leaves it."""
+    """Write an executed notebook as `notebooks.execute` does."""
     shown = [
         new_output("stream", name="stdout", text="[1/30] a run <b>x</b>\n"),
         new_output("stream", name="stderr", text="a warning\n"),
@@ -64,7 +64,7 @@ def rendered(results, **options):
 
 
 def fill(results, failed=None):
-    """Three runs of the first network finished; `failed` is the error of a fourth."""
+    """Write three finished runs of the first network; `failed` is the error of a fourth run."""
     store = Store(results)
     cells = TABLE.cells("mini", (0, 1, 2))
     data = {"kind": "official", "complete": True, "verified": True, "train": 50000, "test": 10000, "sha256": "f" * 64}
@@ -82,7 +82,7 @@ def fill(results, failed=None):
 
 
 def loaded(soup):
-    """What a browser fetches by itself."""
+    """Return the addresses that a browser fetches by itself."""
     tags = soup.find_all(["script", "link", "img", "iframe", "object", "embed", "source", "video", "audio"])
     return [str(tag.get(name)) for tag in tags for name in ("src", "href", "data", "srcset") if tag.get(name)]
 
@@ -139,7 +139,7 @@ def test_a_failed_notebook_has_a_banner_that_leads_to_the_cell(results):
         banner = page.find(class_="banner failed")
         assert error in banner.get_text() and banner.a["href"] == "#cell-broken"
         assert "alert(1)" in page.find(id="cell-broken").get_text() and page.find_all("script") == []
-    shown = rendered(results, error="the kernel died", cell="parameters")  # which left nothing to lead to
+    shown = rendered(results, error="the kernel died", cell="parameters")  # there is no output to link to
     assert shown["html"].find(class_="banner failed").a is None
     assert shown["code"].find(class_="banner failed").a["href"] == "#cell-parameters"
 
@@ -155,7 +155,7 @@ def test_footer_tells_where_the_numbers_come_from(results):
     page = rendered(results, name=TABLE.name)["html"]
     facts = {div.dt.get_text(): div.dd.get_text() for div in page.footer.find_all("div")}
     assert facts == {
-        "runs": "3 finished, 1 h 30 min of training together",
+        "runs": "3 finished, 1 h 30 min of training in total",
         "code": "0123456789ab",
         "versions": "python 3.12.1, torch 2.9",
         "machine": "Linux x86_64 cpu",
@@ -166,7 +166,7 @@ def test_footer_tells_where_the_numbers_come_from(results):
 
 
 def test_footer_tells_runs_that_differ_apart(results):
-    """CDS contrasts other batches on several processes, and the id of a run does not tell."""
+    """With several processes CDS contrasts other batches, but the id of a run does not show this."""
     store = Store(results)
     first, second, _ = (spec.id for spec in fill(results)[0].specs)
     said = "official layout, complete, checksum not the published one: test_batch"
@@ -179,7 +179,7 @@ def test_footer_tells_runs_that_differ_apart(results):
 def test_every_page_leads_to_why_numbers_differ(results):
     pages.render_notebook(executed(results), results / "html")
     alone = [soup_of(results / "html" / "demo.html"), soup_of(write_index(results, "mini"))]
-    for page in alone:  # the report of the deviations is not there
+    for page in alone:  # the report of the deviations does not exist yet
         assert "docs/deviations.md" in page.footer.get_text() and not page.footer.find("a")
     executed(results, pages.DEVIATIONS)
     pages.render_notebooks(results, ["demo"])
@@ -207,12 +207,12 @@ def test_index_lists_notebooks_tables_failures_and_figures(results):
         target = link["href"]
         if target.startswith("#"):
             assert page.find(id=target[1:]), target
-        elif "html/" not in target and "unsaved" not in target:  # the pages were not rendered here
+        elif "html/" not in target and "unsaved" not in target:  # these pages were not rendered
             assert (results / target).exists(), target
 
 
 def test_a_run_that_fills_several_cells_counts_once_in_the_index(results):
-    table = TABLES["table4_coco"]  # four measures of every detector
+    table = TABLES["table4_coco"]  # four metrics per detector
     write_table(tidy(results_of(table, "mini", (0, 1), Store(results))), table, results)
     executed(results, table.name)
     assert "0 of 20 runs" in soup_of(write_index(results, "mini")).find(id=table.name).get_text()

@@ -1,4 +1,4 @@
-"""The decisions of the rematch and the slopes of the ladder, of differences that are known."""
+"""The decisions of the rematch and the slopes of the ladder, for known differences."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,7 +42,7 @@ def test_every_registered_comparison_is_decided_from_pairs_of_seeds():
         assert row["p"] == pytest.approx(test.pvalue)
         interval = test.confidence_interval(0.9)
         assert (row["low_90"], row["high_90"]) == pytest.approx((interval.low, interval.high))
-    assert found.loc[PRIMARY, "accuracy"] == found.loc[PRIMARY, "loss"] == "adds"  # a smaller loss is better
+    assert found.loc[PRIMARY, "accuracy"] == found.loc[PRIMARY, "loss"] == "adds"  # lower loss is better
     assert np.isnan(found.loc[PRIMARY, "p_holm"])
     secondary = found.loc[list(SECONDARY)]
     assert secondary["p_holm"].min() == pytest.approx(4 * secondary["p"].min())
@@ -50,7 +50,7 @@ def test_every_registered_comparison_is_decided_from_pairs_of_seeds():
 
 
 def pair(gains, seeds=range(6, 18)):
-    """The rows of the primary pair with these differences."""
+    """Return the rows of the primary pair with these differences."""
     frame = []
     for metric, sign in ((OUTCOME, 1), (LOSS, -1)):
         frame += rows(CONTROL, "rematch", metric, dict.fromkeys(seeds, 30.0))
@@ -61,21 +61,21 @@ def pair(gains, seeds=range(6, 18)):
 def test_a_part_of_the_registered_seeds_decides_nothing():
     frame = pair([2.0, 3.0] * 6)
     assert set(decisions(frame).iloc[0][["accuracy", "loss"]]) == {"adds"}
-    frame.loc[(frame["seed"] == 17) & (frame["method"] == CDS_BOTH), "value"] = None  # planned, and has not run
+    frame.loc[(frame["seed"] == 17) & (frame["method"] == CDS_BOTH), "value"] = None  # planned, but not run
     row = decisions(frame).iloc[0]
     assert (row["n"], row["accuracy"], row["loss"]) == (11, "not complete", "not complete")
 
 
 def test_the_pair_is_decided_when_the_seeds_that_its_deviation_asks_for_have_run():
-    wide = 5 + 0.8 * np.tile([-1.0, 1.0], 6)  # asks for 20 (test_rematch.py)
+    wide = 5 + 0.8 * np.tile([-1.0, 1.0], 6)  # requires 20 seeds (test_rematch.py)
     assert decisions(pair(wide)).iloc[0]["accuracy"] == "not complete"
-    more = [*wide, *np.repeat(30.0, 8)]  # the look is at the first twelve, whatever comes later
+    more = [*wide, *np.repeat(30.0, 8)]  # only the first twelve set the number of seeds
     assert decisions(pair(more, range(6, 26))).iloc[0]["accuracy"] == "adds"
     assert decisions(pair(more[:19], range(6, 25))).iloc[0]["accuracy"] == "not complete"
 
 
 def test_secondary_comparisons_are_a_family_of_four_of_which_those_that_have_not_run_are_members():
-    gain = np.tile([-1.0, 1.0], 4) + 0.95  # p = 0.037 alone
+    gain = np.tile([-1.0, 1.0], 4) + 0.95  # p = 0.037 without correction
     base = {seed: 20.0 for seed in range(6, 14)}
     frame = rows("baseline", "rematch", OUTCOME, base)
     frame += rows(CONTROL, "rematch", OUTCOME, {s: 20 + g for s, g in zip(base, gain, strict=True)})
@@ -85,8 +85,8 @@ def test_secondary_comparisons_are_a_family_of_four_of_which_those_that_have_not
 
 
 def scored(seeds, test=400, train=1000, unused=300):
-    """Runs of an arm that is right on 40 % of the images and of one that is right on some more, alike in most; and a
-    store of which only that is known."""
+    """Return runs of two correlated arms and a store of their correct images. One arm is right on 40 % of the images,
+    the other on some more."""
     drawn, runs, frame = np.random.default_rng(1), {}, []
     hard = drawn.random(test + train)
     for seed in seeds:
@@ -139,7 +139,7 @@ def test_images_that_the_tuning_was_trained_on_can_be_left_out():
 def test_mcnemar_counts_the_seeds_that_differ_by_more_than_chance():
     frame, store = scored((6, 7))
     same = {"test": np.arange(400) < 200, "unused": np.arange(300) < 100, "unused_index": np.arange(300)}
-    more = {**same, "unused": np.arange(300) < 120}  # 20 against 0: p = 2e-6
+    more = {**same, "unused": np.arange(300) < 120}  # 20 images against 0: p = 2e-6
     store.correct = lambda run: more if run == f"{CDS_BOTH}6" else same
     row = image_sampling(frame, store).iloc[0]
     assert (row["mcnemar"], row["only_ours"], row["only_reference"]) == (1, 10, 0)
@@ -180,7 +180,7 @@ def test_shares_of_labels_are_pooled_seed_by_seed():
     low, high = stats.ttest_1samp(pooled, 0).confidence_interval(0.95)
     assert (found["n"], found["difference"], found["low"]) == (3, pytest.approx(1.25), pytest.approx(low))
     assert found["decision"] == "adds" and found["high"] == pytest.approx(high)
-    (found,) = few_labels(pd.DataFrame(frame[:-3])).to_dict("records")  # a share is missing
+    (found,) = few_labels(pd.DataFrame(frame[:-3])).to_dict("records")  # one share of labels is missing
     assert (found["n"], found["decision"]) == (0, "not run")
 
 
@@ -197,7 +197,7 @@ def test_what_is_planned_and_not_run_is_a_row(name, tmp_path):
 
 
 def test_exploratory_rows_are_compared_with_runs_that_are_there():
-    """Nine networks and six seeds of DSN are those of Table 1; what is new is a run each."""
+    """The references, nine networks and six seeds of DSN, are runs of Table 1; each needs one new run."""
     committed = {run.id for run in TABLES["table1_cifar100"].runs("mini", None)}
     new = [run for run in TABLES["controls"].runs("mini", None) if run.id not in committed]
     assert [run.options for run in new if run.method == "baseline"] == [{"views": 2}] * 9

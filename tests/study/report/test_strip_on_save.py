@@ -1,4 +1,4 @@
-"""Running a notebook in JupyterLab leaves the repository as it was: what it shows is not saved beside its code."""
+"""Running a notebook in JupyterLab leaves the repository unchanged: outputs are not saved with the code."""
 
 import copy
 import json

@@ -24,7 +24,7 @@ TABLE = Table("A 100 % & more_table", "Does it?", build, note="a poster, Table 1
 
 
 def fill(store, profile="mini", seeds=SEEDS, **values):
-    """values: method -> {seed: last-epoch accuracy}."""
+    """Write runs and return their ids. values: method -> {seed: last-epoch accuracy}."""
     specs = {cell.method: {spec.seed: spec for spec in cell.specs} for cell in TABLE.cells(profile, seeds)}
     for method, by_seed in values.items():
         for seed, value in by_seed.items():
@@ -69,12 +69,12 @@ def test_partial_cell_and_pairs_with_gaps(store):
     fill(store, baseline={0: 30.0, 1: 40.0}, cds={1: 43.0, 2: 99.0}, dsn={2: 31.0})
     frame = tidy(results(TABLE, "mini", SEEDS, store))
     rows, shown = rows_of(frame), rows_of(printed(frame))
-    assert rows["cds"]["mean"] == 71.0  # over its own two seeds
-    assert rows["cds"]["baseline_delta"] == 3.0  # over the one common seed
+    assert rows["cds"]["mean"] == 71.0  # mean over its own two seeds
+    assert rows["cds"]["baseline_delta"] == 3.0  # difference over the one common seed
     assert np.isnan(rows["cds"]["ci_low"]) and rows["cds"]["verdict"] == "inconclusive"
     assert shown["CDS"]["mean ± std (n)"].endswith("(2 of 3)") and shown["CDS"]["pairs"] == "1 of 3"
-    assert rows["dsn"]["n"] == 1 and np.isnan(rows["dsn"]["baseline_delta"])  # no seed in common: nothing to compare
-    assert rows["dsn"]["verdict"] == "not run"  # the comparison, as in every table and in the summary
+    assert rows["dsn"]["n"] == 1 and np.isnan(rows["dsn"]["baseline_delta"])  # no common seed to compare
+    assert rows["dsn"]["verdict"] == "not run"  # the verdict is that of the comparison, as in the summary
     assert shown["DSN"]["mean ± std (n)"] == "31.00 (1 of 3)"
 
 
@@ -129,7 +129,7 @@ def test_latex_is_escaped(store, tmp_path):
         (formats.signed, (-1.005, 2), "−1.00"),
         (formats.signed, (1e-15, 2), "0.00"),
         (formats.signed, (0.0024, 2), "+0.002"),
-        (formats.number, (0.00096,), "0.0010"),  # what is not zero is not printed as zero
+        (formats.number, (0.00096,), "0.0010"),  # a nonzero number is not printed as zero
         (formats.number, (0.0,), "0.00"),
     ],
 )

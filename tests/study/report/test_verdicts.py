@@ -1,4 +1,4 @@
-"""The verdict of a claim is that of its table; averages and rivals pair by seed."""
+"""The verdict of a claim equals that of its table; averages and rivals are paired by seed."""
 
 import functools
 
@@ -22,12 +22,12 @@ SEEDS = (0, 1, 2)
 
 @functools.cache
 def nothing(profile, seeds):
-    """The frames of all tables where no run is."""
+    """Return the frames of all tables for an empty store."""
     return every_result(official(), profile, seeds, Store("nowhere"))
 
 
 def summary_of(profile, seeds, store):
-    """Tables of which the store has no run are those of any folder that has none."""
+    """Return the summary. Tables without a run in the store come from the cached empty frames."""
     empty, ids = nothing(profile, seeds), {*store.ids()}
     filled = [TABLES[name] for name, frame in empty.items() if not ids.isdisjoint(frame["run"])]
     return claimed(empty | every_result(filled, profile, seeds, store), profile, seeds, store)
@@ -43,7 +43,7 @@ def finish(store, spec, value, dataset_complete=True):
 
 
 def table1(store, values, models=None):
-    """values: (model, method, seed) -> accuracy, or None for a run that is not there."""
+    """Write runs of Table 1. values: (model, method, seed) -> accuracy, or None for no run."""
     for cell in TABLES["table1_cifar100"].cells("mini", SEEDS):
         for spec in cell.specs if models is None or cell.model in models else ():
             value = values(cell.model, cell.method, spec.seed)
@@ -62,7 +62,7 @@ def only(frame, **wanted):
 
 def test_an_untested_summary_has_a_row_a_claim_with_n_zero(store):
     planned = summary_of("mini", None, store).query("claimed_in == 'table1_cifar100' and kind == 'poster'")
-    assert planned["n_planned"].tolist() == [1]  # as many seeds as its poorest cells, nine of the ten networks
+    assert planned["n_planned"].tolist() == [1]  # its cells with fewest seeds, nine of ten networks, decide
     frame = summary_of("mini", SEEDS, store)
     assert tuple(frame.columns) == (*COLUMNS, *MORE_COLUMNS)
     assert len(frame) == len(published_claims("mini", SEEDS))
@@ -113,8 +113,8 @@ def test_an_average_is_over_all_its_cells_and_the_seeds_that_all_have(store):
     table1(store, lambda m, how, seed: value(m, how, seed) if how in ("baseline", "cds") else None)
     row = only(summary_of("mini", SEEDS, store), kind="poster", claimed_in="table1_cifar100")
     assert (row["dataset"], row["model"], row["paper_delta"]) == ("cifar100", "mean of 10 networks", 3.44)
-    assert (row["n"], row["n_pairs"]) == (2, 2)  # seed 1 lacks one network
-    assert row["baseline_delta"] == pytest.approx(1.45 + 0.25)  # mean of 0.0 to 0.9, and of seeds 0 and 2
+    assert (row["n"], row["n_pairs"]) == (2, 2)  # one network lacks seed 1
+    assert row["baseline_delta"] == pytest.approx(1.45 + 0.25)  # mean of 0.0 to 0.9, plus the mean for seeds 0 and 2
     assert row["mean"] == pytest.approx(30 + 4.5 + 1 + 1.7) and row["verdict"] == "inconclusive"
 
 
@@ -158,21 +158,21 @@ def test_reasons(store):
 
 
 def test_the_lesson_on_made_data_says_nothing_of_the_real_set(store):
-    """The first notebook's runs are called CIFAR-10, and their images are never complete."""
+    """The runs of the first notebook are named CIFAR-10, but their images are never complete."""
     finish(store, TABLES["00_start_here"].runs("smoke", None)[1], 50.0, dataset_complete=False)
 
     def why():
         where = {"claimed_in": "semi_supervised", "dataset": "cifar10", "setting": "semi_10"}
         return rows(summary_of("mini", SEEDS, store), **where).iloc[0]["why"]
 
-    assert why() == "nothing was trained on CIFAR-10: not asked for, or the images were not at hand"
+    assert why() == "nothing was trained on CIFAR-10: not asked for, or no images available"
     for method in ("baseline", "cds_simclr"):
         finish(store, settings.semi_supervised("mini", "cifar10", method, 10, 0), 20.0)
     assert why() == "1 seed, and fewer than 3 decide nothing"
 
 
 def decided(store):
-    """Table 1: DSN better at every seed, CDS worse, DKS mixed, on one network."""
+    """Write Table 1 for one network, where DSN is better at every seed, CDS worse, DKS mixed."""
     gains = {"baseline": (0, 0, 0), "dsn": (1, 1.1, 0.9), "cds": (-2, -2.1, -1.9), "dks": (2, -2, 1)}
     table1(store, lambda m, how, seed: 30 + seed + gains[how][seed] if how in gains else None, models=("resnet18",))
     return summary_of("mini", SEEDS, store)

@@ -1,4 +1,4 @@
-"""The runs of every table, pinned: a changed id would orphan every finished run of every user; seeds; the search."""
+"""Pinned run ids of every table (a changed id would orphan every user's finished runs); seeds; the search."""
 
 import hashlib
 import inspect
@@ -25,7 +25,7 @@ def counts(name, profile, seeds):
 
 @pytest.mark.parametrize(("profile", "breadth"), [("mini", 1), ("paper", statistics.MIN_SEEDS)])
 def test_headline_cells_have_the_seeds_that_a_sign_flip_test_needs(profile, breadth):
-    """Of all others a miniature has one seed, which shows that they train, and the full protocol what verdicts need."""
+    """Other cells have one seed in the miniature, to show that they train, and enough for a verdict in `paper`."""
     for key, number in counts("table1_cifar100", profile, None).items():
         assert number == (statistics.SIGN_FLIP_SEEDS if key[1] == "resnet18" else breadth), key
     for name in ("semi_supervised", "calibration", "training_loss", "linear_probe", "layerwise_accuracy", "tsne"):
@@ -52,7 +52,7 @@ def test_seeds_that_are_asked_for_are_those_of_every_cell_but_of_a_table_with_it
     assert seeds == {"table4_coco": {(7, 3)}, "tuning": {(100,)}}
 
 
-# Of the ids of all runs, in their order; smoke, mini, paper.
+# Hashes of the ordered ids of all runs for smoke, mini, paper.
 HASHES = {
     "00_start_here": "c7ae548b c7ae548b c7ae548b",
     "tuning": "db010ae8 8fcc8cd5 93a88ef5",
@@ -191,7 +191,7 @@ def test_the_matched_mean_square_equals_the_frobenius_norm_at_distance_1(profile
     teacher = create_backbone(spec.parent.model, 2, width=spec.parent.budget.width)
     rows, dimensions = 2 * spec.budget.batch_size, stage_taps(teacher).pooled
     default = inspect.signature(DistilledCDS).parameters["feature_weight"].default
-    squares = rows * 1.0  # each row at distance 1
+    squares = rows * 1.0  # neighbouring rows are at distance 1
     assert spec.options["feature_weight"] * squares / (rows * dimensions) == pytest.approx(default * squares**0.5)
 
 
