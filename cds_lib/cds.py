@@ -39,9 +39,9 @@ class ContrastiveDeepSupervision(Method):
         criterion: function that replaces the cross-entropy in the term "cross_entropy". criterion(logits, targets)
             returns the mean over the images, as the losses of timm and torch do. It also receives images labelled -1,
             which `nn.CrossEntropyLoss(ignore_index=-1, label_smoothing=0.1)` leaves out.
-        head_units: separable-convolution units in the head of every tap, the last one included. None (as released): one
-            unit for each stage that follows, so none at the last tap.
-        head_mlp: whether every head, that of the last tap included, ends with two fully connected layers.
+        head_units: separable-convolution units in the head of every tap, the last stage included. None (as released):
+            one unit for each stage that follows, so none at the last stage.
+        head_mlp: whether every head, that of the last stage included, ends with two fully connected layers.
         gather: whether to contrast the images of all processes of `torch.distributed`, which must hold equally many. If
             False (as released), each process contrasts its own. Use it in your own loop under DistributedDataParallel.
 
@@ -108,7 +108,7 @@ class ContrastiveDeepSupervision(Method):
         self.heads.to(next(self.backbone.parameters()).device)
 
     def prepare(self, labels: Tensor) -> None:
-        """Record whether all training images have a label, given labels (N,); batches are then not checked for it."""
+        """Record from labels (N,) whether all training images have a label; if so, no batch is checked for it."""
         self.all_labelled = bool((labels >= 0).all())
 
     def losses(
@@ -118,8 +118,8 @@ class ContrastiveDeepSupervision(Method):
 
         An image labelled -1 is unlabelled. The cross-entropy is the mean over the labelled images (0 if there are
         none). In the contrastive loss the only positive of an unlabelled image is its other view. `targets`
-        (B, num_classes), those of mixed images, replace the labels in the cross-entropy. If `labels` are omitted then,
-        the only positive of every image is its other view.
+        (B, num_classes), those of mixed images, replace the labels in the cross-entropy. `labels` may then be omitted,
+        which leaves every image its other view as the only positive.
         """
         known = (
             targets is not None if labels is None else (labels.shape, labels.dtype) == (view1.shape[:1], torch.int64)

@@ -41,14 +41,13 @@ def export_backbone(model: nn.Module, path: Path | str) -> None:
 def write_weights(weights: dict, path: Path | str) -> None:
     """Write a state dict as `export_backbone` does."""
     path = Path(path)
-    ending = path.suffix.lower()
-    if ending in (".npz", ".npy"):
+    if path.suffix in (".npz", ".npy"):
         raise UsageError(f"timm reads {path.name} as another format: let its name end in .pt or .safetensors.")
     if path.is_dir():
         raise UsageError(f"{path} is a folder: give the name of a file in it, such as network.pt.")
     # torch.compile adds a prefix to the names.
     plain = {name.replace("_orig_mod.", ""): value.detach().cpu() for name, value in weights.items()}
-    if ending == ".safetensors":
+    if path.suffix == ".safetensors":  # as timm tells the formats, capitals included
         # Copies, because safetensors cannot store tensors that share memory, as some in a network may.
         content = safetensors.torch.save({name: value.contiguous().clone() for name, value in plain.items()})
         with replacing(path) as file:

@@ -54,15 +54,17 @@ def finished(store, spec, classes):
 
 
 @pytest.mark.parametrize(
-    ("profile", "dataset", "model", "classes", "loader"),
+    ("profile", "dataset", "model", "classes", "ending", "loader"),
     [
-        ("mini", "cifar100", "resnet18", 100, "create_backbone"),  # timm lacks this stem and width
-        ("paper", "imagenet", "resnet18", 1000, "timm.create_model"),
-        ("mini", "imagenet", "preactresnet18", 50, "create_backbone"),  # an imported part of the data set
+        ("mini", "cifar100", "resnet18", 100, "pt", "create_backbone"),  # timm lacks this stem and width
+        ("paper", "imagenet", "resnet18", 1000, "pt", "timm.create_model"),
+        ("mini", "imagenet", "preactresnet18", 50, "safetensors", "load_file"),  # an imported part of the data set
     ],
 )
-def test_the_lines_that_the_command_prints_load_the_run(tmp_path, capsys, profile, dataset, model, classes, loader):
-    store, out = Store(tmp_path / "results"), tmp_path / "it's.pt"
+def test_the_lines_that_the_command_prints_load_the_run(
+    tmp_path, capsys, profile, dataset, model, classes, ending, loader
+):
+    store, out = Store(tmp_path / "results"), tmp_path / f"it's.{ending}"
     spec = settings.supervised(profile, dataset, model, "cds", 0)
     method = finished(store, spec, classes)
     folder = f"{store.run_dir(spec.id)}/"  # with the slash of shell completion; the id alone works too
@@ -103,7 +105,7 @@ def test_weights_of_a_run_are_not_written_over(tmp_path, capsys):
     path = store.model(spec.id)
     weights = path.read_bytes()
     assert main(["export", spec.id, str(path), "--results", str(store.root)]) == 2
-    assert "lies among the runs" in capsys.readouterr().err and path.read_bytes() == weights
+    assert "is inside the folder of runs" in capsys.readouterr().err and path.read_bytes() == weights
 
 
 def test_a_compiled_network_is_exported_under_its_own_names(tmp_path):

@@ -32,10 +32,10 @@ def probe(
     """Fit a probe on every feature set, with the penalty of the best validation accuracy (among equals the strongest).
 
     Args:
-        train, val, test: features (N, C) float32 by the same names; C may differ between sets; all on one device.
+        train, val, test: {name: features (N, C) float32}, with the same names in all three, on one device. C may differ
+            between names.
         train_labels, val_labels, test_labels: (N,) int64, classes counted from 0.
-        penalties: weights of the penalty, strongest first; every fit starts from the previous one. In scikit-learn's
-            terms C = 1 / (N * penalty).
+        penalties: weights, strongest first (scikit-learn: C = 1 / (N * penalty)); a fit starts from the previous one.
         iterations: maximum number of L-BFGS iterations for each penalty.
 
     Features are standardised with the mean and deviation of the training images; a constant feature counts as 0.
@@ -72,8 +72,8 @@ def fit(
     """Minimise mean cross-entropy + penalty / 2 * |weight|^2 for all feature sets together, by L-BFGS.
 
     `features` (sets, N, C) and `labels` (N,) give weight (sets, C, classes) and bias (sets, 1, classes). The search
-    starts at `weight` and `bias`, or at 0 if they are None. It uses coordinates in which the Hessian at the start (S /
-    classes + penalty, S the features' second moments) is about the identity, so that one step size suits all.
+    starts at `weight` and `bias`, or at 0 if they are None. It uses coordinates in which the Hessian at the start,
+    S / classes + penalty (S: second moments of the features), is about the identity: one step size then suits all sets.
     """
     sets, count, size = features.shape
     moments = features.mT @ features / (count * classes)

@@ -87,7 +87,7 @@ class Batches:
         if self.size > images.shape[-1] or (augmentation == "cifar" and self.size != images.shape[-1]):
             raise UsageError(f"{augmentation} views of side {size} cannot be cut from images of {images.shape[-1]}.")
         self.used, self.share = images_an_epoch(len(images), batch_size, share), share
-        # Number of batches whose views are made together, with the same values.
+        # Number of batches whose views are made together, which does not change the views.
         several = images.device.type == "cuda" and share.world == 1
         self.at_once = max(1, _PIXELS_AT_ONCE // (batch_size * self.size**2)) if several else 1
 

@@ -56,10 +56,10 @@ class Colour:
     released code's. Each operation equals torchvision's with the same parameters.
 
     Attributes:
-        strength: of brightness, contrast, saturation (factors 1 +- strength, at most 1) and hue (a shift by 0 +-
-            strength of the colour circle, at most 0.5). Each image has these operations in its own order.
+        strength: of brightness, contrast, saturation (at most 1; factors 1 +- strength) and hue (at most 0.5; a shift
+            by 0 +- strength of the colour circle). Each image has these operations in its own order.
         jitter_p, grey_p, blur_p, solarise_p: probability that an image is jittered, turned grey, blurred, solarised.
-        blur_sigma: least and largest deviation of the Gaussian, in pixels; it reaches a twentieth of the view's side.
+        blur_sigma: least and largest deviation of the Gaussian, in pixels; its kernel reaches 1/20 of the view's side.
         solarise_threshold: levels from this one on are inverted.
 
     Raises:
@@ -160,7 +160,7 @@ def _blend_(x: Tensor, operation: Tensor, factor: Tensor) -> None:
 
 
 def _luma(x: Tensor) -> Tensor:
-    """Return luma (B, ...) of (B, 3, ...): ITU-R 601-2 in 1/65536ths, as Pillow. Sums are < 2^24 of them, so exact."""
+    """Return luma (B, ...) of (B, 3, ...): ITU-R 601-2 in units of 1/65536 as Pillow; sums < 2^24, exact in float32."""
     red, green, blue = x.unbind(1)
     half = x.new_full((), 0.5)
     return half.add(red, alpha=19595 / 65536).add_(green, alpha=38470 / 65536).add_(blue, alpha=7471 / 65536).floor_()

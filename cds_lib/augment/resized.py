@@ -128,7 +128,7 @@ _AUTOAUGMENT = AutoAugment()
 
 def _resized_crop_sizes(uniform: Tensor, heights: Tensor, widths: Tensor, least: float) -> tuple[Tensor, Tensor]:
     """Return height and width (n,) as torchvision's RandomResizedCrop: the first of ten tries that fits, else the
-    largest crop that the ratio allows. That crop is placed at random here, which matters only in long images."""
+    largest crop that the ratio allows. `View.boxes` places it at random, torchvision centrally: long images differ."""
     area = (heights * widths)[:, None] * (least + (1 - least) * uniform[:, :TRIES])
     low, high = (math.log(ratio) for ratio in RATIO)
     ratio = (low + (high - low) * uniform[:, TRIES : 2 * TRIES]).exp()

@@ -3,8 +3,8 @@
 Sources: "cifar" and "imagenet" are the released code's. In "imagenet", view 1 is a resized crop of 8 to 100 % of the
 area and a flip; view 2 is a resized crop of 20 to 100 %, a flip, jitter and greyscale. "contrastive" is view 2 twice,
 as in HobbitLong/SupContrast. "finetune" is ours: a random crop of 7/8 of the image's side, a flip, and colour in view
-2. AutoAugment follows the flip in view 1 of "imagenet" and replaces the colour in both views of "contrastive". This is
-our choice, because the published one is not known.
+2. "..._autoaugment" adds AutoAugment after the flip in view 1 of "imagenet", and replaces the colour in both views of
+"contrastive" by it. This is our choice, because the published one is not known.
 """
 
 from collections.abc import Sequence

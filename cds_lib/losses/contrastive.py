@@ -87,8 +87,8 @@ class SupConLoss(nn.Module):
     leading index, a scalar for three dimensions.
 
     Raises:
-        ValueError: if the embeddings have fewer than three dimensions or are integers, the labels have another length
-            or are not integers, or the temperature is not positive.
+        ValueError: if the embeddings have fewer than three dimensions or are integers, the labels are not one integer
+            per image, or the temperature is not positive.
     """
 
     def __init__(self, temperature: float | nn.Parameter = 0.07, batch_first: bool = False):

@@ -36,7 +36,7 @@ def nce_loss(logits: Tensor, log_partition: Tensor | float, num_images: int) -> 
     The score of a candidate is x = exp(logit) / Z. With m negatives and noise probability 1 / num_images, the
     classifier's probability that it is the positive is x / (x + c), where c = m / num_images + 1e-7. Source:
     `crd/criterion.py` of HobbitLong/RepDistiller, with its epsilon. log(x + c) is computed as log c + softplus(log x -
-    log c), in one pass.
+    log c), in one pass over the candidates.
 
     Args:
         logits: (B, 1 + m); column 0 is the positive.

@@ -25,8 +25,8 @@ def rotation_similarities(embeddings: Tensor) -> Tensor:
 def ranked_kd_loss(student: Tensor, teacher: Tensor, targets: Tensor, temperature: float, keep_wrong: float) -> Tensor:
     """Return `kd_loss` on the rows that the teacher gets right and on the best of those that it gets wrong.
 
-    A wrong row is better if the teacher ranks fewer columns above the target. The best `keep_wrong` of the wrong rows
-    are kept (rounded down; among equals, the first). The mean is over the kept rows. Source: `student.py` of
+    A wrong row is better if the teacher ranks fewer columns above the target. The best fraction `keep_wrong` of the
+    wrong rows is kept (rounded down; among equals, the first). The mean is over the kept rows. Source: `student.py` of
     xuguodong03/SSKD, where the sorting decides among equals.
 
     Args:

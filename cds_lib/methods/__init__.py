@@ -1,8 +1,8 @@
 """Methods that supervise a network: one small class each, which owns the backbone, its extra heads and the loss.
 
-`method.py` has their common base class. If several processes train a run, each on its share of every batch, its losses
-are those of one process, except that batch norms use their own share unless they are synchronised, and that CDS
-contrasts the images of each process among themselves, as released, unless it is told to gather.
+`method.py` has their common base class. Several processes that train a run, each on its share of every batch, compute
+the losses that one process would, with two exceptions. A batch norm uses the share of its own process unless it is
+synchronised. The losses of CDS and distilled CDS that span a batch do so too, as released, unless they gather.
 """
 
 from cds_lib.lazy import on_first_use

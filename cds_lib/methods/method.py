@@ -28,7 +28,7 @@ class Method(nn.Module):
 
     Set by the training loop if several processes train the run, each on its share of every batch:
         group: the processes. A method whose loss or memory spans the batch gathers what one process would have.
-        gathers: whether CDS contrasts the images of the whole batch. If False (as released), each process its own.
+        gathers: whether CDS contrasts the images of the whole batch, or only those of each process (as released).
     """
 
     backbone: nn.Module
@@ -78,11 +78,11 @@ class Method(nn.Module):
         return config | {key: _within(config[key]) for key in ("classifier", "first_conv") if config.get(key)}
 
     def no_weight_decay(self) -> set[str]:
-        """Return the names of the parameters without weight decay, besides the vectors."""
+        """Return the names of parameters without weight decay, besides the one-dimensional ones, which have none."""
         return {_PREFIX + name for name in getattr(self.backbone, "no_weight_decay", set)()}
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
-        """Return a function from parameter names to layers; classifier and supervision are in the last layer."""
+        """Return a function from parameter names to layer numbers; classifier and supervision have the last one."""
         from timm.models import group_parameters
         from timm.optim import auto_group_layers
 

@@ -175,7 +175,7 @@ def as_backbone(backbone: nn.Module | str, num_classes: int) -> nn.Module:
         num_classes: outputs of the classifier.
 
     Raises:
-        UsageError: if timm does not know the name, `num_classes` is below 1, or the network is wrapped or has another.
+        UsageError: if timm lacks the name, `num_classes` is below 1 or not the network's, or the network is wrapped.
     """
     if num_classes < 1:
         raise UsageError(f"A classifier needs at least one class, not {num_classes}.")

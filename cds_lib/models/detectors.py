@@ -36,10 +36,10 @@ def create_detector(
 ) -> nn.Module:
     """Build a detector around a trained backbone, with the settings of the 1x schedule.
 
-    The backbone's stem and first stage are frozen, its batch norms are fixed to their statistics, and its classifier is
-    dropped. Anchors have one size per level (32 to 512 pixels at `min_size` 800, smaller in proportion) and three
-    ratios; RetinaNet has three sizes per level. Faster R-CNN samples 256 anchors and 512 boxes per image, and pools a
-    box from the map (P2 to P5) that fits its size.
+    The backbone's stem and first stage are frozen, all its batch norms are fixed to their statistics, and its
+    classifier is dropped. Anchors have one size per level (32 to 512 pixels at `min_size` 800, smaller in proportion)
+    and three ratios; RetinaNet has three sizes per level. Faster R-CNN samples 256 anchors and 512 boxes per image, and
+    pools a box from the map (P2 to P5) that fits its size.
 
     Args:
         name: "faster_rcnn" or "retinanet".

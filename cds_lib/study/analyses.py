@@ -40,7 +40,7 @@ ANALYSES = {
     "similarity": Analysis(1, {"images": 1000, "seed": 0}, compares=True),
     # Invariance, and CKA with the last block only: for a run whose baseline was tuned separately.
     "invariance": Analysis(1, {"images": 1000, "seed": 0}),
-    # Gradients of the contrastive losses and of cross-entropy, before and after training, on batches of the next epoch.
+    # Gradients of contrastive losses and cross-entropy, before and after training, on batches of one more epoch.
     "gradients": Analysis(1, {"batches": 8}),
     "calibration": Analysis(1, {"bins": 15}),
     # Pooled stage outputs on test images of the first classes.
@@ -84,7 +84,7 @@ def read(store: Store, run_id: str, name: str) -> dict[str, Any] | None:
 
 
 def weights(store: Store, spec: RunSpec, name: str) -> dict[str, str]:
-    """Return {run id: sha256 of model.pt} of the runs whose weights an analysis uses, where the run has it recorded."""
+    """Return {run id: sha256 of model.pt} for the runs whose weights an analysis uses and that have it recorded."""
     recorded = {run.id: store.status(run.id).get("weights") for run in needed(spec, name)}
     return {run_id: sha256 for run_id, sha256 in recorded.items() if sha256}
 

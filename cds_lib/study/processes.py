@@ -46,7 +46,7 @@ def begin() -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**25)
         ctypes.CDLL(None).mallopt(_M_TRIM_THRESHOLD, 2**28)
     # nbformat validates with jsonschema. If jsonschema finds this package, it builds a grammar of international
-    # resource identifiers: a second in every process that reads a notebook. No notebook schema has such a format.
+    # resource identifiers: a second per process that reads a notebook. It works without, and notebooks do not need it.
     sys.modules.setdefault("rfc3987_syntax", None)
 
 

@@ -81,7 +81,7 @@ def mean_difference(differences: Sequence[float]) -> Difference:
 
 
 def sign_flip_p(differences: np.ndarray) -> float:
-    """Return the two-sided p value of the sign-flip test: the share of sign patterns whose sum is as far from 0."""
+    """Return the two-sided p value of the sign-flip test: the share of sign patterns with a sum at least as extreme."""
     if len(differences) <= ENUMERATED:
         sums = differences[:1]  # flipping the first sign only negates all sums
         for one in differences[1:]:

@@ -182,15 +182,15 @@ class Store:
             raise self.damaged(run_id, "correct.npz", error) from error
 
     def json(self, run_id: str, name: str, delete: Path | None = None) -> dict[str, Any]:
-        """Read a JSON file of the run. RunError if that fails: delete the file `delete` or, if that is None, the run's
-        folder."""
+        """Read a JSON file of the run. RunError if that fails. Its message tells the user to delete that file or, if
+        `delete` is None, the run's folder."""
         try:
             return read_json(self.run_dir(run_id) / name)
         except (OSError, ValueError) as error:
             raise self.damaged(run_id, name, error, delete) from error
 
     def damaged(self, run_id: str, name: str, why: object, delete: Path | None = None) -> RunError:
-        """Return the error of an unusable file: delete that file or, if `delete` is None, the run's folder."""
+        """Return the error of an unusable file. It says to delete the file or, without `delete`, the run's folder."""
         folder = self.run_dir(run_id)
         what = f"the folder {folder}" if delete is None else "it"
         return RunError(f"{folder / name} cannot be read ({_phrase(why)}): delete {what} and run again.")

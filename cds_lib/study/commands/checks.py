@@ -15,7 +15,7 @@ from cds_lib.study.text import counted
 
 
 def compare(options: argparse.Namespace) -> int:
-    """`compare DIR`: return 0 if every run of the cells used the same images as ours and committed code, otherwise 1.
+    """`compare DIR`: return 0 if no run used other images than ours or uncommitted code, otherwise 1.
     UsageError: an unknown name, no results. RunError: a run is damaged or incomplete, or contradicts itself."""
     from cds_lib.study.report.elsewhere import compared  # imports pandas
 

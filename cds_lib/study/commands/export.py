@@ -43,14 +43,17 @@ def loading(spec: RunSpec, classes: int, path: str) -> list[str]:
         name = _TIMM_NAMES.get(spec.model, spec.model)
         return [
             "import timm",
-            f'network = timm.create_model("{name}", num_classes={classes}, checkpoint_path={str(path)!r}).eval()',
+            f'network = timm.create_model("{name}", num_classes={classes}, checkpoint_path={path!r}).eval()',
         ]
     size = f'stem="{budget.stem}", width={budget.width:g}'
+    read = f"torch.load({path!r}, weights_only=True)"
+    if path.endswith(".safetensors"):
+        read = f"safetensors.torch.load_file({path!r})"
     return [
-        "import torch",
+        f"import {read.partition('.load')[0]}",
         "from cds_lib.models import create_backbone",
         f'network = create_backbone("{spec.model}", {classes}, {size}).eval()',
-        f"network.load_state_dict(torch.load({str(path)!r}, weights_only=True))",
+        f"network.load_state_dict({read})",
     ]
 
 

@@ -108,16 +108,18 @@ def changed(spec: RunSpec, changes: Mapping[str, Any]) -> RunSpec:
                 f"{', '.join(budget)}."
             )
         (more if name in budget else options)[name] = _fitting(name, value, budget.get(name) or own[name])
+    if min(more.get("epochs", 1), more.get("eval_every", 1)) < 1:
+        raise UsageError("epochs and eval_every must be 1 or more.")
     return replace(spec, options=options, budget=replace(spec.budget, **more))
 
 
 def _fitting(name: str, value: Any, kind: str) -> Any:
-    """Convert the value to the annotation `kind`, such as "float | None": 1 becomes 1.0, and in a sequence [1]."""
+    """Convert the value to the annotation `kind`: 1 becomes 1.0 for "float | None", and [1] or (1,) for a sequence."""
     types = tuple(known for word, known in _TYPES.items() if word in kind.replace("tuple[int, ...]", "tuple"))
     if list in types or tuple in types:
         as_one = list if list in types else tuple
         value = as_one(value if isinstance(value, list | tuple) else [] if value is None else [value]) or None
-        types = (as_one,)
+        types = (as_one,) if all(type(item) is int for item in value or ()) else ()
     elif float in types and type(value) is int:
         value = float(value)
     if type(value) not in types and not (value is None and "None" in kind):

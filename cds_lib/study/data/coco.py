@@ -52,7 +52,7 @@ class DetectionData(NamedTuple):
 def load(data_root: Path) -> DetectionData:
     """Load the real set from its official folder in `data_root`, else from the folder that was imported.
 
-    Raises UsageError: not there (says what to run), images missing, annotations that cannot be read.
+    UsageError if it is not there (the message says what to run), images are missing or annotations cannot be read.
     """
     known = entry("coco")
     if known.is_official(data_root):
@@ -68,7 +68,7 @@ def load(data_root: Path) -> DetectionData:
 
 
 def read(folder: Path, kind: str = "official") -> DetectionData:
-    """Read the set, or a subset, from a folder of the published layout. `kind`: of its provenance. Raises as `load`."""
+    """Read the set, or a subset, from a folder of the published layout; its provenance is `kind`. Raises as `load`."""
     (train, names), (val, names_in_val) = (_images(folder, split) for split in ("train", "val"))
     if names != names_in_val:
         raise UsageError(f"{folder}: train and val do not name the same categories; {_CURE}.")
@@ -78,7 +78,7 @@ def read(folder: Path, kind: str = "official") -> DetectionData:
 
 
 def import_coco(folder: Path, root: Path) -> dict[str, Any]:
-    """Check a folder of the published layout, decode every image, and record it in `root`; return its info.json."""
+    """Check a folder of the published layout and decode the images that runs use; record it in `root`, return info.json."""
     data = read(folder, "imported")
     refuse(faults(data), len(data.train) + len(data.val), "cannot be used", "repair them, then import again")
     info = {"folder": str(folder.absolute()), "class_names": list(data.names), **data.provenance}
@@ -88,7 +88,7 @@ def import_coco(folder: Path, root: Path) -> dict[str, Any]:
 
 
 def faults(data: DetectionData) -> list[str]:
-    """Decode every image; return path and fault of each that is broken or has another size than in its annotations."""
+    """Decode the images that runs use; return path and fault of each that is broken or has another size than annotated."""
     images = (*data.train, *data.val)
     return broken_images([image.file for image in images], [(image.width, image.height) for image in images])
 

@@ -26,7 +26,7 @@ class DetectionBatches:
         images: with at least one object each; crowds are not trained on.
         batch_size: the last batch of each shape may be smaller.
         seed: decides all randomness, together with the epoch.
-        device: of the images and targets.
+        device: device of the images and targets.
         workers: decoding processes, 0 for this process; the batches are the same.
         share: part of every batch that is decoded here. If it is empty, because a last batch holds fewer images than
             there are processes, the batch's first image is used but does not count: see `training.distributed`.

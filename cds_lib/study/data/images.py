@@ -97,8 +97,8 @@ def class_folders(folder: Path, *tests: str) -> Images:
     """Read train/<class>/ and <test>/<class>/, where <test> is the one of `tests` that exists. Classes and the images
     of each are sorted by name.
 
-    UsageError (without a full stop): not exactly one of `tests` exists, the two parts differ in their classes, or a
-    class folder holds anything else.
+    UsageError (without a full stop): train/ is missing, not exactly one of `tests` exists, the two parts differ in
+    their classes, or a class folder holds anything else.
     """
     parts = [part for part in ("train", *tests) if (folder / part).is_dir()]
     if len(parts) != 2 or parts[0] != "train":
@@ -125,8 +125,8 @@ def hidden(name: str) -> bool:
 
 
 def image_names(folder: Path) -> list[str]:
-    """List the images of a class folder, sorted. UsageError (without a full stop) if there are none, or other files
-    that are not hidden."""
+    """List the images of a class folder, sorted. UsageError (without a full stop) if it has none, or holds anything
+    else that is not hidden."""
     names = sorted(name for name in os.listdir(folder) if not hidden(name))
     others = [name for name in names if os.path.splitext(name)[1].lower() not in SUFFIXES]
     if others or not names:

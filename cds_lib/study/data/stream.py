@@ -36,7 +36,7 @@ class StreamedBatches:
         files: N image files.
         labels: (N,) int64 on the device.
         batch_size, seed, views, augmentation, size: as in `Batches`, "cifar" excepted.
-        device: of the views.
+        device: device of the views.
         workers: decoding processes, 0 for this process; the batches are the same.
         share: part of every batch that is decoded here.
 

@@ -37,8 +37,8 @@ _BATCH = 500
 
 @dataclass(frozen=True)
 class Features:
-    """blocks: block -> (N, C) float32, pooled, rounded to float16; labels (N,) int64; logits (N, classes) float32;
-    class_names: of the data set. All on one device."""
+    """Features of images. blocks: block -> (N, C) float32, pooled, rounded to float16; labels (N,) int64; logits
+    (N, classes) float32; class_names: those of the data set. All tensors are on one device."""
 
     blocks: dict[str, Tensor]
     labels: Tensor

@@ -23,7 +23,7 @@ def compute_missing(
     """Compute what the tables lack, one process per run; return {run id, analysis: sentence} for the failures.
 
     Analyses of runs without weights here are named and left out. A failure leaves nothing behind: the next command
-    tries again. `jobs` 0 fits the machine.
+    tries again. `jobs`: runs at a time, 0 for as many as fit the machine.
     """
     tasks, impossible = missing(tables, profile, seeds, store)
     if impossible:

@@ -27,7 +27,7 @@ def create_method(
         teacher: a trained method or plain timm network, for methods that distil one.
 
     Raises:
-        UsageError: unknown name, options the method does not have, a teacher where none is needed, or the reverse.
+        UsageError: unknown name, options the method does not have, a teacher not needed, or needed but missing.
     """
     entry = catalogue.method(name)
     method = entry.load()

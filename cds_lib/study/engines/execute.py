@@ -162,7 +162,7 @@ def _recorded(spec: RunSpec, store: Store) -> Iterator[None]:
 
 
 def _earlier(spec: RunSpec, store: Store, rounds_by: dict[str, dict]) -> list[dict] | None:
-    """Return the kernels and versions that a resumed run was computed with before, if they were others."""
+    """Return the other kernels and versions that a resumed run was computed with before; None if there were none."""
     if not store.checkpoint(spec.id).exists():
         return None
     status = store.status(spec.id)

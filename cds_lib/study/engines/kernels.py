@@ -54,7 +54,7 @@ class Kernels:
         return ""
 
     def environment(self, folder: Path) -> dict[str, str]:
-        """Return variables of a process with these kernels that starts in `folder`, and put files it needs there."""
+        """Return the variables of a process with these kernels. It starts in `folder`; files it needs are put there."""
         variables = {}
         if self.instructions == "AVX2":
             variables = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
@@ -76,7 +76,7 @@ class Kernels:
         return widest == {self.instructions} and instructions.get("mkl", mkl) == mkl
 
 
-# The widest first, AMD's first. AVX2 with MKL's AVX-512: an Intel where only PyTorch and oneDNN are limited.
+# The widest first, AMD's first. AVX2 with MKL's AVX-512: an Intel processor with only PyTorch and oneDNN limited.
 _PAIRS = [("AVX512", "AMD"), ("AVX512", "AVX512"), ("AVX2", "AMD"), ("AVX2", "AVX512"), ("AVX2", "AVX2")]
 KNOWN = [Kernels(*pair) for pair in _PAIRS]
 

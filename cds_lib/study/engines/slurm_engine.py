@@ -96,7 +96,7 @@ class SlurmEngine:
     """Submits to Slurm and waits.
 
     Args:
-        options: of the jobs, from `parse_options`.
+        options: job options, from `parse_options`.
         parallelism: tasks of an array that may run at a time, 0 for as many as Slurm allows.
         processes: processes per run, on the GPUs and cores that `options` ask for.
         compile_method: torch.compile the training step.

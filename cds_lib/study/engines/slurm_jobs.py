@@ -100,7 +100,7 @@ def jobs(store: Store) -> dict[str, Job]:
     found: dict[str, Job] = {}
     for name, index, job in _queue(store, waves):
         run_id = waves[name][index]
-        if run_id not in found or job.alive:  # a run may also have an earlier job that has ended
+        if job.alive or run_id not in found or not found[run_id].alive:  # a run may have several: the newest that lives
             found[run_id] = job
     return found
 

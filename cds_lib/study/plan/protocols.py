@@ -5,7 +5,7 @@ from cds_lib.errors import UsageError
 from cds_lib.study.plan import catalogue
 from cds_lib.study.plan.spec import Budget
 
-Seeds = tuple[int, ...] | None  # the same seeds for every cell; None: the profile's own, which differ by cell
+Seeds = tuple[int, ...] | None  # the same seeds for every cell; None: the profile's own, which can differ by cell
 
 PROFILES = ("smoke", "mini", "paper")
 

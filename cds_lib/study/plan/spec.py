@@ -98,7 +98,7 @@ class RunSpec:
     labelled: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dict that `from_dict` turns back into an equal spec."""
+        """Return a JSON-ready dict that `from_dict` turns back into an equal spec."""
         return json.loads(json.dumps(asdict(self)))
 
     @classmethod

@@ -142,7 +142,7 @@ def _published(ours: pd.DataFrame, theirs: pd.DataFrame) -> float | None:
 
 def _places(frame: pd.DataFrame, reference: str, metric: str | None) -> Iterator[tuple[pd.DataFrame, float | None]]:
     """Yield the rows of each cell that has `reference` in its place, with the columns of `paired`, and the difference
-    of the published numbers. The reference has the same setting. If it exists only in another setting, it has that one
+    of the published numbers. The reference is that of the same setting, or of another setting if it exists only there
     (distillation against a training from scratch)."""
     column, place = metric or "value", ["dataset", "model", "metric"]
     frame = frame if column in frame else frame.assign(**{column: np.nan})  # nothing has run

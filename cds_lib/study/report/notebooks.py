@@ -175,8 +175,8 @@ def _last_cell_started(executed: nbformat.NotebookNode) -> str:
 
 
 def _clean(notebook: nbformat.NotebookNode, name: str, parameters: dict[str, Any]) -> nbformat.NotebookNode:
-    """Remove what differs between executions: papermill's markers, times, paths of this machine. If these are not the
-    committed results, also replace the cells that interpret the committed results."""
+    """Remove what differs between executions: papermill's markers, times, paths of this machine. Under another profile
+    or other seeds than those of the committed results, also replace the cells that interpret these results."""
     from nbconvert import preprocessors  # slow
 
     notebook, _ = preprocessors.TagRemovePreprocessor(remove_cell_tags={ERROR_MARKER}).preprocess(notebook, {})

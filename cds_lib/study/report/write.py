@@ -48,7 +48,7 @@ def write_report(
     try:
         if borne_out(store.root, profile):
             write_article(store.root)
-        else:  # what people wrote about other results
+        else:  # the article is about other results
             (store.root / "article.pdf").unlink(missing_ok=True)
     except RunError as error:
         print(f"article: FAILED: {error}", flush=True)

@@ -71,7 +71,7 @@ def contrastive(profile: str, row: str, seed: int = 0) -> RunSpec:
 
 
 def linear(profile: str, pretrained: RunSpec) -> RunSpec:
-    """Return the run of a linear classifier on a frozen pre-trained network: 100 epochs, batch 512, lr 5, no decay.
+    """Return the run of a linear classifier on a frozen network: 100 epochs, batch 512, lr 5, no weight decay.
 
     Outside the paper profile it has a third of the epochs and lr 0.01: with lr 5, scaled to the batch, it diverged.
     """

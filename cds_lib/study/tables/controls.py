@@ -14,7 +14,7 @@ DATASET = "cifar100"
 
 
 def cells(profile: str) -> list[Cell]:
-    """Return baseline, CDS and control on each network (one seed in the miniature), then DSN with and without KL."""
+    """Return baseline, CDS and control on nine networks (one seed in the miniature), then DSN with and without KL."""
     found = []
     for network in TEN_NETWORKS:
         if network != "resnet18":  # its control, with six seeds, is in the table of deviations

@@ -1,4 +1,4 @@
-"""Block by block: do classifiers on intermediate layers bind them to the task, and does a contrastive loss avoid it?"""
+"""Block by block: are intermediate layers bound to the task by classifiers, and kept general by a contrastive loss?"""
 
 from cds_lib.study.plan.table import Cell, Table
 from cds_lib.study.tables._headline import BLOCKS, METHODS, measured

@@ -1,4 +1,4 @@
-"""The summary: which published differences does this study confirm, which does it not, and which are unknown?"""
+"""The summary: which published differences does this study confirm, which not, and which are unknown?"""
 
 from cds_lib.study import tables
 from cds_lib.study.plan import claims

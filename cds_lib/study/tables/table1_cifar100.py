@@ -8,7 +8,7 @@ from cds_lib.study.plan.table import Cell, Table, cell
 
 
 def cells(profile: str) -> list[Cell]:
-    """Return ten networks under five methods; the headline claim is about ResNet-18."""
+    """Return the cells of ten networks under five methods; the headline claim is about ResNet-18."""
     return [
         cell(
             supervised(profile, "cifar100", network, method),

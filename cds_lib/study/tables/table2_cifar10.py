@@ -7,7 +7,7 @@ from cds_lib.study.plan.table import Cell, Table, cell
 
 
 def cells(profile: str) -> list[Cell]:
-    """Return ten networks under five methods."""
+    """Return the cells of ten networks under five methods."""
     return [
         cell(supervised(profile, "cifar10", network, method), BREADTH_SEEDS[profile])
         for network in TEN_NETWORKS

@@ -8,7 +8,7 @@ from cds_lib.study.plan.table import TOP1, TOP5, Cell, Table, cell
 
 
 def cells(profile: str) -> list[Cell]:
-    """Return three networks under five methods, with the max-pool of the stem and, as released, without it.
+    """Return the cells of three networks under five methods, with the stem's max-pool and, as released, without it.
 
     The published numbers stand beside both, because it is not known which network they are from.
     """

@@ -24,7 +24,7 @@ def detector(profile: str, name: str, method: str, seed: int = 0) -> RunSpec:
 
 
 def cells(profile: str) -> list[Cell]:
-    """Return two detectors on backbones that five methods pre-trained, with four measures each."""
+    """Return the cells of two detectors on backbones that five methods pre-trained, with four measures each."""
     return [
         cell(
             detector(profile, name, method),

@@ -22,7 +22,7 @@ def finetuned(profile: str, dataset: str, model: str, method: str, setting: str,
 
 
 def cells(profile: str) -> list[Cell]:
-    """Return five fine-grained sets with the method applied in pre-training and fine-tuning, or in one of them. By our
+    """Return the cells of five sets, with the method in pre-training and fine-tuning, or in only one of the two. By our
     choice the published numbers stand beside the first form. The baseline is the same in all three forms."""
     return [
         cell(

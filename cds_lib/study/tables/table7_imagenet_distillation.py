@@ -8,7 +8,7 @@ from cds_lib.study.plan.table import TOP1, TOP5, Cell, Table, cell
 
 
 def cells(profile: str) -> list[Cell]:
-    """Return three students. CC, OKD and SSKD were published, and are run, for ResNet-18 alone."""
+    """Return the cells of three students. CC, OKD and SSKD are run for ResNet-18 alone, as published."""
     return [
         cell(
             (distilled if method in DISTILLATION else student)(profile, "imagenet", network, method),

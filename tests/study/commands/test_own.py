@@ -30,6 +30,8 @@ def test_values_are_what_the_methods_and_the_budget_take():
         ("use_labels=False", "cds has no option 'use_labels'"),  # this option defines the method
         ("weight=heavy", "weight is float, not 'heavy'"),
         ("epochs=1.5", "epochs is int, not 1.5"),
+        ("milestones=x", r"milestones is .*, not \('x',\)"),
+        ("epochs=0", "epochs and eval_every must be 1 or more"),
         ("weight", "--set wants NAME=VALUE"),
     ],
 )

@@ -144,6 +144,8 @@ def test_the_newest_job_that_lives_stands_for_a_run(store, tmp_path, monkeypatch
     assert (found["one"].id, found["one"].words) == ("3_0", "Slurm job 3_0 (RUNNING)")
     assert "--name cds-a,cds-b" in (tmp_path / "bin" / "asked").read_text()
     assert slurm_jobs.cancel_command(found.values()) == "scancel 3 12"
+    answers(tmp_path / "bin", monkeypatch, "cds-a|12|0|FAILED|None\ncds-b|3|1|CANCELLED|None\n")
+    assert slurm_jobs.jobs(store)["two"].id == "12_0"
     answers(tmp_path / "bin", monkeypatch, "cds-b|3|0|CANCELLED|None\n")
     assert slurm_jobs.alive(store) == {}
     slurm_jobs.forget_ended(store)
