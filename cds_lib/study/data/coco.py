@@ -78,7 +78,7 @@ def read(folder: Path, kind: str = "official") -> DetectionData:
 
 
 def import_coco(folder: Path, root: Path) -> dict[str, Any]:
-    """Check a folder of the published layout and decode the images that runs use; record it in `root`, return info.json."""
+    """Check a folder of the published layout, its images included; record it in `root` and return its info.json."""
     data = read(folder, "imported")
     refuse(faults(data), len(data.train) + len(data.val), "cannot be used", "repair them, then import again")
     info = {"folder": str(folder.absolute()), "class_names": list(data.names), **data.provenance}
@@ -88,7 +88,7 @@ def import_coco(folder: Path, root: Path) -> dict[str, Any]:
 
 
 def faults(data: DetectionData) -> list[str]:
-    """Decode the images that runs use; return path and fault of each that is broken or has another size than annotated."""
+    """Decode the images that runs use; return path and fault of each that is broken or differs from its annotated size."""
     images = (*data.train, *data.val)
     return broken_images([image.file for image in images], [(image.width, image.height) for image in images])
 
