@@ -88,7 +88,7 @@ def import_coco(folder: Path, root: Path) -> dict[str, Any]:
 
 
 def faults(data: DetectionData) -> list[str]:
-    """Decode the images that runs use; return path and fault of each that is broken or differs from its annotated size."""
+    """Decode the images that runs use; return path and fault of each that is broken or has not its annotated size."""
     images = (*data.train, *data.val)
     return broken_images([image.file for image in images], [(image.width, image.height) for image in images])
 
