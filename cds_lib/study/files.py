@@ -10,7 +10,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
-from functools import cache, wraps
+from functools import wraps
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,14 +21,15 @@ from cds_lib.files import replacing
 def once(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
     """Cache a function of a file: it is called again only after the file has changed. Do not modify what it returns."""
 
-    @cache
-    def stamped(path: Path, *stamp: int) -> Any:
-        return read(path)
+    kept: dict[Path, tuple[tuple[int, ...], Any]] = {}  # one version of each: a history grows with every epoch
 
     @wraps(read)
     def reading(path: Path) -> Any:
         found = path.stat()
-        return stamped(path, found.st_ino, found.st_mtime_ns, found.st_size)
+        stamp = found.st_ino, found.st_mtime_ns, found.st_size
+        if path not in kept or kept[path][0] != stamp:
+            kept[path] = stamp, read(path)
+        return kept[path][1]
 
     return reading
 

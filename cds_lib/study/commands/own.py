@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
 from operator import attrgetter
@@ -110,6 +111,8 @@ def changed(spec: RunSpec, changes: Mapping[str, Any]) -> RunSpec:
         (more if name in budget else options)[name] = _fitting(name, value, budget.get(name) or own[name])
     if min(more.get("epochs", 1), more.get("eval_every", 1)) < 1:
         raise UsageError("epochs and eval_every must be 1 or more.")
+    if (more.get("val_seed") or 0) < 0:
+        raise UsageError("val_seed must be 0 or more.")
     return replace(spec, options=options, budget=replace(spec.budget, **more))
 
 
@@ -122,6 +125,8 @@ def _fitting(name: str, value: Any, kind: str) -> Any:
         types = (as_one,) if all(type(item) is int for item in value or ()) else ()
     elif float in types and type(value) is int:
         value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{name} must be a finite number, not {value!r}.")
     if type(value) not in types and not (value is None and "None" in kind):
         raise UsageError(f"{name} is {kind}, not {value!r}.")
     return value

@@ -1,5 +1,6 @@
 """Decode image files: to check them, or into the small arrays that miniatures use."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from cds_lib.errors import UsageError
 from cds_lib.study.data.images import refuse
 from cds_lib.study.data.registry import single_writer
 from cds_lib.study.files import new_folder
@@ -42,7 +44,10 @@ def arrays(splits: Mapping[str, Sequence[Path]], name: str, root: Path, side: in
                 with new_folder(folder) as building:
                     cure = "repair them, or import the set again"
                     decode_into(building, splits, side, lambda image: square(image, side), cure)
-    return [np.load(folder / f"{split}.npy", mmap_mode="c", allow_pickle=False) for split in splits]
+    try:
+        return [np.load(folder / f"{split}.npy", mmap_mode="c", allow_pickle=False) for split in splits]
+    except (ValueError, EOFError) as error:
+        raise UsageError(f"{folder} is damaged ({error}): delete it and run again.") from error
 
 
 def decode_into(
@@ -67,6 +72,8 @@ def decode_into(
                     broken.append(made)
                 else:
                     file.write(made.transpose(2, 0, 1).tobytes())
+            file.flush()
+            os.fsync(file.fileno())  # nobody checks the pixels again
     refuse(broken, sum(map(len, files.values())), "cannot be used", cure)
 
 

@@ -49,7 +49,11 @@ def load(name: str, data_root: Path | None, source: str, image_size: int | None 
 
 def load_files(name: str, data_root: Path | None) -> Images:
     """Load the paths of a set of image files, for training that decodes as it goes. Raises UsageError, as `load`."""
-    return load_real(entry(name), default_data_root(data_root))
+    known = entry(name)
+    held = load_real(known, default_data_root(data_root))
+    if known.image_size:
+        raise UsageError(f"{known.title} has images of {known.image_size} pixels: choose an image_size up to that.")
+    return held
 
 
 def load_real(known: DataSet, root: Path) -> Images | DetectionData:
@@ -101,8 +105,9 @@ def area_average(images: np.ndarray, size: int) -> np.ndarray:
     k = height * copies // size
     wide = np.min_scalar_type(255 * k * k + k * k // 2)  # the smallest integer type that holds the sum of one square
     result = np.empty((count, channels, size, size), np.uint8)
-    for start in range(0, count, CHUNK):
-        chunk = images[start : start + CHUNK].repeat(copies, 2).repeat(copies, 3)
+    step = max(1, CHUNK // copies**2)
+    for start in range(0, count, step):
+        chunk = images[start : start + step].repeat(copies, 2).repeat(copies, 3)
         total = sum(chunk[..., i::k, j::k].astype(wide) for i in range(k) for j in range(k))
-        result[start : start + CHUNK] = (total + wide.type(k * k // 2)) // wide.type(k * k)
+        result[start : start + step] = (total + wide.type(k * k // 2)) // wide.type(k * k)
     return result

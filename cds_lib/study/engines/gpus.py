@@ -35,8 +35,9 @@ def visible() -> list[str]:
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if not chosen:
         return [str(i) for i in range(torch.cuda.device_count())]
-    # As in CUDA, an invalid name, such as -1, ends the list.
-    return list(itertools.takewhile(lambda name: name.strip() != "-1", chosen.split(",")))
+    # As in CUDA, an invalid name, such as -1 or the number of a GPU that is not there, ends the list.
+    names = itertools.takewhile(lambda name: name.strip() != "-1", chosen.split(","))
+    return list(names)[: torch.cuda.device_count()]
 
 
 def check(processes: int) -> int:

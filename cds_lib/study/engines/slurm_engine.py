@@ -126,6 +126,8 @@ class SlurmEngine:
             raise UsageError(
                 "There is no Slurm here (no sbatch): give this command on a login node, or use --engine local."
             )
+        if "%" in str(store.root.absolute()):
+            raise UsageError(f"Slurm reads % in a path as a pattern: choose --results other than {store.root}.")
         slurm_jobs.forget_ended(store)
         job_ids = {run_id: job.id for run_id, job in slurm_jobs.alive(store).items()}
         queued = len([spec for spec in specs if spec.id in job_ids])

@@ -56,8 +56,8 @@ def too_small(specs: Sequence[RunSpec], labels: np.ndarray, title: str) -> dict[
     known: dict[tuple, str] = {}
     faults = {}
     for spec in specs:
-        budget = spec.budget  # the seed does not matter
-        kind = (budget.val_size, budget.train_size, budget.batch_size, spec.labelled, spec.uses_unlabelled)
+        budget, seeds = spec.budget, (spec.seed, spec.budget.val_seed)  # which class a rounded share is short of
+        kind = (budget.val_size, budget.train_size, budget.batch_size, spec.labelled, spec.uses_unlabelled, *seeds)
         if kind not in known:
             known[kind] = _fault(spec, labels)
         if known[kind]:

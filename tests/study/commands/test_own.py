@@ -32,6 +32,8 @@ def test_values_are_what_the_methods_and_the_budget_take():
         ("epochs=1.5", "epochs is int, not 1.5"),
         ("milestones=x", r"milestones is .*, not \('x',\)"),
         ("epochs=0", "epochs and eval_every must be 1 or more"),
+        ("lr=1e999", "lr must be a finite number, not inf"),
+        ("val_seed=-1", "val_seed must be 0 or more"),
         ("weight", "--set wants NAME=VALUE"),
     ],
 )

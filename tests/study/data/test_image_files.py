@@ -139,6 +139,9 @@ def test_small_arrays_are_pillows_pixels_made_once(splits, tmp_path):
     before = made.stat().st_mtime_ns
     again, _ = image_files.arrays(splits, "some", tmp_path, SIDE)
     assert again.max() > 0 and made.stat().st_mtime_ns == before
+    made.write_bytes(made.read_bytes()[:-1])  # a copy that was cut off
+    with pytest.raises(UsageError, match=r"arrays/some is damaged \(.*\): delete it and run again"):
+        image_files.arrays(splits, "some", tmp_path, SIDE)
 
 
 def test_a_disk_without_room_for_the_small_images_is_one_sentence(splits, tmp_path, monkeypatch):

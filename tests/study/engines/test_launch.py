@@ -153,7 +153,10 @@ def test_what_another_process_has_finished_or_goes_on_with_is_left_alone(tmp_pat
 @pytest.mark.parametrize(
     ("device", "chosen", "names"),
     [
-        *(("/dev/nvidia0", *each) for each in (("2,0", ["2", "0"]), ("-1", []), ("1,-1,2", ["1"]))),
+        *(
+            ("/dev/nvidia0", *each)
+            for each in (("2,0", ["2", "0"]), ("-1", []), ("1,-1,2", ["1"]), ("0,1,2,7", ["0", "1", "2"]))
+        ),
         *((device, "", ["0", "1", "2"]) for device in ("/dev/nvidia0", "/dev/dxg", "/dev/kfd")),
     ],
 )

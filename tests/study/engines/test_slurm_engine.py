@@ -164,6 +164,12 @@ def test_a_silent_slurm_is_no_ended_job(store, tmp_path, monkeypatch, capsys):
         slurm_jobs.jobs(store)
 
 
+def test_a_folder_whose_name_slurm_would_take_for_a_pattern_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm_engine.shutil, "which", lambda name: name)
+    with pytest.raises(UsageError, match="Slurm reads % in a path as a pattern"):
+        SlurmEngine({}).submit([spec(0)], Store(tmp_path / "100%a"), tmp_path, None)
+
+
 def test_a_refused_submission_keeps_why_a_run_failed(tmp_path, monkeypatch):
     """A retried run loses its failed state before the submission, because the job may write its status at once."""
     store, run, seen = Store(tmp_path), spec(0), []
