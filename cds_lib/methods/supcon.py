@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cds_lib.losses import at_least_float32, supcon_loss
+from cds_lib.losses.contrastive import apart
 from cds_lib.methods.method import Method
 from cds_lib.models import pooled, stage_taps
 
@@ -42,5 +43,5 @@ class SupervisedContrastive(Method):
         features = self.backbone.forward_features(torch.cat([view1, view2]))
         z = F.normalize(at_least_float32(self.head(pooled(self.backbone, features))), dim=-1)
         z = self.group.gather(z.unflatten(0, (2, len(labels))), 1)
-        loss = supcon_loss(z, self.group.gather(labels), self.temperature)
+        loss = supcon_loss(z, apart(self.group.gather(labels)), self.temperature)
         return {"contrastive": loss * self.temperature / self.base_temperature if self.base_temperature else loss}

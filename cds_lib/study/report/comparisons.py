@@ -102,7 +102,9 @@ def labels_together(frame: pd.DataFrame) -> pd.DataFrame:
     for reference in ("baseline", "baseline_matched"):
         found = paired(frame, reference).query("method == 'cds_simclr'")
         for (dataset, model, metric), each in found.groupby(["dataset", "model", "metric"], sort=False):
-            gains = each.pivot(index="seed", columns="setting", values="difference").dropna().mean(axis=1)
+            shares = frame.loc[frame["dataset"] == dataset, "setting"].unique()
+            gains = each.pivot(index="seed", columns="setting", values="difference").reindex(columns=shares)
+            gains = gains.dropna().mean(axis=1)
             rows.append(_mean_of(gains, "labels_together", "cds_simclr", reference, dataset, model, "semi", metric))
     return pd.DataFrame(rows)
 

@@ -151,7 +151,7 @@ def _places(frame: pd.DataFrame, reference: str, metric: str | None) -> Iterator
         theirs = references[(references[place] == ours[place].iloc[0]).all(axis=1)]
         in_setting = theirs["setting"] == ours["setting"].iloc[0]
         theirs = theirs[in_setting] if in_setting.any() else theirs
-        if len(theirs):
+        if theirs["setting"].nunique() == 1:  # of several other settings, none is the reference
             published = None if metric else _published(ours, theirs)
             theirs = theirs.dropna(subset=[column]).set_index("seed")
             difference = ours[column] - ours["seed"].map(theirs[column].to_dict())

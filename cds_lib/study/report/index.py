@@ -32,7 +32,7 @@ HEADLINES = ("test_top1_last", "test_ap_last")
 _FILES = ("history.csv", "metrics.json", "status.json")
 # A sign for each verdict: colour alone must not carry the meaning.
 _SIGNS = dict(zip(VERDICTS, "✔↗✘?○~", strict=True))
-_SAME = ["method", "metric", "dataset", "setting"]  # what a claim and its control share
+_SAME = ["method", "metric", "dataset", "model", "setting"]  # what a claim and its control share
 _SIDES = {"above": "above it", "below": "below it", "open": "indistinguishable"}
 
 

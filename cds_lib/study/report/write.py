@@ -15,13 +15,13 @@ from cds_lib.study.files import write_text
 from cds_lib.study.plan.protocols import Seeds
 from cds_lib.study.plan.table import Table
 from cds_lib.study.report import figures, notebooks, pages
-from cds_lib.study.report.comparisons import COMPARED, comparisons
+from cds_lib.study.report.comparisons import comparisons
 from cds_lib.study.report.frame import every_result, tidy
 from cds_lib.study.report.index import borne_out, write_index, write_provenance
 from cds_lib.study.report.table_files import write_table
 from cds_lib.study.report.verdicts import claimed
 from cds_lib.study.store import Store
-from cds_lib.study.tables import SUMMARY, TABLES, find_table, official
+from cds_lib.study.tables import SUMMARY, TABLES
 from cds_lib.study.text import duration
 
 _PACKAGES = ("matplotlib", "numpy", "pandas", "scipy", "seaborn", "torch")
@@ -31,8 +31,7 @@ def write_report(
     tables: list[Table], notebook_files: list[Path], profile: str, seeds: Seeds, store: Store, jobs: int
 ) -> list[str]:
     """Write the report of finished runs, `jobs` notebooks at a time; return the names of the reports that failed."""
-    needed = {table.name: table for table in (*official(), *map(find_table, COMPARED), *tables)}
-    frames = every_result(needed.values(), profile, seeds, store)
+    frames = every_result(TABLES.values(), profile, seeds, store)  # a notebook may read the tables of others
     for table in tables:
         if table.name != SUMMARY:
             write_table(tidy(frames[table.name]), table, store.root)
@@ -112,7 +111,7 @@ def _evidence(frames: Mapping[str, pd.DataFrame], store: Store) -> str:
         found.update(frame.to_csv().encode())
     unfinished = {run_id: store.status(run_id).get("state") for run_id in store.ids() if not store.is_done(run_id)}
     found.update(repr([unfinished, *((name, version(name)) for name in _PACKAGES)]).encode())
-    for path in sorted((CHECKOUT / "cds_lib").rglob("*")):
-        if path.suffix in (".py", ".yaml", ".toml") and path.parent.name not in ("engines", "commands"):
+    for path in sorted([*(CHECKOUT / "cds_lib").rglob("*"), *(CHECKOUT / "docs").glob("deviations*.md")]):
+        if path.suffix in (".py", ".yaml", ".toml", ".md") and path.parent.name not in ("engines", "commands"):
             found.update(path.read_bytes())
     return found.hexdigest()

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from cds_lib.study.report import write
+from cds_lib.study.report.comparisons import COMPARED
 
 COMMANDS = "slurmctld slurmd munged sbatch srun squeue scancel scontrol".split()
 
@@ -55,7 +56,7 @@ def one_comparison():
     compare, made = write.comparisons, []
 
     def once(frames):
-        assert not any(frames[name]["finished"].any() for name in write.COMPARED)
+        assert not any(frames[name]["finished"].any() for name in COMPARED)
         made[:] = made or [compare(frames)]
         return made[0]
 
