@@ -156,7 +156,7 @@ def test_other_augmentations_have_their_size_statistics_and_pairing(name):
     [
         ({"batch_size": 51}, "choose 2 to 50"),
         ({"batch_size": 1}, "choose 2 to 50"),
-        ({"views": 3}, "1 or 2 views"),
+        ({"views": 3}, "views must be 1 or 2"),
         ({"seed": -1}, "non-negative"),
         ({"augmentation": "mixup"}, "choose one of cifar, imagenet"),
         ({"augmentation": "imagenet", "size": 17}, "side 17 cannot be cut from images of 16"),

@@ -350,9 +350,9 @@ def test_blur_and_solarisation_change_no_other_draw():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"blur_p": 1.5}, "are shares from 0 to 1"),
-        ({"strength": (0.4, 0.4, 0.4, 0.6)}, "of the hue 0 to 0.5"),
-        ({"blur_sigma": (0, 2)}, "blur_sigma is the least and the largest"),
+        ({"blur_p": 1.5}, "must lie in 0 to 1"),
+        ({"strength": (0.4, 0.4, 0.4, 0.6)}, "0 to 0.5 for the hue"),
+        ({"blur_sigma": (0, 2)}, "blur_sigma must be .smallest, largest."),
     ],
 )
 def test_impossible_colours_are_refused(changes, sentence):
