@@ -50,6 +50,8 @@ def test_compare_finds_a_reference_in_another_setting_alone():
     frame = frame_of({"a": [2.0, 3.0], "b": [1.0, 1.0]})
     frame.loc[frame["method"] == "b", "setting"] = "other"
     assert compare(frame, "a", "b")["difference"].tolist() == [1.5] and compare(frame, "a", "c").empty
+    frame.loc[3, "setting"] = "a third"  # now the reference could be either of two
+    assert paired(frame, "b").empty
 
 
 def test_published_differences_have_a_verdict_and_a_size():
