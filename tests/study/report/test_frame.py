@@ -6,6 +6,7 @@ import pytest
 
 import run_folders
 from cds_lib.study import statistics
+from cds_lib.study.report.comparisons import labels_together
 from cds_lib.study.report.frame import compare, histories, paired, results, tidy
 from cds_lib.study.store import Store
 from cds_lib.study.tables import TABLES
@@ -52,6 +53,14 @@ def test_compare_finds_a_reference_in_another_setting_alone():
     assert compare(frame, "a", "b")["difference"].tolist() == [1.5] and compare(frame, "a", "c").empty
     frame.loc[3, "setting"] = "a third"  # now the reference could be either of two
     assert paired(frame, "b").empty
+
+
+def test_all_shares_of_labels_together_are_not_a_part_of_them():
+    values = {"cds_simclr": [3.0, 4.0], "baseline": [1.0, 1.0], "baseline_matched": [2.0, 2.0]}
+    frame = pd.concat([frame_of(values).assign(setting="semi_10"), frame_of(values).assign(setting="semi_20")])
+    assert labels_together(frame)["n"].tolist() == [2, 2]
+    frame.loc[frame["setting"] == "semi_20", "value"] = np.nan  # not trained yet
+    assert labels_together(frame)["n"].tolist() == [0, 0]
 
 
 def test_published_differences_have_a_verdict_and_a_size():
